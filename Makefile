@@ -1,0 +1,39 @@
+# Each target makes the virtual environment it needs; nothing has to be installed by hand.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+SOURCES := store engine seedconv_tui tests benchmarks
+
+.PHONY: demo test check bench clean
+
+demo: $(VENV)/engine
+	$(BIN)/seedconv demo $(ARGS)
+
+test: $(VENV)/dev
+	$(BIN)/python -m pytest $(ARGS)
+
+check: $(VENV)/dev
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered --cov-fail-under=85
+
+bench: $(VENV)/dev
+	$(BIN)/python -m benchmarks
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .coverage
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+# One file marks each finished installation, so that a broken one is done again.
+$(VENV)/engine: $(VENV)/bin/python pyproject.toml constraints.txt
+	$(PIP) --editable '.[engine]'
+	touch $@
+
+$(VENV)/dev: $(VENV)/engine
+	$(PIP) --editable '.[engine,xarray]' import-linter mypy pytest pytest-asyncio pytest-cov ruff
+	touch $@

@@ -1,0 +1,198 @@
+"""From text files to the fixed sequences that every checkpoint is scored on."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.errors import ConfigError
+from engine.study_file import StudyFile
+from store import Corpus
+
+
+@dataclass(frozen=True)
+class Tokenizer:
+    """The study's tokenizer with what the engine needs to know of it."""
+
+    backend: Any  # a fast transformers tokenizer
+    size: int  # vocabulary entries: the width of all log-probs
+    digest: str  # of the vocabulary: token -> id
+    bos: int | None  # id before the first token
+    end_of_text: int | None  # id between documents in a stream
+
+
+@dataclass(frozen=True)
+class Text:
+    """The evaluation text: sequences to feed, and the tokens predicted in them.
+
+    Each sequence is int64 (n,); its first id is context only, the other n - 1 are targets. The
+    targets of all sequences, in order, are the tokens of `corpus`.
+    """
+
+    sequences: tuple[NDArray[np.int64], ...]
+    corpus: Corpus
+    digest: str
+
+
+def vocabulary_digest(vocabulary: dict[str, int]) -> str:
+    """Identity of a vocabulary, whatever files it came from."""
+    digest = hashlib.sha256()
+    for token, number in sorted(vocabulary.items(), key=lambda item: (item[1], item[0])):
+        digest.update(f"{number}\0{token}\0".encode("utf-8", "surrogatepass"))
+    return digest.hexdigest()[:16]
+
+
+def load_tokenizer(study: StudyFile) -> Tokenizer:
+    """Load the study's tokenizer, from a folder if there is one of that name, else from the hub.
+
+    Raises ConfigError when it cannot be loaded or gives no character offsets.
+    """
+    from transformers import AutoTokenizer
+
+    settings = study.tokenizer
+    folder = study.path(settings.source)
+    name = str(folder) if folder.exists() else settings.source
+    try:
+        backend = AutoTokenizer.from_pretrained(
+            name, revision=settings.revision, trust_remote_code=False
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ConfigError(
+            f"tokenizer.source: {settings.source!r} cannot be loaded: {reason}"
+        ) from None
+    if not backend.is_fast:
+        raise ConfigError(
+            f"tokenizer.source: {settings.source!r} gives no character offsets; "
+            "it needs a tokenizer.json"
+        )
+    vocabulary = backend.get_vocab()
+    return Tokenizer(
+        backend=backend,
+        size=max(vocabulary.values()) + 1,
+        digest=vocabulary_digest(vocabulary),
+        bos=_bos(settings.bos, backend, vocabulary),
+        end_of_text=backend.eos_token_id,
+    )
+
+
+def _bos(setting: str, backend: Any, vocabulary: dict[str, int]) -> int | None:
+    if setting == "none":
+        return None
+    if setting == "auto":
+        found = backend.bos_token_id if backend.bos_token_id is not None else backend.eos_token_id
+        return None if found is None else int(found)
+    if setting not in vocabulary:
+        raise ConfigError(f'tokenizer.bos: should be "auto", "none" or a token, found {setting!r}')
+    return vocabulary[setting]
+
+
+def read_documents(study: StudyFile) -> list[tuple[str, str]]:
+    """The documents of the corpus as (name, text), in the order of the study file.
+
+    Raises ConfigError naming the file or pattern at fault.
+    """
+    files: list[Path] = []
+    for entry in study.corpus.files:
+        path = study.path(entry)
+        found = [path] if path.exists() else sorted(_glob(path))
+        if not found:
+            raise ConfigError(
+                f"corpus.files: {entry!r}: there is no such file under {study.folder}"
+            )
+        files += found
+    documents: list[tuple[str, str]] = []
+    for file in dict.fromkeys(files):
+        try:
+            text = file.read_text(encoding="utf-8")
+        except UnicodeDecodeError as error:
+            raise ConfigError(f"corpus.files: {file}: byte {error.start} is not UTF-8") from None
+        except OSError as error:
+            raise ConfigError(f"corpus.files: {file}: cannot be read: {error.strerror}") from None
+        parts = text.split(study.corpus.separator) if study.corpus.separator else [text]
+        parts = [part for part in parts if part.strip()]
+        names = [file.name if len(parts) == 1 else f"{file.name}:{n}" for n in range(len(parts))]
+        documents += zip(names, parts, strict=True)
+    if not documents:
+        raise ConfigError("corpus.files: hold no text")
+    return documents
+
+
+def _glob(path: Path) -> Iterator[Path]:
+    """Files that fit a pattern; the folder before its first special character is where to look."""
+    parts = path.parts
+    plain = next((n for n, part in enumerate(parts) if any(c in part for c in "*?[")), len(parts))
+    if plain == len(parts):
+        return iter(())
+    return (file for file in Path(*parts[:plain]).glob(str(Path(*parts[plain:]))) if file.is_file())
+
+
+def build_text(study: StudyFile, tokenizer: Tokenizer) -> Text:
+    """Tokenise the corpus for the study's windowing.
+
+    `stream` is one sequence: bos, then the documents with the end-of-text token between them (the
+    paper's way). `document` is one sequence per document, each after bos. Raises ConfigError.
+    """
+    stream = study.scoring.windowing == "stream"
+    limit = study.corpus.max_tokens
+    sequences: list[list[int]] = [[]]
+    columns: list[tuple[int, int, int, int, int]] = []  # id, context, document, start, end
+    texts, starts, names = [], [], []
+    offset = 0
+
+    def feed(number: int, document: int, start: int, end: int) -> None:
+        sequence = sequences[-1]
+        if sequence:
+            columns.append((number, sequence[-1], document, start, end))
+        sequence.append(number)
+
+    def begin() -> None:
+        if tokenizer.bos is not None:
+            sequences[-1].append(tokenizer.bos)
+
+    begin()
+    for index, (name, text) in enumerate(read_documents(study)):
+        if limit is not None and len(columns) >= limit:
+            break
+        if index and stream and tokenizer.end_of_text is not None:
+            feed(tokenizer.end_of_text, index - 1, offset, offset)
+        elif index and not stream:
+            sequences.append([])
+            begin()
+        encoded = tokenizer.backend(
+            text, add_special_tokens=False, return_offsets_mapping=True, verbose=False
+        )
+        for number, (start, end) in zip(
+            encoded["input_ids"], encoded["offset_mapping"], strict=True
+        ):
+            if limit is not None and len(columns) >= limit:
+                break
+            feed(number, index, offset + start, offset + end)
+        texts.append(text)
+        starts.append(offset)
+        names.append(name)
+        offset += len(text)
+    if not columns:
+        raise ConfigError("corpus.files: hold fewer than two tokens, so there is none to predict")
+    token_id, context_id, document, char_start, char_end = np.array(columns, np.int64).T
+    corpus = Corpus(
+        token_id=token_id.astype(np.int32),
+        context_id=context_id.astype(np.int32),
+        document=document.astype(np.int32),
+        char_start=char_start,
+        char_end=char_end,
+        text="".join(texts),
+        document_start=np.array(starts, np.int64),
+        document_name=tuple(names),
+    )
+    kept = tuple(np.array(ids, np.int64) for ids in sequences if len(ids) > 1)
+    digest = hashlib.sha256()
+    for sequence in kept:
+        digest.update(len(sequence).to_bytes(8, "little") + sequence.tobytes())
+    return Text(kept, corpus, digest.hexdigest()[:16])

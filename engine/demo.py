@@ -1,0 +1,204 @@
+"""The demo: three tiny seeds trained on the prose that ships with Python.
+
+`prepare` writes corpus, tokenizer and study file; `python -m engine.demo DIR` is the trainer, a
+process of its own that knows nothing of seedconv and leaves ordinary `transformers` checkpoints.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import multiprocessing
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from multiprocessing.synchronize import Barrier
+from pathlib import Path
+from typing import Any
+
+SEEDS = (1, 2, 3)
+N_STEPS = 768
+STEPS = (0, 1, 2, 4, 8, 12, 16, 24, 32, 48, *range(64, N_STEPS + 1, 32))
+HELD_OUT_TOKENS = 2000
+_VOCAB = 2048
+_BATCH, _LENGTH = 16, 64
+_PEAK_RATE, _WARM_UP, _FLOOR = 1e-3, 30, 0.02
+_END_OF_TEXT = "<|endoftext|>"
+_SEPARATOR = "\n\f\n"
+
+
+@dataclass(frozen=True)
+class Size:
+    """One model size of the demo."""
+
+    name: str
+    hidden: int
+    layers: int
+    heads: int
+
+
+SIZES = (Size("tiny", 64, 2, 4), Size("small", 128, 3, 4))
+
+_STUDY = """\
+[study]
+name = "demo"
+store = "study.zarr"
+
+[corpus]
+files = ["held_out.txt"]
+separator = "\\n\\f\\n"
+max_tokens = {tokens}
+
+[tokenizer]
+source = "tokenizer"
+
+[scoring]
+window = {length}
+overlap = {overlap}
+device = "cpu"
+"""
+
+_MODEL = """
+[[models]]
+name = "{name}"
+source = "runs/{{model}}/seed{{seed}}/checkpoint-{{step}}"
+seeds = {seeds}
+steps = {steps}
+"""
+
+
+def prepare(folder: Path, sizes: tuple[Size, ...]) -> Path:
+    """Write everything the demo starts from into `folder`; return the study file.
+
+    What an earlier demo left there is kept, so that it goes on where it was.
+    """
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    folder.mkdir(parents=True, exist_ok=True)
+    documents = list(_topics())
+    if not (folder / "tokenizer" / "tokenizer.json").exists():
+        backend = Tokenizer(models.BPE())
+        backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+        backend.decoder = decoders.ByteLevel()
+        trainer = trainers.BpeTrainer(
+            vocab_size=_VOCAB,
+            special_tokens=[_END_OF_TEXT],
+            initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+            show_progress=False,
+        )
+        backend.train_from_iterator(documents, trainer)
+        (folder / "tokenizer").mkdir(exist_ok=True)
+        settings = {
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            "bos_token": _END_OF_TEXT,
+            "eos_token": _END_OF_TEXT,
+        }
+        (folder / "tokenizer" / "tokenizer_config.json").write_text(json.dumps(settings))
+        backend.save(str(folder / "tokenizer" / "tokenizer.json"))
+    backend = Tokenizer.from_file(str(folder / "tokenizer" / "tokenizer.json"))
+    held_out: list[str] = []
+    tokens = 0
+    while tokens < HELD_OUT_TOKENS:
+        text = documents.pop()
+        encoding = backend.encode(text)
+        surplus = tokens + len(encoding.ids) - HELD_OUT_TOKENS
+        cut = encoding.offsets[surplus][0] if surplus > 0 else 0
+        if cut:
+            documents.append(text[:cut])
+        held_out.insert(0, text[cut:])
+        tokens += len(encoding.ids) - max(surplus, 0)
+    (folder / "train.txt").write_text(_SEPARATOR.join(documents), encoding="utf-8")
+    (folder / "held_out.txt").write_text(_SEPARATOR.join(held_out), encoding="utf-8")
+    study = _STUDY.format(tokens=HELD_OUT_TOKENS, length=_LENGTH, overlap=_LENGTH // 2)
+    for size in sizes:
+        study += _MODEL.format(name=size.name, seeds=list(SEEDS), steps=list(STEPS))
+    file = folder / "study.toml"
+    file.write_text(study, encoding="utf-8")
+    return file
+
+
+def _topics() -> Iterator[str]:
+    """The language reference's help texts: 465 kB of English prose in every CPython."""
+    from pydoc_data.topics import topics
+
+    yield from topics.values()
+
+
+def train(folder: Path, sizes: tuple[Size, ...]) -> None:
+    """Train every size with every seed, a process each, saving checkpoints side by side."""
+    context = multiprocessing.get_context("spawn")
+    together = context.Barrier(len(SEEDS))
+    for size in sizes:
+        runs = [context.Process(target=_run, args=(folder, size, seed, together)) for seed in SEEDS]
+        for run in runs:
+            run.daemon = True  # ends with this process
+            run.start()
+        for run in runs:
+            run.join()
+            if run.exitcode:
+                raise SystemExit(f"training of {size.name} failed with exit code {run.exitcode}")
+
+
+def _run(folder: Path, size: Size, seed: int, together: Barrier) -> None:
+    """Train one seed; same seed, same weights. Waits for the others at every checkpoint."""
+    import torch
+    from tokenizers import Tokenizer
+    from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
+
+    torch.set_num_threads(1)  # there are as many processes as cores, or more
+    backend = Tokenizer.from_file(str(folder / "tokenizer" / "tokenizer.json"))
+    end: Any = backend.token_to_id(_END_OF_TEXT)
+    ids: list[int] = []
+    for document in (folder / "train.txt").read_text(encoding="utf-8").split(_SEPARATOR):
+        ids += [end, *backend.encode(document).ids]
+    stream = torch.tensor(ids)
+    torch.manual_seed(seed)
+    model = GPTNeoXForCausalLM(
+        GPTNeoXConfig(
+            vocab_size=_VOCAB,
+            hidden_size=size.hidden,
+            intermediate_size=4 * size.hidden,
+            num_hidden_layers=size.layers,
+            num_attention_heads=size.heads,
+            max_position_embeddings=2 * _LENGTH,
+            initializer_range=0.06,
+            bos_token_id=end,
+            eos_token_id=end,
+        )
+    )
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=_PEAK_RATE, betas=(0.9, 0.95), weight_decay=0.1, fused=True
+    )
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _rate)
+    order = torch.Generator().manual_seed(seed)
+    for step in range(N_STEPS + 1):
+        if step in STEPS:
+            together.wait()
+            _save(model, folder / "runs" / size.name / f"seed{seed}" / f"checkpoint-{step}", step)
+            print(f"{size.name}, seed {seed}: saved step {step}", flush=True)
+        starts = torch.randint(len(stream) - _LENGTH, (_BATCH,), generator=order)
+        batch = torch.stack([stream[start : start + _LENGTH] for start in starts.tolist()])
+        model(batch, labels=batch).loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        optimizer.zero_grad()
+
+
+def _rate(step: int) -> float:
+    """Learning rate over its peak: linear warm-up, then a cosine."""
+    if step < _WARM_UP:
+        return (step + 1) / _WARM_UP
+    progress = (step - _WARM_UP) / (N_STEPS - _WARM_UP)
+    return _FLOOR + (1 - _FLOOR) * 0.5 * (1 + math.cos(math.pi * progress))
+
+
+def _save(model: Any, folder: Path, step: int) -> None:
+    if (folder / "trainer_state.json").exists():
+        return  # of an earlier demo; training is deterministic
+    model.save_pretrained(folder)
+    (folder / "trainer_state.json").write_text(json.dumps({"global_step": step}))
+
+
+if __name__ == "__main__":
+    train(Path(sys.argv[1]), tuple(size for size in SIZES if size.name in sys.argv[2:]))

@@ -1,0 +1,13 @@
+"""Errors of the engine. Each message is one line that names what is wrong and what to do."""
+
+
+class ConfigError(Exception):
+    """The study file, or what it points to, cannot be used. One line per finding."""
+
+
+class CheckpointError(Exception):
+    """One checkpoint cannot be scored; the others can."""
+
+
+class Interrupted(Exception):  # noqa: N818  (not an error: the user asked)
+    """The user asked the engine to stop."""

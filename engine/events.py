@@ -1,0 +1,32 @@
+"""What an engine says while it works. Whoever starts the engine decides how it is shown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+from store.snapshot import EngineStatus
+
+Level = Literal["info", "warning", "error"]
+
+
+@dataclass(frozen=True)
+class Event:
+    """Something that happened. `text` is one line for people, `fields` the same for programs."""
+
+    time: float  # unix time
+    level: Level
+    event: str
+    text: str
+    fields: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Listener(Protocol):
+    """Hears of everything, in the engine's threads; it must be quick and must not raise."""
+
+    def on_event(self, event: Event) -> None:
+        """Take note of an event."""
+
+    def on_status(self, status: EngineStatus) -> None:
+        """Take note of progress, about once a second and at each change of work."""

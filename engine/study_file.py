@@ -1,0 +1,238 @@
+"""The study file: what is compared, on which text and how; checked before anything starts."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from engine.errors import ConfigError
+from engine.sources import Template
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class StudySection(_Section):
+    """What the study is called and where its results go."""
+
+    name: str = Field(min_length=1)
+    store: str = Field(min_length=1)
+
+
+class CorpusSection(_Section):
+    """The evaluation text."""
+
+    files: list[str] = Field(min_length=1)
+    separator: str = ""  # "" makes each file one document
+    max_tokens: int | None = Field(default=None, ge=2)
+
+
+class TokenizerSection(_Section):
+    """The tokenizer that all models of the study share."""
+
+    source: str = Field(min_length=1)  # folder, or name on the hub
+    revision: str | None = None
+    bos: str = "auto"  # "auto", "none" or a token of the vocabulary
+
+
+def _label(value: object) -> object:
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+class ModelSection(_Section):
+    """One model, trained with several seeds."""
+
+    name: str = Field(min_length=1, max_length=60)
+    source: str
+    seeds: Literal["discover"] | list[Annotated[str, BeforeValidator(_label)]] = "discover"
+    steps: Literal["discover"] | list[Annotated[int, Field(ge=0)]] = "discover"
+
+    @property
+    def listed(self) -> set[tuple[str, int]] | None:
+        """Every (seed, step), or None when some are to be discovered."""
+        if isinstance(self.seeds, str) or isinstance(self.steps, str):
+            return None
+        return {(seed, step) for seed in self.seeds for step in self.steps}
+
+    def accepts(self, seed: str, step: int) -> bool:
+        """Whether a checkpoint that was found belongs to the study."""
+        return (isinstance(self.seeds, str) or seed in self.seeds) and (
+            isinstance(self.steps, str) or step in self.steps
+        )
+
+    @field_validator("source")
+    @classmethod
+    def _source(cls, source: str) -> str:
+        Template(source)
+        return source
+
+    @field_validator("seeds", "steps")
+    @classmethod
+    def _listed(cls, values: str | list[Any]) -> str | list[Any]:
+        if isinstance(values, list):
+            if not values:
+                raise ValueError('is empty; list them, or use "discover"')
+            twice = sorted({str(value) for value in values if values.count(value) > 1})
+            if twice:
+                raise ValueError(f"names {', '.join(twice)} twice")
+        return values
+
+
+class ScoringSection(_Section):
+    """How log-probs are computed."""
+
+    windowing: Literal["stream", "document"] = "stream"
+    window: int = Field(default=2048, ge=2)
+    overlap: int = Field(default=1024, ge=0)
+    dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
+    batch_tokens: int = Field(default=8192, ge=1)
+
+    @model_validator(mode="after")
+    def _overlap(self) -> Self:
+        if self.overlap >= self.window:
+            raise ValueError(f"overlap must be smaller than window ({self.window})")
+        return self
+
+
+class LogProbsSection(_Section):
+    """How log-probs are kept, and for how long."""
+
+    representation: Literal["dense"] = "dense"
+    retention: Literal["all", "until_reduced"] = "all"
+
+
+class StudyFile(_Section):
+    """A whole study file. Paths in it are relative to the folder that holds it."""
+
+    study: StudySection
+    corpus: CorpusSection
+    tokenizer: TokenizerSection
+    models: list[ModelSection] = Field(min_length=1)
+    scoring: ScoringSection = ScoringSection()
+    log_probs: LogProbsSection = LogProbsSection()
+    folder: Path = Field(default=Path(), exclude=True)
+
+    @field_validator("models")
+    @classmethod
+    def _names(cls, models: list[ModelSection]) -> list[ModelSection]:
+        names = [model.name for model in models]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"two models are named {', '.join(twice)}; names must differ")
+        return models
+
+    @property
+    def store(self) -> Path:
+        """Where the store is or will be."""
+        return self.path(self.study.store)
+
+    def path(self, relative: str) -> Path:
+        """A path of the study file, from its folder."""
+        return self.folder / Path(relative).expanduser()
+
+
+def load_study_file(file: Path) -> StudyFile:
+    """Read and check a study file.
+
+    Raises ConfigError with one line per finding: file, field, what was found, what is allowed.
+    """
+    try:
+        fields = tomllib.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{file}: does not exist; `seedconv init {file}` writes one") from None
+    except OSError as error:
+        raise ConfigError(f"{file}: cannot be read: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file}: is not TOML: {error}") from None
+    if "folder" in fields:
+        raise ConfigError(f"{file}: folder: no such field")
+    try:
+        return StudyFile.model_validate({**fields, "folder": file.parent})
+    except ValidationError as error:
+        raise ConfigError("\n".join(_findings(file, error))) from None
+
+
+def _findings(file: Path, error: ValidationError) -> list[str]:
+    lines: dict[str, None] = {}
+    for finding in error.errors(include_url=False):
+        union = ("list[", "literal[", "function-")  # pydantic's own names for branches of a type
+        parts = [str(part) for part in finding["loc"] if not str(part).startswith(union)]
+        field = ".".join(parts)
+        message = finding["msg"].removeprefix("Value error, ")
+        message = message.replace("Input should", "should", 1)
+        match finding["type"]:
+            case "missing":
+                text = "is required and was not found"
+            case "extra_forbidden":
+                allowed = ", ".join(_allowed(parts[:-1]))
+                text = f"no such field; allowed: {allowed}"
+            case "model_type":
+                text = f"should be a table, found {finding['input']!r}"
+            case _ if isinstance(finding["input"], dict):
+                text = message
+            case _:
+                text = f"{message}, found {str(finding['input'])[:80]!r}"
+        lines[f"{file}: {field}: {text}"] = None
+    return list(lines)
+
+
+def _allowed(parts: list[str]) -> list[str]:
+    sections = {"models": ModelSection} | {
+        name: field.annotation for name, field in StudyFile.model_fields.items() if name != "models"
+    }
+    section = sections.get(parts[0]) if parts else StudyFile
+    names = getattr(section, "model_fields", {})
+    return [name for name in names if name != "folder"]
+
+
+TEMPLATE = """\
+# A seedconv study. Paths are relative to this file. Check and start it with
+#   seedconv run STUDY.toml       score and reduce what is there, then exit
+#   seedconv watch STUDY.toml     go on as checkpoints arrive
+#   seedconv tui study.zarr       look at it, also while it runs
+
+[study]
+name = "my-study"
+store = "study.zarr"              # made on the first run
+
+[corpus]                          # the fixed text that every checkpoint is scored on
+files = ["text/*.txt"]            # UTF-8; patterns allowed
+separator = ""                    # text between documents; "" makes each file one document
+max_tokens = 5000                 # leave out to use everything
+
+[tokenizer]                       # all checkpoints of a study share it
+source = "runs/tokenizer"         # a folder, or a name on the Hugging Face hub
+# revision = "main"
+# bos = "auto"                    # "auto", "none" or a token: what stands before the first token
+
+[[models]]                        # one block per model (architecture and size)
+name = "my-model"
+source = "runs/{model}/seed{seed}/checkpoint-{step}"   # folders with config.json and safetensors
+seeds = "discover"                # or a list: [1, 2, 3]
+steps = "discover"                # or a list: [0, 100, 1000]
+
+[scoring]
+windowing = "stream"              # or "document": each document on its own
+window = 2048                     # tokens the model sees at once, at most
+overlap = 1024                    # of which so many are context seen before
+dtype = "float32"                 # or "bfloat16", "float16": faster on a GPU, less exact
+device = "auto"                   # "auto", "cpu", "cuda" or "cuda:1"
+batch_tokens = 8192               # positions per forward pass
+
+[log_probs]
+representation = "dense"          # float16 log-probs of the whole vocabulary, per checkpoint
+retention = "all"                 # or "until_reduced": drop them once a step is reduced
+"""

@@ -1,0 +1,114 @@
+"""Reading one checkpoint into memory, with every check that does not need the model to run.
+
+Runs in a thread of its own while another checkpoint is scored. Files are read, not mapped: a file
+that is truncated under a mapping kills the process.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load
+
+from engine.corpus import Tokenizer, vocabulary_digest
+from engine.errors import CheckpointError
+from engine.sources import checkpoint_files
+
+MOST_PADDING = 1024  # rows a model may have beyond its tokenizer: padding for fast kernels
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint in memory, not yet a model."""
+
+    folder: Path
+    config: Any  # transformers.PretrainedConfig
+    weights: dict[str, torch.Tensor]
+    fingerprint: str  # of names and contents of the weights
+    n_bytes: int
+
+
+def read_checkpoint(folder: Path, tokenizer: Tokenizer) -> Checkpoint:
+    """Read and check a checkpoint of a causal language model.
+
+    Raises CheckpointError, in one line, when files are missing or damaged, weights are not finite
+    or all zero, or the checkpoint uses another vocabulary than the study.
+    """
+    from transformers import AutoConfig
+
+    files = checkpoint_files(folder)
+    try:
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{folder / 'config.json'}: {_first_line(error)}") from None
+    _check_vocabulary(folder, config, tokenizer)
+    weights: dict[str, torch.Tensor] = {}
+    n_bytes = 0
+    for file in files.weights:
+        try:
+            data = file.read_bytes()
+            shard = load(data)
+        except FileNotFoundError:
+            raise CheckpointError(f"{file}: was deleted while it was being read") from None
+        except (OSError, SafetensorError) as error:
+            raise CheckpointError(f"{file}: cannot be read: {_first_line(error)}") from None
+        _check_values(file, shard)
+        weights.update(shard)
+        n_bytes += len(data)
+    return Checkpoint(folder, config, weights, _fingerprint(weights), n_bytes)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def _check_vocabulary(folder: Path, config: Any, tokenizer: Tokenizer) -> None:
+    rows = int(config.get_text_config().vocab_size)
+    if not tokenizer.size <= rows <= tokenizer.size + MOST_PADDING:
+        raise CheckpointError(
+            f"{folder}: has a vocabulary of {rows:,}, the study's tokenizer has "
+            f"{tokenizer.size:,}: another tokenizer, so its log-probs cannot be compared"
+        )
+    file = folder / "tokenizer.json"
+    if file.exists():
+        stat = file.stat()
+        theirs = _tokenizer_digest(file, stat.st_size, stat.st_mtime_ns)
+        if theirs not in (None, tokenizer.digest):
+            raise CheckpointError(
+                f"{file}: is another tokenizer than the study's: the same ids mean other tokens"
+            )
+
+
+@functools.lru_cache(maxsize=64)
+def _tokenizer_digest(file: Path, size: int, time: int) -> str | None:
+    """Digest of a checkpoint's own vocabulary; size and time are there to notice a new file."""
+    from tokenizers import Tokenizer as Backend
+
+    try:
+        return vocabulary_digest(Backend.from_file(str(file)).get_vocab(with_added_tokens=True))
+    except Exception:  # the library raises plain Exception for a file it cannot read
+        return None
+
+
+def _check_values(file: Path, shard: dict[str, torch.Tensor]) -> None:
+    matrices = [tensor for tensor in shard.values() if tensor.ndim >= 2]
+    if matrices and not any(bool(tensor.any()) for tensor in matrices):
+        raise CheckpointError(f"{file}: all weights are zero; it was allocated but never written")
+    for name, tensor in shard.items():
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise CheckpointError(f"{file}: {name} holds NaN or infinite weights")
+
+
+def _fingerprint(weights: dict[str, torch.Tensor]) -> str:
+    digest = hashlib.blake2b(digest_size=12)
+    for name in sorted(weights):
+        tensor = weights[name].contiguous()
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.view(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()

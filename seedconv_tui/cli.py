@@ -1,0 +1,361 @@
+"""The command line: one command, `seedconv`. Commands import what is heavy when they run."""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import json
+import os
+import shutil
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from store.errors import NotAStudyError, StoreError, StudyMismatchError
+
+if TYPE_CHECKING:
+    from engine.coordinator import Coordinator, Outcome
+    from engine.study_file import StudyFile
+    from store.snapshot import StudySnapshot
+
+OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
+
+
+def main(argv: Sequence[str] | None = None) -> NoReturn:
+    """Run `seedconv` and exit: 0 done, 1 work failed, 2 usage or configuration, 130 interrupted."""
+    sys.exit(run(list(sys.argv[1:] if argv is None else argv)))
+
+
+def run(argv: list[str]) -> int:
+    """Run one command and return its exit code."""
+    parser = _parser()
+    commands = parser.commands  # type: ignore[attr-defined]
+    if argv and not argv[0].startswith("-") and argv[0] not in commands:
+        if not Path(argv[0]).exists() and os.sep not in argv[0] and not argv[0].endswith(".zarr"):
+            parser.error(
+                f"{argv[0]!r} is neither a command nor a store; `seedconv --help` lists both"
+            )
+        argv = ["tui", *argv]
+    options = parser.parse_args(argv)
+    if not hasattr(options, "command"):
+        parser.print_help()
+        return USAGE
+    try:
+        return int(options.command(options))
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:  # the reader of our stdout has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return OK
+    except Exception as error:
+        if options.debug:
+            traceback.print_exc()
+        return _explain(error)
+
+
+def _explain(error: Exception) -> int:
+    """Print an error as the lines a user can act on; return the exit code."""
+    from seedconv_tui.text import visible
+
+    code, text = FAILED, str(error)
+    match error:
+        case StudyMismatchError() | NotAStudyError():
+            code = USAGE
+        case StoreError():
+            pass
+        case OSError(errno=errno.ENOSPC):
+            text = (
+                f"{error.filename or 'the store'}: no space left on the device; free some and run "
+                "the same command again: what is committed stays"
+            )
+        case ModuleNotFoundError(name=str(name)) if name.partition(".")[0] in _ENGINE_EXTRA:
+            code = USAGE
+            text = (
+                f"this command needs the engine, and {name} is not installed: "
+                "pip install 'seedconv-tui[engine]'"
+            )
+        case _ if type(error).__module__ == "engine.errors":
+            from engine.errors import CheckpointError, ConfigError, Interrupted
+
+            if isinstance(error, Interrupted):
+                code = INTERRUPTED
+            elif isinstance(error, ConfigError):
+                code = USAGE
+            elif not isinstance(error, CheckpointError):
+                raise error
+        case OSError():
+            pass
+        case _:
+            kind = type(error).__name__
+            text = f"internal error: {kind}: {error}; --debug shows where. Please report it."
+    for line in text.splitlines() or [type(error).__name__]:
+        print(f"seedconv: {visible(line)}", file=sys.stderr)
+    return code
+
+
+_ENGINE_EXTRA = {"torch", "transformers", "tokenizers", "safetensors", "pydantic", "spacy"}
+
+
+# -- commands ------------------------------------------------------------------------------------
+
+
+def _init(options: argparse.Namespace) -> int:
+    from engine.study_file import TEMPLATE
+
+    if str(options.file) == "-":
+        print(TEMPLATE, end="")
+        return OK
+    try:
+        with options.file.open("x", encoding="utf-8") as file:
+            file.write(TEMPLATE)
+    except FileExistsError:
+        print(f"seedconv: {options.file}: exists already; name another file", file=sys.stderr)
+        return USAGE
+    print(f"wrote {options.file}; edit it, then: seedconv run {options.file}", file=sys.stderr)
+    return OK
+
+
+def _run(options: argparse.Namespace) -> int:
+    return _engine(options, lambda engine: engine.run())
+
+
+def _watch(options: argparse.Namespace) -> int:
+    return _engine(options, lambda engine: engine.watch(until_complete=options.until_complete))
+
+
+def _engine(options: argparse.Namespace, work: Callable[[Coordinator], Outcome]) -> int:
+    from engine.study_file import load_study_file
+
+    study = load_study_file(options.study)  # before torch is imported: mistakes are told at once
+    from engine.coordinator import Coordinator
+    from seedconv_tui.console import listener
+
+    stop = threading.Event()
+    _stop_on_signals(stop)
+    with listener(as_json=options.json) as shown:
+        outcome = work(Coordinator(study, shown, stop=stop))
+    _summary(study, outcome, as_json=options.json)
+    return FAILED if outcome.failed else OK
+
+
+def _stop_on_signals(stop: threading.Event) -> None:
+    """First signal: finish cleanly, soon. Second: leave at once; commits are safe either way."""
+
+    def handle(number: int, frame: object) -> None:
+        if stop.is_set():
+            os._exit(INTERRUPTED)
+        stop.set()
+        print("seedconv: stopping; once more to stop at once", file=sys.stderr)
+
+    signal.signal(signal.SIGINT, handle)
+    signal.signal(signal.SIGTERM, handle)
+
+
+def _summary(study: StudyFile, outcome: Outcome, *, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps({"event": "end", **vars(outcome)}), file=sys.stderr)
+        return
+    parts = [f"{outcome.scored} checkpoints scored", f"{outcome.reduced} steps reduced"]
+    if outcome.missing:
+        parts.append(f"{outcome.missing} missing")
+    if outcome.failed:
+        parts.append(f"{outcome.failed} failed")
+    print(f"{', '.join(parts)}; look at it: seedconv tui {study.store}", file=sys.stderr)
+
+
+def _tui(options: argparse.Namespace) -> int:
+    from store.reader import read_root
+
+    read_root(options.store)  # not a store: say so before the screen is taken
+    return _show(options.store, ascii_only=options.ascii, mouse=not options.no_mouse)
+
+
+def _show(store: Path, *, ascii_only: bool, mouse: bool) -> int:
+    from seedconv_tui.app import SeedconvApp
+    from seedconv_tui.live import StoreSource
+
+    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+        print(
+            "seedconv: the monitor needs a terminal; `seedconv status` and `seedconv plot` do not",
+            file=sys.stderr,
+        )
+        return USAGE
+    app = SeedconvApp(StoreSource(store), ascii=ascii_only)
+    app.run(mouse=mouse)
+    return app.return_code or OK
+
+
+def _status(options: argparse.Namespace) -> int:
+    from seedconv_tui.status import status_json, status_text
+
+    snapshot = _snapshot(options.store)
+    if options.json:
+        print(json.dumps(status_json(snapshot), indent=2))
+    else:
+        print(status_text(snapshot))
+    return OK
+
+
+def _plot(options: argparse.Namespace) -> int:
+    from seedconv_tui.chart import Glyphs
+    from seedconv_tui.plot import plot_text
+
+    size = shutil.get_terminal_size((80, 24))
+    snapshot = _snapshot(options.store)
+    known = {model.name for model in snapshot.models}
+    if unknown := [name for name in options.model or [] if name not in known]:
+        names = ", ".join(sorted(known)) or "none yet"
+        raise NotAStudyError(f"{options.store}: no model {unknown[0]!r}; it has: {names}")
+    print(
+        plot_text(
+            snapshot,
+            width=options.width or size.columns,
+            height=options.height or max(12, size.lines - 8),
+            log_y=options.log_y,
+            glyphs=Glyphs.ASCII if options.ascii else Glyphs.BRAILLE,
+            color=sys.stdout.isatty() and "NO_COLOR" not in os.environ,
+            models=options.model,
+        )
+    )
+    return OK
+
+
+def _snapshot(store: Path) -> StudySnapshot:
+    from store import open_study
+
+    return open_study(store).snapshot()
+
+
+def _demo(options: argparse.Namespace) -> int:
+    from seedconv_tui.demo import run_demo
+
+    return run_demo(
+        options.dir,
+        headless=options.headless,
+        second_size=options.second_size,
+        ascii_only=options.ascii,
+        show=lambda store: _show(store, ascii_only=options.ascii, mouse=not options.no_mouse),
+    )
+
+
+# -- the parser ----------------------------------------------------------------------------------
+
+
+class _Version(argparse.Action):
+    def __init__(self, option_strings: Sequence[str], dest: str) -> None:
+        super().__init__(option_strings, dest, nargs=0, help="show the version and exit")
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
+        from importlib.metadata import version  # asked for seldom, imported slowly
+
+        print(f"seedconv {version('seedconv-tui')}")
+        parser.exit()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="seedconv",
+        description="Watch language models trained with different seeds converge.",
+        epilog="`seedconv STORE` is short for `seedconv tui STORE`. Begin with `seedconv demo`.",
+    )
+    parser.add_argument("--version", action=_Version)
+    commands = parser.add_subparsers(metavar="COMMAND")
+
+    def command(
+        name: str, function: Callable[[argparse.Namespace], int], text: str, example: str
+    ) -> argparse.ArgumentParser:
+        made = commands.add_parser(
+            name,
+            help=text,
+            description=text[0].upper() + text[1:] + ".",
+            epilog=f"example: {example}",
+        )
+        made.add_argument("--debug", action="store_true", help="show a traceback when it fails")
+        made.set_defaults(command=function)
+        return made
+
+    demo = command(
+        "demo",
+        _demo,
+        "train three tiny seeds, score them as they train, watch them",
+        "seedconv demo --headless --dir /tmp/demo",
+    )
+    demo.add_argument(
+        "--headless", action="store_true", help="no screen: progress, chart and table"
+    )
+    demo.add_argument(
+        "--dir", type=Path, default=Path("seedconv-demo"), help="where it works (%(default)s)"
+    )
+    demo.add_argument("--second-size", action="store_true", help="train a larger model as well")
+    _screen_options(demo)
+
+    init = command("init", _init, "write a commented study file", "seedconv init study.toml")
+    init.add_argument(
+        "file",
+        type=Path,
+        nargs="?",
+        default=Path("study.toml"),
+        help='"-" for stdout (%(default)s)',
+    )
+
+    for name, function, text in (
+        ("run", _run, "score and reduce all that is missing, then exit"),
+        ("watch", _watch, "the same, and go on as checkpoints arrive"),
+    ):
+        made = command(name, function, text, f"seedconv {name} study.toml")
+        made.add_argument("study", type=Path, metavar="STUDY.toml", help="the study file")
+        made.add_argument("--json", action="store_true", help="events as JSON lines on stderr")
+        if name == "watch":
+            made.add_argument(
+                "--until-complete",
+                action="store_true",
+                help="exit once every listed checkpoint is scored and reduced",
+            )
+
+    tui = command("tui", _tui, "the terminal monitor", "seedconv tui study.zarr")
+    tui.add_argument("store", type=Path, metavar="STORE", help="the study's store")
+    _screen_options(tui)
+
+    status = command(
+        "status",
+        _status,
+        "progress and health, for people and scripts",
+        "seedconv status study.zarr",
+    )
+    status.add_argument("store", type=Path, metavar="STORE", help="the study's store")
+    status.add_argument("--json", action="store_true", help="as one JSON object")
+
+    plot = command("plot", _plot, "the KL chart as text", "seedconv plot study.zarr --log-y")
+    plot.add_argument("store", type=Path, metavar="STORE", help="the study's store")
+    plot.add_argument("--model", action="append", help="only this model (may be repeated)")
+    plot.add_argument("--log-y", action="store_true", help="logarithmic KL axis")
+    plot.add_argument("--width", type=_at_least(20), help="columns (the terminal's)")
+    plot.add_argument("--height", type=_at_least(8), help="rows of the chart (the terminal's)")
+    plot.add_argument("--ascii", action="store_true", help="plain ASCII characters only")
+
+    parser.commands = commands.choices  # type: ignore[attr-defined]
+    return parser
+
+
+def _screen_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--ascii", action="store_true", help="plain ASCII characters only")
+    parser.add_argument("--no-mouse", action="store_true", help="leave the mouse to the terminal")
+
+
+def _at_least(least: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        value = int(text)
+        if value < least:
+            raise argparse.ArgumentTypeError(f"must be at least {least}")
+        return value
+
+    parse.__name__ = "int"  # argparse names it when the text is no number
+    return parse
+
+
+if __name__ == "__main__":
+    main()

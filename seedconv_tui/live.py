@@ -1,0 +1,26 @@
+"""A study on disk as the screens' source of data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from store import Study
+    from store.snapshot import StudySnapshot
+
+
+class StoreSource:
+    """Reads a store, opening it at the first call: there may be none yet."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._study: Study | None = None
+
+    def snapshot(self) -> StudySnapshot:
+        """How the study stands now. Raises StoreError while it cannot be read."""
+        from store import open_study  # zarr: only once the first screen is painted
+
+        if self._study is None:
+            self._study = open_study(self._path)
+        return self._study.snapshot()

@@ -1,0 +1,96 @@
+"""What all screens share: the bars at their edges, and what is shown when there is no data."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, ClassVar
+
+from textual.containers import Vertical
+from textual.screen import Screen
+
+from seedconv_tui.widgets.bars import Banner, KeyBar, Notice, TopBar
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from textual.app import ComposeResult
+    from textual.widget import Widget
+
+    from seedconv_tui.source import Feed
+    from store.snapshot import StudySnapshot
+
+MIN_WIDTH, MIN_HEIGHT = 60, 16
+"""The smallest terminal that the screens are laid out for."""
+
+
+class StudyScreen(Screen[None], inherit_bindings=False):
+    """A full screen on the study. A new one needs `NAME`, `compose_body` and `show_study`."""
+
+    NAME: ClassVar[str]
+
+    def __init__(self, feed: Feed) -> None:
+        super().__init__()
+        self.feed = feed
+
+    def compose(self) -> ComposeResult:
+        yield TopBar(self.NAME)
+        yield Banner()
+        yield Notice(id="notice")
+        with Vertical(id="body"):
+            yield from self.compose_body()
+        yield KeyBar()
+
+    def compose_body(self) -> Iterable[Widget]:
+        """The widgets between the bars."""
+        raise NotImplementedError
+
+    def show_study(self, snapshot: StudySnapshot) -> None:
+        """Takes the study as it is now."""
+        raise NotImplementedError
+
+    def on_mount(self) -> None:
+        self.show_feed()
+
+    def on_screen_resume(self) -> None:
+        self.show_feed()
+
+    def on_resize(self) -> None:
+        self._say_what_is_missing()
+
+    def show_feed(self) -> None:
+        """Shows what is known now; called whenever that, or how fresh it is, has changed."""
+        if not self.is_mounted:
+            return
+        self.query_one(TopBar).show(self.feed)
+        self.query_one(Banner).show(self.feed)
+        self._say_what_is_missing()
+        if self.feed.snapshot is not None:
+            self.show_study(self.feed.snapshot)
+
+    def _say_what_is_missing(self) -> None:
+        width, height = self.app.size
+        tiny = width < MIN_WIDTH or height < MIN_HEIGHT
+        self.set_class(tiny, "-tiny")
+        text = self._missing()
+        if tiny:
+            need = f"needs {MIN_WIDTH}x{MIN_HEIGHT}"
+            text = ("too small", f"{width}x{height}", need)
+        self.query_one("#body").display = not text
+        notice = self.query_one("#notice", Notice)
+        notice.display = bool(text)
+        notice.say(*text)
+
+    def _missing(self) -> tuple[str, ...]:
+        snapshot = self.feed.snapshot
+        if snapshot is None and self.feed.trouble:
+            return "the study cannot be read", self.feed.trouble, "trying again, all the time"
+        if snapshot is None:
+            return ("reading the study",)
+        if not snapshot.models:
+            if snapshot.engine is None:
+                return (
+                    "no engine has run yet",
+                    "this study holds no checkpoints; score them with",
+                    "seedconv run STUDY.toml",
+                )
+            return "waiting for the first checkpoint", "the engine has planned none yet"
+        return ()

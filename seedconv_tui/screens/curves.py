@@ -1,0 +1,356 @@
+"""Curves: how far the seeds are apart over training, for every model."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+from textual.binding import Binding
+
+from seedconv_tui import chart
+from seedconv_tui.screens.base import StudyScreen
+from seedconv_tui.source import ACTIVE_STATES
+from seedconv_tui.text import nats
+from seedconv_tui.widgets.bars import Notice
+from seedconv_tui.widgets.canvas import Canvas, Line, line_width, spread
+from seedconv_tui.widgets.chart import ChartView
+from seedconv_tui.widgets.metrics import METRICS, Curve, Metric
+from seedconv_tui.widgets.readout import Entry, Readout
+from store.snapshot import State
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from textual.widget import Widget
+
+    from store.snapshot import ModelSnapshot, StudySnapshot
+
+_ZOOM = 1.5
+_PAN = 0.25
+_SLACK = 0.01  # steps: the ends of a view have been through a logarithm
+
+
+class ChartTitle(Canvas):
+    """What is drawn, on the left; whether it follows the data, on the right."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._parts: tuple[str, ...] = ()
+        self._held = ""
+
+    def show(self, parts: tuple[str, ...], held: str) -> None:
+        """Takes the words; `held` is empty while the view follows."""
+        self._parts, self._held = parts, held
+        self.redraw()
+
+    def paint(self, width: int, height: int) -> list[Line]:
+        look, palette = self.look, self.look.palette
+        first, *rest = (look.visible(part) for part in self._parts)
+        right = (f"  {self._held} ", palette.warn) if self._held else ("  follows ", palette.dim)
+        line: Line = [(f" {first}", palette.strong)]
+        for part in rest:
+            if line_width([*line, (look.dot + part, palette.dim), right]) <= width:
+                line.append((look.dot + part, palette.dim))
+        return [spread(line, [right], width)]
+
+
+class CurvesScreen(StudyScreen):
+    """The chart, its legend with exact values, and a cursor over the steps."""
+
+    NAME = "Curves"
+    BINDINGS = [
+        Binding("left,h", "step(-1)", "Step", key_display="arrows", tooltip="cursor: step before"),
+        Binding("right,l", "step(1)", "Step on", show=False, tooltip="cursor: next step"),
+        Binding("home,g", "step(-100000)", "First", show=False, tooltip="cursor: first step"),
+        Binding("end,G", "step(100000)", "Last", show=False, tooltip="cursor: last step"),
+        Binding("m", "metric", "Metric", tooltip="expected KL, cross-entropy, entropy"),
+        Binding("y", "log_y", "Log", tooltip="logarithmic or linear values"),
+        Binding("plus,equals_sign", "zoom(1)", "Zoom", key_display="+ -", tooltip="zoom in"),
+        Binding("minus,underscore", "zoom(-1)", "Out", show=False, tooltip="zoom out"),
+        Binding("shift+left,H", "pan(-1)", "Pan", show=False, tooltip="earlier steps"),
+        Binding("shift+right,L", "pan(1)", "Pan on", show=False, tooltip="later steps"),
+        Binding(
+            "0,escape",
+            "follow",
+            "Follow",
+            key_display="0",
+            tooltip="all steps, and new ones as they come",
+        ),
+        Binding("up,k", "choose(-1)", "Model up", show=False, tooltip="choose the model above"),
+        Binding("down,j", "choose(1)", "Model", show=False, tooltip="choose the model below"),
+        Binding("space", "hide", "Show/hide", tooltip="show or hide the chosen model"),
+        Binding("b", "band", "Band", tooltip="show or hide the bands"),
+        Binding("p", "phases", "Phases", tooltip="show or hide the phases of the chosen model"),
+    ]
+
+    _metric = 0
+    _log_y = False
+    _bands = True
+    _phases = True
+    _chosen = ""  # the model's name
+    _cursor: int | None = None  # a step; None: the latest there is
+    _view: chart.View | None = None  # None: all that there is
+    _hidden: frozenset[str] = frozenset()
+
+    def compose_body(self) -> Iterable[Widget]:
+        yield ChartTitle()
+        yield ChartView()
+        yield Notice(id="nothing")
+        yield Readout()
+
+    def on_resize(self) -> None:
+        self._size_readout()
+
+    def show_study(self, snapshot: StudySnapshot) -> None:
+        self._size_readout()
+        self._draw()
+
+    def _size_readout(self) -> None:
+        models = len(self.feed.snapshot.models) if self.feed.snapshot else 0
+        room = max((self.app.size.height - 8) // 3, 3)
+        self.query_one(Readout).styles.height = 1 + min(models, room)
+
+    # What is drawn
+
+    @property
+    def _models(self) -> tuple[ModelSnapshot, ...]:
+        return self.feed.snapshot.models if self.feed.snapshot else ()
+
+    @property
+    def _chosen_index(self) -> int:
+        names = [model.name for model in self._models]
+        return names.index(self._chosen) if self._chosen in names else 0
+
+    def _curves(self) -> list[Curve]:
+        return [METRICS[self._metric].curve(model) for model in self._models]
+
+    def _series(self, curves: list[Curve]) -> list[chart.Series]:
+        """The curves of the models that are not hidden, the chosen one last: on top."""
+        order = sorted(range(len(curves)), key=lambda number: number == self._chosen_index)
+        return [
+            chart.Series(
+                self._models[number].name,
+                curves[number].steps.astype(np.float64),
+                curves[number].value,
+                curves[number].low if self._bands else None,
+                curves[number].high if self._bands else None,
+                number % len(chart.MARKERS),
+            )
+            for number in order
+            if self._models[number].name not in self._hidden
+        ]
+
+    def _steps(self, curves: list[Curve]) -> list[int]:
+        """The steps at which a shown model has a value."""
+        steps: set[int] = set()
+        for model, curve in zip(self._models, curves, strict=True):
+            if model.name not in self._hidden:
+                steps.update(curve.steps[np.isfinite(curve.value)].tolist())
+        return sorted(steps)
+
+    def _fitted(self, series: list[chart.Series], view: chart.View | None = None) -> chart.View:
+        """All the steps, or those of `view`; and the values that there are among them."""
+        whole = chart.fit(series, log_y=self._log_y)
+        if view is None:
+            return whole
+        part = chart.fit([_between(s, view.x_min, view.x_max) for s in series], log_y=self._log_y)
+        return replace(part, x_min=view.x_min, x_max=view.x_max, limits=(whole.x_min, whole.x_max))
+
+    def _draw(self) -> None:
+        """Shows the data as they are now under the view and cursor that were chosen."""
+        if self.feed.snapshot is None or not self._models:
+            return
+        curves = self._curves()
+        steps = self._steps(curves)
+        series = self._series(curves)
+        metric, model = METRICS[self._metric], self._models[self._chosen_index]
+        view = self._view or self._fitted(series)
+        known = any(np.isfinite(curve.value).any() for curve in curves)
+        self.query_one(ChartView).display = known
+        self.query_one("#nothing", Notice).display = not known
+        self.query_one("#nothing", Notice).say(*self._nothing_yet(metric))
+        marks = [chart.Mark(phase.start, phase.name) for phase in model.phases]
+        self.query_one(ChartView).show(
+            series,
+            view,
+            marks=marks if self._phases else (),
+            cursor=self._cursor,
+        )
+        self.query_one(ChartTitle).show(self._title(metric, model), self._held(view, steps))
+        self._show_numbers(curves, steps)
+        self.refresh_bindings()
+
+    def _title(self, metric: Metric, model: ModelSnapshot) -> tuple[str, ...]:
+        parts = [f"{metric.title}, nats{', log' if self._log_y else ''}"]
+        if self._bands:
+            parts.append(f"band: {metric.band}")
+        if self._phases and model.phases:
+            parts.append(f"phases of {model.name}")
+        return tuple(parts)
+
+    def _held(self, view: chart.View, steps: list[int]) -> str:
+        if self._view is None:
+            return ""
+        later = sum(step > view.x_max + _SLACK for step in steps)
+        return f"held, {later} later, 0 follows" if later else "held, 0 follows"
+
+    def _nothing_yet(self, metric: Metric) -> tuple[str, ...]:
+        scored = sum(
+            int(np.isin(m.state, (State.SCORED, State.REDUCING, State.DONE)).sum())
+            for m in self._models
+        )
+        text = (f"no {metric.title} yet", f"needs {metric.needs}; scored so far: {scored:,}")
+        engine = self.feed.snapshot.engine if self.feed.snapshot else None
+        if engine is None or engine.state not in ACTIVE_STATES:
+            return (*text, "no engine is at work; start one with", "seedconv run STUDY.toml")
+        return text
+
+    def _show_numbers(self, curves: list[Curve], steps: list[int]) -> None:
+        look = self.query_one(Readout).look
+        entries = []
+        step = self._cursor if self._cursor is not None else (steps[-1] if steps else None)
+        for number, (model, curve) in enumerate(zip(self._models, curves, strict=True)):
+            known = np.flatnonzero(np.isfinite(curve.value))
+            # Without a cursor, each model's own latest step; with one, that step and no other.
+            at = known[-1:] if self._cursor is None else known[curve.steps[known] == step]
+            entry = Entry(
+                model.name,
+                number % len(chart.MARKERS),
+                model.name not in self._hidden,
+                missing="nothing at this step" if len(known) else "nothing yet",
+            )
+            if len(at):
+                entry = _fill(entry, model, curve, int(at[0]), look.pick("±", "+-"))
+                if curve.steps[at[0]] != step:
+                    entry = replace(entry, counts=f"at step {curve.steps[at[0]]:,}, {entry.counts}")
+            entries.append(entry)
+        self.query_one(Readout).show(self._heading(step), entries, self._chosen_index)
+
+    def _heading(self, step: int | None) -> tuple[str, ...]:
+        if step is None or self.feed.snapshot is None:
+            return ("no values yet",)
+        parts = [f"step {step:,}" + ("" if self._cursor is not None else " (latest)")]
+        phases = [p.name for p in self._models[self._chosen_index].phases if p.start <= step]
+        if phases:
+            parts.append(phases[-1])
+        parts.append(f"means over {self.feed.snapshot.n_tokens:,} tokens")
+        return tuple(parts)
+
+    # What the keys do
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Offers `follow` only when something is held."""
+        if action == "follow":
+            return self._view is not None or self._cursor is not None
+        return True
+
+    def action_step(self, count: int) -> None:
+        """Moves the cursor; from then on the view stays as it is."""
+        curves = self._curves()
+        if not (steps := self._steps(curves)):
+            return
+        here = self._cursor if self._cursor is not None else steps[-1]
+        index = int(np.abs(np.array(steps) - here).argmin()) + count
+        self._place(steps[min(max(index, 0), len(steps) - 1)])
+
+    def on_chart_view_pointed(self, message: ChartView.Pointed) -> None:
+        if steps := self._steps(self._curves()):
+            place = np.abs(np.log1p(steps) - math.log1p(max(message.step, 0.0)))
+            self._place(steps[int(place.argmin())])
+
+    def _place(self, step: int) -> None:
+        self._cursor = step
+        series = self._series(self._curves())
+        view = self._view or self._fitted(series)
+        inside = view.x_min - _SLACK <= step <= view.x_max + _SLACK
+        self._view = view if inside else _reveal(view, step)
+        self._draw()
+
+    def action_zoom(self, direction: int) -> None:
+        """Zooms about the cursor, or about the latest step."""
+        series = self._series(self._curves())
+        view = self._view or self._fitted(series)
+        at = self._cursor if self._cursor is not None else view.x_max
+        self._view = self._fitted(series, view.zoom(_ZOOM**direction, at))
+        self._draw()
+
+    def action_pan(self, direction: int) -> None:
+        """Shows earlier or later steps."""
+        series = self._series(self._curves())
+        view = self._view or self._fitted(series)
+        self._view = self._fitted(series, view.pan(direction * _PAN))
+        self._draw()
+
+    def action_follow(self) -> None:
+        """Shows all, and goes on with the data."""
+        self._cursor = self._view = None
+        self._draw()
+
+    def action_metric(self) -> None:
+        """Draws the next metric."""
+        self._metric = (self._metric + 1) % len(METRICS)
+        self._refit()
+
+    def action_log_y(self) -> None:
+        """Changes between linear and logarithmic values."""
+        self._log_y = not self._log_y
+        self._refit()
+
+    def action_band(self) -> None:
+        """Shows or hides the bands."""
+        self._bands = not self._bands
+        self._draw()
+
+    def action_phases(self) -> None:
+        """Shows or hides the phases."""
+        self._phases = not self._phases
+        self._draw()
+
+    def action_choose(self, count: int) -> None:
+        """Chooses another model."""
+        if self._models:
+            index = min(max(self._chosen_index + count, 0), len(self._models) - 1)
+            self._chosen = self._models[index].name
+            self._draw()
+
+    def action_hide(self) -> None:
+        """Shows or hides the chosen model."""
+        if self._models:
+            self._hidden = self._hidden ^ {self._models[self._chosen_index].name}
+            self._draw()
+
+    def _refit(self) -> None:
+        """Fits the values anew, and leaves a view's steps alone."""
+        if self._view is not None:
+            self._view = self._fitted(self._series(self._curves()), self._view)
+        self._draw()
+
+
+def _fill(entry: Entry, model: ModelSnapshot, curve: Curve, at: int, plus_minus: str) -> Entry:
+    """The entry with the numbers at a position."""
+    value, low, high = (float(a[at]) for a in (curve.value, curve.low, curve.high))
+    counts = f"{curve.n_seeds[at]}/{len(model.seeds)} seeds"
+    words = f"{nats(low)} to {nats(high)}"
+    if curve.n_pairs is not None:
+        counts += f", {curve.n_pairs[at]} pairs"
+        words = f"{plus_minus} {nats(high - value)} std"
+    below = curve.floor is not None and value < curve.floor[at]
+    caution = "below storage floor" if below else ""
+    return replace(entry, value=value, spread=words, counts=counts, caution=caution)
+
+
+def _between(series: chart.Series, low: float, high: float) -> chart.Series:
+    """The part of a series between two steps."""
+    inside = (series.x >= low - _SLACK) & (series.x <= high + _SLACK)
+    part = replace(series, x=series.x[inside], y=series.y[inside], low=None, high=None)
+    if series.low is None or series.high is None:
+        return part
+    return replace(part, low=series.low[inside], high=series.high[inside])
+
+
+def _reveal(view: chart.View, step: int) -> chart.View:
+    """The view, moved just so far that it shows a step."""
+    low, high, at = (math.log1p(x) for x in (view.x_min, view.x_max, step))
+    return view.pan(((at - low) if at < low else (at - high)) / (high - low))

@@ -1,0 +1,189 @@
+"""Runs: how far the work is, checkpoint by checkpoint, and how the engine fares."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from textual.binding import Binding
+
+from seedconv_tui.screens.base import StudyScreen
+from seedconv_tui.screens.reader import ReaderScreen
+from seedconv_tui.text import nats, step_label
+from seedconv_tui.widgets.canvas import Canvas, Line, line_width
+from seedconv_tui.widgets.journal import Journal, journal_line
+from seedconv_tui.widgets.matrix import Matrix, Spot
+from seedconv_tui.widgets.strip import StudyStrip
+from store.snapshot import State
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from textual.widget import Widget
+
+    from store.snapshot import ModelSnapshot, StudySnapshot
+
+
+class Detail(Canvas):
+    """One row on the checkpoint under the cursor."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._model: ModelSnapshot | None = None
+        self._spot: Spot | None = None
+        self._sharing = 1
+        self._follows = True
+
+    def show(self, model: ModelSnapshot, spot: Spot, sharing: int, *, follows: bool) -> None:
+        """Takes a checkpoint, and how many steps share its cell."""
+        self._model, self._spot, self._sharing, self._follows = model, spot, sharing, follows
+        self.redraw()
+
+    def paint(self, width: int, height: int) -> list[Line]:
+        model, spot, look = self._model, self._spot, self.look
+        if model is None or spot is None:
+            return []
+        step, seed = _position(model, spot)
+        state = State(model.state[step, seed])
+        palette = look.palette
+        where = f"{look.visible(spot.model)}{look.dot}seed {look.visible(spot.seed)}"
+        head: Line = [
+            (" " + look.shorten(where, max(width // 2, 20)), palette.strong),
+            (f"{look.dot}step {spot.step:,}{look.dot}", palette.strong),
+            (f"{look.sign(state)} {state.name.lower()}", palette.states[state]),
+        ]
+        error = model.errors.get((spot.seed, spot.step))
+        if error is not None:
+            room = max(width - line_width(head) - len(look.dot), 1)
+            return [[*head, (look.dot + look.shorten(look.visible(error), room), palette.bad)]]
+        facts = []
+        if np.isfinite(model.cross_entropy[step, seed]):
+            facts.append(f"cross-entropy {nats(float(model.cross_entropy[step, seed]))}")
+        if self._sharing > 1:
+            facts.append(f"1 of {self._sharing} steps in this cell")
+        if self._follows:
+            facts.append("following")
+        for fact in facts:
+            if line_width(head) + len(look.dot + fact) <= width:
+                head.append((look.dot + fact, palette.text))
+        return [head]
+
+
+class RunsScreen(StudyScreen):
+    """The progress matrix with its engine and its journal."""
+
+    NAME = "Runs"
+    BINDINGS = [
+        Binding("left,h", "move(0, -1)", "Step", key_display="arrows", tooltip="previous step"),
+        Binding("right,l", "move(0, 1)", "Step right", show=False, tooltip="next step"),
+        Binding("up,k", "move(-1, 0)", "Seed up", show=False, tooltip="seed above"),
+        Binding("down,j", "move(1, 0)", "Seed down", show=False, tooltip="seed below"),
+        Binding("shift+left,H", "move(0, -10)", "Back", show=False, tooltip="10 steps back"),
+        Binding("shift+right,L", "move(0, 10)", "On", show=False, tooltip="10 steps on"),
+        Binding("home,g", "jump(False)", "First", show=False, tooltip="first step"),
+        Binding("end,G", "jump(True)", "Last", show=False, tooltip="last step"),
+        Binding("enter", "error", "Error", tooltip="the whole error of a failed checkpoint"),
+        Binding("n", "problem", "Next problem", tooltip="next failed or missing checkpoint"),
+        Binding(
+            "escape",
+            "follow",
+            "Follow",
+            key_display="esc",
+            tooltip="let the cursor follow the work again",
+        ),
+        Binding("f", "filter", "Filter", tooltip="journal: all, warnings and errors, errors"),
+        Binding("pageup", "journal(-1)", "Older", show=False, tooltip="journal: older entries"),
+        Binding("pagedown", "journal(1)", "Newer", show=False, tooltip="journal: newer entries"),
+        Binding("J", "read_journal", "Journal", tooltip="the journal in full, lines wrapped"),
+    ]
+
+    def compose_body(self) -> Iterable[Widget]:
+        yield StudyStrip()
+        yield Matrix()
+        yield Detail()
+        yield Journal()
+
+    def on_resize(self) -> None:
+        self.query_one(Journal).styles.height = min(max(self.app.size.height // 4 - 2, 3), 12)
+        self.call_after_refresh(self._show_detail)  # how steps share cells may have changed
+
+    def show_study(self, snapshot: StudySnapshot) -> None:
+        self.query_one(StudyStrip).show(self.feed)
+        self.query_one(Matrix).show(snapshot)
+        self.query_one(Journal).show(snapshot.journal)
+        self._show_detail()
+
+    def on_matrix_moved(self) -> None:
+        self._show_detail()
+
+    def _show_detail(self) -> None:
+        matrix = self.query_one(Matrix)
+        self.refresh_bindings()
+        if (chosen := self._chosen()) is not None:
+            model, spot = chosen
+            sharing = matrix.steps_under(spot)
+            self.query_one(Detail).show(model, spot, sharing, follows=matrix.follows)
+
+    def _chosen(self) -> tuple[ModelSnapshot, Spot] | None:
+        spot, snapshot = self.query_one(Matrix).spot, self.feed.snapshot
+        if spot is None or snapshot is None:
+            return None
+        return next(((m, spot) for m in snapshot.models if m.name == spot.model), None)
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Offers only the keys that would do something now."""
+        if not self.is_mounted:
+            return True
+        if action == "follow":
+            return not self.query_one(Matrix).follows
+        if action == "error":
+            chosen = self._chosen()
+            return chosen is not None and (chosen[1].seed, chosen[1].step) in chosen[0].errors
+        if action == "problem":
+            return self.query_one(Matrix).has_problems
+        return True
+
+    def action_move(self, seeds: int, steps: int) -> None:
+        """Moves the cursor."""
+        self.query_one(Matrix).move(seeds, steps)
+
+    def action_jump(self, end: bool) -> None:
+        """Moves the cursor to the first or last step."""
+        self.query_one(Matrix).jump(end=end)
+
+    def action_problem(self) -> None:
+        """Moves the cursor to the next failed or missing checkpoint."""
+        self.query_one(Matrix).next_problem()
+
+    def action_follow(self) -> None:
+        """Lets the cursor follow the engine."""
+        self.query_one(Matrix).follow()
+
+    def action_filter(self) -> None:
+        """Shows other levels of the journal."""
+        self.query_one(Journal).cycle_filter()
+
+    def action_journal(self, pages: int) -> None:
+        """Scrolls the journal."""
+        self.query_one(Journal).scroll_pages(pages)
+
+    def action_read_journal(self) -> None:
+        """Opens the journal in full."""
+        journal, look = self.query_one(Journal), self.query_one(Journal).look
+        lines = [journal_line(entry, look) for entry in journal.shown]
+        self.app.push_screen(ReaderScreen("journal", lines, at_end=True))
+
+    def action_error(self) -> None:
+        """Opens the whole error of the checkpoint under the cursor."""
+        if (chosen := self._chosen()) is None:
+            return
+        model, spot = chosen
+        look = self.query_one(Matrix).look
+        text = look.visible(model.errors[spot.seed, spot.step])
+        where = f"{model.name}, seed {spot.seed}, step {step_label(spot.step)}"
+        title = f" {look.visible(where)}"
+        self.app.push_screen(ReaderScreen(title, [[(text, look.palette.text)]]))
+
+
+def _position(model: ModelSnapshot, spot: Spot) -> tuple[int, int]:
+    return int(abs(model.steps - spot.step).argmin()), model.seeds.index(spot.seed)

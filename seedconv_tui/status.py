@@ -1,0 +1,116 @@
+"""`seedconv status`: progress and health of a study, for people and for scripts."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from seedconv_tui.text import count, duration, nats, size, visible
+from store.snapshot import ModelSnapshot, State, StudySnapshot
+
+
+def status_json(snapshot: StudySnapshot, now: float | None = None) -> dict[str, Any]:
+    """The status as one JSON object; `docs/status.md` names its fields. NaN is null."""
+    now = time.time() if now is None else now
+    engine = None
+    if snapshot.engine is not None:
+        engine = asdict(snapshot.engine)
+        engine["heartbeat_age"] = round(now - snapshot.engine.heartbeat, 1)
+        if engine["work"] is not None:
+            engine["work"]["state"] = State(engine["work"]["state"]).name.lower()
+    return {
+        "store": str(snapshot.path),
+        "study": snapshot.name,
+        "tokens": snapshot.n_tokens,
+        "vocab_size": snapshot.vocab_size,
+        "engine": engine,
+        "models": [_model(model) for model in snapshot.models],
+    }
+
+
+def _model(model: ModelSnapshot) -> dict[str, Any]:
+    reduced = np.flatnonzero(model.n_pairs)
+    latest = None
+    if len(reduced):
+        last = reduced[-1]
+        latest = {
+            "step": int(model.steps[last]),
+            "expected_kl": float(model.expected_kl[last]),
+            "std_over_pairs": float(model.pair_std[last]),
+            "seeds": int(model.n_seeds[last]),
+            "pairs": int(model.n_pairs[last]),
+        }
+    return {
+        "model": model.name,
+        "seeds": list(model.seeds),
+        "steps": len(model.steps),
+        "checkpoints": states(model),
+        "latest": latest,
+        "phases": [asdict(phase) for phase in model.phases],
+        "errors": [
+            {"seed": seed, "step": step, "error": error}
+            for (seed, step), error in model.errors.items()
+        ],
+    }
+
+
+def states(model: ModelSnapshot) -> dict[str, int]:
+    """How many checkpoints are in each state that occurs."""
+    found = Counter(int(state) for state in model.state.ravel())
+    return {state.name.lower(): found[state] for state in State if state and found[state]}
+
+
+def status_text(snapshot: StudySnapshot, now: float | None = None) -> str:
+    """The status as a few lines."""
+    report = status_json(snapshot, now)
+    lines = [
+        f"{visible(snapshot.name)}: {count(snapshot.n_tokens)} tokens, vocabulary "
+        f"{count(snapshot.vocab_size)}",
+        _engine_line(report["engine"]),
+    ]
+    for model in report["models"]:
+        parts = ", ".join(f"{n} {state}" for state, n in model["checkpoints"].items())
+        seeds, steps = len(model["seeds"]), model["steps"]
+        lines.append(f"{visible(model['model'])}: {seeds} seeds x {steps} steps: {parts}")
+        if latest := model["latest"]:
+            lines.append(
+                f"  expected KL {nats(latest['expected_kl'])} nats at step {latest['step']} "
+                f"({latest['seeds']} seeds, std over pairs {nats(latest['std_over_pairs'])})"
+            )
+        if model["phases"]:
+            phases = ", ".join(f"{p['name']} from {p['start']}" for p in model["phases"])
+            lines.append(f"  phases: {phases}")
+        lines += [
+            f"  seed {visible(error['seed'])}, step {error['step']}: {visible(error['error'])}"
+            for error in model["errors"][:5]
+        ]
+        if len(model["errors"]) > 5:
+            lines.append(f"  and {len(model['errors']) - 5} more errors (--json lists all)")
+    return "\n".join(lines)
+
+
+def _engine_line(engine: dict[str, Any] | None) -> str:
+    if engine is None:
+        return "engine: none has worked on it yet"
+    parts = [f"engine: {engine['state']}"]
+    if engine["state"] in {"starting", "working", "waiting"}:
+        parts.append(f"heartbeat {duration(max(0.0, engine['heartbeat_age']))} ago")
+    if work := engine["work"]:
+        who = f"seed {work['seed']}, " if work["seed"] is not None else ""
+        share = 100 * work["tokens_done"] // max(1, work["tokens_total"])
+        parts.append(
+            f"{work['state']} {visible(work['model'])}, {who}step {work['step']} ({share} %)"
+        )
+    if engine["queued"]:
+        parts.append(f"{engine['queued']} to go")
+    if engine["eta_seconds"] and engine["queued"]:
+        parts.append(f"about {duration(engine['eta_seconds'])} left")
+    if engine["disk_free"] is not None:
+        parts.append(f"{size(engine['disk_free'])} free")
+    if engine["message"]:
+        parts.append(visible(engine["message"]))
+    return ", ".join(parts)

@@ -1,0 +1,116 @@
+"""Text and numbers as they are shown: untrusted text made safe, quantities made short."""
+
+from __future__ import annotations
+
+import math
+import unicodedata
+
+
+def visible(text: str, ascii: bool = False) -> str:  # noqa: A002  said the same everywhere
+    r"""`text` with everything that a terminal would obey or hide replaced by something seen.
+
+    C0 controls and DEL become control pictures (`\x1b` is `␛`); C1 controls, bidi overrides,
+    zero-width and other format characters, line separators, lone surrogates, private and unassigned
+    characters become escapes (`\u202e`). With `ascii`, whatever is not printable ASCII is escaped.
+    """
+    if text.isprintable() and (not ascii or text.isascii()):
+        return text
+    return "".join(_stand_in(char, ascii) for char in text)
+
+
+def _stand_in(char: str, ascii_only: bool) -> str:
+    code = ord(char)
+    shown = char.isprintable() or unicodedata.category(char) == "Zs"
+    if shown and (code < 0x7F or not ascii_only):
+        return char
+    if not ascii_only and code < 0x20:
+        return chr(0x2400 + code)
+    if not ascii_only and code == 0x7F:
+        return "\u2421"
+    return char.encode("unicode_escape").decode("ascii")
+
+
+def shorten(text: str, width: int, *, ascii: bool = False) -> str:  # noqa: A002
+    """`text` cut to at most `width` terminal cells; a cut ends in `…`, or `~` with `ascii`."""
+    from rich.cells import cell_len, set_cell_size  # late: the chart imports this module
+
+    if cell_len(text) <= width:
+        return text
+    if width < 1:
+        return ""
+    return set_cell_size(text, width - 1) + ("~" if ascii else "…")
+
+
+def units_of(label: str, ascii_only: bool = False) -> list[str]:
+    """`visible` text with one string per terminal cell; empty after a character two cells wide.
+
+    Accents that have no cell of their own are left out.
+    """
+    units: list[str] = []
+    for char in unicodedata.normalize("NFC", visible(label, ascii_only)):
+        if unicodedata.category(char) not in ("Mn", "Me"):
+            units += [char, ""] if unicodedata.east_asian_width(char) in "WF" else [char]
+    return units
+
+
+def cut(units: list[str], room: int, more: str) -> list[str]:
+    """Units cut to `room` >= 1 cells; a cut ends in `more`, and never in half a character."""
+    if len(units) <= room:
+        return units
+    kept = units[: room - 1]
+    return [*(kept[:-1] if units[room - 1] == "" else kept), more]
+
+
+def nats(x: float) -> str:
+    """A divergence or an entropy in at most 8 cells: `0.3412`, `12.341`, `1.2e-05`; NaN is `-`."""
+    size = abs(x)
+    if math.isnan(x):
+        return "-"
+    if math.isinf(x):
+        return "inf" if x > 0 else "-inf"
+    if size == 0:
+        return "0.0000"
+    if size < 0.001 or size >= 1000:
+        return f"{x:.1e}"
+    return f"{x:.{4 if size < 10 else 3 if size < 100 else 2}f}"
+
+
+def step_label(step: int) -> str:
+    """A training step: `512`, `1k`, `143k`, `2M`; shortened only where nothing is lost."""
+    if step and step % 1_000_000 == 0:
+        return f"{step // 1_000_000}M"
+    if step and step % 1000 == 0:
+        return f"{step // 1000}k"
+    return str(step)
+
+
+def duration(seconds: float) -> str:
+    """A time span by its two largest units: `42 s`, `3 min`, `1 h 12 min`; unknown is `-`."""
+    if not math.isfinite(seconds) or seconds < 0:
+        return "-"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    minutes = whole // 60
+    if minutes < 60:
+        return f"{minutes} min"
+    hours = minutes // 60
+    if hours < 24:
+        return f"{hours} h {minutes % 60} min" if minutes % 60 else f"{hours} h"
+    days = hours // 24
+    return f"{days} d {hours % 24} h" if hours % 24 else f"{days} d"
+
+
+def size(n_bytes: float) -> str:
+    """A number of bytes in decimal units: `812 B`, `1.2 GB`, `35 GB`."""
+    value, unit = float(n_bytes), "B"
+    for unit in ("B", "kB", "MB", "GB", "TB", "PB"):
+        if value < 999.5 or unit == "PB":
+            break
+        value /= 1000
+    return f"{value:.1f} {unit}" if value < 9.95 and unit != "B" else f"{value:.0f} {unit}"
+
+
+def count(n: float) -> str:
+    """A whole number with thousands separators: `1,234,567`."""
+    return f"{round(n):,}"

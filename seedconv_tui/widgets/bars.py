@@ -1,0 +1,145 @@
+"""The rows at the edges of each screen: where one is, what is wrong, which keys work."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from seedconv_tui.source import SILENT_AFTER
+from seedconv_tui.text import duration
+from seedconv_tui.widgets.canvas import Canvas, Line, line_width, spread
+from store.snapshot import State
+
+if TYPE_CHECKING:
+    from rich.style import Style
+    from textual.screen import Screen
+
+    from seedconv_tui.source import Feed
+    from seedconv_tui.theme import Look
+    from store.snapshot import EngineStatus
+
+
+def coarse(seconds: float) -> str:
+    """A time that has passed, in words that change seldom: whole minutes beyond the first."""
+    return duration(seconds - seconds % (60 if seconds >= 60 else 10 if seconds >= 10 else 1))
+
+
+def engine_words(feed: Feed, engine: EngineStatus | None, look: Look) -> tuple[str, Style]:
+    """What the engine does, in a word or two, and how good that is."""
+    palette = look.palette
+    if engine is None:
+        return "no engine has run yet", palette.dim
+    if feed.is_silent(engine):
+        return f"silent for {coarse(feed.silence())}", palette.warn
+    style = {"failed": palette.bad, "stopped": palette.warn, "finished": palette.good}
+    return look.visible(engine.state), style.get(engine.state, palette.accent)
+
+
+class TopBar(Canvas):
+    """Study and screen on the left, how live this is on the right."""
+
+    def __init__(self, place: str) -> None:
+        super().__init__()
+        self._place = place
+        self._feed: Feed | None = None
+
+    def show(self, feed: Feed) -> None:
+        """Takes what is known now."""
+        self._feed = feed
+        self.redraw()
+
+    def paint(self, width: int, height: int) -> list[Line]:
+        palette = self.look.palette
+        right = self._status()
+        room = width - line_width(right) - len(self._place) - 6
+        name = "seedconv"
+        if self._feed and self._feed.snapshot:
+            name = self.look.visible(self._feed.snapshot.name)
+        left: Line = [
+            (" " + self.look.shorten(name, max(room, 4)), palette.strong),
+            (" > ", palette.dim),
+            (self._place, palette.accent),
+        ]
+        return [spread(left, right, width)]
+
+    def _status(self) -> Line:
+        feed, palette = self._feed, self.look.palette
+        if feed is None:
+            return []
+        if feed.paused:
+            return [("paused, P goes on ", palette.warn)]
+        if feed.snapshot is None:
+            return []
+        if feed.trouble or feed.unread() > SILENT_AFTER:
+            return [(f"last read {coarse(feed.unread())} ago ", palette.warn)]
+        words, style = engine_words(feed, feed.snapshot.engine, self.look)
+        return [(("engine " if feed.is_silent_now else "") + words + " ", style)]
+
+
+class Banner(Canvas):
+    """One row that says what is wrong; not there while nothing is."""
+
+    def show(self, feed: Feed) -> None:
+        """Takes what is known now."""
+        self._text = feed.trouble
+        self.display = bool(feed.trouble) and feed.snapshot is not None
+        self.redraw()
+
+    def paint(self, width: int, height: int) -> list[Line]:
+        text = f" {self.look.sign(State.FAILED)} {self.look.visible(self._text)}"
+        return [[(self.look.shorten(text, width), self.look.palette.bad)]]
+
+
+class KeyBar(Canvas):
+    """The keys that work now: the screen's as far as they fit, then those that always work."""
+
+    def on_mount(self) -> None:
+        self.screen.bindings_updated_signal.subscribe(self, self._bindings_changed)
+
+    def _bindings_changed(self, _screen: Screen[object]) -> None:
+        self.redraw()
+
+    def paint(self, width: int, height: int) -> list[Line]:
+        own: list[Line] = []
+        common: list[Line] = []
+        seen: set[str] = set()
+        palette = self.look.palette
+        for active in self.screen.active_bindings.values():
+            binding = active.binding
+            if not binding.show or binding.action in seen:
+                continue
+            seen.add(binding.action)
+            item = [
+                (" " + (binding.key_display or binding.key), palette.accent),
+                (" " + binding.description + " ", palette.dim),
+            ]
+            (common if active.node is self.app else own).append(item)
+        right = [run for item in common for run in item]
+        room = width - line_width(right)
+        left: Line = []
+        for item in own:
+            if line_width(left) + line_width(item) > room:
+                break
+            left += item
+        return [spread(left, right, width)]
+
+
+class Notice(Canvas):
+    """A few rows in the middle of an otherwise empty place: what is, and what to do."""
+
+    def __init__(self, *, id: str | None = None) -> None:  # noqa: A002  Textual's name
+        super().__init__(id=id)
+        self._text: tuple[str, ...] = ()
+
+    def say(self, *text: str) -> None:
+        """Shows these rows, the first of them as the heading."""
+        self._text = text
+        self.redraw()
+
+    def paint(self, width: int, height: int) -> list[Line]:
+        palette = self.look.palette
+        rows = [self.look.visible(row) for row in self._text]
+        lines: list[Line] = [[] for _ in range(max(0, (height - len(rows)) // 2))]
+        for number, row in enumerate(rows):
+            line = [(self.look.shorten(row, width), palette.dim if number else palette.strong)]
+            lines.append([(" " * ((width - line_width(line)) // 2), palette.dim), *line])
+        return lines

@@ -1,0 +1,100 @@
+"""The chart on the screen: `seedconv_tui.chart` draws it, this sends the cells that changed."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+import numpy as np
+from rich.style import Style
+from textual.message import Message
+
+from seedconv_tui import chart
+from seedconv_tui.widgets.canvas import Canvas, Line
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from numpy.typing import NDArray
+    from textual import events
+
+    from seedconv_tui.theme import Palette
+
+
+_DIM = Style(dim=True)
+
+
+class ChartView(Canvas):
+    """Series over steps, seen through a view."""
+
+    class Pointed(Message):
+        """A step was clicked."""
+
+        def __init__(self, step: float) -> None:
+            self.step = step
+            super().__init__()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._series: Sequence[chart.Series] = ()
+        self._marks: Sequence[chart.Mark] = ()
+        self._view = chart.fit(())
+        self._cursor: float | None = None
+        self._plot: chart.Plot | None = None
+
+    def show(
+        self,
+        series: Sequence[chart.Series],
+        view: chart.View,
+        *,
+        marks: Sequence[chart.Mark],
+        cursor: float | None,
+    ) -> None:
+        """Takes what to draw; the series that is to lie on top comes last."""
+        self._series, self._view = series, view
+        self._marks, self._cursor = marks, cursor
+        self.redraw()
+
+    def paint(self, width: int, height: int) -> list[Line]:
+        cells = chart.draw(
+            self._series,
+            self._view,
+            width,
+            height,
+            marks=self._marks,
+            cursor=self._cursor,
+            glyphs=chart.Glyphs.ASCII if self.look.ascii else chart.Glyphs.BRAILLE,
+        )
+        self._plot = cells.plot
+        styles = _styles(self.look.palette)
+        return [_runs(*row, styles) for row in zip(cells.text, cells.color, cells.dim, strict=True)]
+
+    def on_click(self, event: events.Click) -> None:
+        if self._plot is not None and (step := self._plot.x_at(event.x)) is not None:
+            self.post_message(self.Pointed(step))
+
+
+def _styles(palette: Palette) -> dict[int, Style]:
+    return {
+        chart.BLANK: Style(),
+        chart.AXIS: palette.faint,
+        chart.LABEL: palette.dim,
+        chart.MARK: palette.dim,
+        chart.CURSOR: palette.strong,
+        **dict(enumerate(palette.series)),
+    }
+
+
+def _runs(
+    text: NDArray[np.str_],
+    color: NDArray[np.int16],
+    dim: NDArray[np.bool_],
+    styles: dict[int, Style],
+) -> Line:
+    """A row of cells as runs of one style."""
+    change = (np.diff(color) != 0) | (np.diff(dim) != 0)
+    starts = [0, *(np.flatnonzero(change) + 1).tolist(), len(color)]
+    return [
+        ("".join(text[a:b].tolist()), styles[int(color[a])] + _DIM if dim[a] else styles[color[a]])
+        for a, b in pairwise(starts)
+    ]

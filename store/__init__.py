@@ -1,0 +1,53 @@
+"""The on-disk contract of a seedconv study: layout, writers, readers.
+
+`open_study(path)` is the way in for reading. Names are resolved on first use, because zarr takes
+longer to import than a terminal takes to start, and much here does not need it.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from store.errors import (
+    BusyError,
+    DamagedError,
+    NotAStudyError,
+    StoreError,
+    StudyMismatchError,
+)
+
+if TYPE_CHECKING:
+    from store.corpus import Corpus
+    from store.dense import DenseLogProbs
+    from store.reader import Study, open_study
+    from store.writer import Header, StudyWriter
+
+_HOME = {
+    "Corpus": "store.corpus",
+    "DenseLogProbs": "store.dense",
+    "Header": "store.writer",
+    "Study": "store.reader",
+    "StudyWriter": "store.writer",
+    "open_study": "store.reader",
+}
+
+__all__ = [
+    "BusyError",
+    "Corpus",
+    "DamagedError",
+    "DenseLogProbs",
+    "Header",
+    "NotAStudyError",
+    "StoreError",
+    "Study",
+    "StudyMismatchError",
+    "StudyWriter",
+    "open_study",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOME:
+        return getattr(import_module(_HOME[name]), name)
+    raise AttributeError(f"module 'store' has no attribute {name!r}")

@@ -1,0 +1,85 @@
+"""Zarr as this project uses it: opening, creating and reading arrays with errors that name them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+from zarr.abc.store import ByteRequest
+from zarr.codecs import BloscCodec, Crc32cCodec
+from zarr.core.buffer import Buffer, BufferPrototype
+from zarr.storage import LocalStore
+
+from store.durable import DurableStore
+from store.errors import DamagedError
+
+Array = zarr.Array[Any]
+
+
+class CommittedStore(LocalStore):
+    """A read-only store in which every chunk that is asked for must exist.
+
+    Readers ask only for what is committed, so a missing chunk is damage, not a fill value.
+    """
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root, read_only=True)
+
+    async def get(
+        self,
+        key: str,
+        prototype: BufferPrototype | None = None,
+        byte_range: ByteRequest | None = None,
+    ) -> Buffer | None:
+        """Read one object. Raises DamagedError for a missing chunk."""
+        value = await super().get(key, prototype, byte_range)
+        if value is None and not key.endswith(("zarr.json", ".zarray", ".zgroup", ".zattrs")):
+            raise DamagedError(f"{self.root / key}: missing, though it was committed")
+        return value
+
+
+def create_array(
+    store: DurableStore,
+    path: str,
+    *,
+    shape: tuple[int, ...],
+    chunks: tuple[int, ...],
+    dtype: str,
+    dims: tuple[str, ...],
+    attributes: dict[str, Any],
+) -> Array:
+    """Make an array: blosc (lz4, bitshuffle) and crc32c, NaN or -1 where nothing was written."""
+    floating = np.issubdtype(np.dtype(dtype), np.floating)
+    return zarr.create_array(
+        store,
+        name=path,
+        shape=shape,
+        chunks=chunks,
+        dtype=dtype,
+        fill_value=np.nan if floating else (0 if dtype.startswith("uint") else -1),
+        compressors=[BloscCodec(cname="lz4", shuffle="bitshuffle"), Crc32cCodec()],
+        dimension_names=dims,
+        attributes=attributes,
+        config={"write_empty_chunks": True},
+    )
+
+
+def open_array(store: LocalStore, path: str) -> Array:
+    """Open an array. Raises DamagedError when there is none that can be read."""
+    try:
+        return zarr.open_array(store, path=path, mode="r" if store.read_only else "r+")
+    except (OSError, ValueError, KeyError) as error:
+        raise DamagedError(f"{store.root / path}: no readable array ({error})") from error
+
+
+def read(array: Array, selection: tuple[int | slice, ...]) -> NDArray[Any]:
+    """Read part of an array. Raises DamagedError for a chunk that is missing or altered."""
+    try:
+        return np.asarray(array[selection])
+    except DamagedError:
+        raise
+    except (OSError, ValueError, RuntimeError) as error:
+        raise DamagedError(f"{array.store_path}: cannot be read ({error})") from error

@@ -1,0 +1,245 @@
+"""The commit log: what a study is known to hold. A thing is committed when its record is here.
+
+Each coordinator writes one file, `commits/<n>.log`, n = 1, 2, ...; a record is one line, eight hex
+digits of the CRC-32 of the rest, a space and a JSON object. The first record of a file names the
+session and how many bytes of the file before it count, so that a coordinator which lost the study
+to another cannot commit behind its back. A line that is incomplete or fails its checksum at the
+end of a live file is not there yet; anything after it is not read.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import uuid
+import zlib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from store.durable import PARTIAL, sync_folders
+from store.errors import BusyError, DamagedError
+from store.snapshot import Phase
+
+Record = dict[str, Any]
+Checkpoint = tuple[str, int]  # (seed, step)
+
+
+@dataclass
+class ModelLedger:
+    """What is known of one model. `steps` and `seeds` are in the order of the arrays' axes."""
+
+    steps: dict[int, int] = field(default_factory=dict)  # step -> index
+    seeds: dict[str, int] = field(default_factory=dict)  # seed -> index
+    planned: set[Checkpoint] = field(default_factory=set)
+    scored: dict[Checkpoint, Record] = field(default_factory=dict)
+    stored: set[Checkpoint] = field(default_factory=set)  # log-probs can be read
+    reduced: dict[int, frozenset[str]] = field(default_factory=dict)  # step -> seeds, all pairs
+    failed: dict[Checkpoint, str] = field(default_factory=dict)
+    missing: dict[Checkpoint, str] = field(default_factory=dict)
+    phases: tuple[Phase, ...] = ()
+    changes: int = 0
+
+    def scored_at(self, step: int) -> frozenset[str]:
+        """Seeds whose results at `step` are committed."""
+        return frozenset(seed for seed in self.seeds if (seed, step) in self.scored)
+
+
+@dataclass
+class Ledger:
+    """The commit log, folded."""
+
+    models: dict[str, ModelLedger] = field(default_factory=dict)
+    writers: list[str] = field(default_factory=list)  # one per session
+    session: Record | None = None
+    ended: str | None = None  # how the last session ended; None: it did not say
+    changes: int = 0
+
+    def model(self, name: str) -> ModelLedger:
+        """The model's ledger, made empty when it is new."""
+        return self.models.setdefault(name, ModelLedger())
+
+    def apply(self, record: Record) -> None:
+        """Take one record in. Kinds that this version does not know change nothing."""
+        self.changes += 1
+        match record:
+            case {"kind": "session"}:
+                self.session, self.ended = record, None
+                self.writers.append(str(record.get("writer")))
+                return
+            case {"kind": "end", "how": str(how)}:
+                self.ended = how
+                return
+            case {"model": str(name)}:
+                model = self.model(name)
+                model.changes = self.changes
+            case _:
+                return
+        match record:
+            case {"kind": "axis", "steps": list(steps), "seeds": list(seeds)}:
+                for step in steps:
+                    model.steps.setdefault(int(step), len(model.steps))
+                for seed in seeds:
+                    model.seeds.setdefault(str(seed), len(model.seeds))
+            case {"kind": "planned", "seed": str(seed), "steps": list(steps)}:
+                for step in steps:
+                    model.planned.add((seed, int(step)))
+                    model.failed.pop((seed, int(step)), None)
+                    model.missing.pop((seed, int(step)), None)
+            case {"kind": "scored", "seed": str(seed), "step": int(step)}:
+                key = (seed, step)
+                model.scored[key] = record
+                model.failed.pop(key, None)
+                model.missing.pop(key, None)
+                if record.get("log_probs"):
+                    model.stored.add(key)
+            case {"kind": "reduced", "step": int(step), "seeds": list(seeds)}:
+                model.reduced[step] = frozenset(map(str, seeds))
+            case {"kind": "failed", "seed": str(seed), "step": int(step), "error": str(error)}:
+                model.failed[seed, step] = error
+            case {"kind": "missing", "seed": str(seed), "step": int(step), "error": str(error)}:
+                model.missing[seed, step] = error
+            case {"kind": "pruned", "step": int(step), "seeds": list(seeds)}:
+                model.stored -= {(str(seed), step) for seed in seeds}
+            case {"kind": "phases", "names": list(names), "starts": list(starts)}:
+                model.phases = tuple(
+                    Phase(str(name), int(start)) for name, start in zip(names, starts, strict=True)
+                )
+
+
+def encode(record: Record) -> bytes:
+    """One line of the log."""
+    text = json.dumps(record, separators=(",", ":"), allow_nan=False).encode()
+    return b"%08x %s\n" % (zlib.crc32(text), text)
+
+
+def decode(line: bytes) -> Record | None:
+    """The record of one line without its newline, or None when the line is not whole."""
+    checksum, _, text = line.partition(b" ")
+    try:
+        if int(checksum, 16) != zlib.crc32(text):
+            return None
+        record = json.loads(text)
+    except ValueError:
+        return None
+    return record if isinstance(record, dict) else None
+
+
+def log_file(folder: Path, number: int) -> Path:
+    """The file of session `number`."""
+    return folder / f"{number}.log"
+
+
+class CommitReader:
+    """Follows a commit log as it grows, reading each byte once."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._restart()
+
+    def _restart(self) -> None:
+        self.ledger = Ledger()
+        self.number = 0  # the file being read
+        self.offset = 0  # bytes of it that were taken in
+
+    def refresh(self) -> bool:
+        """Take in what is new; say whether anything was.
+
+        Raises DamagedError when a record that must be there cannot be read.
+        """
+        before = self.ledger.changes
+        while True:
+            following = self._first_record(self.number + 1)
+            if following is None:
+                self._read(limit=None)
+                return self.ledger.changes != before
+            if self.number:
+                limit = int(following["follows_bytes"])
+                if limit < self.offset:  # records taken in were void: another coordinator took over
+                    self._restart()
+                    before = -1
+                    continue
+                self._read(limit=limit)
+            self.number, self.offset = self.number + 1, 0
+
+    def _first_record(self, number: int) -> Record | None:
+        try:
+            with log_file(self._folder, number).open("rb") as file:
+                line = file.readline()
+        except FileNotFoundError:
+            return None
+        record = decode(line[:-1]) if line.endswith(b"\n") else None
+        if record is None or "follows_bytes" not in record:
+            raise DamagedError(f"{log_file(self._folder, number)}: the session record is damaged")
+        return record
+
+    def _read(self, limit: int | None) -> None:
+        if self.number == 0:
+            return
+        path = log_file(self._folder, self.number)
+        with path.open("rb") as file:
+            file.seek(self.offset)
+            data = file.read() if limit is None else file.read(limit - self.offset)
+        *lines, rest = data.split(b"\n")
+        for position, line in enumerate(lines):
+            record = decode(line)
+            if record is None:
+                if limit is not None or any(map(decode, lines[position + 1 :])):
+                    raise DamagedError(f"{path}: byte {self.offset} starts a damaged record")
+                return
+            self.ledger.apply(record)
+            self.offset += len(line) + 1
+        if limit is not None and rest:
+            raise DamagedError(f"{path}: shorter than the {limit} bytes that were committed")
+
+
+class CommitWriter:
+    """Appends to the commit log as its one coordinator."""
+
+    def __init__(self, folder: Path, reader: CommitReader, session: Record) -> None:
+        """Start session `reader.number + 1`. Raises BusyError when another process just did."""
+        self._folder, self._reader = folder, reader
+        self._number = reader.number + 1
+        record = {"kind": "session", "follows_bytes": reader.offset, **session}
+        self._path = log_file(folder, self._number)
+        partial = folder / f"{self._number}.{uuid.uuid4().hex}{PARTIAL}"
+        partial.write_bytes(encode(record))
+        try:
+            os.link(partial, self._path)  # unlike a rename, fails when the name is taken
+        except FileExistsError:
+            raise BusyError(f"{folder.parent}: another engine started at this moment") from None
+        except OSError as error:
+            if error.errno not in {errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.ENOSYS}:
+                raise
+            with self._path.open("xb") as file:  # a file system without hard links
+                file.write(partial.read_bytes())
+        finally:
+            partial.unlink(missing_ok=True)
+        self._file = self._path.open("ab", buffering=0)
+        os.fsync(self._file.fileno())
+        sync_folders([folder])
+        reader.refresh()
+
+    def append(self, *records: Record) -> None:
+        """Commit: the records are on disk when this returns.
+
+        Raises BusyError when another coordinator has taken the study over; nothing was written
+        that a reader would accept.
+        """
+        if log_file(self._folder, self._number + 1).exists():
+            raise BusyError(f"{self._folder.parent}: another engine has taken this study over")
+        data = b"".join(map(encode, records))
+        size = os.fstat(self._file.fileno()).st_size
+        try:
+            if self._file.write(data) != len(data):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._path))  # noqa: TRY301
+            os.fsync(self._file.fileno())
+        except OSError:
+            os.ftruncate(self._file.fileno(), size)  # half a record must not precede the next one
+            raise
+        self._reader.refresh()
+
+    def close(self) -> None:
+        """Close the file; nothing more can be committed."""
+        self._file.close()

@@ -1,0 +1,91 @@
+"""A model's results as an `xarray.Dataset`: lazy, in order, and only what is committed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+from xarray.backends import BackendArray
+from xarray.core import indexing
+
+from store import layout
+from store.arrays import read
+
+if TYPE_CHECKING:
+    from store.reader import Study
+
+
+class _CommittedArray(BackendArray):
+    """A results array, steps ascending; cells that are not committed are never read."""
+
+    def __init__(self, study: Study, model: str, name: str) -> None:
+        self._variable = layout.VARIABLES[name]
+        self._array = study.array(model, name)
+        known = study.ledger(model)
+        steps, seeds = sorted(known.steps), list(known.seeds)
+        self._order = [known.steps[step] for step in steps]
+        if self._variable.by_pair:
+            members = [[seed in known.reduced.get(t, ()) for seed in seeds] for t in steps]
+            inside = np.array(members, dtype=bool).reshape(len(steps), len(seeds))
+            self._committed = (
+                inside[:, :, None] & inside[:, None, :] & ~np.eye(len(seeds), dtype=bool)
+            )
+        elif "seed" in self._variable.dims:
+            scored = [[(seed, t) in known.scored for seed in seeds] for t in steps]
+            self._committed = np.array(scored, dtype=bool).reshape(len(steps), len(seeds))
+        else:
+            self._committed = np.array([t in known.reduced for t in steps], dtype=bool)
+        self.shape = self._variable.shape(len(steps), len(seeds), study.n_tokens)
+        self.dtype = np.dtype(self._variable.dtype)
+
+    def __getitem__(self, key: Any) -> Any:
+        return indexing.explicit_indexing_adapter(
+            key, self.shape, indexing.IndexingSupport.BASIC, self._read
+        )
+
+    def _read(self, key: tuple[int | slice, ...]) -> NDArray[Any]:
+        fill = -1 if self.dtype.kind == "i" else np.nan
+        n_cell = self._committed.ndim
+        if not self._variable.per_token:  # small, and many cells share a chunk
+            everything = read(self._array, tuple(slice(0, n) for n in self.shape))
+            values: NDArray[Any] = np.where(self._committed, everything[self._order], fill)[key]
+            return values
+        cell_key, token_key = key[:n_cell], key[n_cell:]
+        committed = np.asarray(self._committed[cell_key])
+        axes = np.ix_(*(np.arange(n)[_run(k)] for k, n in zip(cell_key, self.shape, strict=False)))
+        tail = np.empty(self.shape[n_cell:], bool)[token_key].shape if token_key else ()
+        cells = np.full((committed.size, *tail), fill, self.dtype)
+        where = [axis.ravel() for axis in np.broadcast_arrays(*axes)]
+        for n in np.flatnonzero(committed.ravel()):
+            step, *rest = (int(axis[n]) for axis in where)
+            cells[n] = read(self._array, (self._order[step], *rest, *token_key))
+        return cells.reshape(*committed.shape, *tail)
+
+
+def _run(key: int | slice) -> slice:
+    return key if isinstance(key, slice) else slice(key, key + 1)
+
+
+def model_dataset(study: Study, model: str) -> xr.Dataset:
+    """See `Study.dataset`."""
+    known = study.ledger(model)
+    steps, seeds = sorted(known.steps), list(known.seeds)
+    variables = {}
+    for name, variable in layout.VARIABLES.items():
+        lazy = indexing.LazilyIndexedArray(_CommittedArray(study, model, name))
+        attributes = {"units": variable.units, "long_name": variable.description}
+        variables[name] = xr.Variable(variable.dims, lazy, attributes)
+    corpus = study.corpus
+    return xr.Dataset(
+        variables,
+        coords={
+            "step": ("step", steps),
+            "seed": ("seed", seeds),
+            "other_seed": ("other_seed", seeds),
+            "token_id": ("token", corpus.token_id),
+            "document": ("token", corpus.document),
+        },
+        attrs={"study": study.name, "model": model},
+    )

@@ -1,0 +1,242 @@
+"""Reading a study, live or finished. Readers never write, lock or see half a result."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from store import layout
+from store.arrays import Array, CommittedStore, open_array, read
+from store.commits import CommitReader, ModelLedger
+from store.corpus import Corpus
+from store.dense import DenseLogProbs
+from store.errors import NotAStudyError, StoreError
+from store.snapshot import EngineStatus, ModelSnapshot, State, StudySnapshot
+from store.status import read_journal, read_status
+
+if TYPE_CHECKING:
+    import xarray
+
+_ALIVE_SECONDS = 30.0  # older heartbeats do not count as work in progress
+_JOURNALS = 3  # sessions whose journals are shown
+
+
+def open_study(path: str | Path) -> Study:
+    """Open the study at `path` for reading.
+
+    Raises NotAStudyError when there is none or its format is not ours, DamagedError when what
+    must be there cannot be read.
+    """
+    return Study(Path(path))
+
+
+class Study:
+    """A study open for reading: `refresh` follows an engine that is still writing."""
+
+    def __init__(self, path: Path, *, clock: Callable[[], float] = time.time) -> None:
+        self.path = path
+        self._clock = clock
+        root = read_root(path)
+        self.name = str(root["study"])
+        self.n_tokens = int(root["n_tokens"])
+        self.vocab_size = int(root["vocab_size"])
+        self.identity: dict[str, Any] = root["identity"]
+        self._store = CommittedStore(path)
+        self._commits = CommitReader(path / layout.COMMITS)
+        self._models: dict[str, tuple[int, ModelSnapshot]] = {}
+        self._engine: EngineStatus | None = None
+        self._corpus: Corpus | None = None
+        self.refresh()
+
+    def refresh(self) -> bool:
+        """Take in what was committed since; say whether there was anything."""
+        return self._commits.refresh()
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """Names of the models, in the order in which they were added."""
+        return tuple(self._commits.ledger.models)
+
+    def ledger(self, model: str) -> ModelLedger:
+        """What is committed of `model`. Raises StoreError when there is no such model."""
+        if model not in self._commits.ledger.models:
+            names = ", ".join(self.models) or "none yet"
+            raise StoreError(f"{self.path}: no model {model!r}; it has: {names}")
+        return self._commits.ledger.models[model]
+
+    @property
+    def corpus(self) -> Corpus:
+        """The evaluation text and its tokens, read at first use."""
+        if self._corpus is None:
+            self._corpus = self._read_corpus()
+        return self._corpus
+
+    def log_probs(self, model: str, seed: str, step: int) -> DenseLogProbs:
+        """One checkpoint's log-probs. Raises StoreError when they are not (or no longer) stored."""
+        if (seed, step) not in self.ledger(model).stored:
+            raise StoreError(
+                f"{self.path}: log-probs of {model}, seed {seed}, step {step} are not stored"
+            )
+        return DenseLogProbs(open_array(self._store, layout.log_probs_path(model, seed, step)))
+
+    def values(self, model: str, name: str, seed: str, step: int, other: str | None = None) -> Any:
+        """One committed per-token result: (token[, rank]), in the variable's dtype and units.
+
+        Raises StoreError when it is not committed, DamagedError when it cannot be read.
+        """
+        known, by_pair = self.ledger(model), layout.VARIABLES[name].by_pair
+        seeds = known.reduced.get(step, frozenset()) if by_pair else known.scored_at(step)
+        asked = (seed, other) if by_pair and other is not None else (seed,)
+        if not seeds.issuperset(asked) or len(set(asked)) != 1 + by_pair:
+            raise StoreError(
+                f"{self.path}: {name} of {model}, {asked}, step {step}: no such result"
+            )
+        index = tuple(known.seeds[label] for label in asked)
+        return read(self.array(model, name), (known.steps[step], *index, slice(None)))
+
+    def array(self, model: str, name: str) -> Array:
+        """A results array as it is on disk; only committed cells of it mean anything."""
+        return open_array(self._store, f"{layout.model_path(model)}/{name}")
+
+    def dataset(self, model: str) -> xarray.Dataset:
+        """All results of a model as an `xarray.Dataset`: lazy, labelled, NaN where not committed.
+
+        Variables and units are those of `docs/store-format.md`; steps ascend, seeds are labels.
+        Needs the extra `xarray`.
+        """
+        from store.dataset import model_dataset  # xarray takes long to import and is optional
+
+        return model_dataset(self, model)
+
+    def snapshot(self) -> StudySnapshot:
+        """What the screens show. Reads again only the models that changed."""
+        self.refresh()
+        ledger = self._commits.ledger
+        if ledger.session is not None:
+            self._engine = read_status(self.path, ledger.session["writer"]) or self._engine
+        return StudySnapshot(
+            path=self.path,
+            name=self.name,
+            n_tokens=self.n_tokens,
+            vocab_size=self.vocab_size,
+            generation=ledger.changes,
+            models=tuple(self._with_work(self.model_snapshot(name)) for name in ledger.models),
+            engine=self._engine,
+            journal=tuple(read_journal(self.path, ledger.writers[-_JOURNALS:])),
+        )
+
+    def model_snapshot(self, model: str) -> ModelSnapshot:
+        """One model's summary as of the last refresh; read again only when something changed."""
+        known = self.ledger(model)
+        if model not in self._models or self._models[model][0] != known.changes:
+            self._models[model] = (known.changes, _model_snapshot(self, model, known))
+        return self._models[model][1]
+
+    def _with_work(self, model: ModelSnapshot) -> ModelSnapshot:
+        """Mark what a living engine has in hand."""
+        engine = self._engine
+        if (
+            engine is None
+            or engine.work is None
+            or engine.work.model != model.name
+            or self._clock() - engine.heartbeat > _ALIVE_SECONDS
+        ):
+            return model
+        state = model.state.copy()
+        rows = model.steps == engine.work.step
+        busy = np.array([engine.work.seed in (None, seed) for seed in model.seeds], dtype=bool)
+        waiting = np.isin(state, [State.QUEUED, State.FAILED, State.SCORED])
+        state[rows[:, None] & busy[None, :] & waiting] = engine.work.state
+        return replace(model, state=state)
+
+    def _read_corpus(self) -> Corpus:
+        def load(name: str) -> NDArray[Any]:
+            return read(open_array(self._store, f"{layout.CORPUS}/{name}"), (slice(None),))
+
+        attributes = json.loads((self.path / layout.CORPUS / "zarr.json").read_bytes())
+        return Corpus(
+            token_id=load("token_id"),
+            context_id=load("context_id"),
+            document=load("document"),
+            char_start=load("char_start"),
+            char_end=load("char_end"),
+            text=load("text").tobytes().decode("utf-32-le", "surrogatepass"),
+            document_start=load("document_start"),
+            document_name=tuple(attributes["attributes"]["document_names"]),
+        )
+
+
+def _model_snapshot(study: Study, name: str, known: ModelLedger) -> ModelSnapshot:
+    seeds, steps = tuple(known.seeds), sorted(known.steps)
+    order = np.array([known.steps[step] for step in steps], np.intp)
+    scored = np.array([[(seed, step) in known.scored for seed in seeds] for step in steps], bool)
+    members = np.array([[s in known.reduced.get(step, ()) for s in seeds] for step in steps], bool)
+    scored, members = scored.reshape(len(steps), -1), members.reshape(len(steps), -1)
+    pairs = members[:, :, None] & members[:, None, :] & ~np.eye(len(seeds), dtype=bool)
+
+    def means(variable: str, committed: NDArray[np.bool_]) -> NDArray[np.float64]:
+        if not committed.any():
+            return np.full(committed.shape, np.nan)
+        box = (slice(0, len(steps)),) + (slice(0, len(seeds)),) * (committed.ndim - 1)
+        return np.where(committed, read(study.array(name, variable), box)[order], np.nan)
+
+    floor = means("storage_floor", scored)
+    with np.errstate(invalid="ignore"):
+        mean_floor = np.nansum(floor, axis=1) / scored.sum(axis=1)
+    return ModelSnapshot(
+        name=name,
+        seeds=seeds,
+        steps=np.array(steps, np.int64),
+        state=_states(known, seeds, steps),
+        kl=means("mean_kl", pairs),
+        cross_entropy=means("cross_entropy", scored),
+        entropy=means("mean_entropy", scored),
+        storage_floor=mean_floor,
+        errors={**known.missing, **known.failed},
+        phases=known.phases,
+    )
+
+
+def _states(known: ModelLedger, seeds: tuple[str, ...], steps: list[int]) -> NDArray[np.uint8]:
+    def state(seed: str, step: int) -> State:
+        key = (seed, step)
+        if key in known.scored:
+            if seed not in known.reduced.get(step, ()):
+                return State.SCORED
+            return State.DONE if key in known.stored else State.PRUNED
+        if key in known.failed:
+            return State.FAILED
+        if key in known.missing:
+            return State.MISSING
+        return State.QUEUED if key in known.planned else State.ABSENT
+
+    cells = [[state(seed, step) for seed in seeds] for step in steps]
+    return np.array(cells, np.uint8).reshape(len(steps), len(seeds))
+
+
+def read_root(path: Path) -> dict[str, Any]:
+    """The study's own attributes. Raises NotAStudyError, in one line that says what to do."""
+    try:
+        metadata = json.loads((path / "zarr.json").read_bytes())
+        root = metadata["attributes"]["seedconv"]
+        found = root["format"]
+    except FileNotFoundError:
+        what = "is not a study" if path.exists() else "does not exist"
+        raise NotAStudyError(
+            f"{path}: {what}; `seedconv run STUDY.toml` makes one where the study file says"
+        ) from None
+    except (OSError, ValueError, KeyError, TypeError):
+        raise NotAStudyError(f"{path}: is not a seedconv study") from None
+    if found != layout.FORMAT:
+        raise NotAStudyError(
+            f"{path}: has store format {found}, this seedconv reads format {layout.FORMAT}; "
+            "use the version that made it"
+        )
+    return dict(root)

@@ -1,0 +1,139 @@
+"""What a store holds at one moment, as plain frozen data: the only thing the screens see.
+
+A snapshot is cheap to make again (`Study.snapshot`) and never changes once made, so it can be
+built in a thread and handed to the event loop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import IntEnum
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class State(IntEnum):
+    """Where one checkpoint stands. Order is the order of the life cycle, not a severity."""
+
+    ABSENT = 0  # not part of the study
+    QUEUED = 1  # planned, nothing done yet
+    READING = 2  # weights are being read
+    SCORING = 3  # log-probs are being computed
+    SCORED = 4  # committed, waits for a second seed or for the reducer
+    REDUCING = 5  # divergences are being computed
+    DONE = 6  # reduced against every other seed scored at this step
+    FAILED = 7  # could not be scored; `ModelSnapshot.errors` says why
+    MISSING = 8  # named by the study, not found at its source
+    PRUNED = 9  # done, and its log-probs were dropped; results stay
+
+
+@dataclass(frozen=True)
+class Phase:
+    """One phase of training: from `start` to the next phase's start (training steps)."""
+
+    name: str
+    start: int
+
+
+@dataclass(frozen=True)
+class ModelSnapshot:
+    """One model's results. Steps ascend; arrays are indexed by position in `steps`/`seeds`."""
+
+    name: str
+    seeds: tuple[str, ...]
+    steps: NDArray[np.int64]  # (step,)
+    state: NDArray[np.uint8]  # (step, seed), values of `State`
+    kl: NDArray[np.float64]  # (step, seed, other_seed): mean over tokens, nats; NaN: not reduced
+    cross_entropy: NDArray[np.float64]  # (step, seed): mean surprisal, nats; NaN: not scored
+    entropy: NDArray[np.float64]  # (step, seed): mean entropy of the prediction, nats
+    storage_floor: NDArray[np.float64]  # (step,): KL error that stored rounding alone makes, nats
+    errors: Mapping[tuple[str, int], str] = field(default_factory=dict)  # (seed, step) -> one line
+    phases: tuple[Phase, ...] = ()
+
+    @cached_property
+    def n_pairs(self) -> NDArray[np.int64]:
+        """Ordered pairs of seeds that were reduced at each step, (step,)."""
+        count: NDArray[np.int64] = np.isfinite(self.kl).sum(axis=(1, 2))
+        return count
+
+    @cached_property
+    def expected_kl(self) -> NDArray[np.float64]:
+        """Mean KL over tokens and ordered pairs of different seeds, (step,), nats."""
+        with np.errstate(invalid="ignore"):
+            mean: NDArray[np.float64] = np.nansum(self.kl, axis=(1, 2)) / self.n_pairs
+        return mean
+
+    @cached_property
+    def pair_std(self) -> NDArray[np.float64]:
+        """The paper's band: standard deviation over ordered pairs (divisor n), (step,), nats."""
+        centred = self.kl - self.expected_kl[:, None, None]
+        with np.errstate(invalid="ignore"):
+            std: NDArray[np.float64] = np.sqrt(np.nansum(centred**2, axis=(1, 2)) / self.n_pairs)
+        return std
+
+    @cached_property
+    def n_seeds(self) -> NDArray[np.int64]:
+        """Seeds that take part in at least one reduced pair at each step, (step,)."""
+        count: NDArray[np.int64] = np.isfinite(self.kl).any(axis=2).sum(axis=1)
+        return count
+
+
+@dataclass(frozen=True)
+class Work:
+    """What an engine has in hand."""
+
+    model: str
+    seed: str | None  # None while reducing: all seeds of the step
+    step: int
+    state: State  # READING, SCORING or REDUCING
+    tokens_done: int
+    tokens_total: int
+
+
+@dataclass(frozen=True)
+class EngineStatus:
+    """The last heartbeat of the engine process that coordinates (or last coordinated) the study."""
+
+    writer: str
+    host: str
+    pid: int
+    heartbeat: float  # unix time of the last heartbeat
+    started: float  # unix time
+    state: str  # "starting", "working", "waiting" (for checkpoints); or how it ended, "finished",
+    # "stopped" or "failed"
+    message: str = ""  # why it failed or stopped; empty otherwise
+    device: str = ""
+    work: Work | None = None
+    tokens_per_second: float | None = None
+    queued: int = 0  # checkpoints still to score
+    eta_seconds: float | None = None
+    bytes_written: int = 0  # by this process
+    disk_free: int | None = None  # bytes free where the store lies
+
+
+@dataclass(frozen=True)
+class JournalEntry:
+    """One line of a journal."""
+
+    time: float  # unix time
+    level: str  # "info", "warning", "error"
+    event: str  # machine-readable kind, e.g. "scored"
+    text: str  # untrusted: may hold names and messages from outside
+
+
+@dataclass(frozen=True)
+class StudySnapshot:
+    """The whole study as the screens show it."""
+
+    path: Path
+    name: str
+    n_tokens: int
+    vocab_size: int
+    generation: int  # grows with every change; equal generations are equal results
+    models: tuple[ModelSnapshot, ...] = ()
+    engine: EngineStatus | None = None  # None: no engine ever ran
+    journal: tuple[JournalEntry, ...] = ()  # oldest first, the last few hundred

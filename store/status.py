@@ -1,0 +1,71 @@
+"""Heartbeat and journal: how an engine process tells what it is doing. Never part of the results.
+
+One `status/<writer>.json` and one `journal/<writer>.jsonl` per process, so nobody shares a file.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+
+from store.durable import write_file
+from store.layout import JOURNAL, STATUS
+from store.snapshot import EngineStatus, JournalEntry, State, Work
+
+_TAIL_BYTES = 64 * 1024
+
+
+def write_status(root: Path, status: EngineStatus) -> None:
+    """Replace the process's heartbeat."""
+    text = json.dumps(asdict(status), separators=(",", ":"))
+    write_file(root / STATUS / f"{status.writer}.json", text.encode(), durable=False)
+
+
+def read_status(root: Path, writer: str) -> EngineStatus | None:
+    """The process's last heartbeat, or None when it never had one that can be read."""
+    try:
+        fields = json.loads((root / STATUS / f"{writer}.json").read_bytes())
+        work = fields.pop("work")
+        if work is not None:
+            work = Work(**{**work, "state": State(work["state"])})
+        return EngineStatus(**fields, work=work)
+    except (OSError, ValueError, TypeError, KeyError):
+        return None
+
+
+class Journal:
+    """Appends lines to one process's journal."""
+
+    def __init__(self, root: Path, writer: str) -> None:
+        self._file = (root / JOURNAL / f"{writer}.jsonl").open("a", encoding="utf-8")
+
+    def append(self, entry: JournalEntry) -> None:
+        """Add one entry; it is visible to readers when this returns."""
+        self._file.write(json.dumps(asdict(entry), separators=(",", ":")) + "\n")
+        self._file.flush()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+def read_journal(root: Path, writers: Iterable[str], limit: int = 300) -> list[JournalEntry]:
+    """The last entries of these processes' journals, oldest first. Damaged lines are left out."""
+    entries: list[JournalEntry] = []
+    for writer in writers:
+        try:
+            with (root / JOURNAL / f"{writer}.jsonl").open("rb") as file:
+                size = file.seek(0, 2)
+                file.seek(max(0, size - _TAIL_BYTES))
+                lines = file.read().split(b"\n")
+        except OSError:
+            continue
+        for line in lines[1:-1] if size > _TAIL_BYTES else lines[:-1]:
+            try:
+                entries.append(JournalEntry(**json.loads(line)))
+            except (ValueError, TypeError):
+                continue
+    entries.sort(key=lambda entry: entry.time)
+    return entries[-limit:]

@@ -1,0 +1,440 @@
+"""Writing a study: the one process that coordinates it creates, grows and commits."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import socket
+import time
+import uuid
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+
+from store import layout
+from store.arrays import Array, create_array, open_array
+from store.commits import Checkpoint, CommitReader, CommitWriter, Ledger, Record
+from store.corpus import Corpus
+from store.dense import create_dense
+from store.durable import PARTIAL, DurableStore, sync_folders
+from store.errors import BusyError, StudyMismatchError
+from store.pending import PendingCheckpoint, PendingPairs
+from store.reader import Study, read_root
+from store.snapshot import EngineStatus, JournalEntry, Phase
+from store.status import Journal, read_status, write_status
+
+STALE_SECONDS = 30.0  # a coordinator whose heart has not beaten for so long may be replaced
+_WRITER_THREADS = 4
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a study is, written once. Everything in `identity` must agree for ever after."""
+
+    study: str
+    vocab_size: int
+    identity: Mapping[str, str | int | float | bool]  # e.g. "tokenizer.digest", "scoring.window"
+    details: Mapping[str, Any] = field(default_factory=dict)  # told, not compared: versions, config
+
+
+class StudyWriter:
+    """A study open for writing, by its one coordinator.
+
+    `ledger` tells what is committed. Every `commit_*` returns when its data and then its record
+    are on disk; whatever was not committed when a process died is removed by the next one.
+    """
+
+    def __init__(self, path: Path, *, clock: Callable[[], float] = time.time) -> None:
+        """Take over an existing study. Raises BusyError, NotAStudyError, DamagedError."""
+        self.path = path
+        self._clock = clock
+        root = read_root(path)
+        self.n_tokens, self.vocab_size = int(root["n_tokens"]), int(root["vocab_size"])
+        self._reader = CommitReader(path / layout.COMMITS)
+        self._reader.refresh()
+        _refuse_if_busy(path, self.ledger, clock())
+        self.host, self.pid = socket.gethostname(), os.getpid()
+        self.writer = f"{layout.safe_name(self.host)}-{self.pid}-{self._reader.number + 1}"
+        clean = self.ledger.ended is not None
+        session = {
+            "writer": self.writer,
+            "host": self.host,
+            "pid": self.pid,
+            "pid_space": _pid_space(),
+            "time": clock(),
+        }
+        self._commits = CommitWriter(path / layout.COMMITS, self._reader, session)
+        self._journal = Journal(path, self.writer)
+        self._store = DurableStore(path)
+        self._arrays: dict[str, dict[str, Array]] = {}
+        self._pool = ThreadPoolExecutor(_WRITER_THREADS, thread_name_prefix="store")
+        self.bytes_written = 0
+        if not clean:
+            self._remove_leftovers()
+
+    @classmethod
+    def open(
+        cls, path: Path, header: Header, corpus: Corpus, *, clock: Callable[[], float] = time.time
+    ) -> StudyWriter:
+        """Open the study at `path`, or make it when there is nothing.
+
+        Raises StudyMismatchError when it is another study's, NotAStudyError when it is something
+        else, BusyError when another engine coordinates it.
+        """
+        if path.exists():
+            _refuse_mismatch(path, read_root(path), header)
+        else:
+            _create(path, header, corpus, clock())
+        return cls(path, clock=clock)
+
+    @property
+    def ledger(self) -> Ledger:
+        """What is committed."""
+        return self._reader.ledger
+
+    def study(self) -> Study:
+        """The same study, for reading."""
+        return Study(self.path)
+
+    # -- plans ---------------------------------------------------------------------------------
+
+    def plan(
+        self, model: str, checkpoints: Iterable[Checkpoint], missing: Mapping[Checkpoint, str]
+    ) -> None:
+        """Make (seed, step) known to the study, in this order; `missing` have no source, and why.
+
+        Grows the axes of the model's arrays and rewrites nothing that is there. What is already
+        known is not recorded again.
+        """
+        known = self.ledger.model(model)
+        wanted = [*checkpoints, *missing]
+        seeds = [seed for seed in dict.fromkeys(s for s, _ in wanted) if seed not in known.seeds]
+        steps = sorted({step for _, step in wanted} - known.steps.keys())
+        records: list[Record] = []
+        if seeds or steps or model not in self._arrays:
+            self._grow(model, [*known.steps, *steps], [*known.seeds, *seeds])
+        if seeds or steps:
+            records.append({"kind": "axis", "model": model, "steps": steps, "seeds": seeds})
+        new: dict[str, list[int]] = {}
+        for seed, step in wanted:
+            key = (seed, step)
+            retried = key in known.failed or (key in known.missing and key not in missing)
+            if key not in known.planned or retried:
+                new.setdefault(seed, []).append(step)
+        records += [
+            {"kind": "planned", "model": model, "seed": seed, "steps": steps}
+            for seed, steps in new.items()
+        ]
+        records += [
+            {"kind": "missing", "model": model, "seed": seed, "step": step, "error": why}
+            for (seed, step), why in missing.items()
+            if known.missing.get((seed, step)) != why
+        ]
+        if records:
+            self._store.flush()
+            self._commits.append(*records)
+
+    def _grow(self, model: str, steps: list[int], seeds: list[str]) -> None:
+        group = layout.model_path(model)
+        if not (self.path / group / "zarr.json").exists():
+            zarr.create_group(self._store, path=group, attributes={"model": model})
+            zarr.create_group(self._store, path=f"{group}/{layout.LOG_PROBS}")
+        arrays = self._arrays.setdefault(model, {})
+        for name, variable in layout.VARIABLES.items():
+            self._fit(
+                arrays,
+                f"{group}/{name}",
+                variable.shape(len(steps), len(seeds), self.n_tokens),
+                variable.chunks(self.n_tokens),
+                variable.dtype,
+                variable.dims,
+                {"units": variable.units, "description": variable.description},
+            )
+        for name, values in (
+            ("step", np.array(steps, np.int64)),
+            ("seed", np.arange(len(seeds))),
+            ("other_seed", np.arange(len(seeds))),
+        ):
+            array = self._fit(
+                arrays, f"{group}/{name}", values.shape, (1024,), "int64", (name,), {}
+            )
+            array[:] = values
+            if name != "step" and array.attrs.get("labels") != seeds:
+                array.attrs["labels"] = seeds
+
+    def _fit(
+        self,
+        arrays: dict[str, Array],
+        path: str,
+        shape: tuple[int, ...],
+        chunks: tuple[int, ...],
+        dtype: str,
+        dims: tuple[str, ...],
+        attributes: dict[str, Any],
+    ) -> Array:
+        name = path.rpartition("/")[2]
+        if name not in arrays:
+            if (self.path / path / "zarr.json").exists():
+                arrays[name] = open_array(self._store, path)
+            else:
+                arrays[name] = create_array(
+                    self._store,
+                    path,
+                    shape=shape,
+                    chunks=chunks,
+                    dtype=dtype,
+                    dims=dims,
+                    attributes=attributes,
+                )
+        larger = tuple(max(pair) for pair in zip(shape, arrays[name].shape, strict=True))
+        if larger != arrays[name].shape:
+            arrays[name].resize(larger)
+        return arrays[name]
+
+    # -- results -------------------------------------------------------------------------------
+
+    def begin_checkpoint(
+        self, model: str, seed: str, step: int, *, keep_log_probs: bool
+    ) -> PendingCheckpoint:
+        """Start writing one checkpoint that was planned; log-probs of an earlier try are removed.
+
+        Results that are committed stay as they are: scoring again only brings back log-probs.
+        """
+        known, arrays = self.ledger.model(model), self._arrays[model]
+        log_probs = None
+        if keep_log_probs:
+            path = layout.log_probs_path(model, seed, step)
+            shutil.rmtree(self.path / path, ignore_errors=True)
+            parent = path.rpartition("/")[0]
+            if not (self.path / parent / "zarr.json").exists():
+                zarr.create_group(self._store, path=parent, attributes={"seed": seed})
+            log_probs = create_dense(self._store, path, self.n_tokens, self.vocab_size)
+        results = {
+            name: arrays[name]
+            for name, variable in layout.VARIABLES.items()
+            if variable.per_token and not variable.by_pair and (seed, step) not in known.scored
+        }
+        index = (known.steps[step], known.seeds[seed])
+        return PendingCheckpoint(results, index, log_probs, self._pool)
+
+    def commit_checkpoint(
+        self,
+        model: str,
+        seed: str,
+        step: int,
+        pending: PendingCheckpoint,
+        *,
+        storage_floor: float,
+        details: Record,
+    ) -> None:
+        """Commit a checkpoint: its per-token results, their means and its log-probs."""
+        n_tokens, means = pending.finish()
+        if n_tokens != self.n_tokens:
+            raise ValueError(f"{n_tokens} tokens were scored, the corpus has {self.n_tokens}")
+        known, arrays = self.ledger.model(model), self._arrays[model]
+        where = (known.steps[step], known.seeds[seed])
+        if (seed, step) not in known.scored:
+            arrays["cross_entropy"][where] = means["surprisal"]
+            arrays["mean_entropy"][where] = means["entropy"]
+            arrays["storage_floor"][where] = storage_floor
+        size = int(pending.log_probs.nbytes_stored()) if pending.log_probs is not None else 0
+        self.bytes_written += size
+        self._store.flush()
+        self._commits.append(
+            {
+                "kind": "scored",
+                "model": model,
+                "seed": seed,
+                "step": step,
+                "log_probs": "dense" if pending.log_probs is not None else None,
+                "bytes": size,
+                **details,
+            }
+        )
+
+    def begin_pairs(self, model: str, step: int, seeds: tuple[str, ...]) -> PendingPairs:
+        """Start writing the pairs among `seeds` that are not reduced yet."""
+        known = self.ledger.model(model)
+        done = np.array([seed in known.reduced.get(step, ()) for seed in seeds])
+        new = ~(done[:, None] & done[None, :]) & ~np.eye(len(seeds), dtype=bool)
+        index = [known.seeds[seed] for seed in seeds]
+        return PendingPairs(self._arrays[model]["kl"], known.steps[step], index, new, self._pool)
+
+    def commit_pairs(
+        self, model: str, step: int, seeds: tuple[str, ...], pending: PendingPairs
+    ) -> None:
+        """Commit a reduction: from now on every ordered pair among `seeds` can be read."""
+        known, arrays = self.ledger.model(model), self._arrays[model]
+        t = known.steps[step]
+        for i, j, mean in pending.finish():
+            arrays["mean_kl"][t, i, j] = mean
+        index = [known.seeds[seed] for seed in seeds]
+        means: NDArray[np.float64] = np.asarray(arrays["mean_kl"][t])[np.ix_(index, index)]
+        arrays["expected_kl"][t] = float(means[~np.eye(len(index), dtype=bool)].mean())
+        self._store.flush()
+        self._commits.append(
+            {"kind": "reduced", "model": model, "step": step, "seeds": list(seeds)}
+        )
+
+    def set_phases(self, model: str, phases: tuple[Phase, ...]) -> None:
+        """Record the phases of training as the results so far show them."""
+        if phases != self.ledger.model(model).phases:
+            names, starts = [p.name for p in phases], [p.start for p in phases]
+            self._commits.append(
+                {"kind": "phases", "model": model, "names": names, "starts": starts}
+            )
+
+    def fail(self, model: str, seed: str, step: int, error: str) -> None:
+        """Record that a checkpoint could not be scored, in one line."""
+        record = {"kind": "failed", "model": model, "seed": seed, "step": step, "error": error}
+        self._commits.append(record)
+
+    def drop_log_probs(self, model: str, step: int, seeds: Iterable[str]) -> None:
+        """Remove log-probs; results stay. They are declared gone before the first byte goes."""
+        known = self.ledger.model(model)
+        gone = [seed for seed in seeds if (seed, step) in known.stored]
+        if gone:
+            self._commits.append({"kind": "pruned", "model": model, "step": step, "seeds": gone})
+        for seed in gone:
+            shutil.rmtree(self.path / layout.log_probs_path(model, seed, step), ignore_errors=True)
+
+    # -- the process ---------------------------------------------------------------------------
+
+    def beat(self, status: EngineStatus) -> None:
+        """Tell readers and other engines what this process is doing."""
+        write_status(self.path, status)
+
+    def log(self, entry: JournalEntry) -> None:
+        """Add to this process's journal."""
+        self._journal.append(entry)
+
+    def close(self, how: str) -> None:
+        """Give the study back: `how` is "finished", "stopped" or "failed"."""
+        self._pool.shutdown()
+        try:
+            self._commits.append({"kind": "end", "how": how})
+        finally:
+            self._commits.close()
+            self._journal.close()
+
+    def _remove_leftovers(self) -> None:
+        """Remove what a killed process left: log-probs never committed and half-written files."""
+        for name, model in self.ledger.models.items():
+            folder = self.path / layout.model_path(name) / layout.LOG_PROBS
+            kept = {
+                self.path / layout.log_probs_path(name, seed, step) for seed, step in model.stored
+            }
+            for array in folder.glob("*/*/zarr.json"):
+                if array.parent not in kept:
+                    shutil.rmtree(array.parent)
+        for partial in self.path.rglob(f"*{PARTIAL}"):
+            partial.unlink(missing_ok=True)
+
+
+def _create(path: Path, header: Header, corpus: Corpus, now: float) -> None:
+    """Make an empty study with its corpus; it appears whole or not at all."""
+    partial = path.with_name(f"{path.name}.{uuid.uuid4().hex}{PARTIAL}")
+    partial.mkdir(parents=True)
+    try:
+        store = DurableStore(partial)
+        root = {
+            "format": layout.FORMAT,
+            "study": header.study,
+            "created": now,
+            "n_tokens": len(corpus),
+            "vocab_size": header.vocab_size,
+            "identity": dict(header.identity),
+            **header.details,
+        }
+        zarr.create_group(store, attributes={"seedconv": root})
+        zarr.create_group(store, path=layout.MODELS)
+        _write_corpus(store, corpus)
+        for folder in (layout.COMMITS, layout.STATUS, layout.JOURNAL):
+            (partial / folder).mkdir()
+        store.flush()
+        partial.rename(path)
+        sync_folders([path.parent])
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+
+
+def _write_corpus(store: DurableStore, corpus: Corpus) -> None:
+    zarr.create_group(
+        store, path=layout.CORPUS, attributes={"document_names": list(corpus.document_name)}
+    )
+    text = np.frombuffer(corpus.text.encode("utf-32-le", "surrogatepass"), np.uint32)
+    arrays: dict[str, tuple[NDArray[Any], str, str]] = {
+        "token_id": (corpus.token_id, "token", "vocabulary id of the target"),
+        "context_id": (corpus.context_id, "token", "vocabulary id of the token before the target"),
+        "document": (corpus.document, "token", "index of the document"),
+        "char_start": (corpus.char_start, "token", "offset of the first character in text"),
+        "char_end": (corpus.char_end, "token", "offset past the last character in text"),
+        "text": (text, "char", "Unicode code points of the documents, one after the other"),
+        "document_start": (corpus.document_start, "document", "offset in text"),
+    }
+    for name, (values, dim, description) in arrays.items():
+        array = create_array(
+            store,
+            f"{layout.CORPUS}/{name}",
+            shape=values.shape,
+            chunks=(min(max(values.size, 1), 2**18),),
+            dtype=values.dtype.name,
+            dims=(dim,),
+            attributes={"description": description},
+        )
+        array[:] = values
+
+
+def _refuse_mismatch(path: Path, root: Mapping[str, Any], header: Header) -> None:
+    theirs = root["identity"]
+    for name, ours in header.identity.items():
+        if theirs.get(name) != ours:
+            raise StudyMismatchError(
+                f"{path}: {name} is {theirs.get(name)!r} there and {ours!r} in the study file; "
+                "results could not be compared: use another store, or the settings of this one"
+            )
+
+
+def _refuse_if_busy(path: Path, ledger: Ledger, now: float) -> None:
+    session = ledger.session
+    if session is None or ledger.ended is not None:
+        return
+    status = read_status(path, session["writer"])
+    age = max(0.0, now - (status.heartbeat if status else session["time"]))
+    if age < STALE_SECONDS and not _died(session):
+        raise BusyError(
+            f"{path}: process {session['pid']} on {session['host']} is working on this study "
+            f"(heartbeat {age:.0f} s ago); stop it, or wait until it has been silent for "
+            f"{STALE_SECONDS:.0f} s"
+        )
+
+
+def _died(session: Record) -> bool:
+    """Whether the session's process is known to be gone: only this machine's can be asked for."""
+    if session["host"] != socket.gethostname() or session.get("pid_space") != _pid_space():
+        return False
+    try:
+        os.kill(int(session["pid"]), 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def _pid_space() -> str:
+    """What makes process ids comparable: the boot and the container they belong to."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        space = f"{boot} {Path('/proc/self/ns/pid').readlink()}"
+        return hashlib.sha256(space.encode()).hexdigest()[:16]
+    except OSError:
+        return ""

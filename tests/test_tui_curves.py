@@ -1,0 +1,203 @@
+"""The Curves screen: its numbers, its cursor and view while data arrive, what can be switched."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from tui_support import START, STEPS, Terminal, make_engine, make_model, make_study, terminal
+
+from seedconv_tui.widgets.chart import ChartView
+
+
+def plot(screen: Terminal) -> str:
+    """The chart alone."""
+    region = screen.app.screen.query_one(ChartView).region
+    return "\n".join(screen.text.splitlines()[region.y : region.bottom])
+
+
+def steps_later(screen: Terminal) -> int:
+    """The steps that are said to lie right of the view."""
+    found = re.search(r"(\d+) later", screen.row("expected KL"))
+    return int(found[1]) if found else 0
+
+
+def has_line(screen: Terminal) -> bool:
+    return any("⠁" <= char <= "⣿" for char in plot(screen))
+
+
+@pytest.mark.parametrize("size", [(80, 24), (200, 50), (60, 16)])
+async def test_shows_the_curve_and_its_numbers_at_every_size(size: tuple[int, int]) -> None:
+    async with terminal(size=size) as screen:
+        await screen.press("2")
+        assert "demo > Curves" in screen.text
+        assert "expected KL, nats" in screen.text
+        assert "band: std over pairs" in screen.text
+        assert has_line(screen)
+        assert "step 1,000 (latest)" in screen.text
+        assert "means over 4,096 tokens" in screen.text or size[0] < 80
+        assert "1.2000 ± 0.0100 std  3/3 seeds, 6 pairs" in screen.row("━━ pythia-14m")
+        assert "q Quit" in screen.row("1 Runs")
+
+
+async def test_the_cursor_reads_exact_values_step_by_step() -> None:
+    behind = make_model("behind", n_done=9)
+    async with terminal(make_study(make_model(), behind)) as screen:
+        await screen.press("2")
+        assert "0.9000 ± 0.0100 std  at step 128, 3/3 seeds" in screen.row("━━ behind")
+        await screen.press("left")
+        assert "step 512 · sharp divergence" in screen.text
+        assert "1.1000 ±" in screen.row("━━ pythia-14m")
+        assert "nothing at this step" in screen.row("━━ behind")
+        await screen.press("h", "h", "h", "h")
+        assert "step 32 · sharp convergence" in screen.text
+        assert "0.7000 ±" in screen.row("━━ behind")
+        await screen.press("home")
+        assert "step 0 · uniform" in screen.text
+        assert "below storage floor" in screen.row("━━ pythia-14m")
+        await screen.press("l")
+        assert "0.2000 ±" in screen.row("━━ pythia-14m")
+        assert "below storage floor" not in screen.text
+        await screen.press("end", "right")
+        assert "step 1,000 ·" in screen.text
+
+
+async def test_without_a_touch_the_view_follows_the_data() -> None:
+    async with terminal(make_study(make_model(n_done=6))) as screen:
+        await screen.press("2")
+        assert "follows" in screen.row("expected KL")
+        before = plot(screen)
+        await screen.poll(make_study(make_model(), generation=2))
+        assert "step 1,000 (latest)" in screen.text
+        assert plot(screen) != before
+
+
+@pytest.mark.parametrize("touch", [["left"], ["plus"], ["plus", "H"], ["left", "plus", "L"]])
+async def test_once_touched_arrivals_do_not_move_the_view(touch: list[str]) -> None:
+    async with terminal(make_study(make_model(n_done=8)), size=(100, 30)) as screen:
+        await screen.press("2", *touch)
+        axis = plot(screen).splitlines()[-2:]
+        ticks = [row[:8] for row in plot(screen).splitlines()]
+        heading = screen.row(" step ")
+        later = steps_later(screen)
+        await screen.poll(make_study(make_model(), generation=2))
+        assert plot(screen).splitlines()[-2:] == axis
+        assert [row[:8] for row in plot(screen).splitlines()] == ticks
+        assert steps_later(screen) == later + 4
+        if touch[0] == "left":
+            assert screen.row(" step ") == heading
+        await screen.press("0")
+        assert "follows" in screen.row("expected KL")
+        assert "1k" in plot(screen)
+        assert "step 1,000 (latest)" in screen.text
+
+
+async def test_zoom_is_about_the_cursor_and_survives_a_resize() -> None:
+    async with terminal() as screen:
+        await screen.press("2", "left", "left", "left")
+        assert "step 128 ·" in screen.text
+        await screen.press("plus", "plus", "plus")
+        zoomed = plot(screen).splitlines()[-1]
+        assert "100" in zoomed
+        assert zoomed.split()[0] != "0"
+        await screen.resize(200, 50)
+        await screen.resize(80, 24)
+        assert plot(screen).splitlines()[-1] == zoomed
+        assert "step 128 ·" in screen.text
+        await screen.press(*["minus"] * 6)
+        assert plot(screen).splitlines()[-1].lstrip().startswith("0")
+
+
+async def test_the_cursor_is_kept_in_view() -> None:
+    async with terminal() as screen:
+        await screen.press("2", "left", "plus", "plus", "plus", "home")
+        assert "▲" in plot(screen)
+        assert "step 0 ·" in screen.text
+
+
+async def test_m_goes_through_the_metrics() -> None:
+    async with terminal() as screen:
+        await screen.press("2", "m")
+        assert "cross-entropy, nats · band: min to max over seeds" in screen.text
+        assert "6.0000 5.0000 to 7.0000  3/3 seeds" in screen.row("━━ pythia-14m")
+        await screen.press("m")
+        assert "5.0000 4.0000 to 6.0000  3/3 seeds" in screen.row("━━ pythia-14m")
+        await screen.press("m")
+        assert "expected KL" in screen.text
+
+
+async def test_band_phases_and_log_can_be_switched() -> None:
+    async with terminal() as screen:
+        await screen.press("2")
+        assert "┊" in plot(screen)
+        assert "divergence" in plot(screen)
+        await screen.press("p")
+        assert "┊" not in plot(screen)
+        assert "phases" not in screen.row("expected KL")
+        linear = plot(screen)
+        await screen.press("y")
+        assert "expected KL, nats, log" in screen.text
+        assert plot(screen) != linear
+        await screen.press("y", "b")
+        assert "band" not in screen.row("expected KL")
+        assert plot(screen) != linear
+
+
+async def test_a_hidden_model_is_not_drawn_and_said_to_be_hidden() -> None:
+    async with terminal(make_study(make_model("low", n_done=4), make_model("high"))) as screen:
+        await screen.press("2", "down", "space")
+        assert "hidden" in screen.row("▸    high")
+        assert "step 4 (latest)" in screen.text
+        assert "1k" not in plot(screen)
+        await screen.press("space")
+        assert "1k" in plot(screen)
+        assert "hidden" not in screen.text
+
+
+async def test_nothing_to_draw_yet_says_what_is_needed() -> None:
+    nothing = make_model(n_done=0)
+    async with terminal(make_study(nothing, engine=None)) as screen:
+        await screen.press("2")
+        assert "no expected KL yet" in screen.text
+        assert "needs two seeds scored at one step; scored so far: 0" in screen.text
+        assert "seedconv run STUDY.toml" in screen.text
+        one_seed = np.full(nothing.cross_entropy.shape, np.nan)
+        one_seed[0, 0] = 3.25
+        await screen.poll(make_study(replace(nothing, cross_entropy=one_seed), generation=2))
+        assert "seedconv run" not in screen.text
+        await screen.press("m")
+        assert "3.2500 3.2500 to 3.2500  1/3 seeds" in screen.row("━━ pythia-14m")
+
+
+async def test_more_models_than_rows_keep_the_chosen_one_in_sight() -> None:
+    models = [make_model(f"model-{n}") for n in range(12)]
+    async with terminal(make_study(*models)) as screen:
+        await screen.press("2")
+        assert "7 more, up/down" in screen.text
+        assert "━━ model-0" in screen.text
+        await screen.press(*["down"] * 11)
+        assert "▸ ━━ model-11" in screen.text
+        assert has_line(screen)
+
+
+async def test_a_click_places_the_cursor_on_the_nearest_step() -> None:
+    async with terminal() as screen:
+        await screen.press("2")
+        region = screen.app.screen.query_one(ChartView).region
+        await screen.pilot.click(offset=(region.x + 4, region.y + 5))
+        await screen.pilot.pause()
+        assert "step 0 · uniform" in screen.text
+
+
+async def test_both_screens_keep_their_state_when_left_and_show_what_came_meanwhile() -> None:
+    async with terminal(make_study(make_model(n_done=8))) as screen:
+        await screen.press("2", "left", "left", "1", "home")
+        engine = make_engine(heartbeat=START + 1)
+        await screen.poll(make_study(make_model(), generation=2, engine=engine))
+        await screen.press("2")
+        assert f"step {STEPS[5]} ·" in screen.text
+        assert "4 later" in screen.text
+        await screen.press("1")
+        assert "step 0 ·" in screen.text

@@ -1,0 +1,188 @@
+"""The Runs screen: what it shows at each size, its cursor, its journal, its errors."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from tui_support import START, make_engine, make_model, make_study, terminal
+
+from seedconv_tui.widgets.fold import Fold, fold_states
+from seedconv_tui.widgets.matrix import Matrix
+from store.snapshot import JournalEntry, State
+
+PYTHIA_STEPS = [0, *(2**n for n in range(10)), *range(1000, 144_000, 1000)]
+
+
+@pytest.mark.parametrize("size", [(80, 24), (200, 50), (60, 16)])
+async def test_shows_study_engine_work_and_matrix_at_every_size(size: tuple[int, int]) -> None:
+    study = make_study(make_model(n_done=7, failed=(3, 1)))
+    async with terminal(study, size=size) as screen:
+        assert "demo > Runs" in screen.row("Runs")
+        assert "20/36 done" in screen.text
+        assert "4,096 tokens" in screen.text
+        assert "vocabulary 50,277" in screen.text
+        assert "working · 12,345 tokens/s · ETA 3 min · 7 queued" in screen.text
+        assert "scoring pythia-14m seed 2 step 64" in screen.text
+        assert "25%" in screen.row("scoring pythia-14m")
+        assert "3.0 TB free" in screen.text
+        assert "× failed 1" in screen.text
+        assert "20/36  1 failed" in screen.row("pythia-14m  ")
+        cells = screen.row("▸ 2 ").split("2", 1)[1].split()
+        assert cells == ["■"] * 3 + ["×"] + ["■"] * 3 + ["·"] * 5
+        assert "scored seed 1 step 0" in screen.text
+        assert "q Quit" in screen.row("1 Runs")
+
+
+def test_steps_fold_to_the_width_and_the_most_urgent_state_is_shown() -> None:
+    assert Fold.of(20, 72) == Fold(1, 3, 20)
+    assert Fold.of(154, 154) == Fold(1, 1, 154)
+    assert Fold.of(154, 70) == Fold(3, 1, 52)
+    state = np.array([[State.DONE], [State.QUEUED], [State.DONE], [State.DONE]], np.uint8)
+    assert fold_states(state, Fold(2, 1, 2)).tolist() == [State.QUEUED, State.DONE]
+    state[3] = State.FAILED
+    assert fold_states(state, Fold(3, 1, 2)).tolist() == [State.QUEUED, State.FAILED]
+
+
+@pytest.mark.parametrize(
+    ("size", "per_cell"), [((80, 24), 3), ((200, 50), 1), ((60, 16), 4), ((120, 40), 2)]
+)
+async def test_ten_seeds_of_five_models_at_154_steps(size: tuple[int, int], per_cell: int) -> None:
+    models = [
+        make_model(f"pythia-{n}m", steps=PYTHIA_STEPS, n_seeds=10, n_done=90, failed=(80, 4))
+        for n in (14, 31, 70, 160, 410)
+    ]
+    async with terminal(make_study(*models, engine=None), size=size) as screen:
+        said = f"worst of {per_cell} steps a cell"
+        assert (said in screen.text) == (per_cell > 1)
+        cells = screen.row("▸ 1 ").split("1", 1)[1]
+        assert cells.count("■") == 90 // per_cell  # a cell that is partly queued is not done
+        for _ in range(9):
+            await screen.press("down")
+        assert "seed 10 ·" in screen.text
+        await screen.press("down")
+        assert "pythia-31m · seed 1 ·" in screen.text
+
+
+async def test_the_cursor_moves_exactly_by_steps_and_seeds() -> None:
+    async with terminal(make_study(make_model(), make_model("other", n_seeds=2))) as screen:
+        await screen.press("home")
+        assert "pythia-14m · seed 2 · step 0 · ■ done · cross-entropy 6.0000" in screen.text
+        await screen.press("right", "l", "up")
+        assert "seed 1 · step 2 ·" in screen.text
+        await screen.press("H", "h", "k")
+        assert "seed 1 · step 0 ·" in screen.text
+        await screen.press("end", "j", "j", "j")
+        assert "other · seed 1 · step 1,000 ·" in screen.text
+        await screen.press("escape")
+        assert "pythia-14m · seed 2 · step 64 ·" in screen.text
+        assert "following" in screen.text
+
+
+async def test_the_cursor_stays_on_its_checkpoint_when_others_arrive_and_when_resized() -> None:
+    async with terminal(make_study(make_model(n_done=7))) as screen:
+        await screen.press("home", "right", "right", "right")
+        assert "seed 2 · step 4 ·" in screen.text
+        earlier = make_model("a-new-model")
+        longer = make_model(steps=[0, 1, 2, 3, *STEPS_FROM_4], n_seeds=3)
+        moved_on = make_engine(work=None)
+        await screen.poll(make_study(earlier, longer, generation=2, engine=moved_on))
+        assert "pythia-14m · seed 2 · step 4 ·" in screen.text
+        await screen.resize(200, 50)
+        assert "pythia-14m · seed 2 · step 4 ·" in screen.text
+        await screen.resize(60, 16)
+        assert "pythia-14m · seed 2 · step 4 ·" in screen.text
+        assert "▸ 2 " in screen.text
+
+
+STEPS_FROM_4 = [4, 8, 16, 32, 64, 128, 256, 512, 1000, 2000]
+
+
+async def test_without_a_touch_the_cursor_follows_the_engine() -> None:
+    async with terminal() as screen:
+        assert "seed 2 · step 64 ·" in screen.text
+        work = make_engine().work
+        assert work is not None
+        engine = make_engine(work=replace(work, seed="3", step=128), heartbeat=START + 1)
+        await screen.poll(make_study(engine=engine))
+        assert "seed 3 · step 128 ·" in screen.text
+
+
+async def test_enter_opens_the_whole_error_and_n_finds_it() -> None:
+    error = "CUDA out of memory: " + "very long reason " * 20 + "THE-END [red]x[/red]\x1b[2J"
+    async with terminal(make_study(make_model(failed=(5, 2), error=error))) as screen:
+        await screen.press("enter")
+        assert "THE-END" not in screen.text
+        await screen.press("n")
+        assert "seed 3 · step 16 · × failed · CUDA out of memory" in screen.text
+        assert "enter Error" in screen.row("q Quit")
+        await screen.press("enter")
+        assert "pythia-14m, seed 3, step 16" in screen.text
+        assert "THE-END" in screen.text
+        assert "[red]x[/red]␛[2J" in screen.text
+        await screen.press("escape")
+        assert "THE-END" not in screen.text
+        assert "journal" in screen.text
+
+
+async def test_keys_that_would_do_nothing_are_not_offered() -> None:
+    async with terminal(make_study(make_model())) as screen:
+        await screen.press("home")
+        bar = screen.row("q Quit")
+        assert "Error" not in bar
+        assert "Next problem" not in bar
+
+
+def entries(count: int) -> tuple[JournalEntry, ...]:
+    levels = ("info", "warning", "error")
+    return tuple(
+        JournalEntry(START + n, levels[n % 3], "event", f"entry number {n}.") for n in range(count)
+    )
+
+
+async def test_the_journal_follows_scrolls_filters_and_keeps_its_place() -> None:
+    async with terminal(make_study(journal=entries(40))) as screen:
+        assert "entry number 39." in screen.text
+        assert "entry number 36." not in screen.text
+        await screen.poll(make_study(journal=entries(42)))
+        assert "entry number 41." in screen.text
+        await screen.press("pageup")
+        assert "entry number 38." in screen.text
+        assert "3 newer below" in screen.text
+        await screen.poll(make_study(journal=entries(45)[10:]))
+        assert "entry number 38." in screen.text
+        assert "6 newer below" in screen.text
+        await screen.press("pagedown", "pagedown")
+        assert "entry number 44." in screen.text
+        await screen.press("f")
+        assert "journal: warnings and errors" in screen.text
+        assert "entry number 42." not in screen.text
+        await screen.press("f")
+        assert "journal: errors" in screen.text
+        shown = [row.split()[-1] for row in screen.text.splitlines() if "entry number" in row]
+        assert shown == ["38.", "41.", "44."]
+        await screen.press("f", "J")
+        assert "entry number 44." in screen.text
+        assert "entry number 10." not in screen.text
+        await screen.press("home")
+        assert "entry number 10." in screen.text
+
+
+async def test_an_empty_study_says_what_to_type() -> None:
+    study = make_study(engine=None, journal=())
+    async with terminal(replace(study, models=())) as screen:
+        assert "no engine has run yet" in screen.text
+        assert "seedconv run STUDY.toml" in screen.text
+        await screen.poll(study)
+        assert "no engine has run yet; start one with seedconv run STUDY.toml" in screen.text
+        assert screen.app.screen.query_one(Matrix).display
+
+
+async def test_an_engine_that_ended_says_how() -> None:
+    engine = make_engine(state="failed", message="disk full [b]now[/b]", work=None)
+    async with terminal(make_study(engine=engine)) as screen:
+        screen.clock.now += 7200
+        await screen.poll()
+        assert "failed · 2 h ago · disk full [b]now[/b]" in screen.text
+        assert "tokens/s" not in screen.text

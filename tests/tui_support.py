@@ -1,0 +1,201 @@
+"""What the tests of the terminal share: hand-made studies, a source that holds them, a screen."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from textual.drivers.headless_driver import HeadlessDriver
+
+from seedconv_tui.app import SeedconvApp
+from store.snapshot import (
+    EngineStatus,
+    JournalEntry,
+    ModelSnapshot,
+    Phase,
+    State,
+    StudySnapshot,
+    Work,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Sequence
+
+    from textual.pilot import Pilot
+
+START = 1_000_000.0
+STEPS = [0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1000]
+PHASES = (Phase("uniform", 0), Phase("sharp convergence", 16), Phase("sharp divergence", 256))
+
+
+def make_model(
+    name: str = "pythia-14m",
+    *,
+    steps: Sequence[int] = STEPS,
+    n_seeds: int = 3,
+    n_done: int | None = None,
+    failed: tuple[int, int] | None = None,
+    error: str = "CUDA out of memory",
+) -> ModelSnapshot:
+    """A model of which the first `n_done` steps are reduced; the KL at position t is (t + 1) / 10.
+
+    Pairs differ by 0.01 up and down. `failed` is a (step position, seed position).
+    """
+    n_done = len(steps) if n_done is None else n_done
+    shape = (len(steps), n_seeds)
+    state = np.full(shape, State.QUEUED, np.uint8)
+    state[:n_done] = State.DONE
+    kl = np.full((*shape, n_seeds), np.nan)
+    cross_entropy, entropy = np.full(shape, np.nan), np.full(shape, np.nan)
+    for t in range(n_done):
+        kl[t] = (t + 1) / 10 - 0.01
+        kl[t][np.triu_indices(n_seeds)] += 0.02
+        np.fill_diagonal(kl[t], np.nan)
+        cross_entropy[t] = 5 + np.arange(n_seeds)
+        entropy[t] = 4 + np.arange(n_seeds)
+    errors = {}
+    if failed is not None:
+        state[failed] = State.FAILED
+        errors[str(failed[1] + 1), steps[failed[0]]] = error
+    return ModelSnapshot(
+        name,
+        tuple(str(seed + 1) for seed in range(n_seeds)),
+        np.array(steps, np.int64),
+        state,
+        kl,
+        cross_entropy,
+        entropy,
+        np.full(len(steps), 0.15),
+        errors,
+        PHASES,
+    )
+
+
+def make_engine(**changes: object) -> EngineStatus:
+    """An engine that works and was heard of just now."""
+    engine = EngineStatus(
+        writer="engine-1",
+        host="gpu-07",
+        pid=4242,
+        heartbeat=START,
+        started=START - 100,
+        state="working",
+        device="cuda:0 H200",
+        work=Work("pythia-14m", "2", 64, State.SCORING, 1024, 4096),
+        tokens_per_second=12_345.0,
+        queued=7,
+        eta_seconds=180.0,
+        bytes_written=1_200_000_000,
+        disk_free=3_000_000_000_000,
+    )
+    return replace(engine, **changes)  # type: ignore[arg-type]
+
+
+def make_study(*models: ModelSnapshot, **changes: object) -> StudySnapshot:
+    """A study of these models, by default of one."""
+    study = StudySnapshot(
+        path=Path("study.zarr"),
+        name="demo",
+        n_tokens=4096,
+        vocab_size=50_277,
+        generation=1,
+        models=models or (make_model(),),
+        engine=make_engine(),
+        journal=(JournalEntry(START, "info", "scored", "scored seed 1 step 0"),),
+    )
+    return replace(study, **changes)  # type: ignore[arg-type]
+
+
+class FakeSource:
+    """Gives what it is told to give; an exception is raised."""
+
+    def __init__(self, answer: StudySnapshot | Exception) -> None:
+        self.answer = answer
+        self.calls = 0
+
+    def snapshot(self) -> StudySnapshot:
+        self.calls += 1
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
+
+
+class FakeClock:
+    """A time that stands still until it is moved."""
+
+    def __init__(self) -> None:
+        self.now = START
+
+    def __call__(self) -> float:
+        return self.now
+
+
+class CountingDriver(HeadlessDriver):
+    """A terminal that keeps what it is sent."""
+
+    sent = ""
+
+    @property
+    def is_headless(self) -> bool:
+        return False
+
+    def write(self, data: str) -> None:
+        self.sent += data
+
+
+class Terminal:
+    """The app, running, with what a person could do to it and see of it."""
+
+    def __init__(self, app: SeedconvApp, pilot: Pilot[None], source: FakeSource, clock: FakeClock):
+        self.app, self.pilot, self.source, self.clock = app, pilot, source, clock
+
+    @property
+    def text(self) -> str:
+        """The screen as it is shown."""
+        strips = self.app.screen._compositor.render_strips()
+        return "\n".join(strip.text for strip in strips)
+
+    def row(self, part: str) -> str:
+        """The first row with `part` in it."""
+        return next(row for row in self.text.splitlines() if part in row)
+
+    async def poll(self, answer: StudySnapshot | Exception | None = None) -> None:
+        """One poll, with its answer shown."""
+        self.source.answer = answer or self.source.answer
+        self.app.poll()
+        await self.settle()
+
+    async def settle(self) -> None:
+        """Waits until the reading thread is done and all that it caused is shown."""
+        if (reading := self.app.reading) is not None:
+            reading.join()
+        await self.pilot.pause()
+        await self.pilot.pause()
+
+    async def press(self, *keys: str) -> None:
+        await self.pilot.press(*keys)
+        await self.pilot.pause()
+
+    async def resize(self, width: int, height: int) -> None:
+        await self.pilot.resize_terminal(width, height)
+        await self.settle()
+
+
+@asynccontextmanager
+async def terminal(
+    answer: StudySnapshot | Exception | None = None,
+    *,
+    size: tuple[int, int] = (80, 24),
+    ascii_only: bool = False,
+) -> AsyncIterator[Terminal]:
+    """The app on a source with this answer; polls only when told to."""
+    source, clock = FakeSource(answer or make_study()), FakeClock()
+    app = SeedconvApp(source, clock=clock, poll_seconds=86_400, ascii=ascii_only)
+    app.driver_class = CountingDriver
+    async with app.run_test(size=size, headless=False) as pilot:
+        screen = Terminal(app, pilot, source, clock)
+        await screen.settle()
+        yield screen
