@@ -16,7 +16,7 @@ from seedconv_tui.screens.curves import CurvesScreen
 from seedconv_tui.screens.help import help_lines
 from seedconv_tui.screens.reader import ReaderScreen
 from seedconv_tui.screens.runs import RunsScreen
-from seedconv_tui.source import Arrived, Feed, Troubled
+from seedconv_tui.source import Arrived, Broke, Feed, Troubled
 from seedconv_tui.theme import DARK, LIGHT, PALETTES, Look
 from store.errors import StoreError
 
@@ -108,9 +108,11 @@ class SeedconvApp(App[None], inherit_bindings=False):
     def _read(self) -> None:
         """Runs in the thread; only posts what came of it."""
         try:
-            message: Arrived | Troubled = Arrived(self._source.snapshot())
+            message: Arrived | Troubled | Broke = Arrived(self._source.snapshot())
         except (StoreError, OSError) as error:
             message = Troubled(str(error) or type(error).__name__)
+        except Exception as error:
+            message = Broke(error)
         try:
             self.post_message(message)
         except RuntimeError:  # the event loop ended while the store was being read
@@ -129,6 +131,11 @@ class SeedconvApp(App[None], inherit_bindings=False):
         self.feed.now = self._clock()
         self.feed.trouble = message.reason
         self._show()
+
+    def on_broke(self, message: Broke) -> None:
+        """Fails where Textual sees it: the app ends with the traceback."""
+        self.reading = None
+        raise message.error
 
     def _show(self) -> None:
         screen = self.screen_stack[0]

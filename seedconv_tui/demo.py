@@ -14,7 +14,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from seedconv_tui.chart import Glyphs
 from seedconv_tui.live import StoreSource
-from seedconv_tui.plot import plot_text
+from seedconv_tui.plot import plot_text, table_text
 from seedconv_tui.text import visible
 from store.errors import StoreError
 from store.snapshot import State, StudySnapshot
@@ -131,3 +131,5 @@ def _print_result(store: Path, glyphs: Glyphs) -> None:
         color=console.is_terminal and not console.no_color,
     )
     print(text)
+    for model in snapshot.models:
+        print(f"\n{visible(model.name)}\n{table_text(model, ascii=glyphs is Glyphs.ASCII)}")

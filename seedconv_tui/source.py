@@ -45,6 +45,14 @@ class Troubled(Message):
         super().__init__()
 
 
+class Broke(Message):
+    """A reading that met a fault of ours, which is not to be swallowed in a thread."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+        super().__init__()
+
+
 @dataclass
 class Feed:
     """What is known of the study. Owned by the app, changed in its message handlers only."""
