@@ -167,12 +167,20 @@ def load_study_file(file: Path) -> StudyFile:
 
 def _findings(file: Path, error: ValidationError) -> list[str]:
     lines: dict[str, None] = {}
-    for finding in error.errors(include_url=False):
-        union = ("list[", "literal[", "function-")  # pydantic's own names for branches of a type
-        parts = [str(part) for part in finding["loc"] if not str(part).startswith(union)]
+    branches = ("list[", "literal[", "function-")  # pydantic's names for the branches of a type
+    findings = error.errors(include_url=False)
+    places = [
+        [str(part) for part in finding["loc"] if not str(part).startswith(branches)]
+        for finding in findings
+    ]
+    for finding, parts in zip(findings, places, strict=True):
+        if finding["type"] == "literal_error" and sum(p[: len(parts)] == parts for p in places) > 1:
+            continue  # the other branch of the type says more
         field = ".".join(parts)
         message = finding["msg"].removeprefix("Value error, ")
-        message = message.replace("Input should", "should", 1)
+        message = message.replace("Input should", "should", 1).replace("List should", "should", 1)
+        if finding["type"] == "list_type" and parts[-1] in {"seeds", "steps"}:
+            message = 'should be a list or "discover"'
         match finding["type"]:
             case "missing":
                 text = "is required and was not found"

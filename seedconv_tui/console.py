@@ -99,8 +99,9 @@ class _Live(_Plain):
             self._progress.update(self._task, rest=", ".join(rest), **fields)
 
 
-def listener(*, as_json: bool, stream: TextIO = sys.stderr) -> _Plain:
+def listener(*, as_json: bool) -> _Plain:
     """The listener that suits where stderr goes; a context manager."""
+    stream = sys.stderr
     if as_json:
         return _Json(stream)
     return _Live(stream) if stream.isatty() else _Plain(stream)

@@ -121,7 +121,8 @@ VARIABLES: dict[str, Variable] = {
         "float64",
         _CHECKPOINT,
         "nats",
-        "error that storing log-probs in float16 alone makes in a KL, root mean square over tokens",
+        "error of one token's KL from storing log-probs in float16, root mean square over tokens, "
+        "for seeds that nearly agree",
         per_token=False,
     ),
     "expected_kl": Variable(
