@@ -3,9 +3,9 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
-SOURCES := store engine seedconv_tui tests benchmarks
+SOURCES := store engine seedconv_tui tests benchmarks docs
 
-.PHONY: demo test check bench clean
+.PHONY: demo test check bench picture clean
 
 demo: $(VENV)/engine
 	$(BIN)/seedconv demo $(ARGS)
@@ -22,6 +22,9 @@ check: $(VENV)/dev
 
 bench: $(VENV)/dev
 	$(BIN)/python -m benchmarks
+
+picture: $(VENV)/engine
+	$(BIN)/python docs/picture.py seedconv-demo/study.zarr docs/curves.svg
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .coverage

@@ -16,13 +16,14 @@ from seedconv_tui.screens.curves import CurvesScreen
 from seedconv_tui.screens.help import help_lines
 from seedconv_tui.screens.reader import ReaderScreen
 from seedconv_tui.screens.runs import RunsScreen
-from seedconv_tui.source import Arrived, Broke, Feed, Troubled
+from seedconv_tui.source import Arrived, Crashed, Feed, Troubled
 from seedconv_tui.theme import DARK, LIGHT, PALETTES, Look
 from store.errors import StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from textual.message import Message
     from textual.screen import Screen
 
     from seedconv_tui.source import SnapshotSource
@@ -108,15 +109,20 @@ class SeedconvApp(App[None], inherit_bindings=False):
     def _read(self) -> None:
         """Runs in the thread; only posts what came of it."""
         try:
-            message: Arrived | Troubled | Broke = Arrived(self._source.snapshot())
+            message: Message = Arrived(self._source.snapshot())
         except (StoreError, OSError) as error:
             message = Troubled(str(error) or type(error).__name__)
-        except Exception as error:
-            message = Broke(error)
+        except Exception as error:  # a bug of ours: the app ends with its traceback
+            message = Crashed(error)
         try:
             self.post_message(message)
         except RuntimeError:  # the event loop ended while the store was being read
             return
+
+    def on_crashed(self, message: Crashed) -> None:
+        """Raises in the event loop what the reading thread must not swallow."""
+        self.reading = None
+        raise message.error
 
     def on_arrived(self, message: Arrived) -> None:
         """Takes a reading; what is on screen changes only if the study did."""
@@ -131,11 +137,6 @@ class SeedconvApp(App[None], inherit_bindings=False):
         self.feed.now = self._clock()
         self.feed.trouble = message.reason
         self._show()
-
-    def on_broke(self, message: Broke) -> None:
-        """Fails where Textual sees it: the app ends with the traceback."""
-        self.reading = None
-        raise message.error
 
     def _show(self) -> None:
         screen = self.screen_stack[0]

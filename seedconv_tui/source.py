@@ -45,8 +45,8 @@ class Troubled(Message):
         super().__init__()
 
 
-class Broke(Message):
-    """A reading that met a fault of ours, which is not to be swallowed in a thread."""
+class Crashed(Message):
+    """A reading that ended in an error which is nobody's but ours."""
 
     def __init__(self, error: Exception) -> None:
         self.error = error

@@ -14,7 +14,7 @@ from store.snapshot import ModelSnapshot, State, StudySnapshot
 
 
 def status_json(snapshot: StudySnapshot, now: float | None = None) -> dict[str, Any]:
-    """The status as one JSON object; `docs/status.md` names its fields. NaN is null."""
+    """The status as one JSON object, divergences in nats."""
     now = time.time() if now is None else now
     engine = None
     if snapshot.engine is not None:

@@ -10,7 +10,13 @@ from dataclasses import replace
 
 import pytest
 from rich.color import Color, ColorSystem
-from tui_support import (
+
+from seedconv_tui.app import SCREENS, SeedconvApp
+from seedconv_tui.source import Feed
+from seedconv_tui.theme import DARK, LIGHT, PALETTES, RELEVANCE, SIGNS
+from store.errors import DamagedError, NotAStudyError
+from store.snapshot import JournalEntry, State, StudySnapshot
+from tests.tui_support import (
     START,
     FakeClock,
     FakeSource,
@@ -20,12 +26,6 @@ from tui_support import (
     make_study,
     terminal,
 )
-
-from seedconv_tui.app import SCREENS, SeedconvApp
-from seedconv_tui.source import Feed
-from seedconv_tui.theme import DARK, LIGHT, PALETTES, RELEVANCE, SIGNS
-from store.errors import DamagedError, NotAStudyError
-from store.snapshot import JournalEntry, State, StudySnapshot
 
 NASTY = "[red]x[/red]\x1b[2J\u202e"
 
@@ -74,9 +74,7 @@ async def test_an_error_in_our_own_code_is_not_swallowed() -> None:
 
     app = SeedconvApp(Broken(make_study()), poll_seconds=86_400)
     with pytest.raises(KeyError, match="a bug"):
-        async with app.run_test() as pilot:
-            while app.reading is not None:
-                await pilot.pause()
+        await app.run_async(headless=True, size=(80, 24))
 
 
 async def test_at_most_one_reading_at_a_time_and_silence_of_the_store_is_said() -> None:

@@ -7,9 +7,9 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from tui_support import START, STEPS, Terminal, make_engine, make_model, make_study, terminal
 
 from seedconv_tui.widgets.chart import ChartView
+from tests.tui_support import START, STEPS, Terminal, make_engine, make_model, make_study, terminal
 
 
 def plot(screen: Terminal) -> str:

@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from tui_support import START, make_engine, make_model, make_study, terminal
 
 from seedconv_tui.widgets.fold import Fold, fold_states
 from seedconv_tui.widgets.matrix import Matrix
 from store.snapshot import JournalEntry, State
+from tests.tui_support import START, make_engine, make_model, make_study, terminal
 
 PYTHIA_STEPS = [0, *(2**n for n in range(10)), *range(1000, 144_000, 1000)]
 

@@ -1,0 +1,126 @@
+"""Parts of the engine that stand alone: windows, sources, divergence, phases, the demo's set-up."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from engine.divergence import pairwise_kl
+from engine.phases import find_phases
+from engine.planner import SETTLE_SECONDS, Settling
+from engine.sources import Template
+from engine.windows import Window, batches, plan_windows
+from tests.models import make_runs
+
+
+@pytest.mark.parametrize("window", [2, 3, 8, 50])
+@pytest.mark.parametrize("share", [0, 0.5, 0.9])
+def test_windows_keep_every_input_once_and_in_order(window: int, share: float) -> None:
+    overlap = int(share * (window - 1))
+    lengths = [1, 2, 7, 49, 50, 51, 200]
+    kept = []
+    for w in plan_windows(lengths, window, overlap):
+        assert w.length <= window
+        assert w.start == 0 or w.length - w.keep >= overlap
+        kept += [(w.sequence, position) for position in range(w.stop - w.keep, w.stop)]
+    assert kept == [(s, position) for s, n in enumerate(lengths) for position in range(n)]
+
+
+def test_batches_stay_within_their_size_and_lose_nothing() -> None:
+    windows = [Window(n, 0, length, length) for n, length in enumerate([5, 9, 2, 40, 3, 3, 3])]
+    made = list(batches(iter(windows), 20))
+    assert [w for batch in made for w in batch] == windows
+    for batch in made:
+        assert len(batch) == 1 or len(batch) * max(w.length for w in batch) <= 20
+
+
+def test_sources_find_what_their_path_makes(tmp_path: Path) -> None:
+    template = Template("runs/{model}/s{seed}/ck-{step}-{seed}")
+    expected = {("1", 5), ("1", 10), ("x-2", 0)}
+    for seed, step in expected:
+        template.path(tmp_path, "m", seed, step).mkdir(parents=True)
+    for stranger in (
+        "runs/m/s1/ck-7-2",
+        "runs/m/s1/ck-x-1",
+        "runs/m/s1/ck-007-1",
+        "runs/n/s1/ck-1-1",
+    ):
+        (tmp_path / stranger).mkdir(parents=True)
+    assert set(template.discover(tmp_path, "m")) == expected
+    absolute = Template(f"{tmp_path}/runs/m/s{{seed}}/ck-{{step}}-{{seed}}")
+    assert set(absolute.discover(Path("/nowhere"), "m")) == expected
+
+
+def test_a_checkpoint_is_finished_once_it_rests_or_says_so(tmp_path: Path) -> None:
+    make_runs(tmp_path, seeds=("1",), steps=(0,))
+    folder = tmp_path / "runs/seed1/step0"
+    now = [0.0]
+    settling = Settling(lambda: now[0])
+    assert not settling.finished(folder)
+    now[0] += SETTLE_SECONDS - 0.1
+    (folder / "extra").write_text("still writing")
+    assert not settling.finished(folder)
+    now[0] += SETTLE_SECONDS - 0.1
+    assert not settling.finished(folder)
+    now[0] += 0.2
+    assert settling.finished(folder)
+    (folder / "trainer_state.json").write_text('{"half')
+    assert not settling.finished(folder)
+    (folder / "trainer_state.json").write_text("{}")
+    assert settling.finished(folder)
+    (folder / "checkpoint-is-incomplete.txt").touch()
+    assert not settling.finished(folder)
+
+
+def direct_kl(log_p: torch.Tensor) -> torch.Tensor:
+    """(seed, other_seed, token), one sum a pair, float64."""
+    p = log_p.exp()
+    return torch.stack([(p[i] * (p[i].log() - log_p)).sum(-1) for i in range(len(log_p))])
+
+
+@pytest.mark.parametrize("spread", [3.0, 0.3, 1e-3])
+def test_pairwise_kl_meets_its_budget(spread: float) -> None:
+    generator = torch.Generator().manual_seed(0)
+    shared = 3 * torch.randn(1, 12, 50_304, generator=generator, dtype=torch.float64)
+    own = torch.randn(5, 12, 50_304, generator=generator, dtype=torch.float64)
+    logits = (shared + spread * own).float()
+    exact = direct_kl(logits.double().log_softmax(-1)).permute(2, 0, 1)
+    found = pairwise_kl(logits.clone()).double()
+    assert ((found - exact).abs() <= 2e-6 + 1e-4 * exact).all()
+    assert (found.diagonal(dim1=1, dim2=2) == 0).all()
+    assert found.min() >= -1e-6
+    moved = pairwise_kl(logits + torch.arange(5.0)[:, None, None])
+    torch.testing.assert_close(moved, pairwise_kl(logits.clone()), atol=4e-6, rtol=1e-4)
+    order = [3, 1, 4, 0, 2]
+    permuted = pairwise_kl(logits[order].clone())
+    expected = pairwise_kl(logits.clone())[:, order][:, :, order]
+    torch.testing.assert_close(permuted, expected, atol=2e-6, rtol=1e-4)
+
+
+STEPS = np.array([0, 1, 2, 4, 8, 12, 16, 24, 32, 48, *range(64, 769, 32)])
+
+
+def curve(steps: np.ndarray) -> np.ndarray:
+    x, breaks = np.log(steps + 1.0), np.log(np.array([0, 8, 48, 512, 768]) + 1.0)
+    return np.interp(x, breaks, [0.23, 0.23, 0.13, 0.36, 0.34])
+
+
+def test_phases_are_found_as_the_curve_grows() -> None:
+    names = ["uniform", "sharp convergence", "sharp divergence", "slow reconvergence"]
+    whole = find_phases(STEPS, curve(STEPS))
+    assert [phase.name for phase in whole] == names[:3] or [p.name for p in whole] == names
+    assert [phase.start for phase in whole[:3]] == [0, 8, 48]
+    assert find_phases(STEPS[:5], curve(STEPS[:5])) == ()
+    half = STEPS[STEPS <= 32]
+    assert [phase.name for phase in find_phases(half, curve(half))] == names[:2]
+    gaps = np.where(STEPS == 12, np.nan, curve(STEPS))
+    assert [phase.start for phase in find_phases(STEPS, gaps)[:3]] == [0, 8, 48]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_noise_has_no_phases(seed: int) -> None:
+    noise = np.random.default_rng(seed).normal(1, 0.01, len(STEPS))
+    assert len(find_phases(STEPS, noise)) <= 1
