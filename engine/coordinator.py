@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import itertools
 import threading
 import time
@@ -16,11 +15,12 @@ import torch
 
 from engine.corpus import build_text, load_tokenizer
 from engine.errors import CheckpointError, ConfigError, Interrupted
-from engine.events import Event, Level, Listener
+from engine.events import Listener
 from engine.phases import find_phases
 from engine.planner import Settling, Step, find_checkpoints, lonely, remaining, seed_order
 from engine.reducer import reduce_step
 from engine.scorer import Scorer, choose_device
+from engine.session import Session, disk_free
 from engine.sources import Template, signature
 from engine.study_file import ModelSection, StudyFile
 from engine.weights import Checkpoint as Weights
@@ -28,10 +28,9 @@ from engine.weights import read_checkpoint
 from store import DamagedError, Header, StudyWriter
 from store.commits import Checkpoint
 from store.pending import PendingCheckpoint
-from store.snapshot import EngineStatus, JournalEntry, State, Work
+from store.snapshot import EngineStatus, State, Work
 
 POLL_SECONDS = 2.0
-_HEARTBEAT_SECONDS = 1.0
 _DENSE_BYTES = 1.2  # per log-prob on disk, float16 compressed; measured by benchmarks/
 
 
@@ -60,7 +59,7 @@ class Coordinator:
 
         Raises ConfigError, StoreError; nothing was written then.
         """
-        self._study, self._listener, self._clock = study, listener, clock
+        self._study = study
         self._stop = stop or threading.Event()
         self._device = choose_device(study.scoring.device)
         self._tokenizer = load_tokenizer(study)
@@ -75,7 +74,7 @@ class Coordinator:
         self._seconds_busy = 0.0
         self._tokens_done = 0
         self.outcome = Outcome()
-        self._status = EngineStatus(
+        status = EngineStatus(
             writer=self._writer.writer,
             host=self._writer.host,
             pid=self._writer.pid,
@@ -84,6 +83,7 @@ class Coordinator:
             state="starting",
             device=_describe(self._device),
         )
+        self._session = Session(self._writer, status, listener, clock)
 
     def _header(self) -> Header:
         scoring = self._study.scoring
@@ -106,7 +106,7 @@ class Coordinator:
 
     def run(self) -> Outcome:
         """Score and reduce all that is missing and there, then return."""
-        with self._session():
+        with self._session:
             available = {name: self._look(name, waiting=False) for name in self._models}
             self._explain(available)
             self._refuse_what_does_not_fit(available)
@@ -126,7 +126,7 @@ class Coordinator:
                         f"models {name!r}: list its seeds and steps; with "
                         '"discover" there is no telling when all of them are done'
                     )
-        with self._session():
+        with self._session:
             while not (until_complete and self._complete()):
                 steps = self._remaining(
                     {name: self._look(name, waiting=True) for name in self._models}
@@ -134,7 +134,7 @@ class Coordinator:
                 if steps:
                     self._work(steps[:1])  # look again after each: newer checkpoints may be there
                 else:
-                    self._show(state="waiting", work=None)
+                    self._session.show(state="waiting", work=None)
                     self._stop.wait(poll_seconds)
                 self._check_stop()
         return self.outcome
@@ -186,7 +186,7 @@ class Coordinator:
         ]
         order = list(self._models)
         steps.sort(key=lambda step: (step.step, order.index(step.model)))
-        self._show(queued=sum(len(step.score) for step in steps))
+        self._session.show(queued=sum(len(step.score) for step in steps))
         return steps
 
     def _explain(self, available: dict[str, set[Checkpoint]]) -> None:
@@ -196,11 +196,13 @@ class Coordinator:
             source = self._models[name].source
             if not keys and not known.scored:
                 self.outcome.failed += 1
-                self._say("error", "nothing", f"model {name}: no folder fits {source}", model=name)
+                self._session.say(
+                    "error", "nothing", f"model {name}: no folder fits {source}", model=name
+                )
                 continue
             seeds = sorted({seed for seed, _ in keys}, key=seed_order)
             steps = {step for _, step in keys}
-            self._say(
+            self._session.say(
                 "info",
                 "found",
                 f"model {name}: {len(keys)} checkpoints, {len(seeds)} seeds, {len(steps)} steps",
@@ -209,10 +211,10 @@ class Coordinator:
             if absent := {key: why for key, why in known.missing.items() if key not in keys}:
                 first = next(iter(absent.values()))
                 more = f" (and {len(absent) - 1} more)" if len(absent) > 1 else ""
-                self._say("warning", "missing", f"model {name}: {first}{more}", model=name)
+                self._session.say("warning", "missing", f"model {name}: {first}{more}", model=name)
             if why := lonely(known, keys):
                 self.outcome.failed += 1
-                self._say("error", "lonely", f"model {name}: {why}", model=name)
+                self._session.say("error", "lonely", f"model {name}: {why}", model=name)
 
     def _refuse_what_does_not_fit(self, available: dict[str, set[Checkpoint]]) -> None:
         per_checkpoint = _DENSE_BYTES * self._n_tokens * self._tokenizer.size
@@ -220,7 +222,7 @@ class Coordinator:
         counts = [len(step.score) for step in steps]
         if self._study.log_probs.retention == "until_reduced":
             counts = [max(counts, default=0)]
-        needed, free = int(sum(counts) * per_checkpoint), _disk_free(self._study.store)
+        needed, free = int(sum(counts) * per_checkpoint), disk_free(self._study.store)
         if not steps:
             return
         text = (
@@ -232,7 +234,7 @@ class Coordinator:
                 f"{self._study.store}: {text}; free some space, lower corpus.max_tokens, or set "
                 'log_probs.retention = "until_reduced"'
             )
-        self._say("info", "projected", text, bytes=needed, free=free)
+        self._session.say("info", "projected", text, bytes=needed, free=free)
 
     # -- working -------------------------------------------------------------------------------
 
@@ -255,7 +257,7 @@ class Coordinator:
     def _score(self, step: Step, seed: str, weights: Future[Weights]) -> None:
         started = time.perf_counter()
         work = Work(step.model, seed, step.step, State.READING, 0, self._n_tokens)
-        self._show(state="working", work=work)
+        self._session.show(state="working", work=work)
         pending: PendingCheckpoint | None = None
         try:
             checkpoint = weights.result()
@@ -269,7 +271,7 @@ class Coordinator:
                 pending.append(vars(block))
                 floor += block.squared_rounding
                 done += len(block.surprisal)
-                self._show(work=replace(work, state=State.SCORING, tokens_done=done))
+                self._session.show(work=replace(work, state=State.SCORING, tokens_done=done))
             window, overlap = self._scorer.window(checkpoint.config)
             self._writer.commit_checkpoint(
                 step.model,
@@ -302,14 +304,14 @@ class Coordinator:
         self._tokens_done += self._n_tokens
         self.outcome.scored += 1
         rate = self._tokens_done / self._seconds_busy
-        queued = max(0, self._status.queued - 1)
-        self._show(
+        queued = max(0, self._session.status.queued - 1)
+        self._session.show(
             queued=queued,
             tokens_per_second=rate,
             eta_seconds=queued * self._n_tokens / rate,
             bytes_written=self._writer.bytes_written,
         )
-        self._say(
+        self._session.say(
             "info",
             "scored",
             f"scored {step.model}, seed {seed}, step {step.step} in {seconds:.1f} s",
@@ -324,7 +326,7 @@ class Coordinator:
             same = record.get("fingerprint") == checkpoint.fingerprint
             if same and (other, at) != (seed, step.step):
                 text = f"{step.model}, seed {seed}, step {step.step}: same weights as"
-                self._say(
+                self._session.say(
                     "warning", "duplicate", f"{text} seed {other}, step {at}", model=step.model
                 )
                 return
@@ -334,8 +336,8 @@ class Coordinator:
         self._given_up[step.model, key] = signature(self._folder(self._models[step.model], key))
         self._writer.fail(step.model, seed, step.step, error)
         self.outcome.failed += 1
-        self._show(queued=max(0, self._status.queued - 1))
-        self._say("error", "failed", error, model=step.model, seed=seed, step=step.step)
+        self._session.show(queued=max(0, self._session.status.queued - 1))
+        self._session.say("error", "failed", error, model=step.model, seed=seed, step=step.step)
 
     def _reduce(self, step: Step) -> None:
         """Reduce a step, if after scoring there are pairs that are not."""
@@ -349,11 +351,11 @@ class Coordinator:
             return
         started = time.perf_counter()
         work = Work(name, None, at, State.REDUCING, 0, self._n_tokens)
-        self._show(state="working", work=work)
+        self._session.show(state="working", work=work)
 
         def progress(tokens: int) -> None:
             self._check_stop()
-            self._show(work=replace(work, tokens_done=tokens))
+            self._session.show(work=replace(work, tokens_done=tokens))
 
         self._reader.refresh()
         pending = self._writer.begin_pairs(name, at, seeds)
@@ -364,7 +366,7 @@ class Coordinator:
             pending.abandon()
             self.outcome.failed += 1
             text = f"cannot reduce {name}, step {at}: {error}"
-            self._say("error", "damaged", text, model=name, step=at)
+            self._session.say("error", "damaged", text, model=name, step=at)
             return
         except BaseException:
             pending.abandon()
@@ -376,7 +378,7 @@ class Coordinator:
         model = self._reader.model_snapshot(name)
         self._writer.set_phases(name, find_phases(model.steps, model.expected_kl))
         value = float(model.expected_kl[model.steps == at][0])
-        self._say(
+        self._session.say(
             "info",
             "reduced",
             f"reduced {name}, step {at}: expected KL {value:.4g} nats over {len(seeds)} seeds",
@@ -394,63 +396,6 @@ class Coordinator:
     def _check_stop(self) -> None:
         if self._stop.is_set():
             raise Interrupted("stopped; what was committed stays, run it again to go on")
-
-    def _say(self, level: Level, event: str, text: str, **fields: Any) -> None:
-        now = self._clock()
-        self._writer.log(JournalEntry(now, level, event, text))
-        self._listener.on_event(Event(now, level, event, text, fields))
-
-    def _show(self, **changes: Any) -> None:
-        self._status = replace(self._status, **changes)
-        self._listener.on_status(self._status)
-
-    def _session(self) -> _Session:
-        return _Session(self)
-
-
-class _Session:
-    """Beats the heart while work goes on, and gives the study back however it ends."""
-
-    def __init__(self, engine: Coordinator) -> None:
-        self._engine = engine
-        self._over = threading.Event()
-        self._heart = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
-
-    def _beat(self) -> None:
-        while True:
-            self._write()
-            if self._over.wait(_HEARTBEAT_SECONDS):
-                return
-
-    def _write(self) -> None:
-        engine = self._engine
-        free = _disk_free(engine._study.store)
-        status = replace(engine._status, heartbeat=engine._clock(), disk_free=free)
-        try:
-            engine._writer.beat(status)
-        except OSError:  # a full disk must not silence the engine before it can say so
-            return
-
-    def __enter__(self) -> None:
-        self._heart.start()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, _: object
-    ) -> None:
-        engine = self._engine
-        how = "finished" if kind is None else "stopped" if kind is Interrupted else "failed"
-        message = "" if error is None else str(error)
-        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-            message = f"{engine._study.store}: no space left on the device"
-        self._over.set()
-        self._heart.join()
-        engine._show(state=how, work=None, message=message, queued=engine._status.queued)
-        self._write()
-        try:
-            engine._writer.close(how)
-        except OSError:
-            if kind is None:
-                raise
 
 
 def _ahead(
@@ -484,9 +429,3 @@ def _versions() -> dict[str, str]:
     from importlib.metadata import version
 
     return {name: version(name) for name in ("seedconv-tui", "torch", "transformers", "zarr")}
-
-
-def _disk_free(path: Path) -> int:
-    import shutil
-
-    return shutil.disk_usage(path if path.exists() else path.parent).free

@@ -132,4 +132,4 @@ def _print_result(store: Path, glyphs: Glyphs) -> None:
     )
     print(text)
     for model in snapshot.models:
-        print(f"\n{visible(model.name)}\n{table_text(model, ascii=glyphs is Glyphs.ASCII)}")
+        print(f"\n{table_text(model, ascii=glyphs is Glyphs.ASCII)}")

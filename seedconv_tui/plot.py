@@ -186,11 +186,12 @@ def table_text(model: ModelSnapshot, *, limit: int = 20, ascii: bool = False) ->
     if not rows:
         return f"{name}: nothing scored yet"
     lines = [
-        f"{name}  (KL and cross-entropy in nats{'; ' + note if note else ''})",
-        "   step  seeds  pairs  expected KL  std (pairs)  cross-entropy  phase",
+        f"{name}: KL and cross-entropy in nats",
+        *([note] if note else []),
+        "   step seeds pairs  expected KL  std (pairs)  cross-entropy  phase",
     ]
     lines += [
-        f"{row.step:>7}  {row.n_seeds:>5}  {row.n_pairs:>5}  {nats(row.expected_kl):>11}  "
+        f"{row.step:>7} {row.n_seeds:>5} {row.n_pairs:>5}  {nats(row.expected_kl):>11}  "
         f"{nats(row.pair_std):>11}  {nats(row.cross_entropy):>13}  {visible(row.phase, ascii)}"
         for row in rows
     ]

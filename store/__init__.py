@@ -19,14 +19,15 @@ from store.errors import (
 
 if TYPE_CHECKING:
     from store.corpus import Corpus
+    from store.create import Header
     from store.dense import DenseLogProbs
     from store.reader import Study, open_study
-    from store.writer import Header, StudyWriter
+    from store.writer import StudyWriter
 
 _HOME = {
     "Corpus": "store.corpus",
     "DenseLogProbs": "store.dense",
-    "Header": "store.writer",
+    "Header": "store.create",
     "Study": "store.reader",
     "StudyWriter": "store.writer",
     "open_study": "store.reader",

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import socket
 import time
-import uuid
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,26 +19,16 @@ from store import layout
 from store.arrays import Array, create_array, open_array
 from store.commits import Checkpoint, CommitReader, CommitWriter, Ledger, Record
 from store.corpus import Corpus
+from store.create import Header, create_study, refuse_mismatch
 from store.dense import create_dense
-from store.durable import PARTIAL, DurableStore, sync_folders
-from store.errors import BusyError, StudyMismatchError
+from store.durable import PARTIAL, DurableStore
+from store.owner import pid_space, refuse_if_busy
 from store.pending import PendingCheckpoint, PendingPairs
 from store.reader import Study, read_root
 from store.snapshot import EngineStatus, JournalEntry, Phase
-from store.status import Journal, read_status, write_status
+from store.status import Journal, write_status
 
-STALE_SECONDS = 30.0  # a coordinator whose heart has not beaten for so long may be replaced
 _WRITER_THREADS = 4
-
-
-@dataclass(frozen=True)
-class Header:
-    """What a study is, written once. Everything in `identity` must agree for ever after."""
-
-    study: str
-    vocab_size: int
-    identity: Mapping[str, str | int | float | bool]  # e.g. "tokenizer.digest", "scoring.window"
-    details: Mapping[str, Any] = field(default_factory=dict)  # told, not compared: versions, config
 
 
 class StudyWriter:
@@ -59,7 +46,7 @@ class StudyWriter:
         self.n_tokens, self.vocab_size = int(root["n_tokens"]), int(root["vocab_size"])
         self._reader = CommitReader(path / layout.COMMITS)
         self._reader.refresh()
-        _refuse_if_busy(path, self.ledger, clock())
+        refuse_if_busy(path, self.ledger, clock())
         self.host, self.pid = socket.gethostname(), os.getpid()
         self.writer = f"{layout.safe_name(self.host)}-{self.pid}-{self._reader.number + 1}"
         clean = self.ledger.ended is not None
@@ -67,7 +54,7 @@ class StudyWriter:
             "writer": self.writer,
             "host": self.host,
             "pid": self.pid,
-            "pid_space": _pid_space(),
+            "pid_space": pid_space(),
             "time": clock(),
         }
         self._commits = CommitWriter(path / layout.COMMITS, self._reader, session)
@@ -89,9 +76,9 @@ class StudyWriter:
         else, BusyError when another engine coordinates it.
         """
         if path.exists():
-            _refuse_mismatch(path, read_root(path), header)
+            refuse_mismatch(path, read_root(path), header)
         else:
-            _create(path, header, corpus, clock())
+            create_study(path, header, corpus, clock())
         return cls(path, clock=clock)
 
     @property
@@ -336,105 +323,3 @@ class StudyWriter:
                     shutil.rmtree(array.parent)
         for partial in self.path.rglob(f"*{PARTIAL}"):
             partial.unlink(missing_ok=True)
-
-
-def _create(path: Path, header: Header, corpus: Corpus, now: float) -> None:
-    """Make an empty study with its corpus; it appears whole or not at all."""
-    partial = path.with_name(f"{path.name}.{uuid.uuid4().hex}{PARTIAL}")
-    partial.mkdir(parents=True)
-    try:
-        store = DurableStore(partial)
-        root = {
-            "format": layout.FORMAT,
-            "study": header.study,
-            "created": now,
-            "n_tokens": len(corpus),
-            "vocab_size": header.vocab_size,
-            "identity": dict(header.identity),
-            **header.details,
-        }
-        zarr.create_group(store, attributes={"seedconv": root})
-        zarr.create_group(store, path=layout.MODELS)
-        _write_corpus(store, corpus)
-        for folder in (layout.COMMITS, layout.STATUS, layout.JOURNAL):
-            (partial / folder).mkdir()
-        store.flush()
-        partial.rename(path)
-        sync_folders([path.parent])
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
-
-
-def _write_corpus(store: DurableStore, corpus: Corpus) -> None:
-    zarr.create_group(
-        store, path=layout.CORPUS, attributes={"document_names": list(corpus.document_name)}
-    )
-    text = np.frombuffer(corpus.text.encode("utf-32-le", "surrogatepass"), np.uint32)
-    arrays: dict[str, tuple[NDArray[Any], str, str]] = {
-        "token_id": (corpus.token_id, "token", "vocabulary id of the target"),
-        "context_id": (corpus.context_id, "token", "vocabulary id of the token before the target"),
-        "document": (corpus.document, "token", "index of the document"),
-        "char_start": (corpus.char_start, "token", "offset of the first character in text"),
-        "char_end": (corpus.char_end, "token", "offset past the last character in text"),
-        "text": (text, "char", "Unicode code points of the documents, one after the other"),
-        "document_start": (corpus.document_start, "document", "offset in text"),
-    }
-    for name, (values, dim, description) in arrays.items():
-        array = create_array(
-            store,
-            f"{layout.CORPUS}/{name}",
-            shape=values.shape,
-            chunks=(min(max(values.size, 1), 2**18),),
-            dtype=values.dtype.name,
-            dims=(dim,),
-            attributes={"description": description},
-        )
-        array[:] = values
-
-
-def _refuse_mismatch(path: Path, root: Mapping[str, Any], header: Header) -> None:
-    theirs = root["identity"]
-    for name, ours in header.identity.items():
-        if theirs.get(name) != ours:
-            raise StudyMismatchError(
-                f"{path}: {name} is {theirs.get(name)!r} there and {ours!r} in the study file; "
-                "results could not be compared: use another store, or the settings of this one"
-            )
-
-
-def _refuse_if_busy(path: Path, ledger: Ledger, now: float) -> None:
-    session = ledger.session
-    if session is None or ledger.ended is not None:
-        return
-    status = read_status(path, session["writer"])
-    age = max(0.0, now - (status.heartbeat if status else session["time"]))
-    if age < STALE_SECONDS and not _died(session):
-        raise BusyError(
-            f"{path}: process {session['pid']} on {session['host']} is working on this study "
-            f"(heartbeat {age:.0f} s ago); stop it, or wait until it has been silent for "
-            f"{STALE_SECONDS:.0f} s"
-        )
-
-
-def _died(session: Record) -> bool:
-    """Whether the session's process is known to be gone: only this machine's can be asked for."""
-    if session["host"] != socket.gethostname() or session.get("pid_space") != _pid_space():
-        return False
-    try:
-        os.kill(int(session["pid"]), 0)
-    except ProcessLookupError:
-        return True
-    except OSError:
-        return False
-    return False
-
-
-def _pid_space() -> str:
-    """What makes process ids comparable: the boot and the container they belong to."""
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-        space = f"{boot} {Path('/proc/self/ns/pid').readlink()}"
-        return hashlib.sha256(space.encode()).hexdigest()[:16]
-    except OSError:
-        return ""

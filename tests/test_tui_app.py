@@ -74,7 +74,10 @@ async def test_an_error_in_our_own_code_is_not_swallowed() -> None:
 
     app = SeedconvApp(Broken(make_study()), poll_seconds=86_400)
     with pytest.raises(KeyError, match="a bug"):
-        await app.run_async(headless=True, size=(80, 24))
+        async with app.run_test() as pilot:
+            if app.reading is not None:
+                app.reading.join()
+            await pilot.pause()
 
 
 async def test_at_most_one_reading_at_a_time_and_silence_of_the_store_is_said() -> None:

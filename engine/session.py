@@ -1,0 +1,83 @@
+"""One engine process at work on a study: its heartbeat, its progress, its journal, its end."""
+
+from __future__ import annotations
+
+import errno
+import shutil
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from engine.errors import Interrupted
+from engine.events import Event, Level, Listener
+from store import StudyWriter
+from store.snapshot import EngineStatus, JournalEntry
+
+_HEARTBEAT_SECONDS = 1.0
+
+
+class Session:
+    """Beats the heart while work goes on, and gives the study back however it ends."""
+
+    def __init__(
+        self,
+        writer: StudyWriter,
+        status: EngineStatus,
+        listener: Listener,
+        clock: Callable[[], float],
+    ) -> None:
+        self._writer, self._listener, self._clock = writer, listener, clock
+        self.status = status  # replaced, never changed: the heart reads it from another thread
+        self._over = threading.Event()
+        self._heart = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
+
+    def show(self, **changes: Any) -> None:
+        """Change what is told of the engine: fields of `EngineStatus`."""
+        self.status = replace(self.status, **changes)
+        self._listener.on_status(self.status)
+
+    def say(self, level: Level, event: str, text: str, **fields: Any) -> None:
+        """Tell the journal and whoever listens that something happened."""
+        now = self._clock()
+        self._writer.log(JournalEntry(now, level, event, text))
+        self._listener.on_event(Event(now, level, event, text, fields))
+
+    def _beat(self) -> None:
+        while True:
+            self._write()
+            if self._over.wait(_HEARTBEAT_SECONDS):
+                return
+
+    def _write(self) -> None:
+        free = disk_free(self._writer.path)
+        try:
+            self._writer.beat(replace(self.status, heartbeat=self._clock(), disk_free=free))
+        except OSError:  # a full disk must not silence the engine before it can say so
+            return
+
+    def __enter__(self) -> None:
+        self._heart.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: object
+    ) -> None:
+        how = "finished" if kind is None else "stopped" if kind is Interrupted else "failed"
+        message = "" if error is None else str(error)
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            message = f"{self._writer.path}: no space left on the device"
+        self._over.set()
+        self._heart.join()
+        self.show(state=how, work=None, message=message)
+        self._write()
+        try:
+            self._writer.close(how)
+        except OSError:
+            if kind is None:
+                raise
+
+
+def disk_free(path: Path) -> int:
+    """Bytes free where a study lies or will lie."""
+    return shutil.disk_usage(path if path.exists() else path.parent).free

@@ -1,0 +1,99 @@
+"""A new study: its root, its corpus, and nothing scored yet. It appears whole or not at all."""
+
+from __future__ import annotations
+
+import shutil
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+
+from store import layout
+from store.arrays import create_array
+from store.corpus import Corpus
+from store.durable import PARTIAL, DurableStore, sync_folders
+from store.errors import StudyMismatchError
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a study is, written once. Everything in `identity` must agree for ever after."""
+
+    study: str
+    vocab_size: int
+    identity: Mapping[str, str | int | float | bool]  # e.g. "tokenizer.digest", "scoring.window"
+    details: Mapping[str, Any] = field(default_factory=dict)  # told, not compared: versions, config
+
+
+def create_study(path: Path, header: Header, corpus: Corpus, now: float) -> None:
+    """Make an empty study with its corpus at `path`, where there must be nothing.
+
+    Raises OSError; nothing is left behind then.
+    """
+    partial = path.with_name(f"{path.name}.{uuid.uuid4().hex}{PARTIAL}")
+    partial.mkdir(parents=True)
+    try:
+        store = DurableStore(partial)
+        root = {
+            "format": layout.FORMAT,
+            "study": header.study,
+            "created": now,
+            "n_tokens": len(corpus),
+            "vocab_size": header.vocab_size,
+            "identity": dict(header.identity),
+            **header.details,
+        }
+        zarr.create_group(store, attributes={"seedconv": root})
+        zarr.create_group(store, path=layout.MODELS)
+        _write_corpus(store, corpus)
+        for folder in (layout.COMMITS, layout.STATUS, layout.JOURNAL):
+            (partial / folder).mkdir()
+        store.flush()
+        partial.rename(path)
+        sync_folders([path.parent])
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
+
+
+def _write_corpus(store: DurableStore, corpus: Corpus) -> None:
+    zarr.create_group(
+        store, path=layout.CORPUS, attributes={"document_names": list(corpus.document_name)}
+    )
+    text = np.frombuffer(corpus.text.encode("utf-32-le", "surrogatepass"), np.uint32)
+    arrays: dict[str, tuple[NDArray[Any], str, str]] = {
+        "token_id": (corpus.token_id, "token", "vocabulary id of the target"),
+        "context_id": (corpus.context_id, "token", "vocabulary id of the token before the target"),
+        "document": (corpus.document, "token", "index of the document"),
+        "char_start": (corpus.char_start, "token", "offset of the first character in text"),
+        "char_end": (corpus.char_end, "token", "offset past the last character in text"),
+        "text": (text, "char", "Unicode code points of the documents, one after the other"),
+        "document_start": (corpus.document_start, "document", "offset in text"),
+    }
+    for name, (values, dim, description) in arrays.items():
+        array = create_array(
+            store,
+            f"{layout.CORPUS}/{name}",
+            shape=values.shape,
+            chunks=(min(max(values.size, 1), 2**18),),
+            dtype=values.dtype.name,
+            dims=(dim,),
+            attributes={"description": description},
+        )
+        array[:] = values
+
+
+def refuse_mismatch(path: Path, root: Mapping[str, Any], header: Header) -> None:
+    """Raise StudyMismatchError, naming what differs, unless `root` belongs to `header`."""
+    theirs = root["identity"]
+    for name, ours in header.identity.items():
+        if theirs.get(name) != ours:
+            raise StudyMismatchError(
+                f"{path}: {name} is {theirs.get(name)!r} there and {ours!r} in the study file; "
+                "results could not be compared: use another store, or the settings of this one"
+            )
