@@ -71,6 +71,7 @@ class Coordinator:
         self._reader = self._writer.study()
         self._settling = Settling(clock)
         self._given_up: dict[tuple[str, Checkpoint], object] = {}  # failed, and how it looked then
+        self._damaged: set[tuple[str, int]] = set()  # steps whose log-probs cannot be read
         self._seconds_busy = 0.0
         self._tokens_done = 0
         self.outcome = Outcome()
@@ -127,12 +128,14 @@ class Coordinator:
                         '"discover" there is no telling when all of them are done'
                     )
         with self._session:
-            while not (until_complete and self._complete()):
+            while True:
                 steps = self._remaining(
                     {name: self._look(name, waiting=True) for name in self._models}
                 )
                 if steps:
                     self._work(steps[:1])  # look again after each: newer checkpoints may be there
+                elif until_complete and self._complete():
+                    break
                 else:
                     self._session.show(state="waiting", work=None)
                     self._stop.wait(poll_seconds)
@@ -183,6 +186,7 @@ class Coordinator:
             step
             for name, keys in available.items()
             for step in remaining(self._writer.ledger, name, keys)
+            if step.score or (name, step.step) not in self._damaged
         ]
         order = list(self._models)
         steps.sort(key=lambda step: (step.step, order.index(step.model)))
@@ -288,16 +292,16 @@ class Coordinator:
                 },
             )
         except CheckpointError as error:
-            _abandon(pending)
+            self._writer.abandon(pending)
             self._fail(step, seed, str(error))
             return
         except torch.OutOfMemoryError:
-            _abandon(pending)
+            self._writer.abandon(pending)
             text = f"{step.model}, seed {seed}, step {step.step}: out of memory on {self._device}"
             self._fail(step, seed, f"{text} with one window; lower scoring.window")
             return
         except BaseException:
-            _abandon(pending)
+            self._writer.abandon(pending)
             raise
         seconds = time.perf_counter() - started
         self._seconds_busy += seconds
@@ -364,6 +368,7 @@ class Coordinator:
             reduce_step(log_probs, pending, self._device, progress)
         except DamagedError as error:
             pending.abandon()
+            self._damaged.add((name, at))
             self.outcome.failed += 1
             text = f"cannot reduce {name}, step {at}: {error}"
             self._session.say("error", "damaged", text, model=name, step=at)
@@ -408,11 +413,6 @@ def _ahead(
         following = pool.submit(read, job) if job is not None else None
         if current is not None:
             yield current
-
-
-def _abandon(pending: PendingCheckpoint | None) -> None:
-    if pending is not None:
-        pending.abandon()
 
 
 def _ordered(keys: set[Checkpoint]) -> list[Checkpoint]:

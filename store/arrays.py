@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +37,20 @@ class CommittedStore(LocalStore):
         byte_range: ByteRequest | None = None,
     ) -> Buffer | None:
         """Read one object. Raises DamagedError for a missing chunk."""
-        value = await super().get(key, prototype, byte_range)
+        return self._expect(key, await super().get(key, prototype, byte_range))
+
+    def get_sync(
+        self,
+        key: str,
+        *,
+        prototype: BufferPrototype | None = None,
+        byte_range: ByteRequest | None = None,
+    ) -> Buffer | None:
+        """Read one object without zarr's event loop. Raises DamagedError for a missing chunk."""
+        value = super().get_sync(key, prototype=prototype, byte_range=byte_range)
+        return self._expect(key, value)
+
+    def _expect(self, key: str, value: Buffer | None) -> Buffer | None:
         if value is None and not key.endswith(("zarr.json", ".zarray", ".zgroup", ".zattrs")):
             raise DamagedError(f"{self.root / key}: missing, though it was committed")
         return value
@@ -83,3 +98,29 @@ def read(array: Array, selection: tuple[int | slice, ...]) -> NDArray[Any]:
         raise
     except (OSError, ValueError, RuntimeError) as error:
         raise DamagedError(f"{array.store_path}: cannot be read ({error})") from error
+
+
+def read_cells(array: Array, committed: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Values of the cells that are committed, NaN for others. Raises DamagedError.
+
+    For small arrays with many cells to a chunk. Chunks without a committed cell may not exist yet
+    and are not asked for.
+    """
+    values = np.full(committed.shape, np.nan)
+    for box in boxes(committed.shape, array.chunks):
+        inside = committed[box]
+        if inside.any():
+            found = read(array, box)
+            if found.shape != inside.shape:
+                raise DamagedError(f"{array.store_path}: smaller than what was committed to it")
+            values[box] = np.where(inside, found, np.nan)
+    return values
+
+
+def boxes(shape: tuple[int, ...], chunks: tuple[int, ...]) -> Iterator[tuple[slice, ...]]:
+    """The part of each chunk that lies within `shape`."""
+    runs = [
+        [slice(start, min(start + size, n)) for start in range(0, n, size)]
+        for n, size in zip(shape, chunks, strict=True)
+    ]
+    return itertools.product(*runs)

@@ -4,11 +4,12 @@ Each coordinator writes one file, `commits/<n>.log`, n = 1, 2, ...; a record is 
 digits of the CRC-32 of the rest, a space and a JSON object. The first record of a file names the
 session and how many bytes of the file before it count, so that a coordinator which lost the study
 to another cannot commit behind its back. A line that is incomplete or fails its checksum at the
-end of a live file is not there yet; anything after it is not read.
+end of a live file is not there yet; anything after it is not read. Files are never removed.
 """
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
@@ -21,6 +22,8 @@ from typing import Any
 from store.durable import PARTIAL, sync_folders
 from store.errors import BusyError, DamagedError
 from store.snapshot import Phase
+
+_NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.ENOSYS}
 
 Record = dict[str, Any]
 Checkpoint = tuple[str, int]  # (seed, step)
@@ -136,10 +139,10 @@ class CommitReader:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._restart()
+        self._restart(changes=0)
 
-    def _restart(self) -> None:
-        self.ledger = Ledger()
+    def _restart(self, changes: int) -> None:
+        self.ledger = Ledger(changes=changes)  # never back: equal counts mean equal contents
         self.number = 0  # the file being read
         self.offset = 0  # bytes of it that were taken in
 
@@ -149,19 +152,26 @@ class CommitReader:
         Raises DamagedError when a record that must be there cannot be read.
         """
         before = self.ledger.changes
+        newest = self._newest() if self.number == 0 else 0
         while True:
             following = self._first_record(self.number + 1)
             if following is None:
+                if self.number + 1 < newest:
+                    missing = log_file(self._folder, self.number + 1)
+                    raise DamagedError(f"{missing}: missing, though there are later ones")
                 self._read(limit=None)
                 return self.ledger.changes != before
             if self.number:
                 limit = int(following["follows_bytes"])
                 if limit < self.offset:  # records taken in were void: another coordinator took over
-                    self._restart()
-                    before = -1
+                    self._restart(self.ledger.changes)
                     continue
                 self._read(limit=limit)
             self.number, self.offset = self.number + 1, 0
+
+    def _newest(self) -> int:
+        names = (file.stem for file in self._folder.glob("*.log"))
+        return max((int(name) for name in names if name.isdecimal()), default=0)
 
     def _first_record(self, number: int) -> Record | None:
         try:
@@ -169,7 +179,9 @@ class CommitReader:
                 line = file.readline()
         except FileNotFoundError:
             return None
-        record = decode(line[:-1]) if line.endswith(b"\n") else None
+        if not line.endswith(b"\n"):  # being written, where there are no hard links
+            return None
+        record = decode(line[:-1])
         if record is None or "follows_bytes" not in record:
             raise DamagedError(f"{log_file(self._folder, number)}: the session record is damaged")
         return record
@@ -181,7 +193,7 @@ class CommitReader:
         with path.open("rb") as file:
             file.seek(self.offset)
             data = file.read() if limit is None else file.read(limit - self.offset)
-        *lines, rest = data.split(b"\n")
+        *lines, _ = data.split(b"\n")
         for position, line in enumerate(lines):
             record = decode(line)
             if record is None:
@@ -190,7 +202,7 @@ class CommitReader:
                 return
             self.ledger.apply(record)
             self.offset += len(line) + 1
-        if limit is not None and rest:
+        if limit is not None and self.offset != limit:
             raise DamagedError(f"{path}: shorter than the {limit} bytes that were committed")
 
 
@@ -201,45 +213,73 @@ class CommitWriter:
         """Start session `reader.number + 1`. Raises BusyError when another process just did."""
         self._folder, self._reader = folder, reader
         self._number = reader.number + 1
+        self._failed: OSError | None = None
         record = {"kind": "session", "follows_bytes": reader.offset, **session}
         self._path = log_file(folder, self._number)
         partial = folder / f"{self._number}.{uuid.uuid4().hex}{PARTIAL}"
-        partial.write_bytes(encode(record))
         try:
-            os.link(partial, self._path)  # unlike a rename, fails when the name is taken
+            _write_synced(partial, "wb", encode(record))
+            _claim(partial, self._path)
         except FileExistsError:
-            raise BusyError(f"{folder.parent}: another engine started at this moment") from None
-        except OSError as error:
-            if error.errno not in {errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.ENOSYS}:
-                raise
-            with self._path.open("xb") as file:  # a file system without hard links
-                file.write(partial.read_bytes())
+            raise BusyError(
+                f"{folder.parent}: another engine started at this moment and wrote {self._path}"
+            ) from None
         finally:
             partial.unlink(missing_ok=True)
         self._file = self._path.open("ab", buffering=0)
-        os.fsync(self._file.fileno())
         sync_folders([folder])
         reader.refresh()
+
+    def check(self) -> None:
+        """Raise BusyError when another coordinator has taken the study over."""
+        if log_file(self._folder, self._number + 1).exists():
+            raise BusyError(f"{self._folder.parent}: another engine has taken this study over")
 
     def append(self, *records: Record) -> None:
         """Commit: the records are on disk when this returns.
 
-        Raises BusyError when another coordinator has taken the study over; nothing was written
-        that a reader would accept.
+        Raises BusyError when another coordinator has taken the study over, OSError when they could
+        not be written. A session that failed to write can commit no more: readers may have taken
+        in what had to be undone, and only a new session tells them to forget it.
         """
-        if log_file(self._folder, self._number + 1).exists():
-            raise BusyError(f"{self._folder.parent}: another engine has taken this study over")
+        if self._failed is not None:
+            raise OSError(self._failed.errno, self._failed.strerror, str(self._path))
+        self.check()
         data = b"".join(map(encode, records))
         size = os.fstat(self._file.fileno()).st_size
         try:
             if self._file.write(data) != len(data):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._path))  # noqa: TRY301
             os.fsync(self._file.fileno())
-        except OSError:
-            os.ftruncate(self._file.fileno(), size)  # half a record must not precede the next one
+        except OSError as error:
+            self._failed = error
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._file.fileno(), size)
             raise
         self._reader.refresh()
+        if self._reader.number != self._number:  # taken over while this was being written
+            self.check()
 
     def close(self) -> None:
         """Close the file; nothing more can be committed."""
         self._file.close()
+
+
+def _write_synced(path: Path, mode: str, data: bytes) -> None:
+    with path.open(mode) as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _claim(source: Path, target: Path) -> None:
+    """Give a file a second name in one step. Raises FileExistsError when the name is taken."""
+    try:
+        os.link(source, target)  # unlike a rename, fails when the name is taken
+    except FileExistsError:
+        if not target.samefile(source):  # NFS may say so of a link it made, when asked twice
+            raise
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        _write_synced(target, "xb", source.read_bytes())

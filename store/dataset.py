@@ -11,7 +11,7 @@ from xarray.backends import BackendArray
 from xarray.core import indexing
 
 from store import layout
-from store.arrays import read
+from store.arrays import read, read_cells
 
 if TYPE_CHECKING:
     from store.reader import Study
@@ -49,8 +49,9 @@ class _CommittedArray(BackendArray):
         fill = -1 if self.dtype.kind == "i" else np.nan
         n_cell = self._committed.ndim
         if not self._variable.per_token:  # small, and many cells share a chunk
-            everything = read(self._array, tuple(slice(0, n) for n in self.shape))
-            values: NDArray[Any] = np.where(self._committed, everything[self._order], fill)[key]
+            stored = np.empty_like(self._committed)
+            stored[self._order] = self._committed
+            values: NDArray[Any] = read_cells(self._array, stored)[self._order][key]
             return values
         cell_key, token_key = key[:n_cell], key[n_cell:]
         committed = np.asarray(self._committed[cell_key])

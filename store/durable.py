@@ -6,7 +6,7 @@ import asyncio
 import os
 import threading
 import uuid
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from zarr.core.buffer import Buffer
@@ -15,11 +15,17 @@ from zarr.storage import LocalStore
 PARTIAL = ".partial"
 
 
-def write_file(path: Path, data: bytes | bytearray | memoryview, *, durable: bool = True) -> None:
+def write_file(
+    path: Path,
+    data: bytes | bytearray | memoryview,
+    *,
+    durable: bool = True,
+    check: Callable[[], None] | None = None,
+) -> None:
     """Replace `path` by `data` in one step; readers see the old file or the new one.
 
     With `durable`, the data are on disk before the name changes. The folder entry is not: call
-    `sync_folders` before anything is declared committed.
+    `sync_folders` before anything is declared committed. `check` may raise to keep the old file.
     """
     partial = path.with_name(f"{path.name}.{uuid.uuid4().hex}{PARTIAL}")
     try:
@@ -28,6 +34,8 @@ def write_file(path: Path, data: bytes | bytearray | memoryview, *, durable: boo
             if durable:
                 file.flush()
                 os.fsync(file.fileno())
+        if check is not None:
+            check()
         partial.replace(path)
     except BaseException:
         partial.unlink(missing_ok=True)
@@ -47,11 +55,13 @@ def sync_folders(folders: Iterable[Path]) -> None:
 class DurableStore(LocalStore):
     """A `LocalStore` that flushes what it writes; zarr's own replaces atomically but never syncs.
 
-    `flush` makes everything written so far permanent.
+    `flush` makes everything written so far permanent. `check` is called before anything changes
+    and raises when this process may no longer write.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, check: Callable[[], None] = lambda: None) -> None:
         super().__init__(root)
+        self._check = check
         self._folders: set[Path] = set()
         self._lock = threading.Lock()
 
@@ -59,6 +69,16 @@ class DurableStore(LocalStore):
         """Write one object durably."""
         self._check_writable()
         await asyncio.to_thread(self._put, key, value)
+
+    def set_sync(self, key: str, value: Buffer) -> None:
+        """Write one object durably, without zarr's event loop."""
+        self._check_writable()
+        self._put(key, value)
+
+    async def delete(self, key: str) -> None:
+        """Remove one object."""
+        self._check()
+        await super().delete(key)
 
     def _put(self, key: str, value: Buffer) -> None:
         path = self.root / key
@@ -68,7 +88,7 @@ class DurableStore(LocalStore):
             made.append(folder)
             folder = folder.parent
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_file(path, value.to_bytes())
+        write_file(path, value.to_bytes(), check=self._check)
         with self._lock:
             self._folders.update((path.parent, folder, *made))
 
@@ -76,4 +96,9 @@ class DurableStore(LocalStore):
         """Make every entry written since the last call permanent."""
         with self._lock:
             folders, self._folders = self._folders, set()
-        sync_folders(folder for folder in folders if folder.exists())
+        try:
+            sync_folders(folder for folder in folders if folder.exists())
+        except OSError:
+            with self._lock:
+                self._folders |= folders
+            raise

@@ -27,7 +27,10 @@ def safe_name(label: str) -> str:
     Percent-encoded, so that different labels have different names. Labels longer than 200 bytes
     once encoded raise ValueError.
     """
-    name = quote(label, safe="-_+=,@ ~").replace("~", "%7E")
+    try:
+        name = quote(label, safe="-_+=,@ ~").replace("~", "%7E")
+    except UnicodeEncodeError:
+        raise ValueError(f"{label[:60]!r} cannot name a folder: it is not Unicode text") from None
     if name.startswith((".", "__", " ")) or name == "zarr.json":
         name = f"%{ord(name[0]):02X}{name[1:]}"
     if not name or len(name) > 200:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from store import layout
-from store.arrays import Array, CommittedStore, open_array, read
+from store.arrays import Array, CommittedStore, open_array, read, read_cells
 from store.commits import CommitReader, ModelLedger
 from store.corpus import Corpus
 from store.dense import DenseLogProbs
@@ -184,8 +184,9 @@ def _model_snapshot(study: Study, name: str, known: ModelLedger) -> ModelSnapsho
     def means(variable: str, committed: NDArray[np.bool_]) -> NDArray[np.float64]:
         if not committed.any():
             return np.full(committed.shape, np.nan)
-        box = (slice(0, len(steps)),) + (slice(0, len(seeds)),) * (committed.ndim - 1)
-        return np.where(committed, read(study.array(name, variable), box)[order], np.nan)
+        stored = np.empty_like(committed)
+        stored[order] = committed
+        return read_cells(study.array(name, variable), stored)[order]
 
     floor = means("storage_floor", scored)
     with np.errstate(invalid="ignore"):
@@ -239,4 +240,6 @@ def read_root(path: Path) -> dict[str, Any]:
             f"{path}: has store format {found}, this seedconv reads format {layout.FORMAT}; "
             "use the version that made it"
         )
+    if not {"study", "n_tokens", "vocab_size", "identity"} <= root.keys():
+        raise NotAStudyError(f"{path}: is not a seedconv study")
     return dict(root)

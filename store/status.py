@@ -5,7 +5,9 @@ One `status/<writer>.json` and one `journal/<writer>.jsonl` per process, so nobo
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
@@ -39,12 +41,17 @@ class Journal:
     """Appends lines to one process's journal."""
 
     def __init__(self, root: Path, writer: str) -> None:
-        self._file = (root / JOURNAL / f"{writer}.jsonl").open("a", encoding="utf-8")
+        self._file = (root / JOURNAL / f"{writer}.jsonl").open("ab", buffering=0)
+        self._torn = False  # the last line was cut off, by a full disk
 
     def append(self, entry: JournalEntry) -> None:
         """Add one entry; it is visible to readers when this returns."""
-        self._file.write(json.dumps(asdict(entry), separators=(",", ":")) + "\n")
-        self._file.flush()
+        line = json.dumps(asdict(entry), separators=(",", ":")).encode() + b"\n"
+        data = b"\n" + line if self._torn else line
+        self._torn = True
+        if self._file.write(data) != len(data):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self._file.name)
+        self._torn = False
 
     def close(self) -> None:
         """Close the file."""

@@ -211,6 +211,13 @@ class StudyWriter:
         index = (known.steps[step], known.seeds[seed])
         return PendingCheckpoint(results, index, log_probs, self._pool)
 
+    def abandon(self, pending: PendingCheckpoint | None) -> None:
+        """Give a checkpoint up: nothing of its log-probs stays on the disk."""
+        if pending is not None:
+            pending.abandon()
+            if pending.log_probs is not None:
+                shutil.rmtree(self.path / pending.log_probs.path, ignore_errors=True)
+
     def commit_checkpoint(
         self,
         model: str,

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.torch import load_file, save_file
 
 from seedconv_tui.cli import run
 from store import open_study
@@ -169,6 +170,40 @@ def test_damaged_checkpoints_fail_alone(tmp_path: Path, capsys: pytest.CaptureFi
     assert run(["run", str(tmp_path / "study.toml")]) == 0
     model = open_study(tmp_path / "study.zarr").snapshot().models[0]
     assert model.n_pairs.tolist() == [20]
+
+
+def test_infinite_logits_fail_their_checkpoint_by_token_and_leave_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_runs(tmp_path, steps=(0,))
+    file = tmp_path / "runs/seed2/step0/model.safetensors"
+    weights = load_file(file)
+    weights["embed_out.weight"] *= 1e38
+    save_file(weights, file, metadata={"format": "pt"})
+    assert run(["run", str(write_study(tmp_path))]) == 1
+    (line,) = errors(capsys.readouterr().err)
+    assert "seed2/step0: log-probs are NaN or infinite at token 0 ('The')" in line
+    model = open_study(tmp_path / "study.zarr").snapshot().models[0]
+    assert model.n_pairs.tolist() == [2]
+    kept = {path.parts[-3] for path in (tmp_path / "study.zarr").rglob("log_probs/*/0/zarr.json")}
+    assert kept == {"1", "3"}
+
+
+def test_damaged_log_probs_fail_the_reduction_and_are_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_runs(tmp_path, seeds=("1",), steps=(0,))
+    file = write_study(tmp_path)
+    assert run(["run", str(file)]) == 1  # one seed alone
+    chunk = tmp_path / "study.zarr/models/m/log_probs/1/0/c/0/0"
+    chunk.write_bytes(chunk.read_bytes()[:-1])
+    make_runs(tmp_path, seeds=("2", "3"), steps=(0,))
+    (tmp_path / "runs/seed3").rename(tmp_path / "seed3")
+    capsys.readouterr()
+    assert run(["run", str(file)]) == 1
+    (line,) = errors(capsys.readouterr().err)
+    assert "cannot reduce m, step 0" in line
+    assert "log_probs/1/0" in line
 
 
 def test_seeds_that_share_no_step(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
