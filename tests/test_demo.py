@@ -1,0 +1,27 @@
+"""The demo's set-up. The demo itself is run by hand, and by `make demo`: it takes a minute."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from engine.corpus import build_text, load_tokenizer
+from engine.demo import HELD_OUT_TOKENS, SEEDS, SIZES, STEPS, prepare
+from engine.study_file import load_study_file
+
+
+def test_prepare_holds_out_the_end_of_the_text_and_writes_a_valid_study(tmp_path: Path) -> None:
+    study = load_study_file(prepare(tmp_path, SIZES))
+    assert [model.listed for model in study.models] == [
+        {(str(seed), step) for seed in SEEDS for step in STEPS}
+    ] * len(SIZES)
+    tokenizer = load_tokenizer(study)
+    assert tokenizer.size == 2048
+    text = build_text(study, tokenizer)
+    assert len(text.corpus) == HELD_OUT_TOKENS
+    held_out = (tmp_path / "held_out.txt").read_text(encoding="utf-8")
+    trained_on = (tmp_path / "train.txt").read_text(encoding="utf-8")
+    assert len(trained_on) > 400_000
+    assert held_out.split("\f")[-1][-200:] not in trained_on
+    before = (tmp_path / "tokenizer/tokenizer.json").stat().st_mtime_ns
+    prepare(tmp_path, SIZES[:1])
+    assert (tmp_path / "tokenizer/tokenizer.json").stat().st_mtime_ns == before
