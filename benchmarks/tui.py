@@ -80,6 +80,7 @@ class Meter:
         from textual.drivers.headless_driver import HeadlessDriver
 
         from seedconv_tui.app import SeedconvApp
+        from seedconv_tui.wire import lean_driver
 
         meter = self
 
@@ -93,7 +94,7 @@ class Meter:
 
         self.sent, self.text, self.painted = 0, "", asyncio.Event()
         self.app: SeedconvApp = SeedconvApp(Source(len(STEPS) // 2), poll_seconds=86_400)
-        self.app.driver_class = Terminal
+        self.app.driver_class = lean_driver(Terminal)
         self.size = size
 
     async def quiet(self) -> None:

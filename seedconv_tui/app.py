@@ -18,11 +18,13 @@ from seedconv_tui.screens.reader import ReaderScreen
 from seedconv_tui.screens.runs import RunsScreen
 from seedconv_tui.source import Arrived, Crashed, Feed, Troubled
 from seedconv_tui.theme import DARK, LIGHT, PALETTES, Look
+from seedconv_tui.wire import lean_driver
 from store.errors import StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from textual.driver import Driver
     from textual.message import Message
     from textual.screen import Screen
 
@@ -88,6 +90,10 @@ class SeedconvApp(App[None], inherit_bindings=False):
     def look(self) -> Look:
         """How things are drawn just now."""
         return self._look
+
+    def get_driver_class(self) -> type[Driver]:
+        """The terminal as Textual knows it, sent fewer bytes."""
+        return lean_driver(super().get_driver_class())
 
     def on_mount(self) -> None:
         self.set_class(self._ascii, "-ascii")

@@ -322,6 +322,10 @@ def test_colours_stay_apart_with_fewer_of_them(theme: object, system: ColorSyste
         assert reduced(style.color.name) != background
     states = [palette.states[s].color for s in (State.DONE, State.FAILED, State.SCORING)]
     assert len({reduced(color.name) for color in states if color}) == 3
+    if theme.dark and system is ColorSystem.STANDARD:  # type: ignore[attr-defined]
+        # Bright black is the background itself in several popular schemes.
+        used = (*palette.series, *named, *(style for style in palette.states.values() if style))
+        assert 8 not in {reduced(style.color.name) for style in used}
 
 
 def test_every_state_has_a_sign_of_its_own() -> None:

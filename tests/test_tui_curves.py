@@ -46,7 +46,7 @@ async def test_the_cursor_reads_exact_values_step_by_step() -> None:
     behind = make_model("behind", n_done=9)
     async with terminal(make_study(make_model(), behind)) as screen:
         await screen.press("2")
-        assert "0.9000 ± 0.0100 std  at step 128, 3/3 seeds" in screen.row("━━ behind")
+        assert "0.9000 ± 0.0100 std  at 128, 3/3 seeds" in screen.row("━━ behind")
         await screen.press("left")
         assert "step 512 · sharp divergence" in screen.text
         assert "1.1000 ±" in screen.row("━━ pythia-14m")

@@ -142,15 +142,16 @@ def entries(count: int) -> tuple[JournalEntry, ...]:
 
 
 async def test_the_journal_follows_scrolls_filters_and_keeps_its_place() -> None:
-    async with terminal(make_study(journal=entries(40))) as screen:
+    tall = make_model(n_seeds=10)  # leaves the journal its least: three entries
+    async with terminal(make_study(tall, journal=entries(40))) as screen:
         assert "entry number 39." in screen.text
         assert "entry number 36." not in screen.text
-        await screen.poll(make_study(journal=entries(42)))
+        await screen.poll(make_study(tall, journal=entries(42)))
         assert "entry number 41." in screen.text
         await screen.press("pageup")
         assert "entry number 38." in screen.text
         assert "3 newer below" in screen.text
-        await screen.poll(make_study(journal=entries(45)[10:]))
+        await screen.poll(make_study(tall, journal=entries(45)[10:]))
         assert "entry number 38." in screen.text
         assert "6 newer below" in screen.text
         await screen.press("pagedown", "pagedown")
@@ -167,6 +168,25 @@ async def test_the_journal_follows_scrolls_filters_and_keeps_its_place() -> None
         assert "entry number 10." not in screen.text
         await screen.press("home")
         assert "entry number 10." in screen.text
+
+
+async def test_the_journal_gets_the_rows_that_the_matrix_leaves() -> None:
+    async with terminal(make_study(journal=entries(40))) as screen:
+        shown = [row for row in screen.text.splitlines() if "entry number" in row]
+        assert len(shown) == 24 - 7 - 5 - 1 - 1  # bars, strip and detail; matrix; title; blank
+        await screen.resize(80, 16)
+        assert screen.text.count("entry number") == 2
+
+
+async def test_without_an_engine_the_cursor_starts_where_the_work_stopped() -> None:
+    done, begun, waiting = (
+        make_model("done"),
+        make_model("begun", n_done=4),
+        make_model("c", n_done=0),
+    )
+    async with terminal(make_study(done, begun, waiting, engine=None)) as screen:
+        assert "begun · seed 1 · step 4 ·" in screen.text
+        assert "following" not in screen.text
 
 
 async def test_an_empty_study_says_what_to_type() -> None:

@@ -11,6 +11,7 @@ import numpy as np
 from textual.drivers.headless_driver import HeadlessDriver
 
 from seedconv_tui.app import SeedconvApp
+from seedconv_tui.wire import lean_driver
 from store.snapshot import (
     EngineStatus,
     JournalEntry,
@@ -194,7 +195,7 @@ async def terminal(
     """The app on a source with this answer; polls only when told to."""
     source, clock = FakeSource(answer or make_study()), FakeClock()
     app = SeedconvApp(source, clock=clock, poll_seconds=86_400, ascii=ascii_only)
-    app.driver_class = CountingDriver
+    app.driver_class = lean_driver(CountingDriver)
     async with app.run_test(size=size, headless=False) as pilot:
         screen = Terminal(app, pilot, source, clock)
         await screen.settle()

@@ -12,7 +12,7 @@ from textual.binding import Binding
 from seedconv_tui import chart
 from seedconv_tui.screens.base import StudyScreen
 from seedconv_tui.source import ACTIVE_STATES
-from seedconv_tui.text import nats
+from seedconv_tui.text import nats, step_label
 from seedconv_tui.widgets.bars import Notice
 from seedconv_tui.widgets.canvas import Canvas, Line, line_width, spread
 from seedconv_tui.widgets.chart import ChartView
@@ -224,7 +224,8 @@ class CurvesScreen(StudyScreen):
             if len(at):
                 entry = _fill(entry, model, curve, int(at[0]), look.pick("±", "+-"))
                 if curve.steps[at[0]] != step:
-                    entry = replace(entry, counts=f"at step {curve.steps[at[0]]:,}, {entry.counts}")
+                    latest = step_label(int(curve.steps[at[0]]))
+                    entry = replace(entry, counts=f"at {latest}, {entry.counts}")
             entries.append(entry)
         self.query_one(Readout).show(self._heading(step), entries, self._chosen_index)
 

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from store.snapshot import ModelSnapshot, StudySnapshot
 
 
+_OTHER_ROWS = 8  # the two bars, the strip, the detail, and a blank one
+
+
 class Detail(Canvas):
     """One row on the checkpoint under the cursor."""
 
@@ -104,14 +107,21 @@ class RunsScreen(StudyScreen):
         yield Journal()
 
     def on_resize(self) -> None:
-        self.query_one(Journal).styles.height = min(max(self.app.size.height // 4 - 2, 3), 12)
+        self._share_rows()
         self.call_after_refresh(self._show_detail)  # how steps share cells may have changed
 
     def show_study(self, snapshot: StudySnapshot) -> None:
         self.query_one(StudyStrip).show(self.feed)
         self.query_one(Matrix).show(snapshot)
         self.query_one(Journal).show(snapshot.journal)
+        self._share_rows()
         self._show_detail()
+
+    def _share_rows(self) -> None:
+        """Gives the journal what the matrix leaves, and never less than a few rows."""
+        height = self.app.size.height
+        left = height - _OTHER_ROWS - self.query_one(Matrix).rows_wanted
+        self.query_one(Journal).styles.height = max(min(height // 4 - 2, 12), 3, left)
 
     def on_matrix_moved(self) -> None:
         self._show_detail()
@@ -122,7 +132,9 @@ class RunsScreen(StudyScreen):
         if (chosen := self._chosen()) is not None:
             model, spot = chosen
             sharing = matrix.steps_under(spot)
-            self.query_one(Detail).show(model, spot, sharing, follows=matrix.follows)
+            engine = self.feed.snapshot.engine if self.feed.snapshot else None
+            follows = matrix.follows and engine is not None and engine.work is not None
+            self.query_one(Detail).show(model, spot, sharing, follows=follows)
 
     def _chosen(self) -> tuple[ModelSnapshot, Spot] | None:
         spot, snapshot = self.query_one(Matrix).spot, self.feed.snapshot

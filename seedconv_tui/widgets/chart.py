@@ -91,7 +91,9 @@ def _runs(
     dim: NDArray[np.bool_],
     styles: dict[int, Style],
 ) -> Line:
-    """A row of cells as runs of one style."""
+    """A row of cells as runs of one style; blanks go with what is to the left of them."""
+    last = np.maximum.accumulate(np.where(color != chart.BLANK, np.arange(len(color)), 0))
+    color, dim = color[last], dim[last]
     change = (np.diff(color) != 0) | (np.diff(dim) != 0)
     starts = [0, *(np.flatnonzero(change) + 1).tolist(), len(color)]
     return [

@@ -23,6 +23,8 @@ from seedconv_tui.widgets.strip import progress
 from store.snapshot import ModelSnapshot, State
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from numpy.typing import NDArray
     from textual import events
 
@@ -64,6 +66,8 @@ class Matrix(Canvas):
             seeds = {model.name: model.seeds[0] for model in self._models}
             seed = work.seed if work.seed is not None else seeds.get(work.model, "")
             self._following = Spot(work.model, seed, work.step)
+        elif self._following is None:
+            self._following = _last_worked_on(self._models)
         self.redraw()
 
     @property
@@ -79,6 +83,11 @@ class Matrix(Canvas):
     def follows(self) -> bool:
         """Whether the cursor goes where the engine works."""
         return self._spot is None
+
+    @property
+    def rows_wanted(self) -> int:
+        """Rows that it takes to show every model open."""
+        return sum(2 + len(model.seeds) for model in self._models)
 
     def follow(self) -> None:
         """Lets the cursor go where the engine works, again."""
@@ -219,7 +228,8 @@ class Matrix(Canvas):
         name = self.look.shorten(self.look.visible(model.seeds[row.seed]), _MAX_LABEL)
         style = self.look.palette.strong if chosen else self.look.palette.dim
         cells = self._cells(model.state[:, [row.seed]], fold, here if chosen else -1)
-        return [(f"  {mark} {name:<{label_width - 4}}", style), *cells]
+        label = f"  {mark} {name}"
+        return [(label + " " * (label_width - cell_len(label)), style), *cells]
 
     def _title(self, model: ModelSnapshot, fold: Fold, width: int, *, chosen: bool) -> Line:
         palette = self.look.palette
@@ -309,6 +319,17 @@ class Matrix(Canvas):
             else:
                 line.append((glyph + pad, style))
         return line
+
+
+def _last_worked_on(models: Sequence[ModelSnapshot]) -> Spot | None:
+    """Where the work stopped: the latest step of the first model that has begun and is not done."""
+    begun = [model for model in models if (model.state > State.QUEUED).any()]
+    undone = [model for model in begun if len(set(progress(_tally(model)))) > 1]
+    if not begun:
+        return None
+    model = (undone or begun)[0]
+    step = int(np.flatnonzero((model.state > State.QUEUED).any(axis=1))[-1])
+    return Spot(model.name, model.seeds[0], int(model.steps[step]))
 
 
 def _tally(model: ModelSnapshot) -> Counter[State]:
