@@ -13,6 +13,7 @@ import contextlib
 import errno
 import json
 import os
+import re
 import uuid
 import zlib
 from dataclasses import dataclass, field
@@ -24,6 +25,8 @@ from store.errors import BusyError, DamagedError
 from store.snapshot import Phase
 
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.ENOSYS}
+
+_RECORD_START = re.compile(rb"[0-9a-f]{8} \{")
 
 Record = dict[str, Any]
 Checkpoint = tuple[str, int]  # (seed, step)
@@ -129,6 +132,12 @@ def decode(line: bytes) -> Record | None:
     return record if isinstance(record, dict) else None
 
 
+def _holds_record(damaged: bytes) -> bool:
+    """Whether there is a whole record past the start, so that what precedes it was whole once."""
+    starts = (match.start() for match in _RECORD_START.finditer(damaged, 1))
+    return any(decode(damaged[start:].partition(b"\n")[0]) is not None for start in starts)
+
+
 def log_file(folder: Path, number: int) -> Path:
     """The file of session `number`."""
     return folder / f"{number}.log"
@@ -197,7 +206,7 @@ class CommitReader:
         for position, line in enumerate(lines):
             record = decode(line)
             if record is None:
-                if limit is not None or any(map(decode, lines[position + 1 :])):
+                if limit is not None or _holds_record(b"\n".join(lines[position:])):
                     raise DamagedError(f"{path}: byte {self.offset} starts a damaged record")
                 return
             self.ledger.apply(record)

@@ -33,7 +33,8 @@ class Header:
 def create_study(path: Path, header: Header, corpus: Corpus, now: float) -> None:
     """Make an empty study with its corpus at `path`, where there must be nothing.
 
-    Raises OSError; nothing is left behind then.
+    When another engine makes one at the same moment, the first stays. Raises OSError; nothing is
+    left behind then.
     """
     partial = path.with_name(f"{path.name}.{uuid.uuid4().hex}{PARTIAL}")
     partial.mkdir(parents=True)
@@ -56,9 +57,10 @@ def create_study(path: Path, header: Header, corpus: Corpus, now: float) -> None
         store.flush()
         partial.rename(path)
         sync_folders([path.parent])
-    except BaseException:
+    except BaseException as error:
         shutil.rmtree(partial, ignore_errors=True)
-        raise
+        if not isinstance(error, OSError) or not (path / "zarr.json").exists():
+            raise
 
 
 def _write_corpus(store: DurableStore, corpus: Corpus) -> None:

@@ -32,11 +32,9 @@ class _CommittedArray(BackendArray):
             self._committed = (
                 inside[:, :, None] & inside[:, None, :] & ~np.eye(len(seeds), dtype=bool)
             )
-        elif "seed" in self._variable.dims:
+        else:
             scored = [[(seed, t) in known.scored for seed in seeds] for t in steps]
             self._committed = np.array(scored, dtype=bool).reshape(len(steps), len(seeds))
-        else:
-            self._committed = np.array([t in known.reduced for t in steps], dtype=bool)
         self.shape = self._variable.shape(len(steps), len(seeds), study.n_tokens)
         self.dtype = np.dtype(self._variable.dtype)
 
@@ -65,6 +63,25 @@ class _CommittedArray(BackendArray):
         return cells.reshape(*committed.shape, *tail)
 
 
+class _ExpectedKl(BackendArray):
+    """Means over the committed pairs; the array on disk may be ahead of what is committed."""
+
+    def __init__(self, study: Study, model: str) -> None:
+        self._means = _CommittedArray(study, model, "mean_kl")
+        self.shape, self.dtype = self._means.shape[:1], self._means.dtype
+
+    def __getitem__(self, key: Any) -> Any:
+        return indexing.explicit_indexing_adapter(
+            key, self.shape, indexing.IndexingSupport.BASIC, self._read
+        )
+
+    def _read(self, key: tuple[int | slice, ...]) -> NDArray[Any]:
+        means = self._means._read((slice(None),) * 3)
+        with np.errstate(invalid="ignore"):
+            values: NDArray[Any] = np.nansum(means, (1, 2)) / np.isfinite(means).sum((1, 2))
+        return values[key]
+
+
 def _run(key: int | slice) -> slice:
     return key if isinstance(key, slice) else slice(key, key + 1)
 
@@ -75,7 +92,10 @@ def model_dataset(study: Study, model: str) -> xr.Dataset:
     steps, seeds = sorted(known.steps), list(known.seeds)
     variables = {}
     for name, variable in layout.VARIABLES.items():
-        lazy = indexing.LazilyIndexedArray(_CommittedArray(study, model, name))
+        expected = name == "expected_kl"
+        lazy = indexing.LazilyIndexedArray(
+            _ExpectedKl(study, model) if expected else _CommittedArray(study, model, name)
+        )
         attributes = {"units": variable.units, "long_name": variable.description}
         variables[name] = xr.Variable(variable.dims, lazy, attributes)
     corpus = study.corpus

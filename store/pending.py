@@ -80,6 +80,10 @@ class PendingCheckpoint:
             name: TokenBuffer(array.chunks[2], _writer(array, index), pool)
             for name, array in arrays.items()
         }
+        cell = "/".join(map(str, index))
+        self.folders = [f"{array.path}/c/{cell}" for array in arrays.values()]  # it writes these
+        if log_probs is not None:
+            self.folders.append(log_probs.path)
         self.log_probs = log_probs
         if log_probs is not None:
             self._buffers["log_probs"] = TokenBuffer(
@@ -123,6 +127,9 @@ class PendingPairs:
     ) -> None:
         self._kl, self._step_index, self._seed_index = kl, step_index, seed_index
         self._pairs = np.argwhere(new)  # positions in the reduction, not on the array's axes
+        self.folders = [  # it writes these
+            f"{kl.path}/c/{step_index}/{seed_index[i]}/{seed_index[j]}" for i, j in self._pairs
+        ]
         self._pool = pool
         self._buffer = TokenBuffer(kl.chunks[3], self._write, pool)
         self._sum = np.zeros(new.shape)
@@ -161,3 +168,10 @@ def _writer(array: Array, index: tuple[int, ...]) -> Callable[[int, NDArray[Any]
         array[where] = chunk
 
     return write
+
+
+def mean_over_pairs(mean_kl: NDArray[np.float64], index: Sequence[int]) -> float:
+    """Mean of one step's `mean_kl` (seed, other_seed) over the ordered pairs among these seeds."""
+    chosen = sorted(index)
+    means = mean_kl[np.ix_(chosen, chosen)]
+    return float(means[~np.eye(len(chosen), dtype=bool)].mean())

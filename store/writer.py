@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import socket
@@ -16,15 +17,17 @@ import zarr
 from numpy.typing import NDArray
 
 from store import layout
-from store.arrays import Array, create_array, open_array
+from store.arrays import Array, create_array, open_array, read
 from store.commits import Checkpoint, CommitReader, CommitWriter, Ledger, Record
 from store.corpus import Corpus
 from store.create import Header, create_study, refuse_mismatch
 from store.dense import create_dense
-from store.durable import PARTIAL, DurableStore
+from store.durable import DurableStore
+from store.errors import BusyError, DamagedError
 from store.owner import pid_space, refuse_if_busy
-from store.pending import PendingCheckpoint, PendingPairs
+from store.pending import PendingCheckpoint, PendingPairs, mean_over_pairs
 from store.reader import Study, read_root
+from store.recovery import remove_leftovers
 from store.snapshot import EngineStatus, JournalEntry, Phase
 from store.status import Journal, write_status
 
@@ -49,7 +52,7 @@ class StudyWriter:
         refuse_if_busy(path, self.ledger, clock())
         self.host, self.pid = socket.gethostname(), os.getpid()
         self.writer = f"{layout.safe_name(self.host)}-{self.pid}-{self._reader.number + 1}"
-        clean = self.ledger.ended is not None
+        clean = self.ledger.ended in {"finished", "stopped"}
         session = {
             "writer": self.writer,
             "host": self.host,
@@ -59,12 +62,13 @@ class StudyWriter:
         }
         self._commits = CommitWriter(path / layout.COMMITS, self._reader, session)
         self._journal = Journal(path, self.writer)
-        self._store = DurableStore(path)
+        self._store = DurableStore(path, self._commits.check)
         self._arrays: dict[str, dict[str, Array]] = {}
         self._pool = ThreadPoolExecutor(_WRITER_THREADS, thread_name_prefix="store")
         self.bytes_written = 0
         if not clean:
-            self._remove_leftovers()
+            remove_leftovers(self._store, self.ledger)
+            self._store.flush()
 
     @classmethod
     def open(
@@ -75,10 +79,9 @@ class StudyWriter:
         Raises StudyMismatchError when it is another study's, NotAStudyError when it is something
         else, BusyError when another engine coordinates it.
         """
-        if path.exists():
-            refuse_mismatch(path, read_root(path), header)
-        else:
+        if not path.exists():
             create_study(path, header, corpus, clock())
+        refuse_mismatch(path, read_root(path), header)
         return cls(path, clock=clock)
 
     @property
@@ -100,6 +103,7 @@ class StudyWriter:
         Grows the axes of the model's arrays and rewrites nothing that is there. What is already
         known is not recorded again.
         """
+        self._commits.check()
         known = self.ledger.model(model)
         wanted = [*checkpoints, *missing]
         seeds = [seed for seed in dict.fromkeys(s for s, _ in wanted) if seed not in known.seeds]
@@ -152,7 +156,8 @@ class StudyWriter:
             array = self._fit(
                 arrays, f"{group}/{name}", values.shape, (1024,), "int64", (name,), {}
             )
-            array[:] = values
+            if not _holds(array, values):
+                array[:] = values
             if name != "step" and array.attrs.get("labels") != seeds:
                 array.attrs["labels"] = seeds
 
@@ -180,9 +185,8 @@ class StudyWriter:
                     dims=dims,
                     attributes=attributes,
                 )
-        larger = tuple(max(pair) for pair in zip(shape, arrays[name].shape, strict=True))
-        if larger != arrays[name].shape:
-            arrays[name].resize(larger)
+        if shape != arrays[name].shape:  # smaller only when an earlier plan was never committed
+            arrays[name].resize(shape)
         return arrays[name]
 
     # -- results -------------------------------------------------------------------------------
@@ -190,14 +194,16 @@ class StudyWriter:
     def begin_checkpoint(
         self, model: str, seed: str, step: int, *, keep_log_probs: bool
     ) -> PendingCheckpoint:
-        """Start writing one checkpoint that was planned; log-probs of an earlier try are removed.
+        """Start writing one checkpoint that was planned; earlier log-probs of it are removed.
 
         Results that are committed stay as they are: scoring again only brings back log-probs.
         """
+        self._commits.check()
         known, arrays = self.ledger.model(model), self._arrays[model]
         log_probs = None
         if keep_log_probs:
             path = layout.log_probs_path(model, seed, step)
+            self.drop_log_probs(model, step, [seed])
             shutil.rmtree(self.path / path, ignore_errors=True)
             parent = path.rpartition("/")[0]
             if not (self.path / parent / "zarr.json").exists():
@@ -211,12 +217,15 @@ class StudyWriter:
         index = (known.steps[step], known.seeds[seed])
         return PendingCheckpoint(results, index, log_probs, self._pool)
 
-    def abandon(self, pending: PendingCheckpoint | None) -> None:
-        """Give a checkpoint up: nothing of its log-probs stays on the disk."""
-        if pending is not None:
-            pending.abandon()
-            if pending.log_probs is not None:
-                shutil.rmtree(self.path / pending.log_probs.path, ignore_errors=True)
+    def abandon(self, pending: PendingCheckpoint | PendingPairs | None) -> None:
+        """Give a checkpoint or a reduction up: nothing of it stays on the disk."""
+        if pending is None:
+            return
+        pending.abandon()
+        with contextlib.suppress(BusyError):  # what lies there now may be another engine's
+            self._commits.check()
+            for folder in pending.folders:
+                shutil.rmtree(self.path / folder, ignore_errors=True)
 
     def commit_checkpoint(
         self,
@@ -270,8 +279,7 @@ class StudyWriter:
         for i, j, mean in pending.finish():
             arrays["mean_kl"][t, i, j] = mean
         index = [known.seeds[seed] for seed in seeds]
-        means: NDArray[np.float64] = np.asarray(arrays["mean_kl"][t])[np.ix_(index, index)]
-        arrays["expected_kl"][t] = float(means[~np.eye(len(index), dtype=bool)].mean())
+        arrays["expected_kl"][t] = mean_over_pairs(np.asarray(arrays["mean_kl"][t]), index)
         self._store.flush()
         self._commits.append(
             {"kind": "reduced", "model": model, "step": step, "seeds": list(seeds)}
@@ -318,15 +326,9 @@ class StudyWriter:
             self._commits.close()
             self._journal.close()
 
-    def _remove_leftovers(self) -> None:
-        """Remove what a killed process left: log-probs never committed and half-written files."""
-        for name, model in self.ledger.models.items():
-            folder = self.path / layout.model_path(name) / layout.LOG_PROBS
-            kept = {
-                self.path / layout.log_probs_path(name, seed, step) for seed, step in model.stored
-            }
-            for array in folder.glob("*/*/zarr.json"):
-                if array.parent not in kept:
-                    shutil.rmtree(array.parent)
-        for partial in self.path.rglob(f"*{PARTIAL}"):
-            partial.unlink(missing_ok=True)
+
+def _holds(array: Array, values: NDArray[Any]) -> bool:
+    try:
+        return np.array_equal(read(array, (slice(None),)), values)
+    except DamagedError:
+        return False

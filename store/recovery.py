@@ -1,0 +1,104 @@
+"""What the next coordinator does after one that was killed: nothing uncommitted stays on disk."""
+
+from __future__ import annotations
+
+import glob
+import itertools
+import shutil
+from collections.abc import Iterator, Set
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from store import layout
+from store.arrays import boxes, open_array, read
+from store.commits import Ledger, ModelLedger
+from store.durable import PARTIAL, DurableStore
+from store.errors import DamagedError
+from store.pending import mean_over_pairs
+
+
+def remove_leftovers(store: DurableStore, ledger: Ledger) -> None:
+    """Remove everything that no record of `ledger` tells of; what is committed is not touched.
+
+    Looks at every folder of the study, so it is done only when the last session did not end well.
+    """
+    models = {layout.model_path(name): known for name, known in ledger.models.items()}
+    for folder in _folders(store.root / layout.MODELS, 1):
+        if str(folder.relative_to(store.root)) not in models:
+            shutil.rmtree(folder)
+    for path, known in models.items():
+        group = store.root / path
+        stored = {(layout.safe_name(seed), str(step)) for seed, step in known.stored}
+        _keep(group / layout.LOG_PROBS, 2, stored)
+        for name, variable in layout.VARIABLES.items():
+            array = f"{path}/{name}"
+            if variable.per_token:
+                cells = set(committed_cells(known, by_pair=variable.by_pair))
+                names = {tuple(map(str, cell)) for cell in cells}
+                _keep(group / name / "c", 2 + variable.by_pair, names)
+            elif (store.root / array / "zarr.json").exists():
+                by_pair = variable.by_pair or "seed" not in variable.dims
+                _clear(store, array, known, by_pair=by_pair)
+        _restore_expected_kl(store, path, known)
+    for partial in store.root.rglob(f"*{PARTIAL}"):
+        if partial.is_file():  # a model or seed may be named so
+            partial.unlink(missing_ok=True)
+    # A study that was killed while it was being made never got its name.
+    for made in store.root.parent.glob(f"{glob.escape(store.root.name)}.*{PARTIAL}"):
+        shutil.rmtree(made, ignore_errors=True)
+
+
+def committed_cells(known: ModelLedger, *, by_pair: bool) -> Iterator[tuple[int, ...]]:
+    """Positions on the axes of a results array, tokens left out, that are committed."""
+    if not by_pair:
+        yield from ((known.steps[step], known.seeds[seed]) for seed, step in known.scored)
+        return
+    for step, seeds in known.reduced.items():
+        index = [known.seeds[seed] for seed in seeds]
+        yield from ((known.steps[step], i, j) for i, j in itertools.permutations(index, 2))
+
+
+def _folders(root: Path, depth: int) -> Iterator[Path]:
+    if root.is_dir():
+        yield from (entry for entry in root.glob("/".join("*" * depth)) if entry.is_dir())
+
+
+def _keep(root: Path, depth: int, names: Set[tuple[str, ...]]) -> None:
+    """Remove the folders `depth` levels below `root` that are not among `names`."""
+    for folder in list(_folders(root, depth)):
+        if folder.relative_to(root).parts not in names:
+            shutil.rmtree(folder)
+
+
+def _clear(store: DurableStore, path: str, known: ModelLedger, *, by_pair: bool) -> None:
+    """Set the uncommitted cells of an array of means back to NaN."""
+    array = open_array(store, path)
+    committed: NDArray[np.bool_] = np.zeros(array.shape, bool)
+    for cell in committed_cells(known, by_pair=by_pair):
+        committed[cell[: array.ndim]] = True
+    for box in boxes(array.shape, array.chunks):
+        try:
+            values = read(array, box)
+        except DamagedError:  # says so to whoever reads it; nothing is hidden by overwriting it
+            continue
+        cleared = np.where(committed[box], values, np.nan)
+        if not np.array_equal(cleared, values, equal_nan=True):
+            array[box] = cleared
+
+
+def _restore_expected_kl(store: DurableStore, path: str, known: ModelLedger) -> None:
+    """Take pairs that were not committed out of the mean over pairs."""
+    if not known.reduced:
+        return
+    expected, means = (open_array(store, f"{path}/{name}") for name in ("expected_kl", "mean_kl"))
+    for step, seeds in known.reduced.items():
+        t = known.steps[step]
+        try:
+            row = read(means, (t, slice(None), slice(None)))
+            value = mean_over_pairs(row, [known.seeds[seed] for seed in seeds])
+            if float(read(expected, (t,))) != value:
+                expected[t] = value
+        except DamagedError:
+            continue

@@ -1,0 +1,192 @@
+"""What the tests that attack the store share: a small synthetic study and ways to compare stores.
+
+Every number is a function of (model, seed, step), so a test can tell what any store must hold.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from store import Corpus, Header, Study, StudyWriter
+from store.layout import VARIABLES
+from store.snapshot import EngineStatus
+
+N_TOKENS, VOCAB = 300, 64
+Values = dict[str, NDArray[Any]]
+PER_TOKEN = tuple(name for name, v in VARIABLES.items() if v.per_token and not v.by_pair)
+MEANS = tuple(name for name, v in VARIABLES.items() if not v.per_token)
+
+
+class Clock:
+    """A clock that stands still until it is moved."""
+
+    def __init__(self) -> None:
+        self.now = 1_700_000_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def make_corpus(n_tokens: int = N_TOKENS) -> Corpus:
+    """A corpus in which every token covers one character; the last document has none."""
+    index = np.arange(n_tokens)
+    return Corpus(
+        token_id=(index % VOCAB).astype(np.int32),
+        context_id=((index - 1) % VOCAB).astype(np.int32),
+        document=(index // (n_tokens // 2 + 1)).astype(np.int32),
+        char_start=index,
+        char_end=index + 1,
+        text="aé\U0001f600\ud7ffz"[:5] * (n_tokens // 5 + 1),
+        document_start=np.array([0, n_tokens // 2 + 1]),
+        document_name=("one.txt", "two.txt"),
+    )
+
+
+def open_writer(path: Path, clock: Any = None, *, n_tokens: int = N_TOKENS) -> StudyWriter:
+    """Open, or make, the synthetic study."""
+    identity: dict[str, str | int] = {"tokenizer.vocabulary": "abc", "scoring.window": 32}
+    header = Header("attacked", VOCAB, identity, {"versions": {"zarr": "3"}})
+    return StudyWriter.open(path, header, make_corpus(n_tokens), clock=clock or Clock())
+
+
+@lru_cache(maxsize=512)
+def checkpoint(model: str, seed: str, step: int, n_tokens: int = N_TOKENS) -> Values:
+    """What scoring the checkpoint gives."""
+    digest = hashlib.sha256(f"{model}/{seed}/{step}".encode()).digest()
+    rng = np.random.default_rng(list(digest[:8]))
+    logits = rng.normal(0, 2, (n_tokens, VOCAB))
+    exact = logits - np.log(np.exp(logits).sum(1, keepdims=True))
+    best = np.argsort(-exact, axis=1)[:, :10]
+    target = make_corpus(n_tokens).token_id
+    return {
+        "log_probs": exact.astype(np.float16),
+        "surprisal": -exact[np.arange(n_tokens), target].astype(np.float32),
+        "entropy": -(np.exp(exact) * exact).sum(1).astype(np.float32),
+        "top_id": best.astype(np.int32),
+        "top_log_prob": np.take_along_axis(exact, best, 1).astype(np.float32),
+    }
+
+
+def storage_floor(step: int) -> float:
+    """The storage floor that `score` records, nats."""
+    return 1e-6 * (step + 1)
+
+
+@lru_cache(maxsize=2048)
+def kl(model: str, i: str, j: str, step: int, n_tokens: int = N_TOKENS) -> NDArray[np.float32]:
+    """What reducing the pair gives, (token,), nats."""
+    p, q = (checkpoint(model, seed, step, n_tokens)["log_probs"].astype(float) for seed in (i, j))
+    return np.asarray((np.exp(p) * (p - q)).sum(1), np.float32)
+
+
+def score(
+    writer: StudyWriter,
+    model: str,
+    seed: str,
+    step: int,
+    *,
+    keep: bool = True,
+    commit: bool = True,
+) -> None:
+    """Write one checkpoint in blocks of uneven size, as a scorer does."""
+    values = checkpoint(model, seed, step, writer.n_tokens)
+    pending = writer.begin_checkpoint(model, seed, step, keep_log_probs=keep)
+    edges = [0, 7, writer.n_tokens // 2, writer.n_tokens]
+    for start, stop in itertools.pairwise(edges):
+        pending.append({name: value[start:stop] for name, value in values.items()})
+    if commit:
+        writer.commit_checkpoint(
+            model, seed, step, pending, storage_floor=storage_floor(step), details={"device": "x"}
+        )
+    else:
+        pending.finish()
+
+
+def reduce(writer: StudyWriter, model: str, step: int, seeds: Iterable[str]) -> None:
+    """Write and commit the pairs among `seeds`."""
+    seeds = tuple(seeds)
+    pending = writer.begin_pairs(model, step, seeds)
+    rows = [[kl(model, i, j, step, writer.n_tokens) for j in seeds] for i in seeds]
+    pending.append(np.array(rows, np.float32).transpose(2, 0, 1))
+    writer.commit_pairs(model, step, seeds, pending)
+
+
+def fill(writer: StudyWriter, model: str, seeds: Iterable[str], steps: Iterable[int]) -> None:
+    """Plan, score and reduce every (seed, step), one step after the other."""
+    seeds = tuple(seeds)
+    for step in steps:
+        writer.plan(model, [(seed, step) for seed in seeds], {})
+        for seed in seeds:
+            score(writer, model, seed, step)
+        if len(seeds) > 1:
+            reduce(writer, model, step, seeds)
+
+
+def beat(writer: StudyWriter, now: float) -> None:
+    """Let the writer's heart beat at this time."""
+    writer.beat(EngineStatus(writer.writer, writer.host, writer.pid, now, now, "working"))
+
+
+# -- comparing -----------------------------------------------------------------------------------
+
+
+def committed(study: Study) -> dict[tuple[Any, ...], bytes]:
+    """Everything the reader shows as committed, as bytes: results, means and log-probs.
+
+    The expected KL of a step is keyed by its seeds: with another seed it is another number.
+    """
+    found: dict[tuple[Any, ...], bytes] = {}
+    for name in study.models:
+        known, snapshot = study.ledger(name), study.model_snapshot(name)
+        rows = {int(step): row for row, step in enumerate(snapshot.steps)}
+        columns = {seed: column for column, seed in enumerate(snapshot.seeds)}
+        for seed, step in known.scored:
+            at = rows[step], columns[seed]
+            for variable in PER_TOKEN:
+                values = study.values(name, variable, seed, step)
+                found[name, variable, seed, step] = values.tobytes()
+            found[name, "cross_entropy", seed, step] = snapshot.cross_entropy[at].tobytes()
+            found[name, "mean_entropy", seed, step] = snapshot.entropy[at].tobytes()
+            if (seed, step) in known.stored:
+                found[name, "log_probs", seed, step] = study.log_probs(name, seed, step)[
+                    :
+                ].tobytes()
+        for step, seeds in known.reduced.items():
+            members = tuple(sorted(seeds))
+            found[name, "expected_kl", members, step] = snapshot.expected_kl[rows[step]].tobytes()
+            for i in seeds:
+                for j in seeds - {i}:
+                    found[name, "kl", i, j, step] = study.values(name, "kl", i, step, j).tobytes()
+                    mean = snapshot.kl[rows[step], columns[i], columns[j]]
+                    found[name, "mean_kl", i, j, step] = mean.tobytes()
+    return found
+
+
+def expect_nothing_changed(before: Mapping[Any, Any], after: Mapping[Any, Any]) -> None:
+    """Fail, naming them, when entries of `before` are gone from `after` or differ there."""
+    wrong = [key for key, value in before.items() if after.get(key) != value]
+    assert not wrong, f"{len(wrong)} of {len(before)} gone or changed, first: {wrong[:3]}"
+
+
+def files(folder: Path) -> dict[str, tuple[bytes, int]]:
+    """Contents and time of every file below `folder`, by relative path."""
+    return {
+        str(file.relative_to(folder)): (file.read_bytes(), file.stat().st_mtime_ns)
+        for file in sorted(folder.rglob("*"))
+        if file.is_file()
+    }
+
+
+def is_mean_or_coordinate(name: str) -> bool:
+    """Whether a file's chunk holds many checkpoints, so that growth replaces it."""
+    parts = Path(name).parts
+    small = {*MEANS, "step", "seed", "other_seed"}
+    return len(parts) > 3 and parts[0] == "models" and parts[2] in small
