@@ -2,46 +2,29 @@
 
 from __future__ import annotations
 
-import itertools
 import threading
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable
+from functools import partial
 
 import torch
 
 from engine.corpus import build_text, load_tokenizer
-from engine.errors import CheckpointError, ConfigError, Interrupted
+from engine.errors import ConfigError
 from engine.events import Listener
-from engine.phases import find_phases
 from engine.planner import Settling, Step, find_checkpoints, lonely, remaining, seed_order
-from engine.reducer import reduce_step
+from engine.projection import REPRESENTATIONS, describe_sizes, gigabytes, projected_bytes
 from engine.scorer import Scorer, choose_device
 from engine.session import Session, disk_free
-from engine.sources import Template, signature
-from engine.study_file import ModelSection, StudyFile
-from engine.weights import Checkpoint as Weights
+from engine.sources import signature
+from engine.study_file import StudyFile
 from engine.weights import read_checkpoint
-from store import DamagedError, Header, StudyWriter
+from engine.worker import Outcome, Worker
+from store import Header, Representation, StudyWriter
 from store.commits import Checkpoint
-from store.pending import PendingCheckpoint
-from store.snapshot import EngineStatus, State, Work
+from store.snapshot import EngineStatus
 
 POLL_SECONDS = 2.0
-_DENSE_BYTES = 1.2  # per log-prob on disk, float16 compressed; measured by benchmarks/
-
-
-@dataclass
-class Outcome:
-    """What an engine did."""
-
-    scored: int = 0
-    reduced: int = 0
-    failed: int = 0
-    missing: int = 0
 
 
 class Coordinator:
@@ -61,20 +44,15 @@ class Coordinator:
         """
         self._study = study
         self._stop = stop or threading.Event()
-        self._device = choose_device(study.scoring.device)
+        device = choose_device(study.scoring.device)
         self._tokenizer = load_tokenizer(study)
         self._text = build_text(study, self._tokenizer)
         self._n_tokens = len(self._text.corpus)
-        self._scorer = Scorer(self._text, self._tokenizer, study.scoring, self._device)
+        kept = study.log_probs.representation
+        scorer = Scorer(self._text, self._tokenizer, study.scoring, device, kept)
         self._models = {model.name: model for model in study.models}
         self._writer = StudyWriter.open(study.store, self._header(), self._text.corpus, clock=clock)
-        self._reader = self._writer.study()
         self._settling = Settling(clock)
-        self._given_up: dict[tuple[str, Checkpoint], object] = {}  # failed, and how it looked then
-        self._damaged: set[tuple[str, int]] = set()  # steps whose log-probs cannot be read
-        self._seconds_busy = 0.0
-        self._tokens_done = 0
-        self.outcome = Outcome()
         status = EngineStatus(
             writer=self._writer.writer,
             host=self._writer.host,
@@ -82,9 +60,12 @@ class Coordinator:
             heartbeat=clock(),
             started=clock(),
             state="starting",
-            device=_describe(self._device),
+            device=_describe(device),
         )
         self._session = Session(self._writer, status, listener, clock)
+        read = partial(read_checkpoint, tokenizer=self._tokenizer)
+        self._worker = Worker(study, scorer, self._writer, self._session, self._stop, read)
+        self.outcome = self._worker.outcome
 
     def _header(self) -> Header:
         scoring = self._study.scoring
@@ -111,7 +92,7 @@ class Coordinator:
             available = {name: self._look(name, waiting=False) for name in self._models}
             self._explain(available)
             self._refuse_what_does_not_fit(available)
-            self._work(self._remaining(available))
+            self._worker.work(self._remaining(available))
         return self.outcome
 
     def watch(self, *, until_complete: bool = False, poll_seconds: float = POLL_SECONDS) -> Outcome:
@@ -133,19 +114,23 @@ class Coordinator:
                     {name: self._look(name, waiting=True) for name in self._models}
                 )
                 if steps:
-                    self._work(steps[:1])  # look again after each: newer checkpoints may be there
+                    self._worker.work(
+                        steps[:1]
+                    )  # look again after each: newer checkpoints may be there
                 elif until_complete and self._complete():
                     break
                 else:
                     self._session.show(state="waiting", work=None)
                     self._stop.wait(poll_seconds)
-                self._check_stop()
+                self._worker.check_stop()
         return self.outcome
 
     def _complete(self) -> bool:
         for name in self._models:
             known = self._writer.ledger.model(name)
-            done = set(known.scored) | {key for model, key in self._given_up if model == name}
+            done = set(known.scored) | {
+                key for model, key in self._worker.given_up if model == name
+            }
             if not known.planned or not known.planned <= done:
                 return False
         return True
@@ -156,21 +141,21 @@ class Coordinator:
         """What can be scored of a model now; the store learns what is planned or missing."""
         model, known = self._models[name], self._writer.ledger.model(name)
         wanted, there = find_checkpoints(self._study, model)
-        for key in there & {key for owner, key in self._given_up if owner == name}:
-            if self._given_up[name, key] == signature(self._folder(model, key)):
+        for key in there & {key for owner, key in self._worker.given_up if owner == name}:
+            if self._worker.given_up[name, key] == signature(self._worker.folder(name, key)):
                 wanted, there = wanted - {key}, there - {key}
             else:
-                del self._given_up[name, key]
+                del self._worker.given_up[name, key]
         if waiting:
             done = set(known.stored)
             there = {
                 key
                 for key in there
-                if key in done or self._settling.finished(self._folder(model, key))
+                if key in done or self._settling.finished(self._worker.folder(name, key))
             }
             wanted = wanted if model.listed is not None else there
         absent = {
-            key: f"{self._folder(model, key)}: there is no such folder"
+            key: f"{self._worker.folder(name, key)}: there is no such folder"
             for key in _ordered(set() if waiting else wanted - there)
             if key not in known.scored
         }
@@ -178,15 +163,12 @@ class Coordinator:
         self.outcome.missing += len(absent)
         return there
 
-    def _folder(self, model: ModelSection, key: Checkpoint) -> Path:
-        return Template(model.source).path(self._study.folder, model.name, *key)
-
     def _remaining(self, available: dict[str, set[Checkpoint]]) -> list[Step]:
         steps = [
             step
             for name, keys in available.items()
             for step in remaining(self._writer.ledger, name, keys)
-            if step.score or (name, step.step) not in self._damaged
+            if step.score or (name, step.step) not in self._worker.damaged
         ]
         order = list(self._models)
         steps.sort(key=lambda step: (step.step, order.index(step.model)))
@@ -221,198 +203,47 @@ class Coordinator:
                 self._session.say("error", "lonely", f"model {name}: {why}", model=name)
 
     def _refuse_what_does_not_fit(self, available: dict[str, set[Checkpoint]]) -> None:
-        per_checkpoint = _DENSE_BYTES * self._n_tokens * self._tokenizer.size
+        """Say what the log-probs will take. Raises ConfigError when it is too much."""
         steps = self._remaining(available)
-        counts = [len(step.score) for step in steps]
-        if self._study.log_probs.retention == "until_reduced":
-            counts = [max(counts, default=0)]
-        needed, free = int(sum(counts) * per_checkpoint), disk_free(self._study.store)
         if not steps:
             return
+        settings, sizes = self._study.log_probs, dict.fromkeys(REPRESENTATIONS, 0)
+        for representation in REPRESENTATIONS:
+            projected = [
+                len(step.score) * self._checkpoint_bytes(step, representation) for step in steps
+            ]
+            whole = settings.retention == "all"
+            sizes[representation] = sum(projected) if whole else max(projected)
+        needed, free = sizes[settings.representation], disk_free(self._study.store)
         text = (
-            f"{self._n_tokens:,} tokens x {self._tokenizer.size:,} entries; log-probs (dense) will "
-            f"take about {needed / 1e9:.2f} GB, {free / 1e9:.2f} GB are free"
+            f"{self._n_tokens:,} tokens x {self._tokenizer.size:,} entries; log-probs to come take "
+            f"about {describe_sizes(sizes, settings.representation)}; {gigabytes(free)} are free"
+        )
+        advice = (
+            "free some space, lower corpus.max_tokens, or set log_probs.representation or "
+            'log_probs.retention = "until_reduced"'
         )
         if needed > free:
+            raise ConfigError(f"{self._study.store}: {text}; {advice}")
+        kept = self._bytes_stored()
+        if settings.budget_gb is not None and kept + needed > settings.budget_gb * 1e9:
             raise ConfigError(
-                f"{self._study.store}: {text}; free some space, lower corpus.max_tokens, or set "
-                'log_probs.retention = "until_reduced"'
+                f"{self._study.store}: {text}; with {gigabytes(kept)} stored already that is more "
+                f"than log_probs.budget_gb = {settings.budget_gb:g}; raise it, lower "
+                'corpus.max_tokens, or set log_probs.representation or retention = "until_reduced"'
             )
-        self._session.say("info", "projected", text, bytes=needed, free=free)
+        self._session.say("info", "projected", text, bytes=needed, free=free, sizes=sizes)
 
-    # -- working -------------------------------------------------------------------------------
+    def _checkpoint_bytes(self, step: Step, representation: Representation) -> int:
+        folder = self._worker.folder(step.model, (step.score[0], step.step)) if step.score else None
+        return projected_bytes(folder, representation, self._n_tokens, self._tokenizer.size)
 
-    def _work(self, steps: list[Step]) -> None:
-        queue = [(step, seed) for step in steps for seed in step.score]
-        with ThreadPoolExecutor(1, thread_name_prefix="weights") as reader:
-            loaded = _ahead(reader, self._read, queue)
-            for step in steps:
-                for seed in step.score:
-                    self._check_stop()
-                    self._score(step, seed, next(loaded))
-                self._reduce(step)
-
-    def _read(self, job: tuple[Step, str]) -> Weights:
-        step, seed = job
-        return read_checkpoint(
-            self._folder(self._models[step.model], (seed, step.step)), self._tokenizer
+    def _bytes_stored(self) -> int:
+        return sum(
+            int(known.scored[key].get("bytes", 0))
+            for known in self._writer.ledger.models.values()
+            for key in known.stored
         )
-
-    def _score(self, step: Step, seed: str, weights: Future[Weights]) -> None:
-        started = time.perf_counter()
-        work = Work(step.model, seed, step.step, State.READING, 0, self._n_tokens)
-        self._session.show(state="working", work=work)
-        pending: PendingCheckpoint | None = None
-        try:
-            checkpoint = weights.result()
-            self._warn_of_duplicate(step, seed, checkpoint)
-            pending = self._writer.begin_checkpoint(
-                step.model, seed, step.step, keep_log_probs=True
-            )
-            floor, done = 0.0, 0
-            for block in self._scorer.score(checkpoint):
-                self._check_stop()
-                pending.append(vars(block))
-                floor += block.squared_rounding
-                done += len(block.surprisal)
-                self._session.show(work=replace(work, state=State.SCORING, tokens_done=done))
-            window, overlap = self._scorer.window(checkpoint.config)
-            self._writer.commit_checkpoint(
-                step.model,
-                seed,
-                step.step,
-                pending,
-                storage_floor=(floor / self._n_tokens) ** 0.5,
-                details={
-                    "fingerprint": checkpoint.fingerprint,
-                    "window": window,
-                    "overlap": overlap,
-                    "model_vocab": int(checkpoint.config.get_text_config().vocab_size),
-                    "device": str(self._device),
-                },
-            )
-        except CheckpointError as error:
-            self._writer.abandon(pending)
-            self._fail(step, seed, str(error))
-            return
-        except torch.OutOfMemoryError:
-            self._writer.abandon(pending)
-            text = f"{step.model}, seed {seed}, step {step.step}: out of memory on {self._device}"
-            self._fail(step, seed, f"{text} with one window; lower scoring.window")
-            return
-        except BaseException:
-            self._writer.abandon(pending)
-            raise
-        seconds = time.perf_counter() - started
-        self._seconds_busy += seconds
-        self._tokens_done += self._n_tokens
-        self.outcome.scored += 1
-        rate = self._tokens_done / self._seconds_busy
-        queued = max(0, self._session.status.queued - 1)
-        self._session.show(
-            queued=queued,
-            tokens_per_second=rate,
-            eta_seconds=queued * self._n_tokens / rate,
-            bytes_written=self._writer.bytes_written,
-        )
-        self._session.say(
-            "info",
-            "scored",
-            f"scored {step.model}, seed {seed}, step {step.step} in {seconds:.1f} s",
-            model=step.model,
-            seed=seed,
-            step=step.step,
-            seconds=round(seconds, 3),
-        )
-
-    def _warn_of_duplicate(self, step: Step, seed: str, checkpoint: Weights) -> None:
-        for (other, at), record in self._writer.ledger.model(step.model).scored.items():
-            same = record.get("fingerprint") == checkpoint.fingerprint
-            if same and (other, at) != (seed, step.step):
-                text = f"{step.model}, seed {seed}, step {step.step}: same weights as"
-                self._session.say(
-                    "warning", "duplicate", f"{text} seed {other}, step {at}", model=step.model
-                )
-                return
-
-    def _fail(self, step: Step, seed: str, error: str) -> None:
-        key = (seed, step.step)
-        self._given_up[step.model, key] = signature(self._folder(self._models[step.model], key))
-        self._writer.fail(step.model, seed, step.step, error)
-        self.outcome.failed += 1
-        self._session.show(queued=max(0, self._session.status.queued - 1))
-        self._session.say("error", "failed", error, model=step.model, seed=seed, step=step.step)
-
-    def _reduce(self, step: Step) -> None:
-        """Reduce a step, if after scoring there are pairs that are not."""
-        name, at = step.model, step.step
-        known = self._writer.ledger.model(name)
-        seeds = tuple(
-            sorted((s for s in known.scored_at(at) if (s, at) in known.stored), key=seed_order)
-        )
-        done = known.reduced.get(at, frozenset())
-        if not step.reduce or len(seeds) < 2 or not done < set(seeds):
-            return
-        started = time.perf_counter()
-        work = Work(name, None, at, State.REDUCING, 0, self._n_tokens)
-        self._session.show(state="working", work=work)
-
-        def progress(tokens: int) -> None:
-            self._check_stop()
-            self._session.show(work=replace(work, tokens_done=tokens))
-
-        self._reader.refresh()
-        pending = self._writer.begin_pairs(name, at, seeds)
-        try:
-            log_probs = [self._reader.log_probs(name, seed, at) for seed in seeds]
-            reduce_step(log_probs, pending, self._device, progress)
-        except DamagedError as error:
-            pending.abandon()
-            self._damaged.add((name, at))
-            self.outcome.failed += 1
-            text = f"cannot reduce {name}, step {at}: {error}"
-            self._session.say("error", "damaged", text, model=name, step=at)
-            return
-        except BaseException:
-            pending.abandon()
-            raise
-        self._writer.commit_pairs(name, at, seeds, pending)
-        self.outcome.reduced += 1
-        self._seconds_busy += time.perf_counter() - started
-        self._reader.refresh()
-        model = self._reader.model_snapshot(name)
-        self._writer.set_phases(name, find_phases(model.steps, model.expected_kl))
-        value = float(model.expected_kl[model.steps == at][0])
-        self._session.say(
-            "info",
-            "reduced",
-            f"reduced {name}, step {at}: expected KL {value:.4g} nats over {len(seeds)} seeds",
-            model=name,
-            step=at,
-            seeds=list(seeds),
-            expected_kl=value,
-        )
-        planned = {seed for seed, t in known.planned if t == at}
-        if self._study.log_probs.retention == "until_reduced" and planned <= set(seeds):
-            self._writer.drop_log_probs(name, at, seeds)
-
-    # -- telling -------------------------------------------------------------------------------
-
-    def _check_stop(self) -> None:
-        if self._stop.is_set():
-            raise Interrupted("stopped; what was committed stays, run it again to go on")
-
-
-def _ahead(
-    pool: ThreadPoolExecutor, read: Callable[[Any], Weights], jobs: list[Any]
-) -> Iterator[Future[Weights]]:
-    """Yield a future for each job, in order, the next one being read while this one is used."""
-    following = pool.submit(read, jobs[0]) if jobs else None
-    for job in itertools.chain(jobs[1:], [None]):
-        current = following
-        following = pool.submit(read, job) if job is not None else None
-        if current is not None:
-            yield current
 
 
 def _ordered(keys: set[Checkpoint]) -> list[Checkpoint]:

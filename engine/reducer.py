@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from engine.divergence import pairwise_kl
-from store import DenseLogProbs
+from store import LogProbs
 from store.pending import PendingPairs
 
 _BLOCK_BYTES = {"cpu": 2**25, "cuda": 2**29}  # float32 log-probs of all seeds worked on at once
 
 
 def reduce_step(
-    log_probs: Sequence[DenseLogProbs],
+    log_probs: Sequence[LogProbs],
     pending: PendingPairs,
     device: torch.device,
     progress: Callable[[int], None],
@@ -32,7 +32,7 @@ def reduce_step(
     part = max(1, _BLOCK_BYTES[device.type] // (4 * vocab_size * len(log_probs)))
     with ThreadPoolExecutor(len(log_probs), thread_name_prefix="read") as pool:
 
-        def fetch(start: int) -> list[NDArray[np.float16]]:
+        def fetch(start: int) -> list[NDArray[Any]]:
             stop = min(start + rows, n_tokens)
             return list(pool.map(lambda seed: seed.stored(start, stop), log_probs))
 
@@ -44,7 +44,33 @@ def reduce_step(
                     following = ahead.submit(fetch, start + rows)
                 for first in range(0, len(blocks[0]), part):
                     run = slice(first, first + part)
-                    stacked = torch.stack([torch.from_numpy(block[run]) for block in blocks])
-                    kl = pairwise_kl(stacked.to(device).float())
+                    seeds = [torch.from_numpy(block[run]).to(device).float() for block in blocks]
+                    kl = pairwise_kl(torch.stack(seeds))
                     pending.append(kl.cpu().numpy())
                 progress(min(start + rows, n_tokens))
+
+
+def reduce_blocks(
+    streams: Sequence[Iterator[torch.Tensor]], pending: PendingPairs | None
+) -> Iterator[int]:
+    """Compute KL of all ordered pairs while seeds are scored; nothing is read or kept.
+
+    Each stream yields the exact log-probs (token, vocab) float32 of one seed in corpus order, in
+    blocks that need not be the same for all. Yields the number of tokens done. Without `pending`
+    the streams are only run.
+    """
+    held = [torch.empty(0)] * len(streams)
+    done = 0
+    while True:
+        for i, stream in enumerate(streams):
+            if not len(held[i]):
+                held[i] = next(stream, torch.empty(0))
+        rows = min(map(len, held))
+        if not rows:
+            return
+        if pending is not None:
+            kl = pairwise_kl(torch.stack([block[:rows] for block in held]))
+            pending.append(kl.cpu().numpy())
+        held = [block[rows:] for block in held]
+        done += rows
+        yield done

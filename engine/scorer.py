@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,20 +14,25 @@ from numpy.typing import NDArray
 
 from engine.corpus import Text, Tokenizer
 from engine.errors import CheckpointError, ConfigError
+from engine.models import LoadedModel, build, capture_hidden, expect_product, find_output_layer
 from engine.study_file import ScoringSection
 from engine.weights import Checkpoint
 from engine.windows import Window, batches, plan_windows
+from store import Representation
 from store.layout import TOP
 
 _BLOCK_BYTES = 2**25  # float32 log-probs worked on at once: near the caches on a CPU
+_PROBE_TOKENS = 16
 _LOGIT_BYTES = {"cpu": 2**29, "cuda": 2**31}  # logits of one forward pass
 
 
 @dataclass(frozen=True)
 class Block:
-    """Results of consecutive tokens, on the host."""
+    """Results of consecutive tokens, on the host but for `exact`."""
 
-    log_probs: NDArray[np.float16]  # (token, vocab), rounded to float16
+    exact: torch.Tensor  # (token, vocab) float32 log-probs, on the device
+    log_probs: NDArray[np.float16] | None  # (token, vocab), rounded; when kept dense
+    hidden: NDArray[np.float32] | None  # (token, hidden), input of the output layer; when factored
     surprisal: NDArray[np.float32]  # (token,), nats
     entropy: NDArray[np.float32]  # (token,), nats
     top_id: NDArray[np.int32]  # (token, rank)
@@ -51,9 +55,15 @@ class Scorer:
     """Scores causal language models on one text, on one device."""
 
     def __init__(
-        self, text: Text, tokenizer: Tokenizer, settings: ScoringSection, device: torch.device
+        self,
+        text: Text,
+        tokenizer: Tokenizer,
+        settings: ScoringSection,
+        device: torch.device,
+        representation: Representation = "dense",
     ) -> None:
-        self._text, self._settings, self._device = text, settings, device
+        self._text, self._settings, self.device = text, settings, device
+        self._representation = representation
         self._vocab_size = tokenizer.size
         self._pad = tokenizer.bos or 0
         self._dtype = getattr(torch, settings.dtype)
@@ -71,30 +81,43 @@ class Scorer:
             return window, self._settings.overlap
         return window, min(self._settings.overlap, window // 2)
 
-    def score(self, checkpoint: Checkpoint) -> Iterator[Block]:
+    def load(self, checkpoint: Checkpoint) -> LoadedModel:
+        """Put a checkpoint's model on the device.
+
+        Raises CheckpointError when the weights do not fit the architecture, or when log-probs are
+        to be kept factored and the model's logits are not a product that can be.
+        """
+        module = build(checkpoint, self._dtype, self.device)
+        layer = None
+        if self._representation == "factored":
+            probe = torch.from_numpy(self._text.sequences[0][None, :_PROBE_TOKENS])
+            with torch.inference_mode():
+                layer = find_output_layer(
+                    checkpoint, module, probe.to(self.device), self._vocab_size
+                )
+        return LoadedModel(checkpoint, module, layer)
+
+    def score(self, model: LoadedModel) -> Iterator[Block]:
         """Yield the results of all tokens in corpus order.
 
-        Raises CheckpointError when the weights do not fit the architecture, or a log-prob is NaN
-        or infinite; the message names the token.
+        Raises CheckpointError when a log-prob is NaN or infinite; the message names the token.
         """
-        model = _build(checkpoint, self._dtype, self._device)
-        window, overlap = self.window(checkpoint.config)
+        window, overlap = self.window(model.checkpoint.config)
         lengths = [len(sequence) - 1 for sequence in self._text.sequences]
         done = 0
-        slices_logits = "logits_to_keep" in inspect.signature(model.forward).parameters
-        budget = _LOGIT_BYTES[self._device.type] // (4 * self._vocab_size)
+        budget = _LOGIT_BYTES[self.device.type] // (4 * self._vocab_size)
         limit = max(1, min(self._batch_tokens, budget))
         for batch in batches(plan_windows(lengths, window, overlap), limit):
-            for logits, targets in self._forward(model, batch, slices_logits):
-                for block in self._blocks(logits, targets):
-                    self._check(checkpoint, block, done)
+            for logits, hidden, targets in self._forward(model, batch):
+                for block in self._blocks(logits, hidden, targets):
+                    self._check(model.checkpoint, block, done)
                     done += len(block.surprisal)
                     yield block
 
     def _forward(
-        self, model: Any, batch: Sequence[Window], slices_logits: bool
-    ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Yield (logits of the new tokens, their targets) per window; halve on out-of-memory."""
+        self, model: LoadedModel, batch: Sequence[Window]
+    ) -> Iterator[tuple[torch.Tensor, torch.Tensor | None, torch.Tensor]]:
+        """Yield (logits, hidden, targets) of each window's new tokens; halve on out-of-memory."""
         longest = max(window.length for window in batch)
         inputs = torch.full((len(batch), longest), self._pad, dtype=torch.long)
         for row, window in enumerate(batch):
@@ -102,32 +125,42 @@ class Scorer:
             inputs[row, : window.length] = torch.from_numpy(ids)
         # Right padding needs no mask: no kept token sees what stands after it.
         keep = longest - min(window.length - window.keep for window in batch)
+        slices_logits = "logits_to_keep" in inspect.signature(model.module.forward).parameters
         options = {"logits_to_keep": keep} if slices_logits else {}
         try:
-            with torch.inference_mode():
-                logits = model(inputs.to(self._device), use_cache=False, **options).logits
+            with torch.inference_mode(), capture_hidden(model) as captured:
+                logits = model.module(inputs.to(self.device), use_cache=False, **options).logits
         except torch.OutOfMemoryError:
             if len(batch) == 1:
                 raise
             self._batch_tokens = max(1, longest * (len(batch) // 2))
             torch.cuda.empty_cache()
             middle = len(batch) // 2
-            yield from self._forward(model, batch[:middle], slices_logits)
-            yield from self._forward(model, batch[middle:], slices_logits)
+            yield from self._forward(model, batch[:middle])
+            yield from self._forward(model, batch[middle:])
             return
         first = longest - logits.shape[1]  # the position of the first logits that came back
         for row, window in enumerate(batch):
             new = slice(window.length - window.keep - first, window.length - first)
             sequence = self._text.sequences[window.sequence]
             targets = sequence[window.stop - window.keep + 1 : window.stop + 1]
-            yield logits[row, new], torch.from_numpy(targets).to(self._device)
+            hidden = None
+            if model.output_layer is not None:
+                hidden = captured[0][row, new]
+                expect_product(model, hidden[-1:], logits[row, new][-1:, : self._vocab_size])
+            yield logits[row, new], hidden, torch.from_numpy(targets).to(self.device)
 
-    def _blocks(self, logits: torch.Tensor, targets: torch.Tensor) -> Iterator[Block]:
+    def _blocks(
+        self, logits: torch.Tensor, hidden: torch.Tensor | None, targets: torch.Tensor
+    ) -> Iterator[Block]:
         rows = max(1, _BLOCK_BYTES // (4 * self._vocab_size))
+        dense = self._representation == "dense"
         with torch.inference_mode():
             for start in range(0, len(targets), rows):
-                part = logits[start : start + rows, : self._vocab_size].float()
-                yield _summarise(part.log_softmax(-1), targets[start : start + rows])
+                run = slice(start, start + rows)
+                part = logits[run, : self._vocab_size].float()
+                states = None if hidden is None else _host(hidden[run].float())
+                yield _summarise(part.log_softmax(-1), targets[run], states, dense=dense)
 
     def _check(self, checkpoint: Checkpoint, block: Block, done: int) -> None:
         bad = ~(np.isfinite(block.surprisal) & np.isfinite(block.entropy))
@@ -140,71 +173,36 @@ class Scorer:
         )
 
 
-def _summarise(log_p: torch.Tensor, targets: torch.Tensor) -> Block:
+def _summarise(
+    log_p: torch.Tensor,
+    targets: torch.Tensor,
+    hidden: NDArray[np.float32] | None,
+    *,
+    dense: bool,
+) -> Block:
     """Everything kept of a block of log-probs, (token, vocab) float32."""
     p = log_p.exp()
     top_log_prob, top_id = log_p.topk(TOP, dim=-1)
-    stored = log_p.half()
-    # The KL that a reader computes uses rows rounded to float16 and renormalised. To first order
-    # the rounding d of one seed's row moves it by sum_v p_v d_v with independent d_v.
-    rounding = stored.float().sub_(log_p).mul_(p)
+    log_probs, squared_rounding = None, 0.0
+    if dense:
+        stored = log_p.half()
+        # The KL that a reader computes uses rows rounded to float16 and renormalised. To first
+        # order the rounding d of one seed's row moves it by sum_v p_v d_v with independent d_v.
+        rounding = stored.float().sub_(log_p).mul_(p)
+        squared_rounding = float(rounding.square_().sum(dtype=torch.float64))
+        log_probs = _host(stored)
     return Block(
-        log_probs=_host(stored),
+        exact=log_p,
+        log_probs=log_probs,
+        hidden=hidden,
         surprisal=_host(-log_p.gather(-1, targets[:, None])[:, 0]),
         entropy=_host(-(p.mul_(log_p)).sum(-1)),
         top_id=_host(top_id.int()),
         top_log_prob=_host(top_log_prob),
-        squared_rounding=float(rounding.square_().sum(dtype=torch.float64)),
+        squared_rounding=squared_rounding,
     )
 
 
 def _host(tensor: torch.Tensor) -> NDArray[Any]:
     array: NDArray[Any] = tensor.cpu().numpy()
     return array
-
-
-def _build(checkpoint: Checkpoint, dtype: torch.dtype, device: torch.device) -> Any:
-    """A model with the checkpoint's weights, ready to be called."""
-    kind = type(checkpoint.config)
-    if kind not in transformers.MODEL_FOR_CAUSAL_LM_MAPPING:
-        raise CheckpointError(
-            f"{checkpoint.folder}: {kind.__name__} is not a causal language model"
-        )
-    logger = logging.getLogger("transformers")
-    level = logger.level
-    logger.setLevel(logging.CRITICAL)  # what it would print is in `report`
-    try:
-        architecture: Any = transformers.MODEL_FOR_CAUSAL_LM_MAPPING[kind]
-        model, report = architecture.from_pretrained(
-            None,
-            config=checkpoint.config,
-            state_dict=checkpoint.weights,
-            dtype=dtype,
-            output_loading_info=True,
-        )
-    except (RuntimeError, ValueError, KeyError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise CheckpointError(
-            f"{checkpoint.folder}: weights do not fit config.json: {reason}"
-        ) from None
-    finally:
-        logger.setLevel(level)
-    for problem in ("missing_keys", "mismatched_keys"):
-        if names := sorted(map(str, report[problem])):
-            what = problem.removesuffix("_keys")
-            raise CheckpointError(
-                f"{checkpoint.folder}: weights {what}: {names[0]}"
-                + (f" and {len(names) - 1} more" if len(names) > 1 else "")
-            )
-    model.eval().to(device)
-    if dtype != torch.float32:
-        _accumulate_head_in_float32(model)
-    return model
-
-
-def _accumulate_head_in_float32(model: Any) -> None:
-    """Give the output layer float32 weights of its own, so that logits are not rounded."""
-    head = model.get_output_embeddings()
-    for name, parameter in list(head.named_parameters(recurse=False)):
-        setattr(head, name, torch.nn.Parameter(parameter.float(), requires_grad=False))
-    head.register_forward_pre_hook(lambda _, inputs: (inputs[0].float(), *inputs[1:]))

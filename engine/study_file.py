@@ -18,6 +18,7 @@ from pydantic import (
 
 from engine.errors import ConfigError
 from engine.sources import Template
+from store import Representation
 
 
 class _Section(BaseModel):
@@ -110,8 +111,9 @@ class ScoringSection(_Section):
 class LogProbsSection(_Section):
     """How log-probs are kept, and for how long."""
 
-    representation: Literal["dense"] = "dense"
+    representation: Representation = "dense"
     retention: Literal["all", "until_reduced"] = "all"
+    budget_gb: Annotated[float, Field(gt=0, strict=False)] | None = None
 
 
 class StudyFile(_Section):
@@ -241,6 +243,10 @@ device = "auto"                   # "auto", "cpu", "cuda" or "cuda:1"
 batch_tokens = 8192               # positions per forward pass
 
 [log_probs]
-representation = "dense"          # float16 log-probs of the whole vocabulary, per checkpoint
+representation = "dense"          # float16 log-probs of the whole vocabulary, per checkpoint;
+                                  # "factored": hidden states and output embedding, exact and
+                                  # mostly far smaller; "none": reduced while scoring, all seeds
+                                  # of a step in memory at once, nothing kept
 retention = "all"                 # or "until_reduced": drop them once a step is reduced
+# budget_gb = 100                 # refuse to start when log-probs would take more than this
 """

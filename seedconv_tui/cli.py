@@ -18,8 +18,9 @@ from typing import TYPE_CHECKING, NoReturn
 from store.errors import NotAStudyError, StoreError, StudyMismatchError
 
 if TYPE_CHECKING:
-    from engine.coordinator import Coordinator, Outcome
+    from engine.coordinator import Coordinator
     from engine.study_file import StudyFile
+    from engine.worker import Outcome
     from store.snapshot import StudySnapshot
 
 OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130

@@ -20,14 +20,16 @@ from store.errors import (
 if TYPE_CHECKING:
     from store.corpus import Corpus
     from store.create import Header
-    from store.dense import DenseLogProbs
+    from store.log_probs import LogProbs, OutputLayer, Representation
     from store.reader import Study, open_study
     from store.writer import StudyWriter
 
 _HOME = {
     "Corpus": "store.corpus",
-    "DenseLogProbs": "store.dense",
     "Header": "store.create",
+    "LogProbs": "store.log_probs",
+    "OutputLayer": "store.log_probs",
+    "Representation": "store.log_probs",
     "Study": "store.reader",
     "StudyWriter": "store.writer",
     "open_study": "store.reader",
@@ -37,9 +39,11 @@ __all__ = [
     "BusyError",
     "Corpus",
     "DamagedError",
-    "DenseLogProbs",
     "Header",
+    "LogProbs",
     "NotAStudyError",
+    "OutputLayer",
+    "Representation",
     "StoreError",
     "Study",
     "StudyMismatchError",

@@ -50,8 +50,12 @@ def log_probs_path(model: str, seed: str, step: int) -> str:
 
 def log_prob_rows(vocab_size: int) -> int:
     """Tokens per chunk of log-probs: a power of two near 8 MiB of float16, at least 1."""
-    rows = max(1, _CHUNK_BYTES // (2 * vocab_size))
-    return 1 << (rows.bit_length() - 1)
+    return rows_near(_CHUNK_BYTES, 2 * vocab_size)
+
+
+def rows_near(chunk_bytes: int, row_bytes: int) -> int:
+    """Rows per chunk: the largest power of two that fits, at least 1."""
+    return 1 << (max(1, chunk_bytes // row_bytes).bit_length() - 1)
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from store.arrays import Array
+from store.log_probs import Representation
 
 _IN_FLIGHT = 4  # chunks being compressed and written before the producer has to wait
 
@@ -73,26 +74,26 @@ class PendingCheckpoint:
         self,
         arrays: Mapping[str, Array],
         index: tuple[int, int],
-        log_probs: Array | None,
+        log_probs: Mapping[str, Array],
+        path: str | None,
+        representation: Representation,
         pool: ThreadPoolExecutor,
     ) -> None:
+        self.path, self.representation = path, representation  # of the log-probs
         self._buffers = {
             name: TokenBuffer(array.chunks[2], _writer(array, index), pool)
             for name, array in arrays.items()
         }
+        self._sums = {name: 0.0 for name in ("surprisal", "entropy") if name in arrays}
         cell = "/".join(map(str, index))
         self.folders = [f"{array.path}/c/{cell}" for array in arrays.values()]  # it writes these
-        if log_probs is not None:
-            self.folders.append(log_probs.path)
-        self.log_probs = log_probs
-        if log_probs is not None:
-            self._buffers["log_probs"] = TokenBuffer(
-                log_probs.chunks[0], _writer(log_probs, ()), pool
-            )
-        self._sums: dict[str, float] = {"surprisal": 0.0, "entropy": 0.0}
+        if path is not None:
+            self.folders.append(path)
+        for name, array in log_probs.items():
+            self._buffers[name] = TokenBuffer(array.chunks[0], _writer(array, ()), pool)
 
     def append(self, block: Mapping[str, NDArray[Any]]) -> None:
-        """Add tokens: `log_probs` (n, vocab) float16 and every per-token result (n, ...)."""
+        """Add tokens: what is kept of log-probs, and every per-token result, (n, ...) each."""
         for name, buffer in self._buffers.items():
             buffer.append(block[name])
         for name in self._sums:
@@ -101,7 +102,7 @@ class PendingCheckpoint:
     def finish(self) -> tuple[int, dict[str, float]]:
         """Write the rest; return the number of tokens and the means over them, in nats.
 
-        Raises OSError when writing failed.
+        No means when the results had been committed before. Raises OSError when writing failed.
         """
         for buffer in self._buffers.values():
             buffer.finish()

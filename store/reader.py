@@ -16,8 +16,8 @@ from store import layout
 from store.arrays import Array, CommittedStore, open_array, read, read_cells
 from store.commits import CommitReader, ModelLedger
 from store.corpus import Corpus
-from store.dense import DenseLogProbs
 from store.errors import NotAStudyError, StoreError
+from store.log_probs import LogProbs, open_log_probs
 from store.snapshot import EngineStatus, ModelSnapshot, State, StudySnapshot
 from store.status import read_journal, read_status
 
@@ -78,13 +78,16 @@ class Study:
             self._corpus = self._read_corpus()
         return self._corpus
 
-    def log_probs(self, model: str, seed: str, step: int) -> DenseLogProbs:
+    def log_probs(self, model: str, seed: str, step: int) -> LogProbs:
         """One checkpoint's log-probs. Raises StoreError when they are not (or no longer) stored."""
-        if (seed, step) not in self.ledger(model).stored:
+        known = self.ledger(model)
+        if (seed, step) not in known.stored:
             raise StoreError(
                 f"{self.path}: log-probs of {model}, seed {seed}, step {step} are not stored"
             )
-        return DenseLogProbs(open_array(self._store, layout.log_probs_path(model, seed, step)))
+        path = layout.log_probs_path(model, seed, step)
+        representation = known.scored[seed, step]["log_probs"]
+        return open_log_probs(self._store, path, representation, self.vocab_size)
 
     def values(self, model: str, name: str, seed: str, step: int, other: str | None = None) -> Any:
         """One committed per-token result: (token[, rank]), in the variable's dtype and units.
@@ -211,7 +214,8 @@ def _states(known: ModelLedger, seeds: tuple[str, ...], steps: list[int]) -> NDA
         if key in known.scored:
             if seed not in known.reduced.get(step, ()):
                 return State.SCORED
-            return State.DONE if key in known.stored else State.PRUNED
+            kept = key in known.stored or not known.scored[key].get("log_probs")
+            return State.DONE if kept else State.PRUNED
         if key in known.failed:
             return State.FAILED
         if key in known.missing:

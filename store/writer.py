@@ -21,9 +21,9 @@ from store.arrays import Array, create_array, open_array, read
 from store.commits import Checkpoint, CommitReader, CommitWriter, Ledger, Record
 from store.corpus import Corpus
 from store.create import Header, create_study, refuse_mismatch
-from store.dense import create_dense
 from store.durable import DurableStore
 from store.errors import BusyError, DamagedError
+from store.log_probs import OutputLayer, Representation, create_log_probs
 from store.owner import pid_space, refuse_if_busy
 from store.pending import PendingCheckpoint, PendingPairs, mean_over_pairs
 from store.reader import Study, read_root
@@ -192,30 +192,39 @@ class StudyWriter:
     # -- results -------------------------------------------------------------------------------
 
     def begin_checkpoint(
-        self, model: str, seed: str, step: int, *, keep_log_probs: bool
+        self,
+        model: str,
+        seed: str,
+        step: int,
+        representation: Representation,
+        layer: OutputLayer | None = None,
     ) -> PendingCheckpoint:
         """Start writing one checkpoint that was planned; earlier log-probs of it are removed.
 
         Results that are committed stay as they are: scoring again only brings back log-probs.
+        `layer` is needed for, and only for, the representation "factored".
         """
+        if (representation == "factored") != (layer is not None):
+            raise ValueError("an output layer goes with factored log-probs, and with no others")
         self._commits.check()
         known, arrays = self.ledger.model(model), self._arrays[model]
-        log_probs = None
-        if keep_log_probs:
+        path: str | None = None
+        kept: Mapping[str, Array] = {}
+        if representation != "none":
             path = layout.log_probs_path(model, seed, step)
             self.drop_log_probs(model, step, [seed])
             shutil.rmtree(self.path / path, ignore_errors=True)
             parent = path.rpartition("/")[0]
             if not (self.path / parent / "zarr.json").exists():
                 zarr.create_group(self._store, path=parent, attributes={"seed": seed})
-            log_probs = create_dense(self._store, path, self.n_tokens, self.vocab_size)
+            kept = create_log_probs(self._store, path, self.n_tokens, self.vocab_size, layer)
         results = {
             name: arrays[name]
             for name, variable in layout.VARIABLES.items()
             if variable.per_token and not variable.by_pair and (seed, step) not in known.scored
         }
         index = (known.steps[step], known.seeds[seed])
-        return PendingCheckpoint(results, index, log_probs, self._pool)
+        return PendingCheckpoint(results, index, kept, path, representation, self._pool)
 
     def abandon(self, pending: PendingCheckpoint | PendingPairs | None) -> None:
         """Give a checkpoint or a reduction up: nothing of it stays on the disk."""
@@ -243,11 +252,11 @@ class StudyWriter:
             raise ValueError(f"{n_tokens} tokens were scored, the corpus has {self.n_tokens}")
         known, arrays = self.ledger.model(model), self._arrays[model]
         where = (known.steps[step], known.seeds[seed])
-        if (seed, step) not in known.scored:
+        if means:
             arrays["cross_entropy"][where] = means["surprisal"]
             arrays["mean_entropy"][where] = means["entropy"]
             arrays["storage_floor"][where] = storage_floor
-        size = int(pending.log_probs.nbytes_stored()) if pending.log_probs is not None else 0
+        size = _bytes_below(self.path / pending.path) if pending.path is not None else 0
         self.bytes_written += size
         self._store.flush()
         self._commits.append(
@@ -256,7 +265,7 @@ class StudyWriter:
                 "model": model,
                 "seed": seed,
                 "step": step,
-                "log_probs": "dense" if pending.log_probs is not None else None,
+                "log_probs": pending.representation if pending.path is not None else None,
                 "bytes": size,
                 **details,
             }
@@ -325,6 +334,10 @@ class StudyWriter:
         finally:
             self._commits.close()
             self._journal.close()
+
+
+def _bytes_below(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
 
 
 def _holds(array: Array, values: NDArray[Any]) -> bool:

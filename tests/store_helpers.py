@@ -98,7 +98,7 @@ def score(
 ) -> None:
     """Write one checkpoint in blocks of uneven size, as a scorer does."""
     values = checkpoint(model, seed, step, writer.n_tokens)
-    pending = writer.begin_checkpoint(model, seed, step, keep_log_probs=keep)
+    pending = writer.begin_checkpoint(model, seed, step, "dense" if keep else "none")
     edges = [0, 7, writer.n_tokens // 2, writer.n_tokens]
     for start, stop in itertools.pairwise(edges):
         pending.append({name: value[start:stop] for name, value in values.items()})

@@ -98,10 +98,11 @@ def test_kl_agrees_with_a_float64_direct_sum(
             exact = (p * (log_p[i] - log_p[j])).sum(1)
             error = np.abs(data.kl.sel(seed=i, other_seed=j).to_numpy() - exact)
             # What float16 alone does to this sum; an entry may round the other way when its
-            # float32 value lies near a tie, which the reported floor allows for.
+            # float32 value lies near a tie (which depends on the machine), so a token may be off
+            # by a few times the reported floor, a root mean square over tokens.
             rounded = {s: renormalised(log_p[s].astype(np.float16)) for s in (i, j)}
             stored = (np.exp(rounded[i]) * (rounded[i] - rounded[j])).sum(1)
-            assert (error <= 2e-6 + 1e-4 * exact + np.abs(stored - exact) + floor).all()
+            assert (error <= 2e-6 + 1e-4 * exact + np.abs(stored - exact) + 4 * floor).all()
             mean = float(data.mean_kl.sel(seed=i, other_seed=j))
             assert mean == pytest.approx(exact.mean(), abs=2e-6 + 1e-4 * exact.mean() + floor)
             # What the store keeps, reduced in float64, is what the engine computed from it.

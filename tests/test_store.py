@@ -70,7 +70,7 @@ def block(seed: str, step: int) -> dict[str, Any]:
 
 
 def write(writer: StudyWriter, seed: str, step: int, *, commit: bool = True) -> None:
-    pending = writer.begin_checkpoint("m", seed, step, keep_log_probs=True)
+    pending = writer.begin_checkpoint("m", seed, step, "dense")
     values = block(seed, step)
     for start in range(0, TOKENS, 50):
         pending.append({name: value[start : start + 50] for name, value in values.items()})

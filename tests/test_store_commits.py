@@ -335,7 +335,7 @@ class Takeover:
         fill(self.old, "m", "12", (0,))
         self.old.plan("m", [("1", 5), ("2", 5), ("1", 9)], {})
         score(self.old, "m", "1", 5)
-        self.pending = self.old.begin_checkpoint("m", "2", 5, keep_log_probs=True)
+        self.pending = self.old.begin_checkpoint("m", "2", 5, "dense")
         self.pairs = self.old.begin_pairs("m", 0, ("1", "2"))
         clock.now += 31
         self.new = open_writer(path, clock)
@@ -360,7 +360,7 @@ def test_a_replaced_coordinator_can_change_nothing(takeover: Takeover) -> None:
 
     attempts: list[Callable[[], object]] = [
         finish,
-        lambda: old.begin_checkpoint("m", "2", 5, keep_log_probs=True),
+        lambda: old.begin_checkpoint("m", "2", 5, "dense"),
         lambda: old.commit_pairs("m", 0, ("1", "2"), takeover.pairs),
         lambda: old.plan("m", [("1", 77)], {}),
         lambda: old.plan("other", [("1", 77)], {}),
@@ -519,7 +519,7 @@ def test_what_was_given_up_leaves_nothing(path: Path) -> None:
     fill(writer, "m", "12", (0,))
     writer.plan("m", [("3", 0)], {})
     before = files(path / "models")
-    pending = writer.begin_checkpoint("m", "3", 0, keep_log_probs=True)
+    pending = writer.begin_checkpoint("m", "3", 0, "dense")
     pending.append(checkpoint("m", "3", 0))
     writer.abandon(pending)
     pairs = writer.begin_pairs("m", 0, ("1", "2", "3"))

@@ -385,7 +385,7 @@ def test_what_is_not_committed_is_not_there(study: Path) -> None:
 def test_too_few_tokens_cannot_be_committed(path: Path) -> None:
     writer = open_writer(path)
     writer.plan("m", [("1", 0)], {})
-    pending = writer.begin_checkpoint("m", "1", 0, keep_log_probs=False)
+    pending = writer.begin_checkpoint("m", "1", 0, "none")
     pending.append({name: value[:10] for name, value in checkpoint("m", "1", 0).items()})
     with pytest.raises(ValueError, match="10 tokens were scored, the corpus has 300"):
         writer.commit_checkpoint("m", "1", 0, pending, storage_floor=0.0, details={})

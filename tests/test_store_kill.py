@@ -64,7 +64,7 @@ def reference(tmp_path_factory: pytest.TempPathFactory, engines: Engines) -> Und
     return Undisturbed(folder, found, results(store), ended)
 
 
-def write_same_study(runs: Path, folder: Path, store: Path) -> Path:
+def write_same_study(runs: Path, folder: Path, store: Path, **settings: Any) -> Path:
     """A study file in `folder` for what `make_runs` made in `runs`."""
     return write_study(
         folder,
@@ -73,6 +73,7 @@ def write_same_study(runs: Path, folder: Path, store: Path) -> Path:
         corpus__max_tokens=100,
         tokenizer__source=str(runs / "tokenizer"),
         models__source=f"{runs}/runs/seed{{seed}}/step{{step}}",
+        **settings,
     )
 
 
@@ -147,6 +148,25 @@ def test_killed_at_every_other_change_to_one_checkpoint(
         expect_part_of(store, reference)
         assert engines.run(study).code == 0
         expect_equal(store, reference)
+
+
+@pytest.mark.parametrize("representation", ["factored", "none"])
+def test_killed_however_log_probs_are_kept(
+    engines: Engines, tmp_path: Path, reference: Undisturbed, representation: str
+) -> None:
+    """As above, more briefly: until the work is done in spite of the kills."""
+    settings = {"log_probs__representation": representation}
+    peaceful, rng = tmp_path / "peaceful.zarr", random.Random(4)
+    study = write_same_study(reference.folder, tmp_path, peaceful, **settings)
+    undisturbed = engines.run(study)
+    store, kills = tmp_path / "study.zarr", 0
+    study = write_same_study(reference.folder, tmp_path, store, **settings)
+    while (ended := engines.run(study, kill_at_change=rng.randint(60, 150 + 30 * kills))).killed:
+        kills += 1
+    assert (ended.code, undisturbed.code) == (0, 0), ended.stderr
+    assert kills > 2
+    assert committed(open_study(store)) == committed(open_study(peaceful))
+    assert results(store) == results(peaceful)
 
 
 def test_killed_while_the_study_is_made(

@@ -1,0 +1,216 @@
+"""Log-probs of one checkpoint, in the representation they were kept in; readers need not know it.
+
+- dense: float16 (token, vocab). Rounding shifts each row's total probability, so rows are
+  renormalised when read.
+- factored: what the output layer works with, `hidden` (token, hidden), `output_embedding`
+  (vocab, hidden), `output_bias` (vocab) and `logit_scale`, float32; log-probs are computed again
+  block by block, exact to float32. Far smaller when tokens and entries are many more than units.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+from zarr.storage import LocalStore
+
+from store.arrays import Array, create_array, open_array, read
+from store.durable import DurableStore
+from store.errors import DamagedError
+from store.layout import log_prob_rows, rows_near
+
+Representation = Literal["dense", "factored", "none"]
+
+_FACTOR_BYTES = 4 * 2**20  # uncompressed bytes of a chunk of a factor
+
+
+@dataclass(frozen=True)
+class OutputLayer:
+    """How a model makes logits: `scale * (hidden @ weight.T + bias)`, all float32."""
+
+    weight: NDArray[np.float32]  # (vocab, hidden)
+    bias: NDArray[np.float32] | None  # (vocab,)
+    scale: float = 1.0
+
+    def logits(self, hidden: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Logits (token, vocab) of hidden states (token, hidden), float32."""
+        logits: NDArray[np.float32] = hidden @ self.weight.T
+        if self.bias is not None:
+            logits += self.bias
+        if self.scale != 1.0:
+            logits *= np.float32(self.scale)
+        return logits
+
+
+def create_log_probs(
+    store: DurableStore, path: str, n_tokens: int, vocab_size: int, layer: OutputLayer | None
+) -> Mapping[str, Array]:
+    """Make what holds one checkpoint's log-probs; readers see it once it is committed.
+
+    Dense without an output layer, factored with it. Returns the array that takes the tokens, by
+    the name of the result that goes there: `log_probs` (token, vocab) float16, or `hidden`
+    (token, hidden) float32.
+    """
+    if layer is None:
+        what = "log p(v | context), rounded: renormalise each token's row when reading"
+        array = create_array(
+            store,
+            path,
+            shape=(n_tokens, vocab_size),
+            chunks=(log_prob_rows(vocab_size), vocab_size),
+            dtype="float16",
+            dims=("token", "vocab"),
+            attributes={"units": "nats", "description": what},
+        )
+        return {"log_probs": array}
+    zarr.create_group(store, path=path)
+    width = layer.weight.shape[1]
+    # A bias of zeros and a scale of one are written too: a missing array is damage, never a choice.
+    bias = np.zeros(vocab_size, np.float32) if layer.bias is None else layer.bias
+    what = "logits are logit_scale * (hidden . output_embedding + output_bias)"
+    _write_factor(store, f"{path}/output_embedding", layer.weight, ("vocab", "hidden"), what)
+    _write_factor(store, f"{path}/output_bias", bias, ("vocab",), what)
+    scale = np.array([layer.scale], np.float32)
+    _write_factor(store, f"{path}/logit_scale", scale, ("one",), what)
+    hidden = create_array(
+        store,
+        f"{path}/hidden",
+        shape=(n_tokens, width),
+        chunks=(max(rows_near(_FACTOR_BYTES, 4 * width), log_prob_rows(vocab_size)), width),
+        dtype="float32",
+        dims=("token", "hidden"),
+        attributes={"description": "input of the output layer"},
+    )
+    return {"hidden": hidden}
+
+
+def _write_factor(
+    store: DurableStore, path: str, values: NDArray[np.float32], dims: tuple[str, ...], what: str
+) -> None:
+    rows = rows_near(_FACTOR_BYTES, values[:1].nbytes)
+    array = create_array(
+        store,
+        path,
+        shape=values.shape,
+        chunks=(rows, *values.shape[1:]),
+        dtype="float32",
+        dims=dims,
+        attributes={"description": what},
+    )
+    array[:] = values
+
+
+def open_log_probs(store: LocalStore, path: str, representation: str, vocab_size: int) -> LogProbs:
+    """Open committed log-probs. Raises DamagedError when they cannot be read."""
+    if representation == "factored":
+        return FactoredLogProbs(store, path, vocab_size)
+    if representation == "dense":
+        return DenseLogProbs(open_array(store, path))
+    raise DamagedError(f"{path}: log-probs kept as {representation!r}, unknown to this version")
+
+
+class LogProbs(ABC):
+    """One checkpoint's committed log-probs, read block by block.
+
+    `log_probs[a:b]` is float32 (b - a, vocab), natural log, each row summing to 1 as probability.
+    """
+
+    @property
+    @abstractmethod
+    def shape(self) -> tuple[int, int]:
+        """(token, vocab)."""
+
+    @property
+    def block_rows(self) -> int:
+        """Tokens per block: a block that starts at a multiple of it reads nothing twice."""
+        return log_prob_rows(self.shape[1])
+
+    @abstractmethod
+    def stored(self, start: int, stop: int) -> NDArray[Any]:
+        """Rows as kept, float16 or float32: log-probs up to one constant per token.
+
+        Raises DamagedError.
+        """
+
+    def __getitem__(self, tokens: slice) -> NDArray[np.float32]:
+        start, stop, stride = tokens.indices(self.shape[0])
+        if stride != 1:
+            raise IndexError("log-probs are read in runs of tokens: use a slice without a stride")
+        block = self.stored(start, stop).astype(np.float32)
+        block -= block.max(axis=1, keepdims=True, initial=-np.inf)
+        total = np.exp(block).sum(axis=1, dtype=np.float64, keepdims=True)
+        block -= np.log(total).astype(np.float32)
+        return block
+
+    def blocks(self) -> Iterator[tuple[int, NDArray[np.float32]]]:
+        """Yield (first token, block) in corpus order, each as `log_probs[a:b]` gives it."""
+        for start in range(0, self.shape[0], self.block_rows):
+            yield start, self[start : start + self.block_rows]
+
+
+class DenseLogProbs(LogProbs):
+    """Log-probs kept whole, in float16."""
+
+    def __init__(self, array: Array) -> None:
+        self._array = array
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(token, vocab)."""
+        n_tokens, vocab_size = self._array.shape
+        return n_tokens, vocab_size
+
+    def stored(self, start: int, stop: int) -> NDArray[np.float16]:
+        """Rows as kept, float16."""
+        block: NDArray[np.float16] = read(self._array, (slice(start, stop), slice(None)))
+        return block
+
+
+class FactoredLogProbs(LogProbs):
+    """Log-probs computed from the factors that were kept. Holds the output embedding in memory."""
+
+    def __init__(self, store: LocalStore, path: str, vocab_size: int) -> None:
+        self._store, self._path, self._vocab_size = store, path, vocab_size
+        self._hidden = open_array(store, f"{path}/hidden")
+        self._held = (-1, np.empty((0, 0), np.float32))  # the chunk read last: one gives many rows
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(token, vocab)."""
+        return int(self._hidden.shape[0]), self._vocab_size
+
+    @cached_property
+    def output_layer(self) -> OutputLayer:
+        """What the hidden states are multiplied by."""
+        weight, bias, scale = map(self._factor, ("output_embedding", "output_bias", "logit_scale"))
+        layer = OutputLayer(weight, bias, float(scale[0]))
+        if weight.shape != (self._vocab_size, self._hidden.shape[1]) or len(bias) != len(weight):
+            raise DamagedError(f"{self._path}: output_embedding has shape {weight.shape}")
+        return layer
+
+    def stored(self, start: int, stop: int) -> NDArray[np.float32]:
+        """Logits, float32."""
+        return self.output_layer.logits(self._hidden_rows(start, stop))
+
+    def _hidden_rows(self, start: int, stop: int) -> NDArray[np.float32]:
+        rows = int(self._hidden.chunks[0])
+        first = start // rows
+        if stop > (first + 1) * rows or stop <= start:
+            return np.asarray(read(self._hidden, (slice(start, stop), slice(None))))
+        held, chunk = self._held
+        if held != first:
+            chunk = read(self._hidden, (slice(first * rows, (first + 1) * rows), slice(None)))
+            self._held = (first, chunk)
+        return chunk[start - first * rows : stop - first * rows]
+
+    def _factor(self, name: str) -> NDArray[np.float32]:
+        factor: NDArray[np.float32] = read(
+            open_array(self._store, f"{self._path}/{name}"), (slice(None),)
+        )
+        return factor
