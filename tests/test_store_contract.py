@@ -10,8 +10,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import xarray
-import zarr
 
 from store import (
     DamagedError,
@@ -122,20 +120,6 @@ def test_corpus_is_that_written(study: Path) -> None:
     for name in ("token_id", "context_id", "document", "char_start", "char_end", "document_start"):
         np.testing.assert_array_equal(getattr(found, name), getattr(written, name))
     assert (found.text, found.document_name) == (written.text, written.document_name)
-
-
-def test_any_zarr_client_reads_the_same_numbers(study: Path) -> None:
-    plain = xarray.open_zarr(study, group="models/m", consolidated=False).load()
-    ours = open_study(study).dataset("m").load()
-    labels = plain.seed.attrs["labels"]
-    assert labels == list(SEEDS)
-    plain = plain.assign_coords(seed=labels, other_seed=labels).sortby("step")
-    for name, variable in ours.data_vars.items():
-        np.testing.assert_allclose(plain[name], variable, rtol=1e-15, err_msg=str(name))
-        assert plain[name].dims == variable.dims
-        assert plain[name].attrs["units"] == variable.attrs["units"]
-    stored = zarr.open_array(study / log_probs_path("m", "x y/z", 0), mode="r")[:]
-    np.testing.assert_array_equal(stored, checkpoint("m", "x y/z", 0)["log_probs"])
 
 
 # -- growth --------------------------------------------------------------------------------------
