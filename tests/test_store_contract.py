@@ -275,16 +275,6 @@ def test_paths_without_a_study_are_refused(tmp_path: Path) -> None:
         open_study(tmp_path / "file")
 
 
-def test_another_format_is_refused_by_number(study: Path) -> None:
-    file = study / "zarr.json"
-    file.write_text(file.read_text().replace('"format": 1', '"format": 2'))
-    before = files(study)
-    for attempt in (open_study, open_writer):
-        with pytest.raises(NotAStudyError, match=r"format 2, this seedconv reads format 1"):
-            attempt(study)
-    assert files(study) == before
-
-
 # -- damage --------------------------------------------------------------------------------------
 
 CHUNKS = [
