@@ -84,6 +84,7 @@ def test_log_probs_are_renormalised(study: Path) -> None:
     np.testing.assert_allclose(np.exp(log_probs[:]).sum(1, dtype=float), 1, atol=1e-6)
     blocks = list(log_probs.blocks())
     assert [start for start, _ in blocks] == list(range(0, N_TOKENS, log_probs.block_rows))
+    np.testing.assert_array_equal(np.concatenate([block for _, block in blocks]), log_probs[:])
 
 
 def test_dataset_is_ordered_and_labelled(study: Path) -> None:
@@ -113,6 +114,7 @@ def test_snapshot_is_the_mean_of_the_values(study: Path) -> None:
         assert model.pair_std[row] == pytest.approx(np.std(pairs), rel=1e-6)
     assert (model.state == State.DONE).all()
     assert model.n_seeds.tolist() == [3, 3, 3]
+    assert model.n_pairs.tolist() == [6, 6, 6]
 
 
 def test_corpus_is_that_written(study: Path) -> None:
@@ -120,6 +122,7 @@ def test_corpus_is_that_written(study: Path) -> None:
     for name in ("token_id", "context_id", "document", "char_start", "char_end", "document_start"):
         np.testing.assert_array_equal(getattr(found, name), getattr(written, name))
     assert (found.text, found.document_name) == (written.text, written.document_name)
+    assert found.token_text(2) == "\U0001f600"
 
 
 # -- growth --------------------------------------------------------------------------------------
