@@ -164,6 +164,25 @@ def test_a_late_seed_adds_only_its_own_pairs(study: Path) -> None:
     assert np.isnan(data.kl.sel(step=3, other_seed="late")).all()
 
 
+def test_a_seed_that_joins_elsewhere_changes_no_digit(study: Path) -> None:
+    """Sums over the axes with gaps would round otherwise as the axes grow."""
+
+    def expected() -> list[bytes]:
+        opened = open_study(study)
+        snapshot, data = opened.model_snapshot("m"), opened.dataset("m")
+        on_disk = np.asarray(opened.array("m", "expected_kl"))[[1, 2, 0]]  # steps came as 64, 0, 8
+        everywhere = snapshot.expected_kl, snapshot.pair_std, data.expected_kl.values, on_disk
+        return [values[:3].tobytes() for values in everywhere]
+
+    before = expected()
+    assert before[0] == before[2] == before[3]
+    for n in range(1, 6):
+        writer = open_writer(study)
+        writer.plan("m", [(f"new{n}", 999)], {})
+        writer.close("stopped")
+        assert expected() == before
+
+
 def test_axes_longer_than_a_chunk_of_means(path: Path) -> None:
     """Chunks of the means that nobody wrote yet are not damage: nothing in them is committed."""
     seeds, steps = [f"s{n}" for n in range(20)], list(range(150))
