@@ -91,7 +91,7 @@ def stored_log_probs(study: Study) -> set[tuple[str, str, int]]:
 
 def follow(path: Path, stop: Any, looked: Any, results: Any) -> None:
     """Look, until told to stop, and once more."""
-    os.nice(10)  # so that twenty of them leave the writer time to write
+    os.nice(19)  # so that twenty of them leave the writer time to write
     try:
         follower = Follower(path)
         while not stop.is_set():
