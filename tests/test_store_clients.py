@@ -3,8 +3,15 @@
 from __future__ import annotations
 
 import itertools
+import json
+import re
+import zlib
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import numpy as np
 import pytest
@@ -14,10 +21,13 @@ from numpy.typing import NDArray
 
 from store import open_study
 from store.layout import VARIABLES, log_probs_path, model_path
+from store.snapshot import EngineStatus, JournalEntry, Work
 from tests.store_helpers import (
     N_TOKENS,
     PER_TOKEN,
+    Clock,
     checkpoint,
+    committed,
     fill,
     kl,
     make_corpus,
@@ -169,3 +179,123 @@ def test_a_client_may_follow_the_store_by_tensorstore_alone(study: Path) -> None
     assert len(arrays) == 7 + len(VARIABLES) + 3 + 5  # corpus, results, coordinates, log-probs
     for path in arrays:
         read(study, str(path), missing=True)
+
+
+# -- a client written from docs/store-format.md alone --------------------------------------------
+
+
+class Client:
+    """Folds the commit log and reads what it names, without a line of this project's."""
+
+    def __init__(self, study: Path) -> None:
+        self.study = study
+        self.axes: dict[str, dict[str, list[Any]]] = {}
+        self.scored: dict[str, set[tuple[str, int]]] = defaultdict(set)
+        self.stored: dict[str, set[tuple[str, int]]] = defaultdict(set)
+        self.reduced: dict[str, dict[int, list[str]]] = defaultdict(dict)
+        for record in self._records():
+            self._fold(record)
+
+    def _records(self) -> Iterator[dict[str, Any]]:
+        for number in itertools.count(1):
+            file = self.study / "commits" / f"{number}.log"
+            following = file.with_name(f"{number + 1}.log")
+            if not file.exists():
+                return
+            data = file.read_bytes()
+            if following.exists():
+                first = following.read_bytes().partition(b"\n")[0]
+                data = data[: json.loads(first[9:])["follows_bytes"]]
+            for line in data.split(b"\n")[:-1]:
+                assert int(line[:8], 16) == zlib.crc32(line[9:])
+                yield json.loads(line[9:])
+
+    def _fold(self, record: dict[str, Any]) -> None:
+        model, step = record.get("model", ""), record.get("step")
+        match record["kind"]:
+            case "axis":
+                axes = self.axes.setdefault(model, {"steps": [], "seeds": []})
+                for name, labels in axes.items():
+                    labels += record[name]
+            case "scored":
+                self.scored[model].add((record["seed"], step))
+                if record["log_probs"] == "dense":
+                    self.stored[model].add((record["seed"], step))
+            case "reduced":
+                self.reduced[model][step] = record["seeds"]
+            case "pruned":
+                self.stored[model] -= {(seed, step) for seed in record["seeds"]}
+
+    def _read(self, model: str, *names: str) -> NDArray[Any]:
+        folder = self.study / "models"
+        for name in (model, *names):
+            (folder,) = (entry for entry in folder.iterdir() if unquote(entry.name) == name)
+        return read(self.study, str(folder.relative_to(self.study)), missing=True)
+
+    def committed(self) -> dict[tuple[Any, ...], bytes]:
+        """The same as `store_helpers.committed`, less log-probs."""
+        found: dict[tuple[Any, ...], bytes] = {}
+        for model, axes in self.axes.items():
+            steps, seeds = axes["steps"], axes["seeds"]
+            arrays = {name: self._read(model, name) for name in VARIABLES}
+            for seed, step in self.scored[model]:
+                at = steps.index(step), seeds.index(seed)
+                for name in (*PER_TOKEN, "cross_entropy", "mean_entropy"):
+                    found[model, name, seed, step] = arrays[name][at].tobytes()
+            for step, members in self.reduced[model].items():
+                means = []
+                for i, j in itertools.permutations(sorted(members, key=seeds.index), 2):
+                    pair = steps.index(step), seeds.index(i), seeds.index(j)
+                    found[model, "kl", i, j, step] = arrays["kl"][pair].tobytes()
+                    found[model, "mean_kl", i, j, step] = arrays["mean_kl"][pair].tobytes()
+                    means.append(arrays["mean_kl"][pair])
+                key = model, "expected_kl", tuple(sorted(members)), step
+                found[key] = np.mean(means).tobytes()
+        return found
+
+    def log_probs(self, model: str, seed: str, step: int) -> NDArray[np.float32]:
+        rows = self._read(model, "log_probs", seed, str(step)).astype(np.float32)
+        total = np.exp(rows).sum(1, dtype=np.float64, keepdims=True)
+        return np.asarray(rows - np.log(total).astype(np.float32))
+
+
+def test_the_description_is_enough_to_write_a_client(tmp_path: Path) -> None:
+    """Of a study with a late seed, pruned log-probs, a torn commit and half-written results."""
+    path, clock = tmp_path / "study.zarr", Clock()
+    writer = open_writer(path, clock)
+    fill(writer, MODEL, SEEDS[:2], STEPS)
+    fill(writer, "..", "12", (3,))
+    writer.plan(MODEL, [("late", 0)], {})
+    score(writer, MODEL, "late", 0)
+    reduce(writer, MODEL, 0, SEEDS)
+    writer.drop_log_probs(MODEL, 64, SEEDS[:1])
+    writer.plan(MODEL, [("torn", 8)], {})
+    score(writer, MODEL, "torn", 8, commit=False)
+    with (path / "commits" / "1.log").open("ab") as log:
+        log.write(b'0badcafe {"kind":"failed","mod')
+    clock.now += 31
+    writer = open_writer(path, clock)
+    writer.plan(MODEL, [("torn", 64)], {})
+    score(writer, MODEL, "torn", 64, commit=False)
+
+    client, study = Client(path), open_study(path)
+    ours = committed(study)
+    assert client.committed() == {k: v for k, v in ours.items() if k[1] != "log_probs"}
+    stored = {(model, *key) for model, keys in client.stored.items() for key in keys}
+    assert stored == {(k[0], *k[2:]) for k in ours if k[1] == "log_probs"}
+    for model, seed, step in stored:
+        ours_here = study.log_probs(model, seed, step)[:]
+        np.testing.assert_array_equal(client.log_probs(model, seed, step), ours_here)
+
+
+def test_the_description_names_everything(study: Path) -> None:
+    text = (Path(__file__).parent.parent / "docs" / "store-format.md").read_text(encoding="utf-8")
+    words = set(re.findall(r"\w+", text))
+    assert words >= VARIABLES.keys() | {f.name for f in (study / "corpus").iterdir() if f.is_dir()}
+    for kind in (EngineStatus, JournalEntry, Work):
+        assert words >= {field.name for field in fields(kind)}
+    for log in (study / "commits").iterdir():
+        for line in log.read_bytes().splitlines():
+            record = json.loads(line[9:])
+            assert words >= record.keys()
+            assert f"| `{record['kind']}` |" in text
