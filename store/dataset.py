@@ -12,6 +12,7 @@ from xarray.core import indexing
 
 from store import layout
 from store.arrays import read, read_cells
+from store.snapshot import over_pairs
 
 if TYPE_CHECKING:
     from store.reader import Study
@@ -77,9 +78,8 @@ class _ExpectedKl(BackendArray):
 
     def _read(self, key: tuple[int | slice, ...]) -> NDArray[Any]:
         means = self._means._read((slice(None),) * 3)
-        with np.errstate(invalid="ignore"):
-            values: NDArray[Any] = np.nansum(means, (1, 2)) / np.isfinite(means).sum((1, 2))
-        return values[key]
+        values: NDArray[Any] = over_pairs(means, np.mean)[key]
+        return values
 
 
 def _run(key: int | slice) -> slice:

@@ -143,9 +143,9 @@ class LogProbs(ABC):
         if stride != 1:
             raise IndexError("log-probs are read in runs of tokens: use a slice without a stride")
         block = self.stored(start, stop).astype(np.float32)
-        block -= block.max(axis=1, keepdims=True, initial=-np.inf)
-        total = np.exp(block).sum(axis=1, dtype=np.float64, keepdims=True)
-        block -= np.log(total).astype(np.float32)
+        largest = block.max(axis=1, keepdims=True, initial=-np.inf)
+        total = np.exp(block - largest).sum(axis=1, dtype=np.float64, keepdims=True)
+        block -= (largest + np.log(total)).astype(np.float32)
         return block
 
     def blocks(self) -> Iterator[tuple[int, NDArray[np.float32]]]:

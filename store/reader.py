@@ -239,6 +239,8 @@ def read_root(path: Path) -> dict[str, Any]:
         ) from None
     except (OSError, ValueError, KeyError, TypeError):
         raise NotAStudyError(f"{path}: is not a seedconv study") from None
+    if type(found) is not int:  # true and 1.0 are not 1 in JSON
+        raise NotAStudyError(f"{path}: is not a seedconv study")
     if found != layout.FORMAT:
         raise NotAStudyError(
             f"{path}: has store format {found}, this seedconv reads format {layout.FORMAT}; "

@@ -6,11 +6,12 @@ built in a thread and handed to the event loop.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +40,18 @@ class Phase:
     start: int
 
 
+def over_pairs(
+    kl: NDArray[np.float64], statistic: Callable[[NDArray[np.float64]], np.floating[Any]]
+) -> NDArray[np.float64]:
+    """A statistic of each step's reduced pairs, (step,); NaN where there are none.
+
+    The pairs alone are summed, in their order: a seed that joins the axes without being reduced at
+    a step must not change that step in its last digit.
+    """
+    reduced = (row[np.isfinite(row)] for row in kl)
+    return np.array([statistic(row) if row.size else np.nan for row in reduced], np.float64)
+
+
 @dataclass(frozen=True)
 class ModelSnapshot:
     """One model's results. Steps ascend; arrays are indexed by position in `steps`/`seeds`."""
@@ -63,17 +76,12 @@ class ModelSnapshot:
     @cached_property
     def expected_kl(self) -> NDArray[np.float64]:
         """Mean KL over tokens and ordered pairs of different seeds, (step,), nats."""
-        with np.errstate(invalid="ignore"):
-            mean: NDArray[np.float64] = np.nansum(self.kl, axis=(1, 2)) / self.n_pairs
-        return mean
+        return over_pairs(self.kl, np.mean)
 
     @cached_property
     def pair_std(self) -> NDArray[np.float64]:
         """The paper's band: standard deviation over ordered pairs (divisor n), (step,), nats."""
-        centred = self.kl - self.expected_kl[:, None, None]
-        with np.errstate(invalid="ignore"):
-            std: NDArray[np.float64] = np.sqrt(np.nansum(centred**2, axis=(1, 2)) / self.n_pairs)
-        return std
+        return over_pairs(self.kl, np.std)
 
     @cached_property
     def n_seeds(self) -> NDArray[np.int64]:

@@ -285,10 +285,13 @@ class StudyWriter:
         """Commit a reduction: from now on every ordered pair among `seeds` can be read."""
         known, arrays = self.ledger.model(model), self._arrays[model]
         t = known.steps[step]
-        for i, j, mean in pending.finish():
-            arrays["mean_kl"][t, i, j] = mean
+        means = pending.finish()
+        row = np.array(arrays["mean_kl"][t])
+        for i, j, mean in means:
+            row[i, j] = mean
+        arrays["mean_kl"][t] = row  # at once: the chunk is replaced whole each time
         index = [known.seeds[seed] for seed in seeds]
-        arrays["expected_kl"][t] = mean_over_pairs(np.asarray(arrays["mean_kl"][t]), index)
+        arrays["expected_kl"][t] = mean_over_pairs(row, index)
         self._store.flush()
         self._commits.append(
             {"kind": "reduced", "model": model, "step": step, "seeds": list(seeds)}

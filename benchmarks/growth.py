@@ -1,0 +1,163 @@
+"""What a study costs as it grows: `python -m benchmarks.growth`.
+
+Two studies take turns, so that both meet the same machine: small ones that get their 6th to 15th
+checkpoint, and one that gets its 1,000th. Then that one is filled to a whole model of
+154 steps x 10 seeds x 5,000 tokens, reduced pair by pair, and its files are counted. Other models
+of the same size are the same files again; log-probs are counted for Pythia's vocabulary.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import platform
+import sys
+import tempfile
+import time
+from collections import Counter
+from importlib.metadata import version
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+from store import Header, StudyWriter, open_study
+from store.layout import log_prob_rows
+from tests.store_helpers import make_corpus
+
+MODELS, STEPS, SEEDS, TOKENS = 5, 154, 10, 5_000
+VOCAB = 32  # of the log-probs that are written: small, so that what surrounds them is measured
+VOCAB_COUNTED = 50_304  # of those that are counted
+ROUNDS, ADDED = 6, 10
+LABELS = tuple(str(seed) for seed in range(SEEDS))
+
+
+def block() -> dict[str, Any]:
+    """One checkpoint's results; random, so that they compress no better than real ones."""
+    rng = np.random.default_rng(0)
+    return {
+        "log_probs": rng.normal(-5, 2, (TOKENS, VOCAB)).astype(np.float16),
+        "surprisal": rng.exponential(3, TOKENS).astype(np.float32),
+        "entropy": rng.exponential(3, TOKENS).astype(np.float32),
+        "top_id": rng.integers(0, VOCAB_COUNTED, (TOKENS, 10), dtype=np.int32),
+        "top_log_prob": -rng.exponential(3, (TOKENS, 10)).astype(np.float32),
+    }
+
+
+class Growing:
+    """A study of one model that gets one checkpoint after the other, a step at a time."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        header = Header("growth", VOCAB, {})
+        self.writer = StudyWriter.open(path, header, make_corpus(TOKENS))
+        self.block = block()
+        self.kl = np.random.default_rng(1).exponential(1, (TOKENS, SEEDS, SEEDS)).astype("float32")
+        self.n = 0
+
+    def plan(self) -> float:
+        """Make the next step known; seconds."""
+        start = time.perf_counter()
+        self.writer.plan("m", [(seed, self.n // SEEDS) for seed in LABELS], {})
+        return time.perf_counter() - start
+
+    def add(self) -> float:
+        """Write and commit one checkpoint; seconds."""
+        step, seed = divmod(self.n, SEEDS)
+        start = time.perf_counter()
+        pending = self.writer.begin_checkpoint("m", LABELS[seed], step, "dense")
+        pending.append(self.block)
+        self.writer.commit_checkpoint(
+            "m", LABELS[seed], step, pending, storage_floor=0.0, details={}
+        )
+        self.n += 1
+        return time.perf_counter() - start
+
+    def reduce(self) -> float:
+        """Write and commit all pairs of the step that is complete; seconds."""
+        step = self.n // SEEDS - 1
+        start = time.perf_counter()
+        pending = self.writer.begin_pairs("m", step, LABELS)
+        pending.append(self.kl)
+        self.writer.commit_pairs("m", step, LABELS, pending)
+        return time.perf_counter() - start
+
+    def next(self, seconds: dict[str, list[float]]) -> None:
+        """Add a checkpoint, with what its step needs before and after."""
+        if self.n % SEEDS == 0:
+            seconds.setdefault("plan", []).append(self.plan())
+        seconds.setdefault("add", []).append(self.add())
+        if self.n % SEEDS == 0:
+            seconds.setdefault("reduce", []).append(self.reduce())
+
+    def grow_to(self, n: int) -> None:
+        """Add checkpoints until there are `n`."""
+        while self.n < n:
+            self.next({})
+
+
+def measure(folder: Path) -> dict[str, Any]:
+    """Cost of a checkpoint, of a step's plan and of its reduction, early and late."""
+    early: dict[str, list[float]] = {}
+    late: dict[str, list[float]] = {}
+    large = Growing(folder / "large")
+    large.grow_to(1000 - ROUNDS * ADDED // 2)
+    for number in range(ROUNDS):
+        small = Growing(folder / f"small{number}")
+        small.grow_to(5)
+        for _ in range(ADDED):
+            small.next(early)
+            large.next(late)
+        small.writer.close("finished")
+    result: dict[str, Any] = {}
+    for name in early:
+        ms = median(early[name]) * 1000, median(late[name]) * 1000
+        result[f"{name}_ms_at_10"], result[f"{name}_ms_at_1000"] = (round(value, 2) for value in ms)
+        result[f"{name}_ratio"] = round(ms[1] / ms[0], 3)
+    large.grow_to(STEPS * SEEDS)
+    large.writer.close("finished")
+    start = time.perf_counter()
+    open_study(large.path).snapshot()
+    result["open_and_snapshot_ms_at_1540"] = round((time.perf_counter() - start) * 1000, 1)
+    return result | {"files": count(large.path)}
+
+
+def count(path: Path) -> dict[str, Any]:
+    """Number and size of files of the study with all its models, from the one that was written."""
+    files, sizes = Counter[str](), Counter[str]()
+    for file in path.rglob("*"):
+        if file.is_file():
+            parts = file.relative_to(path).parts
+            kind = parts[2] if parts[0] == "models" and len(parts) > 3 else "rest"
+            times = 1 if parts[0] != "models" or len(parts) < 3 else MODELS
+            files[kind] += times
+            sizes[kind] += times * file.stat().st_size
+    for kinds in (files, sizes):
+        del kinds["log_probs"]
+    chunks = math.ceil(TOKENS / log_prob_rows(VOCAB_COUNTED))
+    checkpoints = MODELS * STEPS * SEEDS
+    return {
+        "study": f"{MODELS} models x {STEPS} steps x {SEEDS} seeds x {TOKENS} tokens",
+        "how": "one model written and counted, times five; log-probs from their chunk shape",
+        "number": dict(files.most_common()),
+        "number_without_log_probs": files.total(),
+        "number_of_log_probs": checkpoints * (chunks + 1) + MODELS * (SEEDS + 1),
+        "megabytes": {name: round(size / 1e6, 1) for name, size in sizes.most_common()},
+        "gigabytes_without_log_probs": round(sizes.total() / 1e9, 2),
+        "gigabytes_of_log_probs_uncompressed": checkpoints * TOKENS * VOCAB_COUNTED * 2 // 10**9,
+    }
+
+
+def main() -> None:
+    """Print one JSON object."""
+    with tempfile.TemporaryDirectory() as folder:
+        result = measure(Path(folder))
+    machine = f"{os.cpu_count()} cores {platform.machine()}"
+    versions = {"python": sys.version.split()[0], "zarr": version("zarr")}
+    print(json.dumps({"growth": result, "machine": machine, "versions": versions}, indent=2))
+
+
+if __name__ == "__main__":
+    main()
