@@ -13,8 +13,10 @@ from store.errors import (
     BusyError,
     DamagedError,
     NotAStudyError,
+    RemoteError,
     StoreError,
     StudyMismatchError,
+    UnsupportedError,
 )
 
 if TYPE_CHECKING:
@@ -40,10 +42,12 @@ __all__ = [
     "DenseLogProbs",
     "Header",
     "NotAStudyError",
+    "RemoteError",
     "StoreError",
     "Study",
     "StudyMismatchError",
     "StudyWriter",
+    "UnsupportedError",
     "open_study",
 ]
 
