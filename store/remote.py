@@ -9,7 +9,7 @@ from __future__ import annotations
 import errno
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
@@ -112,18 +112,18 @@ class RemoteFiles:
 
     def names(self) -> list[str]:
         """See `store.files.Files`. Web servers do not list."""
-        if isinstance(self._store, HTTPStore):
-            return []
-        try:
-            with self.translated(self._folder):
-                listed = obstore.list_with_delimiter(self._store, prefix=self._folder or None)
-        except FileNotFoundError:
-            return []
-        return [PurePosixPath(found["path"]).name for found in listed["objects"]]
+        return [PurePosixPath(found["path"]).name for found in self._listed()["objects"]]
 
     def exists(self) -> bool:
         """See `store.files.Files`."""
-        return isinstance(self._store, HTTPStore) or bool(self.names())
+        listed = self._listed()
+        return isinstance(self._store, HTTPStore) or any(map(bool, listed.values()))
+
+    def _listed(self) -> Any:
+        if not isinstance(self._store, HTTPStore):
+            with suppress(FileNotFoundError), self.translated(self._folder):
+                return obstore.list_with_delimiter(self._store, prefix=self._folder or None)
+        return {"objects": [], "common_prefixes": []}
 
     def below(self, folder: str) -> RemoteFiles:
         """See `store.files.Files`."""
@@ -186,11 +186,13 @@ def _translated(shown: str, scheme: str) -> Iterator[None]:
         first = re.sub(r"\?\S*|: <.*", "", text.partition("\n")[0])[:300]
         keys = _CREDENTIALS.get(scheme, "none, or make it public")
         if any(place in text for place in _METADATA):
-            raise RemoteError(f"{shown}: no credentials found; set {keys}") from error
+            raise RemoteError(f"{shown}: no credentials found; set {keys}") from None
+        if "404 Not Found" in first:  # listing what is not there
+            raise FileNotFoundError(errno.ENOENT, "no such object", shown) from None
         if isinstance(error, (PermissionDeniedError, UnauthenticatedError)):
             raise RemoteError(
                 f"{shown}: access denied; it takes the right to read and to list, and {keys}"
-            ) from error
+            ) from None
         raise RemoteError(
             f"{shown}: cannot be read; check the address, the network and the endpoint ({first})"
-        ) from error
+        ) from None
