@@ -18,7 +18,7 @@ from store.commits import CommitReader, ModelLedger
 from store.corpus import Corpus
 from store.dense import DenseLogProbs
 from store.errors import NotAStudyError, StoreError
-from store.files import Files, open_files
+from store.files import Files, LocalFiles, open_files
 from store.snapshot import EngineStatus, ModelSnapshot, State, StudySnapshot
 from store.status import read_journal, read_status
 
@@ -230,23 +230,24 @@ def read_root(path: str | Path) -> dict[str, Any]:
     return _root(open_files(path))
 
 
-def _root(path: Files) -> dict[str, Any]:
+def _root(files: Files) -> dict[str, Any]:
     try:
-        metadata = json.loads(path.read("zarr.json"))
+        metadata = json.loads(files.read("zarr.json"))
         root = metadata["attributes"]["seedconv"]
         found = root["format"]
     except FileNotFoundError:
-        what = "is not a study" if path.exists() else "does not exist"
-        raise NotAStudyError(
-            f"{path}: {what}; `seedconv run STUDY.toml` makes one where the study file says"
-        ) from None
+        what = "is not a study" if files.exists() else "does not exist"
+        hint = "`seedconv run STUDY.toml` makes one where the study file says"
+        if not isinstance(files, LocalFiles):
+            hint = "check bucket and prefix, or copy one there first"
+        raise NotAStudyError(f"{files}: {what}; {hint}") from None
     except (OSError, ValueError, KeyError, TypeError):
-        raise NotAStudyError(f"{path}: is not a seedconv study") from None
+        raise NotAStudyError(f"{files}: is not a seedconv study") from None
     if found != layout.FORMAT:
         raise NotAStudyError(
-            f"{path}: has store format {found}, this seedconv reads format {layout.FORMAT}; "
+            f"{files}: has store format {found}, this seedconv reads format {layout.FORMAT}; "
             "use the version that made it"
         )
     if not {"study", "n_tokens", "vocab_size", "identity"} <= root.keys():
-        raise NotAStudyError(f"{path}: is not a seedconv study")
+        raise NotAStudyError(f"{files}: is not a seedconv study")
     return dict(root)

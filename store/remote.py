@@ -193,6 +193,7 @@ def _translated(shown: str, scheme: str) -> Iterator[None]:
             raise RemoteError(
                 f"{shown}: access denied; it takes the right to read and to list, and {keys}"
             ) from None
-        raise RemoteError(
-            f"{shown}: cannot be read; check the address, the network and the endpoint ({first})"
-        ) from None
+        hint = "check the address, the network and the endpoint"
+        if "builder error" in first:
+            hint = "set AWS_ALLOW_HTTP=true if the endpoint is meant to be without TLS"
+        raise RemoteError(f"{shown}: cannot be read; {hint} ({first})") from None

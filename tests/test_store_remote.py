@@ -287,7 +287,9 @@ def test_nothing_there(bucket: S3Server, capsys: pytest.CaptureFixture[str]) -> 
         with pytest.raises(NotAStudyError, match=why):
             open_study(url)
         assert run(["status", url]) == 2
-        assert told(capsys).startswith(f"seedconv: {url}: {why}")
+        line = told(capsys)
+        assert line.startswith(f"seedconv: {url}: {why}")
+        assert "seedconv run" not in line
 
 
 def test_no_answer(
@@ -304,7 +306,10 @@ def test_no_answer(
         assert run(["status", URL]) == 1
         assert "cannot be read" in told(capsys)
         assert time.monotonic() - started < 15
-    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://no-such-host.invalid")
+    monkeypatch.delenv("AWS_ALLOW_HTTP")
+    assert run(["status", URL]) == 1
+    assert "set AWS_ALLOW_HTTP=true" in told(capsys)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "https://no-such-host.invalid")
     assert run(["plot", URL]) == 1
     assert "cannot be read" in told(capsys)
 
