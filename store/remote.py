@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 import re
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import PurePosixPath
@@ -26,6 +26,7 @@ except ModuleNotFoundError as error:
         "reading a remote store needs obstore: pip install 'seedconv-tui[remote]'"
     ) from error
 
+from zarr.core.sync import sync
 from zarr.storage import ObjectStore
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ class RemoteFiles:
         """See `store.files.Files`. Asks for nothing again that did not change."""
         key = str(PurePosixPath(self._folder, name))
         with self.translated(key):
-            found = obstore.head(self._store, key)
+            found = _wait(obstore.head_async, self._store, key)
             size = found["size"]
             start = max(0, size + start) if start < 0 else start
             stop = size if stop is None else min(stop, size)
@@ -103,12 +104,16 @@ class RemoteFiles:
             if version[0] and key in self._last and self._last[key][0] == version:
                 return self._last[key][1]
             if stop - start == size:  # whole, also when it was replaced just now
-                data = bytes(obstore.get(self._store, key).bytes())
+                data = bytes(_wait(self._whole, key))
             else:
-                data = bytes(obstore.get_range(self._store, key, start=start, end=stop))
+                get = obstore.get_range_async
+                data = bytes(_wait(get, self._store, key, start=start, end=stop))
         if len(data) <= _CACHED_BYTES:
             self._last[key] = version, data
         return data
+
+    async def _whole(self, key: str) -> Any:
+        return await (await obstore.get_async(self._store, key)).bytes_async()
 
     def names(self) -> list[str]:
         """See `store.files.Files`. Web servers do not list."""
@@ -122,7 +127,8 @@ class RemoteFiles:
     def _listed(self) -> Any:
         if not isinstance(self._store, HTTPStore):
             with suppress(FileNotFoundError), self.translated(self._folder):
-                return obstore.list_with_delimiter(self._store, prefix=self._folder or None)
+                list_all = obstore.list_with_delimiter_async
+                return _wait(list_all, self._store, prefix=self._folder or None)
         return {"objects": [], "common_prefixes": []}
 
     def below(self, folder: str) -> RemoteFiles:
@@ -168,6 +174,15 @@ class CommittedObjects(ObjectStore[Any]):
                 "takes in `commits` last"
             )
         return value
+
+
+def _wait(request: Callable[..., Awaitable[Any]], *arguments: Any, **options: Any) -> Any:
+    """The request's result. Waiting as the client does would not end at Ctrl-C."""
+
+    async def result() -> Any:
+        return await request(*arguments, **options)
+
+    return sync(result())
 
 
 def _is_inside(key: str) -> bool:
