@@ -16,7 +16,9 @@ import numpy as np
 import pytest
 
 from engine.study_file import TEMPLATE
+from seedconv_tui.app import SeedconvApp
 from seedconv_tui.cli import run
+from seedconv_tui.live import StoreSource
 from store import (
     DamagedError,
     NotAStudyError,
@@ -134,6 +136,21 @@ def test_a_command_of_its_own(bucket: S3Server) -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     assert json.loads(done.stdout)["models"][0]["checkpoints"] == {"done": 9}
     assert not done.stderr
+
+
+async def test_the_monitor(bucket: S3Server) -> None:
+    app = SeedconvApp(StoreSource(URL), poll_seconds=86_400)
+    async with app.run_test() as pilot:
+        for trouble in ("", f"{URL}/commits/2.log: cannot be read", ""):
+            if app.reading is not None:
+                app.reading.join()
+            await pilot.pause()
+            assert app.feed.trouble.startswith(trouble)
+            assert bool(app.feed.trouble) == bool(trouble)
+            assert app.feed.snapshot is not None
+            assert app.feed.snapshot.path == URL
+            bucket.closed = not bucket.closed  # goes away, comes back
+            app.poll()
 
 
 def test_a_web_server(server: S3Server, template: Path, tmp_path: Path) -> None:
