@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from store.errors import NotAStudyError, StoreError, StudyMismatchError
+from store.errors import NotAStudyError, StoreError, StudyMismatchError, UnsupportedError
 
 if TYPE_CHECKING:
     from engine.coordinator import Coordinator
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from engine.worker import Outcome
     from store.snapshot import StudySnapshot
 
+_STORE_HELP = "the study's store: a folder, or an address like s3://bucket/study.zarr"
 OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 
 
@@ -64,7 +65,7 @@ def _explain(error: Exception) -> int:
 
     code, text = FAILED, str(error)
     match error:
-        case StudyMismatchError() | NotAStudyError():
+        case StudyMismatchError() | NotAStudyError() | UnsupportedError():
             code = USAGE
         case StoreError():
             pass
@@ -130,8 +131,10 @@ def _watch(options: argparse.Namespace) -> int:
 
 def _engine(options: argparse.Namespace, work: Callable[[Coordinator], Outcome]) -> int:
     from engine.study_file import load_study_file
+    from store.files import refuse_remote
 
     study = load_study_file(options.study)  # before torch is imported: mistakes are told at once
+    refuse_remote(study.study.store)
     from engine.coordinator import Coordinator
     from seedconv_tui.console import listener
 
@@ -175,7 +178,7 @@ def _tui(options: argparse.Namespace) -> int:
     return _show(options.store, ascii_only=options.ascii, mouse=not options.no_mouse)
 
 
-def _show(store: Path, *, ascii_only: bool, mouse: bool) -> int:
+def _show(store: str | Path, *, ascii_only: bool, mouse: bool) -> int:
     from seedconv_tui.app import SeedconvApp
     from seedconv_tui.live import StoreSource
 
@@ -225,7 +228,7 @@ def _plot(options: argparse.Namespace) -> int:
     return OK
 
 
-def _snapshot(store: Path) -> StudySnapshot:
+def _snapshot(store: str | Path) -> StudySnapshot:
     from store import open_study
 
     return open_study(store).snapshot()
@@ -241,6 +244,11 @@ def _demo(options: argparse.Namespace) -> int:
         ascii_only=options.ascii,
         show=lambda store: _show(store, ascii_only=options.ascii, mouse=not options.no_mouse),
     )
+
+
+def _store(text: str) -> str | Path:
+    """A folder, or the address of a remote store."""
+    return text if "://" in text else Path(text)
 
 
 # -- the parser ----------------------------------------------------------------------------------
@@ -318,7 +326,7 @@ def _parser() -> argparse.ArgumentParser:
             )
 
     tui = command("tui", _tui, "the terminal monitor", "seedconv tui study.zarr")
-    tui.add_argument("store", type=Path, metavar="STORE", help="the study's store")
+    tui.add_argument("store", type=_store, metavar="STORE", help=_STORE_HELP)
     _screen_options(tui)
 
     status = command(
@@ -327,11 +335,11 @@ def _parser() -> argparse.ArgumentParser:
         "progress and health, for people and scripts",
         "seedconv status study.zarr",
     )
-    status.add_argument("store", type=Path, metavar="STORE", help="the study's store")
+    status.add_argument("store", type=_store, metavar="STORE", help=_STORE_HELP)
     status.add_argument("--json", action="store_true", help="as one JSON object")
 
     plot = command("plot", _plot, "the KL chart as text", "seedconv plot study.zarr --log-y")
-    plot.add_argument("store", type=Path, metavar="STORE", help="the study's store")
+    plot.add_argument("store", type=_store, metavar="STORE", help=_STORE_HELP)
     plot.add_argument("--model", action="append", help="only this model (may be repeated)")
     plot.add_argument("--log-y", action="store_true", help="logarithmic KL axis")
     plot.add_argument("--width", type=_at_least(20), help="columns (the terminal's)")

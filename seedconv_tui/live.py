@@ -1,4 +1,4 @@
-"""A study on disk as the screens' source of data."""
+"""A study, on disk or remote, as the screens' source of data."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 class StoreSource:
     """Reads a store, opening it at the first call: there may be none yet."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: str | Path) -> None:
         self._path = path
         self._study: Study | None = None
 

@@ -13,8 +13,10 @@ from store.errors import (
     BusyError,
     DamagedError,
     NotAStudyError,
+    RemoteError,
     StoreError,
     StudyMismatchError,
+    UnsupportedError,
 )
 
 if TYPE_CHECKING:
@@ -43,11 +45,13 @@ __all__ = [
     "LogProbs",
     "NotAStudyError",
     "OutputLayer",
+    "RemoteError",
     "Representation",
     "StoreError",
     "Study",
     "StudyMismatchError",
     "StudyWriter",
+    "UnsupportedError",
     "open_study",
 ]
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import zarr
 from numpy.typing import NDArray
-from zarr.abc.store import ByteRequest
+from zarr.abc.store import ByteRequest, Store
 from zarr.codecs import BloscCodec, Crc32cCodec
 from zarr.core.buffer import Buffer, BufferPrototype
 from zarr.storage import LocalStore
@@ -82,12 +82,14 @@ def create_array(
     )
 
 
-def open_array(store: LocalStore, path: str) -> Array:
+def open_array(store: Store, path: str) -> Array:
     """Open an array. Raises DamagedError when there is none that can be read."""
     try:
-        return zarr.open_array(store, path=path, mode="r" if store.read_only else "r+")
+        mode: Literal["r", "r+"] = "r" if store.read_only else "r+"
+        return zarr.open_array(store, path=path, mode=mode, zarr_format=3)
     except (OSError, ValueError, KeyError) as error:
-        raise DamagedError(f"{store.root / path}: no readable array ({error})") from error
+        where = store.root if isinstance(store, LocalStore) else store
+        raise DamagedError(f"{where}/{path}: no readable array ({error})") from error
 
 
 def read(array: Array, selection: tuple[int | slice, ...]) -> NDArray[Any]:
@@ -96,7 +98,7 @@ def read(array: Array, selection: tuple[int | slice, ...]) -> NDArray[Any]:
         return np.asarray(array[selection])
     except DamagedError:
         raise
-    except (OSError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError, IndexError) as error:
         raise DamagedError(f"{array.store_path}: cannot be read ({error})") from error
 
 
@@ -113,6 +115,8 @@ def read_cells(array: Array, committed: NDArray[np.bool_]) -> NDArray[np.float64
             found = read(array, box)
             if found.shape != inside.shape:
                 raise DamagedError(f"{array.store_path}: smaller than what was committed to it")
+            if np.isnan(found[inside]).any():  # an older chunk, in a copy that is still growing
+                raise DamagedError(f"{array.store_path}: lacks values that were committed to it")
             values[box] = np.where(inside, found, np.nan)
     return values
 

@@ -22,9 +22,12 @@ from typing import Any
 
 from store.durable import PARTIAL, sync_folders
 from store.errors import BusyError, DamagedError
+from store.files import Files, LocalFiles
 from store.snapshot import Phase
 
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.ENOSYS}
+
+_SESSION_BYTES = 64 * 1024  # more than any first record of a file takes
 
 _RECORD_START = re.compile(rb"[0-9a-f]{8} \{")
 
@@ -146,8 +149,8 @@ def log_file(folder: Path, number: int) -> Path:
 class CommitReader:
     """Follows a commit log as it grows, reading each byte once."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path | Files) -> None:
+        self._files = LocalFiles(folder) if isinstance(folder, Path) else folder
         self._restart(changes=0)
 
     def _restart(self, changes: int) -> None:
@@ -166,7 +169,7 @@ class CommitReader:
             following = self._first_record(self.number + 1)
             if following is None:
                 if self.number + 1 < newest:
-                    missing = log_file(self._folder, self.number + 1)
+                    missing = f"{self._files}/{self.number + 1}.log"
                     raise DamagedError(f"{missing}: missing, though there are later ones")
                 self._read(limit=None)
                 return self.ledger.changes != before
@@ -179,29 +182,30 @@ class CommitReader:
             self.number, self.offset = self.number + 1, 0
 
     def _newest(self) -> int:
-        names = (file.stem for file in self._folder.glob("*.log"))
+        names = (name.removesuffix(".log") for name in self._files.names())
         return max((int(name) for name in names if name.isdecimal()), default=0)
 
     def _first_record(self, number: int) -> Record | None:
         try:
-            with log_file(self._folder, number).open("rb") as file:
-                line = file.readline()
+            line, newline, _ = self._files.read(f"{number}.log", 0, _SESSION_BYTES).partition(b"\n")
         except FileNotFoundError:
             return None
-        if not line.endswith(b"\n"):  # being written, where there are no hard links
+        if not newline:  # being written, where there are no hard links
             return None
-        record = decode(line[:-1])
+        record = decode(line)
         if record is None or "follows_bytes" not in record:
-            raise DamagedError(f"{log_file(self._folder, number)}: the session record is damaged")
+            raise DamagedError(f"{self._files}/{number}.log: the session record is damaged")
         return record
 
     def _read(self, limit: int | None) -> None:
         if self.number == 0:
             return
-        path = log_file(self._folder, self.number)
-        with path.open("rb") as file:
-            file.seek(self.offset)
-            data = file.read() if limit is None else file.read(limit - self.offset)
+        name = f"{self.number}.log"
+        path = f"{self._files}/{name}"
+        try:
+            data = self._files.read(name, self.offset, limit)
+        except FileNotFoundError:
+            raise DamagedError(f"{path}: missing, though it was there") from None
         *lines, _ = data.split(b"\n")
         for position, line in enumerate(lines):
             record = decode(line)

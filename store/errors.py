@@ -13,6 +13,14 @@ class StudyMismatchError(StoreError):
     """The store belongs to another corpus, tokenizer or scoring configuration."""
 
 
+class UnsupportedError(StoreError):
+    """This installation, or this kind of address, cannot do what is asked."""
+
+
+class RemoteError(StoreError):
+    """A remote store did not answer, or refused to."""
+
+
 class BusyError(StoreError):
     """Another engine coordinates this study."""
 

@@ -18,7 +18,7 @@ from typing import Any, Literal
 import numpy as np
 import zarr
 from numpy.typing import NDArray
-from zarr.storage import LocalStore
+from zarr.abc.store import Store
 
 from store.arrays import Array, create_array, open_array, read
 from store.durable import DurableStore
@@ -106,7 +106,7 @@ def _write_factor(
     array[:] = values
 
 
-def open_log_probs(store: LocalStore, path: str, representation: str, vocab_size: int) -> LogProbs:
+def open_log_probs(store: Store, path: str, representation: str, vocab_size: int) -> LogProbs:
     """Open committed log-probs. Raises DamagedError when they cannot be read."""
     if representation == "factored":
         return FactoredLogProbs(store, path, vocab_size)
@@ -175,7 +175,7 @@ class DenseLogProbs(LogProbs):
 class FactoredLogProbs(LogProbs):
     """Log-probs computed from the factors that were kept. Holds the output embedding in memory."""
 
-    def __init__(self, store: LocalStore, path: str, vocab_size: int) -> None:
+    def __init__(self, store: Store, path: str, vocab_size: int) -> None:
         self._store, self._path, self._vocab_size = store, path, vocab_size
         self._hidden = open_array(store, f"{path}/hidden")
         self._held = (-1, np.empty((0, 0), np.float32))  # the chunk read last: one gives many rows

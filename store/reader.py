@@ -13,10 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from store import layout
-from store.arrays import Array, CommittedStore, open_array, read, read_cells
+from store.arrays import Array, open_array, read, read_cells
 from store.commits import CommitReader, ModelLedger
 from store.corpus import Corpus
 from store.errors import NotAStudyError, StoreError
+from store.files import Files, LocalFiles, open_files
 from store.log_probs import LogProbs, open_log_probs
 from store.snapshot import EngineStatus, ModelSnapshot, State, StudySnapshot
 from store.status import read_journal, read_status
@@ -29,27 +30,29 @@ _JOURNALS = 3  # sessions whose journals are shown
 
 
 def open_study(path: str | Path) -> Study:
-    """Open the study at `path` for reading.
+    """Open the study at `path` for reading: a folder, or a remote copy's address.
 
-    Raises NotAStudyError when there is none or its format is not ours, DamagedError when what
-    must be there cannot be read.
+    Addresses (s3://, gs://, az://, https://) need the extra `remote`. Raises NotAStudyError when
+    there is none or its format is not ours, DamagedError when what must be there cannot be read,
+    RemoteError when a remote store does not answer, UnsupportedError.
     """
-    return Study(Path(path))
+    return Study(path)
 
 
 class Study:
     """A study open for reading: `refresh` follows an engine that is still writing."""
 
-    def __init__(self, path: Path, *, clock: Callable[[], float] = time.time) -> None:
-        self.path = path
+    def __init__(self, path: str | Path, *, clock: Callable[[], float] = time.time) -> None:
+        self._files = open_files(path)
+        self.path = path if isinstance(path, Path) else str(self._files)  # what messages name
         self._clock = clock
-        root = read_root(path)
+        root = _root(self._files)
         self.name = str(root["study"])
         self.n_tokens = int(root["n_tokens"])
         self.vocab_size = int(root["vocab_size"])
         self.identity: dict[str, Any] = root["identity"]
-        self._store = CommittedStore(path)
-        self._commits = CommitReader(path / layout.COMMITS)
+        self._store = self._files.arrays()
+        self._commits = CommitReader(self._files.below(layout.COMMITS))
         self._models: dict[str, tuple[int, ModelSnapshot]] = {}
         self._engine: EngineStatus | None = None
         self._corpus: Corpus | None = None
@@ -123,7 +126,7 @@ class Study:
         self.refresh()
         ledger = self._commits.ledger
         if ledger.session is not None:
-            self._engine = read_status(self.path, ledger.session["writer"]) or self._engine
+            self._engine = read_status(self._files, ledger.session["writer"]) or self._engine
         return StudySnapshot(
             path=self.path,
             name=self.name,
@@ -132,7 +135,7 @@ class Study:
             generation=ledger.changes,
             models=tuple(self._with_work(self.model_snapshot(name)) for name in ledger.models),
             engine=self._engine,
-            journal=tuple(read_journal(self.path, ledger.writers[-_JOURNALS:])),
+            journal=tuple(read_journal(self._files, ledger.writers[-_JOURNALS:])),
         )
 
     def model_snapshot(self, model: str) -> ModelSnapshot:
@@ -163,7 +166,7 @@ class Study:
         def load(name: str) -> NDArray[Any]:
             return read(open_array(self._store, f"{layout.CORPUS}/{name}"), (slice(None),))
 
-        attributes = json.loads((self.path / layout.CORPUS / "zarr.json").read_bytes())
+        attributes = json.loads(self._files.read(f"{layout.CORPUS}/zarr.json"))
         return Corpus(
             token_id=load("token_id"),
             context_id=load("context_id"),
@@ -226,26 +229,31 @@ def _states(known: ModelLedger, seeds: tuple[str, ...], steps: list[int]) -> NDA
     return np.array(cells, np.uint8).reshape(len(steps), len(seeds))
 
 
-def read_root(path: Path) -> dict[str, Any]:
+def read_root(path: str | Path) -> dict[str, Any]:
     """The study's own attributes. Raises NotAStudyError, in one line that says what to do."""
+    return _root(open_files(path))
+
+
+def _root(files: Files) -> dict[str, Any]:
     try:
-        metadata = json.loads((path / "zarr.json").read_bytes())
+        metadata = json.loads(files.read("zarr.json"))
         root = metadata["attributes"]["seedconv"]
         found = root["format"]
     except FileNotFoundError:
-        what = "is not a study" if path.exists() else "does not exist"
-        raise NotAStudyError(
-            f"{path}: {what}; `seedconv run STUDY.toml` makes one where the study file says"
-        ) from None
+        what = "is not a study" if files.exists() else "does not exist"
+        hint = "`seedconv run STUDY.toml` makes one where the study file says"
+        if not isinstance(files, LocalFiles):
+            hint = "check bucket and prefix, or copy one there first"
+        raise NotAStudyError(f"{files}: {what}; {hint}") from None
     except (OSError, ValueError, KeyError, TypeError):
-        raise NotAStudyError(f"{path}: is not a seedconv study") from None
+        raise NotAStudyError(f"{files}: is not a seedconv study") from None
     if type(found) is not int:  # true and 1.0 are not 1 in JSON
-        raise NotAStudyError(f"{path}: is not a seedconv study")
+        raise NotAStudyError(f"{files}: is not a seedconv study")
     if found != layout.FORMAT:
         raise NotAStudyError(
-            f"{path}: has store format {found}, this seedconv reads format {layout.FORMAT}; "
+            f"{files}: has store format {found}, this seedconv reads format {layout.FORMAT}; "
             "use the version that made it"
         )
     if not {"study", "n_tokens", "vocab_size", "identity"} <= root.keys():
-        raise NotAStudyError(f"{path}: is not a seedconv study")
+        raise NotAStudyError(f"{files}: is not a seedconv study")
     return dict(root)

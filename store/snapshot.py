@@ -137,7 +137,7 @@ class JournalEntry:
 class StudySnapshot:
     """The whole study as the screens show it."""
 
-    path: Path
+    path: Path | str  # an address where the study is remote
     name: str
     n_tokens: int
     vocab_size: int

@@ -13,6 +13,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from store.durable import write_file
+from store.errors import StoreError
+from store.files import Files, LocalFiles
 from store.layout import JOURNAL, STATUS
 from store.snapshot import EngineStatus, JournalEntry, State, Work
 
@@ -25,15 +27,16 @@ def write_status(root: Path, status: EngineStatus) -> None:
     write_file(root / STATUS / f"{status.writer}.json", text.encode(), durable=False)
 
 
-def read_status(root: Path, writer: str) -> EngineStatus | None:
+def read_status(root: Path | Files, writer: str) -> EngineStatus | None:
     """The process's last heartbeat, or None when it never had one that can be read."""
+    files = LocalFiles(root) if isinstance(root, Path) else root
     try:
-        fields = json.loads((root / STATUS / f"{writer}.json").read_bytes())
+        fields = json.loads(files.read(f"{STATUS}/{writer}.json"))
         work = fields.pop("work")
         if work is not None:
             work = Work(**{**work, "state": State(work["state"])})
         return EngineStatus(**fields, work=work)
-    except (OSError, ValueError, TypeError, KeyError):
+    except (OSError, StoreError, ValueError, TypeError, KeyError):
         return None
 
 
@@ -58,18 +61,16 @@ class Journal:
         self._file.close()
 
 
-def read_journal(root: Path, writers: Iterable[str], limit: int = 300) -> list[JournalEntry]:
+def read_journal(files: Files, writers: Iterable[str], limit: int = 300) -> list[JournalEntry]:
     """The last entries of these processes' journals, oldest first. Damaged lines are left out."""
     entries: list[JournalEntry] = []
     for writer in writers:
         try:
-            with (root / JOURNAL / f"{writer}.jsonl").open("rb") as file:
-                size = file.seek(0, 2)
-                file.seek(max(0, size - _TAIL_BYTES))
-                lines = file.read().split(b"\n")
-        except OSError:
+            tail = files.read(f"{JOURNAL}/{writer}.jsonl", -_TAIL_BYTES)
+        except (OSError, StoreError):
             continue
-        for line in lines[1:-1] if size > _TAIL_BYTES else lines[:-1]:
+        lines = tail.split(b"\n")
+        for line in lines[1:-1] if len(tail) >= _TAIL_BYTES else lines[:-1]:
             try:
                 entries.append(JournalEntry(**json.loads(line)))
             except (ValueError, TypeError):

@@ -23,6 +23,7 @@ from store.corpus import Corpus
 from store.create import Header, create_study, refuse_mismatch
 from store.durable import DurableStore
 from store.errors import BusyError, DamagedError
+from store.files import refuse_remote
 from store.log_probs import OutputLayer, Representation, create_log_probs
 from store.owner import pid_space, refuse_if_busy
 from store.pending import PendingCheckpoint, PendingPairs, mean_over_pairs
@@ -43,6 +44,7 @@ class StudyWriter:
 
     def __init__(self, path: Path, *, clock: Callable[[], float] = time.time) -> None:
         """Take over an existing study. Raises BusyError, NotAStudyError, DamagedError."""
+        refuse_remote(path)
         self.path = path
         self._clock = clock
         root = read_root(path)
@@ -77,8 +79,9 @@ class StudyWriter:
         """Open the study at `path`, or make it when there is nothing.
 
         Raises StudyMismatchError when it is another study's, NotAStudyError when it is something
-        else, BusyError when another engine coordinates it.
+        else, BusyError when another engine coordinates it, UnsupportedError for remote addresses.
         """
+        refuse_remote(path)
         if not path.exists():
             create_study(path, header, corpus, clock())
         refuse_mismatch(path, read_root(path), header)

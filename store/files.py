@@ -1,0 +1,104 @@
+"""Where a study's files are read from: a local folder, or a remote store that holds a copy.
+
+Readers see both through `Files` and tell them apart nowhere else. Only local folders are written.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from store.errors import UnsupportedError
+
+if TYPE_CHECKING:
+    from zarr.abc.store import Store
+
+_REMOTE = re.compile(r"(?:^|/)(?:[a-z][a-z0-9+.-]*://|(?:s3|gs|az|https?):/)")  # `Path` joins //
+
+
+class Files(Protocol):
+    """Files below one address, by names like "commits/1.log". `str()` of it can be shown."""
+
+    def read(self, name: str, start: int = 0, stop: int | None = None) -> bytes:
+        """Bytes of one file, as a slice of it; empty past its end. `start` may count from the end.
+
+        Raises FileNotFoundError when there is no such file, OSError or RemoteError when it cannot
+        be read.
+        """
+        ...
+
+    def names(self) -> list[str]:
+        """Names of the files that lie here, without folders; none where that cannot be told."""
+        ...
+
+    def exists(self) -> bool:
+        """Whether there is anything here."""
+        ...
+
+    def below(self, folder: str) -> Files:
+        """The files of a folder."""
+        ...
+
+    def arrays(self) -> Store:
+        """The same as a read-only Zarr store."""
+        ...
+
+
+class LocalFiles:
+    """Files of a folder."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def __str__(self) -> str:
+        return str(self._root)
+
+    def read(self, name: str, start: int = 0, stop: int | None = None) -> bytes:
+        """See `Files`."""
+        with (self._root / name).open("rb") as file:
+            if start < 0:
+                start = max(0, file.seek(0, os.SEEK_END) + start)
+            file.seek(start)
+            return file.read() if stop is None else file.read(stop - start)
+
+    def names(self) -> list[str]:
+        """See `Files`."""
+        return [entry.name for entry in self._root.glob("*")]
+
+    def exists(self) -> bool:
+        """See `Files`."""
+        return self._root.exists()
+
+    def below(self, folder: str) -> LocalFiles:
+        """See `Files`."""
+        return LocalFiles(self._root / folder)
+
+    def arrays(self) -> Store:
+        """See `Files`."""
+        from store.arrays import CommittedStore  # zarr takes long to import
+
+        return CommittedStore(self._root)
+
+
+def open_files(address: str | Path) -> Files:
+    """The files at a path, or at an address such as s3://bucket/study.zarr.
+
+    Raises UnsupportedError for addresses that this installation cannot read.
+    """
+    if isinstance(address, Path) or "://" not in address:
+        return LocalFiles(Path(address))
+    from store.remote import open_remote  # optional, and slow to import
+
+    return open_remote(address)
+
+
+def refuse_remote(address: str | Path) -> None:
+    """Raise UnsupportedError when `address` is a remote store's: those are only read."""
+    if found := _REMOTE.search(str(address)):
+        scheme = found[0].strip("/").rstrip(":/")
+        raise UnsupportedError(
+            f"a study is written to a file system, not to {scheme}://: name a folder as `store` "
+            "and copy it there, as docs/store-format.md tells"
+        )

@@ -1,0 +1,400 @@
+"""A study in an object store is the same study, or an error: read over HTTP, from a real S3 API."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from engine.study_file import TEMPLATE
+from seedconv_tui.app import SeedconvApp
+from seedconv_tui.cli import run
+from seedconv_tui.live import StoreSource
+from store import (
+    DamagedError,
+    NotAStudyError,
+    RemoteError,
+    StudyWriter,
+    UnsupportedError,
+    open_study,
+)
+from store.layout import log_probs_path
+from store.snapshot import JournalEntry
+from tests.s3_server import BUCKET, S3Server
+from tests.store_helpers import (
+    Clock,
+    beat,
+    committed,
+    fill,
+    open_writer,
+    reduce,
+    score,
+)
+
+PREFIX = "runs/50% of é/study.zarr"  # names are taken as they are, not as encoded URLs
+URL = f"s3://{BUCKET}/{PREFIX}"
+SEEDS, STEPS = ("1", "2", "x y/z"), (64, 0, 8)
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("template") / "study.zarr"
+    writer = open_writer(made)
+    fill(writer, "m", SEEDS, STEPS)
+    writer.log(JournalEntry(1.0, "info", "scored", "a line"))
+    beat(writer, 1_700_000_000.0)
+    writer.close("finished")
+    return made
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Server]:
+    made = S3Server()
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", made.endpoint)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "topsecret")
+    monkeypatch.setenv("AWS_ALLOW_HTTP", "true")
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def bucket(server: S3Server, template: Path) -> S3Server:
+    server.upload(template, PREFIX)
+    return server
+
+
+@pytest.fixture
+def study(template: Path, tmp_path: Path) -> Path:
+    """A copy of the study that can grow."""
+    return Path(shutil.copytree(template, tmp_path / "study.zarr"))
+
+
+def told(capsys: pytest.CaptureFixture[str]) -> str:
+    """The one line on stderr."""
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("seedconv: ")
+    assert "topsecret" not in line
+    return line
+
+
+# -- the same study ------------------------------------------------------------------------------
+
+
+def test_the_same_values(bucket: S3Server, template: Path) -> None:
+    remote, local = open_study(URL), open_study(template)
+    found = committed(remote)
+    assert len(found) > 80
+    assert found == committed(local)
+    assert remote.dataset("m").load().identical(local.dataset("m").load())
+    assert (remote.path, remote.name, remote.identity) == (URL, local.name, local.identity)
+    for ours, theirs in zip(vars(remote.corpus).values(), vars(local.corpus).values(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_the_same_snapshot(bucket: S3Server, template: Path) -> None:
+    remote, local = open_study(URL).snapshot(), open_study(template).snapshot()
+    for name in ("name", "n_tokens", "vocab_size", "generation", "engine", "journal"):
+        assert getattr(remote, name) == getattr(local, name)
+    assert remote.engine is not None
+    assert remote.journal
+    (ours,), (theirs,) = remote.models, local.models
+    for name, values in vars(theirs).items():
+        np.testing.assert_array_equal(getattr(ours, name), values)
+
+
+def test_the_commands(bucket: S3Server, template: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    reports = []
+    for store in (URL, str(template)):
+        assert run(["status", store, "--json"]) == 0
+        report = json.loads(capsys.readouterr().out)
+        assert report.pop("store") == store
+        report["engine"].pop("heartbeat_age")
+        reports.append(report)
+        assert run(["plot", store, "--ascii", "--width", "80", "--height", "12"]) == 0
+        reports.append(capsys.readouterr().out)
+    assert reports[:2] == reports[2:]
+    assert run(["plot", URL, "--model", "n"]) == 2
+    assert told(capsys).startswith(f"seedconv: {URL}: no model 'n'")
+    assert run(["tui", URL]) == 2  # it is read before the terminal is asked for
+    assert "needs a terminal" in told(capsys)
+
+
+def test_a_command_of_its_own(bucket: S3Server) -> None:
+    command = [sys.executable, "-m", "seedconv_tui.cli", "status", "--json", URL]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    assert json.loads(done.stdout)["models"][0]["checkpoints"] == {"done": 9}
+    assert not done.stderr
+
+
+async def test_the_monitor(bucket: S3Server) -> None:
+    app = SeedconvApp(StoreSource(URL), poll_seconds=86_400)
+    async with app.run_test() as pilot:
+        for trouble in ("", f"{URL}/commits/2.log: cannot be read", ""):
+            if app.reading is not None:
+                app.reading.join()
+            await pilot.pause()
+            assert app.feed.trouble.startswith(trouble)
+            assert bool(app.feed.trouble) == bool(trouble)
+            assert app.feed.snapshot is not None
+            assert app.feed.snapshot.path == URL
+            bucket.closed = not bucket.closed  # goes away, comes back
+            app.poll()
+
+
+def test_a_web_server(server: S3Server, template: Path, tmp_path: Path) -> None:
+    """Without listing: what cannot be listed is not asked for."""
+    shutil.copytree(template, tmp_path / "a b" / "study.zarr")
+    command = [sys.executable, "-u", "-m", "http.server", "0", "--bind", "127.0.0.1"]
+    with subprocess.Popen(
+        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as web:
+        try:
+            assert web.stdout is not None
+            port = web.stdout.readline().split()[5]
+            opened = open_study(f"http://127.0.0.1:{port}/a%20b/study.zarr/")
+            assert committed(opened) == committed(open_study(template))
+            assert not opened.refresh()
+            with pytest.raises(NotAStudyError, match="is not a study"):
+                open_study(f"http://127.0.0.1:{port}/a%20b")
+        finally:
+            web.terminate()
+
+
+# -- growth --------------------------------------------------------------------------------------
+
+
+def test_growth_is_seen_and_only_new_bytes_are_read(bucket: S3Server, study: Path) -> None:
+    opened = open_study(URL)
+    before = committed(opened)
+    log = (study / "commits/1.log").stat().st_size
+    clock = Clock()
+    clock.now += 60
+    writer = open_writer(study, clock)
+    fill(writer, "m", SEEDS, (100, 101))
+    bucket.upload(study, PREFIX)
+    assert opened.refresh()
+    first = (study / "commits/2.log").stat().st_size
+    fill(writer, "m", SEEDS, (102,))
+    bucket.upload(study, PREFIX)
+    bucket.asked.clear()
+    assert opened.refresh()
+    read = sum(sent for method, key, sent in bucket.asked if "commits/" in key)
+    assert read == (study / "commits/2.log").stat().st_size - first
+    assert read < log
+    found = committed(opened)
+    assert found == committed(open_study(study))
+    assert before.items() < found.items()
+    bucket.asked.clear()
+    assert not opened.refresh()
+    assert sum(sent for method, _, sent in bucket.asked if method == "GET") == 0
+    writer.close("stopped")
+
+
+def test_what_did_not_change_is_not_read_again(bucket: S3Server, study: Path) -> None:
+    opened = open_study(URL)
+    shown = opened.snapshot()
+    bucket.asked.clear()
+    assert opened.snapshot().journal == shown.journal
+    assert {method for method, _, _ in bucket.asked} == {"HEAD"}
+    assert len(bucket.asked) <= 4  # commits, the next ones, heartbeat, journal
+
+
+@pytest.mark.parametrize("old", ["models/m/mean_kl", "models/m/kl", "models/m/cross_entropy"])
+def test_a_log_that_arrives_before_its_data(bucket: S3Server, study: Path, old: str) -> None:
+    """Never a number: an error until the data are there, then the same as where it was written."""
+    opened = open_study(URL)
+    known = opened.snapshot()
+    clock = Clock()
+    clock.now += 60
+    writer = open_writer(study, clock)
+    writer.plan("m", [("late", 8)], {})
+    score(writer, "m", "late", 8)
+    reduce(writer, "m", 8, (*SEEDS, "late"))
+    writer.close("finished")
+    late = {file for file in bucket.objects if file.startswith(f"{PREFIX}/{old}/")}
+    stale = {key: bucket.objects[key] for key in late}
+    bucket.upload(study, PREFIX)
+    for key in [key for key in bucket.objects if key.startswith(f"{PREFIX}/{old}/")]:
+        bucket.delete(key)
+    bucket.objects.update(stale)
+    opened.refresh()
+    for attempt in (opened, open_study(URL)):
+        with pytest.raises(DamagedError, match=Path(old).name):
+            committed(attempt)
+        with pytest.raises(DamagedError, match=Path(old).name):
+            attempt.dataset("m")[Path(old).name].load()
+    bucket.upload(study, PREFIX)
+    assert committed(opened) == committed(open_study(study))
+    assert opened.snapshot().generation > known.generation
+
+
+def test_logs_that_arrive_in_the_wrong_order(bucket: S3Server, study: Path) -> None:
+    opened = open_study(URL)
+    clock = Clock()
+    for step in (100, 101):
+        clock.now += 60
+        writer = open_writer(study, clock)
+        fill(writer, "m", SEEDS, (step,))
+        writer.close("stopped")
+    bucket.upload(study, PREFIX)
+    second = bucket.objects[f"{PREFIX}/commits/2.log"]
+    bucket.put(f"{PREFIX}/commits/2.log", second[: len(second) // 2])
+    with pytest.raises(DamagedError, match=r"commits/2.log.*"):
+        opened.refresh()
+    bucket.delete(f"{PREFIX}/commits/2.log")
+    with pytest.raises(DamagedError, match=r"commits/2.log: missing"):
+        open_study(URL)
+    bucket.put(f"{PREFIX}/commits/2.log", second)
+    assert opened.refresh()
+    assert committed(opened) == committed(open_study(study))
+
+
+def test_a_missing_chunk_is_damage(bucket: S3Server) -> None:
+    opened = open_study(URL)
+    bucket.delete(f"{PREFIX}/models/m/kl/c/0/1/0/0")
+    with pytest.raises(DamagedError, match=f"{URL}/models/m/kl.*missing, though it was committed"):
+        committed(opened)
+    folder = f"{PREFIX}/{log_probs_path('m', '1', 0)}"
+    bucket.delete(f"{folder}/c/0/0")
+    with pytest.raises(DamagedError, match="missing, though it was committed"):
+        opened.log_probs("m", "1", 0)[0:5]
+    bucket.delete(f"{folder}/zarr.json")
+    with pytest.raises(DamagedError, match="no readable array"):
+        opened.log_probs("m", "1", 0)
+    bucket.delete(f"{PREFIX}/commits/1.log")
+    with pytest.raises(DamagedError, match=f"{URL}/commits/1.log: missing"):
+        opened.refresh()
+
+
+def test_nothing_outside_the_prefix_is_asked_for(bucket: S3Server, study: Path) -> None:
+    from store.commits import encode
+
+    bucket.put("runs/secret.json", b"{}")
+    for name in ("../../../secret", "/../../secret", "a/./../../../../runs/secret", "%2E%2E/x"):
+        end = encode({"kind": "session", "follows_bytes": 0, "writer": name, "time": 0})
+        bucket.put(f"{PREFIX}/commits/1.log", end)
+        bucket.asked.clear()
+        assert open_study(URL).snapshot().engine is None
+        assert all(key.startswith(PREFIX) for _, key, _ in bucket.asked)
+
+
+# -- what cannot be read -------------------------------------------------------------------------
+
+
+def test_nothing_there(bucket: S3Server, capsys: pytest.CaptureFixture[str]) -> None:
+    for url, why in (
+        ("s3://no-such-bucket/study.zarr", "does not exist"),
+        (f"s3://{BUCKET}/none.zarr", "does not exist"),
+        (f"s3://{BUCKET}/{Path(PREFIX).parent}", "is not a study"),
+        (f"{URL}/corpus", "is not a seedconv study"),
+        (f"{URL}/models", "is not a seedconv study"),
+    ):
+        with pytest.raises(NotAStudyError, match=why):
+            open_study(url)
+        assert run(["status", url]) == 2
+        line = told(capsys)
+        assert line.startswith(f"seedconv: {url}: {why}")
+        assert "seedconv run" not in line
+
+
+def test_no_answer(
+    server: S3Server, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))  # a port that nobody else gets, and that refuses
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{silent.getsockname()[1]}")
+        started = time.monotonic()
+        assert run(["status", URL]) == 1
+        assert "cannot be read; check the address, the network" in told(capsys)
+        silent.listen(8)  # accepts, and says nothing
+        monkeypatch.setenv("AWS_TIMEOUT", "1s")
+        assert run(["status", URL]) == 1
+        assert "cannot be read" in told(capsys)
+        assert time.monotonic() - started < 15
+    monkeypatch.delenv("AWS_ALLOW_HTTP")
+    assert run(["status", URL]) == 1
+    assert "set AWS_ALLOW_HTTP=true" in told(capsys)
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "https://no-such-host.invalid")
+    assert run(["plot", URL]) == 1
+    assert "cannot be read" in told(capsys)
+
+
+def test_a_store_that_goes_away(bucket: S3Server) -> None:
+    opened = open_study(URL)
+    bucket.close()
+    with pytest.raises(RemoteError, match=f"{URL}/commits/2.log: cannot be read"):
+        opened.refresh()
+    with pytest.raises(RemoteError, match=f"{URL}/models/m/kl"):
+        opened.values("m", "kl", "1", 0, "2")
+
+
+def test_access_denied(bucket: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_SKIP_SIGNATURE", "true")
+    with pytest.raises(RemoteError, match="access denied; it takes the right to read"):
+        open_study(URL)
+
+
+@pytest.mark.parametrize(
+    ("url", "why"),
+    [
+        ("s3://user:topsecret@bucket/x", "has no user, password.*AWS_ACCESS_KEY_ID"),
+        ("https://user:topsecret@host/x", "has no user, password"),
+        ("https://host/x?sig=topsecret", "has no user, password"),
+        ("https://host:topsecret/x", "is not a URL"),
+        ("s3:///x", "not a store's address"),
+        ("s3://bucket/../other/x", "not a store's address"),
+        ("ftp://host/topsecret", "ftp:// stores cannot be read"),
+    ],
+)
+def test_addresses_that_are_none(url: str, why: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(UnsupportedError, match=why):
+        open_study(url)
+    assert run(["status", url]) == 2
+    told(capsys)
+
+
+# -- what is not done ----------------------------------------------------------------------------
+
+
+def test_a_remote_study_is_not_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for address in (URL, "s3://b/x", str(Path("s3://b/x")), str(Path("/tmp/https://h/x"))):
+        with pytest.raises(UnsupportedError, match="written to a file system"):
+            open_writer(Path(address))
+        with pytest.raises(UnsupportedError, match="written to a file system"):
+            StudyWriter(Path(address))
+    Path("study.toml").write_text(TEMPLATE.replace('"study.zarr" ', f'"{URL}" '))
+    for command in ("run", "watch"):
+        assert run([command, "study.toml"]) == 2
+        assert "a study is written to a file system, not to s3://" in told(capsys)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["study.toml"]
+
+
+def test_without_the_extra(template: Path) -> None:
+    """Local studies are read without obstore, remote ones say what is missing."""
+    code = (
+        "import sys; from store import open_study; from seedconv_tui.cli import run\n"
+        f"open_study({str(template)!r}).snapshot()\n"
+        "assert not any('obstore' in name and 'zarr' not in name for name in sys.modules)\n"
+        "sys.modules['obstore'] = None\n"
+        "sys.exit(run(['status', 's3://bucket/study.zarr']))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == [
+        "seedconv: reading a remote store needs obstore: pip install 'seedconv-tui[remote]'"
+    ]
