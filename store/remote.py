@@ -97,17 +97,17 @@ class RemoteFiles:
             found = _wait(obstore.head_async, self._store, key)
             size = found["size"]
             start = max(0, size + start) if start < 0 else start
-            stop = size if stop is None else min(stop, size)
-            if start >= stop:
+            end = size if stop is None else min(stop, size)
+            if start >= end:
                 return b""
-            version = (found["e_tag"] or "", start, stop)
+            version = (found["e_tag"] or "", start, end)
             if version[0] and key in self._last and self._last[key][0] == version:
                 return self._last[key][1]
-            if stop - start == size:  # whole, also when it was replaced just now
-                data = bytes(_wait(self._whole, key))
+            if end - start == size:  # whole, and all of it when it was replaced just now
+                data = bytes(_wait(self._whole, key))[:stop]
             else:
                 get = obstore.get_range_async
-                data = bytes(_wait(get, self._store, key, start=start, end=stop))
+                data = bytes(_wait(get, self._store, key, start=start, end=end))
         if len(data) <= _CACHED_BYTES:
             self._last[key] = version, data
         return data
