@@ -32,8 +32,8 @@ from store import OutputLayer
 from store.durable import DurableStore
 from store.log_probs import create_log_probs, open_log_probs
 
-VOCAB, WINDOW, BATCH, TOKENS, UNITS = 50_304, 128, 8, 1024, 128
-STEPS = (0, 30, 300)
+VOCAB, WINDOW, BATCH, TOKENS, UNITS = 50_304, 128, 4, 1024, 128
+STEPS = (0, 20, 120)
 SHUFFLED = (("lz4", 5), ("zstd", 1), ("zstd", 3), ("zstd", 9))
 
 
