@@ -20,8 +20,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from store.durable import PARTIAL, sync_folders
+from store.durable import PARTIAL, sync_folders, write_file
 from store.errors import BusyError, DamagedError
+from store.links import refuse_link
 from store.snapshot import Phase
 
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.ENOSYS}
@@ -46,6 +47,16 @@ class ModelLedger:
     missing: dict[Checkpoint, str] = field(default_factory=dict)
     phases: tuple[Phase, ...] = ()
     changes: int = 0
+
+    def forget(self, step: int, seeds: frozenset[str], *, pairs_only: bool) -> None:
+        """Take results back: what is forgotten is as if it had only been planned."""
+        left = self.reduced.pop(step, frozenset()) - seeds
+        if len(left) > 1:
+            self.reduced[step] = left
+        if not pairs_only:
+            for seed in seeds:
+                self.scored.pop((seed, step), None)
+                self.stored.discard((seed, step))
 
     def scored_at(self, step: int) -> frozenset[str]:
         """Seeds whose results at `step` are committed."""
@@ -108,6 +119,8 @@ class Ledger:
                 model.missing[seed, step] = error
             case {"kind": "pruned", "step": int(step), "seeds": list(seeds)}:
                 model.stored -= {(str(seed), step) for seed in seeds}
+            case {"kind": "forgotten", "step": int(step), "seeds": list(seeds), "what": str(what)}:
+                model.forget(step, frozenset(map(str, seeds)), pairs_only=what == "pairs")
             case {"kind": "phases", "names": list(names), "starts": list(starts)}:
                 model.phases = tuple(
                     Phase(str(name), int(start)) for name, start in zip(names, starts, strict=True)
@@ -143,6 +156,27 @@ def log_file(folder: Path, number: int) -> Path:
     return folder / f"{number}.log"
 
 
+def seal_file(folder: Path, number: int) -> Path:
+    """What session `number` left when it ended: how long its file is, in one record."""
+    return folder / f"{number}.end"
+
+
+def sealed_bytes(folder: Path, number: int) -> int | None:
+    """How long the file of a session must be at least; None when it did not end yet.
+
+    Raises DamagedError when that cannot be told.
+    """
+    path = seal_file(folder, number)
+    refuse_link(folder.parent, path)
+    try:
+        record = decode(path.read_bytes().removesuffix(b"\n"))
+    except FileNotFoundError:
+        return None
+    if record is None or not isinstance(record.get("bytes"), int):
+        raise DamagedError(f"{path}: damaged; remove it, it only repeats how long the log is")
+    return int(record["bytes"])
+
+
 class CommitReader:
     """Follows a commit log as it grows, reading each byte once."""
 
@@ -168,7 +202,7 @@ class CommitReader:
                 if self.number + 1 < newest:
                     missing = log_file(self._folder, self.number + 1)
                     raise DamagedError(f"{missing}: missing, though there are later ones")
-                self._read(limit=None)
+                self._read_newest()
                 return self.ledger.changes != before
             if self.number:
                 limit = int(following["follows_bytes"])
@@ -179,10 +213,15 @@ class CommitReader:
             self.number, self.offset = self.number + 1, 0
 
     def _newest(self) -> int:
-        names = (file.stem for file in self._folder.glob("*.log"))
-        return max((int(name) for name in names if name.isdecimal()), default=0)
+        """The newest file there is; one more when the newest session ended: its own must be there."""
+        refuse_link(self._folder.parent, self._folder)
+        files = [file for file in self._folder.glob("*.*") if file.stem.isdecimal()]
+        logs = [int(file.stem) for file in files if file.suffix == ".log"]
+        ends = [int(file.stem) + 1 for file in files if file.suffix == ".end"]
+        return max(logs + ends, default=0)
 
     def _first_record(self, number: int) -> Record | None:
+        refuse_link(self._folder.parent, log_file(self._folder, number))
         try:
             with log_file(self._folder, number).open("rb") as file:
                 line = file.readline()
@@ -195,9 +234,20 @@ class CommitReader:
             raise DamagedError(f"{log_file(self._folder, number)}: the session record is damaged")
         return record
 
-    def _read(self, limit: int | None) -> None:
+    def _read_newest(self) -> None:
+        """Read on in the last file, which may still grow, but not have lost its end."""
         if self.number == 0:
             return
+        sealed = sealed_bytes(self._folder, self.number)  # before the file, which may grow past it
+        self._read(limit=None)
+        if sealed is not None and self.offset < sealed:
+            path = log_file(self._folder, self.number)
+            raise DamagedError(
+                f"{path}: {self.offset} of its {sealed} bytes can be read; restore it from a copy, "
+                f"or remove {seal_file(self._folder, self.number)} to have the rest done again"
+            )
+
+    def _read(self, limit: int | None) -> None:
         path = log_file(self._folder, self.number)
         with path.open("rb") as file:
             file.seek(self.offset)
@@ -268,6 +318,14 @@ class CommitWriter:
         self._reader.refresh()
         if self._reader.number != self._number:  # taken over while this was being written
             self.check()
+
+    def seal(self) -> None:
+        """Keep the length of the file beside it, so that a lost end is told from a live one."""
+        size = os.fstat(self._file.fileno()).st_size
+        path = seal_file(self._folder, self._number)
+        with contextlib.suppress(OSError):  # the log is whole without it
+            write_file(path, encode({"kind": "sealed", "bytes": size}))
+            sync_folders([self._folder])
 
     def close(self) -> None:
         """Close the file; nothing more can be committed."""

@@ -6,18 +6,23 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from zarr.storage import MemoryStore
 
 from store import layout
-from store.arrays import Array, CommittedStore, open_array, read, read_cells
+from store.arrays import Array, CommittedStore, expect, open_array, read, read_cells
 from store.commits import CommitReader, ModelLedger
 from store.corpus import Corpus
-from store.dense import DenseLogProbs
-from store.errors import NotAStudyError, StoreError
+from store.create import corpus_layout
+from store.dense import DenseLogProbs, create_dense
+from store.errors import DamagedError, NotAStudyError, StoreError
+from store.links import refuse_link
+from store.seal import checksum, corpus_checksum
 from store.snapshot import EngineStatus, ModelSnapshot, State, StudySnapshot
 from store.status import read_journal, read_status
 
@@ -44,6 +49,7 @@ class Study:
         self.path = path
         self._clock = clock
         root = read_root(path)
+        self._root = root
         self.name = str(root["study"])
         self.n_tokens = int(root["n_tokens"])
         self.vocab_size = int(root["vocab_size"])
@@ -84,7 +90,8 @@ class Study:
             raise StoreError(
                 f"{self.path}: log-probs of {model}, seed {seed}, step {step} are not stored"
             )
-        return DenseLogProbs(open_array(self._store, layout.log_probs_path(model, seed, step)))
+        array = open_array(self._store, layout.log_probs_path(model, seed, step))
+        return DenseLogProbs(_expect_dense(array, self.n_tokens, self.vocab_size))
 
     def values(self, model: str, name: str, seed: str, step: int, other: str | None = None) -> Any:
         """One committed per-token result: (token[, rank]), in the variable's dtype and units.
@@ -102,8 +109,20 @@ class Study:
         return read(self.array(model, name), (known.steps[step], *index, slice(None)))
 
     def array(self, model: str, name: str) -> Array:
-        """A results array as it is on disk; only committed cells of it mean anything."""
-        return open_array(self._store, f"{layout.model_path(model)}/{name}")
+        """A results array as it is on disk; only committed cells of it mean anything.
+
+        Raises DamagedError when its metadata are not what they must be.
+        """
+        known, variable = self.ledger(model), layout.VARIABLES[name]
+        return expect(
+            open_array(self._store, f"{layout.model_path(model)}/{name}"),
+            shape=variable.shape(len(known.steps), len(known.seeds), self.n_tokens),
+            chunks=variable.chunks(self.n_tokens),
+            dtype=variable.dtype,
+            dims=variable.dims,
+            attributes=variable.attributes,
+            growing=variable.growing,
+        )
 
     def dataset(self, model: str) -> xarray.Dataset:
         """All results of a model as an `xarray.Dataset`: lazy, labelled, NaN where not committed.
@@ -158,19 +177,47 @@ class Study:
 
     def _read_corpus(self) -> Corpus:
         def load(name: str) -> NDArray[Any]:
-            return read(open_array(self._store, f"{layout.CORPUS}/{name}"), (slice(None),))
+            array = open_array(self._store, f"{layout.CORPUS}/{name}")
+            expected = corpus_layout(name, array.size)
+            return read(expect(array, **expected), (slice(None),))
 
-        attributes = json.loads((self.path / layout.CORPUS / "zarr.json").read_bytes())
-        return Corpus(
+        group = self.path / layout.CORPUS / "zarr.json"
+        refuse_link(self.path, group)
+        try:
+            names = json.loads(group.read_bytes())["attributes"]["document_names"]
+            text = load("text").tobytes().decode("utf-32-le", "surrogatepass")
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise DamagedError(f"{group.parent}: the corpus cannot be read ({error})") from error
+        corpus = Corpus(
             token_id=load("token_id"),
             context_id=load("context_id"),
             document=load("document"),
             char_start=load("char_start"),
             char_end=load("char_end"),
-            text=load("text").tobytes().decode("utf-32-le", "surrogatepass"),
+            text=text,
             document_start=load("document_start"),
-            document_name=tuple(attributes["attributes"]["document_names"]),
+            document_name=tuple(names),
         )
+        if corpus_checksum(corpus) != self._root["corpus_crc32"]:
+            raise DamagedError(f"{group.parent}: is not the corpus that the study was made with")
+        return corpus
+
+
+def _expect_dense(array: Array, n_tokens: int, vocab_size: int) -> Array:
+    like = _dense(n_tokens, vocab_size)
+    return expect(
+        array,
+        shape=like.shape,
+        chunks=like.chunks,
+        dtype=like.dtype.name,
+        dims=("token", "vocab"),
+        attributes=dict(like.attrs),
+    )
+
+
+@lru_cache
+def _dense(n_tokens: int, vocab_size: int) -> Array:
+    return create_dense(MemoryStore(), "a", n_tokens, vocab_size)  # type: ignore[arg-type]
 
 
 def _model_snapshot(study: Study, name: str, known: ModelLedger) -> ModelSnapshot:
@@ -223,17 +270,30 @@ def _states(known: ModelLedger, seeds: tuple[str, ...], steps: list[int]) -> NDA
 
 
 def read_root(path: Path) -> dict[str, Any]:
-    """The study's own attributes. Raises NotAStudyError, in one line that says what to do."""
+    """The study's own attributes.
+
+    Raises NotAStudyError, in one line that says what to do; DamagedError when it was a study.
+    """
+    damaged = DamagedError(
+        f"{path / 'zarr.json'}: damaged, though the study has commits; restore it from a copy"
+    )
+    committed = (path / layout.COMMITS / "1.log").exists()
+    if path.exists():
+        refuse_link(path, path / "zarr.json")
     try:
         metadata = json.loads((path / "zarr.json").read_bytes())
         root = metadata["attributes"]["seedconv"]
         found = root["format"]
     except FileNotFoundError:
+        if committed:
+            raise damaged from None
         what = "is not a study" if path.exists() else "does not exist"
         raise NotAStudyError(
             f"{path}: {what}; `seedconv run STUDY.toml` makes one where the study file says"
         ) from None
     except (OSError, ValueError, KeyError, TypeError):
+        if committed:
+            raise damaged from None
         raise NotAStudyError(f"{path}: is not a seedconv study") from None
     if found != layout.FORMAT:
         raise NotAStudyError(
@@ -241,5 +301,9 @@ def read_root(path: Path) -> dict[str, Any]:
             "use the version that made it"
         )
     if not {"study", "n_tokens", "vocab_size", "identity"} <= root.keys():
+        if committed:
+            raise damaged
         raise NotAStudyError(f"{path}: is not a seedconv study")
+    if root.get("crc32") != checksum(root):
+        raise damaged
     return dict(root)

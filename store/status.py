@@ -13,27 +13,39 @@ from dataclasses import asdict
 from pathlib import Path
 
 from store.durable import write_file
+from store.errors import DamagedError
 from store.layout import JOURNAL, STATUS
+from store.links import refuse_link
 from store.snapshot import EngineStatus, JournalEntry, State, Work
 
 _TAIL_BYTES = 64 * 1024
 
 
+def _file(root: Path, folder: str, name: str) -> Path:
+    """A file of one of the two folders. Raises DamagedError for a name that leads elsewhere."""
+    path = root / folder / name
+    if path.name != name:
+        raise DamagedError(f"{root / folder}: {name!r} names no file in it")
+    refuse_link(root, path)
+    return path
+
+
 def write_status(root: Path, status: EngineStatus) -> None:
     """Replace the process's heartbeat."""
     text = json.dumps(asdict(status), separators=(",", ":"))
+    refuse_link(root, root / STATUS)
     write_file(root / STATUS / f"{status.writer}.json", text.encode(), durable=False)
 
 
 def read_status(root: Path, writer: str) -> EngineStatus | None:
     """The process's last heartbeat, or None when it never had one that can be read."""
     try:
-        fields = json.loads((root / STATUS / f"{writer}.json").read_bytes())
+        fields = json.loads(_file(root, STATUS, f"{writer}.json").read_bytes())
         work = fields.pop("work")
         if work is not None:
             work = Work(**{**work, "state": State(work["state"])})
         return EngineStatus(**fields, work=work)
-    except (OSError, ValueError, TypeError, KeyError):
+    except (DamagedError, OSError, ValueError, TypeError, KeyError):
         return None
 
 
@@ -41,7 +53,7 @@ class Journal:
     """Appends lines to one process's journal."""
 
     def __init__(self, root: Path, writer: str) -> None:
-        self._file = (root / JOURNAL / f"{writer}.jsonl").open("ab", buffering=0)
+        self._file = _file(root, JOURNAL, f"{writer}.jsonl").open("ab", buffering=0)
         self._torn = False  # the last line was cut off, by a full disk
 
     def append(self, entry: JournalEntry) -> None:
@@ -63,11 +75,11 @@ def read_journal(root: Path, writers: Iterable[str], limit: int = 300) -> list[J
     entries: list[JournalEntry] = []
     for writer in writers:
         try:
-            with (root / JOURNAL / f"{writer}.jsonl").open("rb") as file:
+            with _file(root, JOURNAL, f"{writer}.jsonl").open("rb") as file:
                 size = file.seek(0, 2)
                 file.seek(max(0, size - _TAIL_BYTES))
                 lines = file.read().split(b"\n")
-        except OSError:
+        except (DamagedError, OSError, ValueError):
             continue
         for line in lines[1:-1] if size > _TAIL_BYTES else lines[:-1]:
             try:

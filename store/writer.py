@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import socket
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -24,6 +23,7 @@ from store.create import Header, create_study, refuse_mismatch
 from store.dense import create_dense
 from store.durable import DurableStore
 from store.errors import BusyError, DamagedError
+from store.links import remove_tree
 from store.owner import pid_space, refuse_if_busy
 from store.pending import PendingCheckpoint, PendingPairs, mean_over_pairs
 from store.reader import Study, read_root
@@ -146,7 +146,7 @@ class StudyWriter:
                 variable.chunks(self.n_tokens),
                 variable.dtype,
                 variable.dims,
-                {"units": variable.units, "description": variable.description},
+                variable.attributes,
             )
         for name, values in (
             ("step", np.array(steps, np.int64)),
@@ -204,7 +204,7 @@ class StudyWriter:
         if keep_log_probs:
             path = layout.log_probs_path(model, seed, step)
             self.drop_log_probs(model, step, [seed])
-            shutil.rmtree(self.path / path, ignore_errors=True)
+            remove_tree(self.path, self.path / path)
             parent = path.rpartition("/")[0]
             if not (self.path / parent / "zarr.json").exists():
                 zarr.create_group(self._store, path=parent, attributes={"seed": seed})
@@ -225,7 +225,7 @@ class StudyWriter:
         with contextlib.suppress(BusyError):  # what lies there now may be another engine's
             self._commits.check()
             for folder in pending.folders:
-                shutil.rmtree(self.path / folder, ignore_errors=True)
+                remove_tree(self.path, self.path / folder)
 
     def commit_checkpoint(
         self,
@@ -305,7 +305,7 @@ class StudyWriter:
         if gone:
             self._commits.append({"kind": "pruned", "model": model, "step": step, "seeds": gone})
         for seed in gone:
-            shutil.rmtree(self.path / layout.log_probs_path(model, seed, step), ignore_errors=True)
+            remove_tree(self.path, self.path / layout.log_probs_path(model, seed, step))
 
     # -- the process ---------------------------------------------------------------------------
 
@@ -322,6 +322,7 @@ class StudyWriter:
         self._pool.shutdown()
         try:
             self._commits.append({"kind": "end", "how": how})
+            self._commits.seal()
         finally:
             self._commits.close()
             self._journal.close()
