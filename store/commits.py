@@ -213,7 +213,7 @@ class CommitReader:
             self.number, self.offset = self.number + 1, 0
 
     def _newest(self) -> int:
-        """The newest file there is; one more when the newest session ended: its own must be there."""
+        """The newest file; one more when that session ended, as then its file must be there."""
         refuse_link(self._folder.parent, self._folder)
         files = [file for file in self._folder.glob("*.*") if file.stem.isdecimal()]
         logs = [int(file.stem) for file in files if file.suffix == ".log"]

@@ -66,6 +66,11 @@ class Study:
         return self._commits.refresh()
 
     @property
+    def live(self) -> bool:
+        """Whether the last session did not end well, or not yet: uncommitted data may be there."""
+        return self._commits.ledger.ended not in {"finished", "stopped"}
+
+    @property
     def models(self) -> tuple[str, ...]:
         """Names of the models, in the order in which they were added."""
         return tuple(self._commits.ledger.models)
@@ -113,9 +118,13 @@ class Study:
 
         Raises DamagedError when its metadata are not what they must be.
         """
-        known, variable = self.ledger(model), layout.VARIABLES[name]
+        known = self.ledger(model)
+        array = open_array(self._store, f"{layout.model_path(model)}/{name}")
+        if name not in layout.VARIABLES:  # a coordinate: the commit log is what counts
+            return array
+        variable = layout.VARIABLES[name]
         return expect(
-            open_array(self._store, f"{layout.model_path(model)}/{name}"),
+            array,
             shape=variable.shape(len(known.steps), len(known.seeds), self.n_tokens),
             chunks=variable.chunks(self.n_tokens),
             dtype=variable.dtype,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import socket
 import time
@@ -258,6 +259,7 @@ class StudyWriter:
                 "step": step,
                 "log_probs": "dense" if pending.log_probs is not None else None,
                 "bytes": size,
+                "storage_floor": float(storage_floor),
                 **details,
             }
         )
@@ -306,6 +308,40 @@ class StudyWriter:
             self._commits.append({"kind": "pruned", "model": model, "step": step, "seeds": gone})
         for seed in gone:
             remove_tree(self.path, self.path / layout.log_probs_path(model, seed, step))
+
+    def forget(
+        self, model: str, step: int, seeds: Iterable[str], *, pairs_only: bool = False
+    ) -> None:
+        """Take results back, so that the next engine computes them again; their data go.
+
+        All of these checkpoints, or with `pairs_only` just the divergences they take part in.
+        """
+        known, gone = self.ledger.model(model), sorted(seeds)
+        self._commits.append(
+            {
+                "kind": "forgotten",
+                "model": model,
+                "step": step,
+                "seeds": gone,
+                "what": "pairs" if pairs_only else "checkpoints",
+            }
+        )
+        group, t = layout.model_path(model), known.steps[step]
+        for seed, other in itertools.product(gone, known.seeds):
+            i, j = known.seeds[seed], known.seeds[other]
+            for cell in (f"{i}/{j}", f"{j}/{i}"):
+                remove_tree(self.path, self.path / group / "kl" / "c" / str(t) / cell)
+        for seed in [] if pairs_only else gone:
+            for name, variable in layout.VARIABLES.items():
+                if variable.per_token and not variable.by_pair:
+                    cell = f"{name}/c/{t}/{known.seeds[seed]}"
+                    remove_tree(self.path, self.path / group / cell)
+            remove_tree(self.path, self.path / layout.log_probs_path(model, seed, step))
+
+    @property
+    def files(self) -> DurableStore:
+        """Where arrays are written."""
+        return self._store
 
     # -- the process ---------------------------------------------------------------------------
 
