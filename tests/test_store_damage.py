@@ -77,9 +77,13 @@ def test_a_whole_study_is_sound(whole: Path) -> None:
 
 def test_random_damage_is_never_served_and_always_found(whole: Path, tmp_path: Path) -> None:
     before = served(whole)
-    names = sorted(str(f.relative_to(whole)) for f in whole.rglob("*") if f.is_file() and f.stat().st_size)
+    names = sorted(
+        str(f.relative_to(whole)) for f in whole.rglob("*") if f.is_file() and f.stat().st_size
+    )
     rng = random.Random(SEED)
-    order = [name for _ in range(-(-DAMAGES // len(names))) for name in rng.sample(names, len(names))]
+    order = [
+        name for _ in range(-(-DAMAGES // len(names))) for name in rng.sample(names, len(names))
+    ]
     wrong: list[str] = []
     for number, name in enumerate(order[:DAMAGES]):
         copy = tmp_path / f"{number}.zarr"
