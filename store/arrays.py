@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,11 +14,11 @@ import zarr
 from numpy.typing import NDArray
 from zarr.abc.store import ByteRequest, Store
 from zarr.codecs import BloscCodec, Crc32cCodec
-from zarr.core.buffer import Buffer, BufferPrototype
-from zarr.storage import LocalStore
+from zarr.core.buffer import Buffer, BufferPrototype, default_buffer_prototype
+from zarr.storage import LocalStore, MemoryStore
 
-from store.durable import DurableStore
-from store.errors import DamagedError
+from store.errors import DamagedError, StoreError
+from store.links import refuse_link
 
 Array = zarr.Array[Any]
 
@@ -36,7 +38,8 @@ class CommittedStore(LocalStore):
         prototype: BufferPrototype | None = None,
         byte_range: ByteRequest | None = None,
     ) -> Buffer | None:
-        """Read one object. Raises DamagedError for a missing chunk."""
+        """Read one object. Raises DamagedError for a missing chunk and for a link."""
+        refuse_link(self.root, self.root / key)
         return self._expect(key, await super().get(key, prototype, byte_range))
 
     def get_sync(
@@ -46,7 +49,8 @@ class CommittedStore(LocalStore):
         prototype: BufferPrototype | None = None,
         byte_range: ByteRequest | None = None,
     ) -> Buffer | None:
-        """Read one object without zarr's event loop. Raises DamagedError for a missing chunk."""
+        """Read one object without zarr's event loop. Raises DamagedError like `get`."""
+        refuse_link(self.root, self.root / key)
         value = super().get_sync(key, prototype=prototype, byte_range=byte_range)
         return self._expect(key, value)
 
@@ -57,7 +61,7 @@ class CommittedStore(LocalStore):
 
 
 def create_array(
-    store: DurableStore,
+    store: Store,
     path: str,
     *,
     shape: tuple[int, ...],
@@ -75,7 +79,7 @@ def create_array(
         chunks=chunks,
         dtype=dtype,
         fill_value=np.nan if floating else (0 if dtype.startswith("uint") else -1),
-        compressors=[BloscCodec(cname="lz4", shuffle="bitshuffle"), Crc32cCodec()],
+        compressors=[BloscCodec(cname="lz4", clevel=5, shuffle="bitshuffle"), Crc32cCodec()],
         dimension_names=dims,
         attributes=attributes,
         config={"write_empty_chunks": True},
@@ -87,9 +91,64 @@ def open_array(store: Store, path: str) -> Array:
     try:
         mode: Literal["r", "r+"] = "r" if store.read_only else "r+"
         return zarr.open_array(store, path=path, mode=mode, zarr_format=3)
-    except (OSError, ValueError, KeyError) as error:
+    except StoreError:
+        raise
+    except Exception as error:  # altered metadata fail anywhere in Zarr, and with any error
         where = store.root if isinstance(store, LocalStore) else store
         raise DamagedError(f"{where}/{path}: no readable array ({error})") from error
+
+
+def metadata(
+    shape: tuple[int, ...],
+    chunks: tuple[int, ...],
+    dtype: str,
+    dims: tuple[str, ...],
+    attributes: dict[str, Any],
+) -> bytes:
+    """The `zarr.json` of such an array."""
+    memory = MemoryStore()
+    create_array(
+        memory, "a", shape=shape, chunks=chunks, dtype=dtype, dims=dims, attributes=attributes
+    )
+    document = memory.get_sync("a/zarr.json", prototype=default_buffer_prototype())
+    assert document is not None
+    return document.to_bytes()
+
+
+def expect(
+    array: Array,
+    *,
+    shape: tuple[int, ...],
+    chunks: tuple[int, ...],
+    dtype: str,
+    dims: tuple[str, ...],
+    attributes: dict[str, Any],
+    growing: int = 0,
+) -> Array:
+    """Return `array` if it is as `create_array` makes it, else raise DamagedError.
+
+    Zarr keeps no checksum of metadata, so an altered shape, chunk or codec would be served as other
+    numbers. The first `growing` axes may be longer than `shape`: an engine may be adding to them.
+    """
+    expected = _expected(chunks, dtype, dims, json.dumps(attributes))
+    for name, found in array.metadata.to_dict().items():
+        if name != "shape" and found != expected.get(name):
+            raise DamagedError(f"{array.store_path}: {name} in its zarr.json was altered")
+    longer = all(n >= least for n, least in zip(array.shape, shape, strict=False))
+    if len(array.shape) != len(shape) or not longer or array.shape[growing:] != shape[growing:]:
+        raise DamagedError(f"{array.store_path}: has shape {array.shape} where {shape} belongs")
+    return array
+
+
+@lru_cache(maxsize=256)
+def _expected(
+    chunks: tuple[int, ...], dtype: str, dims: tuple[str, ...], attributes: str
+) -> dict[str, Any]:
+    array = create_array(
+        MemoryStore(), "a", shape=chunks, chunks=chunks, dtype=dtype, dims=dims,
+        attributes=json.loads(attributes),
+    )  # fmt: skip
+    return dict(array.metadata.to_dict())
 
 
 def read(array: Array, selection: tuple[int | slice, ...]) -> NDArray[Any]:

@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from store.durable import PARTIAL, sync_folders
+from store.durable import PARTIAL, sync_folders, write_file
 from store.errors import BusyError, DamagedError
 from store.files import Files, LocalFiles
 from store.snapshot import Phase
@@ -49,6 +49,16 @@ class ModelLedger:
     missing: dict[Checkpoint, str] = field(default_factory=dict)
     phases: tuple[Phase, ...] = ()
     changes: int = 0
+
+    def forget(self, step: int, seeds: frozenset[str], *, pairs_only: bool) -> None:
+        """Take results back: what is forgotten is as if it had only been planned."""
+        left = self.reduced.pop(step, frozenset()) - seeds
+        if len(left) > 1:
+            self.reduced[step] = left
+        if not pairs_only:
+            for seed in seeds:
+                self.scored.pop((seed, step), None)
+                self.stored.discard((seed, step))
 
     def scored_at(self, step: int) -> frozenset[str]:
         """Seeds whose results at `step` are committed."""
@@ -111,6 +121,8 @@ class Ledger:
                 model.missing[seed, step] = error
             case {"kind": "pruned", "step": int(step), "seeds": list(seeds)}:
                 model.stored -= {(str(seed), step) for seed in seeds}
+            case {"kind": "forgotten", "step": int(step), "seeds": list(seeds), "what": str(what)}:
+                model.forget(step, frozenset(map(str, seeds)), pairs_only=what == "pairs")
             case {"kind": "phases", "names": list(names), "starts": list(starts)}:
                 model.phases = tuple(
                     Phase(str(name), int(start)) for name, start in zip(names, starts, strict=True)
@@ -146,11 +158,18 @@ def log_file(folder: Path, number: int) -> Path:
     return folder / f"{number}.log"
 
 
+def seal_file(folder: Path, number: int) -> Path:
+    """What session `number` left when it ended: how long its file is, in one record."""
+    return folder / f"{number}.end"
+
+
 class CommitReader:
     """Follows a commit log as it grows, reading each byte once."""
 
     def __init__(self, folder: Path | Files) -> None:
-        self._files = LocalFiles(folder) if isinstance(folder, Path) else folder
+        if isinstance(folder, Path):
+            folder = LocalFiles(folder.parent).below(folder.name)
+        self._files = folder
         self._restart(changes=0)
 
     def _restart(self, changes: int) -> None:
@@ -171,7 +190,7 @@ class CommitReader:
                 if self.number + 1 < newest:
                     missing = f"{self._files}/{self.number + 1}.log"
                     raise DamagedError(f"{missing}: missing, though there are later ones")
-                self._read(limit=None)
+                self._read_newest()
                 return self.ledger.changes != before
             if self.number:
                 limit = int(following["follows_bytes"])
@@ -182,8 +201,12 @@ class CommitReader:
             self.number, self.offset = self.number + 1, 0
 
     def _newest(self) -> int:
-        names = (name.removesuffix(".log") for name in self._files.names())
-        return max((int(name) for name in names if name.isdecimal()), default=0)
+        """The newest file; one more when that session ended, as then its file must be there."""
+        names = [name.rpartition(".") for name in self._files.names()]
+        known = [(int(stem), suffix) for stem, _, suffix in names if stem.isdecimal()]
+        logs = [number for number, suffix in known if suffix == "log"]
+        ends = [number + 1 for number, suffix in known if suffix == "end"]
+        return max(logs + ends, default=0)
 
     def _first_record(self, number: int) -> Record | None:
         try:
@@ -197,9 +220,36 @@ class CommitReader:
             raise DamagedError(f"{self._files}/{number}.log: the session record is damaged")
         return record
 
-    def _read(self, limit: int | None) -> None:
+    def _read_newest(self) -> None:
+        """Read on in the last file, which may still grow, but not have lost its end."""
         if self.number == 0:
             return
+        sealed = self._sealed_bytes()  # before the file, which may grow past it
+        self._read(limit=None)
+        if sealed is not None and self.offset < sealed:
+            name = f"{self._files}/{self.number}"
+            raise DamagedError(
+                f"{name}.log: {self.offset} of its {sealed} bytes can be read; restore it from a "
+                f"copy, or remove {name}.end to have the rest done again"
+            )
+
+    def _sealed_bytes(self) -> int | None:
+        """How long the file being read must be at least; None when its session did not end yet.
+
+        Raises DamagedError when that cannot be told.
+        """
+        name = f"{self.number}.end"
+        try:
+            record = decode(self._files.read(name).removesuffix(b"\n"))
+        except FileNotFoundError:
+            return None
+        if record is None or not isinstance(record.get("bytes"), int):
+            raise DamagedError(
+                f"{self._files}/{name}: damaged; remove it, it only repeats how long the log is"
+            )
+        return int(record["bytes"])
+
+    def _read(self, limit: int | None) -> None:
         name = f"{self.number}.log"
         path = f"{self._files}/{name}"
         try:
@@ -272,6 +322,14 @@ class CommitWriter:
         self._reader.refresh()
         if self._reader.number != self._number:  # taken over while this was being written
             self.check()
+
+    def seal(self) -> None:
+        """Keep the length of the file beside it, so that a lost end is told from a live one."""
+        size = os.fstat(self._file.fileno()).st_size
+        path = seal_file(self._folder, self._number)
+        with contextlib.suppress(OSError):  # the log is whole without it
+            write_file(path, encode({"kind": "sealed", "bytes": size}))
+            sync_folders([self._folder])
 
     def close(self) -> None:
         """Close the file; nothing more can be committed."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import uuid
 from collections.abc import Mapping
@@ -11,13 +12,13 @@ from typing import Any
 
 import numpy as np
 import zarr
-from numpy.typing import NDArray
 
 from store import layout
 from store.arrays import create_array
 from store.corpus import Corpus
 from store.durable import PARTIAL, DurableStore, sync_folders
 from store.errors import StudyMismatchError
+from store.seal import checksum, corpus_checksum
 
 
 @dataclass(frozen=True)
@@ -47,8 +48,11 @@ def create_study(path: Path, header: Header, corpus: Corpus, now: float) -> None
             "n_tokens": len(corpus),
             "vocab_size": header.vocab_size,
             "identity": dict(header.identity),
+            "corpus_crc32": corpus_checksum(corpus),
             **header.details,
         }
+        root = json.loads(json.dumps(root))  # as it will be read: the checksum is of that
+        root["crc32"] = checksum(root)
         zarr.create_group(store, attributes={"seedconv": root})
         zarr.create_group(store, path=layout.MODELS)
         _write_corpus(store, corpus)
@@ -63,31 +67,38 @@ def create_study(path: Path, header: Header, corpus: Corpus, now: float) -> None
             raise
 
 
+_ARRAYS = {  # name -> dtype, dimension, description
+    "token_id": ("int32", "token", "vocabulary id of the target"),
+    "context_id": ("int32", "token", "vocabulary id of the token before the target"),
+    "document": ("int32", "token", "index of the document"),
+    "char_start": ("int64", "token", "offset of the first character in text"),
+    "char_end": ("int64", "token", "offset past the last character in text"),
+    "text": ("uint32", "char", "Unicode code points of the documents, one after the other"),
+    "document_start": ("int64", "document", "offset in text"),
+}
+
+
+def corpus_layout(name: str, size: int) -> dict[str, Any]:
+    """Shape, chunks, dtype, dimension and attributes of an array of the corpus."""
+    dtype, dim, description = _ARRAYS[name]
+    return {
+        "shape": (size,),
+        "chunks": (min(max(size, 1), 2**18),),
+        "dtype": dtype,
+        "dims": (dim,),
+        "attributes": {"description": description},
+    }
+
+
 def _write_corpus(store: DurableStore, corpus: Corpus) -> None:
     zarr.create_group(
         store, path=layout.CORPUS, attributes={"document_names": list(corpus.document_name)}
     )
     text = np.frombuffer(corpus.text.encode("utf-32-le", "surrogatepass"), np.uint32)
-    arrays: dict[str, tuple[NDArray[Any], str, str]] = {
-        "token_id": (corpus.token_id, "token", "vocabulary id of the target"),
-        "context_id": (corpus.context_id, "token", "vocabulary id of the token before the target"),
-        "document": (corpus.document, "token", "index of the document"),
-        "char_start": (corpus.char_start, "token", "offset of the first character in text"),
-        "char_end": (corpus.char_end, "token", "offset past the last character in text"),
-        "text": (text, "char", "Unicode code points of the documents, one after the other"),
-        "document_start": (corpus.document_start, "document", "offset in text"),
-    }
-    for name, (values, dim, description) in arrays.items():
-        array = create_array(
-            store,
-            f"{layout.CORPUS}/{name}",
-            shape=values.shape,
-            chunks=(min(max(values.size, 1), 2**18),),
-            dtype=values.dtype.name,
-            dims=(dim,),
-            attributes={"description": description},
-        )
-        array[:] = values
+    for name, (dtype, _, _) in _ARRAYS.items():
+        values = text if name == "text" else np.asarray(getattr(corpus, name), dtype)
+        path = f"{layout.CORPUS}/{name}"
+        create_array(store, path, **corpus_layout(name, values.size))[:] = values
 
 
 def refuse_mismatch(path: Path, root: Mapping[str, Any], header: Header) -> None:

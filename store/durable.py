@@ -12,6 +12,8 @@ from pathlib import Path
 from zarr.core.buffer import Buffer
 from zarr.storage import LocalStore
 
+from store.links import refuse_link
+
 PARTIAL = ".partial"
 
 
@@ -78,10 +80,12 @@ class DurableStore(LocalStore):
     async def delete(self, key: str) -> None:
         """Remove one object."""
         self._check()
+        refuse_link(self.root, self.root / key)
         await super().delete(key)
 
     def _put(self, key: str, value: Buffer) -> None:
         path = self.root / key
+        refuse_link(self.root, path.parent)
         made = []
         folder = path.parent
         while not folder.exists():

@@ -5,12 +5,14 @@ Readers see both through `Files` and tell them apart nowhere else. Only local fo
 
 from __future__ import annotations
 
+import errno
 import os
 import re
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Protocol
 
 from store.errors import UnsupportedError
+from store.links import refuse_link
 
 if TYPE_CHECKING:
     from zarr.abc.store import Store
@@ -47,17 +49,24 @@ class Files(Protocol):
 
 
 class LocalFiles:
-    """Files of a folder."""
+    """Files of a folder. No link below `root` is followed."""
 
-    def __init__(self, root: Path) -> None:
-        self._root = root
+    def __init__(self, root: Path, folder: str = "") -> None:
+        self._root, self._folder = root, folder
 
     def __str__(self) -> str:
-        return str(self._root)
+        return str(self._root / self._folder)
+
+    def _path(self, name: str = "") -> Path:
+        path = self._root / self._folder / name
+        if ".." in PurePath(name).parts or not path.is_relative_to(self._root):
+            raise FileNotFoundError(errno.ENOENT, "not a name in a store", name)
+        refuse_link(self._root, path)
+        return path
 
     def read(self, name: str, start: int = 0, stop: int | None = None) -> bytes:
-        """See `Files`."""
-        with (self._root / name).open("rb") as file:
+        """See `Files`. Raises DamagedError for a link."""
+        with self._path(name).open("rb") as file:
             if start < 0:
                 start = max(0, file.seek(0, os.SEEK_END) + start)
             file.seek(start)
@@ -65,21 +74,21 @@ class LocalFiles:
 
     def names(self) -> list[str]:
         """See `Files`."""
-        return [entry.name for entry in self._root.glob("*")]
+        return [entry.name for entry in self._path().glob("*")]
 
     def exists(self) -> bool:
         """See `Files`."""
-        return self._root.exists()
+        return self._path().exists()
 
     def below(self, folder: str) -> LocalFiles:
         """See `Files`."""
-        return LocalFiles(self._root / folder)
+        return LocalFiles(self._root, str(PurePath(self._folder, folder)))
 
     def arrays(self) -> Store:
         """See `Files`."""
         from store.arrays import CommittedStore  # zarr takes long to import
 
-        return CommittedStore(self._root)
+        return CommittedStore(self._path())
 
 
 def open_files(address: str | Path) -> Files:

@@ -69,6 +69,16 @@ class Variable:
     per_token: bool
 
     @property
+    def attributes(self) -> dict[str, str]:
+        """The array's attributes."""
+        return {"units": self.units, "description": self.description}
+
+    @property
+    def growing(self) -> int:
+        """How many of its axes, the first ones, get longer as checkpoints arrive."""
+        return sum(dim in {"step", "seed", "other_seed"} for dim in self.dims)
+
+    @property
     def by_pair(self) -> bool:
         """Whether it holds one value per ordered pair of seeds rather than per seed."""
         return "other_seed" in self.dims

@@ -20,7 +20,7 @@ import zarr
 from numpy.typing import NDArray
 from zarr.abc.store import Store
 
-from store.arrays import Array, create_array, open_array, read
+from store.arrays import Array, create_array, expect, open_array, read
 from store.durable import DurableStore
 from store.errors import DamagedError
 from store.layout import log_prob_rows, rows_near
@@ -58,60 +58,62 @@ def create_log_probs(
     (token, hidden) float32.
     """
     if layer is None:
-        what = "log p(v | context), rounded: renormalise each token's row when reading"
-        array = create_array(
-            store,
-            path,
-            shape=(n_tokens, vocab_size),
-            chunks=(log_prob_rows(vocab_size), vocab_size),
-            dtype="float16",
-            dims=("token", "vocab"),
-            attributes={"units": "nats", "description": what},
-        )
-        return {"log_probs": array}
+        return {"log_probs": create_array(store, path, **_dense_layout(n_tokens, vocab_size))}
     zarr.create_group(store, path=path)
-    width = layer.weight.shape[1]
     # A bias of zeros and a scale of one are written too: a missing array is damage, never a choice.
-    bias = np.zeros(vocab_size, np.float32) if layer.bias is None else layer.bias
+    values = {
+        "output_embedding": layer.weight,
+        "output_bias": np.zeros(vocab_size, np.float32) if layer.bias is None else layer.bias,
+        "logit_scale": np.array([layer.scale], np.float32),
+    }
+    layouts = _factor_layouts(n_tokens, vocab_size, layer.weight.shape[1])
+    arrays = {name: create_array(store, f"{path}/{name}", **layouts[name]) for name in layouts}
+    for name, factor in values.items():
+        arrays[name][:] = factor
+    return {"hidden": arrays["hidden"]}
+
+
+def _dense_layout(n_tokens: int, vocab_size: int) -> dict[str, Any]:
+    what = "log p(v | context), rounded: renormalise each token's row when reading"
+    return {
+        "shape": (n_tokens, vocab_size),
+        "chunks": (log_prob_rows(vocab_size), vocab_size),
+        "dtype": "float16",
+        "dims": ("token", "vocab"),
+        "attributes": {"units": "nats", "description": what},
+    }
+
+
+def _factor_layouts(n_tokens: int, vocab_size: int, width: int) -> dict[str, dict[str, Any]]:
     what = "logits are logit_scale * (hidden . output_embedding + output_bias)"
-    _write_factor(store, f"{path}/output_embedding", layer.weight, ("vocab", "hidden"), what)
-    _write_factor(store, f"{path}/output_bias", bias, ("vocab",), what)
-    scale = np.array([layer.scale], np.float32)
-    _write_factor(store, f"{path}/logit_scale", scale, ("one",), what)
-    hidden = create_array(
-        store,
-        f"{path}/hidden",
-        shape=(n_tokens, width),
-        chunks=(max(rows_near(_FACTOR_BYTES, 4 * width), log_prob_rows(vocab_size)), width),
-        dtype="float32",
-        dims=("token", "hidden"),
-        attributes={"description": "input of the output layer"},
-    )
-    return {"hidden": hidden}
+    rows = rows_near(_FACTOR_BYTES, 4 * width)
+    block = max(rows, log_prob_rows(vocab_size))
+    layouts: dict[str, tuple[tuple[int, ...], tuple[int, ...], tuple[str, ...]]] = {
+        "hidden": ((n_tokens, width), (block, width), ("token", "hidden")),
+        "output_embedding": ((vocab_size, width), (rows, width), ("vocab", "hidden")),
+        "output_bias": ((vocab_size,), (rows_near(_FACTOR_BYTES, 4),), ("vocab",)),
+        "logit_scale": ((1,), (1,), ("one",)),
+    }
+    return {
+        name: {
+            "shape": shape,
+            "chunks": chunks,
+            "dtype": "float32",
+            "dims": dims,
+            "attributes": {"description": what},
+        }
+        for name, (shape, chunks, dims) in layouts.items()
+    }
 
 
-def _write_factor(
-    store: DurableStore, path: str, values: NDArray[np.float32], dims: tuple[str, ...], what: str
-) -> None:
-    rows = rows_near(_FACTOR_BYTES, values[:1].nbytes)
-    array = create_array(
-        store,
-        path,
-        shape=values.shape,
-        chunks=(rows, *values.shape[1:]),
-        dtype="float32",
-        dims=dims,
-        attributes={"description": what},
-    )
-    array[:] = values
-
-
-def open_log_probs(store: Store, path: str, representation: str, vocab_size: int) -> LogProbs:
-    """Open committed log-probs. Raises DamagedError when they cannot be read."""
+def open_log_probs(
+    store: Store, path: str, representation: str, shape: tuple[int, int]
+) -> LogProbs:
+    """Open committed log-probs, (token, vocab). Raises DamagedError when they cannot be read."""
     if representation == "factored":
-        return FactoredLogProbs(store, path, vocab_size)
+        return FactoredLogProbs(store, path, *shape)
     if representation == "dense":
-        return DenseLogProbs(open_array(store, path))
+        return DenseLogProbs(expect(open_array(store, path), **_dense_layout(*shape)))
     raise DamagedError(f"{path}: log-probs kept as {representation!r}, unknown to this version")
 
 
@@ -175,42 +177,39 @@ class DenseLogProbs(LogProbs):
 class FactoredLogProbs(LogProbs):
     """Log-probs computed from the factors that were kept. Holds the output embedding in memory."""
 
-    def __init__(self, store: Store, path: str, vocab_size: int) -> None:
-        self._store, self._path, self._vocab_size = store, path, vocab_size
-        self._hidden = open_array(store, f"{path}/hidden")
+    def __init__(self, store: Store, path: str, n_tokens: int, vocab_size: int) -> None:
+        self._shape = n_tokens, vocab_size
+        arrays = {name: open_array(store, f"{path}/{name}") for name in _factor_layouts(1, 1, 1)}
+        layouts = _factor_layouts(n_tokens, vocab_size, arrays["hidden"].shape[-1])
+        self._arrays = {name: expect(array, **layouts[name]) for name, array in arrays.items()}
         self._held = (-1, np.empty((0, 0), np.float32))  # the chunk read last: one gives many rows
 
     @property
     def shape(self) -> tuple[int, int]:
         """(token, vocab)."""
-        return int(self._hidden.shape[0]), self._vocab_size
+        return self._shape
 
     @cached_property
     def output_layer(self) -> OutputLayer:
-        """What the hidden states are multiplied by."""
-        weight, bias, scale = map(self._factor, ("output_embedding", "output_bias", "logit_scale"))
-        layer = OutputLayer(weight, bias, float(scale[0]))
-        if weight.shape != (self._vocab_size, self._hidden.shape[1]) or len(bias) != len(weight):
-            raise DamagedError(f"{self._path}: output_embedding has shape {weight.shape}")
-        return layer
+        """What the hidden states are multiplied by. Raises DamagedError."""
+        weight, bias, scale = (
+            read(self._arrays[name], (slice(None),))
+            for name in ("output_embedding", "output_bias", "logit_scale")
+        )
+        return OutputLayer(weight, bias, float(scale[0]))
 
     def stored(self, start: int, stop: int) -> NDArray[np.float32]:
         """Logits, float32."""
         return self.output_layer.logits(self._hidden_rows(start, stop))
 
     def _hidden_rows(self, start: int, stop: int) -> NDArray[np.float32]:
-        rows = int(self._hidden.chunks[0])
+        hidden = self._arrays["hidden"]
+        rows = int(hidden.chunks[0])
         first = start // rows
         if stop > (first + 1) * rows or stop <= start:
-            return np.asarray(read(self._hidden, (slice(start, stop), slice(None))))
+            return np.asarray(read(hidden, (slice(start, stop), slice(None))))
         held, chunk = self._held
         if held != first:
-            chunk = read(self._hidden, (slice(first * rows, (first + 1) * rows), slice(None)))
+            chunk = read(hidden, (slice(first * rows, (first + 1) * rows), slice(None)))
             self._held = (first, chunk)
         return chunk[start - first * rows : stop - first * rows]
-
-    def _factor(self, name: str) -> NDArray[np.float32]:
-        factor: NDArray[np.float32] = read(
-            open_array(self._store, f"{self._path}/{name}"), (slice(None),)
-        )
-        return factor

@@ -13,12 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from store import layout
-from store.arrays import Array, open_array, read, read_cells
+from store.arrays import Array, expect, open_array, read, read_cells
 from store.commits import CommitReader, ModelLedger
 from store.corpus import Corpus
-from store.errors import NotAStudyError, StoreError
+from store.create import corpus_layout
+from store.errors import DamagedError, NotAStudyError, StoreError, UnsupportedError
 from store.files import Files, LocalFiles, open_files
 from store.log_probs import LogProbs, open_log_probs
+from store.seal import checksum, corpus_checksum
 from store.snapshot import EngineStatus, ModelSnapshot, State, StudySnapshot
 from store.status import read_journal, read_status
 
@@ -46,7 +48,8 @@ class Study:
         self._files = open_files(path)
         self.path = path if isinstance(path, Path) else str(self._files)  # what messages name
         self._clock = clock
-        root = _root(self._files)
+        self._root = _root(self._files)
+        root = self._root
         self.name = str(root["study"])
         self.n_tokens = int(root["n_tokens"])
         self.vocab_size = int(root["vocab_size"])
@@ -61,6 +64,18 @@ class Study:
     def refresh(self) -> bool:
         """Take in what was committed since; say whether there was anything."""
         return self._commits.refresh()
+
+    @property
+    def folder(self) -> Path:
+        """The study's folder. Raises UnsupportedError for a study that is read from elsewhere."""
+        if not isinstance(self.path, Path):
+            raise UnsupportedError(f"{self.path}: only a study on a file system can be checked")
+        return self.path
+
+    @property
+    def live(self) -> bool:
+        """Whether the last session did not end well, or not yet: uncommitted data may be there."""
+        return self._commits.ledger.ended not in {"finished", "stopped"}
 
     @property
     def models(self) -> tuple[str, ...]:
@@ -89,8 +104,9 @@ class Study:
                 f"{self.path}: log-probs of {model}, seed {seed}, step {step} are not stored"
             )
         path = layout.log_probs_path(model, seed, step)
-        representation = known.scored[seed, step]["log_probs"]
-        return open_log_probs(self._store, path, representation, self.vocab_size)
+        representation = str(known.scored[seed, step]["log_probs"])
+        shape = (self.n_tokens, self.vocab_size)
+        return open_log_probs(self._store, path, representation, shape)
 
     def values(self, model: str, name: str, seed: str, step: int, other: str | None = None) -> Any:
         """One committed per-token result: (token[, rank]), in the variable's dtype and units.
@@ -108,8 +124,24 @@ class Study:
         return read(self.array(model, name), (known.steps[step], *index, slice(None)))
 
     def array(self, model: str, name: str) -> Array:
-        """A results array as it is on disk; only committed cells of it mean anything."""
-        return open_array(self._store, f"{layout.model_path(model)}/{name}")
+        """A results array as it is on disk; only committed cells of it mean anything.
+
+        Raises DamagedError when its metadata are not what they must be.
+        """
+        known = self.ledger(model)
+        array = open_array(self._store, f"{layout.model_path(model)}/{name}")
+        if name not in layout.VARIABLES:  # a coordinate: the commit log is what counts
+            return array
+        variable = layout.VARIABLES[name]
+        return expect(
+            array,
+            shape=variable.shape(len(known.steps), len(known.seeds), self.n_tokens),
+            chunks=variable.chunks(self.n_tokens),
+            dtype=variable.dtype,
+            dims=variable.dims,
+            attributes=variable.attributes,
+            growing=variable.growing,
+        )
 
     def dataset(self, model: str) -> xarray.Dataset:
         """All results of a model as an `xarray.Dataset`: lazy, labelled, NaN where not committed.
@@ -164,19 +196,30 @@ class Study:
 
     def _read_corpus(self) -> Corpus:
         def load(name: str) -> NDArray[Any]:
-            return read(open_array(self._store, f"{layout.CORPUS}/{name}"), (slice(None),))
+            array = open_array(self._store, f"{layout.CORPUS}/{name}")
+            expected = corpus_layout(name, array.size)
+            return read(expect(array, **expected), (slice(None),))
 
-        attributes = json.loads(self._files.read(f"{layout.CORPUS}/zarr.json"))
-        return Corpus(
+        where = f"{self._files}/{layout.CORPUS}"
+        try:
+            group = json.loads(self._files.read(f"{layout.CORPUS}/zarr.json"))
+            names = group["attributes"]["document_names"]
+            text = load("text").tobytes().decode("utf-32-le", "surrogatepass")
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise DamagedError(f"{where}: the corpus cannot be read ({error})") from error
+        corpus = Corpus(
             token_id=load("token_id"),
             context_id=load("context_id"),
             document=load("document"),
             char_start=load("char_start"),
             char_end=load("char_end"),
-            text=load("text").tobytes().decode("utf-32-le", "surrogatepass"),
+            text=text,
             document_start=load("document_start"),
-            document_name=tuple(attributes["attributes"]["document_names"]),
+            document_name=tuple(names),
         )
+        if corpus_checksum(corpus) != self._root["corpus_crc32"]:
+            raise DamagedError(f"{where}: is not the corpus that the study was made with")
+        return corpus
 
 
 def _model_snapshot(study: Study, name: str, known: ModelLedger) -> ModelSnapshot:
@@ -230,11 +273,23 @@ def _states(known: ModelLedger, seeds: tuple[str, ...], steps: list[int]) -> NDA
 
 
 def read_root(path: str | Path) -> dict[str, Any]:
-    """The study's own attributes. Raises NotAStudyError, in one line that says what to do."""
+    """The study's own attributes.
+
+    Raises NotAStudyError, in one line that says what to do; DamagedError when it was a study.
+    """
     return _root(open_files(path))
 
 
 def _root(files: Files) -> dict[str, Any]:
+    def refuse(why: str) -> StoreError:
+        try:
+            files.read(f"{layout.COMMITS}/1.log", 0, 1)
+        except (FileNotFoundError, NotADirectoryError):
+            return NotAStudyError(f"{files}: {why}")
+        return DamagedError(
+            f"{files}/zarr.json: damaged, though the study has commits; restore it from a copy"
+        )
+
     try:
         metadata = json.loads(files.read("zarr.json"))
         root = metadata["attributes"]["seedconv"]
@@ -244,9 +299,9 @@ def _root(files: Files) -> dict[str, Any]:
         hint = "`seedconv run STUDY.toml` makes one where the study file says"
         if not isinstance(files, LocalFiles):
             hint = "check bucket and prefix, or copy one there first"
-        raise NotAStudyError(f"{files}: {what}; {hint}") from None
+        raise refuse(f"{what}; {hint}") from None
     except (OSError, ValueError, KeyError, TypeError):
-        raise NotAStudyError(f"{files}: is not a seedconv study") from None
+        raise refuse("is not a seedconv study") from None
     if type(found) is not int:  # true and 1.0 are not 1 in JSON
         raise NotAStudyError(f"{files}: is not a seedconv study")
     if found != layout.FORMAT:
@@ -255,5 +310,7 @@ def _root(files: Files) -> dict[str, Any]:
             "use the version that made it"
         )
     if not {"study", "n_tokens", "vocab_size", "identity"} <= root.keys():
-        raise NotAStudyError(f"{files}: is not a seedconv study")
+        raise refuse("is not a seedconv study")
+    if root.get("crc32") != checksum(root):
+        raise refuse("its attributes were altered")
     return dict(root)

@@ -16,6 +16,7 @@ from store.arrays import boxes, open_array, read
 from store.commits import Ledger, ModelLedger
 from store.durable import PARTIAL, DurableStore
 from store.errors import DamagedError
+from store.links import remove_tree
 from store.pending import mean_over_pairs
 
 
@@ -27,17 +28,16 @@ def remove_leftovers(store: DurableStore, ledger: Ledger) -> None:
     models = {layout.model_path(name): known for name, known in ledger.models.items()}
     for folder in _folders(store.root / layout.MODELS, 1):
         if str(folder.relative_to(store.root)) not in models:
-            shutil.rmtree(folder)
+            remove_tree(store.root, folder)
     for path, known in models.items():
-        group = store.root / path
         stored = {(layout.safe_name(seed), str(step)) for seed, step in known.stored}
-        _keep(group / layout.LOG_PROBS, 2, stored)
+        _keep(store.root, f"{path}/{layout.LOG_PROBS}", 2, stored)
         for name, variable in layout.VARIABLES.items():
             array = f"{path}/{name}"
             if variable.per_token:
                 cells = set(committed_cells(known, by_pair=variable.by_pair))
                 names = {tuple(map(str, cell)) for cell in cells}
-                _keep(group / name / "c", 2 + variable.by_pair, names)
+                _keep(store.root, f"{array}/c", 2 + variable.by_pair, names)
             elif (store.root / array / "zarr.json").exists():
                 by_pair = variable.by_pair or "seed" not in variable.dims
                 _clear(store, array, known, by_pair=by_pair)
@@ -65,16 +65,22 @@ def _folders(root: Path, depth: int) -> Iterator[Path]:
         yield from (entry for entry in root.glob("/".join("*" * depth)) if entry.is_dir())
 
 
-def _keep(root: Path, depth: int, names: Set[tuple[str, ...]]) -> None:
-    """Remove the folders `depth` levels below `root` that are not among `names`."""
-    for folder in list(_folders(root, depth)):
-        if folder.relative_to(root).parts not in names:
-            shutil.rmtree(folder)
+def _keep(root: Path, path: str, depth: int, names: Set[tuple[str, ...]]) -> None:
+    """Remove the folders `depth` levels below `path` that are not among `names`.
+
+    Raises DamagedError rather than remove anything through a link.
+    """
+    for folder in list(_folders(root / path, depth)):
+        if folder.relative_to(root / path).parts not in names:
+            remove_tree(root, folder)
 
 
 def _clear(store: DurableStore, path: str, known: ModelLedger, *, by_pair: bool) -> None:
     """Set the uncommitted cells of an array of means back to NaN."""
-    array = open_array(store, path)
+    try:
+        array = open_array(store, path)
+    except DamagedError:  # as below
+        return
     committed: NDArray[np.bool_] = np.zeros(array.shape, bool)
     for cell in committed_cells(known, by_pair=by_pair):
         committed[cell[: array.ndim]] = True
@@ -92,7 +98,12 @@ def _restore_expected_kl(store: DurableStore, path: str, known: ModelLedger) -> 
     """Take pairs that were not committed out of the mean over pairs."""
     if not known.reduced:
         return
-    expected, means = (open_array(store, f"{path}/{name}") for name in ("expected_kl", "mean_kl"))
+    try:
+        expected, means = (
+            open_array(store, f"{path}/{name}") for name in ("expected_kl", "mean_kl")
+        )
+    except DamagedError:
+        return
     for step, seeds in known.reduced.items():
         t = known.steps[step]
         try:

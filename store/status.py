@@ -13,17 +13,28 @@ from dataclasses import asdict
 from pathlib import Path
 
 from store.durable import write_file
-from store.errors import StoreError
+from store.errors import DamagedError, StoreError
 from store.files import Files, LocalFiles
 from store.layout import JOURNAL, STATUS
+from store.links import refuse_link
 from store.snapshot import EngineStatus, JournalEntry, State, Work
 
 _TAIL_BYTES = 64 * 1024
 
 
+def _file(root: Path, folder: str, name: str) -> Path:
+    """A file of one of the two folders. Raises DamagedError for a name that leads elsewhere."""
+    path = root / folder / name
+    if path.name != name:
+        raise DamagedError(f"{root / folder}: {name!r} names no file in it")
+    refuse_link(root, path)
+    return path
+
+
 def write_status(root: Path, status: EngineStatus) -> None:
     """Replace the process's heartbeat."""
     text = json.dumps(asdict(status), separators=(",", ":"))
+    refuse_link(root, root / STATUS)
     write_file(root / STATUS / f"{status.writer}.json", text.encode(), durable=False)
 
 
@@ -44,7 +55,7 @@ class Journal:
     """Appends lines to one process's journal."""
 
     def __init__(self, root: Path, writer: str) -> None:
-        self._file = (root / JOURNAL / f"{writer}.jsonl").open("ab", buffering=0)
+        self._file = _file(root, JOURNAL, f"{writer}.jsonl").open("ab", buffering=0)
         self._torn = False  # the last line was cut off, by a full disk
 
     def append(self, entry: JournalEntry) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
-import shutil
 import socket
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -24,6 +24,7 @@ from store.create import Header, create_study, refuse_mismatch
 from store.durable import DurableStore
 from store.errors import BusyError, DamagedError
 from store.files import refuse_remote
+from store.links import remove_tree
 from store.log_probs import OutputLayer, Representation, create_log_probs
 from store.owner import pid_space, refuse_if_busy
 from store.pending import PendingCheckpoint, PendingPairs, mean_over_pairs
@@ -149,7 +150,7 @@ class StudyWriter:
                 variable.chunks(self.n_tokens),
                 variable.dtype,
                 variable.dims,
-                {"units": variable.units, "description": variable.description},
+                variable.attributes,
             )
         for name, values in (
             ("step", np.array(steps, np.int64)),
@@ -216,7 +217,7 @@ class StudyWriter:
         if representation != "none":
             path = layout.log_probs_path(model, seed, step)
             self.drop_log_probs(model, step, [seed])
-            shutil.rmtree(self.path / path, ignore_errors=True)
+            remove_tree(self.path, self.path / path)
             parent = path.rpartition("/")[0]
             if not (self.path / parent / "zarr.json").exists():
                 zarr.create_group(self._store, path=parent, attributes={"seed": seed})
@@ -237,7 +238,7 @@ class StudyWriter:
         with contextlib.suppress(BusyError):  # what lies there now may be another engine's
             self._commits.check()
             for folder in pending.folders:
-                shutil.rmtree(self.path / folder, ignore_errors=True)
+                remove_tree(self.path, self.path / folder)
 
     def commit_checkpoint(
         self,
@@ -270,6 +271,7 @@ class StudyWriter:
                 "step": step,
                 "log_probs": pending.representation if pending.path is not None else None,
                 "bytes": size,
+                "storage_floor": float(storage_floor),
                 **details,
             }
         )
@@ -320,7 +322,41 @@ class StudyWriter:
         if gone:
             self._commits.append({"kind": "pruned", "model": model, "step": step, "seeds": gone})
         for seed in gone:
-            shutil.rmtree(self.path / layout.log_probs_path(model, seed, step), ignore_errors=True)
+            remove_tree(self.path, self.path / layout.log_probs_path(model, seed, step))
+
+    def forget(
+        self, model: str, step: int, seeds: Iterable[str], *, pairs_only: bool = False
+    ) -> None:
+        """Take results back, so that the next engine computes them again; their data go.
+
+        All of these checkpoints, or with `pairs_only` just the divergences they take part in.
+        """
+        known, gone = self.ledger.model(model), sorted(seeds)
+        self._commits.append(
+            {
+                "kind": "forgotten",
+                "model": model,
+                "step": step,
+                "seeds": gone,
+                "what": "pairs" if pairs_only else "checkpoints",
+            }
+        )
+        group, t = layout.model_path(model), known.steps[step]
+        for seed, other in itertools.product(gone, known.seeds):
+            i, j = known.seeds[seed], known.seeds[other]
+            for cell in (f"{i}/{j}", f"{j}/{i}"):
+                remove_tree(self.path, self.path / group / "kl" / "c" / str(t) / cell)
+        for seed in [] if pairs_only else gone:
+            for name, variable in layout.VARIABLES.items():
+                if variable.per_token and not variable.by_pair:
+                    cell = f"{name}/c/{t}/{known.seeds[seed]}"
+                    remove_tree(self.path, self.path / group / cell)
+            remove_tree(self.path, self.path / layout.log_probs_path(model, seed, step))
+
+    @property
+    def files(self) -> DurableStore:
+        """Where arrays are written."""
+        return self._store
 
     # -- the process ---------------------------------------------------------------------------
 
@@ -337,6 +373,7 @@ class StudyWriter:
         self._pool.shutdown()
         try:
             self._commits.append({"kind": "end", "how": how})
+            self._commits.seal()
         finally:
             self._commits.close()
             self._journal.close()

@@ -1,0 +1,393 @@
+"""Reading back everything that a study has committed, to find what is damaged.
+
+Never writes, and may run while an engine does: what is committed after it began is left out, and
+what was dropped meanwhile is not damage.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from store import layout
+from store.arrays import CommittedStore, boxes, expect, open_array, read
+from store.errors import DamagedError, StoreError
+from store.links import refuse_link
+from store.pending import mean_over_pairs
+from store.reader import Study, open_study, read_root
+
+_ROUNDING = 1e-10  # of means: relative to the mean size of what was summed, in float64
+
+
+class Part(StrEnum):
+    """What of a study was checked."""
+
+    STUDY = "study"  # its own attributes and the commit log
+    CORPUS = "corpus"
+    METADATA = "metadata"  # of a model's arrays and groups
+    COORDINATES = "coordinates"
+    RESULTS = "results"  # per token, of one checkpoint
+    LOG_PROBS = "log_probs"  # of one checkpoint
+    PAIRS = "pairs"  # KL per token, of one step
+    MEANS = "means"
+
+
+@dataclass(frozen=True)
+class Damage:
+    """One thing that is not as it was committed."""
+
+    part: Part
+    path: str  # below the study's folder
+    message: str  # one line; may hold names from outside
+    model: str | None = None
+    seed: str | None = None
+    step: int | None = None
+    other_seed: str | None = None
+
+
+@dataclass(frozen=True)
+class Checked:
+    """One part that was read back. `done` of `total` parts are."""
+
+    part: Part
+    done: int
+    total: int
+    model: str | None = None
+    seed: str | None = None
+    step: int | None = None
+    damage: tuple[Damage, ...] = ()
+
+
+def verify(path: Path) -> Iterator[Checked]:
+    """Read back all that is committed in the study at `path`, part by part.
+
+    Raises NotAStudyError when there is no study. Damage is yielded, never raised.
+    """
+    damage: list[Damage] = []
+    try:
+        root = read_root(path)
+        study = open_study(path)
+        _expect_group(study, "", {"seedconv": root})
+        _expect_group(study, layout.MODELS, {})
+    except DamagedError as error:
+        damage.append(Damage(Part.STUDY, "", str(error)))
+        yield Checked(Part.STUDY, 1, 1, damage=tuple(damage))
+        return
+    walk = _Walk(study)
+    total = 2 + sum(walk.units(model) for model in study.models)
+    done = itertools.count(1)
+    for part, model, seed, step, found in itertools.chain(
+        [(Part.STUDY, None, None, None, damage), (Part.CORPUS, None, None, None, walk.corpus())],
+        *(walk.model(name) for name in study.models),
+    ):
+        yield Checked(part, next(done), total, model, seed, step, tuple(found))
+
+
+_Unit = tuple[Part, str | None, str | None, int | None, list[Damage]]
+
+
+class _Walk:
+    """Goes through one study. Each method returns the damage it found."""
+
+    def __init__(self, study: Study) -> None:
+        self.study = study
+        self._store = CommittedStore(study.folder)
+        self._unreadable: set[tuple[str, str]] = set()  # (model, array): its metadata are damaged
+        self._means: dict[tuple[str, str, tuple[int, ...]], tuple[float, float]] = {}
+        self._plans = {name: self._plan(name) for name in study.models}
+
+    def _plan(self, model: str) -> tuple[list[Any], list[Any], list[Any]]:
+        known = self.study.ledger(model)
+        return (
+            list(known.scored),
+            sorted(known.stored, key=lambda k: (k[1], k[0])),
+            list(known.reduced),
+        )
+
+    def units(self, model: str) -> int:
+        """How many parts `model` yields."""
+        return 3 + sum(map(len, self._plans[model]))
+
+    def model(self, model: str) -> Iterator[_Unit]:
+        """All of one model."""
+        scored, stored, reduced = self._plans[model]
+        yield Part.METADATA, model, None, None, self.metadata(model)
+        yield Part.COORDINATES, model, None, None, self.coordinates(model)
+        for seed, step in scored:
+            yield Part.RESULTS, model, seed, step, self.results(model, seed, step)
+        for seed, step in stored:
+            yield Part.LOG_PROBS, model, seed, step, self.log_probs(model, seed, step)
+        for step in reduced:
+            yield Part.PAIRS, model, None, step, self.pairs(model, step)
+        yield Part.MEANS, model, None, None, self.means(model)
+
+    def _try(self, check: Callable[[], None], still: Callable[[], bool]) -> str | None:
+        """What is wrong, or None. Tried twice: the first time an engine may have dropped it."""
+        message = None
+        for _ in range(2):
+            try:
+                if not still():
+                    return None
+                check()
+            except DamagedError as error:
+                message = str(error)
+                self.study.refresh()
+            except StoreError:  # dropped in between
+                return None
+            else:
+                return None
+        return message
+
+    def corpus(self) -> list[Damage]:
+        """Tokens, text and document names."""
+
+        def check() -> None:
+            names = list(self.study.corpus.document_name)
+            _expect_group(self.study, layout.CORPUS, {"document_names": names})
+
+        message = self._try(check, lambda: True)
+        return [Damage(Part.CORPUS, layout.CORPUS, message)] if message else []
+
+    # -- one model -----------------------------------------------------------------------------
+
+    def metadata(self, model: str) -> list[Damage]:
+        """Groups and arrays of a model; arrays that fail here are not read later."""
+        group, known = layout.model_path(model), self.study.ledger(model)
+        checks: dict[str, Callable[[], Any]] = {}
+        if known.steps or known.seeds:
+            path = f"{group}/{layout.LOG_PROBS}"
+            checks[group] = partial(_expect_group, self.study, group, {"model": model})
+            checks[path] = partial(_expect_group, self.study, path, {})
+            for name in layout.VARIABLES:
+                checks[f"{group}/{name}"] = partial(self.study.array, model, name)
+        for seed in {seed for seed, _ in known.stored}:
+            path = f"{group}/{layout.LOG_PROBS}/{layout.safe_name(seed)}"
+            checks[path] = partial(_expect_group, self.study, path, {"seed": seed})
+        found = []
+        for path, check in checks.items():
+            if message := self._try(check, lambda: True):
+                found.append(Damage(Part.METADATA, path, message, model))
+                self._unreadable.add((model, path.rpartition("/")[2]))
+        return found
+
+    def coordinates(self, model: str) -> list[Damage]:
+        """Steps and seeds; an engine may have added more than is committed."""
+        known, found = self.study.ledger(model), []
+        if not known.steps and not known.seeds:
+            return []
+        for name, values in coordinates(known.steps, known.seeds).items():
+            path = f"{layout.model_path(model)}/{name}"
+
+            def check(name: str = name, path: str = path, values: Any = values) -> None:
+                array = open_array(self._store, path)
+                attributes = dict(array.attrs)
+                labels = attributes.get("labels", [])
+                if name != "step":
+                    seeds = list(known.seeds)
+                    if not isinstance(labels, list) or labels[: len(seeds)] != seeds:
+                        raise DamagedError(f"{array.store_path}: labels in its zarr.json differ")
+                    attributes = {"labels": labels}
+                else:
+                    attributes = {}
+                expect(array, **coordinate_layout(name, len(values), attributes), growing=1)
+                if not np.array_equal(read(array, (slice(0, len(values)),)), values):
+                    raise DamagedError(f"{array.store_path}: differs from the commit log")
+
+            if message := self._try(check, lambda: True):
+                found.append(Damage(Part.COORDINATES, path, message, model))
+        return found
+
+    def _read(self, model: str, name: str, cell: tuple[int, ...]) -> None:
+        """Read all tokens of a cell, and keep their mean."""
+        array, total, size = self.study.array(model, name), 0.0, 0.0
+        rows, n_tokens = array.chunks[len(cell)], self.study.n_tokens
+        for start in range(0, n_tokens, rows):
+            block = read(array, (*cell, slice(start, min(start + rows, n_tokens))))
+            total += float(block.sum(dtype=np.float64))
+            size += float(np.abs(block).sum(dtype=np.float64))
+        self._means[model, name, cell] = total / n_tokens, size / n_tokens
+
+    def results(self, model: str, seed: str, step: int) -> list[Damage]:
+        """Per-token results of one checkpoint."""
+        record, found = self.study.ledger(model).scored.get((seed, step)), []
+        for name, variable in layout.VARIABLES.items():
+            if not variable.per_token or variable.by_pair or (model, name) in self._unreadable:
+                continue
+            known = self.study.ledger(model)
+            cell = (known.steps[step], known.seeds[seed])
+            message = self._try(
+                partial(self._read, model, name, cell),
+                lambda: self.study.ledger(model).scored.get((seed, step)) == record,
+            )
+            if message:
+                path = f"{layout.model_path(model)}/{name}"
+                found.append(Damage(Part.RESULTS, path, message, model, seed, step))
+        return found
+
+    def log_probs(self, model: str, seed: str, step: int) -> list[Damage]:
+        """Log-probs of one checkpoint, block by block, whatever their representation."""
+
+        def check() -> None:
+            log_probs, at = self.study.log_probs(model, seed, step), 0
+            shape = (self.study.n_tokens, self.study.vocab_size)
+            where = self.study.folder / path
+            if tuple(log_probs.shape) != shape:
+                raise DamagedError(f"{where}: has shape {log_probs.shape} where {shape} belongs")
+            for start, block in log_probs.blocks():
+                if start != at or block.shape[1:] != shape[1:] or np.isnan(block).any():
+                    raise DamagedError(f"{where}: no log-probs from token {at} on")
+                at += len(block)
+            if at != shape[0]:
+                raise DamagedError(f"{where}: ends at token {at} of {shape[0]}")
+
+        path = layout.log_probs_path(model, seed, step)
+        message = self._try(check, lambda: (seed, step) in self.study.ledger(model).stored)
+        return [Damage(Part.LOG_PROBS, path, message, model, seed, step)] if message else []
+
+    def pairs(self, model: str, step: int) -> list[Damage]:
+        """KL per token of all pairs reduced at a step."""
+        if (model, "kl") in self._unreadable:
+            return []
+        found, seeds = [], sorted(self.study.ledger(model).reduced.get(step, ()))
+        for i, j in itertools.permutations(seeds, 2):
+            known = self.study.ledger(model)
+            cell = (known.steps[step], known.seeds[i], known.seeds[j])
+            message = self._try(
+                partial(self._read, model, "kl", cell),
+                lambda i=i, j=j: (  # type: ignore[misc]
+                    {i, j} <= self.study.ledger(model).reduced.get(step, frozenset())
+                ),
+            )
+            if message:
+                path = f"{layout.model_path(model)}/kl"
+                found.append(Damage(Part.PAIRS, path, message, model, i, step, j))
+        return found
+
+    # -- means ---------------------------------------------------------------------------------
+
+    def means(self, model: str) -> list[Damage]:
+        """Arrays of means: readable, and the means of the values that were read."""
+        found = []
+        for name, variable in layout.VARIABLES.items():
+            if not variable.per_token and (model, name) not in self._unreadable:
+                found += self._mean(model, name, MEAN_OF.get(name))
+        return found
+
+    def _mean(self, model: str, name: str, of: str | None) -> list[Damage]:
+        path, cells = f"{layout.model_path(model)}/{name}", self._cells(model, name)
+        if not cells:
+            return []
+        stored: dict[tuple[int, ...], float] = {}
+        if message := self._try(lambda: stored.update(self._stored(model, name)), lambda: True):
+            return [Damage(Part.MEANS, path, message, model)]
+        known, found = self.study.ledger(model), []
+        for cell, (seed, step, other) in cells.items():
+            expected = self._expected(model, name, of, cell, seed, step)
+            value = stored.get(cell, np.nan)
+            if expected is None or abs(value - expected[0]) <= _ROUNDING * expected[1]:
+                continue
+            now = self._cells(model, name)  # forgotten or reduced anew in between
+            if cell in now and known is self.study.ledger(model):
+                message = f"{self.study.folder / path}: {value!r} where {expected[0]!r} belongs"
+                found.append(Damage(Part.MEANS, path, message, model, seed, step, other))
+        return found
+
+    def _expected(
+        self, model: str, name: str, of: str | None, cell: tuple[int, ...], seed: str | None,
+        step: int,
+    ) -> tuple[float, float] | None:  # fmt: skip
+        """What a mean must be and the size of what it sums; None when that cannot be told."""
+        known = self.study.ledger(model)
+        if of is not None:
+            return self._means.get((model, of, cell))
+        if name == "storage_floor":
+            floor = known.scored[seed, step].get("storage_floor")  # type: ignore[index]
+            return None if floor is None else (float(floor), 0.0)
+        if self.study.live:  # an engine writes the mean over pairs before it commits the pairs
+            return None
+        index = [known.seeds[label] for label in known.reduced[step]]
+        n = len(known.seeds)
+        row: NDArray[np.float64] = np.full((n, n), np.nan)
+        sizes = []
+        for i, j in itertools.permutations(index, 2):
+            if (model, "kl", (cell[0], i, j)) not in self._means:
+                return None
+            row[i, j], size = self._means[model, "kl", (cell[0], i, j)]
+            sizes.append(size)
+        return mean_over_pairs(row, index), float(np.mean(sizes))
+
+    def _stored(self, model: str, name: str) -> dict[tuple[int, ...], float]:
+        """Committed cells as they are on disk. Raises DamagedError."""
+        array, cells = self.study.array(model, name), self._cells(model, name)
+        values: dict[tuple[int, ...], float] = {}
+        for box in boxes(array.shape, array.chunks):
+            inside = [
+                c for c in cells if all(s.start <= k < s.stop for s, k in zip(box, c, strict=True))
+            ]
+            block = read(array, box) if inside else None
+            for cell in inside:
+                assert block is not None
+                values[cell] = float(
+                    block[tuple(k - s.start for s, k in zip(box, cell, strict=True))]
+                )
+        return values
+
+    def _cells(self, model: str, name: str) -> Mapping[Any, tuple[str | None, int, str | None]]:
+        return mean_cells(self.study, model, name)
+
+
+MEAN_OF = {"mean_kl": "kl", "cross_entropy": "surprisal", "mean_entropy": "entropy"}
+
+
+def mean_cells(
+    study: Study, model: str, name: str
+) -> dict[tuple[int, ...], tuple[str | None, int, str | None]]:
+    """Committed cells of an array of means: index -> (seed, step, other seed)."""
+    known, dims = study.ledger(model), layout.VARIABLES[name].dims
+    if "seed" not in dims:
+        return {(known.steps[step],): (None, step, None) for step in known.reduced}
+    if "other_seed" not in dims:
+        return {
+            (known.steps[step], known.seeds[seed]): (seed, step, None)
+            for seed, step in known.scored
+        }
+    return {
+        (known.steps[step], known.seeds[i], known.seeds[j]): (i, step, j)
+        for step, seeds in known.reduced.items()
+        for i, j in itertools.permutations(sorted(seeds), 2)
+    }
+
+
+def coordinates(steps: Mapping[int, int], seeds: Mapping[str, int]) -> dict[str, NDArray[np.int64]]:
+    """Values of a model's coordinate arrays."""
+    number = np.arange(len(seeds))
+    return {"step": np.array(list(steps), np.int64), "seed": number, "other_seed": number}
+
+
+def coordinate_layout(name: str, size: int, attributes: dict[str, Any]) -> dict[str, Any]:
+    """Shape, chunks, dtype, dimension and attributes of a coordinate array."""
+    return {
+        "shape": (size,), "chunks": (1024,), "dtype": "int64", "dims": (name,),
+        "attributes": attributes,
+    }  # fmt: skip
+
+
+def _expect_group(study: Study, path: str, attributes: dict[str, Any]) -> None:
+    """Raise DamagedError unless a group's metadata are exactly these attributes."""
+    file = study.folder / path / "zarr.json"
+    refuse_link(study.folder, file)
+    try:
+        found = json.loads(file.read_bytes())
+    except (OSError, ValueError) as error:
+        raise DamagedError(f"{file}: no readable group ({error})") from error
+    if found != {"attributes": attributes, "zarr_format": 3, "node_type": "group"}:
+        raise DamagedError(f"{file}: was altered")
