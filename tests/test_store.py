@@ -253,7 +253,7 @@ def test_a_torn_record_is_not_there_yet_and_a_damaged_one_is_an_error(study: Pat
     log = study / "commits" / "1.log"
     whole = log.read_bytes()
     log.write_bytes(whole[:-20])
-    with pytest.raises(DamagedError, match="of its [0-9]+ bytes can be read"):
+    with pytest.raises(DamagedError, match="bytes can be read"):
         open_study(study)
     (study / "commits" / "1.end").unlink()  # as if the session had not ended
     assert open_study(study).ledger("m").scored
