@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
+from seedconv_tui.upkeep import add_prune, add_verify
 from store.errors import NotAStudyError, StoreError, StudyMismatchError, UnsupportedError
 
 if TYPE_CHECKING:
@@ -228,25 +229,6 @@ def _plot(options: argparse.Namespace) -> int:
     return OK
 
 
-def _verify(options: argparse.Namespace) -> int:
-    from seedconv_tui.verify import verify_command
-
-    return verify_command(options.store, as_json=options.json, mend=options.mend)
-
-
-def _prune(options: argparse.Namespace) -> int:
-    from seedconv_tui.prune import prune_command
-
-    return prune_command(
-        options.store,
-        models=options.model,
-        wanted=options.steps,
-        keep_last=options.keep_last,
-        dry_run=options.dry_run,
-        as_json=options.json,
-    )
-
-
 def _snapshot(store: str | Path) -> StudySnapshot:
     from store import open_study
 
@@ -365,34 +347,8 @@ def _parser() -> argparse.ArgumentParser:
     plot.add_argument("--height", type=_at_least(8), help="rows of the chart (the terminal's)")
     plot.add_argument("--ascii", action="store_true", help="plain ASCII characters only")
 
-    verify = command(
-        "verify",
-        _verify,
-        "read back all that is committed, say what is damaged and what mends it",
-        "seedconv verify study.zarr",
-    )
-    verify.add_argument("store", type=Path, metavar="STORE", help="the study's store")
-    verify.add_argument("--json", action="store_true", help="as one JSON object")
-    verify.add_argument(
-        "--mend",
-        action="store_true",
-        help="mend it: what cannot be told from the rest is forgotten, for `run` to compute again",
-    )
-
-    prune = command(
-        "prune",
-        _prune,
-        "drop log-probs of fully reduced steps; every result stays",
-        "seedconv prune study.zarr --keep-last 1 --dry-run",
-    )
-    prune.add_argument("store", type=Path, metavar="STORE", help="the study's store")
-    prune.add_argument("--model", action="append", help="only this model (may be repeated)")
-    prune.add_argument("--steps", type=_steps, help="only these: A:B, :B, A: or a list 0,8,64")
-    prune.add_argument(
-        "--keep-last", type=_at_least(0), default=0, metavar="N", help="keep the last N steps"
-    )
-    prune.add_argument("--dry-run", action="store_true", help="change nothing, say what would go")
-    prune.add_argument("--json", action="store_true", help="as one JSON object")
+    add_verify(command)
+    add_prune(command, _at_least(0))
 
     parser.commands = commands.choices  # type: ignore[attr-defined]
     return parser
@@ -412,17 +368,6 @@ def _at_least(least: int) -> Callable[[str], int]:
 
     parse.__name__ = "int"  # argparse names it when the text is no number
     return parse
-
-
-def _steps(text: str) -> Callable[[int], bool]:
-    from seedconv_tui.prune import parse_steps
-
-    try:
-        return parse_steps(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(
-            f"should be A:B or a list of steps, found {text!r}"
-        ) from None
 
 
 if __name__ == "__main__":

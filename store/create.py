@@ -67,7 +67,7 @@ def create_study(path: Path, header: Header, corpus: Corpus, now: float) -> None
             raise
 
 
-_ARRAYS = {  # name -> dtype, dimension, description
+CORPUS_ARRAYS = {  # name -> dtype, dimension, description
     "token_id": ("int32", "token", "vocabulary id of the target"),
     "context_id": ("int32", "token", "vocabulary id of the token before the target"),
     "document": ("int32", "token", "index of the document"),
@@ -80,7 +80,7 @@ _ARRAYS = {  # name -> dtype, dimension, description
 
 def corpus_layout(name: str, size: int) -> dict[str, Any]:
     """Shape, chunks, dtype, dimension and attributes of an array of the corpus."""
-    dtype, dim, description = _ARRAYS[name]
+    dtype, dim, description = CORPUS_ARRAYS[name]
     return {
         "shape": (size,),
         "chunks": (min(max(size, 1), 2**18),),
@@ -95,7 +95,7 @@ def _write_corpus(store: DurableStore, corpus: Corpus) -> None:
         store, path=layout.CORPUS, attributes={"document_names": list(corpus.document_name)}
     )
     text = np.frombuffer(corpus.text.encode("utf-32-le", "surrogatepass"), np.uint32)
-    for name, (dtype, _, _) in _ARRAYS.items():
+    for name, (dtype, _, _) in CORPUS_ARRAYS.items():
         values = text if name == "text" else np.asarray(getattr(corpus, name), dtype)
         path = f"{layout.CORPUS}/{name}"
         create_array(store, path, **corpus_layout(name, values.size))[:] = values

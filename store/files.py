@@ -59,7 +59,7 @@ class LocalFiles:
 
     def _path(self, name: str = "") -> Path:
         path = self._root / self._folder / name
-        if ".." in PurePath(name).parts or not path.is_relative_to(self._root):
+        if "\0" in name or ".." in PurePath(name).parts or not path.is_relative_to(self._root):
             raise FileNotFoundError(errno.ENOENT, "not a name in a store", name)
         refuse_link(self._root, path)
         return path

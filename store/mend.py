@@ -20,10 +20,11 @@ from store import layout
 from store.arrays import boxes, metadata, open_array, read
 from store.errors import DamagedError
 from store.links import remove_tree
+from store.metadata import coordinate_layout, coordinates
 from store.pending import mean_over_pairs
 from store.reader import Study
 from store.snapshot import EngineStatus
-from store.verify import MEAN_OF, Damage, Part, coordinate_layout, coordinates, mean_cells
+from store.verify import MEAN_OF, Damage, Part, mean_cells
 from store.writer import StudyWriter
 
 MENDABLE = frozenset(Part) - {Part.STUDY, Part.CORPUS}

@@ -7,7 +7,6 @@ what was dropped meanwhile is not damage.
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
@@ -20,8 +19,15 @@ from numpy.typing import NDArray
 
 from store import layout
 from store.arrays import CommittedStore, boxes, expect, open_array, read
+from store.create import CORPUS_ARRAYS
 from store.errors import DamagedError, StoreError
-from store.links import refuse_link
+from store.metadata import (
+    coordinate_layout,
+    coordinates,
+    expect_group,
+    expect_nothing_else,
+    is_array,
+)
 from store.pending import mean_over_pairs
 from store.reader import Study, open_study, read_root
 
@@ -76,8 +82,8 @@ def verify(path: Path) -> Iterator[Checked]:
     try:
         root = read_root(path)
         study = open_study(path)
-        _expect_group(study, "", {"seedconv": root})
-        _expect_group(study, layout.MODELS, {})
+        expect_group(path, "", {"seedconv": root})
+        expect_group(path, layout.MODELS, {})
     except DamagedError as error:
         damage.append(Damage(Part.STUDY, "", str(error)))
         yield Checked(Part.STUDY, 1, 1, damage=tuple(damage))
@@ -152,7 +158,10 @@ class _Walk:
 
         def check() -> None:
             names = list(self.study.corpus.document_name)
-            _expect_group(self.study, layout.CORPUS, {"document_names": names})
+            expect_group(self.study.folder, layout.CORPUS, {"document_names": names})
+            for name in CORPUS_ARRAYS:
+                array = open_array(self._store, f"{layout.CORPUS}/{name}")
+                expect_nothing_else(self.study.folder, array)
 
         message = self._try(check, lambda: True)
         return [Damage(Part.CORPUS, layout.CORPUS, message)] if message else []
@@ -165,19 +174,28 @@ class _Walk:
         checks: dict[str, Callable[[], Any]] = {}
         if known.steps or known.seeds:
             path = f"{group}/{layout.LOG_PROBS}"
-            checks[group] = partial(_expect_group, self.study, group, {"model": model})
-            checks[path] = partial(_expect_group, self.study, path, {})
+            checks[group] = partial(expect_group, self.study.folder, group, {"model": model})
+            checks[path] = partial(expect_group, self.study.folder, path, {})
             for name in layout.VARIABLES:
-                checks[f"{group}/{name}"] = partial(self.study.array, model, name)
+                checks[f"{group}/{name}"] = partial(self._array, model, name)
         for seed in {seed for seed, _ in known.stored}:
             path = f"{group}/{layout.LOG_PROBS}/{layout.safe_name(seed)}"
-            checks[path] = partial(_expect_group, self.study, path, {"seed": seed})
+            checks[path] = partial(expect_group, self.study.folder, path, {"seed": seed})
         found = []
         for path, check in checks.items():
             if message := self._try(check, lambda: True):
                 found.append(Damage(Part.METADATA, path, message, model))
                 self._unreadable.add((model, path.rpartition("/")[2]))
         return found
+
+    def _array(self, model: str, name: str) -> None:
+        array, known = self.study.array(model, name), self.study.ledger(model)
+        expect_nothing_else(self.study.folder, array)
+        shape = layout.VARIABLES[name].shape(
+            len(known.steps), len(known.seeds), self.study.n_tokens
+        )
+        if array.shape != shape and not self.study.live:  # an engine may be adding to it
+            raise DamagedError(f"{array.store_path}: has shape {array.shape} where {shape} belongs")
 
     def coordinates(self, model: str) -> list[Damage]:
         """Steps and seeds; an engine may have added more than is committed."""
@@ -199,6 +217,7 @@ class _Walk:
                 else:
                     attributes = {}
                 expect(array, **coordinate_layout(name, len(values), attributes), growing=1)
+                expect_nothing_else(self.study.folder, array)
                 if not np.array_equal(read(array, (slice(0, len(values)),)), values):
                     raise DamagedError(f"{array.store_path}: differs from the commit log")
 
@@ -248,6 +267,10 @@ class _Walk:
                 at += len(block)
             if at != shape[0]:
                 raise DamagedError(f"{where}: ends at token {at} of {shape[0]}")
+            for file in where.rglob("zarr.json"):  # one array, or a group of them
+                node = str(file.parent.relative_to(self.study.folder))
+                if is_array(file):
+                    expect_nothing_else(self.study.folder, open_array(self._store, node))
 
         path = layout.log_probs_path(model, seed, step)
         message = self._try(check, lambda: (seed, step) in self.study.ledger(model).stored)
@@ -365,29 +388,3 @@ def mean_cells(
         for step, seeds in known.reduced.items()
         for i, j in itertools.permutations(sorted(seeds), 2)
     }
-
-
-def coordinates(steps: Mapping[int, int], seeds: Mapping[str, int]) -> dict[str, NDArray[np.int64]]:
-    """Values of a model's coordinate arrays."""
-    number = np.arange(len(seeds))
-    return {"step": np.array(list(steps), np.int64), "seed": number, "other_seed": number}
-
-
-def coordinate_layout(name: str, size: int, attributes: dict[str, Any]) -> dict[str, Any]:
-    """Shape, chunks, dtype, dimension and attributes of a coordinate array."""
-    return {
-        "shape": (size,), "chunks": (1024,), "dtype": "int64", "dims": (name,),
-        "attributes": attributes,
-    }  # fmt: skip
-
-
-def _expect_group(study: Study, path: str, attributes: dict[str, Any]) -> None:
-    """Raise DamagedError unless a group's metadata are exactly these attributes."""
-    file = study.folder / path / "zarr.json"
-    refuse_link(study.folder, file)
-    try:
-        found = json.loads(file.read_bytes())
-    except (OSError, ValueError) as error:
-        raise DamagedError(f"{file}: no readable group ({error})") from error
-    if found != {"attributes": attributes, "zarr_format": 3, "node_type": "group"}:
-        raise DamagedError(f"{file}: was altered")

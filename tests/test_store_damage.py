@@ -1,4 +1,4 @@
-"""Files of a study are damaged at random: that is told, and never served as a number."""
+"""Files of a study are damaged at random: it is told, never served as a number or as nothing."""
 
 from __future__ import annotations
 
