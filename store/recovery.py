@@ -41,6 +41,9 @@ def remove_leftovers(store: DurableStore, ledger: Ledger) -> None:
             elif (store.root / array / "zarr.json").exists():
                 by_pair = variable.by_pair or "seed" not in variable.dims
                 _clear(store, array, known, by_pair=by_pair)
+            _shrink(store, array, known, variable.growing)
+        for name in ("step", "seed", "other_seed"):
+            _shrink(store, f"{path}/{name}", known, 1)
         _restore_expected_kl(store, path, known)
     for partial in store.root.rglob(f"*{PARTIAL}"):
         if partial.is_file():  # a model or seed may be named so
@@ -92,6 +95,22 @@ def _clear(store: DurableStore, path: str, known: ModelLedger, *, by_pair: bool)
         cleared = np.where(committed[box], values, np.nan)
         if not np.array_equal(cleared, values, equal_nan=True):
             array[box] = cleared
+
+
+def _shrink(store: DurableStore, path: str, known: ModelLedger, growing: int) -> None:
+    """Cut axes back to what is committed: a plan may have grown them and never been recorded."""
+    try:
+        array = open_array(store, path)
+    except DamagedError:  # as above
+        return
+    name = path.rpartition("/")[2]
+    sizes = (len(known.steps), len(known.seeds), len(known.seeds))
+    shape = sizes[:growing] if "seed" not in name else (len(known.seeds),)
+    shape += array.shape[growing:]
+    if shape != array.shape and all(n <= m for n, m in zip(shape, array.shape, strict=True)):
+        array.resize(shape)
+    if "labels" in array.attrs and array.attrs["labels"] != list(known.seeds):
+        array.attrs["labels"] = list(known.seeds)
 
 
 def _restore_expected_kl(store: DurableStore, path: str, known: ModelLedger) -> None:

@@ -191,11 +191,10 @@ class _Walk:
     def _array(self, model: str, name: str) -> None:
         array, known = self.study.array(model, name), self.study.ledger(model)
         expect_nothing_else(self.study.folder, array)
-        shape = layout.VARIABLES[name].shape(
-            len(known.steps), len(known.seeds), self.study.n_tokens
-        )
-        if array.shape != shape and not self.study.live:  # an engine may be adding to it
-            raise DamagedError(f"{array.store_path}: has shape {array.shape} where {shape} belongs")
+        variable = layout.VARIABLES[name]
+        shape = variable.shape(len(known.steps), len(known.seeds), self.study.n_tokens)
+        if array.shape != shape and not self.study.live:  # no engine is about to use the rest
+            raise DamagedError(f"{array.store_path}: has shape {array.shape}, not {shape}")
 
     def coordinates(self, model: str) -> list[Damage]:
         """Steps and seeds; an engine may have added more than is committed."""
@@ -206,17 +205,12 @@ class _Walk:
             path = f"{layout.model_path(model)}/{name}"
 
             def check(name: str = name, path: str = path, values: Any = values) -> None:
-                array = open_array(self._store, path)
-                attributes = dict(array.attrs)
-                labels = attributes.get("labels", [])
-                if name != "step":
-                    seeds = list(known.seeds)
-                    if not isinstance(labels, list) or labels[: len(seeds)] != seeds:
-                        raise DamagedError(f"{array.store_path}: labels in its zarr.json differ")
-                    attributes = {"labels": labels}
-                else:
-                    attributes = {}
-                expect(array, **coordinate_layout(name, len(values), attributes), growing=1)
+                array, live = open_array(self._store, path), self.study.live
+                attributes = {} if name == "step" else {"labels": list(known.seeds)}
+                labels: Any = array.attrs.get("labels")
+                if live and name != "step" and isinstance(labels, list):
+                    attributes["labels"] += labels[len(known.seeds) :]
+                expect(array, **coordinate_layout(name, len(values), attributes), growing=live)
                 expect_nothing_else(self.study.folder, array)
                 if not np.array_equal(read(array, (slice(0, len(values)),)), values):
                     raise DamagedError(f"{array.store_path}: differs from the commit log")

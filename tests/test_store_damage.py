@@ -13,7 +13,7 @@ from store import NotAStudyError, StoreError, open_study
 from store.verify import Damage, verify
 from tests.store_helpers import committed, fill, open_writer
 
-DAMAGES, SEED = 200, 20_240_901
+DAMAGES, SEED = 160, 20_240_901
 WAYS = ("flip", "flip", "truncate", "zero", "delete")
 NOTHING_COMMITTED = {"status", "journal"}
 
@@ -107,7 +107,9 @@ def test_random_damage_is_never_served_and_always_found(whole: Path, tmp_path: P
         except NotAStudyError:
             found = [] if name != "zarr.json" else [Damage("study", "", "")]  # type: ignore[arg-type]
         harmless = way == "nothing" or name.partition("/")[0] in NOTHING_COMMITTED
-        if bool(found) == (harmless or name == "commits/1.end"):
+        # Of the repeated lengths only the last one's is used, and without it nothing is lost.
+        harmless |= name == "commits/1.end" or (name == "commits/2.end" and way == "delete")
+        if bool(found) == harmless:
             wrong.append(f"{what}: verify found {found}")
         shutil.rmtree(copy)
     assert not wrong, f"{len(wrong)} of {DAMAGES}:\n" + "\n".join(wrong)
