@@ -13,7 +13,7 @@ from engine.corpus import build_text, load_tokenizer
 from engine.errors import ConfigError
 from engine.events import Listener
 from engine.planner import Settling, Step, find_checkpoints, lonely, remaining, seed_order
-from engine.projection import REPRESENTATIONS, describe_sizes, gigabytes, projected_bytes
+from engine.projection import REPRESENTATIONS, describe_sizes, projected_bytes, size_text
 from engine.scorer import Scorer, choose_device
 from engine.session import Session, disk_free
 from engine.sources import signature
@@ -217,7 +217,7 @@ class Coordinator:
         needed, free = sizes[settings.representation], disk_free(self._study.store)
         text = (
             f"{self._n_tokens:,} tokens x {self._tokenizer.size:,} entries; log-probs to come take "
-            f"about {describe_sizes(sizes, settings.representation)}; {gigabytes(free)} are free"
+            f"about {describe_sizes(sizes, settings.representation)}; {size_text(free)} are free"
         )
         advice = (
             "free some space, lower corpus.max_tokens, or set log_probs.representation or "
@@ -228,7 +228,7 @@ class Coordinator:
         kept = self._bytes_stored()
         if settings.budget_gb is not None and kept + needed > settings.budget_gb * 1e9:
             raise ConfigError(
-                f"{self._study.store}: {text}; with {gigabytes(kept)} stored already that is more "
+                f"{self._study.store}: {text}; with {size_text(kept)} stored already that is more "
                 f"than log_probs.budget_gb = {settings.budget_gb:g}; raise it, lower "
                 'corpus.max_tokens, or set log_probs.representation or retention = "until_reduced"'
             )

@@ -42,10 +42,14 @@ def _width(folder: Path) -> int:
 
 def describe_sizes(sizes: Mapping[Representation, int], chosen: Representation) -> str:
     """The projected sizes in one line, the chosen representation first and named so."""
-    others = [f"{name} {gigabytes(size)}" for name, size in sizes.items() if name != chosen]
-    return f"{gigabytes(sizes[chosen])} ({chosen}; as {' or '.join(others)})"
+    others = [f"{name} {size_text(size)}" for name, size in sizes.items() if name != chosen]
+    return f"{size_text(sizes[chosen])} ({chosen}; as {' or '.join(others)})"
 
 
-def gigabytes(n_bytes: int) -> str:
-    """Bytes for people, in GB."""
-    return f"{n_bytes / 1e9:.2f} GB"
+def size_text(n_bytes: float) -> str:
+    """Bytes for people: three digits and a unit."""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if n_bytes < 999.5:  # rounds to three digits
+            return f"{n_bytes:.3g} {unit}"
+        n_bytes /= 1000
+    return f"{n_bytes:,.3g} TB" if n_bytes < 1000 else f"{n_bytes:,.0f} TB"

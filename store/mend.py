@@ -37,14 +37,14 @@ def maintain(path: Path, doing: str) -> Iterator[StudyWriter]:
     how = "failed"
     started = time.time()
 
-    def beat(state: str) -> None:
+    def beat(state: str, message: str = "") -> None:
         now = time.time()
         writer.beat(
-            EngineStatus(writer.writer, writer.host, writer.pid, now, started, state, doing)
+            EngineStatus(writer.writer, writer.host, writer.pid, now, started, state, message)
         )
 
     try:
-        beat("working")
+        beat("working", doing)
         yield writer
         how = "finished"
     finally:
