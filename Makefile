@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 SOURCES := store engine seedconv_tui tests benchmarks docs
 
-.PHONY: demo test check bench picture clean
+.PHONY: demo test check lint ci bench picture clean
 
 demo: $(VENV)/engine
 	$(BIN)/seedconv demo $(ARGS)
@@ -13,12 +13,21 @@ demo: $(VENV)/engine
 test: $(VENV)/dev
 	$(BIN)/python -m pytest $(ARGS)
 
-check: $(VENV)/dev
+COVERED := --cov --cov-report=term:skip-covered --cov-fail-under=85
+
+check: lint
+	$(BIN)/python -m pytest $(COVERED)
+
+lint: $(VENV)/dev
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered --cov-fail-under=85
+
+# The same as test and check, with the tests run once.
+ci:
+	$(MAKE) test ARGS="$(COVERED)"
+	$(MAKE) lint
 
 bench: $(VENV)/dev
 	$(BIN)/python -m benchmarks
