@@ -5,19 +5,20 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from functools import partial
 
 import torch
 
 from engine.corpus import build_text, load_tokenizer
 from engine.errors import ConfigError
-from engine.events import Listener
-from engine.planner import Settling, Step, find_checkpoints, lonely, remaining, seed_order
+from engine.events import Level, Listener
+from engine.hub import HubClient
+from engine.planner import Step, lonely, remaining, seed_order
 from engine.projection import REPRESENTATIONS, describe_sizes, projected_bytes, size_text
 from engine.scorer import Scorer, choose_device
 from engine.session import Session, disk_free
-from engine.sources import signature
+from engine.sources import Found, open_source
 from engine.study_file import StudyFile
+from engine.weights import Checkpoint as Weights
 from engine.weights import read_checkpoint
 from engine.worker import Outcome, Worker
 from store import Header, Representation, StudyWriter
@@ -45,14 +46,17 @@ class Coordinator:
         self._study = study
         self._stop = stop or threading.Event()
         device = choose_device(study.scoring.device)
-        self._tokenizer = load_tokenizer(study)
+        hub = HubClient(self._stop)
+        self._tokenizer = load_tokenizer(study, hub)
         self._text = build_text(study, self._tokenizer)
         self._n_tokens = len(self._text.corpus)
         kept = study.log_probs.representation
         scorer = Scorer(self._text, self._tokenizer, study.scoring, device, kept)
         self._models = {model.name: model for model in study.models}
+        self._sources = {
+            model.name: open_source(model, study.folder, hub, clock) for model in study.models
+        }
         self._writer = StudyWriter.open(study.store, self._header(), self._text.corpus, clock=clock)
-        self._settling = Settling(clock)
         status = EngineStatus(
             writer=self._writer.writer,
             host=self._writer.host,
@@ -63,9 +67,11 @@ class Coordinator:
             device=_describe(device),
         )
         self._session = Session(self._writer, status, listener, clock)
-        read = partial(read_checkpoint, tokenizer=self._tokenizer)
-        self._worker = Worker(study, scorer, self._writer, self._session, self._stop, read)
+        self._worker = Worker(
+            study, scorer, self._writer, self._session, self._stop, self._sources, self._read
+        )
         self.outcome = self._worker.outcome
+        self._told: set[tuple[str, str]] = set()
 
     def _header(self) -> Header:
         scoring = self._study.scoring
@@ -84,11 +90,22 @@ class Coordinator:
         }
         return Header(self._study.study.name, self._tokenizer.size, identity, details)
 
+    def _read(self, name: str, key: Checkpoint) -> Weights:
+        source, model = self._sources[name], self._models[name]
+        return read_checkpoint(
+            source.fetch(key),
+            self._tokenizer,
+            where=source.where(key),
+            allow_pickle=model.allow_pickle,
+            trust_remote_code=model.trust_remote_code,
+        )
+
     # -- the two ways to work ------------------------------------------------------------------
 
     def run(self) -> Outcome:
         """Score and reduce all that is missing and there, then return."""
         with self._session:
+            self._warn_of_remote_code()
             available = {name: self._look(name, waiting=False) for name in self._models}
             self._explain(available)
             self._refuse_what_does_not_fit(available)
@@ -109,6 +126,7 @@ class Coordinator:
                         '"discover" there is no telling when all of them are done'
                     )
         with self._session:
+            self._warn_of_remote_code()
             while True:
                 steps = self._remaining(
                     {name: self._look(name, waiting=True) for name in self._models}
@@ -140,28 +158,47 @@ class Coordinator:
     def _look(self, name: str, *, waiting: bool) -> set[Checkpoint]:
         """What can be scored of a model now; the store learns what is planned or missing."""
         model, known = self._models[name], self._writer.ledger.model(name)
-        wanted, there = find_checkpoints(self._study, model)
+        source = self._sources[name]
+        found = source.find()
+        wanted, there = set(found.wanted), set(found.there)
         for key in there & {key for owner, key in self._worker.given_up if owner == name}:
-            if self._worker.given_up[name, key] == signature(self._worker.folder(name, key)):
+            if self._worker.given_up[name, key] == source.signature(key):
                 wanted, there = wanted - {key}, there - {key}
             else:
                 del self._worker.given_up[name, key]
         if waiting:
             done = set(known.stored)
-            there = {
-                key
-                for key in there
-                if key in done or self._settling.finished(self._worker.folder(name, key))
-            }
+            there = {key for key in there if key in done or source.finished(key)}
             wanted = wanted if model.listed is not None else there
         absent = {
-            key: f"{self._worker.folder(name, key)}: there is no such folder"
-            for key in _ordered(set() if waiting else wanted - there)
+            key: found.missing[key]
+            for key in _ordered(set() if waiting else set(found.missing))
             if key not in known.scored
         }
         self._writer.plan(name, _ordered(wanted - absent.keys()), absent)
         self.outcome.missing += len(absent)
+        self._tell_troubles(name, found)
         return there
+
+    def _tell_troubles(self, name: str, found: Found) -> None:
+        """Say what a source could not tell; once, though it may be asked often."""
+        for text in (*found.warnings, *found.errors):
+            if (name, text) not in self._told:
+                self._told.add((name, text))
+                level: Level = "error" if text in found.errors else "warning"
+                self._session.say(level, "source", f"model {name}: {text}", model=name)
+                self.outcome.failed += level == "error"
+
+    def _warn_of_remote_code(self) -> None:
+        for name, model in self._models.items():
+            if model.trust_remote_code:
+                self._session.say(
+                    "warning",
+                    "remote_code",
+                    f"model {name}: models.trust_remote_code is set: Python code that comes with "
+                    "its checkpoints may run",
+                    model=name,
+                )
 
     def _remaining(self, available: dict[str, set[Checkpoint]]) -> list[Step]:
         steps = [
@@ -179,12 +216,10 @@ class Coordinator:
         """Say what was found, before hours are spent on it."""
         for name, keys in available.items():
             known = self._writer.ledger.model(name)
-            source = self._models[name].source
             if not keys and not known.scored:
                 self.outcome.failed += 1
-                self._session.say(
-                    "error", "nothing", f"model {name}: no folder fits {source}", model=name
-                )
+                text = f"model {name}: {self._nothing_fits(name)}"
+                self._session.say("error", "nothing", text, model=name)
                 continue
             seeds = sorted({seed for seed, _ in keys}, key=seed_order)
             steps = {step for _, step in keys}
@@ -201,6 +236,15 @@ class Coordinator:
             if why := lonely(known, keys):
                 self.outcome.failed += 1
                 self._session.say("error", "lonely", f"model {name}: {why}", model=name)
+
+    def _nothing_fits(self, name: str) -> str:
+        model = self._models[name]
+        templates = list(model.templates.values())
+        text = templates[0] + (f" (and {len(templates) - 1} more)" if len(templates) > 1 else "")
+        if model.on_hub:
+            return f"nothing on the hub fits {text}"
+        hint = "; on the hub, write hf://owner/name@revision" if text.count("/") == 1 else ""
+        return f"no folder fits {text}{hint}"
 
     def _refuse_what_does_not_fit(self, available: dict[str, set[Checkpoint]]) -> None:
         """Say what the log-probs will take. Raises ConfigError when it is too much."""
@@ -235,8 +279,12 @@ class Coordinator:
         self._session.say("info", "projected", text, bytes=needed, free=free, sizes=sizes)
 
     def _checkpoint_bytes(self, step: Step, representation: Representation) -> int:
-        folder = self._worker.folder(step.model, (step.score[0], step.step)) if step.score else None
-        return projected_bytes(folder, representation, self._n_tokens, self._tokenizer.size)
+        if not step.score:
+            return 0
+        factored = representation == "factored"
+        key = step.score[0], step.step
+        config = self._sources[step.model].config(key) if factored else None
+        return projected_bytes(config, representation, self._n_tokens, self._tokenizer.size)
 
     def _bytes_stored(self) -> int:
         return sum(

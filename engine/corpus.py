@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.errors import ConfigError
+from engine.errors import CheckpointError, ConfigError
+from engine.hub import HubClient
+from engine.hub_source import fetch_tokenizer
 from engine.study_file import StudyFile
 from store import Corpus
 
@@ -48,7 +50,7 @@ def vocabulary_digest(vocabulary: dict[str, int]) -> str:
     return digest.hexdigest()[:16]
 
 
-def load_tokenizer(study: StudyFile) -> Tokenizer:
+def load_tokenizer(study: StudyFile, hub: HubClient) -> Tokenizer:
     """Load the study's tokenizer, from a folder if there is one of that name, else from the hub.
 
     Raises ConfigError when it cannot be loaded or gives no character offsets.
@@ -57,12 +59,13 @@ def load_tokenizer(study: StudyFile) -> Tokenizer:
 
     settings = study.tokenizer
     folder = study.path(settings.source)
-    name = str(folder) if folder.exists() else settings.source
     try:
+        if not folder.exists():
+            folder = fetch_tokenizer(hub, settings.source, settings.revision or "main")
         backend = AutoTokenizer.from_pretrained(
-            name, revision=settings.revision, trust_remote_code=False
+            folder, trust_remote_code=False, local_files_only=True
         )
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (CheckpointError, OSError, ValueError, KeyError, TypeError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise ConfigError(
             f"tokenizer.source: {settings.source!r} cannot be loaded: {reason}"

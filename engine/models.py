@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 import torch
-import transformers
 
 from engine.errors import CheckpointError
+from engine.remote_code import causal_model_class
 from engine.weights import Checkpoint
 from store import OutputLayer
 
@@ -30,16 +30,11 @@ class LoadedModel:
 
 def build(checkpoint: Checkpoint, dtype: torch.dtype, device: torch.device) -> Any:
     """A model with the checkpoint's weights, ready to be called."""
-    kind = type(checkpoint.config)
-    if kind not in transformers.MODEL_FOR_CAUSAL_LM_MAPPING:
-        raise CheckpointError(
-            f"{checkpoint.folder}: {kind.__name__} is not a causal language model"
-        )
+    architecture = causal_model_class(checkpoint)
     logger = logging.getLogger("transformers")
     level = logger.level
     logger.setLevel(logging.CRITICAL)  # what it would print is in `report`
     try:
-        architecture: Any = transformers.MODEL_FOR_CAUSAL_LM_MAPPING[kind]
         model, report = architecture.from_pretrained(
             None,
             config=checkpoint.config,
@@ -50,7 +45,7 @@ def build(checkpoint: Checkpoint, dtype: torch.dtype, device: torch.device) -> A
     except (RuntimeError, ValueError, KeyError) as error:
         reason = str(error).strip().splitlines()[0]
         raise CheckpointError(
-            f"{checkpoint.folder}: weights do not fit config.json: {reason}"
+            f"{checkpoint.where}: weights do not fit config.json: {reason}"
         ) from None
     finally:
         logger.setLevel(level)
@@ -58,7 +53,7 @@ def build(checkpoint: Checkpoint, dtype: torch.dtype, device: torch.device) -> A
         if names := sorted(map(str, report[problem])):
             what = problem.removesuffix("_keys")
             raise CheckpointError(
-                f"{checkpoint.folder}: weights {what}: {names[0]}"
+                f"{checkpoint.where}: weights {what}: {names[0]}"
                 + (f" and {len(names) - 1} more" if len(names) > 1 else "")
             )
     model.eval().to(device)
@@ -143,6 +138,6 @@ def _factor(tensor: torch.Tensor, vocab_size: int) -> Any:
 
 def _refusal(checkpoint: Checkpoint) -> CheckpointError:
     return CheckpointError(
-        f"{checkpoint.folder}: its logits are not hidden states times an output embedding, so "
+        f"{checkpoint.where}: its logits are not hidden states times an output embedding, so "
         'log-probs cannot be kept factored; set log_probs.representation = "dense"'
     )

@@ -2,17 +2,9 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 
-from engine.errors import CheckpointError
-from engine.sources import Template, checkpoint_files, signature
-from engine.study_file import ModelSection, StudyFile
 from store.commits import Checkpoint, Ledger, ModelLedger
-
-SETTLE_SECONDS = 3.0  # a checkpoint that does not say it is finished must rest so long
 
 
 @dataclass(frozen=True)
@@ -23,26 +15,6 @@ class Step:
     step: int
     score: tuple[str, ...]  # seeds whose log-probs are not stored and are needed
     reduce: bool  # whether pairs will be missing once those are scored
-
-
-def find_checkpoints(
-    study: StudyFile, model: ModelSection
-) -> tuple[set[Checkpoint], set[Checkpoint]]:
-    """Return (wanted, there): what the study file asks for, and what has a folder.
-
-    With seeds or steps discovered, what is wanted is what is there.
-    """
-    template = Template(model.source)
-    wanted = model.listed
-    if wanted is None:
-        found = template.discover(study.folder, model.name)
-        there = {(seed, step) for seed, step in found if model.accepts(seed, step)}
-        return there, there
-    return wanted, {
-        (seed, step)
-        for seed, step in wanted
-        if template.path(study.folder, model.name, seed, step).is_dir()
-    }
 
 
 def seed_order(seed: str) -> tuple[bool, int, str]:
@@ -90,29 +62,3 @@ def lonely(known: ModelLedger, available: set[Checkpoint]) -> str | None:
         for seed, at in sorted(seeds.items(), key=lambda item: seed_order(item[0]))[:4]
     ]
     return f"no two seeds share a step, so there is nothing to compare ({'; '.join(described)})"
-
-
-class Settling:
-    """Tells finished checkpoints from those still being written, by looking more than once."""
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
-        self._clock = clock
-        self._seen: dict[Path, tuple[object, float]] = {}
-
-    def finished(self, folder: Path) -> bool:
-        """Whether the checkpoint can be read now.
-
-        `trainer_state.json`, which Trainer writes last, says so at once. Without it nothing in the
-        folder may have changed for a few seconds.
-        """
-        try:
-            checkpoint_files(folder)
-        except CheckpointError:
-            self._seen.pop(folder, None)
-            return False
-        if (folder / "trainer_state.json").exists():
-            return True
-        now, found = self._clock(), signature(folder)
-        before, since = self._seen.get(folder, (None, now))
-        self._seen[folder] = (found, since if found == before else now)
-        return found == before and now - since >= SETTLE_SECONDS

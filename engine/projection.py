@@ -17,23 +17,23 @@ _WIDTHS = ("hidden_size", "n_embd", "d_model")  # what configurations call the n
 
 
 def projected_bytes(
-    folder: Path | None, representation: Representation, n_tokens: int, vocab_size: int
+    config: Path | None, representation: Representation, n_tokens: int, vocab_size: int
 ) -> int:
-    """Bytes that the log-probs of the checkpoint in `folder` will take; 0 when none is scored.
+    """Bytes that the log-probs of one checkpoint will take.
 
     The width of a model is read from its config.json. One that cannot be read is taken as 0 wide:
     such a checkpoint will not be scored either.
     """
-    if folder is None or representation == "none":
+    if representation == "none":
         return 0
     if representation == "dense":
         return int(DENSE_BYTES * n_tokens * vocab_size)
-    return int(_FACTOR_BYTES * (n_tokens + vocab_size) * _width(folder))
+    return int(_FACTOR_BYTES * (n_tokens + vocab_size) * (_width(config) if config else 0))
 
 
-def _width(folder: Path) -> int:
+def _width(file: Path) -> int:
     try:
-        config = json.loads((folder / "config.json").read_bytes())
+        config = json.loads(file.read_bytes())
         config = config.get("text_config", config)
         return next(int(config[name]) for name in _WIDTHS if name in config)
     except (OSError, ValueError, TypeError, AttributeError, StopIteration):

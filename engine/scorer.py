@@ -168,7 +168,7 @@ class Scorer:
             return
         token = done + int(bad.argmax())
         raise CheckpointError(
-            f"{checkpoint.folder}: log-probs are NaN or infinite at token {token} "
+            f"{checkpoint.where}: log-probs are NaN or infinite at token {token} "
             f"({self._text.corpus.token_text(token)!r})"
         )
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import io
+import pickle
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ from safetensors.torch import load
 
 from engine.corpus import Tokenizer, vocabulary_digest
 from engine.errors import CheckpointError
-from engine.sources import checkpoint_files
+from engine.files import checkpoint_files
 
 MOST_PADDING = 1024  # rows a model may have beyond its tokenizer: padding for fast kernels
 
@@ -28,32 +30,62 @@ class Checkpoint:
     """A checkpoint in memory, not yet a model."""
 
     folder: Path
+    where: str  # its place, for people
     config: Any  # transformers.PretrainedConfig
     weights: dict[str, torch.Tensor]
     fingerprint: str  # of names and contents of the weights
     n_bytes: int
+    trust_remote_code: bool = False  # whether the model's class may come from its repository
 
 
-def read_checkpoint(folder: Path, tokenizer: Tokenizer) -> Checkpoint:
+def read_checkpoint(
+    folder: Path,
+    tokenizer: Tokenizer,
+    *,
+    where: str | None = None,
+    allow_pickle: bool = False,
+    trust_remote_code: bool = False,
+) -> Checkpoint:
     """Read and check a checkpoint of a causal language model.
+
+    `where` names its place in messages, if that is not the folder. With `allow_pickle` weights may
+    be pickled; only tensors are unpickled even so. With `trust_remote_code` the configuration's
+    class may be code of the checkpoint, which then runs.
 
     Raises CheckpointError, in one line, when files are missing or damaged, weights are not finite
     or all zero, or the checkpoint uses another vocabulary than the study.
     """
+    where = where or str(folder)
+    try:
+        return _read(folder, where, tokenizer, allow_pickle, trust_remote_code)
+    except CheckpointError as error:
+        raise CheckpointError(str(error).replace(str(folder), where)) from None
+
+
+def _read(
+    folder: Path, where: str, tokenizer: Tokenizer, allow_pickle: bool, trust_remote_code: bool
+) -> Checkpoint:
     from transformers import AutoConfig
 
-    files = checkpoint_files(folder)
+    files = checkpoint_files(folder, allow_pickle=allow_pickle)
     try:
-        config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{folder / 'config.json'}: {_first_line(error)}") from None
+        config = AutoConfig.from_pretrained(
+            folder, trust_remote_code=trust_remote_code, local_files_only=True
+        )
+    except Exception as error:
+        # Code of the repository may raise anything.
+        if not trust_remote_code and not isinstance(
+            error, (OSError, ValueError, KeyError, TypeError)
+        ):
+            raise
+        raise CheckpointError(f"{folder / 'config.json'}: {_refusal(error)}") from None
     _check_vocabulary(folder, config, tokenizer)
     weights: dict[str, torch.Tensor] = {}
     n_bytes = 0
     for file in files.weights:
         try:
             data = file.read_bytes()
-            shard = load(data)
+            shard = _unpickle(file, data) if files.pickled else load(data)
         except FileNotFoundError:
             raise CheckpointError(f"{file}: was deleted while it was being read") from None
         except (OSError, SafetensorError) as error:
@@ -61,7 +93,33 @@ def read_checkpoint(folder: Path, tokenizer: Tokenizer) -> Checkpoint:
         _check_values(file, shard)
         weights.update(shard)
         n_bytes += len(data)
-    return Checkpoint(folder, config, weights, _fingerprint(weights), n_bytes)
+    fingerprint = _fingerprint(weights)
+    return Checkpoint(folder, where, config, weights, fingerprint, n_bytes, trust_remote_code)
+
+
+def _unpickle(file: Path, data: bytes) -> dict[str, torch.Tensor]:
+    """Weights that torch.save wrote, and nothing else that may be in such a file."""
+    try:
+        weights = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        raise CheckpointError(f"{file}: holds more than weights, and so is not loaded") from None
+    except (RuntimeError, EOFError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{file}: cannot be read: {_first_line(error)}") from None
+    if not isinstance(weights, dict) or not all(
+        isinstance(name, str) and isinstance(tensor, torch.Tensor)
+        for name, tensor in weights.items()
+    ):
+        raise CheckpointError(f"{file}: should hold tensors by name")
+    return weights
+
+
+def _refusal(error: Exception) -> str:
+    if "trust_remote_code" in str(error):
+        return (
+            "its model is code of the repository, which is not run; set "
+            "models.trust_remote_code = true if you trust it"
+        )
+    return _first_line(error)
 
 
 def _first_line(error: Exception) -> str:

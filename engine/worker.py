@@ -6,20 +6,20 @@ import contextlib
 import itertools
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import torch
 
 from engine.errors import CheckpointError, Interrupted
+from engine.fingerprints import Fingerprints
 from engine.phases import find_phases
 from engine.planner import Step, seed_order
 from engine.reducer import reduce_blocks, reduce_step
 from engine.scorer import Scorer
 from engine.session import Session
-from engine.sources import Template, signature
+from engine.sources import Source
 from engine.study_file import StudyFile
 from engine.weights import Checkpoint as Weights
 from store import DamagedError, StudyWriter
@@ -56,21 +56,19 @@ class Worker:
         writer: StudyWriter,
         session: Session,
         stop: threading.Event,
-        read: Callable[[Path], Weights],
+        sources: Mapping[str, Source],
+        read: Callable[[str, Checkpoint], Weights],
     ) -> None:
         self._study, self._scorer, self._writer = study, scorer, writer
-        self._session, self._stop, self._read_weights = session, stop, read
+        self._session, self._stop = session, stop
+        self._sources, self._read_weights = sources, read
         self._reader = writer.study()
-        self._sources = {model.name: Template(model.source) for model in study.models}
+        self._fingerprints = Fingerprints(writer.ledger)
         self._seconds_busy = 0.0
         self._tokens_done = 0
         self.outcome = Outcome()
         self.given_up: dict[tuple[str, Checkpoint], object] = {}  # failed, and how it looked then
         self.damaged: set[tuple[str, int]] = set()  # steps whose log-probs cannot be read
-
-    def folder(self, model: str, key: Checkpoint) -> Path:
-        """Where a checkpoint is or will be."""
-        return self._sources[model].path(self._study.folder, model, *key)
 
     def work(self, steps: Sequence[Step]) -> None:
         """Score and reduce; the next checkpoint is read while one is scored.
@@ -98,7 +96,7 @@ class Worker:
 
     def _read(self, job: tuple[Step, str]) -> Weights:
         step, seed = job
-        return self._read_weights(self.folder(step.model, (seed, step.step)))
+        return self._read_weights(step.model, (seed, step.step))
 
     # -- scoring, log-probs kept ---------------------------------------------------------------
 
@@ -165,6 +163,7 @@ class Worker:
             storage_floor=(floor / self._writer.n_tokens) ** 0.5,
             details={
                 "fingerprint": checkpoint.fingerprint,
+                **self._sources[step.model].details((seed, step.step)),
                 "window": window,
                 "overlap": overlap,
                 "model_vocab": int(checkpoint.config.get_text_config().vocab_size),
@@ -177,6 +176,7 @@ class Worker:
         self._tokens_done += self._writer.n_tokens
         self.outcome.scored += 1
         rate = self._tokens_done / self._seconds_busy
+        self._sources[step.model].release((seed, step.step))
         queued = max(0, self._session.status.queued - 1)
         self._session.show(
             queued=queued,
@@ -195,18 +195,22 @@ class Worker:
         )
 
     def _warn_of_duplicate(self, step: Step, seed: str, checkpoint: Weights) -> None:
-        for (other, at), record in self._writer.ledger.model(step.model).scored.items():
-            same = record.get("fingerprint") == checkpoint.fingerprint
-            if same and (other, at) != (seed, step.step):
-                text = f"{step.model}, seed {seed}, step {step.step}: same weights as"
-                self._session.say(
-                    "warning", "duplicate", f"{text} seed {other}, step {at}", model=step.model
-                )
-                return
+        key = seed, step.step
+        if first := self._fingerprints.add(step.model, key, checkpoint.fingerprint):
+            model, (other, at) = first
+            self._session.say(
+                "warning",
+                "duplicate",
+                f"{step.model}, seed {seed}, step {step.step}: same weights as {model}, seed "
+                f"{other}, step {at}",
+                model=step.model,
+            )
 
     def _fail(self, step: Step, seed: str, error: str) -> None:
         key = (seed, step.step)
-        self.given_up[step.model, key] = signature(self.folder(step.model, key))
+        source = self._sources[step.model]
+        self.given_up[step.model, key] = source.signature(key)
+        source.release(key)
         self._writer.fail(step.model, seed, step.step, error)
         self.outcome.failed += 1
         self._session.show(queued=max(0, self._session.status.queued - 1))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from threading import Event
 
 from engine.corpus import build_text, load_tokenizer
 from engine.demo import HELD_OUT_TOKENS, SEEDS, SIZES, STEPS, prepare
+from engine.hub import HubClient
 from engine.study_file import load_study_file
 
 
@@ -14,7 +16,7 @@ def test_prepare_holds_out_the_end_of_the_text_and_writes_a_valid_study(tmp_path
     assert [model.listed for model in study.models] == [
         {(str(seed), step) for seed in SEEDS for step in STEPS}
     ] * len(SIZES)
-    tokenizer = load_tokenizer(study)
+    tokenizer = load_tokenizer(study, HubClient(Event()))
     assert tokenizer.size == 2048
     text = build_text(study, tokenizer)
     assert len(text.corpus) == HELD_OUT_TOKENS

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 
 from engine.divergence import pairwise_kl
 from engine.phases import find_phases
-from engine.planner import SETTLE_SECONDS, Settling
-from engine.sources import Template
 from engine.windows import Window, batches, plan_windows
-from tests.models import make_runs
 
 
 @pytest.mark.parametrize("window", [2, 3, 8, 50])
@@ -35,44 +30,6 @@ def test_batches_stay_within_their_size_and_lose_nothing() -> None:
     assert [w for batch in made for w in batch] == windows
     for batch in made:
         assert len(batch) == 1 or len(batch) * max(w.length for w in batch) <= 20
-
-
-def test_sources_find_what_their_path_makes(tmp_path: Path) -> None:
-    template = Template("runs/{model}/s{seed}/ck-{step}-{seed}")
-    expected = {("1", 5), ("1", 10), ("x-2", 0)}
-    for seed, step in expected:
-        template.path(tmp_path, "m", seed, step).mkdir(parents=True)
-    for stranger in (
-        "runs/m/s1/ck-7-2",
-        "runs/m/s1/ck-x-1",
-        "runs/m/s1/ck-007-1",
-        "runs/n/s1/ck-1-1",
-    ):
-        (tmp_path / stranger).mkdir(parents=True)
-    assert set(template.discover(tmp_path, "m")) == expected
-    absolute = Template(f"{tmp_path}/runs/m/s{{seed}}/ck-{{step}}-{{seed}}")
-    assert set(absolute.discover(Path("/nowhere"), "m")) == expected
-
-
-def test_a_checkpoint_is_finished_once_it_rests_or_says_so(tmp_path: Path) -> None:
-    make_runs(tmp_path, seeds=("1",), steps=(0,))
-    folder = tmp_path / "runs/seed1/step0"
-    now = [0.0]
-    settling = Settling(lambda: now[0])
-    assert not settling.finished(folder)
-    now[0] += SETTLE_SECONDS - 0.1
-    (folder / "extra").write_text("still writing")
-    assert not settling.finished(folder)
-    now[0] += SETTLE_SECONDS - 0.1
-    assert not settling.finished(folder)
-    now[0] += 0.2
-    assert settling.finished(folder)
-    (folder / "trainer_state.json").write_text('{"half')
-    assert not settling.finished(folder)
-    (folder / "trainer_state.json").write_text("{}")
-    assert settling.finished(folder)
-    (folder / "checkpoint-is-incomplete.txt").touch()
-    assert not settling.finished(folder)
 
 
 def direct_kl(log_p: torch.Tensor) -> torch.Tensor:

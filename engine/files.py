@@ -1,0 +1,119 @@
+"""What a checkpoint consists of: its files, and whether they are all there and whole."""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+from engine.errors import CheckpointError
+
+INDEX = "model.safetensors.index.json"
+SINGLE = "model.safetensors"
+PICKLED_INDEX = "pytorch_model.bin.index.json"
+PICKLED_SINGLE = "pytorch_model.bin"
+INCOMPLETE = "checkpoint-is-incomplete.txt"
+
+
+@dataclass(frozen=True)
+class CheckpointFiles:
+    """The files of one finished checkpoint."""
+
+    folder: Path
+    weights: tuple[Path, ...]
+    pickled: bool = False  # else safetensors
+
+
+def checkpoint_files(folder: Path, *, allow_pickle: bool = False) -> CheckpointFiles:
+    """Look at a checkpoint without reading its weights.
+
+    Raises CheckpointError, in one line, when it is unfinished, damaged or has no weights that may
+    be read: pickled ones are only if `allow_pickle` is set and there are no others.
+    """
+    if not folder.is_dir():
+        raise CheckpointError(f"{folder}: there is no such folder")
+    if (folder / INCOMPLETE).exists():
+        raise CheckpointError(f"{folder}: holds {INCOMPLETE}: it is still being written")
+    read_json(folder / "config.json")
+    if (folder / "trainer_state.json").exists():
+        read_json(folder / "trainer_state.json")
+    names = {entry.name for entry in folder.iterdir()}
+    main = main_weights(str(folder), names, allow_pickle=allow_pickle)
+    weights = shards(folder / main) if main in (INDEX, PICKLED_INDEX) else (main,)
+    files = tuple(folder / name for name in weights)
+    pickled = main in (PICKLED_INDEX, PICKLED_SINGLE)
+    for file in files:
+        if not pickled:
+            _check_safetensors(file)
+        elif not file.exists():
+            raise CheckpointError(f"{file}: is missing")
+    return CheckpointFiles(folder, files, pickled)
+
+
+def main_weights(where: str, names: Collection[str], *, allow_pickle: bool) -> str:
+    """The file that holds the weights or, if there are several, names them.
+
+    Raises CheckpointError when there is none that may be read.
+    """
+    allowed = [INDEX, SINGLE, *([PICKLED_INDEX, PICKLED_SINGLE] if allow_pickle else [])]
+    for name in allowed:
+        if name in names:
+            return name
+    if not allow_pickle and any(name.endswith(".bin") for name in names):
+        raise CheckpointError(
+            f"{where}: has only pickled weights, which can run code when loaded; save the model "
+            "with safe_serialization=True, or set models.allow_pickle = true if you trust them"
+        )
+    raise CheckpointError(f"{where}: has no {' and no '.join(allowed)}")
+
+
+def shards(index: Path) -> tuple[str, ...]:
+    """Names of the files that an index names. Raises CheckpointError."""
+    weight_map = read_json(index).get("weight_map")
+    if not isinstance(weight_map, dict) or not weight_map:
+        raise CheckpointError(f"{index}: names no weights")
+    names = sorted({str(name) for name in weight_map.values()})
+    suffix = ".bin" if index.name == PICKLED_INDEX else ".safetensors"
+    if any(Path(name).name != name or not name.endswith(suffix) for name in names):
+        raise CheckpointError(f"{index}: names a file outside the checkpoint or not *{suffix}")
+    return tuple(names)
+
+
+def read_json(file: Path) -> dict[str, object]:
+    """A JSON object. Raises CheckpointError."""
+    try:
+        value = json.loads(file.read_bytes())
+    except FileNotFoundError:
+        raise CheckpointError(f"{file}: is missing") from None
+    except OSError as error:
+        raise CheckpointError(f"{file}: cannot be read: {error.strerror}") from None
+    except ValueError:
+        raise CheckpointError(f"{file}: is not valid JSON; it may be half written") from None
+    if not isinstance(value, dict):
+        raise CheckpointError(f"{file}: should hold a JSON object")
+    return value
+
+
+def _check_safetensors(file: Path) -> None:
+    """Compare a file's size with what its header promises."""
+    try:
+        size = file.stat().st_size
+        with file.open("rb") as stream:
+            (length,) = struct.unpack("<Q", stream.read(8).ljust(8, b"\0"))
+            if not 2 <= length <= min(size - 8, 100 * 2**20):
+                raise CheckpointError(f"{file}: has no valid safetensors header")
+            header = json.loads(stream.read(length))
+        ends = [entry["data_offsets"][1] for name, entry in header.items() if name[:2] != "__"]
+    except FileNotFoundError:
+        raise CheckpointError(f"{file}: is missing") from None
+    except OSError as error:
+        raise CheckpointError(f"{file}: cannot be read: {error.strerror}") from None
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError):
+        raise CheckpointError(f"{file}: has no valid safetensors header") from None
+    if not ends:
+        raise CheckpointError(f"{file}: holds no weights")
+    expected = 8 + length + max(ends)
+    if size != expected:
+        raise CheckpointError(f"{file}: is {size:,} bytes long, its header says {expected:,}")

@@ -1,0 +1,145 @@
+"""How sources are written: text with {model}, {seed} and {step}, for folders and for the hub."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from engine.errors import CheckpointError
+
+Fields = Mapping[str, str]  # values of model, seed and step, as far as they are known
+
+_FIELD = re.compile(r"\{(model|seed|step:k|step)\}|(\*)")
+_VALUES = {"model": r"[^/]+?", "seed": r"[^/]+?", "step": r"\d+", "step:k": r"\d+", "*": ".*?"}
+_HUB = "hf://"
+_FOLDER = ("/", "./", "../", "~")
+
+
+class Pattern:
+    """Text with the fields {model}, {seed}, {step} and {step:k}, and `*` for anything.
+
+    `{step:k}` is the step in thousands, as in `step_20k` for step 20,000.
+    """
+
+    def __init__(self, text: str) -> None:
+        """Raises ValueError when there is another field."""
+        rest = _FIELD.sub("", text)
+        if "{" in rest or "}" in rest:
+            raise ValueError("may hold only the fields {model}, {seed} and {step} (or {step:k})")
+        self.text = text
+        self._parts: list[tuple[str, str]] = []  # text, then the name of the field after it or ""
+        start = 0
+        for match in _FIELD.finditer(text):
+            self._parts.append((text[start : match.start()], match[1] or match[2]))
+            start = match.end()
+        self._parts.append((text[start:], ""))
+        names = [name for _, name in self._parts]
+        self.fields = frozenset(name.partition(":")[0] for name in names if name)
+
+    def fill(self, known: Fields) -> str:
+        """The text with what is known put in; other fields stay as they are.
+
+        Raises CheckpointError when the pattern has {step:k} and the step is not in thousands.
+        """
+        return "".join(
+            literal + (self._value(name, known) or _written(name)) for literal, name in self._parts
+        )
+
+    def _value(self, name: str, known: Fields) -> str:
+        if name == "step:k" and "step" in known:
+            thousands, rest = divmod(int(known["step"]), 1000)
+            if rest:
+                raise CheckpointError(
+                    f"{self.text}: step {known['step']} is not in whole thousands, as {{step:k}} is"
+                )
+            return str(thousands)
+        return known.get(name, "")
+
+    def matcher(self, known: Fields) -> Callable[[str], dict[str, str] | None]:
+        """A function that finds the fields in a text: those known and those found, or None."""
+        regex, seen = "", set[str]()
+        for literal, name in self._parts:
+            regex += re.escape(literal)
+            group = name.replace(":", "_")
+            try:
+                value = self._value(name, known) if name else ""
+            except CheckpointError:
+                return lambda _: None
+            if value:
+                regex += re.escape(value)
+            elif name == "*":
+                regex += _VALUES[name]
+            elif name in seen:
+                regex += f"(?P={group})"
+            elif name:
+                seen.add(name)
+                regex += f"(?P<{group}>{_VALUES[name]})"
+        compiled = re.compile(regex)
+
+        def match(text: str) -> dict[str, str] | None:
+            found = compiled.fullmatch(text)
+            return None if found is None else _merged(known, found.groupdict())
+
+        return match
+
+    def literal(self) -> str:
+        """The longest piece of text without a field: something to search for."""
+        return max((text for text, _ in self._parts), key=len)
+
+
+def _written(name: str) -> str:
+    return name if name in ("", "*") else f"{{{name}}}"
+
+
+def _merged(known: Fields, groups: dict[str, str]) -> dict[str, str] | None:
+    """What is known with what was found; None when they disagree or numbers have leading zeros."""
+    numbers = [groups[name] for name in ("step", "step_k") if name in groups]
+    if any(str(int(number)) != number for number in numbers):
+        return None
+    if "step_k" in groups:
+        step = str(int(groups.pop("step_k")) * 1000)
+        if groups.setdefault("step", step) != step:
+            return None
+    return {**known, **groups}
+
+
+@dataclass(frozen=True)
+class HubTemplate:
+    """A repository on the hub, `owner/name`, and a revision of it."""
+
+    repository: Pattern
+    revision: Pattern
+
+    @classmethod
+    def parse(cls, text: str) -> HubTemplate:
+        """Read `[hf://]owner/name[@revision]`. Raises ValueError."""
+        repository, at, revision = text.removeprefix(_HUB).partition("@")
+        owner, slash, name = repository.partition("/")
+        if not slash or not owner or not name or "/" in name or (at and not revision):
+            raise ValueError(
+                "is on the hub, because of its @ or hf://, and so must be owner/name@revision; "
+                "a folder with @ in its name starts with ./ or /"
+            )
+        if Pattern(owner).fields & {"seed", "step", "*"} or "*" in name:
+            raise ValueError("may hold {seed} and {step} in the repository's name, * after @ only")
+        return cls(Pattern(repository), Pattern(revision or "main"))
+
+    @property
+    def fields(self) -> frozenset[str]:
+        """Names of all fields."""
+        return self.repository.fields | self.revision.fields
+
+
+def on_hub(text: str) -> bool:
+    """Whether a source is on the hub: it starts with hf://, or has @ and no path's beginning."""
+    return text.startswith(_HUB) or ("@" in text and not text.startswith(_FOLDER))
+
+
+def source_fields(text: str) -> frozenset[str]:
+    """Names of the fields of a source. Raises ValueError when it cannot be one."""
+    if on_hub(text):
+        return HubTemplate.parse(text).fields
+    if "://" in text:
+        raise ValueError("must be a folder, or owner/name@revision on the hub")
+    return Pattern(text).fields
