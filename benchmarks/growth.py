@@ -67,11 +67,10 @@ class Growing:
         """Write and commit one checkpoint; seconds."""
         step, seed = divmod(self.n, SEEDS)
         start = time.perf_counter()
-        pending = self.writer.begin_checkpoint("m", LABELS[seed], step, "dense")
+        pending = self.writer.results.begin_checkpoint("m", LABELS[seed], step, "dense")
         pending.append(self.block)
-        self.writer.commit_checkpoint(
-            "m", LABELS[seed], step, pending, storage_floor=0.0, details={}
-        )
+        floors = {"storage_floor": 0.0, "noise_floor": 0.0}
+        self.writer.commit("m", step, [pending.finish(floors, {})])
         self.n += 1
         return time.perf_counter() - start
 
@@ -79,9 +78,9 @@ class Growing:
         """Write and commit all pairs of the step that is complete; seconds."""
         step = self.n // SEEDS - 1
         start = time.perf_counter()
-        pending = self.writer.begin_pairs("m", step, LABELS)
-        pending.append(self.kl)
-        self.writer.commit_pairs("m", step, LABELS, pending)
+        pending = self.writer.results.begin_pairs("m", step, LABELS)
+        pending.append({"kl": self.kl, "js": self.kl / 4})
+        self.writer.commit("m", step, pairs=pending.finish())
         return time.perf_counter() - start
 
     def next(self, seconds: dict[str, list[float]]) -> None:

@@ -11,3 +11,7 @@ class CheckpointError(Exception):
 
 class Interrupted(Exception):  # noqa: N818  (not an error: the user asked)
     """The user asked the engine to stop."""
+
+
+class EngineError(Exception):
+    """The engine cannot go on, though nothing is wrong with the study."""

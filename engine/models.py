@@ -1,44 +1,114 @@
-"""Checkpoints as models on a device, and what their output layers do."""
+"""Checkpoints as models on a device: one module per architecture, its weights swapped in."""
 
 from __future__ import annotations
 
-import contextlib
+import itertools
+import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 
 from engine.errors import CheckpointError
 from engine.remote_code import causal_model_class
 from engine.weights import Checkpoint
-from store import OutputLayer
 
-_SAME = 3e-5  # how far logits may be from the product, relative to the largest: float32 rounding
+_TRIFLES = {"_name_or_path", "dtype", "torch_dtype", "transformers_version"}  # of a configuration
 
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A checkpoint's model on the device."""
+    """A checkpoint's weights and the module they belong to, which others may share."""
 
     checkpoint: Checkpoint
     module: Any
-    output_layer: OutputLayer | None  # when log-probs are kept factored
+    weights: Mapping[str, torch.Tensor]  # by name of parameter or buffer
+    device: torch.device
+    dtype: torch.dtype
+
+    def activate(self) -> Any:
+        """Give the module these weights and return it; those that are elsewhere are copied."""
+        for name, tensor in _tensors(self.module).items():
+            if name in self.weights:
+                tensor.data = _placed(self.weights[name], self.device, self.dtype)
+        return self.module
 
 
-def build(checkpoint: Checkpoint, dtype: torch.dtype, device: torch.device) -> Any:
-    """A model with the checkpoint's weights, ready to be called."""
+class Modules:
+    """Makes models of checkpoints. A module is built when a new architecture comes, then reused."""
+
+    def __init__(self, dtype: torch.dtype, device: torch.device) -> None:
+        self._dtype, self._device = dtype, device
+        self._key: object = None
+        self._module: Any = None
+
+    def load(self, checkpoint: Checkpoint, *, resident: bool = True) -> LoadedModel:
+        """A model with the checkpoint's weights: on the device, or moved there at each use.
+
+        Raises CheckpointError when the weights do not fit the architecture.
+        """
+        weights, key = checkpoint.weights, _key(checkpoint)
+        if key != self._key:
+            self._module, self._key = None, None  # free the old one before there is another
+            module = _build(checkpoint, self._dtype, self._device)
+            if _takes_as_they_are(module, weights, self._dtype):
+                self._module, self._key = module, key
+            else:
+                weights = _tensors(module)
+        else:
+            module = self._module
+        chosen = {name: weights[name].detach() for name in _tensors(module).keys() & weights.keys()}
+        if resident:
+            chosen = {
+                name: _placed(tensor, self._device, self._dtype) for name, tensor in chosen.items()
+            }
+        return LoadedModel(checkpoint, module, chosen, self._device, self._dtype)
+
+
+def _key(checkpoint: Checkpoint) -> object:
+    """Equal for checkpoints whose weights fit the same module."""
+    config = {k: v for k, v in checkpoint.config.to_dict().items() if k not in _TRIFLES}
+    shapes = frozenset((name, tuple(t.shape)) for name, t in checkpoint.weights.items())
+    return json.dumps(config, sort_keys=True, default=str), shapes
+
+
+def _tensors(module: Any) -> dict[str, torch.Tensor]:
+    return dict(itertools.chain(module.named_parameters(), module.named_buffers()))
+
+
+def _placed(tensor: torch.Tensor, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
+    return tensor.to(device, dtype if tensor.is_floating_point() else None, non_blocking=True)
+
+
+def _takes_as_they_are(
+    module: Any, weights: Mapping[str, torch.Tensor], dtype: torch.dtype
+) -> bool:
+    """Whether loading gave every parameter the weight of its own name, unchanged."""
+    tied = {name for name, _ in module.named_parameters(remove_duplicate=False)}
+    tied -= {name for name, _ in module.named_parameters()}
+    for name, tensor in module.state_dict().items():
+        if name in tied:
+            continue
+        if name not in weights or weights[name].shape != tensor.shape:
+            return False
+        if not torch.equal(_placed(weights[name], tensor.device, dtype), tensor):
+            return False
+    return True
+
+
+def _build(checkpoint: Checkpoint, dtype: torch.dtype, device: torch.device) -> Any:
+    """A module with the checkpoint's weights, ready to be called."""
     architecture = causal_model_class(checkpoint)
     logger = logging.getLogger("transformers")
     level = logger.level
     logger.setLevel(logging.CRITICAL)  # what it would print is in `report`
     try:
-        model, report = architecture.from_pretrained(
+        module, report = architecture.from_pretrained(
             None,
             config=checkpoint.config,
-            state_dict=checkpoint.weights,
+            state_dict=dict(checkpoint.weights),
             dtype=dtype,
             output_loading_info=True,
         )
@@ -56,88 +126,19 @@ def build(checkpoint: Checkpoint, dtype: torch.dtype, device: torch.device) -> A
                 f"{checkpoint.where}: weights {what}: {names[0]}"
                 + (f" and {len(names) - 1} more" if len(names) > 1 else "")
             )
-    model.eval().to(device)
-    if dtype != torch.float32:
-        _accumulate_head_in_float32(model)
-    return model
+    module.eval().to(device)
+    module.requires_grad_(requires_grad=False)
+    layer: Any = module.get_output_embeddings()
+    if dtype != torch.float32 and isinstance(layer, torch.nn.Linear):
+        vars(layer)["forward"] = _float32_product(layer)  # this instance computes otherwise
+    return module
 
 
-def _accumulate_head_in_float32(model: Any) -> None:
-    """Give the output layer float32 weights of its own, so that logits are not rounded."""
-    head = model.get_output_embeddings()
-    for name, parameter in list(head.named_parameters(recurse=False)):
-        setattr(head, name, torch.nn.Parameter(parameter.float(), requires_grad=False))
-    head.register_forward_pre_hook(lambda _, inputs: (inputs[0].float(), *inputs[1:]))
+def _float32_product(layer: torch.nn.Linear) -> Callable[[torch.Tensor], torch.Tensor]:
+    """What an output layer computes, in float32, so that logits are not rounded."""
 
+    def forward(hidden: torch.Tensor) -> torch.Tensor:
+        bias = None if layer.bias is None else layer.bias.float()
+        return torch.nn.functional.linear(hidden.float(), layer.weight.float(), bias)
 
-@contextlib.contextmanager
-def capture_hidden(model: LoadedModel) -> Iterator[list[torch.Tensor]]:
-    """Collect what the output layer is given, one tensor per forward pass; nothing when dense."""
-    captured: list[torch.Tensor] = []
-    if model.output_layer is None:
-        yield captured
-        return
-    head = model.module.get_output_embeddings()
-    hook = head.register_forward_pre_hook(lambda _, inputs: captured.append(inputs[0]))
-    try:
-        yield captured
-    finally:
-        hook.remove()
-
-
-def find_output_layer(
-    checkpoint: Checkpoint, module: Any, probe: torch.Tensor, vocab_size: int
-) -> OutputLayer:
-    """How the model makes logits of the input of its output layer, found by asking it.
-
-    The model is run on `probe` (1, token) and what comes out compared with the product, so that
-    what cannot be written as one is refused, never approximated: raises CheckpointError.
-    """
-    head = module.get_output_embeddings()
-    if getattr(checkpoint.config.get_text_config(), "final_logit_softcapping", None):
-        raise _refusal(checkpoint)
-    if not isinstance(head, torch.nn.Linear):
-        raise _refusal(checkpoint)
-    seen: list[torch.Tensor] = []
-    hook = head.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
-    try:
-        logits = module(probe, use_cache=False).logits[0, :, :vocab_size].float()
-    finally:
-        hook.remove()
-    if len(seen) != 1 or seen[0].shape[:2] != probe.shape:
-        raise _refusal(checkpoint)
-    weight = _factor(head.weight, vocab_size)
-    bias = None if head.bias is None else _factor(head.bias, vocab_size)
-    product = torch.from_numpy(
-        OutputLayer(weight, bias).logits(seen[0][0].float().cpu().numpy())
-    ).double()
-    # The one factor that fits best; 1 exactly where nothing is scaled.
-    scale = float((logits.cpu().double() * product).sum() / product.square().sum().clamp_min(1e-30))
-    layer = OutputLayer(weight, bias, 1.0 if abs(scale - 1) < _SAME else scale)
-    expect_product(LoadedModel(checkpoint, module, layer), seen[0][0], logits)
-    return layer
-
-
-def expect_product(model: LoadedModel, hidden: torch.Tensor, logits: torch.Tensor) -> None:
-    """Raise CheckpointError when logits (token, vocab) are not those of the output layer.
-
-    Models that are not finite are not judged here: their scores are refused with the token's name.
-    """
-    assert model.output_layer is not None
-    found = logits.float().cpu().numpy()
-    product = model.output_layer.logits(hidden.float().cpu().numpy())
-    if not np.isfinite(found).all():
-        return
-    if not np.abs(product - found).max() <= _SAME * max(float(np.abs(found).max()), 1e-3):
-        raise _refusal(model.checkpoint)
-
-
-def _factor(tensor: torch.Tensor, vocab_size: int) -> Any:
-    return tensor.detach()[:vocab_size].float().cpu().numpy()
-
-
-def _refusal(checkpoint: Checkpoint) -> CheckpointError:
-    return CheckpointError(
-        f"{checkpoint.where}: its logits are not hidden states times an output embedding, so "
-        'log-probs cannot be kept factored; set log_probs.representation = "dense"'
-    )
+    return forward

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from store import Representation
 from store.commits import Checkpoint, Ledger, ModelLedger
 
 
@@ -17,34 +18,96 @@ class Step:
     reduce: bool  # whether pairs will be missing once those are scored
 
 
+@dataclass(frozen=True)
+class Pass:
+    """One pass over the corpus, which one device does on its own."""
+
+    model: str
+    step: int
+    live: tuple[str, ...]  # seeds that are scored
+    stored: tuple[str, ...]  # seeds whose log-probs are read from the store
+    keep: Representation  # how the log-probs of the live seeds are kept
+    reduce: bool  # whether all of them are compared with each other
+
+    @property
+    def seeds(self) -> tuple[str, ...]:
+        """Live and stored seeds in their order."""
+        return tuple(sorted((*self.live, *self.stored), key=seed_order))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be done of a step now, and why in this way. Passes may run at the same time."""
+
+    name: str  # "kept", "fused" or "incremental"
+    why: str
+    passes: tuple[Pass, ...]
+
+
+def make_plan(step: Step, known: ModelLedger, keep: Representation) -> Plan:
+    """Choose how a step is worked on; asked again when its passes are done.
+
+    *fused*: all seeds live, reduced block by block, nothing kept. *incremental*: one late seed live
+    beside stored ones. *kept*: each seed alone with its log-probs kept, then one reduction of
+    stored ones. All give the same numbers to rounding.
+    """
+    at, live = step.step, step.score
+    stored = tuple(
+        sorted(
+            (s for s in known.scored_at(at) if (s, at) in known.stored and s not in live),
+            key=seed_order,
+        )
+    )
+    if not step.reduce:
+        stored = ()
+    if keep == "none" and live:
+        what = f"{len(live)} seeds are scored side by side and nothing is kept"
+        if stored:
+            what += f"; {len(stored)} more are read, as they were kept before"
+        return Plan("fused", what, (Pass(step.model, at, live, stored, keep, step.reduce),))
+    if not live:
+        what = f"log-probs of {len(stored)} seeds are stored"
+        return Plan("kept", what, (Pass(step.model, at, (), stored, keep, reduce=True),))
+    compared = known.reduced.get(at, frozenset()) >= set(stored) or len(stored) == 1
+    if len(live) == 1 and stored and compared:
+        what = f"one seed joins {len(stored)} whose log-probs are stored"
+        return Plan("incremental", what, (Pass(step.model, at, live, stored, keep, reduce=True),))
+    what = f"log-probs of {len(live)} seeds are kept {keep} and reduced from the store"
+    passes = tuple(Pass(step.model, at, (seed,), (), keep, reduce=False) for seed in live)
+    return Plan("kept", what if step.reduce else f"log-probs are kept {keep}", passes)
+
+
 def seed_order(seed: str) -> tuple[bool, int, str]:
     """Sort key of seeds: numbers by value, then names."""
     return (not seed.isdecimal(), int(seed) if seed.isdecimal() else 0, seed)
 
 
 def remaining(ledger: Ledger, name: str, available: set[Checkpoint]) -> list[Step]:
-    """Steps of one model with something left to do, ascending.
+    """Steps of one model with something left to do, ascending."""
+    known = ledger.model(name)
+    seeds: dict[int, set[str]] = {step: set() for step in known.steps}
+    for seed, step in available:
+        seeds.setdefault(step, set()).add(seed)
+    steps = (remaining_of(known, name, step, seeds[step]) for step in sorted(seeds))
+    return [step for step in steps if step is not None]
+
+
+def remaining_of(known: ModelLedger, name: str, step: int, available: set[str]) -> Step | None:
+    """What is left to do of one step, of which these seeds are available; None when nothing is.
 
     A seed that is scored but whose log-probs were dropped is scored again only when another seed
     of its step has yet to be compared with it.
     """
-    known = ledger.model(name)
-    steps = []
-    for step in sorted({step for _, step in available} | known.steps.keys()):
-        scored = known.scored_at(step)
-        new = {seed for seed, at in available if at == step} - scored
-        present = scored | new
-        reduce = len(present) > 1 and known.reduced.get(step, frozenset()) != present
-        needed = {seed for seed in scored if (seed, step) not in known.stored} if reduce else set()
-        again = {seed for seed in needed if (seed, step) in available}
-        if (
-            needed != again
-        ):  # a dropped checkpoint is gone for good: its old pairs stay, no new ones
-            reduce = False
-        if new or reduce:
-            score = tuple(sorted(new | (again if reduce else set()), key=seed_order))
-            steps.append(Step(name, step, score, reduce))
-    return steps
+    scored = known.scored_at(step)
+    new = available - scored
+    present = scored | new
+    reduce = len(present) > 1 and known.reduced.get(step, frozenset()) != present
+    needed = {seed for seed in scored if (seed, step) not in known.stored} if reduce else set()
+    if not needed <= available:  # dropped and gone for good: its old pairs stay, no new ones
+        reduce, needed = False, set()
+    if not new and not reduce:
+        return None
+    return Step(name, step, tuple(sorted(new | needed, key=seed_order)), reduce)
 
 
 def lonely(known: ModelLedger, available: set[Checkpoint]) -> str | None:

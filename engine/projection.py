@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import get_args
 
+from engine.errors import ConfigError
+from engine.planner import Step
+from engine.session import disk_free
+from engine.sources import Source
+from engine.study_file import StudyFile
 from store import Representation
 
 REPRESENTATIONS: tuple[Representation, ...] = get_args(Representation)
@@ -53,3 +59,53 @@ def size_text(n_bytes: float) -> str:
             return f"{n_bytes:.3g} {unit}"
         n_bytes /= 1000
     return f"{n_bytes:,.3g} TB" if n_bytes < 1000 else f"{n_bytes:,.0f} TB"
+
+
+@dataclass(frozen=True)
+class Projection:
+    """What the log-probs of a study will take."""
+
+    sizes: dict[Representation, int]  # bytes, as each would take
+    free: int  # bytes where the study lies
+    text: str  # the same in one line
+
+
+def project(
+    study: StudyFile,
+    sources: Mapping[str, Source],
+    steps: Sequence[Step],
+    n_tokens: int,
+    vocab_size: int,
+    stored: int,
+) -> Projection:
+    """Tell how much log-probs the work ahead will write; `stored` bytes are there already.
+
+    Raises ConfigError when that is more than is free, or than the study's budget.
+    """
+    settings, sizes = study.log_probs, dict.fromkeys(REPRESENTATIONS, 0)
+    for representation in REPRESENTATIONS:
+        of_steps = [0]
+        for step in steps:
+            config = None
+            if representation == "factored" and step.score:
+                config = sources[step.model].config((step.score[0], step.step))
+            size = projected_bytes(config, representation, n_tokens, vocab_size)
+            of_steps.append(len(step.score) * size)
+        sizes[representation] = sum(of_steps) if settings.retention == "all" else max(of_steps)
+    needed, free = sizes[settings.representation], disk_free(study.store)
+    text = (
+        f"{n_tokens:,} tokens x {vocab_size:,} entries; log-probs to come take about "
+        f"{describe_sizes(sizes, settings.representation)}; {size_text(free)} are free"
+    )
+    if needed > free:
+        raise ConfigError(
+            f"{study.store}: {text}; free some space, lower corpus.max_tokens, or set "
+            'log_probs.representation or log_probs.retention = "until_reduced"'
+        )
+    if settings.budget_gb is not None and stored + needed > settings.budget_gb * 1e9:
+        raise ConfigError(
+            f"{study.store}: {text}; with {size_text(stored)} stored already that is more than "
+            f"log_probs.budget_gb = {settings.budget_gb:g}; raise it, lower corpus.max_tokens, or "
+            'set log_probs.representation or retention = "until_reduced"'
+        )
+    return Projection(sizes, free, text)

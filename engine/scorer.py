@@ -1,43 +1,28 @@
-"""Log-probs of the whole vocabulary at every token of the corpus, a block of tokens at a time."""
+"""From a checkpoint to the log-probs of the whole vocabulary at every token, in corpus order."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 import transformers
-from numpy.typing import NDArray
 
-from engine.corpus import Text, Tokenizer
+from engine.corpus import Text
 from engine.errors import CheckpointError, ConfigError
-from engine.models import LoadedModel, build, capture_hidden, expect_product, find_output_layer
+from engine.heads import Head, find_head, hidden_states
+from engine.models import LoadedModel, Modules
 from engine.study_file import ScoringSection
 from engine.weights import Checkpoint
 from engine.windows import Window, batches, plan_windows
-from store import Representation
-from store.layout import TOP
 
-_BLOCK_BYTES = 2**25  # float32 log-probs worked on at once: near the caches on a CPU
 _PROBE_TOKENS = 16
-_LOGIT_BYTES = {"cpu": 2**29, "cuda": 2**31}  # logits of one forward pass
-
-
-@dataclass(frozen=True)
-class Block:
-    """Results of consecutive tokens, on the host but for `exact`."""
-
-    exact: torch.Tensor  # (token, vocab) float32 log-probs, on the device
-    log_probs: NDArray[np.float16] | None  # (token, vocab), rounded; when kept dense
-    hidden: NDArray[np.float32] | None  # (token, hidden), input of the output layer; when factored
-    surprisal: NDArray[np.float32]  # (token,), nats
-    entropy: NDArray[np.float32]  # (token,), nats
-    top_id: NDArray[np.int32]  # (token, rank)
-    top_log_prob: NDArray[np.float32]  # (token, rank), nats
-    squared_rounding: float  # sum over tokens of the squared KL error made by rounding, nats^2
+_NOISE_TOKENS = 64
+_SHARE_FOR_MODELS = 0.6  # of what is free on a GPU; the rest is for blocks of log-probs
+_PRODUCT_BYTES = {"cpu": 2**25, "cuda": 2**28}  # float32 logits of one product
+_LOGIT_BYTES = {"cpu": 2**29, "cuda": 2**31}  # logits of one pass of a model that makes its own
 
 
 def choose_device(setting: str) -> torch.device:
@@ -51,23 +36,32 @@ def choose_device(setting: str) -> torch.device:
     return device
 
 
+@dataclass(frozen=True)
+class Loaded:
+    """A model, and its output layer where that can be used alone."""
+
+    model: LoadedModel
+    head: Head | None
+
+
 class Scorer:
     """Scores causal language models on one text, on one device."""
 
     def __init__(
         self,
         text: Text,
-        tokenizer: Tokenizer,
+        vocab_size: int,
+        pad: int,
         settings: ScoringSection,
         device: torch.device,
-        representation: Representation = "dense",
+        tell: Callable[[str], None] = lambda text: None,
     ) -> None:
-        self._text, self._settings, self.device = text, settings, device
-        self._representation = representation
-        self._vocab_size = tokenizer.size
-        self._pad = tokenizer.bos or 0
-        self._dtype = getattr(torch, settings.dtype)
+        """`tell` hears of what the user should know: that memory ran out and work went on."""
+        self.text, self.vocab_size, self.device, self.tell = text, vocab_size, device, tell
+        self._pad, self._settings = pad, settings
+        self._modules = Modules(getattr(torch, settings.dtype), device)
         self._batch_tokens = settings.batch_tokens
+        self.targets = torch.from_numpy(text.corpus.token_id).long().to(device)
         quiet: Any = transformers.utils.logging
         quiet.disable_progress_bar()  # this is a library: what is shown is not its business
         torch.backends.cuda.matmul.allow_tf32 = False
@@ -81,128 +75,182 @@ class Scorer:
             return window, self._settings.overlap
         return window, min(self._settings.overlap, window // 2)
 
-    def load(self, checkpoint: Checkpoint) -> LoadedModel:
-        """Put a checkpoint's model on the device.
+    def load(self, checkpoint: Checkpoint, *, resident: bool = True) -> Loaded:
+        """Make a model of a checkpoint; not `resident`, it comes to the device at each use.
 
-        Raises CheckpointError when the weights do not fit the architecture, or when log-probs are
-        to be kept factored and the model's logits are not a product that can be.
+        Raises CheckpointError when the weights do not fit the architecture.
         """
-        module = build(checkpoint, self._dtype, self.device)
-        layer = None
-        if self._representation == "factored":
-            probe = torch.from_numpy(self._text.sequences[0][None, :_PROBE_TOKENS])
-            with torch.inference_mode():
-                layer = find_output_layer(
-                    checkpoint, module, probe.to(self.device), self._vocab_size
-                )
-        return LoadedModel(checkpoint, module, layer)
+        model = self._modules.load(checkpoint, resident=resident)
+        probe = torch.from_numpy(self.text.sequences[0][None, :_PROBE_TOKENS]).to(self.device)
+        with torch.inference_mode():
+            head = find_head(model.activate(), self.vocab_size, input_ids=probe, use_cache=False)
+        return Loaded(model, head)
 
-    def score(self, model: LoadedModel) -> Iterator[Block]:
-        """Yield the results of all tokens in corpus order.
+    def bytes_on_device(self, checkpoint: Checkpoint) -> int:
+        """What a checkpoint's weights take in the precision that they are used in."""
+        size = getattr(torch, self._settings.dtype).itemsize
+        return sum(tensor.numel() * size for tensor in checkpoint.weights.values())
 
-        Raises CheckpointError when a log-prob is NaN or infinite; the message names the token.
+    def free_bytes(self) -> int | None:
+        """Memory of the device that models may take; None where it is the host's."""
+        if self._settings.memory_gb is not None:
+            return int(self._settings.memory_gb * 1e9)
+        if self.device.type == "cpu":
+            return None
+        free, _ = torch.cuda.mem_get_info(self.device)
+        return int(_SHARE_FOR_MODELS * free)
+
+    def windows(self, loaded: Loaded) -> Iterator[list[Window]]:
+        """What goes through a model together, in corpus order."""
+        window, overlap = self.window(loaded.model.checkpoint.config)
+        lengths = [len(sequence) - 1 for sequence in self.text.sequences]
+        limit = self._batch_tokens
+        if loaded.head is None:
+            limit = min(limit, rows_within(_LOGIT_BYTES[self.device.type], self.vocab_size))
+        return batches(plan_windows(lengths, window, overlap), limit)
+
+    def forward(self, loaded: Loaded, batch: Sequence[Window]) -> torch.Tensor:
+        """Input of the output layer, or logits where that is none, of each window's new tokens.
+
+        (token, hidden or vocab) float32. When memory runs out the batch is halved, and later
+        batches with it.
         """
-        window, overlap = self.window(model.checkpoint.config)
-        lengths = [len(sequence) - 1 for sequence in self._text.sequences]
-        done = 0
-        budget = _LOGIT_BYTES[self.device.type] // (4 * self._vocab_size)
-        limit = max(1, min(self._batch_tokens, budget))
-        for batch in batches(plan_windows(lengths, window, overlap), limit):
-            for logits, hidden, targets in self._forward(model, batch):
-                for block in self._blocks(logits, hidden, targets):
-                    self._check(model.checkpoint, block, done)
-                    done += len(block.surprisal)
-                    yield block
+        longest, middle = max(window.length for window in batch), len(batch) // 2
+        if not middle or longest * len(batch) <= self._batch_tokens:
+            try:
+                return self._forward(loaded, batch)
+            except torch.OutOfMemoryError:
+                if not middle:
+                    raise
+            self._batch_tokens = longest * middle
+            self.tell(f"out of memory with {len(batch)} windows at once; going on with {middle}")
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()
+        return torch.cat([self.forward(loaded, part) for part in (batch[:middle], batch[middle:])])
 
-    def _forward(
-        self, model: LoadedModel, batch: Sequence[Window]
-    ) -> Iterator[tuple[torch.Tensor, torch.Tensor | None, torch.Tensor]]:
-        """Yield (logits, hidden, targets) of each window's new tokens; halve on out-of-memory."""
+    def _forward(self, loaded: Loaded, batch: Sequence[Window]) -> torch.Tensor:
         longest = max(window.length for window in batch)
         inputs = torch.full((len(batch), longest), self._pad, dtype=torch.long)
         for row, window in enumerate(batch):
-            ids = self._text.sequences[window.sequence][window.start : window.stop]
+            ids = self.text.sequences[window.sequence][window.start : window.stop]
             inputs[row, : window.length] = torch.from_numpy(ids)
         # Right padding needs no mask: no kept token sees what stands after it.
-        keep = longest - min(window.length - window.keep for window in batch)
-        slices_logits = "logits_to_keep" in inspect.signature(model.module.forward).parameters
-        options = {"logits_to_keep": keep} if slices_logits else {}
-        try:
-            with torch.inference_mode(), capture_hidden(model) as captured:
-                logits = model.module(inputs.to(self.device), use_cache=False, **options).logits
-        except torch.OutOfMemoryError:
-            if len(batch) == 1:
-                raise
-            self._batch_tokens = max(1, longest * (len(batch) // 2))
-            torch.cuda.empty_cache()
-            middle = len(batch) // 2
-            yield from self._forward(model, batch[:middle])
-            yield from self._forward(model, batch[middle:])
-            return
-        first = longest - logits.shape[1]  # the position of the first logits that came back
-        for row, window in enumerate(batch):
-            new = slice(window.length - window.keep - first, window.length - first)
-            sequence = self._text.sequences[window.sequence]
-            targets = sequence[window.stop - window.keep + 1 : window.stop + 1]
-            hidden = None
-            if model.output_layer is not None:
-                hidden = captured[0][row, new]
-                expect_product(model, hidden[-1:], logits[row, new][-1:, : self._vocab_size])
-            yield logits[row, new], hidden, torch.from_numpy(targets).to(self.device)
+        module = loaded.model.activate()
+        inputs = inputs.to(self.device)
+        if loaded.head is not None:
+            states = hidden_states(module, input_ids=inputs, use_cache=False)
+        else:
+            keep = longest - min(window.length - window.keep for window in batch)
+            sliced = "logits_to_keep" in inspect.signature(module.forward).parameters
+            options = {"logits_to_keep": keep} if sliced else {}
+            states = module(input_ids=inputs, use_cache=False, **options).logits
+            states = states[..., : self.vocab_size]
+        first = longest - states.shape[1]  # the position of the first that came back
+        return torch.cat(
+            [
+                states[row, window.length - window.keep - first : window.length - first]
+                for row, window in enumerate(batch)
+            ]
+        ).float()
 
-    def _blocks(
-        self, logits: torch.Tensor, hidden: torch.Tensor | None, targets: torch.Tensor
-    ) -> Iterator[Block]:
-        rows = max(1, _BLOCK_BYTES // (4 * self._vocab_size))
-        dense = self._representation == "dense"
-        with torch.inference_mode():
-            for start in range(0, len(targets), rows):
-                run = slice(start, start + rows)
-                part = logits[run, : self._vocab_size].float()
-                states = None if hidden is None else _host(hidden[run].float())
-                yield _summarise(part.log_softmax(-1), targets[run], states, dense=dense)
+    def noise(self, loaded: Loaded, states: torch.Tensor) -> float:
+        """Mean KL, in nats, of the first tokens with themselves at another batch shape.
 
-    def _check(self, checkpoint: Checkpoint, block: Block, done: int) -> None:
-        bad = ~(np.isfinite(block.surprisal) & np.isfinite(block.entropy))
-        if not bad.any() and np.isfinite(block.squared_rounding):
-            return
-        token = done + int(bad.argmax())
-        raise CheckpointError(
-            f"{checkpoint.where}: log-probs are NaN or infinite at token {token} "
-            f"({self._text.corpus.token_text(token)!r})"
-        )
+        `states` is what `forward` gave for them, as part of a batch of the usual shape.
+        """
+        n = min(_NOISE_TOKENS, len(states), len(self.text.sequences[0]) - 1)
+        alone = self.forward(loaded, [Window(0, 0, n, n)] * 2)[:n]
+        both = torch.cat([states[:n], alone])
+        if loaded.head is not None:
+            logits = torch.empty(len(both), self.vocab_size, device=self.device)
+            loaded.head.logits(both, logits)
+            both = logits
+        log_p, log_q = both.double().log_softmax(-1).chunk(2)
+        return float((log_p.exp() * (log_p - log_q)).sum(-1).mean())
 
 
-def _summarise(
-    log_p: torch.Tensor,
-    targets: torch.Tensor,
-    hidden: NDArray[np.float32] | None,
-    *,
-    dense: bool,
-) -> Block:
-    """Everything kept of a block of log-probs, (token, vocab) float32."""
-    p = log_p.exp()
-    top_log_prob, top_id = log_p.topk(TOP, dim=-1)
-    log_probs, squared_rounding = None, 0.0
-    if dense:
-        stored = log_p.half()
-        # The KL that a reader computes uses rows rounded to float16 and renormalised. To first
-        # order the rounding d of one seed's row moves it by sum_v p_v d_v with independent d_v.
-        rounding = stored.float().sub_(log_p).mul_(p)
-        squared_rounding = float(rounding.square_().sum(dtype=torch.float64))
-        log_probs = _host(stored)
-    return Block(
-        exact=log_p,
-        log_probs=log_probs,
-        hidden=hidden,
-        surprisal=_host(-log_p.gather(-1, targets[:, None])[:, 0]),
-        entropy=_host(-(p.mul_(log_p)).sum(-1)),
-        top_id=_host(top_id.int()),
-        top_log_prob=_host(top_log_prob),
-        squared_rounding=squared_rounding,
+class Rows:
+    """Consecutive rows of log-probs, made of states that come in pieces of any length."""
+
+    def __init__(self, scorer: Scorer, head: Head | None, more: Callable[[], torch.Tensor]) -> None:
+        """`more` gives the states of the tokens that follow, as `Scorer.forward` returns them."""
+        self._scorer, self._head, self._more = scorer, head, more
+        self._states = torch.empty(0)
+        self._first = 0  # the token of the first state
+        self._product = torch.empty(0)
+        self._made = (0, self._product)  # first token and logits of the last product
+        self._product_rows = rows_within(_PRODUCT_BYTES[scorer.device.type], scorer.vocab_size)
+
+    def states(self, start: int, stop: int, *, keep: int | None = None) -> torch.Tensor:
+        """States of tokens [start, stop). Those before `keep`, or else `start`, are forgotten."""
+        have = self._first + len(self._states)
+        if stop > have:
+            keep = start if keep is None else keep
+            pieces = [self._states[keep - self._first :]] if len(self._states) else []
+            self._first = keep
+            while have < stop:
+                pieces.append(self._more())
+                have += len(pieces[-1])
+            self._states = torch.cat(pieces)
+        return self._states[start - self._first : stop - self._first]
+
+    def fill(self, start: int, stop: int, out: torch.Tensor) -> None:
+        """Put log-probs of tokens [start, stop) into `out`, (token, vocab) float32, nats.
+
+        Starts never go back; the same run may be asked for again.
+        """
+        at = start
+        while at < stop:
+            first, logits = self._made
+            if not first <= at < first + len(logits):
+                end = min(at + self._product_rows, len(self._scorer.targets))
+                first, logits = self._made = at, self._logits(self.states(at, end, keep=start))
+            end = min(stop, first + len(logits))
+            rows = out[at - start : end - start]
+            torch.log_softmax(logits[at - first : end - first], -1, out=rows)
+            at = end
+
+    def _logits(self, states: torch.Tensor) -> torch.Tensor:
+        if self._head is None:
+            return states
+        if not len(self._product):  # kept: memory that is new each time costs as much as the sum
+            shape = self._product_rows, self._scorer.vocab_size
+            self._product = torch.empty(shape, device=states.device)
+        out = self._product[: len(states)]
+        self._head.logits(states, out)
+        return out
+
+    def shrink(self) -> None:
+        """Make do with less memory."""
+        self._product_rows = max(1, self._product_rows // 2)
+        self._product = torch.empty(0)
+        self._made = (0, self._product)
+
+
+class LiveSeed:
+    """A checkpoint that is being scored: its model is run when tokens are asked for."""
+
+    def __init__(self, scorer: Scorer, loaded: Loaded) -> None:
+        self._scorer, self._loaded = scorer, loaded
+        self._windows = scorer.windows(loaded)
+        self.noise_floor: float | None = None  # nats; known once tokens were asked for
+        self.rows = Rows(scorer, loaded.head, self._more)
+
+    def _more(self) -> torch.Tensor:
+        states = self._scorer.forward(self._loaded, next(self._windows))
+        if self.noise_floor is None:
+            self.noise_floor = self._scorer.noise(self._loaded, states)
+        return states
+
+
+def rows_within(n_bytes: int, vocab_size: int) -> int:
+    """Rows of float32 log-probs: the largest power of two that takes no more, at least 1."""
+    return 1 << max(0, (n_bytes // (4 * vocab_size)).bit_length() - 1)
+
+
+def refuse_factors(checkpoint: Checkpoint) -> CheckpointError:
+    """The error for a model whose log-probs cannot be kept factored."""
+    return CheckpointError(
+        f"{checkpoint.where}: its logits are not hidden states times an output embedding, so "
+        'log-probs cannot be kept factored; set log_probs.representation = "dense"'
     )
-
-
-def _host(tensor: torch.Tensor) -> NDArray[Any]:
-    array: NDArray[Any] = tensor.cpu().numpy()
-    return array

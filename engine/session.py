@@ -69,7 +69,7 @@ class Session:
             message = f"{self._writer.path}: no space left on the device"
         self._over.set()
         self._heart.join()
-        self.show(state=how, work=None, message=message)
+        self.show(state=how, works=(), message=message)
         self._write()
         try:
             self._writer.close(how)

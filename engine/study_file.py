@@ -176,6 +176,7 @@ class ScoringSection(_Section):
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
     batch_tokens: int = Field(default=8192, ge=1)
+    memory_gb: Annotated[float, Field(gt=0, strict=False)] | None = None
 
     @model_validator(mode="after")
     def _overlap(self) -> Self:
@@ -317,6 +318,8 @@ overlap = 1024                    # of which so many are context seen before
 dtype = "float32"                 # or "bfloat16", "float16": faster on a GPU, less exact
 device = "auto"                   # "auto", "cpu", "cuda" or "cuda:1"
 batch_tokens = 8192               # positions per forward pass
+# memory_gb = 20                  # of the device for models that are scored side by side; those
+                                  # that do not fit are moved there in turn
 
 [log_probs]
 representation = "dense"          # float16 log-probs of the whole vocabulary, per checkpoint;

@@ -20,8 +20,8 @@ from store.errors import NotAStudyError, StoreError, StudyMismatchError, Unsuppo
 
 if TYPE_CHECKING:
     from engine.coordinator import Coordinator
+    from engine.recorder import Totals
     from engine.study_file import StudyFile
-    from engine.worker import Outcome
     from store.snapshot import StudySnapshot
 
 _STORE_HELP = "the study's store: a folder, or an address like s3://bucket/study.zarr"
@@ -82,13 +82,13 @@ def _explain(error: Exception) -> int:
                 "pip install 'seedconv-tui[engine]'"
             )
         case _ if type(error).__module__ == "engine.errors":
-            from engine.errors import CheckpointError, ConfigError, Interrupted
+            from engine.errors import CheckpointError, ConfigError, EngineError, Interrupted
 
             if isinstance(error, Interrupted):
                 code = INTERRUPTED
             elif isinstance(error, ConfigError):
                 code = USAGE
-            elif not isinstance(error, CheckpointError):
+            elif not isinstance(error, CheckpointError | EngineError):
                 raise error
         case OSError():
             pass
@@ -130,7 +130,7 @@ def _watch(options: argparse.Namespace) -> int:
     return _engine(options, lambda engine: engine.watch(until_complete=options.until_complete))
 
 
-def _engine(options: argparse.Namespace, work: Callable[[Coordinator], Outcome]) -> int:
+def _engine(options: argparse.Namespace, work: Callable[[Coordinator], Totals]) -> int:
     from engine.study_file import load_study_file
     from store.files import refuse_remote
 
@@ -142,9 +142,9 @@ def _engine(options: argparse.Namespace, work: Callable[[Coordinator], Outcome])
     stop = threading.Event()
     _stop_on_signals(stop)
     with listener(as_json=options.json) as shown:
-        outcome = work(Coordinator(study, shown, stop=stop))
-    _summary(study, outcome, as_json=options.json)
-    return FAILED if outcome.failed else OK
+        totals = work(Coordinator(study, shown, stop=stop))
+    _summary(study, totals, as_json=options.json)
+    return FAILED if totals.failed else OK
 
 
 def _stop_on_signals(stop: threading.Event) -> None:
@@ -160,15 +160,15 @@ def _stop_on_signals(stop: threading.Event) -> None:
     signal.signal(signal.SIGTERM, handle)
 
 
-def _summary(study: StudyFile, outcome: Outcome, *, as_json: bool) -> None:
+def _summary(study: StudyFile, totals: Totals, *, as_json: bool) -> None:
     if as_json:
-        print(json.dumps({"event": "end", **vars(outcome)}), file=sys.stderr)
+        print(json.dumps({"event": "end", **vars(totals)}), file=sys.stderr)
         return
-    parts = [f"{outcome.scored} checkpoints scored", f"{outcome.reduced} steps reduced"]
-    if outcome.missing:
-        parts.append(f"{outcome.missing} missing")
-    if outcome.failed:
-        parts.append(f"{outcome.failed} failed")
+    parts = [f"{totals.scored} checkpoints scored", f"{totals.reduced} steps reduced"]
+    if totals.missing:
+        parts.append(f"{totals.missing} missing")
+    if totals.failed:
+        parts.append(f"{totals.failed} failed")
     print(f"{', '.join(parts)}; look at it: seedconv tui {study.store}", file=sys.stderr)
 
 

@@ -87,8 +87,9 @@ class _Live(_Plain):
         else:
             seed = "all seeds" if work.seed is None else f"seed {work.seed}"
             doing = State(work.state).name.lower()
+            others = f" (and {len(status.works) - 1} more)" if len(status.works) > 1 else ""
             fields = {
-                "description": visible(f"{doing} {work.model}, {seed}, step {work.step}"),
+                "description": visible(f"{doing} {work.model}, {seed}, step {work.step}{others}"),
                 "total": work.tokens_total,
                 "completed": work.tokens_done,
             }

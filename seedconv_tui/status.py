@@ -20,8 +20,8 @@ def status_json(snapshot: StudySnapshot, now: float | None = None) -> dict[str, 
     if snapshot.engine is not None:
         engine = asdict(snapshot.engine)
         engine["heartbeat_age"] = round(now - snapshot.engine.heartbeat, 1)
-        if engine["work"] is not None:
-            engine["work"]["state"] = State(engine["work"]["state"]).name.lower()
+        for work in engine["works"]:
+            work["state"] = State(work["state"]).name.lower()
     return {
         "store": str(snapshot.path),
         "study": snapshot.name,
@@ -99,7 +99,7 @@ def _engine_line(engine: dict[str, Any] | None) -> str:
     parts = [f"engine: {engine['state']}"]
     if engine["state"] in {"starting", "working", "waiting"}:
         parts.append(f"heartbeat {duration(max(0.0, engine['heartbeat_age']))} ago")
-    if work := engine["work"]:
+    for work in engine["works"]:  # one for each device that is busy
         who = f"seed {work['seed']}, " if work["seed"] is not None else ""
         share = 100 * work["tokens_done"] // max(1, work["tokens_total"])
         parts.append(

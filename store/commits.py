@@ -275,11 +275,11 @@ class CommitWriter:
     def __init__(self, folder: Path, reader: CommitReader, session: Record) -> None:
         """Start session `reader.number + 1`. Raises BusyError when another process just did."""
         self._folder, self._reader = folder, reader
-        self._number = reader.number + 1
+        self.number = reader.number + 1
         self._failed: OSError | None = None
         record = {"kind": "session", "follows_bytes": reader.offset, **session}
-        self._path = log_file(folder, self._number)
-        partial = folder / f"{self._number}.{uuid.uuid4().hex}{PARTIAL}"
+        self._path = log_file(folder, self.number)
+        partial = folder / f"{self.number}.{uuid.uuid4().hex}{PARTIAL}"
         try:
             _write_synced(partial, "wb", encode(record))
             _claim(partial, self._path)
@@ -295,7 +295,7 @@ class CommitWriter:
 
     def check(self) -> None:
         """Raise BusyError when another coordinator has taken the study over."""
-        if log_file(self._folder, self._number + 1).exists():
+        if log_file(self._folder, self.number + 1).exists():
             raise BusyError(f"{self._folder.parent}: another engine has taken this study over")
 
     def append(self, *records: Record) -> None:
@@ -320,13 +320,13 @@ class CommitWriter:
                 os.ftruncate(self._file.fileno(), size)
             raise
         self._reader.refresh()
-        if self._reader.number != self._number:  # taken over while this was being written
+        if self._reader.number != self.number:  # taken over while this was being written
             self.check()
 
     def seal(self) -> None:
         """Keep the length of the file beside it, so that a lost end is told from a live one."""
         size = os.fstat(self._file.fileno()).st_size
-        path = seal_file(self._folder, self._number)
+        path = seal_file(self._folder, self.number)
         with contextlib.suppress(OSError):  # the log is whole without it
             write_file(path, encode({"kind": "sealed", "bytes": size}))
             sync_folders([self._folder])

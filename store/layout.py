@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 from urllib.parse import quote
 
-FORMAT = 1
+FORMAT = 2
 TOP = 10  # predictions kept per token
 
 CORPUS = "corpus"
@@ -127,7 +127,29 @@ VARIABLES: dict[str, Variable] = {
         "KL divergence from seed to other_seed, sum_v p_seed(v) (log p_seed(v) - log p_other(v))",
         per_token=True,
     ),
+    "js": Variable(
+        "float32",
+        (*_PAIR, "token"),
+        "nats",
+        "Jensen-Shannon divergence of seed and other_seed: mean KL to their even mixture",
+        per_token=True,
+    ),
     "mean_kl": Variable("float64", _PAIR, "nats", "kl, mean over tokens", per_token=False),
+    "mean_js": Variable("float64", _PAIR, "nats", "js, mean over tokens", per_token=False),
+    "top1_agreement": Variable(
+        "float64",
+        _PAIR,
+        "1",
+        "share of tokens at which both seeds have the same most probable token",
+        per_token=False,
+    ),
+    "target_rms": Variable(
+        "float64",
+        _PAIR,
+        "1",
+        "difference of the target's probability, root mean square over tokens",
+        per_token=False,
+    ),
     "cross_entropy": Variable(
         "float64", _CHECKPOINT, "nats", "surprisal, mean over tokens", per_token=False
     ),
@@ -140,6 +162,13 @@ VARIABLES: dict[str, Variable] = {
         "nats",
         "error of one token's KL from storing log-probs in float16, root mean square over tokens, "
         "for seeds that nearly agree",
+        per_token=False,
+    ),
+    "noise_floor": Variable(
+        "float64",
+        _CHECKPOINT,
+        "nats",
+        "KL of the checkpoint with itself at another batch shape, mean over the first tokens",
         per_token=False,
     ),
     "expected_kl": Variable(

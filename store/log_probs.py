@@ -200,9 +200,15 @@ class FactoredLogProbs(LogProbs):
 
     def stored(self, start: int, stop: int) -> NDArray[np.float32]:
         """Logits, float32."""
-        return self.output_layer.logits(self._hidden_rows(start, stop))
+        return self.output_layer.logits(self.hidden(start, stop))
 
-    def _hidden_rows(self, start: int, stop: int) -> NDArray[np.float32]:
+    @property
+    def hidden_rows(self) -> int:
+        """Tokens per block of hidden states: one that starts at a multiple is read once."""
+        return int(self._arrays["hidden"].chunks[0])
+
+    def hidden(self, start: int, stop: int) -> NDArray[np.float32]:
+        """Input of the output layer, (token, hidden). Raises DamagedError."""
         hidden = self._arrays["hidden"]
         rows = int(hidden.chunks[0])
         first = start // rows

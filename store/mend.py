@@ -20,11 +20,11 @@ from store import layout
 from store.arrays import boxes, metadata, open_array, read
 from store.errors import DamagedError
 from store.links import remove_tree
+from store.means import MEAN_OF, PAIR_OF, RECORDED, mean_over_pairs
 from store.metadata import coordinate_layout, coordinates
-from store.pending import mean_over_pairs
 from store.reader import Study
 from store.snapshot import EngineStatus
-from store.verify import MEAN_OF, Damage, Part, mean_cells
+from store.verify import Damage, Part, mean_cells
 from store.writer import StudyWriter
 
 MENDABLE = frozenset(Part) - {Part.STUDY, Part.CORPUS}
@@ -68,7 +68,7 @@ def _mend_model(writer: StudyWriter, model: str, damage: list[Damage]) -> None:
         _restore_metadata(writer, model, {d.path for d in damage})
     known = writer.ledger.model(model)
     lost = {(d.seed, d.step) for d in damage if d.part is Part.RESULTS}
-    for name in ("storage_floor",):  # told by nothing but the record of scoring, since that has it
+    for name in RECORDED:  # which an old record may lack
         if any(d.path.endswith(f"/{name}") for d in damage if d.part is not Part.METADATA):
             lost |= {key for key, record in known.scored.items() if name not in record}
     for seed, step in lost:
@@ -165,8 +165,13 @@ def _write_means(
         if name in MEAN_OF and seed is not None:
             per_token = study.values(model, MEAN_OF[name], seed, step, other)
             kept[cell] = per_token.mean(dtype=np.float64)
-        elif name == "storage_floor" and seed is not None:
-            kept[cell] = known.scored[seed, step]["storage_floor"]
+        elif name in RECORDED and seed is not None:
+            kept[cell] = known.scored[seed, step][name]
+        elif name in PAIR_OF and seed is not None and other is not None:
+            of, statistic = PAIR_OF[name]
+            kept[cell] = statistic(
+                *(study.values(model, of, label, step) for label in (seed, other))
+            )
         else:
             row = read(study.array(model, "mean_kl"), (cell[0], slice(None), slice(None)))
             kept[cell] = mean_over_pairs(row, [known.seeds[s] for s in known.reduced[step]])

@@ -1,20 +1,24 @@
 """Results on their way into a study: written in whole chunks as they come, committed at the end.
 
 Both writers take blocks of tokens in corpus order, keep at most a few chunks in memory and sum in
-float64. Nothing is visible to readers before `StudyWriter` commits it.
+float64. What `finish` returns is plain data that can cross processes; nothing is visible to readers
+before `StudyWriter.commit` has taken it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from store.arrays import Array
+from store.commits import Record
 from store.log_probs import Representation
+from store.means import MEAN_OF
 
 _IN_FLIGHT = 4  # chunks being compressed and written before the producer has to wait
 
@@ -67,28 +71,49 @@ class TokenBuffer:
             future.exception()
 
 
+@dataclass(frozen=True)
+class CheckpointResult:
+    """One checkpoint, written and flushed but not committed."""
+
+    seed: str
+    means: Mapping[str, float]  # by array, nats; empty when its results had been committed before
+    log_probs: str | None  # how they were kept
+    n_bytes: int  # of log-probs on disk
+    details: Record = field(default_factory=dict)  # further fields of its record
+
+
+@dataclass(frozen=True)
+class PairsResult:
+    """The divergences of one step, written and flushed but not committed."""
+
+    seeds: tuple[str, ...]  # all of them: some pairs may have been committed before
+    means: tuple[tuple[str, str, Mapping[str, float]], ...]  # (seed, other, by array, nats)
+
+
 class PendingCheckpoint:
     """One checkpoint's log-probs and per-token results while it is being scored."""
 
     def __init__(
         self,
+        seed: str,
         arrays: Mapping[str, Array],
         index: tuple[int, int],
         log_probs: Mapping[str, Array],
-        path: str | None,
         representation: Representation,
         pool: ThreadPoolExecutor,
+        flush: Callable[[], int],
     ) -> None:
-        self.path, self.representation = path, representation  # of the log-probs
+        """`flush` makes what was written permanent and tells the size of the log-probs."""
+        self._seed, self._representation, self._flush = seed, representation, flush
         self._buffers = {
             name: TokenBuffer(array.chunks[2], _writer(array, index), pool)
             for name, array in arrays.items()
         }
-        self._sums = {name: 0.0 for name in ("surprisal", "entropy") if name in arrays}
-        cell = "/".join(map(str, index))
-        self.folders = [f"{array.path}/c/{cell}" for array in arrays.values()]  # it writes these
-        if path is not None:
-            self.folders.append(path)
+        self._sums = {
+            name: 0.0
+            for name in ("surprisal", "entropy")
+            if name in arrays  # not when results are there and only log-probs come back
+        }
         for name, array in log_probs.items():
             self._buffers[name] = TokenBuffer(array.chunks[0], _writer(array, ()), pool)
 
@@ -99,15 +124,26 @@ class PendingCheckpoint:
         for name in self._sums:
             self._sums[name] += float(block[name].sum(dtype=np.float64))
 
-    def finish(self) -> tuple[int, dict[str, float]]:
-        """Write the rest; return the number of tokens and the means over them, in nats.
+    @property
+    def n_tokens(self) -> int:
+        """Tokens that were written."""
+        return max((buffer.n_tokens for buffer in self._buffers.values()), default=0)
 
-        No means when the results had been committed before. Raises OSError when writing failed.
+    def finish(self, floors: Mapping[str, float], details: Record) -> CheckpointResult:
+        """Write and flush the rest. `floors` are the values of `store.means.RECORDED`, nats.
+
+        Raises OSError when writing failed.
         """
         for buffer in self._buffers.values():
             buffer.finish()
-        (n_tokens,) = {buffer.n_tokens for buffer in self._buffers.values()}
-        return n_tokens, {name: total / n_tokens for name, total in self._sums.items()}
+        means: dict[str, float] = {}
+        if self._sums:
+            per_token = {name: total / self.n_tokens for name, total in self._sums.items()}
+            means = {name: per_token[of] for name, of in MEAN_OF.items() if of in per_token}
+            means |= floors
+        kept = None if self._representation == "none" else self._representation
+        details = {"n_tokens": self.n_tokens, **floors, **details}
+        return CheckpointResult(self._seed, means, kept, self._flush(), details)
 
     def abandon(self) -> None:
         """Give up: wait for writes under way, leave the rest unwritten."""
@@ -116,51 +152,66 @@ class PendingCheckpoint:
 
 
 class PendingPairs:
-    """KL of the pairs of seeds that one reduction adds, while it is being computed."""
+    """Divergences of the pairs of seeds that one reduction adds, while they are computed."""
 
     def __init__(
         self,
-        kl: Array,
+        arrays: Mapping[str, Array],
         step_index: int,
-        seed_index: Sequence[int],
+        seeds: Mapping[str, int],
         new: NDArray[np.bool_],
         pool: ThreadPoolExecutor,
+        flush: Callable[[], int],
     ) -> None:
-        self._kl, self._step_index, self._seed_index = kl, step_index, seed_index
+        """`seeds` are those of the reduction, each with its index on the axes of the arrays."""
+        self._step_index, self._seeds, self._flush = step_index, seeds, flush
+        self._labels, self._index = list(seeds), list(seeds.values())
         self._pairs = np.argwhere(new)  # positions in the reduction, not on the array's axes
-        self.folders = [  # it writes these
-            f"{kl.path}/c/{step_index}/{seed_index[i]}/{seed_index[j]}" for i, j in self._pairs
-        ]
-        self._pool = pool
-        self._buffer = TokenBuffer(kl.chunks[3], self._write, pool)
-        self._sum = np.zeros(new.shape)
+        self._buffers = {
+            name: TokenBuffer(array.chunks[3], self._writer(array), pool)
+            for name, array in arrays.items()
+        }
+        self._sums = {name: np.zeros(new.shape) for name in arrays}
 
-    def append(self, kl: NDArray[np.float32]) -> None:
-        """Add the next tokens, (n, seed, other_seed) float32, nats."""
-        self._buffer.append(kl)
-        self._sum += kl.sum(axis=0, dtype=np.float64)
+    def append(self, block: Mapping[str, NDArray[np.float32]]) -> None:
+        """Add the next tokens: "kl" and "js", (n, seed, other_seed) float32 each, nats."""
+        for name, buffer in self._buffers.items():
+            buffer.append(block[name])
+            self._sums[name] += block[name].sum(axis=0, dtype=np.float64)
 
-    def _write(self, start: int, chunk: NDArray[np.float32]) -> None:
-        tokens = slice(start, start + len(chunk))
-        for i, j in self._pairs:
-            where = (self._step_index, self._seed_index[i], self._seed_index[j], tokens)
-            self._kl[where] = chunk[:, i, j]
+    def _writer(self, array: Array) -> Callable[[int, NDArray[Any]], None]:
+        def write(start: int, chunk: NDArray[np.float32]) -> None:
+            tokens = slice(start, start + len(chunk))
+            for i, j in self._pairs:
+                where = (self._step_index, self._index[i], self._index[j], tokens)
+                array[where] = chunk[:, i, j]
 
-    def finish(self) -> list[tuple[int, int, float]]:
-        """Write the rest; return (index of seed, of other_seed, mean KL in nats) of each new pair.
+        return write
 
-        Raises OSError when writing failed.
-        """
-        self._buffer.finish()
-        n_tokens = self._buffer.n_tokens
-        return [
-            (self._seed_index[i], self._seed_index[j], float(self._sum[i, j] / n_tokens))
+    def finish(self) -> PairsResult:
+        """Write and flush the rest. Raises OSError when writing failed."""
+        for buffer in self._buffers.values():
+            buffer.finish()
+        n_tokens = max(buffer.n_tokens for buffer in self._buffers.values())
+        means = tuple(
+            (
+                self._labels[i],
+                self._labels[j],
+                {
+                    name: float(self._sums[of][i, j] / n_tokens)
+                    for name, of in MEAN_OF.items()
+                    if of in self._sums
+                },
+            )
             for i, j in self._pairs
-        ]
+        )
+        self._flush()
+        return PairsResult(tuple(self._labels), means)
 
     def abandon(self) -> None:
         """Give up: wait for writes under way, leave the rest unwritten."""
-        self._buffer.abandon()
+        for buffer in self._buffers.values():
+            buffer.abandon()
 
 
 def _writer(array: Array, index: tuple[int, ...]) -> Callable[[int, NDArray[Any]], None]:
@@ -169,10 +220,3 @@ def _writer(array: Array, index: tuple[int, ...]) -> Callable[[int, NDArray[Any]
         array[where] = chunk
 
     return write
-
-
-def mean_over_pairs(mean_kl: NDArray[np.float64], index: Sequence[int]) -> float:
-    """Mean of one step's `mean_kl` (seed, other_seed) over the ordered pairs among these seeds."""
-    chosen = sorted(index)
-    means = mean_kl[np.ix_(chosen, chosen)]
-    return float(means[~np.eye(len(chosen), dtype=bool)].mean())

@@ -180,18 +180,15 @@ class Study:
     def _with_work(self, model: ModelSnapshot) -> ModelSnapshot:
         """Mark what a living engine has in hand."""
         engine = self._engine
-        if (
-            engine is None
-            or engine.work is None
-            or engine.work.model != model.name
-            or self._clock() - engine.heartbeat > _ALIVE_SECONDS
-        ):
+        if engine is None or self._clock() - engine.heartbeat > _ALIVE_SECONDS:
             return model
         state = model.state.copy()
-        rows = model.steps == engine.work.step
-        busy = np.array([engine.work.seed in (None, seed) for seed in model.seeds], dtype=bool)
-        waiting = np.isin(state, [State.QUEUED, State.FAILED, State.SCORED])
-        state[rows[:, None] & busy[None, :] & waiting] = engine.work.state
+        for work in engine.works:
+            if work.model == model.name:
+                rows = model.steps == work.step
+                busy = np.array([work.seed in (None, seed) for seed in model.seeds], dtype=bool)
+                waiting = np.isin(state, [State.QUEUED, State.FAILED, State.SCORED])
+                state[rows[:, None] & busy[None, :] & waiting] = work.state
         return replace(model, state=state)
 
     def _read_corpus(self) -> Corpus:
@@ -237,9 +234,12 @@ def _model_snapshot(study: Study, name: str, known: ModelLedger) -> ModelSnapsho
         stored[order] = committed
         return read_cells(study.array(name, variable), stored)[order]
 
-    floor = means("storage_floor", scored)
-    with np.errstate(invalid="ignore"):
-        mean_floor = np.nansum(floor, axis=1) / scored.sum(axis=1)
+    def over_seeds(variable: str) -> NDArray[np.float64]:
+        values = means(variable, scored)
+        with np.errstate(invalid="ignore"):
+            mean: NDArray[np.float64] = np.nansum(values, axis=1) / scored.sum(axis=1)
+        return mean
+
     return ModelSnapshot(
         name=name,
         seeds=seeds,
@@ -248,7 +248,8 @@ def _model_snapshot(study: Study, name: str, known: ModelLedger) -> ModelSnapsho
         kl=means("mean_kl", pairs),
         cross_entropy=means("cross_entropy", scored),
         entropy=means("mean_entropy", scored),
-        storage_floor=mean_floor,
+        storage_floor=over_seeds("storage_floor"),
+        noise_floor=over_seeds("noise_floor"),
         errors={**known.missing, **known.failed},
         phases=known.phases,
     )

@@ -17,7 +17,7 @@ from store.commits import Ledger, ModelLedger
 from store.durable import PARTIAL, DurableStore
 from store.errors import DamagedError
 from store.links import remove_tree
-from store.pending import mean_over_pairs
+from store.means import mean_over_pairs
 
 
 def remove_leftovers(store: DurableStore, ledger: Ledger) -> None:

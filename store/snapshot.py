@@ -64,6 +64,7 @@ class ModelSnapshot:
     cross_entropy: NDArray[np.float64]  # (step, seed): mean surprisal, nats; NaN: not scored
     entropy: NDArray[np.float64]  # (step, seed): mean entropy of the prediction, nats
     storage_floor: NDArray[np.float64]  # (step,): KL error that stored rounding alone makes, nats
+    noise_floor: NDArray[np.float64]  # (step,): KL of a checkpoint with itself, batched otherwise
     errors: Mapping[tuple[str, int], str] = field(default_factory=dict)  # (seed, step) -> one line
     phases: tuple[Phase, ...] = ()
 
@@ -115,12 +116,17 @@ class EngineStatus:
     # "stopped" or "failed"
     message: str = ""  # why it failed or stopped; empty otherwise
     device: str = ""
-    work: Work | None = None
+    works: tuple[Work, ...] = ()  # one for each device that is busy
     tokens_per_second: float | None = None
     queued: int = 0  # checkpoints still to score
     eta_seconds: float | None = None
     bytes_written: int = 0  # by this process
     disk_free: int | None = None  # bytes free where the store lies
+
+    @property
+    def work(self) -> Work | None:
+        """What is in hand, the first of it where several devices work."""
+        return self.works[0] if self.works else None
 
 
 @dataclass(frozen=True)

@@ -43,10 +43,10 @@ def read_status(root: Path | Files, writer: str) -> EngineStatus | None:
     files = LocalFiles(root) if isinstance(root, Path) else root
     try:
         fields = json.loads(files.read(f"{STATUS}/{writer}.json"))
-        work = fields.pop("work")
-        if work is not None:
-            work = Work(**{**work, "state": State(work["state"])})
-        return EngineStatus(**fields, work=work)
+        works = tuple(
+            Work(**{**work, "state": State(work["state"])}) for work in fields.pop("works")
+        )
+        return EngineStatus(**fields, works=works)
     except (OSError, StoreError, ValueError, TypeError, KeyError):
         return None
 

@@ -21,6 +21,7 @@ from store import layout
 from store.arrays import CommittedStore, boxes, expect, open_array, read
 from store.create import CORPUS_ARRAYS
 from store.errors import DamagedError, StoreError
+from store.means import MEAN_OF, PAIR_OF, RECORDED, mean_over_pairs
 from store.metadata import (
     coordinate_layout,
     coordinates,
@@ -28,7 +29,6 @@ from store.metadata import (
     expect_nothing_else,
     is_array,
 )
-from store.pending import mean_over_pairs
 from store.reader import Study, open_study, read_root
 
 _ROUNDING = 1e-10  # of means: relative to the mean size of what was summed, in float64
@@ -43,7 +43,7 @@ class Part(StrEnum):
     COORDINATES = "coordinates"
     RESULTS = "results"  # per token, of one checkpoint
     LOG_PROBS = "log_probs"  # of one checkpoint
-    PAIRS = "pairs"  # KL per token, of one step
+    PAIRS = "pairs"  # divergences per token, of one step
     MEANS = "means"
 
 
@@ -109,6 +109,7 @@ class _Walk:
         self._store = CommittedStore(study.folder)
         self._unreadable: set[tuple[str, str]] = set()  # (model, array): its metadata are damaged
         self._means: dict[tuple[str, str, tuple[int, ...]], tuple[float, float]] = {}
+        self._step_values: tuple[str, int, dict[tuple[str, str], NDArray[Any]]] = ("", -1, {})
         self._plans = {name: self._plan(name) for name in study.models}
 
     def _plan(self, model: str) -> tuple[list[Any], list[Any], list[Any]]:
@@ -271,21 +272,22 @@ class _Walk:
         return [Damage(Part.LOG_PROBS, path, message, model, seed, step)] if message else []
 
     def pairs(self, model: str, step: int) -> list[Damage]:
-        """KL per token of all pairs reduced at a step."""
-        if (model, "kl") in self._unreadable:
-            return []
+        """Divergences per token of all pairs reduced at a step."""
+        names = [name for name, v in layout.VARIABLES.items() if v.per_token and v.by_pair]
         found, seeds = [], sorted(self.study.ledger(model).reduced.get(step, ()))
-        for i, j in itertools.permutations(seeds, 2):
+        for name, (i, j) in itertools.product(names, itertools.permutations(seeds, 2)):
+            if (model, name) in self._unreadable:
+                continue
             known = self.study.ledger(model)
             cell = (known.steps[step], known.seeds[i], known.seeds[j])
             message = self._try(
-                partial(self._read, model, "kl", cell),
+                partial(self._read, model, name, cell),
                 lambda i=i, j=j: (  # type: ignore[misc]
                     {i, j} <= self.study.ledger(model).reduced.get(step, frozenset())
                 ),
             )
             if message:
-                path = f"{layout.model_path(model)}/kl"
+                path = f"{layout.model_path(model)}/{name}"
                 found.append(Damage(Part.PAIRS, path, message, model, i, step, j))
         return found
 
@@ -296,10 +298,10 @@ class _Walk:
         found = []
         for name, variable in layout.VARIABLES.items():
             if not variable.per_token and (model, name) not in self._unreadable:
-                found += self._mean(model, name, MEAN_OF.get(name))
+                found += self._mean(model, name)
         return found
 
-    def _mean(self, model: str, name: str, of: str | None) -> list[Damage]:
+    def _mean(self, model: str, name: str) -> list[Damage]:
         path, cells = f"{layout.model_path(model)}/{name}", self._cells(model, name)
         if not cells:
             return []
@@ -308,7 +310,7 @@ class _Walk:
             return [Damage(Part.MEANS, path, message, model)]
         known, found = self.study.ledger(model), []
         for cell, (seed, step, other) in cells.items():
-            expected = self._expected(model, name, of, cell, seed, step)
+            expected = self._expected(model, name, cell, seed, step, other)
             value = stored.get(cell, np.nan)
             if expected is None or abs(value - expected[0]) <= _ROUNDING * expected[1]:
                 continue
@@ -319,16 +321,23 @@ class _Walk:
         return found
 
     def _expected(
-        self, model: str, name: str, of: str | None, cell: tuple[int, ...], seed: str | None,
-        step: int,
+        self, model: str, name: str, cell: tuple[int, ...], seed: str | None, step: int,
+        other: str | None,
     ) -> tuple[float, float] | None:  # fmt: skip
         """What a mean must be and the size of what it sums; None when that cannot be told."""
         known = self.study.ledger(model)
-        if of is not None:
-            return self._means.get((model, of, cell))
-        if name == "storage_floor":
-            floor = known.scored[seed, step].get("storage_floor")  # type: ignore[index]
+        if name in MEAN_OF:
+            return self._means.get((model, MEAN_OF[name], cell))
+        if name in RECORDED:
+            floor = known.scored[seed, step].get(name)  # type: ignore[index]
             return None if floor is None else (float(floor), 0.0)
+        if name in PAIR_OF:
+            of, statistic = PAIR_OF[name]
+            try:
+                values = [self._values(model, of, str(label), step) for label in (seed, other)]
+            except StoreError:  # said of the results themselves
+                return None
+            return statistic(*values), 1.0
         if self.study.live:  # an engine writes the mean over pairs before it commits the pairs
             return None
         index = [known.seeds[label] for label in known.reduced[step]]
@@ -341,6 +350,15 @@ class _Walk:
             row[i, j], size = self._means[model, "kl", (cell[0], i, j)]
             sizes.append(size)
         return mean_over_pairs(row, index), float(np.mean(sizes))
+
+    def _values(self, model: str, name: str, seed: str, step: int) -> NDArray[Any]:
+        """Per-token results of one checkpoint; those of one step are kept for its other pairs."""
+        if self._step_values[:2] != (model, step):
+            self._step_values = model, step, {}
+        held = self._step_values[2]
+        if (name, seed) not in held:
+            held[name, seed] = self.study.values(model, name, seed, step)
+        return held[name, seed]
 
     def _stored(self, model: str, name: str) -> dict[tuple[int, ...], float]:
         """Committed cells as they are on disk. Raises DamagedError."""
@@ -360,9 +378,6 @@ class _Walk:
 
     def _cells(self, model: str, name: str) -> Mapping[Any, tuple[str | None, int, str | None]]:
         return mean_cells(self.study, model, name)
-
-
-MEAN_OF = {"mean_kl": "kl", "cross_entropy": "surprisal", "mean_entropy": "entropy"}
 
 
 def mean_cells(

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import os
 import socket
 import time
-from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,25 +20,24 @@ from store.commits import Checkpoint, CommitReader, CommitWriter, Ledger, Record
 from store.corpus import Corpus
 from store.create import Header, create_study, refuse_mismatch
 from store.durable import DurableStore
-from store.errors import BusyError, DamagedError
+from store.errors import DamagedError
 from store.files import refuse_remote
 from store.links import remove_tree
-from store.log_probs import OutputLayer, Representation, create_log_probs
+from store.means import PAIR_OF, RECORDED, mean_over_pairs
 from store.owner import pid_space, refuse_if_busy
-from store.pending import PendingCheckpoint, PendingPairs, mean_over_pairs
+from store.pending import CheckpointResult, PairsResult
 from store.reader import Study, read_root
 from store.recovery import remove_leftovers
+from store.results import ResultWriter, remove_pair, remove_results
 from store.snapshot import EngineStatus, JournalEntry, Phase
 from store.status import Journal, write_status
-
-_WRITER_THREADS = 4
 
 
 class StudyWriter:
     """A study open for writing, by its one coordinator.
 
-    `ledger` tells what is committed. Every `commit_*` returns when its data and then its record
-    are on disk; whatever was not committed when a process died is removed by the next one.
+    `ledger` tells what is committed; `results` writes what is to be. `commit` returns when data and
+    then record are on disk; what was not committed when a process died is removed by the next one.
     """
 
     def __init__(self, path: Path, *, clock: Callable[[], float] = time.time) -> None:
@@ -65,9 +62,9 @@ class StudyWriter:
         }
         self._commits = CommitWriter(path / layout.COMMITS, self._reader, session)
         self._journal = Journal(path, self.writer)
-        self._store = DurableStore(path, self._commits.check)
+        self.results = ResultWriter(path, self._commits.number, self._reader)
+        self._store = self.results.store
         self._arrays: dict[str, dict[str, Array]] = {}
-        self._pool = ThreadPoolExecutor(_WRITER_THREADS, thread_name_prefix="store")
         self.bytes_written = 0
         if not clean:
             remove_leftovers(self._store, self.ledger)
@@ -141,6 +138,10 @@ class StudyWriter:
         if not (self.path / group / "zarr.json").exists():
             zarr.create_group(self._store, path=group, attributes={"model": model})
             zarr.create_group(self._store, path=f"{group}/{layout.LOG_PROBS}")
+        for seed in seeds:
+            path = f"{group}/{layout.LOG_PROBS}/{layout.safe_name(seed)}"
+            if not (self.path / path / "zarr.json").exists():
+                zarr.create_group(self._store, path=path, attributes={"seed": seed})
         arrays = self._arrays.setdefault(model, {})
         for name, variable in layout.VARIABLES.items():
             self._fit(
@@ -195,112 +196,74 @@ class StudyWriter:
 
     # -- results -------------------------------------------------------------------------------
 
-    def begin_checkpoint(
+    def commit(
         self,
         model: str,
-        seed: str,
         step: int,
-        representation: Representation,
-        layer: OutputLayer | None = None,
-    ) -> PendingCheckpoint:
-        """Start writing one checkpoint that was planned; earlier log-probs of it are removed.
+        checkpoints: Sequence[CheckpointResult] = (),
+        pairs: PairsResult | None = None,
+    ) -> None:
+        """Commit what was written of one step, all at once: checkpoints, divergences or both.
 
-        Results that are committed stay as they are: scoring again only brings back log-probs.
-        `layer` is needed for, and only for, the representation "factored".
+        From then on the checkpoints, and every ordered pair among the seeds of `pairs`, can be
+        read.
         """
-        if (representation == "factored") != (layer is not None):
-            raise ValueError("an output layer goes with factored log-probs, and with no others")
         self._commits.check()
-        known, arrays = self.ledger.model(model), self._arrays[model]
-        path: str | None = None
-        kept: Mapping[str, Array] = {}
-        if representation != "none":
-            path = layout.log_probs_path(model, seed, step)
-            self.drop_log_probs(model, step, [seed])
-            remove_tree(self.path, self.path / path)
-            parent = path.rpartition("/")[0]
-            if not (self.path / parent / "zarr.json").exists():
-                zarr.create_group(self._store, path=parent, attributes={"seed": seed})
-            kept = create_log_probs(self._store, path, self.n_tokens, self.vocab_size, layer)
-        results = {
-            name: arrays[name]
-            for name, variable in layout.VARIABLES.items()
-            if variable.per_token and not variable.by_pair and (seed, step) not in known.scored
-        }
-        index = (known.steps[step], known.seeds[seed])
-        return PendingCheckpoint(results, index, kept, path, representation, self._pool)
-
-    def abandon(self, pending: PendingCheckpoint | PendingPairs | None) -> None:
-        """Give a checkpoint or a reduction up: nothing of it stays on the disk."""
-        if pending is None:
-            return
-        pending.abandon()
-        with contextlib.suppress(BusyError):  # what lies there now may be another engine's
-            self._commits.check()
-            for folder in pending.folders:
-                remove_tree(self.path, self.path / folder)
-
-    def commit_checkpoint(
-        self,
-        model: str,
-        seed: str,
-        step: int,
-        pending: PendingCheckpoint,
-        *,
-        storage_floor: float,
-        details: Record,
-    ) -> None:
-        """Commit a checkpoint: its per-token results, their means and its log-probs."""
-        n_tokens, means = pending.finish()
-        if n_tokens != self.n_tokens:
-            raise ValueError(f"{n_tokens} tokens were scored, the corpus has {self.n_tokens}")
-        known, arrays = self.ledger.model(model), self._arrays[model]
-        where = (known.steps[step], known.seeds[seed])
-        if means:
-            arrays["cross_entropy"][where] = means["surprisal"]
-            arrays["mean_entropy"][where] = means["entropy"]
-            arrays["storage_floor"][where] = storage_floor
-        size = _bytes_below(self.path / pending.path) if pending.path is not None else 0
-        self.bytes_written += size
-        self._store.flush()
-        self._commits.append(
-            {
-                "kind": "scored",
-                "model": model,
-                "seed": seed,
-                "step": step,
-                "log_probs": pending.representation if pending.path is not None else None,
-                "bytes": size,
-                "storage_floor": float(storage_floor),
-                **details,
-            }
-        )
-
-    def begin_pairs(self, model: str, step: int, seeds: tuple[str, ...]) -> PendingPairs:
-        """Start writing the pairs among `seeds` that are not reduced yet."""
-        known = self.ledger.model(model)
-        done = np.array([seed in known.reduced.get(step, ()) for seed in seeds])
-        new = ~(done[:, None] & done[None, :]) & ~np.eye(len(seeds), dtype=bool)
-        index = [known.seeds[seed] for seed in seeds]
-        return PendingPairs(self._arrays[model]["kl"], known.steps[step], index, new, self._pool)
-
-    def commit_pairs(
-        self, model: str, step: int, seeds: tuple[str, ...], pending: PendingPairs
-    ) -> None:
-        """Commit a reduction: from now on every ordered pair among `seeds` can be read."""
-        known, arrays = self.ledger.model(model), self._arrays[model]
+        known, records = self.ledger.model(model), []
         t = known.steps[step]
-        means = pending.finish()
-        row = np.array(arrays["mean_kl"][t])
-        for i, j, mean in means:
-            row[i, j] = mean
-        arrays["mean_kl"][t] = row  # at once: the chunk is replaced whole each time
-        index = [known.seeds[seed] for seed in seeds]
-        arrays["expected_kl"][t] = mean_over_pairs(row, index)
+        for result in checkpoints:
+            n_tokens = result.details["n_tokens"]
+            if n_tokens != self.n_tokens:
+                raise ValueError(f"{n_tokens} tokens were scored, the corpus has {self.n_tokens}")
+            for name, mean in result.means.items():
+                self._arrays[model][name][t, known.seeds[result.seed]] = mean
+            before = known.scored.get((result.seed, step), {})
+            records.append(
+                {
+                    "kind": "scored",
+                    "model": model,
+                    "seed": result.seed,
+                    "step": step,
+                    "log_probs": result.log_probs,
+                    "bytes": result.n_bytes,
+                    **{name: value for name, value in result.details.items() if name != "n_tokens"},
+                    # Results that are there stay, and what is told of them with them.
+                    **{name: before[name] for name in RECORDED if name in before},
+                }
+            )
+            self.bytes_written += result.n_bytes
+        if pairs is not None:
+            self._write_pair_means(model, t, pairs)
+            records.append(
+                {"kind": "reduced", "model": model, "step": step, "seeds": list(pairs.seeds)}
+            )
         self._store.flush()
-        self._commits.append(
-            {"kind": "reduced", "model": model, "step": step, "seeds": list(seeds)}
-        )
+        self._commits.append(*records)
+
+    def _write_pair_means(self, model: str, t: int, pairs: PairsResult) -> None:
+        known, arrays = self.ledger.model(model), self._arrays[model]
+        rows = {
+            name: np.array(
+                arrays[name][t]
+            )  # written at once: the chunk is replaced whole each time
+            for name, variable in layout.VARIABLES.items()
+            if variable.by_pair and not variable.per_token
+        }
+        for seed, other, means in pairs.means:
+            for name, mean in means.items():
+                rows[name][known.seeds[seed], known.seeds[other]] = mean
+        for name, (of, statistic) in PAIR_OF.items():
+            values = {
+                seed: read(self.results.array(model, of), (t, known.seeds[seed], slice(None)))
+                for seed in pairs.seeds
+            }
+            for seed, other, _ in pairs.means:
+                value = statistic(values[seed], values[other])
+                rows[name][known.seeds[seed], known.seeds[other]] = value
+        for name, row in rows.items():
+            arrays[name][t] = row
+        index = [known.seeds[seed] for seed in pairs.seeds]
+        arrays["expected_kl"][t] = mean_over_pairs(rows["mean_kl"], index)
 
     def set_phases(self, model: str, phases: tuple[Phase, ...]) -> None:
         """Record the phases of training as the results so far show them."""
@@ -341,16 +304,11 @@ class StudyWriter:
                 "what": "pairs" if pairs_only else "checkpoints",
             }
         )
-        group, t = layout.model_path(model), known.steps[step]
         for seed, other in itertools.product(gone, known.seeds):
-            i, j = known.seeds[seed], known.seeds[other]
-            for cell in (f"{i}/{j}", f"{j}/{i}"):
-                remove_tree(self.path, self.path / group / "kl" / "c" / str(t) / cell)
+            for pair in ((seed, other), (other, seed)):
+                remove_pair(self.path, model, known, *pair, step)
         for seed in [] if pairs_only else gone:
-            for name, variable in layout.VARIABLES.items():
-                if variable.per_token and not variable.by_pair:
-                    cell = f"{name}/c/{t}/{known.seeds[seed]}"
-                    remove_tree(self.path, self.path / group / cell)
+            remove_results(self.path, model, known, seed, step)
             remove_tree(self.path, self.path / layout.log_probs_path(model, seed, step))
 
     @property
@@ -370,17 +328,13 @@ class StudyWriter:
 
     def close(self, how: str) -> None:
         """Give the study back: `how` is "finished", "stopped" or "failed"."""
-        self._pool.shutdown()
+        self.results.close()
         try:
             self._commits.append({"kind": "end", "how": how})
             self._commits.seal()
         finally:
             self._commits.close()
             self._journal.close()
-
-
-def _bytes_below(folder: Path) -> int:
-    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
 
 
 def _holds(array: Array, values: NDArray[Any]) -> bool:

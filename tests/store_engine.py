@@ -114,8 +114,8 @@ def _engine(study: Path, kill_at: int | None, command_line: bool, report: int) -
             return run(["run", str(study)])
         engine = Coordinator(load_study_file(study), _Silent())
         watch.opened_at = watch.changes
-        outcome = engine.run()
-        return 1 if outcome.failed else 0
+        totals = engine.run()
+        return 1 if totals.failed else 0
     finally:
         counted = [watch.changes, watch.opened_at]
         os.write(report, json.dumps(counted).encode())

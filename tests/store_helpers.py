@@ -22,6 +22,7 @@ from store.snapshot import EngineStatus
 N_TOKENS, VOCAB = 300, 64
 Values = dict[str, NDArray[Any]]
 PER_TOKEN = tuple(name for name, v in VARIABLES.items() if v.per_token and not v.by_pair)
+PER_PAIR = tuple(name for name, v in VARIABLES.items() if v.per_token and v.by_pair)
 MEANS = tuple(name for name, v in VARIABLES.items() if not v.per_token)
 
 
@@ -75,9 +76,9 @@ def checkpoint(model: str, seed: str, step: int, n_tokens: int = N_TOKENS) -> Va
     }
 
 
-def storage_floor(step: int) -> float:
-    """The storage floor that `score` records, nats."""
-    return 1e-6 * (step + 1)
+def floors(step: int) -> dict[str, float]:
+    """The floors that `score` records, nats."""
+    return {"storage_floor": 1e-6 * (step + 1), "noise_floor": 1e-7 * (step + 1)}
 
 
 @lru_cache(maxsize=2048)
@@ -85,6 +86,14 @@ def kl(model: str, i: str, j: str, step: int, n_tokens: int = N_TOKENS) -> NDArr
     """What reducing the pair gives, (token,), nats."""
     p, q = (checkpoint(model, seed, step, n_tokens)["log_probs"].astype(float) for seed in (i, j))
     return np.asarray((np.exp(p) * (p - q)).sum(1), np.float32)
+
+
+@lru_cache(maxsize=2048)
+def js(model: str, i: str, j: str, step: int, n_tokens: int = N_TOKENS) -> NDArray[np.float32]:
+    """What reducing the pair gives, (token,), nats."""
+    p, q = (checkpoint(model, seed, step, n_tokens)["log_probs"].astype(float) for seed in (i, j))
+    m = np.logaddexp(p, q) - np.log(2)
+    return np.asarray((np.exp(p) * (p - m) + np.exp(q) * (q - m)).sum(1) / 2, np.float32)
 
 
 def score(
@@ -98,25 +107,34 @@ def score(
 ) -> None:
     """Write one checkpoint in blocks of uneven size, as a scorer does."""
     values = checkpoint(model, seed, step, writer.n_tokens)
-    pending = writer.begin_checkpoint(model, seed, step, "dense" if keep else "none")
+    writer.drop_log_probs(model, step, [seed])
+    pending = writer.results.begin_checkpoint(model, seed, step, "dense" if keep else "none")
     edges = [0, 7, writer.n_tokens // 2, writer.n_tokens]
     for start, stop in itertools.pairwise(edges):
         pending.append({name: value[start:stop] for name, value in values.items()})
+    result = pending.finish(floors(step), {"device": "x"})
     if commit:
-        writer.commit_checkpoint(
-            model, seed, step, pending, storage_floor=storage_floor(step), details={"device": "x"}
-        )
-    else:
-        pending.finish()
+        writer.commit(model, step, [result])
 
 
 def reduce(writer: StudyWriter, model: str, step: int, seeds: Iterable[str]) -> None:
     """Write and commit the pairs among `seeds`."""
     seeds = tuple(seeds)
-    pending = writer.begin_pairs(model, step, seeds)
-    rows = [[kl(model, i, j, step, writer.n_tokens) for j in seeds] for i in seeds]
-    pending.append(np.array(rows, np.float32).transpose(2, 0, 1))
-    writer.commit_pairs(model, step, seeds, pending)
+    pending = writer.results.begin_pairs(model, step, seeds)
+    pending.append(pair_block(writer, model, step, seeds))
+    writer.commit(model, step, pairs=pending.finish())
+
+
+def pair_block(
+    writer: StudyWriter, model: str, step: int, seeds: tuple[str, ...]
+) -> dict[str, NDArray[np.float32]]:
+    """Divergences of all tokens, (token, seed, other_seed) each, as a reducer passes them on."""
+    return {
+        name: np.array(
+            [[of(model, i, j, step, writer.n_tokens) for j in seeds] for i in seeds], np.float32
+        ).transpose(2, 0, 1)
+        for name, of in (("kl", kl), ("js", js))
+    }
 
 
 def fill(writer: StudyWriter, model: str, seeds: Iterable[str], steps: Iterable[int]) -> None:
@@ -164,7 +182,9 @@ def committed(study: Study) -> dict[tuple[Any, ...], bytes]:
             found[name, "expected_kl", members, step] = snapshot.expected_kl[rows[step]].tobytes()
             for i in seeds:
                 for j in seeds - {i}:
-                    found[name, "kl", i, j, step] = study.values(name, "kl", i, step, j).tobytes()
+                    for variable in PER_PAIR:
+                        values = study.values(name, variable, i, step, j)
+                        found[name, variable, i, j, step] = values.tobytes()
                     mean = snapshot.kl[rows[step], columns[i], columns[j]]
                     found[name, "mean_kl", i, j, step] = mean.tobytes()
     return found

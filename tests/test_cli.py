@@ -243,9 +243,9 @@ def test_json_events(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert run(["run", str(write_study(tmp_path)), "--json"]) == 0
     events = [json.loads(line) for line in capsys.readouterr().err.splitlines() if line[:1] == "{"]
     assert [event["event"] for event in events] == [
-        "found", "projected", "scored", "scored", "reduced", "end"
+        "found", "projected", "plan", "scored", "scored", "reduced", "end"
     ]  # fmt: skip
-    assert events[4]["fields"]["seeds"] == ["1", "2"]
+    assert events[5]["fields"]["seeds"] == ["1", "2"]
 
 
 def test_watch_scores_what_arrives_and_ends_when_complete(tmp_path: Path) -> None:

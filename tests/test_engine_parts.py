@@ -1,12 +1,10 @@
-"""Parts of the engine that stand alone: windows, sources, divergence, phases, the demo's set-up."""
+"""Parts of the engine that stand alone: windows and phases."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
 
-from engine.divergence import pairwise_kl
 from engine.phases import find_phases
 from engine.windows import Window, batches, plan_windows
 
@@ -30,31 +28,6 @@ def test_batches_stay_within_their_size_and_lose_nothing() -> None:
     assert [w for batch in made for w in batch] == windows
     for batch in made:
         assert len(batch) == 1 or len(batch) * max(w.length for w in batch) <= 20
-
-
-def direct_kl(log_p: torch.Tensor) -> torch.Tensor:
-    """(seed, other_seed, token), one sum a pair, float64."""
-    p = log_p.exp()
-    return torch.stack([(p[i] * (p[i].log() - log_p)).sum(-1) for i in range(len(log_p))])
-
-
-@pytest.mark.parametrize("spread", [3.0, 0.3, 1e-3])
-def test_pairwise_kl_meets_its_budget(spread: float) -> None:
-    generator = torch.Generator().manual_seed(0)
-    shared = 3 * torch.randn(1, 12, 50_304, generator=generator, dtype=torch.float64)
-    own = torch.randn(5, 12, 50_304, generator=generator, dtype=torch.float64)
-    logits = (shared + spread * own).float()
-    exact = direct_kl(logits.double().log_softmax(-1)).permute(2, 0, 1)
-    found = pairwise_kl(logits.clone()).double()
-    assert ((found - exact).abs() <= 2e-6 + 1e-4 * exact).all()
-    assert (found.diagonal(dim1=1, dim2=2) == 0).all()
-    assert found.min() >= -1e-6
-    moved = pairwise_kl(logits + torch.arange(5.0)[:, None, None])
-    torch.testing.assert_close(moved, pairwise_kl(logits.clone()), atol=4e-6, rtol=1e-4)
-    order = [3, 1, 4, 0, 2]
-    permuted = pairwise_kl(logits[order].clone())
-    expected = pairwise_kl(logits.clone())[:, order][:, :, order]
-    torch.testing.assert_close(permuted, expected, atol=2e-6, rtol=1e-4)
 
 
 STEPS = np.array([0, 1, 2, 4, 8, 12, 16, 24, 32, 48, *range(64, 769, 32)])

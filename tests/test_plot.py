@@ -42,6 +42,7 @@ def model(name: str = "tiny", scale: float = 1.0, seeds: int = 3) -> ModelSnapsh
         cross_entropy=np.full(shape, 5.0),
         entropy=np.full(shape, 4.0),
         storage_floor=np.full(len(STEPS), 2e-6),
+        noise_floor=np.zeros(len(STEPS)),
         phases=PHASES,
     )
 

@@ -29,12 +29,12 @@ from tests.store_helpers import (
     checkpoint,
     committed,
     fill,
+    floors,
     kl,
     make_corpus,
     open_writer,
     reduce,
     score,
-    storage_floor,
 )
 
 MODEL, SEEDS, STEPS = "my model/é", ("1", "x y/z", "late"), (64, 0, 8)
@@ -96,8 +96,9 @@ def test_xarray_sees_the_numbers_and_nothing_where_there_are_none(plain: xarray.
             empty = np.full_like(written[name], -1 if name == "top_id" else np.nan)
             expected = written[name] if is_scored(seed, step) else empty
             np.testing.assert_array_equal(cell[name], expected, strict=False)
-        floor = storage_floor(step) if is_scored(seed, step) else np.nan
-        np.testing.assert_equal(float(cell.storage_floor), floor)
+        for name, floor in floors(step).items():
+            expected = floor if is_scored(seed, step) else np.nan
+            np.testing.assert_equal(float(cell[name]), expected)
         mean = written["surprisal"].mean(dtype=float) if is_scored(seed, step) else np.nan
         np.testing.assert_allclose(float(cell.cross_entropy), mean, rtol=1e-12)
         for other, label in enumerate(SEEDS):

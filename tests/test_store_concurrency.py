@@ -19,13 +19,13 @@ import pytest
 
 from store import DamagedError, Study, open_study
 from tests.store_helpers import (
-    N_TOKENS,
     Clock,
     checkpoint,
     committed,
     files,
     fill,
     open_writer,
+    pair_block,
     reduce,
     score,
 )
@@ -131,8 +131,8 @@ def grow(path: Path, clock: Clock, number: int) -> None:
         return
     writer.plan("m", [("torn", number)], {})  # the next session finds this and removes it
     score(writer, "m", "torn", number, commit=False)
-    pairs = writer.begin_pairs("m", number, (seeds[0], "torn"))
-    pairs.append(np.ones((N_TOKENS, 2, 2), np.float32))
+    pairs = writer.results.begin_pairs("m", number, (seeds[0], "torn"))
+    pairs.append(pair_block(writer, "m", number, (seeds[0], "torn")))
     pairs.finish()
     clock.now += 31
 
@@ -191,24 +191,23 @@ def test_workers_never_touch_the_same_file(path: Path) -> None:
 
     pending: dict[object, Any] = {}
     for worker in (("3", 0), ("3", 7), ("4", 0), ("5", 7)):
-        pending[worker] = writer.begin_checkpoint("m", *worker, "dense")
+        pending[worker] = writer.results.begin_checkpoint("m", *worker, "dense")
         note(worker)
     for step, seeds in ((0, ("1", "2", "3")), (7, ("1", "4"))):
-        pending[step] = writer.begin_pairs("m", step, seeds)
+        pending[step] = writer.results.begin_pairs("m", step, seeds)
         note(step)
     for worker, work in pending.items():  # all of them are open at the same time
         if isinstance(worker, tuple):
             work.append(checkpoint("m", *worker))
         else:
-            n = 3 if worker == 0 else 2
-            work.append(np.ones((N_TOKENS, n, n), np.float32))
-        work.finish()
+            seeds = ("1", "2", "3") if worker == 0 else ("1", "4")
+            work.append(pair_block(writer, "m", worker, seeds))
+        work.finish(*(({}, {}) if isinstance(worker, tuple) else ()))
         note(worker)
     for one, other in itertools.combinations(wrote, 2):
         assert not wrote[one] & wrote[other], (one, other)
-    # 4 results, log-probs and their zarr.json, and zarr.json of the seed where it is the first;
-    # of the pairs among three seeds, two are there
-    assert [len(names) for names in wrote.values()] == [7, 6, 7, 7, 4, 2]
+    # 4 results, log-probs and their zarr.json; two divergences of each new pair
+    assert [len(names) for names in wrote.values()] == [6, 6, 6, 6, 8, 4]
     writer.close("stopped")
 
 

@@ -30,13 +30,13 @@ from tests.store_helpers import (
     checkpoint,
     files,
     fill,
+    floors,
     is_mean_or_coordinate,
     kl,
     make_corpus,
     open_writer,
     reduce,
     score,
-    storage_floor,
 )
 
 SEEDS, STEPS = ("1", "2", "x y/z"), (64, 0, 8)  # steps in the order in which they arrive
@@ -97,7 +97,7 @@ def test_dataset_is_ordered_and_labelled(study: Path) -> None:
             np.testing.assert_array_equal(cell[name], written[name])
         mean = written["surprisal"].mean(dtype=np.float64)
         assert float(cell.cross_entropy) == pytest.approx(mean, rel=1e-12)
-        assert float(cell.storage_floor) == storage_floor(step)
+        assert {name: float(cell[name]) for name in floors(step)} == floors(step)
         assert np.isnan(cell.kl.sel(other_seed=seed)).all()  # a seed has no pair with itself
         for other in set(SEEDS) - {seed}:
             np.testing.assert_array_equal(cell.kl.sel(other_seed=other), kl("m", seed, other, step))
@@ -276,7 +276,7 @@ def test_another_identity_is_refused_and_nothing_touched(
         b"[]",
         b'{"zarr_format": 3, "node_type": "group", "attributes": {}}',
         b'{"attributes": {"seedconv": null}}',
-        b'{"attributes": {"seedconv": {"format": 1}}}',
+        b'{"attributes": {"seedconv": {"format": 2}}}',
     ],
 )
 def test_what_is_no_study_is_refused_and_not_touched(tmp_path: Path, root: bytes) -> None:
@@ -302,11 +302,14 @@ def test_paths_without_a_study_are_refused(tmp_path: Path) -> None:
 CHUNKS = [
     *(f"models/m/{name}/c/0/0/0" for name in ("surprisal", "entropy")),
     *(f"models/m/{name}/c/0/0/0/0" for name in ("top_id", "top_log_prob")),
-    "models/m/kl/c/0/1/0/0",
-    "models/m/mean_kl/c/0/0/0",
+    *(f"models/m/{name}/c/0/1/0/0" for name in ("kl", "js")),
+    *(
+        f"models/m/{name}/c/0/0/0"
+        for name in ("mean_kl", "mean_js", "top1_agreement", "target_rms")
+    ),
     "models/m/cross_entropy/c/0/0",
     "models/m/mean_entropy/c/0/0",
-    "models/m/storage_floor/c/0/0",
+    *(f"models/m/{name}/c/0/0" for name in ("storage_floor", "noise_floor")),
 ]
 
 
@@ -324,7 +327,7 @@ def test_damage_is_an_error_never_a_number(study: Path, chunk: str) -> None:
         opened = open_study(study)
         with pytest.raises(DamagedError, match=name):
             opened.dataset("m")[name].load()
-        if name in ("mean_kl", "cross_entropy", "mean_entropy", "storage_floor"):
+        if name in ("mean_kl", "cross_entropy", "mean_entropy", "storage_floor", "noise_floor"):
             with pytest.raises(DamagedError, match=name):
                 opened.snapshot()
 
@@ -355,7 +358,7 @@ def test_what_is_not_committed_is_not_there(study: Path) -> None:
     writer = open_writer(study)
     writer.plan("m", [("late", 8)], {})
     score(writer, "m", "late", 8, commit=False)
-    pending = writer.begin_pairs("m", 8, ("1", "late"))
+    pending = writer.results.begin_pairs("m", 8, ("1", "late"))
     pending.append(np.ones((N_TOKENS, 2, 2), np.float32))
     pending.finish()
     opened = open_study(study)
@@ -381,10 +384,10 @@ def test_what_is_not_committed_is_not_there(study: Path) -> None:
 def test_too_few_tokens_cannot_be_committed(path: Path) -> None:
     writer = open_writer(path)
     writer.plan("m", [("1", 0)], {})
-    pending = writer.begin_checkpoint("m", "1", 0, "none")
+    pending = writer.results.begin_checkpoint("m", "1", 0, "none")
     pending.append({name: value[:10] for name, value in checkpoint("m", "1", 0).items()})
     with pytest.raises(ValueError, match="10 tokens were scored, the corpus has 300"):
-        writer.commit_checkpoint("m", "1", 0, pending, storage_floor=0.0, details={})
+        writer.commit("m", 0, [pending.finish(floors(0), {})])
     assert not open_study(path).ledger("m").scored
 
 

@@ -19,6 +19,7 @@ import pytest
 from store import BusyError, Header, StudyMismatchError, StudyWriter, open_study
 from store.commits import CommitReader, CommitWriter
 from store.layout import log_probs_path
+from store.pending import PairsResult
 from store.snapshot import JournalEntry, Phase
 from tests.store_helpers import (
     N_TOKENS,
@@ -32,6 +33,7 @@ from tests.store_helpers import (
     fill,
     make_corpus,
     open_writer,
+    pair_block,
     reduce,
     score,
 )
@@ -163,8 +165,8 @@ class Takeover:
         fill(self.old, "m", "12", (0,))
         self.old.plan("m", [("1", 5), ("2", 5), ("1", 9)], {})
         score(self.old, "m", "1", 5)
-        self.pending = self.old.begin_checkpoint("m", "2", 5, "dense")
-        self.pairs = self.old.begin_pairs("m", 0, ("1", "2"))
+        self.pending = self.old.results.begin_checkpoint("m", "2", 5, "dense")
+        self.pairs = self.old.results.begin_pairs("m", 0, ("1", "2"))
         clock.now += 31
         self.new = open_writer(path, clock)
 
@@ -184,12 +186,13 @@ def test_a_replaced_coordinator_can_change_nothing(takeover: Takeover) -> None:
 
     def finish() -> None:
         takeover.pending.append({name: value[:N_TOKENS] for name, value in blocks.items()})
-        old.commit_checkpoint("m", "2", 5, takeover.pending, storage_floor=0.0, details={})
+        old.commit("m", 5, [takeover.pending.finish({}, {})])
 
     attempts: list[Callable[[], object]] = [
         finish,
-        lambda: old.begin_checkpoint("m", "2", 5, "dense"),
-        lambda: old.commit_pairs("m", 0, ("1", "2"), takeover.pairs),
+        lambda: old.results.begin_checkpoint("m", "2", 5, "dense"),
+        lambda: old.commit("m", 0, pairs=PairsResult(("1", "2"), ())),
+        lambda: old.results.discard("m", 5, "2"),
         lambda: old.plan("m", [("1", 77)], {}),
         lambda: old.plan("other", [("1", 77)], {}),
         lambda: old.fail("m", "1", 9, "late"),
@@ -200,7 +203,7 @@ def test_a_replaced_coordinator_can_change_nothing(takeover: Takeover) -> None:
     for attempt in attempts:
         with pytest.raises(BusyError, match="another engine has taken this study over"):
             attempt()
-    old.abandon(takeover.pending)
+    takeover.pending.abandon()
     with pytest.raises(BusyError):
         old.close("failed")
     assert files(takeover.path / "models") == before
@@ -246,8 +249,8 @@ def test_leftovers_are_the_next_coordinators_business(path: Path) -> None:
     writer.plan("m", [("3", 0), ("1", 70)], {})
     planned = files(path / "models")
     score(writer, "m", "3", 0, commit=False)
-    pairs = writer.begin_pairs("m", 0, ("1", "2", "3"))
-    pairs.append(np.ones((N_TOKENS, 3, 3), np.float32))
+    pairs = writer.results.begin_pairs("m", 0, ("1", "2", "3"))
+    pairs.append(pair_block(writer, "m", 0, ("1", "2", "3")))
     pairs.finish()
     arrays = writer._arrays["m"]
     arrays["cross_entropy"][0, 2] = 5.0
@@ -281,7 +284,6 @@ def test_leftovers_are_the_next_coordinators_business(path: Path) -> None:
     assert committed(open_study(path)) == kept
     after = {name: data for name, (data, _) in files(path / "models").items()}
     expected = {name: data for name, (data, _) in planned.items()}
-    assert after.pop("m/log_probs/3/zarr.json")  # the folder of a seed that is planned
     assert after == expected
     assert {name for name in clean if "/c/" in name} == {n for n in after if "/c/" in n}
     assert not list(path.rglob("*.partial"))
@@ -310,15 +312,15 @@ def test_what_was_given_up_leaves_nothing(path: Path) -> None:
     fill(writer, "m", "12", (0,))
     writer.plan("m", [("3", 0)], {})
     before = files(path / "models")
-    pending = writer.begin_checkpoint("m", "3", 0, "dense")
+    pending = writer.results.begin_checkpoint("m", "3", 0, "dense")
     pending.append(checkpoint("m", "3", 0))
-    writer.abandon(pending)
-    pairs = writer.begin_pairs("m", 0, ("1", "2", "3"))
-    pairs.append(np.ones((N_TOKENS, 3, 3), np.float32))
-    writer.abandon(pairs)
-    after = files(path / "models")
-    assert after.pop("m/log_probs/3/zarr.json")  # the folder of the seed
-    assert after == before
+    pending.abandon()
+    pairs = writer.results.begin_pairs("m", 0, ("1", "2", "3"))
+    pairs.append(pair_block(writer, "m", 0, ("1", "2", "3")))
+    pairs.abandon()
+    assert files(path / "models") != before
+    writer.results.discard("m", 0, ["3"], "123")
+    assert files(path / "models") == before
 
 
 def test_a_torn_journal_line_costs_one_line(path: Path) -> None:

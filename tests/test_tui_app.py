@@ -189,7 +189,7 @@ def test_a_feed_tells_news_from_repetition() -> None:
 
 async def test_text_from_outside_is_shown_and_neither_obeyed_nor_parsed() -> None:
     model = replace(make_model(NASTY, failed=(5, 1), error=NASTY), seeds=(NASTY, "2", "3"))
-    engine = make_engine(state="working", host=NASTY, device=NASTY, message=NASTY, work=None)
+    engine = make_engine(state="working", host=NASTY, device=NASTY, message=NASTY, works=())
     journal = (JournalEntry(START, NASTY, "x", NASTY),)
     study = make_study(model, name=NASTY, engine=engine, journal=journal)
     safe = r"[red]x[/red]␛[2J\u202e"

@@ -86,7 +86,7 @@ async def test_the_cursor_stays_on_its_checkpoint_when_others_arrive_and_when_re
         assert "seed 2 · step 4 ·" in screen.text
         earlier = make_model("a-new-model")
         longer = make_model(steps=[0, 1, 2, 3, *STEPS_FROM_4], n_seeds=3)
-        moved_on = make_engine(work=None)
+        moved_on = make_engine(works=())
         await screen.poll(make_study(earlier, longer, generation=2, engine=moved_on))
         assert "pythia-14m · seed 2 · step 4 ·" in screen.text
         await screen.resize(200, 50)
@@ -104,7 +104,7 @@ async def test_without_a_touch_the_cursor_follows_the_engine() -> None:
         assert "seed 2 · step 64 ·" in screen.text
         work = make_engine().work
         assert work is not None
-        engine = make_engine(work=replace(work, seed="3", step=128), heartbeat=START + 1)
+        engine = make_engine(works=(replace(work, seed="3", step=128),), heartbeat=START + 1)
         await screen.poll(make_study(engine=engine))
         assert "seed 3 · step 128 ·" in screen.text
 
@@ -200,7 +200,7 @@ async def test_an_empty_study_says_what_to_type() -> None:
 
 
 async def test_an_engine_that_ended_says_how() -> None:
-    engine = make_engine(state="failed", message="disk full [b]now[/b]", work=None)
+    engine = make_engine(state="failed", message="disk full [b]now[/b]", works=())
     async with terminal(make_study(engine=engine)) as screen:
         screen.clock.now += 7200
         await screen.poll()

@@ -85,7 +85,7 @@ def make_engine(**changes: object) -> EngineStatus:
         started=START - 100,
         state="working",
         device="cuda:0 H200",
-        work=Work("pythia-14m", "2", 64, State.SCORING, 1024, 4096),
+        works=(Work("pythia-14m", "2", 64, State.SCORING, 1024, 4096),),
         tokens_per_second=12_345.0,
         queued=7,
         eta_seconds=180.0,

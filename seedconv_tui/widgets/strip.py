@@ -133,13 +133,15 @@ class StudyStrip(Canvas):
         if engine.work is None or engine.state not in ACTIVE_STATES:
             idle = "nothing in hand" if engine.state in ACTIVE_STATES else ""
             return spread([(f" {idle}", palette.dim)], right, width)
-        return spread(self._work(engine.work, width - line_width(right)), right, width)
+        return spread(self._work(engine.works, width - line_width(right)), right, width)
 
-    def _work(self, work: Work, width: int) -> Line:
-        palette = self.look.palette
+    def _work(self, works: tuple[Work, ...], width: int) -> Line:
+        palette, work = self.look.palette, works[0]
         seed = "all seeds" if work.seed is None else f"seed {self.look.visible(work.seed)}"
         what = f" {work.state.name.lower()} {self.look.visible(work.model)} {seed}"
         what += f" step {step_label(work.step)} "
+        if len(works) > 1:
+            what += f"(and {len(works) - 1} more) "
         fraction = work.tokens_done / work.tokens_total if work.tokens_total else 0.0
         percent = f" {fraction:.0%}  "
         room = width - len(percent)

@@ -1,0 +1,120 @@
+"""The output layer as a function of its own, so that logits can be made a few tokens at a time."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from store import OutputLayer
+
+_SAME = 3e-5  # how far logits may be from the product, relative to the largest: float32 rounding
+
+
+@dataclass(frozen=True)
+class Head:
+    """Logits of hidden states: `cap(scale * (hidden @ weight.T + bias))`, float32.
+
+    A soft cap c is c * tanh(x / c), as in Gemma 2.
+    """
+
+    weight: torch.Tensor  # (vocab, hidden) float32, on the device
+    bias: torch.Tensor | None  # (vocab,)
+    scale: float = 1.0
+    soft_cap: float | None = None
+
+    def logits(self, hidden: torch.Tensor, out: torch.Tensor) -> None:
+        """Put the logits of hidden states (token, hidden) into `out` (token, vocab) float32."""
+        if self.bias is None:
+            torch.mm(hidden, self.weight.T, out=out)
+        else:
+            torch.addmm(self.bias, hidden, self.weight.T, out=out)
+        if self.scale != 1.0:
+            out *= self.scale
+        if self.soft_cap is not None:
+            out.div_(self.soft_cap).tanh_().mul_(self.soft_cap)
+
+    def output_layer(self) -> OutputLayer | None:
+        """The same for the store; None when it cannot be kept as factors."""
+        if self.soft_cap is not None:
+            return None
+        bias = None if self.bias is None else self.bias.cpu().numpy()
+        return OutputLayer(self.weight.cpu().numpy(), bias, self.scale)
+
+    @classmethod
+    def of(cls, layer: OutputLayer, device: torch.device) -> Head:
+        """The head that the store kept."""
+        bias = None if layer.bias is None else torch.from_numpy(layer.bias).to(device)
+        return cls(torch.from_numpy(layer.weight).to(device), bias, layer.scale)
+
+
+class _Reached(Exception):  # noqa: N818  (not an error: it ends a forward pass early)
+    """The output layer was reached."""
+
+
+def hidden_states(module: Any, **inputs: Any) -> torch.Tensor:
+    """What the output layer would be given, (batch, position, hidden); logits are never made."""
+    seen: list[torch.Tensor] = []
+
+    def stop(_: Any, arguments: tuple[torch.Tensor, ...]) -> None:
+        seen.append(arguments[0])
+        raise _Reached
+
+    hook = module.get_output_embeddings().register_forward_pre_hook(stop)
+    try:
+        with contextlib.suppress(_Reached):
+            module(**inputs)
+    finally:
+        hook.remove()
+    return seen[0]
+
+
+def find_head(module: Any, vocab_size: int, **probe: Any) -> Head | None:
+    """How a module makes logits of the input of its output layer, found by asking it.
+
+    It is run on `probe` and what comes out compared with the product, scaled or capped as its
+    configuration may say. None when the logits are something else; the module must make them then.
+    """
+    layer = module.get_output_embeddings()
+    if not isinstance(layer, torch.nn.Linear):
+        return None
+    seen: list[torch.Tensor] = []
+    hook = layer.register_forward_pre_hook(lambda _, arguments: seen.append(arguments[0]))
+    try:
+        logits = module(**probe).logits[..., :vocab_size].float()
+    finally:
+        hook.remove()
+    if len(seen) != 1 or seen[0].shape[:-1] != logits.shape[:-1]:
+        return None
+    weight = layer.weight.detach()[:vocab_size].float()
+    bias = None if layer.bias is None else layer.bias.detach()[:vocab_size].float()
+    if not logits.isfinite().all():
+        return Head(weight, bias)  # nothing can be told; its first token will be refused by name
+    hidden = seen[0].float().flatten(0, -2)
+    logits = logits.flatten(0, -2)
+    out = torch.empty_like(logits)
+    for head in _candidates(weight, bias, hidden, logits, module.config.get_text_config()):
+        head.logits(hidden, out)
+        if (out - logits).abs().max() <= _SAME * logits.abs().max().clamp_min(1e-3):
+            return head
+    return None
+
+
+def _candidates(
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    hidden: torch.Tensor,
+    logits: torch.Tensor,
+    config: Any,
+) -> Iterator[Head]:
+    yield Head(weight, bias)
+    if cap := getattr(config, "final_logit_softcapping", None):
+        yield Head(weight, bias, soft_cap=float(cap))
+    product = torch.empty_like(logits)
+    Head(weight, bias).logits(hidden, product)
+    # The one factor that fits best.
+    scale = (logits.double() * product).sum() / product.double().square().sum().clamp_min(1e-30)
+    yield Head(weight, bias, scale=float(scale))

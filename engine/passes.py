@@ -1,0 +1,169 @@
+"""One pass over the corpus: log-probs of all seeds that take part, and all that is made of them.
+
+Blocks are small enough to stay in the caches of a CPU between the dozen things computed of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from engine.divergence import divergences
+from engine.scorer import LiveSeed, Rows, Scorer, rows_within
+from engine.transfer import HostCopies
+from store.layout import TOP
+from store.pending import PendingCheckpoint, PendingPairs
+
+_BLOCK_BYTES = {"cpu": 2**22, "cuda": 2**27}  # float32 log-probs of one seed
+
+
+class NotFiniteError(Exception):
+    """A log-prob is NaN or infinite."""
+
+    def __init__(self, seed: int, token: int) -> None:
+        super().__init__(f"log-probs are NaN or infinite at token {token}")
+        self.seed, self.token = seed, token
+
+
+@dataclass
+class Live:
+    """A seed that is scored in this pass, and where its results go."""
+
+    seed: LiveSeed
+    pending: PendingCheckpoint | None  # None: nothing of it is new but its pairs
+    kept: str | None  # "log_probs" or "hidden", what of it is written
+    squared_rounding: float = 0.0  # sum over tokens of the squared KL error made by rounding
+
+
+class CorpusPass:
+    """Goes through the corpus once, block by block."""
+
+    def __init__(
+        self,
+        scorer: Scorer,
+        live: Sequence[Live],
+        stored: Sequence[Rows],
+        pairs: PendingPairs | None,
+        order: Sequence[int],
+        progress: Callable[[int], None],
+    ) -> None:
+        """`order` is the position of each seed, live ones first, among the seeds of `pairs`.
+
+        `progress` hears the number of tokens done and may raise to stop.
+        """
+        self._scorer, self._live, self._pairs, self._progress = scorer, live, pairs, progress
+        self._sources = [*(entry.seed.rows for entry in live), *stored]
+        self._order = list(order)
+        self._rows = rows_within(_BLOCK_BYTES[scorer.device.type], scorer.vocab_size)
+        self._copies = HostCopies(scorer.device)
+        self._reserve()
+
+    def _reserve(self) -> None:
+        shape = len(self._sources), self._rows, self._scorer.vocab_size
+        self._log_p = self._p = torch.empty(0)  # gone before there are others
+        self._log_p = torch.empty(shape, device=self._scorer.device)
+        self._p = torch.empty_like(self._log_p)
+
+    def run(self) -> None:
+        """Do it. What was appended to is neither finished nor abandoned here.
+
+        Raises NotFiniteError, CheckpointError, DamagedError, OSError when writing failed,
+        OutOfMemoryError when there is none for a single token.
+        """
+        n_tokens = len(self._scorer.targets)
+        start, before = 0, None
+        with torch.inference_mode():
+            while start < n_tokens:
+                stop = min(start + self._rows, n_tokens)
+                try:
+                    block = self._copies.start(self._block(start, stop))
+                except torch.OutOfMemoryError:
+                    self._shrink()
+                    continue
+                if before is not None:  # one behind: its copy ran while this one was computed
+                    self._append(*before)
+                before, start = (start, block), stop
+                self._progress(stop)
+            if before is not None:
+                self._append(*before)
+
+    def _shrink(self) -> None:
+        """Go on with half of the tokens at once; raises the error again when that is none."""
+        if self._rows == 1:
+            raise
+        self._rows //= 2
+        for source in self._sources:
+            source.shrink()
+        if self._scorer.device.type == "cuda":
+            torch.cuda.empty_cache()
+        self._scorer.tell(f"out of memory; going on with {self._rows} tokens at once")
+        self._reserve()
+
+    def _block(self, start: int, stop: int) -> dict[str, torch.Tensor]:
+        """Everything computed of these tokens, on the device: `<seed>.<result>`, `kl` and `js`."""
+        log_p, p = self._log_p[:, : stop - start], self._p[:, : stop - start]
+        for seed, source in enumerate(self._sources):
+            source.fill(start, stop, log_p[seed])
+        torch.exp(log_p, out=p)
+        results: dict[str, torch.Tensor] = {}
+        targets = self._scorer.targets[start:stop, None]
+        for seed, live in enumerate(self._live):
+            if live.pending is not None:
+                found = _summarise(log_p[seed], p[seed], targets, dense=live.kept == "log_probs")
+                if live.kept == "hidden":
+                    found["hidden"] = live.seed.rows.states(start, stop)
+                results |= {f"{seed}.{name}": tensor for name, tensor in found.items()}
+        if self._pairs is not None:
+            results["kl"], results["js"] = divergences(log_p, p)
+        return results
+
+    def _append(self, start: int, copied: Callable[[], Mapping[str, NDArray[Any]]]) -> None:
+        block = copied()
+        for seed, live in enumerate(self._live):
+            if live.pending is None:
+                continue
+            prefix = f"{seed}."
+            found = {k.removeprefix(prefix): v for k, v in block.items() if k.startswith(prefix)}
+            bad = ~(np.isfinite(found["surprisal"]) & np.isfinite(found["entropy"]))
+            if bad.any():
+                raise NotFiniteError(seed, start + int(bad.argmax()))
+            if "squared_rounding" in found:
+                live.squared_rounding += float(found["squared_rounding"].sum(dtype=np.float64))
+            live.pending.append(found)
+        if self._pairs is not None:
+            order = np.argsort(self._order)
+            pairs = {name: block[name][:, order][:, :, order] for name in ("kl", "js")}
+            if not all(np.isfinite(values).all() for values in pairs.values()):
+                raise NotFiniteError(self._guilty(pairs["kl"]), start)
+            self._pairs.append(pairs)
+
+    def _guilty(self, kl: NDArray[np.float32]) -> int:
+        """The live seed whose divergences are not finite."""
+        finite = np.asarray(np.isfinite(kl).all(axis=(0, 2)))
+        wrong = [n for n in range(len(self._live)) if not finite[self._order[n]]]
+        return wrong[0] if wrong else 0
+
+
+def _summarise(
+    log_p: torch.Tensor, p: torch.Tensor, targets: torch.Tensor, *, dense: bool
+) -> dict[str, torch.Tensor]:
+    """Everything kept of a block of one seed's log-probs, (token, vocab) float32."""
+    top_log_prob, top_id = log_p.topk(TOP, dim=-1)
+    found = {
+        "surprisal": -log_p.gather(-1, targets)[:, 0],
+        "entropy": -torch.linalg.vecdot(p, log_p),
+        "top_id": top_id.int(),
+        "top_log_prob": top_log_prob,
+    }
+    if dense:
+        found["log_probs"] = log_p.half()
+        # The KL that a reader computes uses rows rounded to float16 and renormalised. To first
+        # order the rounding d of one seed's row moves it by sum_v p_v d_v with independent d_v.
+        rounding = found["log_probs"].float().sub_(log_p).mul_(p)
+        found["squared_rounding"] = torch.linalg.vecdot(rounding, rounding)
+    return found

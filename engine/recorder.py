@@ -1,0 +1,162 @@
+"""Takes what came of the passes: commits it, tells it, and remembers what cannot be done."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from engine.fingerprints import Fingerprints
+from engine.phases import find_phases
+from engine.planner import Pass
+from engine.session import Session
+from engine.sources import Source
+from engine.study_file import StudyFile
+from engine.worker import Outcome
+from store import StudyWriter
+from store.commits import Checkpoint
+from store.pending import CheckpointResult, PairsResult
+
+_MOST_LOSSES = 2  # devices that one pass may take with it before it counts as failed
+
+
+@dataclass
+class Totals:
+    """What an engine did."""
+
+    scored: int = 0
+    reduced: int = 0
+    failed: int = 0
+    missing: int = 0
+
+
+class Recorder:
+    """The one that commits. `given_up` and `damaged` are what planning has to leave out."""
+
+    def __init__(
+        self,
+        study: StudyFile,
+        sources: Mapping[str, Source],
+        writer: StudyWriter,
+        session: Session,
+        clock: Callable[[], float],
+    ) -> None:
+        self._study, self._sources, self._writer, self._session = study, sources, writer, session
+        self._reader = writer.study()
+        self._fingerprints = Fingerprints(writer.ledger)
+        self._clock = clock
+        self._since: float | None = None  # work has been going on
+        self._seconds_busy = 0.0
+        self._tokens_done = 0
+        self._losses: Counter[Pass] = Counter()
+        self.totals = Totals()
+        self.given_up: dict[tuple[str, Checkpoint], object] = {}  # failed, and how it looked then
+        self.damaged: set[tuple[str, int]] = set()  # steps whose log-probs cannot be read
+
+    def start(self) -> None:
+        """Work begins, or goes on after a wait."""
+        self._since = self._clock()
+
+    def take(self, outcome: Outcome) -> None:
+        """Commit the results of a pass, or note why there are none."""
+        task = outcome.task
+        for note in outcome.notes:
+            self._session.say("warning", "note", f"{task.model}, step {task.step}: {note}")
+        if outcome.failed is not None:
+            self._fail(task, *outcome.failed)
+        elif outcome.damaged is not None:
+            self._tell_damaged(task, outcome.damaged)
+        elif outcome.lost is not None:
+            self._tell_lost(task, outcome.lost)
+        else:
+            self._writer.commit(task.model, task.step, outcome.checkpoints, outcome.pairs)
+            for result in outcome.checkpoints:
+                seconds = outcome.seconds / len(outcome.checkpoints)
+                self._tell_scored(task, result, seconds)
+            if outcome.pairs is not None:
+                self._tell_reduced(task, outcome.pairs)
+
+    def _tell_scored(self, task: Pass, result: CheckpointResult, seconds: float) -> None:
+        self.totals.scored += 1
+        self._tokens_done += self._writer.n_tokens
+        now = self._clock()
+        self._seconds_busy += now - (self._since if self._since is not None else now)
+        self._since = now
+        rate = self._tokens_done / self._seconds_busy if self._seconds_busy else None
+        queued = max(0, self._session.status.queued - 1)
+        self._session.show(
+            queued=queued,
+            tokens_per_second=rate,
+            eta_seconds=queued * self._writer.n_tokens / rate if rate else None,
+            bytes_written=self._writer.bytes_written,
+        )
+        self._session.say(
+            "info",
+            "scored",
+            f"scored {task.model}, seed {result.seed}, step {task.step} in {seconds:.1f} s",
+            model=task.model,
+            seed=result.seed,
+            step=task.step,
+            seconds=round(seconds, 3),
+        )
+        key = result.seed, task.step
+        fingerprint = str(result.details["fingerprint"])
+        if first := self._fingerprints.add(task.model, key, fingerprint):
+            model, (other, at) = first
+            self._session.say(
+                "warning",
+                "duplicate",
+                f"{task.model}, seed {result.seed}, step {task.step}: same weights as {model}, "
+                f"seed {other}, step {at}",
+                model=task.model,
+            )
+
+    def _tell_reduced(self, task: Pass, pairs: PairsResult) -> None:
+        name, at = task.model, task.step
+        self.totals.reduced += 1
+        self._reader.refresh()
+        model = self._reader.model_snapshot(name)
+        self._writer.set_phases(name, find_phases(model.steps, model.expected_kl))
+        value = float(model.expected_kl[model.steps == at][0])
+        self._session.say(
+            "info",
+            "reduced",
+            f"reduced {name}, step {at}: expected KL {value:.4g} nats over "
+            f"{len(pairs.seeds)} seeds",
+            model=name,
+            step=at,
+            seeds=list(pairs.seeds),
+            expected_kl=value,
+        )
+        known = self._writer.ledger.model(name)
+        planned = {seed for seed, step in known.planned if step == at}
+        if self._study.log_probs.retention == "until_reduced" and planned <= set(pairs.seeds):
+            self._writer.drop_log_probs(name, at, pairs.seeds)
+
+    def _fail(self, task: Pass, seed: str, error: str) -> None:
+        key = (seed, task.step)
+        self.given_up[task.model, key] = self._sources[task.model].signature(key)
+        self._writer.fail(task.model, seed, task.step, error)
+        self.totals.failed += 1
+        self._session.show(queued=max(0, self._session.status.queued - 1))
+        self._session.say("error", "failed", error, model=task.model, seed=seed, step=task.step)
+
+    def _tell_damaged(self, task: Pass, error: str) -> None:
+        self.damaged.add((task.model, task.step))
+        self.totals.failed += 1
+        text = f"cannot reduce {task.model}, step {task.step}: {error}"
+        self._session.say("error", "damaged", text, model=task.model, step=task.step)
+
+    def _tell_lost(self, task: Pass, why: str) -> None:
+        """A device took a pass with it: another one gets it, unless the pass seems to blame."""
+        self._writer.results.discard(task.model, task.step, task.live, task.seeds)
+        self._losses[task] += 1
+        text = f"{task.model}, step {task.step}: {why}"
+        if self._losses[task] < _MOST_LOSSES:
+            self._session.say("warning", "lost", f"{text}; it is done elsewhere", model=task.model)
+            return
+        text = f"{text}, for the {_MOST_LOSSES}nd time"
+        for seed in task.live:
+            self._fail(task, seed, text)
+        if not task.live:
+            self._tell_damaged(task, text)

@@ -1,0 +1,64 @@
+"""Log-probs that a study keeps, as the device wants them: read ahead, block by block."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from engine.heads import Head
+from engine.scorer import Rows, Scorer
+from store.log_probs import FactoredLogProbs, LogProbs
+
+
+class _Ahead:
+    """Blocks of tokens in corpus order; the next one is read while this one is used."""
+
+    def __init__(
+        self,
+        read: Callable[[int, int], NDArray[Any]],
+        n_tokens: int,
+        rows: int,
+        pool: ThreadPoolExecutor,
+    ) -> None:
+        self._read, self._n_tokens, self._rows, self._pool = read, n_tokens, rows, pool
+        self._start = 0
+        self._following: Future[NDArray[Any]] | None = self._submit()
+
+    def _submit(self) -> Future[NDArray[Any]] | None:
+        if self._start >= self._n_tokens:
+            return None
+        stop = min(self._start + self._rows, self._n_tokens)
+        future = self._pool.submit(self._read, self._start, stop)
+        self._start = stop
+        return future
+
+    def next(self) -> NDArray[Any]:
+        """The block that follows. Raises DamagedError."""
+        assert self._following is not None
+        block = self._following.result()
+        self._following = self._submit()
+        return block
+
+
+class StoredSeed:
+    """A seed whose log-probs are read from the store."""
+
+    def __init__(self, scorer: Scorer, log_probs: LogProbs, pool: ThreadPoolExecutor) -> None:
+        """Begin to read. Raises DamagedError."""
+        n_tokens, device = log_probs.shape[0], scorer.device
+        if isinstance(log_probs, FactoredLogProbs):
+            head: Head | None = Head.of(log_probs.output_layer, device)
+            blocks = _Ahead(log_probs.hidden, n_tokens, log_probs.hidden_rows, pool)
+        else:
+            head = None  # rounded log-probs are logits: they are normalised again
+            blocks = _Ahead(log_probs.stored, n_tokens, log_probs.block_rows, pool)
+
+        def more() -> torch.Tensor:
+            return torch.from_numpy(np.ascontiguousarray(blocks.next())).to(device).float()
+
+        self.rows = Rows(scorer, head, more)
