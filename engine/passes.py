@@ -76,7 +76,7 @@ class CorpusPass:
         OutOfMemoryError when there is none for a single token.
         """
         n_tokens = len(self._scorer.targets)
-        start, before = 0, None
+        start, before, shrunk = 0, None, False
         with torch.inference_mode():
             while start < n_tokens:
                 stop = min(start + self._rows, n_tokens)
@@ -84,7 +84,11 @@ class CorpusPass:
                     block = self._copies.start(self._block(start, stop))
                 except torch.OutOfMemoryError:
                     self._shrink()
+                    shrunk = True
                     continue
+                if shrunk:
+                    self._scorer.tell(f"out of memory; going on with {self._rows} tokens at once")
+                    shrunk = False
                 if before is not None:  # one behind: its copy ran while this one was computed
                     self._append(*before)
                 before, start = (start, block), stop
@@ -101,7 +105,6 @@ class CorpusPass:
             source.shrink()
         if self._scorer.device.type == "cuda":
             torch.cuda.empty_cache()
-        self._scorer.tell(f"out of memory; going on with {self._rows} tokens at once")
         self._reserve()
 
     def _block(self, start: int, stop: int) -> dict[str, torch.Tensor]:

@@ -153,12 +153,12 @@ class Scorer:
             ]
         ).float()
 
-    def noise(self, loaded: Loaded, states: torch.Tensor) -> float:
+    def noise(self, loaded: Loaded, first: Window, states: torch.Tensor) -> float:
         """Mean KL, in nats, of the first tokens with themselves at another batch shape.
 
-        `states` is what `forward` gave for them, as part of a batch of the usual shape.
+        `states` is what `forward` gave for the first window, in a batch of the usual shape.
         """
-        n = min(_NOISE_TOKENS, len(states), len(self.text.sequences[0]) - 1)
+        n = min(_NOISE_TOKENS, first.length)
         alone = self.forward(loaded, [Window(0, 0, n, n)] * 2)[:n]
         both = torch.cat([states[:n], alone])
         if loaded.head is not None:
@@ -233,13 +233,16 @@ class LiveSeed:
     def __init__(self, scorer: Scorer, loaded: Loaded) -> None:
         self._scorer, self._loaded = scorer, loaded
         self._windows = scorer.windows(loaded)
+        self._batch: list[Window] = []  # kept until it went through: memory may run out
         self.noise_floor: float | None = None  # nats; known once tokens were asked for
         self.rows = Rows(scorer, loaded.head, self._more)
 
     def _more(self) -> torch.Tensor:
-        states = self._scorer.forward(self._loaded, next(self._windows))
+        self._batch = self._batch or next(self._windows)
+        states = self._scorer.forward(self._loaded, self._batch)
         if self.noise_floor is None:
-            self.noise_floor = self._scorer.noise(self._loaded, states)
+            self.noise_floor = self._scorer.noise(self._loaded, self._batch[0], states)
+        self._batch = []
         return states
 
 

@@ -1,0 +1,177 @@
+"""The three ways to work through a step: the same numbers, chosen for a reason that is told."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import xarray
+from transformers import GPTNeoXForCausalLM
+
+from seedconv_tui.cli import run
+from store import open_study
+from tests.models import make_runs, write_study
+
+CHECKPOINT = ("surprisal", "entropy", "top_id", "top_log_prob", "cross_entropy", "mean_entropy")
+PAIRS = ("kl", "js", "mean_kl", "mean_js", "top1_agreement", "target_rms", "expected_kl")
+
+
+def score(folder: Path, store: str, **settings: Any) -> xarray.Dataset:
+    assert run(["run", str(write_study(folder, study__store=store, **settings))]) == 0
+    return open_study(folder / store).dataset("m").load()
+
+
+def expect_same(found: xarray.Dataset, expected: xarray.Dataset) -> None:
+    """What is of one checkpoint to the last bit, what compares two to rounding."""
+    for name in CHECKPOINT:
+        np.testing.assert_array_equal(found[name], expected[name], name)
+    for name in PAIRS:
+        np.testing.assert_allclose(found[name], expected[name], rtol=1e-4, atol=2e-6, err_msg=name)
+
+
+def plans(capsys: pytest.CaptureFixture[str], folder: Path, **settings: Any) -> list[str]:
+    """Names of the plans that a run announces."""
+    capsys.readouterr()
+    assert run(["run", str(write_study(folder, **settings)), "--json"]) == 0
+    events = map(json.loads, capsys.readouterr().err.splitlines())
+    return [event["fields"]["plan"] for event in events if event["event"] == "plan"]
+
+
+@pytest.mark.parametrize("keep", ["factored", "dense"])
+def test_all_three_agree(tmp_path: Path, keep: str) -> None:
+    """Exact log-probs are the same however they were kept; rounded ones differ by their floor."""
+    make_runs(tmp_path, seeds=("1", "2"))
+    settings = {"log_probs__representation": keep}
+    score(tmp_path, "incremental.zarr", **settings)
+    make_runs(tmp_path, seeds=("3",))
+    incremental = score(tmp_path, "incremental.zarr", **settings)
+    kept = score(tmp_path, "kept.zarr", **settings)
+    expect_same(incremental, kept) if keep == "factored" else None
+    fused = score(tmp_path, "fused.zarr", log_probs__representation="none")
+    if keep == "factored":
+        expect_same(fused, kept)
+    for found in (incremental, kept):
+        for name in CHECKPOINT:
+            np.testing.assert_array_equal(found[name], fused[name], name)
+        error = abs(found.mean_kl - fused.mean_kl)
+        assert float(error.max()) <= float(found.storage_floor.max()) + 2e-6
+    assert float(fused.storage_floor.max()) == 0
+
+
+def test_the_planner_says_what_it_chose(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_runs(tmp_path, seeds=("1", "2"))
+    assert plans(capsys, tmp_path) == ["kept"]
+    make_runs(tmp_path, seeds=("3",))
+    assert plans(capsys, tmp_path) == ["incremental"]
+    make_runs(tmp_path, seeds=("4", "5"))
+    assert plans(capsys, tmp_path) == ["kept"]
+    assert plans(capsys, tmp_path) == []
+    fused = {"study__store": "fused.zarr", "log_probs__representation": "none"}
+    assert plans(capsys, tmp_path, **fused) == ["fused"]
+
+
+def test_an_incremental_step_is_committed_whole_or_not_at_all(tmp_path: Path) -> None:
+    """The late seed and its pairs are one commit: there is no moment with one and not the other."""
+    make_runs(tmp_path, seeds=("1", "2"), steps=(5,))
+    score(tmp_path, "study.zarr")
+    make_runs(tmp_path, seeds=("3",), steps=(5,))
+    score(tmp_path, "study.zarr")
+    log = (tmp_path / "study.zarr/commits/2.log").read_text()
+    records = [json.loads(line.partition(" ")[2]) for line in log.splitlines()]
+    kinds = [record["kind"] for record in records]
+    assert kinds.index("reduced") == kinds.index("scored") + 1
+    assert records[kinds.index("reduced")]["seeds"] == ["1", "2", "3"]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_models_that_do_not_fit_come_in_turn(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], dtype: torch.dtype
+) -> None:
+    make_runs(tmp_path, dtype=dtype)
+    fused = {"log_probs__representation": "none"}
+    resident = score(tmp_path, "resident.zarr", **fused)
+    capsys.readouterr()
+    in_turn = score(tmp_path, "turn.zarr", **fused, scoring__memory_gb=1e-4)
+    assert "they are moved there in turn" in capsys.readouterr().err
+    assert in_turn.equals(resident)
+
+
+class Memory:
+    """A device on which a forward pass of more than so many positions runs out of memory."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+        self.refused: list[int] = []
+        forward = GPTNeoXForCausalLM.forward
+
+        def limited(module: Any, input_ids: torch.Tensor, **options: Any) -> Any:
+            if input_ids.numel() > most:
+                self.refused.append(input_ids.numel())
+                raise torch.OutOfMemoryError("out of memory")
+            return forward(module, input_ids, **options)
+
+        monkeypatch.setattr(GPTNeoXForCausalLM, "forward", limited)
+
+
+def test_a_batch_that_does_not_fit_is_halved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_runs(tmp_path)
+    expected = score(tmp_path, "whole.zarr")
+    memory = Memory(monkeypatch, most=70)  # two windows of 32 and not three
+    capsys.readouterr()
+    found = score(tmp_path, "halved.zarr")
+    assert "out of memory with 9 windows at once; going on with 4" in capsys.readouterr().err
+    assert memory.refused == [288, 128]  # once each: later batches and seeds start at what fits
+    np.testing.assert_allclose(found.kl, expected.kl, rtol=1e-4, atol=2e-6)
+
+
+def test_a_window_that_does_not_fit_fails_its_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_runs(tmp_path, steps=(5,))
+    Memory(monkeypatch, most=20)  # enough for the probe
+    assert run(["run", str(write_study(tmp_path))]) == 1
+    assert "out of memory with one token at a time; lower scoring.window" in capsys.readouterr().err
+    fused = write_study(tmp_path, study__store="f.zarr", log_probs__representation="none")
+    assert run(["run", str(fused)]) == 1
+    assert "out of memory with 3 models at once" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("representation", ["dense", "none"])
+def test_a_block_that_does_not_fit_is_halved(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    representation: str,
+) -> None:
+    make_runs(tmp_path)
+    settings = {"log_probs__representation": representation}
+    expected = score(tmp_path, "whole.zarr", **settings)
+    softmax = torch.log_softmax
+
+    def limited(values: torch.Tensor, dim: int, *, out: torch.Tensor) -> torch.Tensor:
+        if len(values) > 40:
+            raise torch.OutOfMemoryError("out of memory")
+        return softmax(values, dim, out=out)
+
+    monkeypatch.setattr(torch, "log_softmax", limited)
+    capsys.readouterr()
+    found = score(tmp_path, "halved.zarr", **settings)
+    assert "out of memory; going on with 32 tokens at once" in capsys.readouterr().err
+    np.testing.assert_allclose(found.kl, expected.kl, rtol=1e-4, atol=2e-6)
+    np.testing.assert_allclose(found.surprisal, expected.surprisal, rtol=1e-5, atol=1e-5)
+
+
+def test_the_noise_floor_is_measured_and_stored(tmp_path: Path) -> None:
+    make_runs(tmp_path, seeds=("1", "2"), architecture="gpt2")
+    exact = score(tmp_path, "exact.zarr").noise_floor
+    rounded = score(tmp_path, "rounded.zarr", scoring__dtype="bfloat16").noise_floor
+    assert exact.shape == (2, 2)
+    assert (abs(exact) < 1e-9).all()  # float32: batches of another shape add up in another order
+    assert (rounded >= -1e-9).all()
+    assert float(rounded.max()) < 1e-2
+    assert open_study(tmp_path / "rounded.zarr").snapshot().models[0].noise_floor.shape == (2,)
