@@ -25,7 +25,7 @@ _BLOCK_BYTES = {"cpu": 2**22, "cuda": 2**27}  # float32 log-probs of one seed
 class NotFiniteError(Exception):
     """A log-prob is NaN or infinite."""
 
-    def __init__(self, seed: int, token: int) -> None:
+    def __init__(self, seed: str, token: int) -> None:
         super().__init__(f"log-probs are NaN or infinite at token {token}")
         self.seed, self.token = seed, token
 
@@ -34,6 +34,7 @@ class NotFiniteError(Exception):
 class Live:
     """A seed that is scored in this pass, and where its results go."""
 
+    label: str
     seed: LiveSeed
     pending: PendingCheckpoint | None  # None: nothing of it is new but its pairs
     kept: str | None  # "log_probs" or "hidden", what of it is written
@@ -46,19 +47,17 @@ class CorpusPass:
     def __init__(
         self,
         scorer: Scorer,
-        live: Sequence[Live],
-        stored: Sequence[Rows],
+        seeds: Sequence[Live | Rows],
         pairs: PendingPairs | None,
-        order: Sequence[int],
         progress: Callable[[int], None],
     ) -> None:
-        """`order` is the position of each seed, live ones first, among the seeds of `pairs`.
+        """`seeds` are live or stored, in the order of the seeds of `pairs`.
 
         `progress` hears the number of tokens done and may raise to stop.
         """
-        self._scorer, self._live, self._pairs, self._progress = scorer, live, pairs, progress
-        self._sources = [*(entry.seed.rows for entry in live), *stored]
-        self._order = list(order)
+        self._scorer, self._pairs, self._progress = scorer, pairs, progress
+        self._sources = [seed.seed.rows if isinstance(seed, Live) else seed for seed in seeds]
+        self._live = {n: seed for n, seed in enumerate(seeds) if isinstance(seed, Live)}
         self._rows = rows_within(_BLOCK_BYTES[scorer.device.type], scorer.vocab_size)
         self._copies = HostCopies(scorer.device)
         self._reserve()
@@ -115,41 +114,39 @@ class CorpusPass:
         torch.exp(log_p, out=p)
         results: dict[str, torch.Tensor] = {}
         targets = self._scorer.targets[start:stop, None]
-        for seed, live in enumerate(self._live):
+        for seed, live in self._live.items():
             if live.pending is not None:
                 found = _summarise(log_p[seed], p[seed], targets, dense=live.kept == "log_probs")
                 if live.kept == "hidden":
                     found["hidden"] = live.seed.rows.states(start, stop)
                 results |= {f"{seed}.{name}": tensor for name, tensor in found.items()}
+                if live.kept == "log_probs" and self._pairs is not None:
+                    # As a later reduction would read them: what comes of a pair must not depend on
+                    # which of its seeds came first.
+                    torch.log_softmax(found["log_probs"].float(), -1, out=log_p[seed])
+                    torch.exp(log_p[seed], out=p[seed])
         if self._pairs is not None:
             results["kl"], results["js"] = divergences(log_p, p)
         return results
 
     def _append(self, start: int, copied: Callable[[], Mapping[str, NDArray[Any]]]) -> None:
         block = copied()
-        for seed, live in enumerate(self._live):
+        for seed, live in self._live.items():
             if live.pending is None:
                 continue
             prefix = f"{seed}."
             found = {k.removeprefix(prefix): v for k, v in block.items() if k.startswith(prefix)}
             bad = ~(np.isfinite(found["surprisal"]) & np.isfinite(found["entropy"]))
             if bad.any():
-                raise NotFiniteError(seed, start + int(bad.argmax()))
+                raise NotFiniteError(live.label, start + int(bad.argmax()))
             if "squared_rounding" in found:
                 live.squared_rounding += float(found["squared_rounding"].sum(dtype=np.float64))
             live.pending.append(found)
         if self._pairs is not None:
-            order = np.argsort(self._order)
-            pairs = {name: block[name][:, order][:, :, order] for name in ("kl", "js")}
-            if not all(np.isfinite(values).all() for values in pairs.values()):
-                raise NotFiniteError(self._guilty(pairs["kl"]), start)
-            self._pairs.append(pairs)
-
-    def _guilty(self, kl: NDArray[np.float32]) -> int:
-        """The live seed whose divergences are not finite."""
-        finite = np.asarray(np.isfinite(kl).all(axis=(0, 2)))
-        wrong = [n for n in range(len(self._live)) if not finite[self._order[n]]]
-        return wrong[0] if wrong else 0
+            for seed, live in self._live.items():  # also one of which nothing else is new
+                if not np.isfinite(block["kl"][:, seed]).all():
+                    raise NotFiniteError(live.label, start)
+            self._pairs.append(block)
 
 
 def _summarise(

@@ -45,20 +45,17 @@ class _Ahead:
         return block
 
 
-class StoredSeed:
-    """A seed whose log-probs are read from the store."""
+def stored_rows(scorer: Scorer, log_probs: LogProbs, pool: ThreadPoolExecutor) -> Rows:
+    """Log-probs that are read from the store, in threads of `pool`. Raises DamagedError."""
+    n_tokens, device = log_probs.shape[0], scorer.device
+    if isinstance(log_probs, FactoredLogProbs):
+        head: Head | None = Head.of(log_probs.output_layer, device)
+        blocks = _Ahead(log_probs.hidden, n_tokens, log_probs.hidden_rows, pool)
+    else:
+        head = None  # rounded log-probs are logits: they are normalised again
+        blocks = _Ahead(log_probs.stored, n_tokens, log_probs.block_rows, pool)
 
-    def __init__(self, scorer: Scorer, log_probs: LogProbs, pool: ThreadPoolExecutor) -> None:
-        """Begin to read. Raises DamagedError."""
-        n_tokens, device = log_probs.shape[0], scorer.device
-        if isinstance(log_probs, FactoredLogProbs):
-            head: Head | None = Head.of(log_probs.output_layer, device)
-            blocks = _Ahead(log_probs.hidden, n_tokens, log_probs.hidden_rows, pool)
-        else:
-            head = None  # rounded log-probs are logits: they are normalised again
-            blocks = _Ahead(log_probs.stored, n_tokens, log_probs.block_rows, pool)
+    def more() -> torch.Tensor:
+        return torch.from_numpy(np.ascontiguousarray(blocks.next())).to(device).float()
 
-        def more() -> torch.Tensor:
-            return torch.from_numpy(np.ascontiguousarray(blocks.next())).to(device).float()
-
-        self.rows = Rows(scorer, head, more)
+    return Rows(scorer, head, more)

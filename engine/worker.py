@@ -18,9 +18,9 @@ from engine.corpus import Text, Tokenizer
 from engine.errors import CheckpointError
 from engine.passes import CorpusPass, Live, NotFiniteError
 from engine.planner import Pass
-from engine.scorer import LiveSeed, Scorer, refuse_factors
+from engine.scorer import LiveSeed, Rows, Scorer, refuse_factors
 from engine.sources import Source
-from engine.stored import StoredSeed
+from engine.stored import stored_rows
 from engine.study_file import StudyFile
 from engine.weights import Checkpoint, read_checkpoint
 from store import DamagedError, Study
@@ -136,27 +136,26 @@ class Worker:
         state = State.SCORING if task.live else State.REDUCING
         pending: list[PendingCheckpoint | PendingPairs] = []
         try:
-            stored = [self._open_stored(task, seed) for seed in task.stored]
+            stored = {seed: self._open_stored(task, seed) for seed in task.stored}
             checkpoints = self._weights(task)
             live = self._make_live(task, checkpoints, self._store.ledger(task.model))
-            pending += [entry.pending for entry in live if entry.pending is not None]
+            pending += [entry.pending for entry in live.values() if entry.pending is not None]
             pairs = None
             if task.reduce and len(task.seeds) > 1:
                 pairs = self._results.begin_pairs(task.model, task.step, task.seeds)
                 pending.append(pairs)
+            entries: dict[str, Live | Rows] = {**stored, **live}
             with self._names_seed(task):
                 CorpusPass(
                     self._scorer,
-                    live,
-                    [seed.rows for seed in stored],
+                    [entries[seed] for seed in task.seeds],
                     pairs,
-                    [task.seeds.index(seed) for seed in (*task.live, *task.stored)],
                     lambda n: self._report(replace(work, state=state, tokens_done=n)),
                 ).run()
             results = tuple(
-                self._finish(task, entry, seed, checkpoint)
-                for entry, seed, checkpoint in zip(live, task.live, checkpoints, strict=True)
-                if entry.pending is not None
+                self._finish(task, live[seed], checkpoint)
+                for seed, checkpoint in zip(task.live, checkpoints, strict=True)
+                if live[seed].pending is not None
             )
             return results, None if pairs is None else pairs.finish()
         except BaseException:
@@ -166,9 +165,9 @@ class Worker:
                 self._results.discard(task.model, task.step, task.live, task.seeds)
             raise
 
-    def _open_stored(self, task: Pass, seed: str) -> StoredSeed:
+    def _open_stored(self, task: Pass, seed: str) -> Rows:
         log_probs = self._store.log_probs(task.model, seed, task.step)
-        return StoredSeed(self._scorer, log_probs, self._readers)
+        return stored_rows(self._scorer, log_probs, self._readers)
 
     def _weights(self, task: Pass) -> list[Checkpoint]:
         checkpoints = []
@@ -179,10 +178,10 @@ class Worker:
 
     def _make_live(
         self, task: Pass, checkpoints: Sequence[Checkpoint], known: ModelLedger
-    ) -> list[Live]:
+    ) -> dict[str, Live]:
         """Models of the live seeds, and a place for the results of each that has new ones."""
         resident = self._all_fit(checkpoints)
-        live = []
+        live = {}
         for seed, checkpoint in zip(task.live, checkpoints, strict=True):
             with self._names_seed(task, seed):
                 loaded = self._scorer.load(checkpoint, resident=resident)
@@ -196,8 +195,8 @@ class Worker:
                 pending = self._results.begin_checkpoint(
                     task.model, seed, task.step, task.keep, layer
                 )
-            entry = LiveSeed(self._scorer, loaded)
-            live.append(Live(entry, pending, _KEPT_AS.get(task.keep)))
+            running = LiveSeed(self._scorer, loaded)
+            live[seed] = Live(seed, running, pending, _KEPT_AS.get(task.keep))
         return live
 
     def _all_fit(self, checkpoints: Sequence[Checkpoint]) -> bool:
@@ -221,10 +220,9 @@ class Worker:
             assert seed is not None  # once models are made, nothing else is wrong with them
             raise _SeedError(seed, str(error)) from None
         except NotFiniteError as error:
-            seed = task.live[error.seed]
-            where = self._sources[task.model].where((seed, task.step))
+            where = self._sources[task.model].where((error.seed, task.step))
             text = self._text.corpus.token_text(error.token)
-            raise _SeedError(seed, f"{where}: {error} ({text!r})") from None
+            raise _SeedError(error.seed, f"{where}: {error} ({text!r})") from None
         except torch.OutOfMemoryError:
             if not task.live:
                 raise
@@ -238,9 +236,7 @@ class Worker:
             where = f"{task.model}, seed {seed}, step {task.step}"
             raise _SeedError(seed, f"{where}: out of memory {what}") from None
 
-    def _finish(
-        self, task: Pass, entry: Live, seed: str, checkpoint: Checkpoint
-    ) -> CheckpointResult:
+    def _finish(self, task: Pass, entry: Live, checkpoint: Checkpoint) -> CheckpointResult:
         assert entry.pending is not None
         assert entry.seed.noise_floor is not None
         window, overlap = self._scorer.window(checkpoint.config)
@@ -252,7 +248,7 @@ class Worker:
             floors,
             {
                 "fingerprint": checkpoint.fingerprint,
-                **self._sources[task.model].details((seed, task.step)),
+                **self._sources[task.model].details((entry.label, task.step)),
                 "window": window,
                 "overlap": overlap,
                 "model_vocab": int(checkpoint.config.get_text_config().vocab_size),

@@ -35,6 +35,7 @@ from tests.store_helpers import (
     kl,
     make_corpus,
     open_writer,
+    pair_block,
     reduce,
     score,
 )
@@ -359,7 +360,7 @@ def test_what_is_not_committed_is_not_there(study: Path) -> None:
     writer.plan("m", [("late", 8)], {})
     score(writer, "m", "late", 8, commit=False)
     pending = writer.results.begin_pairs("m", 8, ("1", "late"))
-    pending.append(np.ones((N_TOKENS, 2, 2), np.float32))
+    pending.append(pair_block(writer, "m", 8, ("1", "late")))
     pending.finish()
     opened = open_study(study)
     data = opened.dataset("m")
