@@ -41,8 +41,7 @@ class Modules:
 
     def __init__(self, dtype: torch.dtype, device: torch.device) -> None:
         self._dtype, self._device = dtype, device
-        self._key: object = None
-        self._module: Any = None
+        self._modules: dict[object, Any] = {}
 
     def load(self, checkpoint: Checkpoint, *, resident: bool = True) -> LoadedModel:
         """A model with the checkpoint's weights: on the device, or moved there at each use.
@@ -50,21 +49,29 @@ class Modules:
         Raises CheckpointError when the weights do not fit the architecture.
         """
         weights, key = checkpoint.weights, _key(checkpoint)
-        if key != self._key:
-            self._module, self._key = None, None  # free the old one before there is another
+        for other, module in self._modules.items():
+            if other != key:
+                _empty(module)
+        if key in self._modules:
+            module = self._modules[key]
+        else:
             module = _build(checkpoint, self._dtype, self._device)
             if _takes_as_they_are(module, weights, self._dtype):
-                self._module, self._key = module, key
+                self._modules[key] = module
             else:
                 weights = _tensors(module)
-        else:
-            module = self._module
         chosen = {name: weights[name].detach() for name in _tensors(module).keys() & weights.keys()}
         if resident:
             chosen = {
                 name: _placed(tensor, self._device, self._dtype) for name, tensor in chosen.items()
             }
         return LoadedModel(checkpoint, module, chosen, self._device, self._dtype)
+
+
+def _empty(module: Any) -> None:
+    """Free the memory of weights that are not in use; `activate` brings others."""
+    for parameter in module.parameters():
+        parameter.data = torch.empty(0, dtype=parameter.dtype, device=parameter.device)
 
 
 def _key(checkpoint: Checkpoint) -> object:

@@ -179,3 +179,24 @@ def test_the_noise_floor_is_measured_and_stored(tmp_path: Path) -> None:
     assert (rounded >= -1e-9).all()
     assert float(rounded.max()) < 1e-2
     assert open_study(tmp_path / "rounded.zarr").snapshot().models[0].noise_floor.shape == (2,)
+
+
+def test_models_of_different_architectures_take_turns(tmp_path: Path) -> None:
+    """Step after step, each finds its own weights again in the module that waited for it."""
+    runs = {"neox": "gpt-neox", "gpt2": "gpt2"}
+    for name, architecture in runs.items():
+        make_runs(tmp_path / name, architecture=architecture)
+    alone = {name: score(tmp_path / name, "alone.zarr") for name in runs}
+    file = write_study(
+        tmp_path,
+        corpus__files=["neox/text.txt"],
+        tokenizer__source="neox/tokenizer",
+        models__name="neox",
+        models__source="neox/runs/seed{seed}/step{step}",
+    )
+    second = '[[models]]\nname = "gpt2"\nsource = "gpt2/runs/seed{seed}/step{step}"\n'
+    file.write_text(file.read_text() + second)
+    assert run(["run", str(file)]) == 0
+    study = open_study(tmp_path / "study.zarr")
+    for name, expected in alone.items():
+        assert study.dataset(name).load().equals(expected)
