@@ -171,7 +171,7 @@ def measure_representations(
             (array,) = create_log_probs(store, str(number), TOKENS, VOCAB, layer).values()
             values = hidden if layer else logits.log_softmax(-1).half()
             array[:] = values.numpy()
-            kept = open_log_probs(store, str(number), kind, VOCAB)
+            kept = open_log_probs(store, str(number), kind, (TOKENS, VOCAB))
             spent, block = timed(lambda kept=kept: kept[:])
             seconds += spent
             blocks.append(torch.from_numpy(block).double())
