@@ -27,7 +27,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 from zarr.codecs import BloscCodec, Crc32cCodec, ZstdCodec
 
-from engine.divergence import pairwise_kl
+from engine.divergence import divergences
 from store import OutputLayer
 from store.durable import DurableStore
 from store.log_probs import create_log_probs, open_log_probs
@@ -164,7 +164,8 @@ def measure_representations(
     folder: Path, step: int, checkpoints: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]
 ) -> dict[str, Any]:
     """Size, read speed and error of the expected KL of both representations at one step."""
-    exact = pairwise_kl(torch.stack([logits.double() for _, logits, _ in checkpoints]))
+    logits = torch.stack([logits.double() for _, logits, _ in checkpoints])
+    exact, _ = divergences(logits.log_softmax(-1))
     pairs = [exact[:, 0, 1].numpy(), exact[:, 1, 0].numpy()]
     found: dict[str, Any] = {"step": step, "expected_kl": float(np.mean(pairs))}
     for kind in ("dense", "factored"):
@@ -180,7 +181,7 @@ def measure_representations(
             spent, block = timed(lambda kept=kept: kept[:])
             seconds += spent
             blocks.append(torch.from_numpy(block).double())
-        kl = pairwise_kl(torch.stack(blocks))
+        kl, _ = divergences(torch.stack(blocks))
         errors = [kl[:, 0, 1].numpy() - pairs[0], kl[:, 1, 0].numpy() - pairs[1]]
         found[kind] = {
             "bytes_per_log_prob": round(size_of(path) / (2 * TOKENS * VOCAB), 4),

@@ -247,8 +247,8 @@ class Client:
                 means = []
                 for i, j in itertools.permutations(sorted(members, key=seeds.index), 2):
                     pair = steps.index(step), seeds.index(i), seeds.index(j)
-                    found[model, "kl", i, j, step] = arrays["kl"][pair].tobytes()
-                    found[model, "mean_kl", i, j, step] = arrays["mean_kl"][pair].tobytes()
+                    for name in ("kl", "js", "mean_kl"):
+                        found[model, name, i, j, step] = arrays[name][pair].tobytes()
                     means.append(arrays["mean_kl"][pair])
                 key = model, "expected_kl", tuple(sorted(members)), step
                 found[key] = np.mean(means).tobytes()
