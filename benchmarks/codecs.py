@@ -181,7 +181,7 @@ def measure_representations(
             spent, block = timed(lambda kept=kept: kept[:])
             seconds += spent
             blocks.append(torch.from_numpy(block).double())
-        kl, _ = divergences(torch.stack(blocks))
+        kl, _ = divergences(torch.stack(blocks).log_softmax(-1))
         errors = [kl[:, 0, 1].numpy() - pairs[0], kl[:, 1, 0].numpy() - pairs[1]]
         found[kind] = {
             "bytes_per_log_prob": round(size_of(path) / (2 * TOKENS * VOCAB), 4),
