@@ -27,7 +27,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 from zarr.codecs import BloscCodec, Crc32cCodec, ZstdCodec
 
-from engine.divergence import pairwise_kl
+from engine.divergence import divergences
 from store import OutputLayer
 from store.durable import DurableStore
 from store.log_probs import create_log_probs, open_log_probs
@@ -106,27 +106,31 @@ def size_of(folder: Path) -> int:
     return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
 
 
-def codecs() -> Iterator[tuple[str, Any, int]]:
-    """(name, compressors, rows per chunk) of every way to keep an array."""
+def codecs() -> Iterator[tuple[str, Any, int, int | None]]:
+    """(name, compressors, rows per chunk, per shard) of every way to keep an array."""
     for (name, level), shuffle in itertools.product(SHUFFLED, ("bitshuffle", "shuffle")):
         codec = BloscCodec(cname=name, clevel=level, shuffle=shuffle)  # type: ignore[arg-type]
-        yield f"blosc {name} {level}, {shuffle}", [codec], 64
-    yield "zstd 3, not shuffled", [ZstdCodec(level=3)], 64
-    yield "not compressed", [], 64
+        yield f"blosc {name} {level}, {shuffle}", [codec], 64, None
+    yield "zstd 3, not shuffled", [ZstdCodec(level=3)], 64, None
+    yield "not compressed", [], 64, None
+    codec = BloscCodec(cname="lz4", clevel=5, shuffle="bitshuffle")
     for rows in (8, 16, 256):
-        codec = BloscCodec(cname="lz4", clevel=5, shuffle="bitshuffle")
-        yield f"blosc lz4 5, bitshuffle, {rows} rows a chunk", [codec], rows
+        yield f"blosc lz4 5, bitshuffle, {rows} rows a chunk", [codec], rows, None
+    yield "blosc lz4 5, bitshuffle, shards of 512 rows", [codec], 64, 512
 
 
 def measure_codecs(folder: Path, stored: list[NDArray[np.float16]]) -> list[dict[str, Any]]:
     """Size and speed of each codec, over the log-probs of all checkpoints together."""
     found = []
     entries = sum(array.size for array in stored)
-    for name, compressors, rows in codecs():
+    for name, compressors, rows, shard in codecs():
         path = folder / "codec"
 
         def write(
-            compressors: Any = compressors, rows: int = rows, path: Path = path
+            compressors: Any = compressors,
+            rows: int = rows,
+            shard: int | None = shard,
+            path: Path = path,
         ) -> list[zarr.Array[Any]]:
             arrays = []
             for number, values in enumerate(stored):
@@ -134,6 +138,7 @@ def measure_codecs(folder: Path, stored: list[NDArray[np.float16]]) -> list[dict
                     path / str(number),
                     shape=values.shape,
                     chunks=(rows, VOCAB),
+                    shards=(shard, VOCAB) if shard else None,
                     dtype="float16",
                     compressors=[*compressors, Crc32cCodec()],
                     overwrite=True,
@@ -159,7 +164,8 @@ def measure_representations(
     folder: Path, step: int, checkpoints: list[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]
 ) -> dict[str, Any]:
     """Size, read speed and error of the expected KL of both representations at one step."""
-    exact = pairwise_kl(torch.stack([logits.double() for _, logits, _ in checkpoints]))
+    logits = torch.stack([logits.double() for _, logits, _ in checkpoints])
+    exact, _ = divergences(logits.log_softmax(-1))
     pairs = [exact[:, 0, 1].numpy(), exact[:, 1, 0].numpy()]
     found: dict[str, Any] = {"step": step, "expected_kl": float(np.mean(pairs))}
     for kind in ("dense", "factored"):
@@ -171,11 +177,11 @@ def measure_representations(
             (array,) = create_log_probs(store, str(number), TOKENS, VOCAB, layer).values()
             values = hidden if layer else logits.log_softmax(-1).half()
             array[:] = values.numpy()
-            kept = open_log_probs(store, str(number), kind, VOCAB)
+            kept = open_log_probs(store, str(number), kind, (TOKENS, VOCAB))
             spent, block = timed(lambda kept=kept: kept[:])
             seconds += spent
             blocks.append(torch.from_numpy(block).double())
-        kl = pairwise_kl(torch.stack(blocks))
+        kl, _ = divergences(torch.stack(blocks).log_softmax(-1))
         errors = [kl[:, 0, 1].numpy() - pairs[0], kl[:, 1, 0].numpy() - pairs[1]]
         found[kind] = {
             "bytes_per_log_prob": round(size_of(path) / (2 * TOKENS * VOCAB), 4),

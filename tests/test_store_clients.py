@@ -247,8 +247,8 @@ class Client:
                 means = []
                 for i, j in itertools.permutations(sorted(members, key=seeds.index), 2):
                     pair = steps.index(step), seeds.index(i), seeds.index(j)
-                    found[model, "kl", i, j, step] = arrays["kl"][pair].tobytes()
-                    found[model, "mean_kl", i, j, step] = arrays["mean_kl"][pair].tobytes()
+                    for name in ("kl", "js", "mean_kl"):
+                        found[model, name, i, j, step] = arrays[name][pair].tobytes()
                     means.append(arrays["mean_kl"][pair])
                 key = model, "expected_kl", tuple(sorted(members)), step
                 found[key] = np.mean(means).tobytes()
@@ -301,3 +301,21 @@ def test_the_description_names_everything(study: Path) -> None:
             record = json.loads(line[9:])
             assert words >= record.keys()
             assert f"| `{record['kind']}` |" in text
+
+
+def test_the_description_is_enough_to_check_what_zarr_does_not(study: Path) -> None:
+    root = json.loads((study / "zarr.json").read_bytes())["attributes"]["seedconv"]
+    told = root.pop("crc32")
+    text = json.dumps(root, sort_keys=True, separators=(",", ":"))
+    assert told == f"{zlib.crc32(text.encode()):08x}"
+    group = json.loads((study / "corpus" / "zarr.json").read_bytes())
+    texts = ["".join(map(chr, read(study, "corpus/text"))), group["attributes"]["document_names"]]
+    crc = zlib.crc32(json.dumps(texts).encode())
+    for name in ("token_id", "context_id", "document", "char_start", "char_end", "document_start"):
+        values = read(study, f"corpus/{name}")
+        for part in (np.array([len(values)]), values):
+            crc = zlib.crc32(part.astype("<i8").tobytes(), crc)
+    assert root["corpus_crc32"] == f"{crc:08x}"
+    sealed = (study / "commits" / "1.end").read_bytes()
+    assert int(sealed[:8], 16) == zlib.crc32(sealed[9:-1])
+    assert json.loads(sealed[9:])["bytes"] == (study / "commits" / "1.log").stat().st_size
