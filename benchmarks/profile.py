@@ -33,7 +33,16 @@ def record(study: Study, output: Path) -> None:
     options = ["--rate", str(RATE), "--format", "raw", "--threads", "--subprocesses"]
     command = [*SEEDCONV, "run", "--json", str(study.write())]
     subprocess.run(
-        [str(sampler), "record", *options, "--nonblocking", "--output", str(output), "--", *command],
+        [
+            str(sampler),
+            "record",
+            *options,
+            "--nonblocking",
+            "--output",
+            str(output),
+            "--",
+            *command,
+        ],
         check=True,
         stdout=sys.stderr,
     )

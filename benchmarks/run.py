@@ -40,7 +40,7 @@ class Measured:
 
     @property
     def start_up(self) -> float:
-        """Seconds until it first said something: all is imported then, text and models are known."""
+        """Seconds until it first said something: all is imported by then, and the text is read."""
         return float(self.events[0]["time"]) - self.started
 
     @property

@@ -29,7 +29,7 @@ PAIRS = tuple(itertools.permutations(SEEDS, 2))
 TOLERANCE = {"kl": 5e-3, "surprisal": 1e-4, "entropy": 1e-4}
 
 
-class Disagreement(Exception):
+class DisagreementError(Exception):
     """The two computed different numbers, so that comparing their speed means nothing."""
 
 
@@ -96,17 +96,23 @@ def read_ours(store: Path) -> dict[str, Any]:
 
 
 def compare(ours: dict[str, Any], theirs: dict[str, Any]) -> dict[str, float]:
-    """Largest differences between the two. Raises Disagreement when they are too large."""
+    """Largest differences between the two. Raises DisagreementError when they are too large."""
     found = {
         "kl": np.abs(ours["kl"].mean((1, 2)) - theirs["kl"].mean((1, 2))).max(),
-        **{name: np.abs(np.subtract(ours[name], theirs[name])).max() for name in TOLERANCE if name != "kl"},
+        **{
+            name: np.abs(np.subtract(ours[name], theirs[name])).max()
+            for name in TOLERANCE
+            if name != "kl"
+        },
     }
     for name, limit in TOLERANCE.items():
         if not found[name] <= limit:
-            raise Disagreement(f"means of {name} differ by {found[name]:.2e}, more than {limit}")
+            raise DisagreementError(
+                f"means of {name} differ by {found[name]:.2e}, more than {limit}"
+            )
     same = (ours["top_id"] == theirs["top_id"]).mean()
     if same < 0.99:
-        raise Disagreement(f"only {same:.1%} of the top 10 are the same")
+        raise DisagreementError(f"only {same:.1%} of the top 10 are the same")
     return {f"mean_{name}": float(f"{value:.2e}") for name, value in found.items()} | {
         "top_10_same": round(float(same), 6)
     }
@@ -147,7 +153,10 @@ def exact_kl(folder: Path, tokens: int) -> NDArray[np.float64]:
 def errors(kl: NDArray[np.float64], exact: NDArray[np.float64]) -> dict[str, float]:
     """Error of KL at the sampled tokens, nats."""
     wrong = kl[:, :, ::SAMPLE] - exact
-    found = {"expected_kl": np.abs(wrong.mean((1, 2))).max(), "token_rms": np.sqrt((wrong**2).mean())}
+    found = {
+        "expected_kl": np.abs(wrong.mean((1, 2))).max(),
+        "token_rms": np.sqrt((wrong**2).mean()),
+    }
     return {name: float(f"{value:.2e}") for name, value in found.items()}
 
 
