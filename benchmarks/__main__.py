@@ -5,6 +5,7 @@ results go to benchmarks/results/.
 """
 
 import argparse
+import contextlib
 import subprocess
 import sys
 from pathlib import Path
@@ -25,8 +26,12 @@ if unknown := set(options.names) - {*ENGINE, *OTHERS}:
         f"no benchmark {', '.join(sorted(unknown))}; there are {', '.join(ENGINE + OTHERS)}"
     )
 names = options.names or [*ENGINE, *OTHERS]
-with checkpoints(options) as folder:
+with contextlib.ExitStack() as stack:
+    flags: list[str] = []
+    if not set(names).isdisjoint(ENGINE):
+        folder = stack.enter_context(checkpoints(options))
+        flags = ["--dir", str(folder), "--device", options.device]
+        flags += ["--save"] if options.save else []
     for name in names:
-        flags = ["--dir", str(folder), "--device", options.device] if name in ENGINE else []
-        flags += ["--save"] if name in ENGINE and options.save else []
-        subprocess.run([sys.executable, "-m", f"benchmarks.{name}", *flags], check=True)
+        command = [sys.executable, "-m", f"benchmarks.{name}", *(flags if name in ENGINE else [])]
+        subprocess.run(command, check=True)
