@@ -30,6 +30,8 @@ def record(study: Study, output: Path) -> None:
     """Run the study from scratch under py-spy; collapsed stacks go to `output`."""
     shutil.rmtree(study.store, ignore_errors=True)
     sampler = Path(sysconfig.get_path("scripts")) / "py-spy"
+    if not sampler.exists():
+        sys.exit("py-spy is not installed: pip install py-spy")
     options = ["--rate", str(RATE), "--format", "raw", "--threads", "--subprocesses"]
     command = [*SEEDCONV, "run", "--json", str(study.write())]
     subprocess.run(
@@ -60,7 +62,7 @@ def charge(stack: list[str]) -> str:
             called = [] if depth + 1 == len(frames) else [f" > {frames[-1]['name']}"]
             source = linecache.getline(file, number).strip()[:60]
             return f"{file}:{number} {source}{''.join(called)}"
-    return "outside"
+    return f"not called by us: {frames[-1]['name']}" if frames else "outside Python"
 
 
 def summarise(stacks: Path) -> dict[str, Counter[str]]:

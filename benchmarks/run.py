@@ -55,7 +55,7 @@ class Measured:
 
 
 def measure(command: Sequence[str]) -> Measured:
-    """Run a command that writes its events to stderr. Raises RuntimeError when it fails."""
+    """Run a command that writes its events to stderr. Ends the benchmark when it fails."""
     with tempfile.TemporaryFile("w+") as stderr:
         started, clock = time.time(), time.perf_counter()
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=stderr)
@@ -65,7 +65,7 @@ def measure(command: Sequence[str]) -> Measured:
         stderr.seek(0)
         lines = stderr.read().splitlines()
     if process.returncode:
-        raise RuntimeError(f"{' '.join(command)} failed:\n" + "\n".join(lines[-20:]))
+        sys.exit("\n".join([*lines[-20:], f"failed: {' '.join(command)}"]))
     found = [json.loads(line) for line in lines if line.startswith("{")]
     events = tuple(event for event in found if "time" in event)
     unit = 1024**2 if sys.platform == "darwin" else 1024  # of ru_maxrss

@@ -28,8 +28,10 @@ def halve_vocabulary(source: Path, target: Path) -> None:
     """
     if (target / "text.txt").exists():
         return
+    import transformers
     from transformers import AutoModelForCausalLM
 
+    transformers.utils.logging.disable_progress_bar()
     tokenizer = json.loads((source / "tokenizer/tokenizer.json").read_text(encoding="utf-8"))
     model = tokenizer["model"]
     model["vocab"] = {token: n for token, n in model["vocab"].items() if n < _HALF}
