@@ -30,7 +30,7 @@ ci:
 	$(MAKE) lint
 
 bench: $(VENV)/dev
-	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks $(ARGS)
 
 picture: $(VENV)/engine
 	$(BIN)/python docs/picture.py seedconv-demo/study.zarr docs/curves.svg
@@ -48,5 +48,5 @@ $(VENV)/engine: $(VENV)/bin/python pyproject.toml constraints.txt
 
 $(VENV)/dev: $(VENV)/engine
 	$(PIP) --editable '.[engine,remote,xarray]' import-linter mypy pytest pytest-asyncio pytest-cov ruff \
-		tensorstore
+		py-spy tensorstore
 	touch $@

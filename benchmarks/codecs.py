@@ -11,7 +11,6 @@ import itertools
 import json
 import os
 import platform
-import sysconfig
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -23,39 +22,24 @@ import numpy as np
 import torch
 import zarr
 from numpy.typing import NDArray
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 from zarr.codecs import BloscCodec, Crc32cCodec, ZstdCodec
 
+from benchmarks.checkpoints import library_text, train_tokenizer
+from benchmarks.study import VOCAB
 from engine.divergence import divergences
 from store import OutputLayer
 from store.durable import DurableStore
 from store.log_probs import create_log_probs, open_log_probs
 
-VOCAB, WINDOW, BATCH, TOKENS, UNITS = 50_304, 128, 4, 1024, 128
+WINDOW, BATCH, TOKENS, UNITS = 128, 4, 1024, 128
 STEPS = (0, 20, 120)
 SHUFFLED = (("lz4", 5), ("zstd", 1), ("zstd", 3), ("zstd", 9))
 
 
-def library_text() -> str:
-    """The sources of Python's library, in an order that is always the same."""
-    folder = Path(sysconfig.get_paths()["stdlib"])
-    files = sorted(file for file in folder.rglob("*.py") if "site-packages" not in file.parts)
-    return "\n".join(file.read_text(encoding="utf-8", errors="replace") for file in files)
-
-
 def token_ids(text: str) -> torch.Tensor:
     """The text in tokens of a byte-level BPE trained on it."""
-    backend = Tokenizer(models.BPE())
-    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    backend.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=VOCAB,
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
-    backend.train_from_iterator(text.splitlines(keepends=True), trainer)
-    return torch.tensor(backend.encode(text[: 8 * 2**20]).ids)
+    return torch.tensor(train_tokenizer(text).encode(text[: 8 * 2**20]).ids)
 
 
 def train(ids: torch.Tensor, seed: int) -> Iterator[tuple[int, GPTNeoXForCausalLM]]:
