@@ -64,7 +64,7 @@ def test_readers_and_writers_refuse(folder: Path, value: Any) -> None:
     assert files(folder) == before
 
 
-@pytest.mark.parametrize("value", [0, 2, "\x1b[2J"])
+@pytest.mark.parametrize("value", [FORMAT - 1, FORMAT + 1, "\x1b[2J"])
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
 def test_commands_refuse(
     folder: Path, command: list[str], value: Any, capsys: pytest.CaptureFixture[str]
