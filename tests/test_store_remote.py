@@ -1,9 +1,10 @@
-"""A study in an object store is the same study, or an error: read over HTTP, from a real S3 API."""
+"""A study in an object store that grows, breaks, stays silent or goes away: the study, or an error.
+
+The server is our own, which counts requests and can fail; test_store_s3.py has a complete one.
+"""
 
 from __future__ import annotations
 
-import json
-import os
 import shutil
 import socket
 import subprocess
@@ -12,7 +13,6 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from engine.study_file import TEMPLATE
@@ -28,11 +28,10 @@ from store import (
     open_study,
 )
 from store.layout import log_probs_path
-from store.snapshot import JournalEntry
-from tests.s3_server import BUCKET, S3Server
+from tests.remote_support import PREFIX, SEEDS, URL, make_study, told, use_endpoint
+from tests.s3_server import S3Server
 from tests.store_helpers import (
     Clock,
-    beat,
     committed,
     fill,
     open_writer,
@@ -40,31 +39,16 @@ from tests.store_helpers import (
     score,
 )
 
-PREFIX = "runs/50% of é/study.zarr"  # names are taken as they are, not as encoded URLs
-URL = f"s3://{BUCKET}/{PREFIX}"
-SEEDS, STEPS = ("1", "2", "x y/z"), (64, 0, 8)
-
 
 @pytest.fixture(scope="module")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    made = tmp_path_factory.mktemp("template") / "study.zarr"
-    writer = open_writer(made)
-    fill(writer, "m", SEEDS, STEPS)
-    writer.log(JournalEntry(1.0, "info", "scored", "a line"))
-    beat(writer, 1_700_000_000.0)
-    writer.close("finished")
-    return made
+    return make_study(tmp_path_factory.mktemp("template") / "study.zarr")
 
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Server]:
     made = S3Server()
-    for name in [name for name in os.environ if name.startswith("AWS_")]:
-        monkeypatch.delenv(name)
-    monkeypatch.setenv("AWS_ENDPOINT_URL", made.endpoint)
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "topsecret")
-    monkeypatch.setenv("AWS_ALLOW_HTTP", "true")
+    use_endpoint(monkeypatch, made.endpoint)
     yield made
     made.close()
 
@@ -81,61 +65,7 @@ def study(template: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(template, tmp_path / "study.zarr"))
 
 
-def told(capsys: pytest.CaptureFixture[str]) -> str:
-    """The one line on stderr."""
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("seedconv: ")
-    assert "topsecret" not in line
-    return line
-
-
 # -- the same study ------------------------------------------------------------------------------
-
-
-def test_the_same_values(bucket: S3Server, template: Path) -> None:
-    remote, local = open_study(URL), open_study(template)
-    found = committed(remote)
-    assert len(found) > 80
-    assert found == committed(local)
-    assert remote.dataset("m").load().identical(local.dataset("m").load())
-    assert (remote.path, remote.name, remote.identity) == (URL, local.name, local.identity)
-    for ours, theirs in zip(vars(remote.corpus).values(), vars(local.corpus).values(), strict=True):
-        np.testing.assert_array_equal(ours, theirs)
-
-
-def test_the_same_snapshot(bucket: S3Server, template: Path) -> None:
-    remote, local = open_study(URL).snapshot(), open_study(template).snapshot()
-    for name in ("name", "n_tokens", "vocab_size", "generation", "engine", "journal"):
-        assert getattr(remote, name) == getattr(local, name)
-    assert remote.engine is not None
-    assert remote.journal
-    (ours,), (theirs,) = remote.models, local.models
-    for name, values in vars(theirs).items():
-        np.testing.assert_array_equal(getattr(ours, name), values)
-
-
-def test_the_commands(bucket: S3Server, template: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    reports = []
-    for store in (URL, str(template)):
-        assert run(["status", store, "--json"]) == 0
-        report = json.loads(capsys.readouterr().out)
-        assert report.pop("store") == store
-        report["engine"].pop("heartbeat_age")
-        reports.append(report)
-        assert run(["plot", store, "--ascii", "--width", "80", "--height", "12"]) == 0
-        reports.append(capsys.readouterr().out)
-    assert reports[:2] == reports[2:]
-    assert run(["plot", URL, "--model", "n"]) == 2
-    assert told(capsys).startswith(f"seedconv: {URL}: no model 'n'")
-    assert run(["tui", URL]) == 2  # it is read before the terminal is asked for
-    assert "needs a terminal" in told(capsys)
-
-
-def test_a_command_of_its_own(bucket: S3Server) -> None:
-    command = [sys.executable, "-m", "seedconv_tui.cli", "status", "--json", URL]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
-    assert json.loads(done.stdout)["models"][0]["checkpoints"] == {"done": 9}
-    assert not done.stderr
 
 
 async def test_the_monitor(bucket: S3Server) -> None:
@@ -292,22 +222,6 @@ def test_nothing_outside_the_prefix_is_asked_for(bucket: S3Server, study: Path) 
 
 
 # -- what cannot be read -------------------------------------------------------------------------
-
-
-def test_nothing_there(bucket: S3Server, capsys: pytest.CaptureFixture[str]) -> None:
-    for url, why in (
-        ("s3://no-such-bucket/study.zarr", "does not exist"),
-        (f"s3://{BUCKET}/none.zarr", "does not exist"),
-        (f"s3://{BUCKET}/{Path(PREFIX).parent}", "is not a study"),
-        (f"{URL}/corpus", "is not a seedconv study"),
-        (f"{URL}/models", "is not a seedconv study"),
-    ):
-        with pytest.raises(NotAStudyError, match=why):
-            open_study(url)
-        assert run(["status", url]) == 2
-        line = told(capsys)
-        assert line.startswith(f"seedconv: {url}: {why}")
-        assert "seedconv run" not in line
 
 
 def test_no_answer(
