@@ -79,10 +79,11 @@ class Writing:
         """Write and commit one checkpoint."""
         start = time.perf_counter()
         layer = OutputLayer(weight, None) if self.kept == "factored" else None
-        pending = self.writer.begin_checkpoint("m", str(seed), 0, self.kept, layer)
+        pending = self.writer.results.begin_checkpoint("m", str(seed), 0, self.kept, layer)
         for block in blocks:
             pending.append(block)
-        self.writer.commit_checkpoint("m", str(seed), 0, pending, storage_floor=0.0, details={})
+        floors = {"storage_floor": 0.0, "noise_floor": 0.0}
+        self.writer.commit("m", 0, [pending.finish(floors, {})])
         self.seconds += time.perf_counter() - start
 
 
