@@ -110,21 +110,24 @@ class Scorer:
         limit = self._batch_tokens
         if loaded.head is None:
             limit = min(limit, rows_within(_LOGIT_BYTES[self.device.type], self.vocab_size))
-        windows = plan_windows(lengths, window, overlap, both_sides=self._masked)
-        if self._settings.prediction == "pseudo":
-            windows = self._copies(windows)
-        module = loaded.model.module
-        equal = (
-            self._masked and "attention_mask" not in inspect.signature(module.forward).parameters
-        )
-        return batches(windows, limit, equal=equal)
+        windows = self._asked(plan_windows(lengths, window, overlap, both_sides=self._masked))
+        takes_mask = _takes(loaded.model.module, "attention_mask")
+        return batches(windows, limit, equal=self._masked and not takes_mask)
 
-    def _copies(self, windows: Iterator[Window]) -> Iterator[Window]:
-        """A copy of a window for every token that is predicted in it."""
+    def _asked(self, windows: Iterator[Window]) -> Iterator[Window]:
+        """Windows in which something is predicted; `pseudo`, a copy for every such token."""
         for window in windows:
-            predicts = self.text.sequences[window.sequence].predicts[window.first : window.last]
-            for place in np.flatnonzero(predicts) + window.first:
-                yield replace(window, first=int(place), last=int(place) + 1)
+            places = self._places(window)
+            if self._settings.prediction == "pseudo":
+                for place in places.tolist():
+                    yield replace(window, first=place, last=place + 1)
+            elif len(places):
+                yield window
+
+    def _places(self, window: Window) -> NDArray[np.intp]:
+        """Where in the sequence a prediction of this window is kept."""
+        predicts = self.text.sequences[window.sequence].predicts
+        return np.flatnonzero(predicts[window.first : window.last]) + window.first
 
     def forward(self, loaded: Loaded, batch: Sequence[Window]) -> torch.Tensor:
         """Input of the output layer, or logits where that is none, at what windows predict.
@@ -147,17 +150,18 @@ class Scorer:
 
     def _forward(self, loaded: Loaded, batch: Sequence[Window]) -> torch.Tensor:
         module, inputs = loaded.model.activate(), self._inputs(batch)
-        rows, columns = self._predictions(batch)
-        first = 0  # the position of the first state that comes back
+        columns = [self._places(window) - window.start for window in batch]
+        length = inputs["input_ids"].shape[1]
         if loaded.head is not None:
             states = hidden_states(module, **inputs)
         else:
-            if "logits_to_keep" in inspect.signature(module.forward).parameters:
-                first = int(columns.min())
-                inputs["logits_to_keep"] = inputs["input_ids"].shape[1] - first
+            if _takes(module, "logits_to_keep"):
+                inputs["logits_to_keep"] = length - int(min(places[0] for places in columns))
             states = module(**inputs).logits[..., : self.vocab_size]
-        places = torch.from_numpy(np.stack([rows, columns - first])).to(self.device)
-        return states[places[0], places[1]].float()
+        rows = np.repeat(np.arange(len(batch)), [len(places) for places in columns])
+        places = np.stack([rows, np.concatenate(columns) - (length - states.shape[1])])
+        row, column = torch.from_numpy(places).to(self.device)
+        return states[row, column].float()
 
     def _inputs(self, batch: Sequence[Window]) -> dict[str, Any]:
         """What a model is called with for these windows, on the device."""
@@ -177,16 +181,6 @@ class Scorer:
             shown = np.arange(longest) < lengths[:, None]
             inputs["attention_mask"] = torch.from_numpy(shown.astype(np.int64)).to(self.device)
         return inputs
-
-    def _predictions(self, batch: Sequence[Window]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-        """Row and column, in the batch, of all that is kept."""
-        columns = [
-            np.flatnonzero(self.text.sequences[w.sequence].predicts[w.first : w.last])
-            + (w.first - w.start)
-            for w in batch
-        ]
-        rows = np.repeat(np.arange(len(batch)), [len(places) for places in columns])
-        return rows, np.concatenate(columns)
 
     def noise(self, loaded: Loaded, batch: Sequence[Window], states: torch.Tensor) -> float:
         """Mean KL, in nats, of the first tokens with themselves at another batch shape.
@@ -211,6 +205,10 @@ class Scorer:
             both = logits
         log_p, log_q = both.double().log_softmax(-1).chunk(2)
         return float((log_p.exp() * (log_p - log_q)).sum(-1).mean())
+
+
+def _takes(module: Any, argument: str) -> bool:
+    return argument in inspect.signature(module.forward).parameters
 
 
 def _longest(model: LoadedModel) -> int | None:

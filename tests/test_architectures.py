@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 
 from engine.heads import find_head
+from engine.models import Modules
+from engine.weights import Checkpoint
 from seedconv_tui.cli import run
 from store import Study, open_study
 from tests.models import TEXT, make_tokenizer, write_study
@@ -207,6 +209,29 @@ def test_checkpoints_whose_weights_have_other_names(
     for seed in SEEDS:
         rename(tmp_path / f"runs/seed{seed}/step5", change)
     assert_agrees(score(tmp_path), reference(tmp_path))
+
+
+@pytest.mark.parametrize(("architecture", "swapped"), [("gpt2", True), ("renamed", False)])
+def test_weights_swapped_into_one_module_are_as_built_anew(
+    tmp_path: Path, architecture: str, swapped: bool
+) -> None:
+    make_runs(tmp_path, lambda vocab, seed: make_model("gpt2", vocab, seed))
+    folders = [tmp_path / f"runs/seed{seed}/step5" for seed in SEEDS]
+    if architecture == "renamed":
+        for folder in folders:
+            rename(folder, lambda name: name.removeprefix("transformer."))
+    config = transformers.AutoConfig.from_pretrained(folders[0])
+    modules = Modules(torch.float32, torch.device("cpu"))
+    loaded = [
+        modules.load(Checkpoint(folder, "", config, load_file(folder / "model.safetensors"), "", 0))
+        for folder in folders
+    ]
+    assert all((model.module is loaded[0].module) == swapped for model in loaded[1:])
+    ids = torch.arange(20)[None]
+    for model, folder in reversed([*zip(loaded, folders, strict=True)]):
+        anew = transformers.AutoModelForCausalLM.from_pretrained(folder)
+        with torch.inference_mode():
+            assert torch.equal(model.activate()(ids).logits, anew(ids).logits)
 
 
 def test_a_seed_whose_tied_weights_differ_is_not_tied(tmp_path: Path) -> None:

@@ -96,12 +96,14 @@ def score(folder: Path, **settings: Any) -> Study:
 
 
 def reference_log_probs(
-    folder: Path, seed: str, *, windowing: str, pseudo: bool, window: int
+    folder: Path, seed: str, *, windowing: str, pseudo: bool, window: int, **options: Any
 ) -> tuple[NDArray[np.float64], list[int]]:
     """(token, vocab) float64 log-probs and the targets; no engine code, no padding, no batches."""
     tokenizer = transformers.AutoTokenizer.from_pretrained(folder / "tokenizer")
     checkpoint = folder / f"runs/seed{seed}/step5"
-    model: Any = transformers.AutoModelForMaskedLM.from_pretrained(checkpoint, dtype=torch.float64)
+    model: Any = transformers.AutoModelForMaskedLM.from_pretrained(
+        checkpoint, dtype=torch.float64, **options
+    )
     model.eval()
     text = (folder / "text.txt").read_text(encoding="utf-8")
     documents, left = [], TOKENS
@@ -171,6 +173,46 @@ def test_scores_are_those_of_transformers_in_float64(
         error = np.abs(data.kl.sel(seed=i, other_seed=j).to_numpy() - kl)
         assert (error <= 2e-6 + 1e-4 * kl).all()
     assert (data.noise_floor < 1e-9).all()
+
+
+STRANGE = """
+from transformers import BertForMaskedLM
+
+class Strange(BertForMaskedLM):
+    def forward(self, input_ids=None, attention_mask=None):
+        output = super().forward(input_ids=input_ids, attention_mask=attention_mask)
+        output.logits = output.logits + 0.3 * output.logits.roll(1, -1).square()
+        return output
+"""
+
+
+@pytest.mark.parametrize("prediction", ["visible", "pseudo"])
+def test_logits_that_are_no_product_are_scored_as_the_model_makes_them(
+    tmp_path: Path, prediction: str
+) -> None:
+    make_masked_runs(tmp_path, "bert")
+    for seed in ("1", "2"):
+        checkpoint = tmp_path / f"runs/seed{seed}/step5"
+        (checkpoint / "modeling_strange.py").write_text(STRANGE)
+        config = json.loads((checkpoint / "config.json").read_text())
+        config["auto_map"] = {"AutoModelForMaskedLM": "modeling_strange.Strange"}
+        (checkpoint / "config.json").write_text(json.dumps(config))
+    study = score(
+        tmp_path,
+        scoring__prediction=prediction,
+        scoring__windowing="document",
+        models__trust_remote_code=True,
+    )
+    exact, targets = reference_log_probs(
+        tmp_path,
+        "1",
+        windowing="document",
+        pseudo=prediction == "pseudo",
+        window=32,
+        trust_remote_code=True,
+    )
+    surprisal = study.dataset("m").surprisal.sel(step=5, seed="1")
+    np.testing.assert_allclose(surprisal, -exact[range(TOKENS), targets], rtol=1e-4, atol=1e-5)
 
 
 def test_documents_of_many_lengths_are_not_mixed_with_padding(tmp_path: Path) -> None:
