@@ -83,6 +83,7 @@ class Coordinator:
         scoring = self._study.scoring
         identity: dict[str, str | int] = {
             "tokenizer.vocabulary": self._tokenizer.digest,
+            "scoring.prediction": scoring.prediction,
             "scoring.windowing": scoring.windowing,
             "scoring.window": scoring.window,
             "scoring.overlap": scoring.overlap,

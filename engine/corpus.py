@@ -26,20 +26,31 @@ class Tokenizer:
     size: int  # vocabulary entries: the width of all log-probs
     digest: str  # of the vocabulary: token -> id
     bos: int | None  # id before the first token
-    end_of_text: int | None  # id between documents in a stream
+    end_of_text: int | None  # id between documents in a stream; after each for masked models
+    pad: int  # id that fills a batch up
+    mask: int | None  # id that stands for a token that is not shown
+
+
+@dataclass(frozen=True)
+class Sequence:
+    """What a model reads at a stretch, and where in it a token of the corpus is predicted."""
+
+    inputs: NDArray[np.int64]  # (n,) ids
+    predicts: NDArray[np.bool_]  # (n,): causal models predict the next token, others this one
 
 
 @dataclass(frozen=True)
 class Text:
     """The evaluation text: sequences to feed, and the tokens predicted in them.
 
-    Each sequence is int64 (n,); its first id is context only, the other n - 1 are targets. The
-    targets of all sequences, in order, are the tokens of `corpus`.
+    The predictions of all sequences, in order, are of the tokens of `corpus`.
     """
 
-    sequences: tuple[NDArray[np.int64], ...]
+    sequences: tuple[Sequence, ...]
     corpus: Corpus
     digest: str
+    pad: int = 0  # id that fills a batch up
+    mask: int | None = None  # id that stands for a token that is not shown
 
 
 def vocabulary_digest(vocabulary: dict[str, int]) -> str:
@@ -53,7 +64,8 @@ def vocabulary_digest(vocabulary: dict[str, int]) -> str:
 def load_tokenizer(study: StudyFile, hub: HubClient) -> Tokenizer:
     """Load the study's tokenizer, from a folder if there is one of that name, else from the hub.
 
-    Raises ConfigError when it cannot be loaded or gives no character offsets.
+    Raises ConfigError when it cannot be loaded, gives no character offsets, or has no mask token
+    and the study needs one.
     """
     from transformers import AutoTokenizer
 
@@ -76,21 +88,34 @@ def load_tokenizer(study: StudyFile, hub: HubClient) -> Tokenizer:
             "it needs a tokenizer.json"
         )
     vocabulary = backend.get_vocab()
+    masked = study.scoring.prediction != "causal"
+    if study.scoring.prediction == "pseudo" and backend.mask_token_id is None:
+        raise ConfigError(
+            f"tokenizer.source: {settings.source!r} has no mask token, which "
+            'scoring.prediction = "pseudo" needs'
+        )
+    bos, end = backend.bos_token_id, backend.eos_token_id
+    first = _first_of(backend.cls_token_id, bos) if masked else _first_of(bos, end)
     return Tokenizer(
         backend=backend,
         size=max(vocabulary.values()) + 1,
         digest=vocabulary_digest(vocabulary),
-        bos=_bos(settings.bos, backend, vocabulary),
-        end_of_text=backend.eos_token_id,
+        bos=_bos(settings.bos, first, vocabulary),
+        end_of_text=_first_of(backend.sep_token_id, end) if masked else end,
+        pad=_first_of(backend.pad_token_id, bos, end) or 0,
+        mask=backend.mask_token_id,
     )
 
 
-def _bos(setting: str, backend: Any, vocabulary: dict[str, int]) -> int | None:
+def _first_of(*ids: int | None) -> int | None:
+    return next((number for number in ids if number is not None), None)
+
+
+def _bos(setting: str, auto: int | None, vocabulary: dict[str, int]) -> int | None:
     if setting == "none":
         return None
     if setting == "auto":
-        found = backend.bos_token_id if backend.bos_token_id is not None else backend.eos_token_id
-        return None if found is None else int(found)
+        return auto
     if setting not in vocabulary:
         raise ConfigError(f'tokenizer.bos: should be "auto", "none" or a token, found {setting!r}')
     return vocabulary[setting]
@@ -140,11 +165,15 @@ def build_text(study: StudyFile, tokenizer: Tokenizer) -> Text:
     """Tokenise the corpus for the study's windowing.
 
     `stream` is one sequence: bos, then the documents with the end-of-text token between them (the
-    paper's way). `document` is one sequence per document, each after bos. Raises ConfigError.
+    paper's way). `document` is one sequence per document, each after bos. For masked models each
+    document stands between bos and the end-of-text token (BERT: [CLS] and [SEP]), and neither is
+    predicted. Raises ConfigError.
     """
     stream = study.scoring.windowing == "stream"
+    masked = study.scoring.prediction != "causal"
     limit = study.corpus.max_tokens
     sequences: list[list[int]] = [[]]
+    predicted: list[list[int]] = [[]]  # positions of the targets in each sequence
     columns: list[tuple[int, int, int, int, int]] = []  # id, context, document, start, end
     texts, starts, names = [], [], []
     offset = 0
@@ -152,22 +181,27 @@ def build_text(study: StudyFile, tokenizer: Tokenizer) -> Text:
     def feed(number: int, document: int, start: int, end: int) -> None:
         sequence = sequences[-1]
         if sequence:
+            predicted[-1].append(len(sequence))
             columns.append((number, sequence[-1], document, start, end))
         sequence.append(number)
 
-    def begin() -> None:
-        if tokenizer.bos is not None:
-            sequences[-1].append(tokenizer.bos)
+    def show(number: int | None) -> None:
+        if number is not None:
+            sequences[-1].append(number)
 
-    begin()
+    show(tokenizer.bos)
     for index, (name, text) in enumerate(read_documents(study)):
         if limit is not None and len(columns) >= limit:
             break
-        if index and stream and tokenizer.end_of_text is not None:
+        if index and masked:
+            show(tokenizer.end_of_text)
+        elif index and stream and tokenizer.end_of_text is not None:
             feed(tokenizer.end_of_text, index - 1, offset, offset)
-        elif index and not stream:
+        if index and not stream:
             sequences.append([])
-            begin()
+            predicted.append([])
+        if index and (masked or not stream):
+            show(tokenizer.bos)
         encoded = tokenizer.backend(
             text, add_special_tokens=False, return_offsets_mapping=True, verbose=False
         )
@@ -181,6 +215,8 @@ def build_text(study: StudyFile, tokenizer: Tokenizer) -> Text:
         starts.append(offset)
         names.append(name)
         offset += len(text)
+    if masked:
+        show(tokenizer.end_of_text)
     if not columns:
         raise ConfigError("corpus.files: hold fewer than two tokens, so there is none to predict")
     token_id, context_id, document, char_start, char_end = np.array(columns, np.int64).T
@@ -194,8 +230,15 @@ def build_text(study: StudyFile, tokenizer: Tokenizer) -> Text:
         document_start=np.array(starts, np.int64),
         document_name=tuple(names),
     )
-    kept = tuple(np.array(ids, np.int64) for ids in sequences if len(ids) > 1)
-    digest = hashlib.sha256()
-    for sequence in kept:
-        digest.update(len(sequence).to_bytes(8, "little") + sequence.tobytes())
-    return Text(kept, corpus, digest.hexdigest()[:16])
+    digest, kept = hashlib.sha256(), []
+    for numbers, targets in zip(sequences, predicted, strict=True):
+        if targets:
+            ids, predicts = np.array(numbers, np.int64), np.zeros(len(numbers), np.bool_)
+            digest.update(len(ids).to_bytes(8, "little") + ids.tobytes())
+            if masked:
+                predicts[targets] = True
+                kept.append(Sequence(ids, predicts))
+            else:  # said at the token before; nothing is said after the last
+                predicts[np.array(targets) - 1] = True
+                kept.append(Sequence(ids[:-1], predicts[:-1]))
+    return Text(tuple(kept), corpus, digest.hexdigest()[:16], tokenizer.pad, tokenizer.mask)

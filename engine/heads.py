@@ -111,8 +111,9 @@ def _candidates(
     config: Any,
 ) -> Iterator[Head]:
     yield Head(weight, bias)
-    if cap := getattr(config, "final_logit_softcapping", None):
-        yield Head(weight, bias, soft_cap=float(cap))
+    for name, cap in config.to_dict().items():  # its name differs: final_logit_softcapping, ...
+        if "cap" in name and isinstance(cap, (int, float)) and cap > 0:
+            yield Head(weight, bias, soft_cap=float(cap))
     product = torch.empty_like(logits)
     Head(weight, bias).logits(hidden, product)
     # The one factor that fits best.

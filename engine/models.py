@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from engine.errors import CheckpointError
-from engine.remote_code import causal_model_class
+from engine.remote_code import model_class
 from engine.weights import Checkpoint
 
 _TRIFLES = {"_name_or_path", "dtype", "torch_dtype", "transformers_version"}  # of a configuration
@@ -39,8 +39,8 @@ class LoadedModel:
 class Modules:
     """Makes models of checkpoints. A module is built when a new architecture comes, then reused."""
 
-    def __init__(self, dtype: torch.dtype, device: torch.device) -> None:
-        self._dtype, self._device = dtype, device
+    def __init__(self, dtype: torch.dtype, device: torch.device, *, masked: bool = False) -> None:
+        self._dtype, self._device, self._masked = dtype, device, masked
         self._modules: dict[object, Any] = {}
 
     def load(self, checkpoint: Checkpoint, *, resident: bool = True) -> LoadedModel:
@@ -52,10 +52,9 @@ class Modules:
         for other, module in self._modules.items():
             if other != key:
                 _empty(module)
-        if key in self._modules:
-            module = self._modules[key]
-        else:
-            module = _build(checkpoint, self._dtype, self._device)
+        module = self._modules.get(key)
+        if module is None or not _ties_hold(module, weights):
+            module = _build(checkpoint, self._dtype, self._device, masked=self._masked)
             if _takes_as_they_are(module, weights, self._dtype):
                 self._modules[key] = module
             else:
@@ -89,12 +88,26 @@ def _placed(tensor: torch.Tensor, device: torch.device, dtype: torch.dtype) -> t
     return tensor.to(device, dtype if tensor.is_floating_point() else None, non_blocking=True)
 
 
+def _ties(module: Any) -> dict[str, str]:
+    """Further names of parameters that have several, and the name that `_tensors` knows each by."""
+    first = {id(parameter): name for name, parameter in module.named_parameters()}
+    every = module.named_parameters(remove_duplicate=False)
+    return {name: first[id(p)] for name, p in every if name != first[id(p)]}
+
+
+def _ties_hold(module: Any, weights: Mapping[str, torch.Tensor]) -> bool:
+    """Whether weights that are one in the module are equal where a checkpoint has them twice."""
+    return all(
+        name not in weights or torch.equal(weights[name], weights[first])
+        for name, first in _ties(module).items()
+    )
+
+
 def _takes_as_they_are(
     module: Any, weights: Mapping[str, torch.Tensor], dtype: torch.dtype
 ) -> bool:
     """Whether loading gave every parameter the weight of its own name, unchanged."""
-    tied = {name for name, _ in module.named_parameters(remove_duplicate=False)}
-    tied -= {name for name, _ in module.named_parameters()}
+    tied = _ties(module)
     for name, tensor in module.state_dict().items():
         if name in tied:
             continue
@@ -105,9 +118,11 @@ def _takes_as_they_are(
     return True
 
 
-def _build(checkpoint: Checkpoint, dtype: torch.dtype, device: torch.device) -> Any:
+def _build(
+    checkpoint: Checkpoint, dtype: torch.dtype, device: torch.device, *, masked: bool
+) -> Any:
     """A module with the checkpoint's weights, ready to be called."""
-    architecture = causal_model_class(checkpoint)
+    architecture = model_class(checkpoint, masked=masked)
     logger = logging.getLogger("transformers")
     level = logger.level
     logger.setLevel(logging.CRITICAL)  # what it would print is in `report`

@@ -19,7 +19,12 @@ REPRESENTATIONS: tuple[Representation, ...] = get_args(Representation)
 
 DENSE_BYTES = 1.3  # per log-prob on disk; measured by benchmarks/codecs.py
 _FACTOR_BYTES = 4.0  # per number of a factor; weights trained in half precision take half
-_WIDTHS = ("hidden_size", "n_embd", "d_model")  # what configurations call the number of units
+_WIDTHS = (
+    "hidden_size",
+    "n_embd",
+    "d_model",
+    "dim",
+)  # what configurations call the number of units
 
 
 def projected_bytes(

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 import torch
 import transformers
+from numpy.typing import NDArray
 
 from engine.corpus import Text
 from engine.errors import CheckpointError, ConfigError
@@ -45,32 +47,32 @@ class Loaded:
 
 
 class Scorer:
-    """Scores causal language models on one text, on one device."""
+    """Scores language models on one text, on one device."""
 
     def __init__(
         self,
         text: Text,
         vocab_size: int,
-        pad: int,
         settings: ScoringSection,
         device: torch.device,
         tell: Callable[[str], None] = lambda text: None,
     ) -> None:
         """`tell` hears of what the user should know: that memory ran out and work went on."""
         self.text, self.vocab_size, self.device, self.tell = text, vocab_size, device, tell
-        self._pad, self._settings = pad, settings
-        self._modules = Modules(getattr(torch, settings.dtype), device)
+        self._settings = settings
+        self._masked = settings.prediction != "causal"
+        self._modules = Modules(getattr(torch, settings.dtype), device, masked=self._masked)
         self._batch_tokens = settings.batch_tokens
         self.targets = torch.from_numpy(text.corpus.token_id).long().to(device)
         quiet: Any = transformers.utils.logging
         quiet.disable_progress_bar()  # this is a library: what is shown is not its business
+        quiet.set_verbosity_error()
         torch.backends.cuda.matmul.allow_tf32 = False
         torch.backends.cudnn.allow_tf32 = False
 
-    def window(self, config: Any) -> tuple[int, int]:
+    def window(self, model: LoadedModel) -> tuple[int, int]:
         """(window, overlap) for a model: the study's, or less where the model takes less."""
-        longest = getattr(config.get_text_config(), "max_position_embeddings", None)
-        window = min(self._settings.window, longest or self._settings.window)
+        window = min(self._settings.window, _longest(model) or self._settings.window)
         if window == self._settings.window:
             return window, self._settings.overlap
         return window, min(self._settings.overlap, window // 2)
@@ -81,9 +83,10 @@ class Scorer:
         Raises CheckpointError when the weights do not fit the architecture.
         """
         model = self._modules.load(checkpoint, resident=resident)
-        probe = torch.from_numpy(self.text.sequences[0][None, :_PROBE_TOKENS]).to(self.device)
+        n = min(_PROBE_TOKENS, self.window(model)[0], len(self.text.sequences[0].inputs))
+        probe = self._inputs([Window(0, 0, n, 0, n)])
         with torch.inference_mode():
-            head = find_head(model.activate(), self.vocab_size, input_ids=probe, use_cache=False)
+            head = find_head(model.activate(), self.vocab_size, **probe)
         return Loaded(model, head)
 
     def bytes_on_device(self, checkpoint: Checkpoint) -> int:
@@ -102,15 +105,32 @@ class Scorer:
 
     def windows(self, loaded: Loaded) -> Iterator[list[Window]]:
         """What goes through a model together, in corpus order."""
-        window, overlap = self.window(loaded.model.checkpoint.config)
-        lengths = [len(sequence) - 1 for sequence in self.text.sequences]
+        window, overlap = self.window(loaded.model)
+        lengths = [len(sequence.inputs) for sequence in self.text.sequences]
         limit = self._batch_tokens
         if loaded.head is None:
             limit = min(limit, rows_within(_LOGIT_BYTES[self.device.type], self.vocab_size))
-        return batches(plan_windows(lengths, window, overlap), limit)
+        windows = self._asked(plan_windows(lengths, window, overlap, both_sides=self._masked))
+        takes_mask = _takes(loaded.model.module, "attention_mask")
+        return batches(windows, limit, equal=self._masked and not takes_mask)
+
+    def _asked(self, windows: Iterator[Window]) -> Iterator[Window]:
+        """Windows in which something is predicted; `pseudo`, a copy for every such token."""
+        for window in windows:
+            places = self._places(window)
+            if self._settings.prediction == "pseudo":
+                for place in places.tolist():
+                    yield replace(window, first=place, last=place + 1)
+            elif len(places):
+                yield window
+
+    def _places(self, window: Window) -> NDArray[np.intp]:
+        """Where in the sequence a prediction of this window is kept."""
+        predicts = self.text.sequences[window.sequence].predicts
+        return np.flatnonzero(predicts[window.first : window.last]) + window.first
 
     def forward(self, loaded: Loaded, batch: Sequence[Window]) -> torch.Tensor:
-        """Input of the output layer, or logits where that is none, of each window's new tokens.
+        """Input of the output layer, or logits where that is none, at what windows predict.
 
         (token, hidden or vocab) float32. When memory runs out the batch is halved, and later
         batches with it.
@@ -129,44 +149,77 @@ class Scorer:
         return torch.cat([self.forward(loaded, part) for part in (batch[:middle], batch[middle:])])
 
     def _forward(self, loaded: Loaded, batch: Sequence[Window]) -> torch.Tensor:
-        longest = max(window.length for window in batch)
-        inputs = torch.full((len(batch), longest), self._pad, dtype=torch.long)
-        for row, window in enumerate(batch):
-            ids = self.text.sequences[window.sequence][window.start : window.stop]
-            inputs[row, : window.length] = torch.from_numpy(ids)
-        # Right padding needs no mask: no kept token sees what stands after it.
-        module = loaded.model.activate()
-        inputs = inputs.to(self.device)
+        module, inputs = loaded.model.activate(), self._inputs(batch)
+        columns = [self._places(window) - window.start for window in batch]
+        length = inputs["input_ids"].shape[1]
         if loaded.head is not None:
-            states = hidden_states(module, input_ids=inputs, use_cache=False)
+            states = hidden_states(module, **inputs)
         else:
-            keep = longest - min(window.length - window.keep for window in batch)
-            sliced = "logits_to_keep" in inspect.signature(module.forward).parameters
-            options = {"logits_to_keep": keep} if sliced else {}
-            states = module(input_ids=inputs, use_cache=False, **options).logits
-            states = states[..., : self.vocab_size]
-        first = longest - states.shape[1]  # the position of the first that came back
-        return torch.cat(
-            [
-                states[row, window.length - window.keep - first : window.length - first]
-                for row, window in enumerate(batch)
-            ]
-        ).float()
+            if _takes(module, "logits_to_keep"):
+                inputs["logits_to_keep"] = length - int(min(places[0] for places in columns))
+            states = module(**inputs).logits[..., : self.vocab_size]
+        rows = np.repeat(np.arange(len(batch)), [len(places) for places in columns])
+        places = np.stack([rows, np.concatenate(columns) - (length - states.shape[1])])
+        row, column = torch.from_numpy(places).to(self.device)
+        return states[row, column].float()
 
-    def noise(self, loaded: Loaded, first: Window, states: torch.Tensor) -> float:
+    def _inputs(self, batch: Sequence[Window]) -> dict[str, Any]:
+        """What a model is called with for these windows, on the device."""
+        longest = max(window.length for window in batch)
+        ids = np.full((len(batch), longest), self.text.pad)
+        for row, window in enumerate(batch):
+            sequence = self.text.sequences[window.sequence]
+            ids[row, : window.length] = sequence.inputs[window.start : window.stop]
+            if self._settings.prediction == "pseudo":
+                ids[row, window.first - window.start] = self.text.mask
+        inputs = {"input_ids": torch.from_numpy(ids).to(self.device)}
+        if not self._masked:
+            # Right padding needs no mask: no kept token sees what stands after it.
+            return {**inputs, "use_cache": False}
+        lengths = np.array([window.length for window in batch])
+        if lengths.min() < longest:
+            shown = np.arange(longest) < lengths[:, None]
+            inputs["attention_mask"] = torch.from_numpy(shown.astype(np.int64)).to(self.device)
+        return inputs
+
+    def noise(self, loaded: Loaded, batch: Sequence[Window], states: torch.Tensor) -> float:
         """Mean KL, in nats, of the first tokens with themselves at another batch shape.
 
-        `states` is what `forward` gave for the first window, in a batch of the usual shape.
+        `states` is what `forward` gave for the first windows, as a batch of the usual shape.
         """
-        n = min(_NOISE_TOKENS, first.length)
-        alone = self.forward(loaded, [Window(0, 0, n, n)] * 2)[:n]
-        both = torch.cat([states[:n], alone])
+        if not self._masked:  # what is cut off changes nothing
+            n = min(_NOISE_TOKENS, batch[0].stop)
+            again = self.forward(loaded, [replace(batch[0], stop=n, last=n)] * 2)
+        elif len(batch) > 1:
+            again = self.forward(loaded, batch[: len(batch) // 2])
+        else:
+            alone = replace(batch[0], stop=min(batch[0].stop, max(2, self._batch_tokens // 2)))
+            alone = replace(alone, last=min(alone.last, alone.stop))
+            states = self.forward(loaded, [alone])
+            again = self.forward(loaded, [alone] * 2)
+        n = min(_NOISE_TOKENS, len(states), len(again))
+        both = torch.cat([states[:n], again[:n]])
         if loaded.head is not None:
             logits = torch.empty(len(both), self.vocab_size, device=self.device)
             loaded.head.logits(both, logits)
             both = logits
         log_p, log_q = both.double().log_softmax(-1).chunk(2)
         return float((log_p.exp() * (log_p - log_q)).sum(-1).mean())
+
+
+def _takes(module: Any, argument: str) -> bool:
+    return argument in inspect.signature(module.forward).parameters
+
+
+def _longest(model: LoadedModel) -> int | None:
+    """Inputs that a model takes at most; None when any number."""
+    config = model.checkpoint.config.get_text_config()
+    longest: int | None = getattr(config, "max_position_embeddings", None)
+    for name, part in model.module.named_modules():
+        if name.endswith("position_embeddings") and getattr(part, "padding_idx", None) is not None:
+            # As in RoBERTa: positions are counted from the one after that of padding.
+            longest = int(part.num_embeddings) - part.padding_idx - 1
+    return longest
 
 
 class Rows:
@@ -232,6 +285,7 @@ class LiveSeed:
 
     def __init__(self, scorer: Scorer, loaded: Loaded) -> None:
         self._scorer, self._loaded = scorer, loaded
+        self.window = scorer.window(loaded.model)  # and overlap
         self._windows = scorer.windows(loaded)
         self._batch: list[Window] = []  # kept until it went through: memory may run out
         self.noise_floor: float | None = None  # nats; known once tokens were asked for
@@ -241,7 +295,7 @@ class LiveSeed:
         self._batch = self._batch or next(self._windows)
         states = self._scorer.forward(self._loaded, self._batch)
         if self.noise_floor is None:
-            self.noise_floor = self._scorer.noise(self._loaded, self._batch[0], states)
+            self.noise_floor = self._scorer.noise(self._loaded, self._batch, states)
         self._batch = []
         return states
 

@@ -167,9 +167,13 @@ class ModelSection(_Section):
         return values
 
 
+Prediction = Literal["causal", "visible", "pseudo"]
+
+
 class ScoringSection(_Section):
     """How log-probs are computed."""
 
+    prediction: Prediction = "causal"
     windowing: Literal["stream", "document"] = "stream"
     window: int = Field(default=2048, ge=2)
     overlap: int = Field(default=1024, ge=0)
@@ -312,6 +316,9 @@ seeds = "discover"                # or a list: [1, 2, 3]
 steps = "discover"                # or a list: [0, 100, 1000]
 
 [scoring]
+prediction = "causal"             # of the next token; for masked models "visible": of each token
+                                  # with all of the text shown, or "pseudo": with the token itself
+                                  # masked, which takes a forward pass of a window for every token
 windowing = "stream"              # or "document": each document on its own
 window = 2048                     # tokens the model sees at once, at most
 overlap = 1024                    # of which so many are context seen before

@@ -74,9 +74,7 @@ class Worker:
         self._models = {model.name: model for model in study.models}
         self._results, self._report = results, report
         self._notes: list[str] = []
-        self._scorer = Scorer(
-            text, tokenizer.size, tokenizer.bos or 0, study.scoring, device, self._notes.append
-        )
+        self._scorer = Scorer(text, tokenizer.size, study.scoring, device, self._notes.append)
         self._store = Study(study.store)
         self._loader = ThreadPoolExecutor(1, thread_name_prefix="weights")
         self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="log-probs")
@@ -239,7 +237,7 @@ class Worker:
     def _finish(self, task: Pass, entry: Live, checkpoint: Checkpoint) -> CheckpointResult:
         assert entry.pending is not None
         assert entry.seed.noise_floor is not None
-        window, overlap = self._scorer.window(checkpoint.config)
+        window, overlap = entry.seed.window
         floors = {
             "storage_floor": (entry.squared_rounding / len(self._text.corpus)) ** 0.5,
             "noise_floor": entry.seed.noise_floor,

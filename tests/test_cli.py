@@ -85,7 +85,7 @@ def test_init_writes_a_study_file_that_is_valid(
         ({"scoring__window": "wide"}, "scoring.window: should be a valid integer, found 'wide'"),
         ({"scoring__windowing": "x"}, "windowing: should be 'stream' or 'document', found 'x'"),
         ({"scoring__overlap": 32}, "scoring: overlap must be smaller than window (32)"),
-        ({"scoring__colour": 1}, "scoring.colour: no such field; allowed: windowing, window"),
+        ({"scoring__colour": 1}, "scoring.colour: no such field; allowed: prediction, windowing"),
         ({"models__source": "runs/{sed}"}, "may hold only the fields {model}, {seed} and {step}"),
         ({"models__source": "runs/{seed}"}, "must hold {step}"),
         ({"models__seeds": [1, 1]}, "models.0.seeds: names 1 twice"),

@@ -19,7 +19,13 @@ WINDOW, OVERLAP = 32, 16
 
 
 def reference_log_probs(
-    folder: Path, checkpoint: Path, *, stream: bool, dtype: torch.dtype = torch.float32
+    folder: Path,
+    checkpoint: Path,
+    *,
+    stream: bool,
+    dtype: torch.dtype = torch.float32,
+    window: int = WINDOW,
+    **options: Any,
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """(token, vocab) float64 log-probs and the targets, one window at a time, no engine code."""
     tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(folder / "tokenizer/tokenizer.json"))
@@ -32,15 +38,16 @@ def reference_log_probs(
             sequences[0] += ([end] if n else []) + document
     else:
         sequences = [[end, *document] for document in documents]
-    model: Any = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=dtype).eval()
+    model: Any = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=dtype, **options)
+    model.eval()
+    stride = window - min(OVERLAP, window // 2)
     rows, targets = [], []
     for ids in sequences:
         for position in range(1, len(ids)):
             if len(targets) == 150:
                 break
-            # The windows start every 16 tokens; a token is predicted by the first that reaches it.
-            n = 0 if position <= WINDOW else -(-(position - WINDOW) // (WINDOW - OVERLAP))
-            start = n * (WINDOW - OVERLAP)
+            # The windows start every `stride`; a token is predicted by the first that reaches it.
+            start = max(0, -(-(position - window) // stride)) * stride
             with torch.no_grad():
                 logits = model(torch.tensor([ids[start:position]])).logits[0, -1].double()
             rows.append(logits[: len(tokenizer)].log_softmax(-1).numpy())
