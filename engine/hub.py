@@ -65,7 +65,7 @@ class HubClient:
 
     def __init__(self, stop: threading.Event, wait: Callable[[float], bool] | None = None) -> None:
         """`wait` lets seconds pass and tells whether to stop; `stop.wait` if not given."""
-        self._stop, self._wait = stop, wait or stop.wait
+        self._stop, self._wait = stop, stop.wait if wait is None else wait
         self._answered = False
         disable_progress_bars()
         hub_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
@@ -151,7 +151,7 @@ class HubClient:
     def drop(self, commit: str) -> None:
         """Delete a commit's files from the cache, but for those that other commits share."""
         try:
-            cache = scan_cache_dir()
+            cache = scan_cache_dir(constants.HF_HUB_CACHE)
         except CacheNotFound:
             return
         if any(commit == rev.commit_hash for repo in cache.repos for rev in repo.revisions):
@@ -269,6 +269,6 @@ def _refuse(response: httpx2.Response) -> None:
 
 def _cached_repositories() -> Any:
     try:
-        return scan_cache_dir().repos
+        return scan_cache_dir(constants.HF_HUB_CACHE).repos
     except CacheNotFound:
         return ()
