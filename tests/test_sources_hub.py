@@ -186,7 +186,9 @@ def test_downloads_are_dropped_once_scored_if_asked(
     source = "lab/m-seed{seed}@step{step}"
     file = write_study(tmp_path, models__source=source, models__cache=cache)
     assert run(["run", str(file)]) == 1  # for seed 3
-    revisions = [rev for repo in scan_cache_dir(constants.HF_HUB_CACHE).repos for rev in repo.revisions]
+    revisions = [
+        rev for repo in scan_cache_dir(constants.HF_HUB_CACHE).repos for rev in repo.revisions
+    ]
     assert len(revisions) == (4 if cache == "keep" else 0)
     left = list((tmp_path / "cache").rglob("blobs/*"))
     assert bool(left) == (cache == "keep")
