@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -54,6 +55,7 @@ class HubSource:
         self._looked = 0.0
         self._passing: set[Checkpoint] = set()  # failed, but not for good
         self._config: Path | None = None
+        self._config_asked = False
         self._dropping = threading.Lock()
 
     # -- finding -------------------------------------------------------------------------------
@@ -204,7 +206,7 @@ class HubSource:
 
     def fetch(self, key: Checkpoint) -> Path:
         """The hub's cache of the checkpoint, with what scoring takes: no more is downloaded."""
-        place = self._pinned[key]
+        place = self._place(key)
         try:
             names = self._client.files(place.repository, place.commit)
             if "config.json" not in names:
@@ -222,6 +224,13 @@ class HubSource:
             raise
         self._passing.discard(key)
         return folder
+
+    def _place(self, key: Checkpoint) -> Place:
+        if key not in self._pinned:
+            self.find()  # in a process that has not looked yet
+        if key not in self._pinned:
+            raise CheckpointError(f"{self.where(key)}: there is no such revision")
+        return self._pinned[key]
 
     def _download_config(self, place: Place) -> Path:
         """By its revision's name, so that the cache knows the name when there is no network.
@@ -243,11 +252,10 @@ class HubSource:
 
     def config(self, key: Checkpoint) -> Path | None:
         """The first one asked for: all checkpoints of a model share one architecture."""
-        if self._config is None and key in self._pinned:
-            try:
-                self._config = self._download(self._pinned[key], "config.json")
-            except HubError:  # it is met again, and told, when the checkpoint is fetched
-                return None
+        if not self._config_asked:
+            self._config_asked = True
+            with contextlib.suppress(CheckpointError):  # told when the checkpoint is fetched
+                self._config = self._download(self._place(key), "config.json")
         return self._config
 
     def signature(self, key: Checkpoint) -> object:
@@ -262,13 +270,13 @@ class HubSource:
 
     def details(self, key: Checkpoint) -> dict[str, str]:
         """Repository, revision and the commit that was scored."""
-        return {**vars(self._pinned[key])}
+        return {**vars(self._place(key))}
 
     def release(self, key: Checkpoint) -> None:
         """Delete the checkpoint from the hub's cache, if the study file says so."""
         if self._model.cache == "drop":
             with self._dropping:
-                self._client.drop(self._pinned[key].commit)
+                self._client.drop(self._place(key).commit)
 
 
 def _agree(known: Mapping[str, str], key: Checkpoint) -> bool:

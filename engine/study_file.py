@@ -308,8 +308,14 @@ source = "runs/tokenizer"         # a folder, or a name on the Hugging Face hub
 [[models]]                        # one block per model (architecture and size)
 name = "my-model"
 source = "runs/{model}/seed{seed}/checkpoint-{step}"   # folders with config.json and safetensors
+# source = "EleutherAI/{model}-seed{seed}@step{step}"  # owner/name@revision: on the hub, as is all
+                                  # that starts with hf://; a folder with @ in it starts with ./
+# source = "polypythias"          # a published suite; docs/sources.md lists them
 seeds = "discover"                # or a list: [1, 2, 3]
 steps = "discover"                # or a list: [0, 100, 1000]
+# cache = "drop"                  # delete each download once it is scored; "keep" if left out
+# allow_pickle = true             # also load pytorch_model.bin, tensors only
+# trust_remote_code = true        # run Python code that comes with the checkpoints
 
 [scoring]
 windowing = "stream"              # or "document": each document on its own
