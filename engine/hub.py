@@ -39,6 +39,8 @@ TIMEOUT = 30.0  # seconds of silence after which a question counts as unanswered
 MOST_TRIES = 8
 LONGEST_WAIT = 600.0  # seconds in all; the hub counts requests over 300 seconds
 
+LONG = 5.0  # seconds that a wait takes to be worth telling
+
 _BUSY = {408, 429, 500, 502, 503, 504}
 _LOGIN = "log in with `hf auth login` or set HF_TOKEN"
 
@@ -67,6 +69,7 @@ class HubClient:
         """`wait` lets seconds pass and tells whether to stop; `stop.wait` if not given."""
         self._stop, self._wait = stop, stop.wait if wait is None else wait
         self._answered = False
+        self.tell: Callable[[str], None] = lambda _: None  # hears of long waits, in any thread
         disable_progress_bars()
         hub_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
         self._api = HfApi()
@@ -99,19 +102,19 @@ class HubClient:
 
         return self._patiently(f"{repository}@{revision}", ask)
 
-    def repositories(self, owner: str, text: str) -> dict[str, str]:
+    def repositories(self, owner: str, text: str) -> dict[str, str | None]:
         """Repositories of an owner with `text` in their names, and the commits of their `main`."""
 
-        def ask() -> dict[str, str]:
+        def ask() -> dict[str, str | None]:
             try:
                 found = list(self._api.list_models(author=owner, search=text, expand=["sha"]))
             except OfflineModeIsEnabled:
                 return {
-                    repo.repo_id: repo.refs["main"].commit_hash
+                    repo.repo_id: repo.refs["main"].commit_hash if "main" in repo.refs else None
                     for repo in _cached_repositories()
-                    if repo.repo_id.startswith(f"{owner}/") and "main" in repo.refs
+                    if repo.repo_id.startswith(f"{owner}/")
                 }
-            return {model.id: str(model.sha) for model in found}
+            return {model.id: model.sha for model in found}
 
         return self._patiently(f"{owner}/*{text}*", ask)
 
@@ -190,6 +193,8 @@ class HubClient:
                     passing=True,
                 )
             waited += pause
+            if pause >= LONG:
+                self.tell(f"{what}: {constants.ENDPOINT} {reason}; waiting {pause:.0f} s")
             if self._wait(pause):
                 raise Interrupted("stopped while waiting for the hub; run it again to go on")
 

@@ -112,7 +112,8 @@ class HubSource:
             if found is None:
                 continue
             if template.revision.text == "main":
-                self._take(found, Place(repository, "main", commit), keys, look)
+                if commit is not None:
+                    self._take(found, Place(repository, "main", commit), keys, look)
             elif keys is None or any(_agree(found, key) for key in keys):
                 self._look_at(repository, template, found, keys, look)
 

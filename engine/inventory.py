@@ -135,7 +135,9 @@ class Inventory:
         templates = list(model.templates.values())
         text = templates[0] + (f" (and {len(templates) - 1} more)" if len(templates) > 1 else "")
         if model.on_hub:
-            return f"nothing on the hub fits {text}"
+            missing = self._writer.ledger.model(name).missing
+            reason = f": {next(iter(missing.values()))}" if missing else ""
+            return f"nothing on the hub fits {text}{reason}"
         hint = "; on the hub, write hf://owner/name@revision" if text.count("/") == 1 else ""
         return f"no folder fits {text}{hint}"
 

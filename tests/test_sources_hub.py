@@ -117,8 +117,7 @@ def test_a_study_from_the_hub_equals_the_same_from_folders(
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     asked = len(hub.asked)
     shutil.rmtree(there / "study.zarr")
-    listed = {"models__seeds": ["1", "2", "3"], "models__steps": [0, 10]}
-    assert run(["run", str(write_study(there, **study, **listed))]) == 0
+    assert run(["run", str(file)]) == 0
     same(there / "study.zarr", theirs)
     assert len(hub.asked) == asked
 
@@ -250,6 +249,10 @@ def test_a_hub_that_is_not_there_is_told_in_one_line(
     assert run(["run", str(file)]) == 1
     (line,) = said(capsys, "error")
     assert "nothing on the hub fits lab/m@seed{seed}-{step}" in line
+    listed = {"models__seeds": ["1"], "models__steps": [0]}
+    assert run(["run", str(write_study(tmp_path, **study, **listed))]) == 1
+    (line,) = said(capsys, "error")
+    assert "{step}: lab/m@seed1-0: there is no such revision" in line
     assert run(["run", str(write_study(tmp_path, **study, tokenizer__source="lab/tok"))]) == 2
     assert "lab/tok@main: not in the cache, and HF_HUB_OFFLINE is set" in capsys.readouterr().err
 
@@ -334,8 +337,9 @@ def test_watching_asks_now_and_then_and_keeps_commits(hub: HubServer) -> None:
 
 def test_refusals_are_waited_out_as_long_as_told(hub: HubServer) -> None:
     commit = hub.push("lab/m", "x", SMALL)
-    waits = Waits()
+    waits, told = Waits(), list[str]()
     patient = client(waits)
+    patient.tell = told.append
     hub.refuse("/refs", 429, times=2, Retry_After="7")
     assert patient.revisions("lab/m") == {"x": commit}
     hub.refuse("/resolve/", 503, times=3)
@@ -344,8 +348,10 @@ def test_refusals_are_waited_out_as_long_as_told(hub: HubServer) -> None:
     hub.refuse("/tree/", 429, RateLimit='"api";r=0;t=55')
     assert patient.files("lab/m", commit) == set(SMALL)
     hub.refuse("/api/models", 500)
-    assert patient.repositories("lab", "m") == {"lab/m": "None"}
+    assert patient.repositories("lab", "m") == {"lab/m": None}
     assert waits == [7, 7, 1, 2, 4, 55, 1]
+    said = f"lab/m: {hub.endpoint} answers 429 (too many requests); waiting"
+    assert told == [f"{said} 7 s", f"{said} 7 s", f"{said} 55 s"]
 
 
 def test_a_refused_download_is_put_again(hub: HubServer) -> None:
