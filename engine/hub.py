@@ -23,6 +23,7 @@ from huggingface_hub.errors import (
     FileMetadataError,
     GatedRepoError,
     HfHubHTTPError,
+    HFValidationError,
     LocalEntryNotFoundError,
     OfflineModeIsEnabled,
     RepositoryNotFoundError,
@@ -173,16 +174,15 @@ class HubClient:
             _refuse_before_the_library_sleeps()
             try:
                 answer = ask()
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
-                text = f"{what}: {constants.ENDPOINT} gives no answer of a hub's"
-                raise HubError(f"{text} ({_line(error)}); see HF_ENDPOINT") from None
-            except (_Refused, httpx2.TransportError, OSError) as error:
+            except Interrupted:
+                raise
+            except Exception as error:  # of no common kind where files lie in the hub's own storage
                 cause = _cause(error)
                 if final := self._final(what, cause):
                     raise final from None
-                reason, pause = str(cause), 2.0 ** (tries - 1)
-                if isinstance(cause, _Refused) and cause.pause is not None:
-                    pause = cause.pause
+                reason, pause = f"fails ({_line(cause)})", 2.0 ** (tries - 1)
+                if isinstance(cause, _Refused):
+                    reason, pause = str(cause), pause if cause.pause is None else cause.pause
             else:
                 self._answered = True
                 return answer
@@ -219,6 +219,10 @@ class HubClient:
                 return HubError(f"{what}: {hub} is no hub; see HF_ENDPOINT ({_line(error)})")
             case HfHubHTTPError():
                 return HubError(f"{what}: {hub} answers {error.response.status_code}")
+            case HFValidationError():
+                return HubError(f"{what}: {_line(error)}")
+            case httpx2.UnsupportedProtocol() | httpx2.InvalidURL():
+                return HubError(f"{what}: {hub} is no address ({_line(error)}); see HF_ENDPOINT")
             case httpx2.ConnectError() if not self._answered:
                 text = f"{what}: cannot reach {hub} ({_line(error)})"
                 return HubError(f"{text}; is there a network? see HF_ENDPOINT, HF_HUB_OFFLINE",
@@ -226,6 +230,9 @@ class HubClient:
             case OSError() if error.errno == errno.ENOSPC:
                 text = f"{what}: no space left in the hub's cache, {constants.HF_HUB_CACHE}"
                 return HubError(f'{text}; set HF_HOME, or models.cache = "drop"', passing=True)
+            case ValueError() | KeyError() | TypeError() | AttributeError() | AssertionError():
+                text = f"{what}: {hub} gives no answer of a hub's ({_line(error)})"
+                return HubError(f"{text}; see HF_ENDPOINT")
             case OSError() if error.errno is not None:
                 return HubError(f"{what}: {_line(error)}", passing=True)
         return None

@@ -9,10 +9,11 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 from threading import Event
+from typing import Any
 
 import numpy as np
 import pytest
-from huggingface_hub import close_session, constants, scan_cache_dir
+from huggingface_hub import close_session, constants, hf_hub_download, scan_cache_dir
 
 from engine.errors import CheckpointError, Interrupted
 from engine.hub import HubClient, HubError
@@ -212,6 +213,17 @@ def test_the_commit_found_is_the_commit_scored_and_recorded(tmp_path: Path, hub:
     assert {seed: record["commit"] for (seed, _), record in scored.items()} == pinned
     assert scored["1", 0]["repository"] == "lab/m-seed1"
     assert scored["1", 0]["revision"] == "step0"
+
+
+def test_watching_ends_when_what_is_listed_is_done(tmp_path: Path, hub: HubServer) -> None:
+    make_runs(tmp_path, seeds=("1", "2"), steps=(0,))
+    push_runs(hub, tmp_path)
+    file = write_study(
+        tmp_path, models__source="lab/m-seed{seed}@step{step}",
+        models__seeds=["1", "2"], models__steps=[0],
+    )  # fmt: skip
+    assert run(["watch", str(file), "--until-complete"]) == 0
+    assert open_study(tmp_path / "study.zarr").snapshot().models[0].n_pairs.tolist() == [2]
 
 
 def test_a_gated_repository_is_told_in_one_line(
@@ -416,6 +428,32 @@ def test_a_download_that_never_ends_is_given_up_and_tried_later(
     hub.cuts.clear()
     assert (broken.fetch(("1", 0)) / "model.safetensors").read_bytes() == bytes(1000)
     assert not list((broken.fetch(("1", 0)).parents[1]).rglob("*.incomplete"))
+
+
+def test_storage_that_fails_in_ways_of_its_own_is_tried_again(
+    hub: HubServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub.push("lab/m", "x", SMALL)
+    failures = iter([RuntimeError("storage service: timer expired\ndetails")])
+
+    def download(*args: Any, **settings: Any) -> str:  # that storage cannot be had on loopback
+        for error in failures:
+            raise error
+        return hf_hub_download(*args, **settings)
+
+    monkeypatch.setattr("engine.hub.hf_hub_download", download)
+    waits = Waits()
+    assert client(waits).download("lab/m", "x", "config.json").read_bytes() == b"{}"
+    assert waits == [1]
+
+
+def test_an_endpoint_that_is_no_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(constants, "ENDPOINT", "nonsense")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    with pytest.raises(HubError, match=r"^lab/m: nonsense is no address .*; see HF_ENDPOINT$"):
+        client().revisions("lab/m")
+    with pytest.raises(HubError, match="--"):
+        client().revisions("lab/--no--name--")
 
 
 def test_a_request_to_stop_is_heard_while_waiting_and_while_downloading(hub: HubServer) -> None:
