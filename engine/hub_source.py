@@ -100,17 +100,7 @@ class HubSource:
         look: _Look,
     ) -> None:
         """Each checkpoint has a repository of its own: one list tells them all."""
-        owner, name = template.repository.fill({"model": self._model.name}).split("/")
-        match = template.repository.matcher(self._known(label))
-        try:
-            listing = self._client.repositories(owner, Pattern(name).literal())
-        except HubError as error:
-            look.fail(error)
-            return
-        for repository, commit in sorted(listing.items()):
-            found = match(repository)
-            if found is None:
-                continue
+        for repository, commit, found in self._repositories(template, label, keys, look):
             if template.revision.text == "main":
                 if commit is not None:
                     self._take(found, Place(repository, "main", commit), keys, look)
@@ -125,24 +115,37 @@ class HubSource:
         look: _Look,
     ) -> None:
         """A repository holds a seed, or all: its branches and tags tell the steps."""
-        known = self._known(label)
+        known, seeds = self._known(label), self._model.seeds
         if "seed" not in template.repository.fields:
             self._look_at(template.repository.fill(known), template, known, keys, look)
-        elif keys is not None:
-            for seed in sorted({seed for seed, _ in keys}):
+        elif keys is not None or isinstance(seeds, list):
+            for seed in sorted({seed for seed, _ in keys} if keys is not None else seeds):
                 fields = {**known, "seed": seed}
                 self._look_at(template.repository.fill(fields), template, fields, keys, look)
         else:
-            owner, name = template.repository.fill(known).split("/")
-            match = template.repository.matcher(known)
-            try:
-                listing = self._client.repositories(owner, Pattern(name).literal())
-            except HubError as error:
-                look.fail(error)
-                return
-            for repository in sorted(listing):
-                if (found := match(repository)) is not None:
-                    self._look_at(repository, template, found, keys, look)
+            for repository, _, found in self._repositories(template, label, keys, look):
+                self._look_at(repository, template, found, keys, look)
+
+    def _repositories(
+        self,
+        template: HubTemplate,
+        label: str | None,
+        keys: set[Checkpoint] | None,
+        look: _Look,
+    ) -> Iterator[tuple[str, str | None, dict[str, str]]]:
+        """Repositories that fit, with the commit of their `main` and the fields of their names."""
+        filled = template.repository.fill({"model": self._model.name})
+        owner, _, name = filled.partition("/")
+        match = template.repository.matcher(self._known(label))
+        try:
+            listing = self._client.repositories(owner, Pattern(name).literal())
+        except HubError as error:
+            look.missing |= dict.fromkeys(keys or (), str(error))
+            look.fail(error)
+            return
+        for repository, commit in sorted(listing.items()):
+            if (found := match(repository)) is not None:
+                yield repository, commit, found
 
     def _look_at(
         self,
@@ -156,7 +159,7 @@ class HubSource:
         match = template.revision.matcher(known)
         try:
             revisions = self._client.revisions(repository)
-            fixed = template.revision.fill(known)
+            fixed = template.revision.text
             if not template.revision.fields and fixed not in revisions:
                 revisions = {fixed: self._client.commit(repository, fixed)}
         except HubError as error:

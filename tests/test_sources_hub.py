@@ -288,6 +288,12 @@ def test_seeds_and_steps_are_discovered_in_names_and_revisions(hub: HubServer) -
     few = source(template, name="bert", seeds=["1", "9"], steps=[0, 500, 20_000]).find()
     assert few.there == {("1", 0), ("1", 20_000)}
     assert set(few.missing) == {("1", 500), ("9", 0), ("9", 500), ("9", 20_000)}
+    odd = source("lab/bert-seed_{seed}@{step:k}k", name="bert", seeds=["0"], steps=[500]).find()
+    assert "step 500 is not in whole thousands" in odd.missing["0", 500]
+    hub.refuse("/api/models", 403)
+    refused = source(template, name="bert", seeds=["1"], steps=[0]).find()
+    assert "refuses access: log in with" in refused.missing["1", 0]
+    assert refused.missing["1", 0] in refused.errors
     final = source("hf://lab/bert-seed_{seed}", name="bert", seeds=["0"], steps=[7]).find()
     assert final.there == {("0", 7)}
 
@@ -315,6 +321,14 @@ def test_seeds_with_names_of_their_own(hub: HubServer) -> None:
     assert found.there == {("alias-x21", 10), ("alias-x21", 20), ("expanse-x777", 10)}
     (warning,) = found.warnings
     assert "lab/gone: there is no such repository" in warning
+    hub.asked.clear()
+    chosen = source(table, seeds=["alias-x21"]).find()
+    assert chosen.there == {("alias-x21", 10), ("alias-x21", 20)}
+    few = source("lab/{seed}@checkpoint-{step}", seeds=["expanse-x777", "gone"]).find()
+    assert few.there == {("expanse-x777", 10)}
+    assert "lab/gone: there is no such repository" in few.warnings[0]
+    asked = [path.removeprefix("/api/models/lab/") for _, path, _ in hub.asked]
+    assert asked == ["alias-x21/refs", "expanse-x777/refs", "gone/refs"]  # no more than needed
 
 
 def test_a_commit_or_a_pull_request_may_be_named(hub: HubServer) -> None:
