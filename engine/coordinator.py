@@ -6,6 +6,7 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
+from functools import partial
 
 import torch
 
@@ -66,6 +67,7 @@ class Coordinator:
             device=_describe(device),
         )
         self._session = Session(self._writer, status, listener, clock)
+        hub.tell = partial(self._session.say, "warning", "hub")
         self._recorder = Recorder(study, self._sources, self._writer, self._session, clock)
         self._inventory = Inventory(
             self._models, self._sources, self._writer, self._session, self._recorder

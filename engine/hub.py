@@ -23,6 +23,7 @@ from huggingface_hub.errors import (
     FileMetadataError,
     GatedRepoError,
     HfHubHTTPError,
+    HFValidationError,
     LocalEntryNotFoundError,
     OfflineModeIsEnabled,
     RepositoryNotFoundError,
@@ -38,6 +39,8 @@ Answer = TypeVar("Answer")
 TIMEOUT = 30.0  # seconds of silence after which a question counts as unanswered
 MOST_TRIES = 8
 LONGEST_WAIT = 600.0  # seconds in all; the hub counts requests over 300 seconds
+
+LONG = 5.0  # seconds that a wait takes to be worth telling
 
 _BUSY = {408, 429, 500, 502, 503, 504}
 _LOGIN = "log in with `hf auth login` or set HF_TOKEN"
@@ -65,8 +68,9 @@ class HubClient:
 
     def __init__(self, stop: threading.Event, wait: Callable[[float], bool] | None = None) -> None:
         """`wait` lets seconds pass and tells whether to stop; `stop.wait` if not given."""
-        self._stop, self._wait = stop, wait or stop.wait
+        self._stop, self._wait = stop, stop.wait if wait is None else wait
         self._answered = False
+        self.tell: Callable[[str], None] = lambda _: None  # hears of long waits, in any thread
         disable_progress_bars()
         hub_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
         self._api = HfApi()
@@ -99,19 +103,19 @@ class HubClient:
 
         return self._patiently(f"{repository}@{revision}", ask)
 
-    def repositories(self, owner: str, text: str) -> dict[str, str]:
+    def repositories(self, owner: str, text: str) -> dict[str, str | None]:
         """Repositories of an owner with `text` in their names, and the commits of their `main`."""
 
-        def ask() -> dict[str, str]:
+        def ask() -> dict[str, str | None]:
             try:
                 found = list(self._api.list_models(author=owner, search=text, expand=["sha"]))
             except OfflineModeIsEnabled:
                 return {
-                    repo.repo_id: repo.refs["main"].commit_hash
+                    repo.repo_id: repo.refs["main"].commit_hash if "main" in repo.refs else None
                     for repo in _cached_repositories()
-                    if repo.repo_id.startswith(f"{owner}/") and "main" in repo.refs
+                    if repo.repo_id.startswith(f"{owner}/")
                 }
-            return {model.id: str(model.sha) for model in found}
+            return {model.id: model.sha for model in found}
 
         return self._patiently(f"{owner}/*{text}*", ask)
 
@@ -151,7 +155,7 @@ class HubClient:
     def drop(self, commit: str) -> None:
         """Delete a commit's files from the cache, but for those that other commits share."""
         try:
-            cache = scan_cache_dir()
+            cache = scan_cache_dir(constants.HF_HUB_CACHE)
         except CacheNotFound:
             return
         if any(commit == rev.commit_hash for repo in cache.repos for rev in repo.revisions):
@@ -170,16 +174,15 @@ class HubClient:
             _refuse_before_the_library_sleeps()
             try:
                 answer = ask()
-            except (ValueError, KeyError, TypeError, AttributeError) as error:
-                text = f"{what}: {constants.ENDPOINT} gives no answer of a hub's"
-                raise HubError(f"{text} ({_line(error)}); see HF_ENDPOINT") from None
-            except (_Refused, httpx2.TransportError, OSError) as error:
+            except Interrupted:
+                raise
+            except Exception as error:  # of no common kind where files lie in the hub's own storage
                 cause = _cause(error)
                 if final := self._final(what, cause):
                     raise final from None
-                reason, pause = str(cause), 2.0 ** (tries - 1)
-                if isinstance(cause, _Refused) and cause.pause is not None:
-                    pause = cause.pause
+                reason, pause = f"fails ({_line(cause)})", 2.0 ** (tries - 1)
+                if isinstance(cause, _Refused):
+                    reason, pause = str(cause), pause if cause.pause is None else cause.pause
             else:
                 self._answered = True
                 return answer
@@ -190,6 +193,8 @@ class HubClient:
                     passing=True,
                 )
             waited += pause
+            if pause >= LONG:
+                self.tell(f"{what}: {constants.ENDPOINT} {reason}; waiting {pause:.0f} s")
             if self._wait(pause):
                 raise Interrupted("stopped while waiting for the hub; run it again to go on")
 
@@ -214,6 +219,10 @@ class HubClient:
                 return HubError(f"{what}: {hub} is no hub; see HF_ENDPOINT ({_line(error)})")
             case HfHubHTTPError():
                 return HubError(f"{what}: {hub} answers {error.response.status_code}")
+            case HFValidationError():
+                return HubError(f"{what}: {_line(error)}")
+            case httpx2.UnsupportedProtocol() | httpx2.InvalidURL():
+                return HubError(f"{what}: {hub} is no address ({_line(error)}); see HF_ENDPOINT")
             case httpx2.ConnectError() if not self._answered:
                 text = f"{what}: cannot reach {hub} ({_line(error)})"
                 return HubError(f"{text}; is there a network? see HF_ENDPOINT, HF_HUB_OFFLINE",
@@ -221,6 +230,9 @@ class HubClient:
             case OSError() if error.errno == errno.ENOSPC:
                 text = f"{what}: no space left in the hub's cache, {constants.HF_HUB_CACHE}"
                 return HubError(f'{text}; set HF_HOME, or models.cache = "drop"', passing=True)
+            case ValueError() | KeyError() | TypeError() | AttributeError() | AssertionError():
+                text = f"{what}: {hub} gives no answer of a hub's ({_line(error)})"
+                return HubError(f"{text}; see HF_ENDPOINT")
             case OSError() if error.errno is not None:
                 return HubError(f"{what}: {_line(error)}", passing=True)
         return None
@@ -269,6 +281,6 @@ def _refuse(response: httpx2.Response) -> None:
 
 def _cached_repositories() -> Any:
     try:
-        return scan_cache_dir().repos
+        return scan_cache_dir(constants.HF_HUB_CACHE).repos
     except CacheNotFound:
         return ()

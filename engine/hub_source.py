@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -54,6 +55,7 @@ class HubSource:
         self._looked = 0.0
         self._passing: set[Checkpoint] = set()  # failed, but not for good
         self._config: Path | None = None
+        self._config_asked = False
         self._dropping = threading.Lock()
 
     # -- finding -------------------------------------------------------------------------------
@@ -98,19 +100,10 @@ class HubSource:
         look: _Look,
     ) -> None:
         """Each checkpoint has a repository of its own: one list tells them all."""
-        owner, name = template.repository.fill({"model": self._model.name}).split("/")
-        match = template.repository.matcher(self._known(label))
-        try:
-            listing = self._client.repositories(owner, Pattern(name).literal())
-        except HubError as error:
-            look.fail(error)
-            return
-        for repository, commit in sorted(listing.items()):
-            found = match(repository)
-            if found is None:
-                continue
+        for repository, commit, found in self._repositories(template, label, keys, look):
             if template.revision.text == "main":
-                self._take(found, Place(repository, "main", commit), keys, look)
+                if commit is not None:
+                    self._take(found, Place(repository, "main", commit), keys, look)
             elif keys is None or any(_agree(found, key) for key in keys):
                 self._look_at(repository, template, found, keys, look)
 
@@ -122,24 +115,37 @@ class HubSource:
         look: _Look,
     ) -> None:
         """A repository holds a seed, or all: its branches and tags tell the steps."""
-        known = self._known(label)
+        known, seeds = self._known(label), self._model.seeds
         if "seed" not in template.repository.fields:
             self._look_at(template.repository.fill(known), template, known, keys, look)
-        elif keys is not None:
-            for seed in sorted({seed for seed, _ in keys}):
+        elif keys is not None or isinstance(seeds, list):
+            for seed in sorted({seed for seed, _ in keys} if keys is not None else seeds):
                 fields = {**known, "seed": seed}
                 self._look_at(template.repository.fill(fields), template, fields, keys, look)
         else:
-            owner, name = template.repository.fill(known).split("/")
-            match = template.repository.matcher(known)
-            try:
-                listing = self._client.repositories(owner, Pattern(name).literal())
-            except HubError as error:
-                look.fail(error)
-                return
-            for repository in sorted(listing):
-                if (found := match(repository)) is not None:
-                    self._look_at(repository, template, found, keys, look)
+            for repository, _, found in self._repositories(template, label, keys, look):
+                self._look_at(repository, template, found, keys, look)
+
+    def _repositories(
+        self,
+        template: HubTemplate,
+        label: str | None,
+        keys: set[Checkpoint] | None,
+        look: _Look,
+    ) -> Iterator[tuple[str, str | None, dict[str, str]]]:
+        """Repositories that fit, with the commit of their `main` and the fields of their names."""
+        filled = template.repository.fill({"model": self._model.name})
+        owner, _, name = filled.partition("/")
+        match = template.repository.matcher(self._known(label))
+        try:
+            listing = self._client.repositories(owner, Pattern(name).literal())
+        except HubError as error:
+            look.missing |= dict.fromkeys(keys or (), str(error))
+            look.fail(error)
+            return
+        for repository, commit in sorted(listing.items()):
+            if (found := match(repository)) is not None:
+                yield repository, commit, found
 
     def _look_at(
         self,
@@ -153,7 +159,7 @@ class HubSource:
         match = template.revision.matcher(known)
         try:
             revisions = self._client.revisions(repository)
-            fixed = template.revision.fill(known)
+            fixed = template.revision.text
             if not template.revision.fields and fixed not in revisions:
                 revisions = {fixed: self._client.commit(repository, fixed)}
         except HubError as error:
@@ -204,7 +210,7 @@ class HubSource:
 
     def fetch(self, key: Checkpoint) -> Path:
         """The hub's cache of the checkpoint, with what scoring takes: no more is downloaded."""
-        place = self._pinned[key]
+        place = self._place(key)
         try:
             names = self._client.files(place.repository, place.commit)
             if "config.json" not in names:
@@ -222,6 +228,13 @@ class HubSource:
             raise
         self._passing.discard(key)
         return folder
+
+    def _place(self, key: Checkpoint) -> Place:
+        if key not in self._pinned:
+            self.find()  # in a process that has not looked yet
+        if key not in self._pinned:
+            raise CheckpointError(f"{self.where(key)}: there is no such revision")
+        return self._pinned[key]
 
     def _download_config(self, place: Place) -> Path:
         """By its revision's name, so that the cache knows the name when there is no network.
@@ -243,11 +256,10 @@ class HubSource:
 
     def config(self, key: Checkpoint) -> Path | None:
         """The first one asked for: all checkpoints of a model share one architecture."""
-        if self._config is None and key in self._pinned:
-            try:
-                self._config = self._download(self._pinned[key], "config.json")
-            except HubError:  # it is met again, and told, when the checkpoint is fetched
-                return None
+        if not self._config_asked:
+            self._config_asked = True
+            with contextlib.suppress(CheckpointError):  # told when the checkpoint is fetched
+                self._config = self._download(self._place(key), "config.json")
         return self._config
 
     def signature(self, key: Checkpoint) -> object:
@@ -262,13 +274,13 @@ class HubSource:
 
     def details(self, key: Checkpoint) -> dict[str, str]:
         """Repository, revision and the commit that was scored."""
-        return {**vars(self._pinned[key])}
+        return {**vars(self._place(key))}
 
     def release(self, key: Checkpoint) -> None:
         """Delete the checkpoint from the hub's cache, if the study file says so."""
         if self._model.cache == "drop":
             with self._dropping:
-                self._client.drop(self._pinned[key].commit)
+                self._client.drop(self._place(key).commit)
 
 
 def _agree(known: Mapping[str, str], key: Checkpoint) -> bool:

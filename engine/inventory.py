@@ -72,17 +72,6 @@ class Inventory:
                 self._session.say(level, "source", f"model {name}: {text}", model=name)
                 self._recorder.totals.failed += level == "error"
 
-    def _warn_of_remote_code(self) -> None:
-        for name, model in self._models.items():
-            if model.trust_remote_code:
-                self._session.say(
-                    "warning",
-                    "remote_code",
-                    f"model {name}: models.trust_remote_code is set: Python code that comes with "
-                    "its checkpoints may run",
-                    model=name,
-                )
-
     def remaining(self, available: Mapping[str, Collection[Checkpoint]]) -> list[Step]:
         """Steps with something left to do, the first ones first."""
         steps = [
@@ -120,9 +109,10 @@ class Inventory:
         for name, keys in available.items():
             known = self._writer.ledger.model(name)
             if not keys and not known.scored:
-                self._recorder.totals.failed += 1
-                text = f"model {name}: {self._nothing_fits(name)}"
-                self._session.say("error", "nothing", text, model=name)
+                if not self._sources[name].find().errors:  # else that was told
+                    self._recorder.totals.failed += 1
+                    text = f"model {name}: {self._nothing_fits(name)}"
+                    self._session.say("error", "nothing", text, model=name)
                 continue
             seeds = sorted({seed for seed, _ in keys}, key=seed_order)
             steps = {step for _, step in keys}
@@ -145,7 +135,9 @@ class Inventory:
         templates = list(model.templates.values())
         text = templates[0] + (f" (and {len(templates) - 1} more)" if len(templates) > 1 else "")
         if model.on_hub:
-            return f"nothing on the hub fits {text}"
+            missing = self._writer.ledger.model(name).missing
+            reason = f": {next(iter(missing.values()))}" if missing else ""
+            return f"nothing on the hub fits {text}{reason}"
         hint = "; on the hub, write hf://owner/name@revision" if text.count("/") == 1 else ""
         return f"no folder fits {text}{hint}"
 

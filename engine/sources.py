@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -23,7 +23,7 @@ class Found:
     there: frozenset[Checkpoint]
     missing: Mapping[Checkpoint, str]  # wanted and not there, with the reason
     warnings: tuple[str, ...] = ()
-    errors: tuple[str, ...] = field(default=())  # what could not be asked
+    errors: tuple[str, ...] = ()  # what could not be asked
 
 
 class Source(Protocol):

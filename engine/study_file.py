@@ -73,9 +73,9 @@ class ModelSection(_Section):
     def templates(self) -> dict[str | None, str]:
         """Templates by seed; one for all seeds, which has {seed}, is under None."""
         source = self.source if self._preset is None else self._preset.source
-        return (
-            {None: source} if isinstance(source, str) else {seed: source[seed] for seed in source}
-        )
+        if isinstance(source, str):
+            return {None: source}
+        return {seed: source[seed] for seed in source if self.accepts(seed)}
 
     @property
     def on_hub(self) -> bool:
@@ -103,10 +103,10 @@ class ModelSection(_Section):
         steps = self.steps if isinstance(self.steps, list) else getattr(self._preset, "steps", None)
         return steps[0] if steps and len(steps) == 1 else None
 
-    def accepts(self, seed: str, step: int) -> bool:
-        """Whether a checkpoint that was found belongs to the study."""
+    def accepts(self, seed: str, step: int | None = None) -> bool:
+        """Whether a seed or a checkpoint that was found belongs to the study."""
         return (isinstance(self.seeds, str) or seed in self.seeds) and (
-            isinstance(self.steps, str) or step in self.steps
+            step is None or isinstance(self.steps, str) or step in self.steps
         )
 
     @field_validator("source", mode="before")
@@ -124,8 +124,13 @@ class ModelSection(_Section):
 
     @model_validator(mode="after")
     def _sources(self) -> Self:
-        if not self.templates:
-            raise ValueError("source names no seeds")
+        table = (self._preset or Preset(self.source)).source
+        if not isinstance(table, str):
+            if not table:
+                raise ValueError("source names no seeds")
+            for seed in self.seeds if isinstance(self.seeds, list) else ():
+                if seed not in table:
+                    raise ValueError(f"seeds: {seed!r} has no source; there are {', '.join(table)}")
         for label, template in self.templates.items():
             place = "source" if label is None else f"source.{label}"
             try:
@@ -146,11 +151,6 @@ class ModelSection(_Section):
                 raise ValueError(f"{place}: is of one seed and so cannot hold {{seed}}")
         if len({on_hub(template) for template in self.templates.values()}) > 1:
             raise ValueError("source: mixes folders and the hub; use two models")
-        if None not in self.templates and isinstance(self.seeds, list):
-            for seed in self.seeds:
-                if seed not in self.templates:
-                    labels = ", ".join(map(str, self.templates))
-                    raise ValueError(f"seeds: {seed!r} has no source; there are {labels}")
         if self.cache == "drop" and not self.on_hub:
             raise ValueError("cache: is about downloads; folders are never deleted")
         return self
@@ -312,8 +312,14 @@ source = "runs/tokenizer"         # a folder, or a name on the Hugging Face hub
 [[models]]                        # one block per model (architecture and size)
 name = "my-model"
 source = "runs/{model}/seed{seed}/checkpoint-{step}"   # folders with config.json and safetensors
+# source = "EleutherAI/{model}-seed{seed}@step{step}"  # owner/name@revision: on the hub, as is all
+                                  # that starts with hf://; a folder with @ in it starts with ./
+# source = "polypythias"          # a published suite; docs/sources.md lists them
 seeds = "discover"                # or a list: [1, 2, 3]
 steps = "discover"                # or a list: [0, 100, 1000]
+# cache = "drop"                  # delete each download once it is scored; "keep" if left out
+# allow_pickle = true             # also load pytorch_model.bin, tensors only
+# trust_remote_code = true        # run Python code that comes with the checkpoints
 
 [scoring]
 prediction = "causal"             # of the next token; for masked models "visible": of each token

@@ -1,7 +1,7 @@
 """A small server that speaks as much of the hub's API as finding and downloading models takes.
 
 Repositories are folders of files by commit; branches name commits. What is to go wrong is set
-beforehand: `refuse` answers the next requests with a status, `cut` ends a download half way.
+beforehand: `refuse` answers the next requests with a status, `cuts` break downloads off.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class HubServer:
     repositories: dict[str, Repository] = field(default_factory=dict)
     asked: list[tuple[str, str, str]] = field(default_factory=list)
     refusals: list[Refusal] = field(default_factory=list)
-    cuts: dict[str, int] = field(default_factory=dict)  # name of a file -> downloads to break off
+    cuts: list[tuple[str, float]] = field(default_factory=list)  # file, what part of it is sent
     page: int = 2  # repositories in one answer
     sending: Callable[[str], None] = lambda _: None  # told of a file before it is sent
 
@@ -191,9 +191,10 @@ class _Handler(BaseHTTPRequestHandler):
             headers["Content-Range"] = f"bytes {start}-{len(data) - 1}/{len(data)}"
         if self.command == "GET":
             self.hub.sending(name)
-            if self.hub.cuts.get(name):
-                self.hub.cuts[name] -= 1
-                self._answer(206 if asked else 200, data[start:], headers, send=len(data) // 2)
+            if self.hub.cuts and self.hub.cuts[0][0] == name:
+                _, part = self.hub.cuts.pop(0)
+                rest = data[start:]
+                self._answer(206 if asked else 200, rest, headers, send=int(part * len(rest)))
                 self.close_connection = True
                 return
         self._answer(206 if asked else 200, data[start:], headers)

@@ -1,0 +1,497 @@
+"""Sources on the hub: the real client against a hub on loopback, also where things go wrong."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+import numpy as np
+import pytest
+from huggingface_hub import close_session, constants, hf_hub_download, scan_cache_dir
+
+from engine.errors import CheckpointError, Interrupted
+from engine.hub import HubClient, HubError
+from engine.hub_source import LOOK_AGAIN_SECONDS, HubSource, fetch_tokenizer
+from engine.study_file import ModelSection
+from seedconv_tui.cli import run
+from store import open_study
+from tests.hub_server import HubServer
+from tests.models import make_runs, make_tokenizer, write_study
+from tests.test_sources_local import pickle_weights
+
+SMALL = {"config.json": b"{}", "model.safetensors": bytes(1000)}
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
+    server = HubServer()
+    files = server.endpoint + "/{repo_id}/resolve/{revision}/{filename}"
+    monkeypatch.setattr(constants, "ENDPOINT", server.endpoint)
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", files)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    yield server
+    server.close()
+
+
+class Waits(list[float]):
+    """Seconds that were to be waited, none of which pass."""
+
+    def __call__(self, seconds: float) -> bool:
+        self.append(seconds)
+        return False
+
+
+def client(waits: Waits | None = None) -> HubClient:
+    return HubClient(Event(), Waits() if waits is None else waits)
+
+
+def source(
+    template: str | dict[str, str],
+    *,
+    name: str = "m",
+    now: list[float] | None = None,
+    **settings: object,
+) -> HubSource:
+    model = {"name": name, "source": template, **settings}
+    return HubSource(ModelSection.model_validate(model), client(), lambda: (now or [0.0])[0])
+
+
+def push_runs(hub: HubServer, folder: Path, text: str = "lab/m-seed{seed}") -> None:
+    for checkpoint in sorted((folder / "runs").glob("*/*")):
+        seed, step = checkpoint.parent.name.removeprefix("seed"), checkpoint.name
+        hub.push(text.format(seed=seed), step, checkpoint)
+
+
+def said(capsys: pytest.CaptureFixture[str], level: str) -> list[str]:
+    error = capsys.readouterr().err
+    assert "Traceback" not in error
+    return [line for line in error.splitlines() if f" {level} " in line]
+
+
+# -- a whole study -----------------------------------------------------------------------------
+
+
+def test_a_study_from_the_hub_equals_the_same_from_folders(
+    tmp_path: Path, hub: HubServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_runs(tmp_path, shard="20KB")
+    assert run(["run", str(write_study(tmp_path))]) == 0
+    theirs = open_study(tmp_path / "study.zarr")
+    push_runs(hub, tmp_path)
+    hub.push("lab/m-seed1", "main", tmp_path / "runs/seed1/step10")
+    hub.push("lab/other-seed1", "step0", {})
+    hub.push("lab/tok", "main", {**files(tmp_path / "tokenizer"), "model.safetensors": b"large"})
+    there = tmp_path / "there"
+    there.mkdir()
+    shutil.copy(tmp_path / "text.txt", there)
+    study = {"models__source": "lab/{model}-seed{seed}@step{step}", "tokenizer__source": "lab/tok"}
+    file = write_study(there, **study)
+    environment = {
+        **os.environ,
+        "HF_ENDPOINT": hub.endpoint,
+        "HF_HOME": str(tmp_path / "home"),
+        "HF_HUB_OFFLINE": "0",
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", "seedconv_tui.cli", "run", str(file)],
+        cwd=Path(__file__).parents[1],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    same(there / "study.zarr", theirs)
+    sent = [path for method, path, _ in hub.asked if method == "GET" and "/resolve/" in path]
+    assert len(sent) == len(set(sent))
+    assert not any("tok/" in path and "safetensors" in path for path in sent)
+
+    # Without the network: what is in the cache is found by name, and scored as well.
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "home/hub"))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    asked = len(hub.asked)
+    shutil.rmtree(there / "study.zarr")
+    assert run(["run", str(file)]) == 0
+    same(there / "study.zarr", theirs)
+    assert len(hub.asked) == asked
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {file.name: file.read_bytes() for file in folder.iterdir()}
+
+
+def same(store: Path, theirs: object) -> None:
+    ours = open_study(store)
+    assert ours.dataset("m").load().equals(theirs.dataset("m").load())
+    for seed in "123":
+        for step in (0, 10):
+            a, b = ours.log_probs("m", seed, step), theirs.log_probs("m", seed, step)
+            np.testing.assert_array_equal(a[:], b[:])
+
+
+def test_what_is_missing_is_reported_and_skipped(
+    tmp_path: Path, hub: HubServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_runs(tmp_path, seeds=("1", "2"), steps=(0, 10))
+    shutil.rmtree(tmp_path / "runs/seed2/step10")
+    push_runs(hub, tmp_path)
+    file = write_study(
+        tmp_path, models__source="lab/m-seed{seed}@step{step}",
+        models__seeds=["1", "2", "3"], models__steps=[0, 10],
+    )  # fmt: skip
+    assert run(["run", str(file)]) == 0
+    (line,) = said(capsys, "warning")
+    assert "model m: lab/m-seed3: there is no such repository" in line
+    assert "(and 2 more)" in line
+    missing = open_study(tmp_path / "study.zarr").ledger("m").missing
+    assert set(missing) == {("3", 0), ("2", 10), ("3", 10)}
+    assert missing["2", 10] == "lab/m-seed2@step10: there is no such revision"
+
+
+def test_only_what_scoring_takes_is_downloaded(
+    tmp_path: Path, hub: HubServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_runs(tmp_path, seeds=("1", "2", "3"), steps=(0,))
+    for seed in "12":
+        folder = tmp_path / f"runs/seed{seed}/step0"
+        shutil.copy(folder / "model.safetensors", folder / "pytorch_model.bin")
+        (folder / "README.md").write_text("model card")
+        (folder / "modeling_own.py").write_text("raise SystemExit")
+    pickle_weights(tmp_path / "runs/seed3/step0")
+    push_runs(hub, tmp_path)
+    study = {"models__source": "lab/m-seed{seed}@step{step}"}
+    assert run(["run", str(write_study(tmp_path, **study))]) == 1
+    (line,) = said(capsys, "error")
+    assert "lab/m-seed3@step0: has only pickled weights" in line
+    assert "models.allow_pickle = true" in line
+    assert sorted(hub.downloads()) == ["config.json", "config.json", *["model.safetensors"] * 2]
+    assert run(["run", str(write_study(tmp_path, **study, models__allow_pickle=True))]) == 0
+    assert hub.downloads()[-2:] == ["config.json", "pytorch_model.bin"]
+
+
+@pytest.mark.parametrize("cache", ["keep", "drop"])
+def test_downloads_are_dropped_once_scored_if_asked(
+    tmp_path: Path, hub: HubServer, cache: str
+) -> None:
+    make_runs(tmp_path, seeds=("1", "2"), steps=(0, 10))
+    push_runs(hub, tmp_path, "lab/m-seed{seed}")
+    hub.push("lab/m-seed3", "step0", {"config.json": b"{}"})
+    source = "lab/m-seed{seed}@step{step}"
+    file = write_study(tmp_path, models__source=source, models__cache=cache)
+    assert run(["run", str(file)]) == 1  # for seed 3
+    revisions = [
+        rev for repo in scan_cache_dir(constants.HF_HUB_CACHE).repos for rev in repo.revisions
+    ]
+    assert len(revisions) == (4 if cache == "keep" else 0)
+    left = list((tmp_path / "cache").rglob("blobs/*"))
+    assert bool(left) == (cache == "keep")
+    assert hub.downloads().count("model.safetensors") == 4
+    assert run(["run", str(file)]) == 1
+    assert hub.downloads().count("model.safetensors") == 4
+
+
+def test_the_commit_found_is_the_commit_scored_and_recorded(tmp_path: Path, hub: HubServer) -> None:
+    make_runs(tmp_path, seeds=("1", "2"), steps=(0,))
+    push_runs(hub, tmp_path)
+    pinned = {seed: hub.repositories[f"lab/m-seed{seed}"].refs["step0"] for seed in "12"}
+
+    def move(_: str) -> None:  # once the first file is asked for, branches move on
+        for seed in "12":
+            hub.push(f"lab/m-seed{seed}", "step0", SMALL)
+
+    hub.sending = move
+    file = write_study(tmp_path, models__source="lab/m-seed{seed}@step{step}")
+    assert run(["run", str(file)]) == 0
+    scored = open_study(tmp_path / "study.zarr").ledger("m").scored
+    assert {seed: record["commit"] for (seed, _), record in scored.items()} == pinned
+    assert scored["1", 0]["repository"] == "lab/m-seed1"
+    assert scored["1", 0]["revision"] == "step0"
+
+
+def test_watching_ends_when_what_is_listed_is_done(tmp_path: Path, hub: HubServer) -> None:
+    make_runs(tmp_path, seeds=("1", "2"), steps=(0,))
+    push_runs(hub, tmp_path)
+    file = write_study(
+        tmp_path, models__source="lab/m-seed{seed}@step{step}",
+        models__seeds=["1", "2"], models__steps=[0],
+    )  # fmt: skip
+    assert run(["watch", str(file), "--until-complete"]) == 0
+    assert open_study(tmp_path / "study.zarr").snapshot().models[0].n_pairs.tolist() == [2]
+
+
+def test_a_gated_repository_is_told_in_one_line(
+    tmp_path: Path, hub: HubServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_runs(tmp_path, seeds=("1", "2", "3"), steps=(0,))
+    push_runs(hub, tmp_path)
+    hub.repositories["lab/m-seed3"].gated = True
+    assert (
+        run(["run", str(write_study(tmp_path, models__source="lab/m-seed{seed}@step{step}"))]) == 1
+    )
+    (line,) = said(capsys, "error")
+    assert "lab/m-seed3@step0/config.json: needs its terms accepted on" in line
+    assert "`hf auth login` or set HF_TOKEN" in line
+
+
+def test_a_hub_that_is_not_there_is_told_in_one_line(
+    tmp_path: Path, hub: HubServer, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    make_runs(tmp_path, seeds=("1",), steps=(0,))
+    study = {"models__source": "lab/m@seed{seed}-{step}"}
+    file = write_study(tmp_path, **study)
+    hub.refuse("refs", 200, times=1)
+    assert run(["run", str(file)]) == 1
+    (line,) = said(capsys, "error")
+    assert "lab/m: " in line
+    assert "gives no answer of a hub's" in line
+    hub.close()
+    close_session()  # of connections that are still open
+    assert run(["run", str(file)]) == 1
+    (line,) = said(capsys, "error")
+    assert f"cannot reach {hub.endpoint}" in line
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    assert run(["run", str(file)]) == 1
+    (line,) = said(capsys, "error")
+    assert "nothing on the hub fits lab/m@seed{seed}-{step}" in line
+    listed = {"models__seeds": ["1"], "models__steps": [0]}
+    assert run(["run", str(write_study(tmp_path, **study, **listed))]) == 1
+    (line,) = said(capsys, "error")
+    assert "{step}: lab/m@seed1-0: there is no such revision" in line
+    assert run(["run", str(write_study(tmp_path, **study, tokenizer__source="lab/tok"))]) == 2
+    assert "lab/tok@main: not in the cache, and HF_HUB_OFFLINE is set" in capsys.readouterr().err
+
+
+# -- finding -----------------------------------------------------------------------------------
+
+
+def test_seeds_and_steps_are_discovered_in_names_and_revisions(hub: HubServer) -> None:
+    for seed in ("0", "1", "x-2"):
+        for step in (0, 20, 100):
+            hub.push(f"lab/bert-seed_{seed}-step_{step}k", "main", SMALL)
+    hub.push("lab/bert-seed_0-step_020k", "main", SMALL)
+    hub.push("lab/bert-seed_0", "main", SMALL)
+    everything = {(seed, step) for seed in ("0", "1", "x-2") for step in (0, 20_000, 100_000)}
+    template = "hf://lab/{model}-seed_{seed}-step_{step:k}k"
+    bert = source(template, name="bert")
+    assert bert.find().there == bert.find().wanted == everything
+    assert bert.where(("1", 20_000)) == "lab/bert-seed_1-step_20k@main"
+    asked = {path for _, path, _ in hub.asked}
+    assert asked == {"/api/models"}  # a list, not a question for each
+    few = source(template, name="bert", seeds=["1", "9"], steps=[0, 500, 20_000]).find()
+    assert few.there == {("1", 0), ("1", 20_000)}
+    assert set(few.missing) == {("1", 500), ("9", 0), ("9", 500), ("9", 20_000)}
+    odd = source("lab/bert-seed_{seed}@{step:k}k", name="bert", seeds=["0"], steps=[500]).find()
+    assert "step 500 is not in whole thousands" in odd.missing["0", 500]
+    hub.refuse("/api/models", 403)
+    refused = source(template, name="bert", seeds=["1"], steps=[0]).find()
+    assert "refuses access: log in with" in refused.missing["1", 0]
+    assert refused.missing["1", 0] in refused.errors
+    final = source("hf://lab/bert-seed_{seed}", name="bert", seeds=["0"], steps=[7]).find()
+    assert final.there == {("0", 7)}
+
+
+def test_parts_that_only_the_hub_knows(hub: HubServer) -> None:
+    for run_, step, tokens in ((1, 1000, 3), (1, 2000, 5), (2, 1000, 3), (2, 2000, 5)):
+        hub.push("lab/olmo", f"stage2-ingredient{run_}-step{step}-tokens{tokens}B", SMALL)
+    hub.push("lab/olmo", "stage1-step1000-tokens3B", SMALL)
+    template = "lab/olmo@stage2-ingredient{seed}-step{step}-tokens*B"
+    olmo = source(template)
+    assert olmo.find().there == {(seed, step) for seed in "12" for step in (1000, 2000)}
+    assert olmo.where(("2", 2000)) == "lab/olmo@stage2-ingredient2-step2000-tokens5B"
+    hub.push("lab/olmo", "stage2-ingredient1-step1000-tokens4B", SMALL)
+    found = source(template, seeds=["1", "2"], steps=[1000]).find()
+    assert found.there == {("2", 1000)}
+    assert "both fit" in found.missing["1", 1000]
+
+
+def test_seeds_with_names_of_their_own(hub: HubServer) -> None:
+    hub.push("lab/alias-x21", "checkpoint-10", SMALL)
+    hub.push("lab/alias-x21", "checkpoint-20", SMALL)
+    hub.push("lab/expanse-x777", "checkpoint-10", SMALL)
+    table = {name: f"lab/{name}@checkpoint-{{step}}" for name in ("alias-x21", "expanse-x777")}
+    found = source(table | {"gone": "lab/gone@checkpoint-{step}"}).find()
+    assert found.there == {("alias-x21", 10), ("alias-x21", 20), ("expanse-x777", 10)}
+    (warning,) = found.warnings
+    assert "lab/gone: there is no such repository" in warning
+    hub.asked.clear()
+    chosen = source(table, seeds=["alias-x21"]).find()
+    assert chosen.there == {("alias-x21", 10), ("alias-x21", 20)}
+    few = source("lab/{seed}@checkpoint-{step}", seeds=["expanse-x777", "gone"]).find()
+    assert few.there == {("expanse-x777", 10)}
+    assert "lab/gone: there is no such repository" in few.warnings[0]
+    asked = [path.removeprefix("/api/models/lab/") for _, path, _ in hub.asked]
+    assert asked == ["alias-x21/refs", "expanse-x777/refs", "gone/refs"]  # no more than needed
+
+
+def test_a_commit_or_a_pull_request_may_be_named(hub: HubServer) -> None:
+    commit = hub.push("lab/a", "main", SMALL)
+    other = hub.push("lab/b", "refs/pr/1", SMALL)
+    del hub.repositories["lab/b"].refs["refs/pr/1"]
+    hub.repositories["lab/b"].refs["hidden"] = other
+    table = {"a": f"lab/a@{commit}", "b": f"lab/b@{other}", "c": "lab/a@none"}
+    found = source(table, steps=[0]).find()
+    assert found.there == {("a", 0), ("b", 0)}
+    assert found.missing["c", 0] == "lab/a@none: there is no such revision"
+
+
+def test_watching_asks_now_and_then_and_keeps_commits(hub: HubServer) -> None:
+    first = hub.push("lab/m", "seed1-0", SMALL)
+    now = [0.0]
+    watched = source("lab/m@seed{seed}-{step}", now=now)
+    assert watched.find().there == {("1", 0)}
+    asked = len(hub.asked)
+    hub.push("lab/m", "seed1-0", {"config.json": b"changed"})
+    hub.push("lab/m", "seed1-5", SMALL)
+    now[0] += LOOK_AGAIN_SECONDS - 1
+    assert watched.find().there == {("1", 0)}
+    assert len(hub.asked) == asked
+    now[0] += 1
+    assert watched.find().there == {("1", 0), ("1", 5)}
+    assert watched.details(("1", 0))["commit"] == first
+
+
+# -- patience ----------------------------------------------------------------------------------
+
+
+def test_refusals_are_waited_out_as_long_as_told(hub: HubServer) -> None:
+    commit = hub.push("lab/m", "x", SMALL)
+    waits, told = Waits(), list[str]()
+    patient = client(waits)
+    patient.tell = told.append
+    hub.refuse("/refs", 429, times=2, Retry_After="7")
+    assert patient.revisions("lab/m") == {"x": commit}
+    hub.refuse("/resolve/", 503, times=3)
+    file = patient.download("lab/m", "x", "model.safetensors")
+    assert file.read_bytes() == SMALL["model.safetensors"]
+    hub.refuse("/tree/", 429, RateLimit='"api";r=0;t=55')
+    assert patient.files("lab/m", commit) == set(SMALL)
+    hub.refuse("/api/models", 500)
+    assert patient.repositories("lab", "m") == {"lab/m": None}
+    assert waits == [7, 7, 1, 2, 4, 55, 1]
+    said = f"lab/m: {hub.endpoint} answers 429 (too many requests); waiting"
+    assert told == [f"{said} 7 s", f"{said} 7 s", f"{said} 55 s"]
+
+
+def test_a_refused_download_is_put_again(hub: HubServer) -> None:
+    hub.push("lab/m", "x", SMALL)
+    turns = iter([True, False])
+
+    def refuse_the_get(name: str) -> None:
+        if next(turns, False):
+            raise ConnectionResetError
+
+    hub.sending = refuse_the_get
+    file = client().download("lab/m", "x", "model.safetensors")
+    assert file.read_bytes() == SMALL["model.safetensors"]
+
+
+def test_patience_has_an_end(hub: HubServer) -> None:
+    hub.push("lab/m", "x", SMALL)
+    waits = Waits()
+    hub.refuse("/refs", 429, times=99, Retry_After="3600")
+    with pytest.raises(
+        HubError, match=r"answers 429 \(too many requests\); .* wait 3600 s"
+    ) as told:
+        client(waits).revisions("lab/m")
+    assert told.value.passing
+    assert waits == []
+    hub.refuse("/tree/", 504, times=99)
+    with pytest.raises(HubError, match=r"answers 504; gave up after 8 tries$"):
+        client(waits).files("lab/m", "x")
+    assert waits == [1, 2, 4, 8, 16, 32, 64]
+
+
+def test_a_download_that_breaks_off_goes_on_where_it_was(
+    hub: HubServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = np.random.default_rng(0).bytes(100_000)
+    hub.push("lab/m", "x", {"model.safetensors": data})
+    monkeypatch.setattr("huggingface_hub.file_download.time.sleep", lambda _: None)
+    monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 1000)  # what is less is thrown away
+    hub.cuts = [("model.safetensors", 0.5), ("model.safetensors", 0.5)]
+    assert client().download("lab/m", "x", "model.safetensors").read_bytes() == data
+    ranges = [asked for method, path, asked in hub.asked if method == "GET" and "resolve" in path]
+    assert len(ranges) == 3
+    assert ranges[0] == ""
+    assert all(text.startswith("bytes=") and text != "bytes=0-" for text in ranges[1:])
+
+
+def test_a_download_that_never_ends_is_given_up_and_tried_later(
+    hub: HubServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub.push("lab/m", "seed1-0", SMALL)
+    monkeypatch.setattr("huggingface_hub.file_download.time.sleep", lambda _: None)
+    hub.cuts = [("model.safetensors", 0.0)] * 999
+    now = [0.0]
+    broken = source("lab/m@seed{seed}-{step}", now=now)
+    broken.find()
+    with pytest.raises(CheckpointError, match=r"^lab/m@.*/model.safetensors: .* gave up after 8"):
+        broken.fetch(("1", 0))
+    before = broken.signature(("1", 0))
+    assert broken.signature(("1", 0)) == before
+    now[0] += LOOK_AGAIN_SECONDS
+    assert broken.signature(("1", 0)) != before
+    hub.cuts.clear()
+    assert (broken.fetch(("1", 0)) / "model.safetensors").read_bytes() == bytes(1000)
+    assert not list((broken.fetch(("1", 0)).parents[1]).rglob("*.incomplete"))
+
+
+def test_storage_that_fails_in_ways_of_its_own_is_tried_again(
+    hub: HubServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub.push("lab/m", "x", SMALL)
+    failures = iter([RuntimeError("storage service: timer expired\ndetails")])
+
+    def download(*args: Any, **settings: Any) -> str:  # that storage cannot be had on loopback
+        for error in failures:
+            raise error
+        return hf_hub_download(*args, **settings)
+
+    monkeypatch.setattr("engine.hub.hf_hub_download", download)
+    waits = Waits()
+    assert client(waits).download("lab/m", "x", "config.json").read_bytes() == b"{}"
+    assert waits == [1]
+
+
+def test_an_endpoint_that_is_no_address(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(constants, "ENDPOINT", "nonsense")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    with pytest.raises(HubError, match=r"^lab/m: nonsense is no address .*; see HF_ENDPOINT$"):
+        client().revisions("lab/m")
+    with pytest.raises(HubError, match="--"):
+        client().revisions("lab/--no--name--")
+
+
+def test_a_request_to_stop_is_heard_while_waiting_and_while_downloading(hub: HubServer) -> None:
+    hub.push("lab/m", "x", SMALL)
+    stop = Event()
+
+    def stopping(_: float) -> bool:
+        stop.set()
+        return True
+
+    hub.refuse("/refs", 429, Retry_After="300")
+    with pytest.raises(Interrupted, match="waiting"):
+        HubClient(stop, stopping).revisions("lab/m")
+    with pytest.raises(Interrupted, match="downloading"):
+        HubClient(stop).download("lab/m", "x", "model.safetensors")
+
+
+def test_a_tokenizer_comes_from_the_hub_as_patiently(tmp_path: Path, hub: HubServer) -> None:
+    make_tokenizer(tmp_path / "tokenizer")
+    hub.push("lab/tok", "v1", {**files(tmp_path / "tokenizer"), "model.safetensors": b"large"})
+    hub.refuse("tokenizer.json", 429, Retry_After="5")
+    waits = Waits()
+    folder = fetch_tokenizer(client(waits), "lab/tok", "v1")
+    assert files(folder) == files(tmp_path / "tokenizer")
+    assert waits == [5]
+    with pytest.raises(HubError, match="lab/tok@v2: there is no such revision"):
+        fetch_tokenizer(client(), "lab/tok", "v2")
