@@ -47,6 +47,6 @@ $(VENV)/engine: $(VENV)/bin/python pyproject.toml constraints.txt
 	touch $@
 
 $(VENV)/dev: $(VENV)/engine
-	$(PIP) --editable '.[engine,remote,xarray]' import-linter mypy pytest pytest-asyncio pytest-cov ruff \
+	$(PIP) --editable '.[engine,ray,remote,xarray]' import-linter mypy pytest pytest-asyncio pytest-cov ruff \
 		tensorstore
 	touch $@

@@ -73,7 +73,8 @@ class Station:
         self._stop = threading.Event()
         self._tasks: queue.SimpleQueue[Pass | None] = queue.SimpleQueue()
         self._worker: Worker | None = None
-        self._reported = (None, 0.0)
+        self._reported: Work | None = None  # without the tokens done
+        self._next_report = 0.0
 
     # -- called from other threads -------------------------------------------------------------
 
@@ -143,8 +144,7 @@ class Station:
     def _report(self, work: Work) -> None:
         if self._stop.is_set():
             raise Interrupted("told to stop")
-        what, then = self._reported
         now, doing = time.monotonic(), replace(work, tokens_done=0)
-        if doing != what or now - then >= _REPORT_SECONDS:
-            self._reported = doing, now
+        if doing != self._reported or now >= self._next_report:
+            self._reported, self._next_report = doing, now + _REPORT_SECONDS
             self._send(work)
