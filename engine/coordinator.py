@@ -8,24 +8,22 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from functools import partial
 
-import torch
-
 from engine.corpus import build_text, load_tokenizer
-from engine.errors import ConfigError, EngineError, Interrupted
+from engine.crew import choose_crew
+from engine.errors import ConfigError, EngineError
 from engine.events import Listener
-from engine.executors import Executor, InlineExecutor
 from engine.hub import HubClient
 from engine.inventory import Available, Inventory
 from engine.planner import Pass, Step, make_plan
+from engine.progress import Progress
 from engine.projection import project
 from engine.recorder import Recorder, Totals
-from engine.scorer import choose_device
 from engine.session import Session
 from engine.sources import open_source
+from engine.station import Job
 from engine.study_file import StudyFile
-from engine.worker import Worker
 from store import Header, StudyWriter
-from store.snapshot import EngineStatus, Work
+from store.snapshot import EngineStatus
 
 POLL_SECONDS = 2.0
 
@@ -38,17 +36,18 @@ class Coordinator:
         study: StudyFile,
         listener: Listener,
         *,
+        ray: str | None = None,
         stop: threading.Event | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """Load tokenizer and corpus and open the store.
+        """Load tokenizer and corpus and open the store; with `ray`, an address, for a cluster.
 
         Raises ConfigError, StoreError; nothing was written then.
         """
         self._study = study
-        self._stop = stop or threading.Event()
-        device = choose_device(study.scoring.device)
-        hub = HubClient(self._stop)
+        stop = stop or threading.Event()
+        crew = choose_crew(study.scoring.device, ray)
+        hub = HubClient(stop)
         self._tokenizer = load_tokenizer(study, hub)
         self._text = build_text(study, self._tokenizer)
         self._n_tokens = len(self._text.corpus)
@@ -64,7 +63,7 @@ class Coordinator:
             heartbeat=clock(),
             started=clock(),
             state="starting",
-            device=_describe(device),
+            device=crew.description,
         )
         self._session = Session(self._writer, status, listener, clock)
         hub.tell = partial(self._session.say, "warning", "hub")
@@ -72,13 +71,10 @@ class Coordinator:
         self._inventory = Inventory(
             self._models, self._sources, self._writer, self._session, self._recorder
         )
-        self._executor: Executor = InlineExecutor(
-            Worker(
-                study, self._text, self._tokenizer, self._sources, device, self._writer.results,
-                self._report,
-            )
-        )  # fmt: skip
-        self._works: dict[str, Work] = {}  # by device
+        self._progress = Progress(self._session, stop)
+        results = self._writer.results
+        job = Job.of(study, self._text, self._tokenizer, results.session)
+        self._executor = crew.executor(job, self._sources, results, self._progress)
         self._told_plans: dict[str, set[str]] = {}
 
     def _header(self) -> Header:
@@ -136,9 +132,8 @@ class Coordinator:
                 elif until_complete and self._inventory.complete():
                     break
                 else:
-                    self._session.show(state="waiting", works=())
-                    self._stop.wait(poll_seconds)
-                self._check_stop()
+                    self._progress.wait(poll_seconds)
+                self._progress.check_stop()
         return self._recorder.totals
 
     # -- one round of work ---------------------------------------------------------------------
@@ -156,7 +151,7 @@ class Coordinator:
         while True:
             while submitted < self._executor.capacity and (ready or waiting):
                 if ready:
-                    self._check_stop()
+                    self._progress.check_stop()
                     self._executor.submit(ready.popleft())
                     submitted += 1
                 else:
@@ -187,16 +182,6 @@ class Coordinator:
             text = f"{step.model}, from step {step.step}: {plan.name}: {plan.why}"
             self._session.say("info", "plan", text, model=step.model, plan=plan.name)
         return plan.passes
-
-    def _report(self, work: Work, device: str = "") -> None:
-        """Show what a device is doing. Raises Interrupted when asked to stop."""
-        self._works[device] = work
-        self._session.show(state="working", works=tuple(self._works.values()))
-        self._check_stop()
-
-    def _check_stop(self) -> None:
-        if self._stop.is_set():
-            raise Interrupted("stopped; what was committed stays, run it again to go on")
 
     def _tell_size(self, steps: list[Step]) -> None:
         """Say what the log-probs will take. Raises ConfigError when it is too much."""
@@ -230,12 +215,6 @@ class Coordinator:
                     "its checkpoints may run",
                     model=name,
                 )
-
-
-def _describe(device: torch.device) -> str:
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"CPU, {torch.get_num_threads()} threads"
 
 
 def _versions() -> dict[str, str]:

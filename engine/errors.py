@@ -6,7 +6,12 @@ class ConfigError(Exception):
 
 
 class CheckpointError(Exception):
-    """One checkpoint cannot be scored; the others can."""
+    """One checkpoint cannot be scored; the others can.
+
+    `passing`: there is hope that it can be later, though nothing changes where it lies.
+    """
+
+    passing = False
 
 
 class Interrupted(Exception):  # noqa: N818  (not an error: the user asked)

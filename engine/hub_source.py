@@ -208,6 +208,15 @@ class HubSource:
         except CheckpointError as error:
             return str(error)
 
+    def place(self, key: Checkpoint) -> object:
+        """The commit at which the checkpoint was found."""
+        return self._pinned.get(key)
+
+    def adopt(self, key: Checkpoint, place: object) -> None:
+        """Stay at the commit at which another process found the checkpoint."""
+        if isinstance(place, Place):
+            self._pinned[key] = place
+
     def fetch(self, key: Checkpoint) -> Path:
         """The hub's cache of the checkpoint, with what scoring takes: no more is downloaded."""
         place = self._place(key)
@@ -267,6 +276,10 @@ class HubSource:
         place = self._pinned.get(key)
         period = int(self._clock() / LOOK_AGAIN_SECONDS) if key in self._passing else 0
         return (place and place.commit, period)
+
+    def failed(self, key: Checkpoint, *, passing: bool) -> None:
+        """Remember whether only the connection failed, here or in another process."""
+        (self._passing.add if passing else self._passing.discard)(key)
 
     def finished(self, key: Checkpoint) -> bool:
         """A commit is whole."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from engine.errors import CheckpointError
@@ -24,7 +24,7 @@ class LocalSource:
     ) -> None:
         self._model, self._folder = model, folder
         self._templates = {seed: Pattern(text) for seed, text in model.templates.items()}
-        self._found: Mapping[Checkpoint, Path] = {}  # where the template alone does not tell
+        self._found: dict[Checkpoint, Path] = {}  # where the template alone does not tell
         self._settling = Settling(clock, allow_pickle=model.allow_pickle)
 
     def find(self) -> Found:
@@ -70,6 +70,15 @@ class LocalSource:
         except CheckpointError as error:
             return str(error)
 
+    def place(self, key: Checkpoint) -> object:
+        """The folder that was found, where the template alone does not tell."""
+        return self._found.get(key)
+
+    def adopt(self, key: Checkpoint, place: object) -> None:
+        """Take the folder that another process found."""
+        if isinstance(place, Path):
+            self._found[key] = place
+
     def fetch(self, key: Checkpoint) -> Path:
         """The folder; there is nothing to do."""
         return self._path(key)
@@ -81,6 +90,9 @@ class LocalSource:
     def signature(self, key: Checkpoint) -> object:
         """Name, size and time of every file."""
         return signature(self._path(key))
+
+    def failed(self, key: Checkpoint, *, passing: bool) -> None:
+        """There is nothing to remember: a folder that changes says so."""
 
     def finished(self, key: Checkpoint) -> bool:
         """Whether the folder says it is finished, or rests."""

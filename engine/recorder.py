@@ -63,7 +63,7 @@ class Recorder:
         for note in outcome.notes:
             self._session.say("warning", "note", f"{task.model}, step {task.step}: {note}")
         if outcome.failed is not None:
-            self._fail(task, *outcome.failed)
+            self._fail(task, *outcome.failed, passing=outcome.passing)
         elif outcome.damaged is not None:
             self._tell_damaged(task, outcome.damaged)
         elif outcome.lost is not None:
@@ -133,9 +133,10 @@ class Recorder:
         if self._study.log_probs.retention == "until_reduced" and planned <= set(pairs.seeds):
             self._writer.drop_log_probs(name, at, pairs.seeds)
 
-    def _fail(self, task: Pass, seed: str, error: str) -> None:
-        key = (seed, task.step)
-        self.given_up[task.model, key] = self._sources[task.model].signature(key)
+    def _fail(self, task: Pass, seed: str, error: str, *, passing: bool = False) -> None:
+        key, source = (seed, task.step), self._sources[task.model]
+        source.failed(key, passing=passing)
+        self.given_up[task.model, key] = source.signature(key)
         self._writer.fail(task.model, seed, task.step, error)
         self.totals.failed += 1
         self._session.show(queued=max(0, self._session.status.queued - 1))
@@ -153,7 +154,7 @@ class Recorder:
         self._losses[task] += 1
         text = f"{task.model}, step {task.step}: {why}"
         if self._losses[task] < _MOST_LOSSES:
-            self._session.say("warning", "lost", f"{text}; it is done elsewhere", model=task.model)
+            self._session.say("warning", "lost", f"{text}; it is planned again", model=task.model)
             return
         text = f"{text}, for the {_MOST_LOSSES}nd time"
         for seed in task.live:

@@ -35,6 +35,12 @@ class Source(Protocol):
     def where(self, key: Checkpoint) -> str:
         """The place of a checkpoint, for people; it need not exist."""
 
+    def place(self, key: Checkpoint) -> object:
+        """What was found out of a checkpoint's place: plain data, for a source elsewhere."""
+
+    def adopt(self, key: Checkpoint, place: object) -> None:
+        """Know of a checkpoint what the source of another process found out."""
+
     def fetch(self, key: Checkpoint) -> Path:
         """A local folder that holds the whole checkpoint. May take long.
 
@@ -46,6 +52,9 @@ class Source(Protocol):
 
     def signature(self, key: Checkpoint) -> object:
         """Equal as long as there is no reason to look at a checkpoint again that failed."""
+
+    def failed(self, key: Checkpoint, *, passing: bool) -> None:
+        """A checkpoint failed, perhaps for a reason that may pass, which its signature tells."""
 
     def finished(self, key: Checkpoint) -> bool:
         """Whether the checkpoint is all there, or still being written."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Collection
 from pathlib import Path
@@ -178,9 +179,16 @@ class ScoringSection(_Section):
     window: int = Field(default=2048, ge=2)
     overlap: int = Field(default=1024, ge=0)
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
-    device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?)$")
+    device: str = "auto"  # or a list: "cuda:0,cuda:1"
     batch_tokens: int = Field(default=8192, ge=1)
     memory_gb: Annotated[float, Field(gt=0, strict=False)] | None = None
+
+    @field_validator("device")
+    @classmethod
+    def _device(cls, value: str) -> str:
+        if not re.fullmatch(r"auto|(cpu|cuda(:\d+)?)(,(cpu|cuda(:\d+)?))*", value):
+            raise ValueError('should be "auto", "cpu", "cuda" or a list such as "cuda:0,cuda:1"')
+        return value
 
     @model_validator(mode="after")
     def _overlap(self) -> Self:
@@ -246,6 +254,16 @@ def load_study_file(file: Path) -> StudyFile:
         return StudyFile.model_validate({**fields, "folder": file.parent})
     except ValidationError as error:
         raise ConfigError("\n".join(_findings(file, error))) from None
+
+
+def with_device(study: StudyFile, device: str) -> StudyFile:
+    """The study with another `scoring.device`. Raises ConfigError."""
+    try:
+        scoring = ScoringSection.model_validate({**study.scoring.model_dump(), "device": device})
+    except ValidationError as error:
+        message = error.errors()[0]["msg"].removeprefix("Value error, ")
+        raise ConfigError(f"--device: {message}, found {device!r}") from None
+    return study.model_copy(update={"scoring": scoring})
 
 
 def _findings(file: Path, error: ValidationError) -> list[str]:
@@ -329,7 +347,7 @@ windowing = "stream"              # or "document": each document on its own
 window = 2048                     # tokens the model sees at once, at most
 overlap = 1024                    # of which so many are context seen before
 dtype = "float32"                 # or "bfloat16", "float16": faster on a GPU, less exact
-device = "auto"                   # "auto", "cpu", "cuda" or "cuda:1"
+device = "auto"                   # "cpu", "cuda:1" or several: "cuda:0,cuda:1", "cpu,cpu"
 batch_tokens = 8192               # positions per forward pass
 # memory_gb = 20                  # of the device for models that are scored side by side; those
                                   # that do not fit are moved there in turn

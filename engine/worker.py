@@ -43,6 +43,7 @@ class Outcome:
     checkpoints: tuple[CheckpointResult, ...] = ()
     pairs: PairsResult | None = None
     failed: tuple[str, str] | None = None  # a seed that cannot be scored, and why
+    passing: bool = False  # it failed for a reason that may pass
     damaged: str | None = None  # stored log-probs that cannot be read
     lost: str | None = None  # the device or its process is gone
     notes: tuple[str, ...] = ()  # what the user should know besides
@@ -51,9 +52,9 @@ class Outcome:
 class _SeedError(Exception):
     """One of the live seeds cannot be scored."""
 
-    def __init__(self, seed: str, reason: str) -> None:
+    def __init__(self, seed: str, reason: str, *, passing: bool = False) -> None:
         super().__init__(reason)
-        self.seed = seed
+        self.seed, self.passing = seed, passing
 
 
 class Worker:
@@ -116,7 +117,8 @@ class Worker:
             checkpoints, pairs = self._try(task)
             outcome = replace(outcome, checkpoints=checkpoints, pairs=pairs)
         except _SeedError as error:
-            outcome = replace(outcome, failed=(error.seed, str(error)))
+            failed = error.seed, str(error)
+            outcome = replace(outcome, failed=failed, passing=error.passing)
             done = (error.seed,)
         except DamagedError as error:
             outcome, done = replace(outcome, damaged=str(error)), ()
@@ -216,7 +218,7 @@ class Worker:
             yield
         except CheckpointError as error:
             assert seed is not None  # once models are made, nothing else is wrong with them
-            raise _SeedError(seed, str(error)) from None
+            raise _SeedError(seed, str(error), passing=error.passing) from None
         except NotFiniteError as error:
             where = self._sources[task.model].where((error.seed, task.step))
             text = self._text.corpus.token_text(error.token)

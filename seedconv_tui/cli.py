@@ -75,6 +75,9 @@ def _explain(error: Exception) -> int:
                 f"{error.filename or 'the store'}: no space left on the device; free some and run "
                 "the same command again: what is committed stays"
             )
+        case ModuleNotFoundError(name="ray"):
+            code = USAGE
+            text = "--ray needs Ray, which is not installed: pip install 'seedconv-tui[engine,ray]'"
         case ModuleNotFoundError(name=str(name)) if name.partition(".")[0] in _ENGINE_EXTRA:
             code = USAGE
             text = (
@@ -131,10 +134,12 @@ def _watch(options: argparse.Namespace) -> int:
 
 
 def _engine(options: argparse.Namespace, work: Callable[[Coordinator], Totals]) -> int:
-    from engine.study_file import load_study_file
+    from engine.study_file import load_study_file, with_device
     from store.files import refuse_remote
 
     study = load_study_file(options.study)  # before torch is imported: mistakes are told at once
+    if options.device is not None:
+        study = with_device(study, options.device)
     refuse_remote(study.study.store)
     from engine.coordinator import Coordinator
     from seedconv_tui.console import listener
@@ -142,7 +147,7 @@ def _engine(options: argparse.Namespace, work: Callable[[Coordinator], Totals]) 
     stop = threading.Event()
     _stop_on_signals(stop)
     with listener(as_json=options.json) as shown:
-        totals = work(Coordinator(study, shown, stop=stop))
+        totals = work(Coordinator(study, shown, ray=options.ray, stop=stop))
     _summary(study, totals, as_json=options.json)
     return FAILED if totals.failed else OK
 
@@ -319,6 +324,16 @@ def _parser() -> argparse.ArgumentParser:
         made = command(name, function, text, f"seedconv {name} study.toml")
         made.add_argument("study", type=Path, metavar="STUDY.toml", help="the study file")
         made.add_argument("--json", action="store_true", help="events as JSON lines on stderr")
+        made.add_argument(
+            "--device",
+            metavar="LIST",
+            help='in place of scoring.device: "cuda:1", or several: "cuda:0,cuda:1", "cpu,cpu"',
+        )
+        made.add_argument(
+            "--ray",
+            metavar="ADDRESS",
+            help='have a Ray cluster do the work: "auto" for the one of this machine, or host:port',
+        )
         if name == "watch":
             made.add_argument(
                 "--until-complete",

@@ -1,0 +1,70 @@
+"""Who works on a study: one device in this process, several in processes, or a cluster."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from engine.devices import choose_devices, describe_devices
+from engine.executors import Executor, InlineExecutor
+from engine.processes import ProcessExecutor
+from engine.progress import Progress
+from engine.sources import Source
+from engine.station import Job
+from engine.worker import Worker
+from store.results import ResultWriter
+
+
+class Crew(Protocol):
+    """Devices that were found to be there. Nothing works yet."""
+
+    @property
+    def description(self) -> str:
+        """All devices in one line, for people."""
+
+    def executor(
+        self,
+        job: Job,
+        sources: Mapping[str, Source],
+        results: ResultWriter,
+        progress: Progress,
+    ) -> Executor:
+        """Have them work. `sources` are those that look for what is there."""
+
+
+class LocalCrew:
+    """Devices of this machine."""
+
+    def __init__(self, setting: str) -> None:
+        """Take the devices of `scoring.device`. Raises ConfigError when one is not there."""
+        self._devices = choose_devices(setting)
+        self.description = describe_devices(self._devices)
+
+    def executor(
+        self,
+        job: Job,
+        sources: Mapping[str, Source],
+        results: ResultWriter,
+        progress: Progress,
+    ) -> Executor:
+        """One device works in this process, several in one process each."""
+        if len(self._devices) > 1:
+            return ProcessExecutor(self._devices, job, sources, results, progress)
+        (device,) = self._devices
+        worker = Worker(
+            job.study, job.text, job.tokenizer, sources, device, results,
+            lambda work: progress.show(str(device), work),
+        )  # fmt: skip
+        return InlineExecutor(worker)
+
+
+def choose_crew(device: str, ray: str | None) -> Crew:
+    """The devices of `scoring.device`, here or, with an address, in a Ray cluster.
+
+    Raises ConfigError when they are not there, ModuleNotFoundError when Ray is not installed.
+    """
+    if ray is None:
+        return LocalCrew(device)
+    from engine.ray_executor import RayCrew
+
+    return RayCrew(ray, device)

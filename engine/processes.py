@@ -1,0 +1,121 @@
+"""Several devices of this machine: one process for each."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
+
+import torch
+
+from engine.devices import name_devices, threads_each
+from engine.planner import Pass
+from engine.pool import Pool, Slot
+from engine.progress import Progress
+from engine.sources import Source
+from engine.station import Ended, Job, Message, Station
+from store.results import ResultWriter
+
+_EXIT_SECONDS = 1.0  # from the last message of a process to its end
+
+
+class _ProcessSlot(Slot):
+    def __init__(self, name: str, process: SpawnProcess, connection: Connection) -> None:
+        super().__init__(name)
+        self.process, self.connection = process, connection
+
+
+class ProcessExecutor(Pool[_ProcessSlot]):
+    """Works on several devices of this machine."""
+
+    def __init__(
+        self,
+        devices: Sequence[torch.device],
+        job: Job,
+        sources: Mapping[str, Source],
+        results: ResultWriter,
+        progress: Progress,
+    ) -> None:
+        super().__init__(sources, results, progress)
+        self._devices, self._job = devices, job
+
+    def _start(self) -> None:
+        context = multiprocessing.get_context("spawn")
+        threads = threads_each(self._devices)
+        for device, name in zip(self._devices, name_devices(self._devices), strict=True):
+            ours, theirs = context.Pipe()
+            arguments = (theirs, str(device), threads if device.type == "cpu" else None)
+            process = context.Process(target=_work, args=arguments, name=name, daemon=True)
+            process.start()
+            theirs.close()
+            self._slots.append(_ProcessSlot(f"{name} (process {process.pid})", process, ours))
+
+    def _receive(self, seconds: float) -> Iterator[tuple[_ProcessSlot, Message]]:
+        slots = {slot.connection: slot for slot in self._slots}
+        for connection in wait(list(slots), seconds):
+            assert isinstance(connection, Connection)
+            slot = slots[connection]
+            try:
+                message = connection.recv()
+                if message is None:  # it has imported everything and asks what to do
+                    connection.send(self._job)
+                    continue
+            except (EOFError, OSError):
+                slot.process.join(_EXIT_SECONDS)
+                message = Ended(_how_it_ended(slot.process.exitcode))
+            yield slot, message
+
+    def _give(self, slot: _ProcessSlot, task: Pass, places: tuple[object, ...]) -> None:
+        with contextlib.suppress(OSError):
+            slot.connection.send((task, places))
+
+    def _ask_to_end(self, slot: _ProcessSlot) -> None:
+        with contextlib.suppress(OSError):
+            slot.connection.send(None)
+
+    def _release(self, slot: _ProcessSlot, *, ended: bool) -> None:
+        if ended:
+            slot.process.join(_EXIT_SECONDS)
+        slot.process.kill()
+        slot.process.join()
+        slot.connection.close()
+
+
+def _how_it_ended(code: int | None) -> str:
+    if code is not None and code < 0:
+        return f"was killed by {signal.Signals(-code).name}"
+    return f"ended with exit code {code}"
+
+
+def _work(connection: Connection, device: str, threads: int | None) -> None:
+    """What a process does from its beginning to its end."""
+    for number in (signal.SIGINT, signal.SIGTERM):  # a terminal sends them to all processes, and
+        signal.signal(number, signal.SIG_IGN)  # the coordinator ends this one in good order
+    try:
+        connection.send(None)
+        job = connection.recv()
+        if job is None:
+            connection.send(Ended())
+            return
+        station = Station(job, device, threads, connection.send)
+        threading.Thread(target=_listen, args=(connection, station), daemon=True).start()
+        station.run()
+    except (EOFError, BrokenPipeError, ConnectionResetError):  # nobody is left to work for
+        os._exit(1)
+
+
+def _listen(connection: Connection, station: Station) -> None:
+    while True:
+        try:
+            order = connection.recv()
+        except (EOFError, OSError):
+            os._exit(1)
+        if order is None:
+            station.stop()
+        else:
+            station.take(*order)

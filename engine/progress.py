@@ -1,0 +1,43 @@
+"""What the devices are doing, shown to the user; and the user's wish to stop, told to them."""
+
+from __future__ import annotations
+
+import threading
+
+from engine.errors import Interrupted
+from engine.events import Level
+from engine.session import Session
+from store.snapshot import Work
+
+
+class Progress:
+    """One line of work for each device that is busy."""
+
+    def __init__(self, session: Session, stop: threading.Event) -> None:
+        self._session, self._stop = session, stop
+        self._works: dict[str, Work] = {}
+
+    def show(self, device: str, work: Work | None) -> None:
+        """Show what a device is doing; None: nothing. Raises Interrupted when asked to stop."""
+        if work is not None:
+            self._works[device] = work
+        elif self._works.pop(device, None) is None:
+            return
+        self._session.show(state="working", works=tuple(self._works.values()))
+        self.check_stop()
+
+    def wait(self, seconds: float) -> None:
+        """Let time pass with no work to do. Raises Interrupted when asked to stop."""
+        self._works.clear()
+        self._session.show(state="waiting", works=())
+        self._stop.wait(seconds)
+        self.check_stop()
+
+    def tell(self, level: Level, text: str) -> None:
+        """Say that a device came or went."""
+        self._session.say(level, "device", text)
+
+    def check_stop(self) -> None:
+        """Raise Interrupted when asked to stop."""
+        if self._stop.is_set():
+            raise Interrupted("stopped; what was committed stays, run it again to go on")
