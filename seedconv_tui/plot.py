@@ -142,11 +142,11 @@ def _legend(
         )
         if model.phases and say_phases:
             lines += _wrapped(_phase_names(model.phases, ascii_only), width, "   ")
-        low = reduced[kl[reduced] < model.storage_floor[reduced]]
+        low = reduced[kl[reduced] < model.floor[reduced]]
         if len(low):
             note = (
-                f"{len(low)} of {len(reduced)} steps are below the storage floor (up to "
-                f"{nats(model.storage_floor[low].max())} nats): not told apart from rounding"
+                f"{len(low)} of {len(reduced)} steps are below the rounding floor (up to "
+                f"{nats(model.floor[low].max())} nats): not told apart from rounding"
             )
             lines += _wrapped(note, width, "   ")
     return lines

@@ -80,6 +80,11 @@ class ModelSnapshot:
         return over_pairs(self.kl, np.mean)
 
     @cached_property
+    def floor(self) -> NDArray[np.float64]:
+        """KL that rounding alone makes, in storage or in scoring, (step,), nats."""
+        return np.fmax(self.storage_floor, self.noise_floor)
+
+    @cached_property
     def pair_std(self) -> NDArray[np.float64]:
         """The paper's band: standard deviation over ordered pairs (divisor n), (step,), nats."""
         return over_pairs(self.kl, np.std)

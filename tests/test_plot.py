@@ -95,9 +95,14 @@ def test_says_what_is_there() -> None:
     row = next(line for line in drawn.split("\n") if "━━ tiny" in line)
     assert " ".join(row.split()[2:]) == "3 19 0.2300 @ 0 0.1300 @ 48 0.3400 @ 768"
     assert "sharp divergence from 48" in drawn
-    assert "storage floor" not in drawn
-    low = plot_text(study(model(scale=1e-5)), width=80, height=16)
-    assert "6 of 19 steps are below the storage floor (up to 2.0e-06 nats)" in low
+    assert "rounding floor" not in drawn
+    stored = model(scale=1e-5)
+    scored = replace(
+        stored, storage_floor=np.zeros(len(STEPS)), noise_floor=np.full(len(STEPS), 2e-6)
+    )
+    for low in (stored, scored):
+        drawn = plot_text(study(low), width=80, height=16)
+        assert "6 of 19 steps are below the rounding floor (up to 2.0e-06 nats)" in drawn
 
 
 def test_seeds_that_are_missing_are_said() -> None:

@@ -56,10 +56,10 @@ async def test_the_cursor_reads_exact_values_step_by_step() -> None:
         assert "0.7000 ±" in screen.row("━━ behind")
         await screen.press("home")
         assert "step 0 · uniform" in screen.text
-        assert "below storage floor" in screen.row("━━ pythia-14m")
+        assert "below rounding floor" in screen.row("━━ pythia-14m")
         await screen.press("l")
         assert "0.2000 ±" in screen.row("━━ pythia-14m")
-        assert "below storage floor" not in screen.text
+        assert "below rounding floor" not in screen.text
         await screen.press("end", "right")
         assert "step 1,000 ·" in screen.text
 

@@ -70,6 +70,7 @@ def make_model(
         cross_entropy,
         entropy,
         np.full(len(steps), 0.15),
+        np.zeros(len(steps)),
         errors,
         PHASES,
     )

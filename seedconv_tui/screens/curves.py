@@ -338,7 +338,7 @@ def _fill(entry: Entry, model: ModelSnapshot, curve: Curve, at: int, plus_minus:
         counts += f", {curve.n_pairs[at]} pairs"
         words = f"{plus_minus} {nats(high - value)} std"
     below = curve.floor is not None and value < curve.floor[at]
-    caution = "below storage floor" if below else ""
+    caution = "below rounding floor" if below else ""
     return replace(entry, value=value, spread=words, counts=counts, caution=caution)
 
 

@@ -27,7 +27,7 @@ class Curve:
     high: Floats
     n_seeds: NDArray[np.int64]
     n_pairs: NDArray[np.int64] | None  # None: not made from pairs
-    floor: Floats | None  # values below are storage rounding
+    floor: Floats | None  # values below are rounding
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,9 +42,8 @@ class Metric:
 
 def _expected_kl(model: ModelSnapshot) -> Curve:
     mean, std = model.expected_kl, model.pair_std
-    return Curve(
-        model.steps, mean, mean - std, mean + std, model.n_seeds, model.n_pairs, model.storage_floor
-    )
+    floor = model.floor
+    return Curve(model.steps, mean, mean - std, mean + std, model.n_seeds, model.n_pairs, floor)
 
 
 def _over_seeds(steps: NDArray[np.int64], values: Floats) -> Curve:
