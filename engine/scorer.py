@@ -21,7 +21,7 @@ from engine.weights import Checkpoint
 from engine.windows import Window, batches, plan_windows
 
 _PROBE_TOKENS = 16
-_NOISE_TOKENS = 64
+_NOISE_TOKENS = 32
 _SHARE_FOR_MODELS = 0.6  # of what is free on a GPU; the rest is for blocks of log-probs
 _PRODUCT_BYTES = {"cpu": 2**25, "cuda": 2**28}  # float32 logits of one product
 _LOGIT_BYTES = {"cpu": 2**29, "cuda": 2**31}  # logits of one pass of a model that makes its own
