@@ -409,6 +409,18 @@ def test_patience_has_an_end(hub: HubServer) -> None:
     assert waits == [1, 2, 4, 8, 16, 32, 64]
 
 
+def test_silence_is_not_waited_out_for_ever(
+    hub: HubServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    commit = hub.push("lab/m", "x", SMALL)
+    monkeypatch.setattr("engine.hub.TIMEOUT", 0.2)
+    monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda _: None)
+    hub.refuse("/refs", 0)
+    hub.refuse("/tree/", 0)
+    assert client().revisions("lab/m") == {"x": commit}
+    assert client().files("lab/m", commit) == set(SMALL)
+
+
 def test_a_download_that_breaks_off_goes_on_where_it_was(
     hub: HubServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
