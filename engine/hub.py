@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-import httpx2
+import httpx2  # what huggingface_hub speaks HTTP with
 from huggingface_hub import HfApi, constants, get_session, hf_hub_download, scan_cache_dir
 from huggingface_hub import logging as hub_logging
 from huggingface_hub.errors import (
