@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-import httpx2
+import httpx2  # what huggingface_hub speaks HTTP with
 from huggingface_hub import HfApi, constants, get_session, hf_hub_download, scan_cache_dir
 from huggingface_hub import logging as hub_logging
 from huggingface_hub.errors import (
@@ -263,9 +263,17 @@ def _line(error: BaseException) -> str:
 
 def _refuse_before_the_library_sleeps() -> None:
     """Have refusals raised by the library's own session, which it may have made anew."""
-    hooks = get_session().event_hooks["response"]
-    if _refuse not in hooks:
-        hooks.append(_refuse)
+    hooks = get_session().event_hooks
+    if _refuse not in hooks["response"]:
+        hooks["response"].append(_refuse)
+        hooks["request"].append(_limit)
+
+
+def _limit(request: httpx2.Request) -> None:
+    """Give a time limit to questions to which the library gives none."""
+    limits = request.extensions.get("timeout", {})
+    if not any(limits.values()):
+        request.extensions["timeout"] = httpx2.Timeout(TIMEOUT).as_dict()
 
 
 def _refuse(response: httpx2.Response) -> None:

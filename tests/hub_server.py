@@ -1,7 +1,8 @@
 """A small server that speaks as much of the hub's API as finding and downloading models takes.
 
 Repositories are folders of files by commit; branches name commits. What is to go wrong is set
-beforehand: `refuse` answers the next requests with a status, `cuts` break downloads off.
+beforehand: `refuse` answers the next requests with a status, or with silence (0); `cuts` break
+downloads off.
 """
 
 from __future__ import annotations
@@ -47,6 +48,8 @@ class HubServer:
     page: int = 2  # repositories in one answer
     sending: Callable[[str], None] = lambda _: None  # told of a file before it is sent
 
+    over: threading.Event = field(default_factory=threading.Event)
+
     def __post_init__(self) -> None:
         handler = type("Handler", (_Handler,), {"hub": self})
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), handler)
@@ -86,6 +89,7 @@ class HubServer:
 
     def close(self) -> None:
         """Stop answering."""
+        self.over.set()
         self._http.shutdown()
         self._http.server_close()
 
@@ -109,6 +113,10 @@ class _Handler(BaseHTTPRequestHandler):
         for refusal in self.hub.refusals:
             if refusal.text in unquote(url.path) and refusal.times:
                 refusal.times -= 1
+                if not refusal.status:
+                    self.hub.over.wait(30)
+                    self.close_connection = True
+                    return
                 self._answer(refusal.status, b"", refusal.headers)
                 return
         query = {name: values[0] for name, values in parse_qs(url.query).items()}

@@ -6,50 +6,24 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from threading import Event
-from typing import Any
 
 import numpy as np
 import pytest
-from huggingface_hub import close_session, constants, hf_hub_download, scan_cache_dir
+from huggingface_hub import close_session, constants, scan_cache_dir
 
-from engine.errors import CheckpointError, Interrupted
-from engine.hub import HubClient, HubError
-from engine.hub_source import LOOK_AGAIN_SECONDS, HubSource, fetch_tokenizer
+from engine.errors import CheckpointError
+from engine.hub import HubClient
+from engine.hub_source import LOOK_AGAIN_SECONDS, HubSource
 from engine.study_file import ModelSection
 from seedconv_tui.cli import run
 from store import open_study
 from tests.hub_server import HubServer
-from tests.models import make_runs, make_tokenizer, write_study
+from tests.models import make_runs, write_study
 from tests.test_sources_local import pickle_weights
 
 SMALL = {"config.json": b"{}", "model.safetensors": bytes(1000)}
-
-
-@pytest.fixture
-def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
-    server = HubServer()
-    files = server.endpoint + "/{repo_id}/resolve/{revision}/{filename}"
-    monkeypatch.setattr(constants, "ENDPOINT", server.endpoint)
-    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", files)
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-    yield server
-    server.close()
-
-
-class Waits(list[float]):
-    """Seconds that were to be waited, none of which pass."""
-
-    def __call__(self, seconds: float) -> bool:
-        self.append(seconds)
-        return False
-
-
-def client(waits: Waits | None = None) -> HubClient:
-    return HubClient(Event(), Waits() if waits is None else waits)
 
 
 def source(
@@ -60,7 +34,11 @@ def source(
     **settings: object,
 ) -> HubSource:
     model = {"name": name, "source": template, **settings}
-    return HubSource(ModelSection.model_validate(model), client(), lambda: (now or [0.0])[0])
+    return HubSource(
+        ModelSection.model_validate(model),
+        HubClient(Event(), lambda _: False),
+        lambda: (now or [0.0])[0],
+    )
 
 
 def push_runs(hub: HubServer, folder: Path, text: str = "lab/m-seed{seed}") -> None:
@@ -358,72 +336,6 @@ def test_watching_asks_now_and_then_and_keeps_commits(hub: HubServer) -> None:
     assert watched.details(("1", 0))["commit"] == first
 
 
-# -- patience ----------------------------------------------------------------------------------
-
-
-def test_refusals_are_waited_out_as_long_as_told(hub: HubServer) -> None:
-    commit = hub.push("lab/m", "x", SMALL)
-    waits, told = Waits(), list[str]()
-    patient = client(waits)
-    patient.tell = told.append
-    hub.refuse("/refs", 429, times=2, Retry_After="7")
-    assert patient.revisions("lab/m") == {"x": commit}
-    hub.refuse("/resolve/", 503, times=3)
-    file = patient.download("lab/m", "x", "model.safetensors")
-    assert file.read_bytes() == SMALL["model.safetensors"]
-    hub.refuse("/tree/", 429, RateLimit='"api";r=0;t=55')
-    assert patient.files("lab/m", commit) == set(SMALL)
-    hub.refuse("/api/models", 500)
-    assert patient.repositories("lab", "m") == {"lab/m": None}
-    assert waits == [7, 7, 1, 2, 4, 55, 1]
-    said = f"lab/m: {hub.endpoint} answers 429 (too many requests); waiting"
-    assert told == [f"{said} 7 s", f"{said} 7 s", f"{said} 55 s"]
-
-
-def test_a_refused_download_is_put_again(hub: HubServer) -> None:
-    hub.push("lab/m", "x", SMALL)
-    turns = iter([True, False])
-
-    def refuse_the_get(name: str) -> None:
-        if next(turns, False):
-            raise ConnectionResetError
-
-    hub.sending = refuse_the_get
-    file = client().download("lab/m", "x", "model.safetensors")
-    assert file.read_bytes() == SMALL["model.safetensors"]
-
-
-def test_patience_has_an_end(hub: HubServer) -> None:
-    hub.push("lab/m", "x", SMALL)
-    waits = Waits()
-    hub.refuse("/refs", 429, times=99, Retry_After="3600")
-    with pytest.raises(
-        HubError, match=r"answers 429 \(too many requests\); .* wait 3600 s"
-    ) as told:
-        client(waits).revisions("lab/m")
-    assert told.value.passing
-    assert waits == []
-    hub.refuse("/tree/", 504, times=99)
-    with pytest.raises(HubError, match=r"answers 504; gave up after 8 tries$"):
-        client(waits).files("lab/m", "x")
-    assert waits == [1, 2, 4, 8, 16, 32, 64]
-
-
-def test_a_download_that_breaks_off_goes_on_where_it_was(
-    hub: HubServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    data = np.random.default_rng(0).bytes(100_000)
-    hub.push("lab/m", "x", {"model.safetensors": data})
-    monkeypatch.setattr("huggingface_hub.file_download.time.sleep", lambda _: None)
-    monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 1000)  # what is less is thrown away
-    hub.cuts = [("model.safetensors", 0.5), ("model.safetensors", 0.5)]
-    assert client().download("lab/m", "x", "model.safetensors").read_bytes() == data
-    ranges = [asked for method, path, asked in hub.asked if method == "GET" and "resolve" in path]
-    assert len(ranges) == 3
-    assert ranges[0] == ""
-    assert all(text.startswith("bytes=") and text != "bytes=0-" for text in ranges[1:])
-
-
 def test_a_download_that_never_ends_is_given_up_and_tried_later(
     hub: HubServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -442,56 +354,3 @@ def test_a_download_that_never_ends_is_given_up_and_tried_later(
     hub.cuts.clear()
     assert (broken.fetch(("1", 0)) / "model.safetensors").read_bytes() == bytes(1000)
     assert not list((broken.fetch(("1", 0)).parents[1]).rglob("*.incomplete"))
-
-
-def test_storage_that_fails_in_ways_of_its_own_is_tried_again(
-    hub: HubServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    hub.push("lab/m", "x", SMALL)
-    failures = iter([RuntimeError("storage service: timer expired\ndetails")])
-
-    def download(*args: Any, **settings: Any) -> str:  # that storage cannot be had on loopback
-        for error in failures:
-            raise error
-        return hf_hub_download(*args, **settings)
-
-    monkeypatch.setattr("engine.hub.hf_hub_download", download)
-    waits = Waits()
-    assert client(waits).download("lab/m", "x", "config.json").read_bytes() == b"{}"
-    assert waits == [1]
-
-
-def test_an_endpoint_that_is_no_address(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(constants, "ENDPOINT", "nonsense")
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-    with pytest.raises(HubError, match=r"^lab/m: nonsense is no address .*; see HF_ENDPOINT$"):
-        client().revisions("lab/m")
-    with pytest.raises(HubError, match="--"):
-        client().revisions("lab/--no--name--")
-
-
-def test_a_request_to_stop_is_heard_while_waiting_and_while_downloading(hub: HubServer) -> None:
-    hub.push("lab/m", "x", SMALL)
-    stop = Event()
-
-    def stopping(_: float) -> bool:
-        stop.set()
-        return True
-
-    hub.refuse("/refs", 429, Retry_After="300")
-    with pytest.raises(Interrupted, match="waiting"):
-        HubClient(stop, stopping).revisions("lab/m")
-    with pytest.raises(Interrupted, match="downloading"):
-        HubClient(stop).download("lab/m", "x", "model.safetensors")
-
-
-def test_a_tokenizer_comes_from_the_hub_as_patiently(tmp_path: Path, hub: HubServer) -> None:
-    make_tokenizer(tmp_path / "tokenizer")
-    hub.push("lab/tok", "v1", {**files(tmp_path / "tokenizer"), "model.safetensors": b"large"})
-    hub.refuse("tokenizer.json", 429, Retry_After="5")
-    waits = Waits()
-    folder = fetch_tokenizer(client(waits), "lab/tok", "v1")
-    assert files(folder) == files(tmp_path / "tokenizer")
-    assert waits == [5]
-    with pytest.raises(HubError, match="lab/tok@v2: there is no such revision"):
-        fetch_tokenizer(client(), "lab/tok", "v2")
