@@ -44,6 +44,7 @@ class Loaded:
 
     model: LoadedModel
     head: Head | None
+    bears_padding: bool  # whether what fills a batch up leaves predictions as they are
 
 
 class Scorer:
@@ -83,11 +84,24 @@ class Scorer:
         Raises CheckpointError when the weights do not fit the architecture.
         """
         model = self._modules.load(checkpoint, resident=resident)
-        n = min(_PROBE_TOKENS, self.window(model)[0], len(self.text.sequences[0].inputs))
-        probe = self._inputs([Window(0, 0, n, 0, n)])
+        lengths = [len(sequence.inputs) for sequence in self.text.sequences]
+        n = min(_PROBE_TOKENS, self.window(model)[0], max(lengths))
+        probe = Window(lengths.index(max(lengths)), 0, n, 0, n)
         with torch.inference_mode():
-            head = find_head(model.activate(), self.vocab_size, **probe)
-        return Loaded(model, head)
+            head = find_head(model.activate(), self.vocab_size, **self._inputs([probe]))
+            loaded = Loaded(model, head, bears_padding=not self._masked)
+            if self._masked and _takes(model.module, "attention_mask"):
+                loaded = replace(loaded, bears_padding=self._bears_padding(loaded, probe))
+        return loaded
+
+    def _bears_padding(self, loaded: Loaded, probe: Window) -> bool:
+        """Whether predictions in half of a window stay when it is filled up to the whole."""
+        half = (probe.stop + 1) // 2
+        short = replace(probe, stop=half, last=half)
+        alone = self._forward(loaded, [short])
+        filled = self._forward(loaded, [short, probe])[: len(alone)]
+        rounding = torch.finfo(loaded.model.dtype).eps ** 0.5
+        return bool(len(alone)) and bool((filled - alone).norm() <= rounding * alone.norm())
 
     def bytes_on_device(self, checkpoint: Checkpoint) -> int:
         """What a checkpoint's weights take in the precision that they are used in."""
@@ -111,8 +125,7 @@ class Scorer:
         if loaded.head is None:
             limit = min(limit, rows_within(_LOGIT_BYTES[self.device.type], self.vocab_size))
         windows = self._asked(plan_windows(lengths, window, overlap, both_sides=self._masked))
-        takes_mask = _takes(loaded.model.module, "attention_mask")
-        return batches(windows, limit, equal=self._masked and not takes_mask)
+        return batches(windows, limit, equal=not loaded.bears_padding)
 
     def _asked(self, windows: Iterator[Window]) -> Iterator[Window]:
         """Windows in which something is predicted; `pseudo`, a copy for every such token."""
@@ -156,7 +169,8 @@ class Scorer:
             states = hidden_states(module, **inputs)
         else:
             if _takes(module, "logits_to_keep"):
-                inputs["logits_to_keep"] = length - int(min(places[0] for places in columns))
+                first = np.concatenate(columns).min(initial=length - 1)
+                inputs["logits_to_keep"] = length - int(first)
             states = module(**inputs).logits[..., : self.vocab_size]
         rows = np.repeat(np.arange(len(batch)), [len(places) for places in columns])
         places = np.stack([rows, np.concatenate(columns) - (length - states.shape[1])])

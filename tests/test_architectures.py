@@ -145,7 +145,14 @@ def test_the_output_layer_is_found(architecture: str) -> None:
 
 def test_warnings_of_transformers_are_not_the_users(tmp_path: Path) -> None:
     make_runs(tmp_path, lambda vocab, seed: make_model("mamba", vocab, seed), ("1", "2"))
-    command = [sys.executable, "-m", "seedconv_tui", "run", str(write_study(tmp_path)), "--json"]
+    command = [
+        sys.executable,
+        "-m",
+        "seedconv_tui.cli",
+        "run",
+        str(write_study(tmp_path)),
+        "--json",
+    ]
     told = subprocess.run(command, check=True, capture_output=True, text=True).stderr
     assert all(line.startswith("{") for line in told.splitlines())
 

@@ -49,6 +49,7 @@ MODELS: dict[str, tuple[str, dict[str, Any], int]] = {
         32,
     ),
     "electra, narrow head": ("ElectraConfig", BERT | {"embedding_size": 16}, 32),
+    "convbert, sees padding": ("ConvBertConfig", BERT | {"embedding_size": 32}, 32),
     "fnet, without attention mask": (
         "FNetConfig",
         {key: value for key, value in BERT.items() if key != "num_attention_heads"},
@@ -83,7 +84,8 @@ def make_masked_runs(folder: Path, name: str, seeds: tuple[str, ...] = ("1", "2"
         torch.manual_seed(int(seed))
         config = getattr(transformers, kind)(vocab_size=vocab, pad_token_id=PAD, **settings)
         model = transformers.AutoModelForMaskedLM.from_config(config)
-        torch.nn.init.normal_(model.get_output_embeddings().bias)
+        if (bias := model.get_output_embeddings().bias) is not None:
+            torch.nn.init.normal_(bias)
         model.save_pretrained(folder / f"runs/seed{seed}/step5")
 
 
@@ -210,8 +212,9 @@ def test_logits_that_are_no_product_are_scored_as_the_model_makes_them(
     np.testing.assert_allclose(surprisal, -exact[range(TOKENS), targets], rtol=1e-4, atol=1e-5)
 
 
-def test_documents_of_many_lengths_are_not_mixed_with_padding(tmp_path: Path) -> None:
-    make_masked_runs(tmp_path, "fnet, without attention mask")
+@pytest.mark.parametrize("name", ["fnet, without attention mask", "convbert, sees padding"])
+def test_documents_of_many_lengths_are_not_mixed_with_padding(tmp_path: Path, name: str) -> None:
+    make_masked_runs(tmp_path, name)
     study = score(tmp_path, scoring__prediction="visible", scoring__windowing="document")
     exact, targets = reference_log_probs(
         tmp_path, "1", windowing="document", pseudo=False, window=32
