@@ -101,13 +101,15 @@ class RayExecutor(Pool[_RaySlot]):
 
     def _look(self) -> None:
         """Have actors on machines that are new."""
-        self._looked = time.monotonic()
+        self._looked, first = time.monotonic(), not self._known
         for node in _nodes():
             if node["NodeID"] in self._known:
                 continue
             self._known.add(node["NodeID"])
             count = _count(node, self._kind)
             machine = f"{node['NodeManagerHostname']} ({node['NodeID'][:6]})"
+            if count and not first:
+                self._progress.tell("info", f"{machine}: joined")
             if self._kind == "CPU":
                 if count:
                     self._add(machine, node, {"num_cpus": count}, threads=count)

@@ -196,6 +196,20 @@ def expect_nothing_changed(before: Mapping[Any, Any], after: Mapping[Any, Any]) 
     assert not wrong, f"{len(wrong)} of {len(before)} gone or changed, first: {wrong[:3]}"
 
 
+def expect_nothing_uncommitted(store: Path) -> None:
+    """Fail when results of the only model "m" lie on disk that no record tells of."""
+    known = Study(store).ledger("m")
+    for (seed, s), (step, t) in itertools.product(known.seeds.items(), known.steps.items()):
+        if (seed, step) not in known.scored:
+            assert not (store / f"models/m/log_probs/{seed}/{step}").exists()
+            for name, variable in VARIABLES.items():
+                if variable.per_token and not variable.by_pair:
+                    assert not (store / f"models/m/{name}/c/{t}/{s}").exists()
+        if step not in known.reduced:
+            assert not list((store / "models/m/kl/c" / str(t)).glob("*/*/*"))
+    assert not list(store.rglob("*.partial"))
+
+
 def files(folder: Path) -> dict[str, tuple[bytes, int]]:
     """Contents and time of every file below `folder`, by relative path."""
     return {

@@ -1,0 +1,165 @@
+"""A Ray cluster of two machines, both this one: the same results, also when one is lost."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from seedconv_tui.cli import run
+from store import open_study
+from tests.models import TEXT, make_runs, write_study
+from tests.store_helpers import committed, expect_nothing_uncommitted
+
+os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+
+from ray.cluster_utils import Cluster
+
+DEADLINE = 90.0
+STORE_BYTES = 80 * 2**20
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Checkpoints, and what one device makes of them: `study.zarr`."""
+    folder = tmp_path_factory.mktemp("made")
+    make_runs(folder, seeds=("1", "2", "3"), steps=tuple(range(0, 60, 10)))
+    (folder / "text.txt").write_text(TEXT * 20, encoding="utf-8")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # as many as each worker has: sums are added in one order
+    assert run(["run", str(study(folder))]) == 0
+    yield folder
+    torch.set_num_threads(threads)
+
+
+def study(folder: Path, store: str = "study.zarr", **changes: object) -> Path:
+    return write_study(folder, study__store=store, corpus__max_tokens=6000, **changes)
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Cluster]:
+    """A head that does no work itself; machines join it."""
+    cluster = Cluster()
+    cluster.add_node(num_cpus=0, object_store_memory=STORE_BYTES, include_dashboard=False)
+    yield cluster
+    cluster.shutdown()
+
+
+class Engine:
+    """`seedconv run` on the cluster, in a process of its own."""
+
+    def __init__(self, file: Path, address: str) -> None:
+        self.lines: list[str] = []
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "seedconv_tui.cli", "run", file.name, "--ray", address],
+            cwd=file.parent,  # paths are relative to it, on every machine
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            env={
+                **os.environ,
+                "OMP_NUM_THREADS": "1",
+                "PYTHONPATH": str(Path(__file__).parents[1]),
+            },
+        )
+
+    def read_until(self, part: str) -> str:
+        """The next line that holds `part`; the deadline is that of whoever waits for the test."""
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            self.lines.append(line)
+            if part in line:
+                return line
+        raise AssertionError("".join(self.lines))
+
+    def wait(self) -> int:
+        assert self.process.stderr is not None
+        self.lines += self.process.stderr.readlines()
+        return self.process.wait(DEADLINE)
+
+    def told(self, part: str) -> list[str]:
+        return [line for line in self.lines if part in line]
+
+
+def actor_of(machine: Any) -> int:
+    """The process that works on a machine: a child of its raylet, by the name that Ray gives it."""
+    (raylet,) = [process.pid for name, process in machine.live_processes() if name == "raylet"]
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+            name = (folder / "cmdline").read_bytes()
+        except OSError:  # it has just ended
+            continue
+        if parent == raylet and name.startswith(b"ray::_Actor"):
+            return int(folder.name)
+    raise AssertionError("no actor")
+
+
+def test_a_machine_is_lost_another_joins_and_the_results_are_the_same(
+    made: Path, cluster: Cluster
+) -> None:
+    """The first one freezes in the middle of its work, goes on holding it, and then is gone."""
+    lost = cluster.add_node(num_cpus=1, object_store_memory=STORE_BYTES)
+    engine = Engine(study(made, "ray.zarr"), cluster.address)
+    engine.read_until(" scored ")
+    actor = actor_of(lost)
+    os.kill(actor, signal.SIGSTOP)
+    cluster.add_node(num_cpus=1, object_store_memory=STORE_BYTES)
+    engine.read_until(": joined")
+    engine.read_until(" scored ")
+    cluster.remove_node(lost, allow_graceful=False)
+    os.kill(actor, signal.SIGKILL)
+    assert engine.wait() == 0, engine.lines
+    (told,) = engine.told(" warning ")
+    assert "the machine left the cluster" in told or "its process is gone" in told
+    assert "it is planned again" in told
+    assert committed(open_study(made / "ray.zarr")) == committed(open_study(made / "study.zarr"))
+    snapshot = open_study(made / "ray.zarr").snapshot()
+    assert snapshot.engine is not None
+    assert (snapshot.engine.state, snapshot.engine.works) == ("finished", ())
+    assert snapshot.engine.device == "Ray cluster: 1 machine, 1 CPUs"
+
+
+def test_a_stop_ends_the_work_in_the_cluster(made: Path, cluster: Cluster) -> None:
+    store = made / "stopped.zarr"
+    engine = Engine(study(made, store.name), cluster.address)
+    engine.read_until(" scored ")
+    engine.process.terminate()
+    asked = time.monotonic()
+    assert engine.wait() == 130
+    assert time.monotonic() - asked < 12
+    snapshot = open_study(store).snapshot()
+    assert snapshot.engine is not None
+    assert snapshot.engine.state == "stopped"
+    expect_nothing_uncommitted(store)
+    assert run(["run", str(study(made, store.name))]) == 0
+    assert committed(open_study(store)) == committed(open_study(made / "study.zarr"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--ray", "127.0.0.1:{port}"], "--ray: no cluster answers at '127.0.0.1:{port}'; start"),
+        (["--ray", "nowhere"], "--ray: no cluster answers at 'nowhere'; start"),
+        (["--ray", "auto", "--device", "cpu,cpu"], "scoring.device: with --ray it should be"),
+    ],
+)
+def test_what_cannot_be_joined_is_told_at_once(
+    made: Path, arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]  # nobody listens there once it is closed
+    file = study(made, "none.zarr")
+    assert run(["run", str(file), *(part.format(port=port) for part in arguments)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"seedconv: {said.format(port=port)}")
+    assert not (made / "none.zarr").exists()
