@@ -200,3 +200,13 @@ def test_models_of_different_architectures_take_turns(tmp_path: Path) -> None:
     study = open_study(tmp_path / "study.zarr")
     for name, expected in alone.items():
         assert study.dataset(name).load().equals(expected)
+
+
+@pytest.mark.parametrize("batch_tokens", [1, 100])
+def test_the_shape_of_batches_does_not_matter(tmp_path: Path, batch_tokens: int) -> None:
+    make_runs(tmp_path, architecture="llama")
+    exact = {"log_probs__representation": "factored"}
+    usual = score(tmp_path, "usual.zarr", **exact)
+    other = score(tmp_path, "other.zarr", **exact, scoring__batch_tokens=batch_tokens)
+    np.testing.assert_allclose(other.kl, usual.kl, rtol=1e-4, atol=2e-6)
+    np.testing.assert_allclose(other.surprisal, usual.surprisal, rtol=1e-5, atol=1e-5)
