@@ -59,8 +59,8 @@ def reference(tmp_path_factory: pytest.TempPathFactory, engines: Engines) -> Und
     assert (ended.code, ended.stderr) == (0, "")
     store = folder / "study.zarr"
     found = committed(open_study(store))
-    # 9 x (4 per-token results, 2 means, log-probs), 3 x (6 pairs x 2, their mean)
-    assert len(found) == 9 * 7 + 3 * 13
+    # 9 x (4 per-token results, 2 means, log-probs), 3 x (6 pairs x (2 results, 1 mean), their mean)
+    assert len(found) == 9 * 7 + 3 * 19
     return Undisturbed(folder, found, results(store), ended)
 
 
