@@ -81,9 +81,20 @@ class Scorer:
     def load(self, checkpoint: Checkpoint, *, resident: bool = True) -> Loaded:
         """Make a model of a checkpoint; not `resident`, it comes to the device at each use.
 
-        Raises CheckpointError when the weights do not fit the architecture.
+        Raises CheckpointError when the weights do not fit the architecture, or the model fails on
+        its first tokens.
         """
         model = self._modules.load(checkpoint, resident=resident)
+        try:
+            return self._probed(model)
+        except torch.OutOfMemoryError:
+            raise
+        except Exception as error:  # any architecture's code, perhaps the checkpoint's own
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise CheckpointError(f"{checkpoint.where}: its model fails: {reason}") from error
+
+    def _probed(self, model: LoadedModel) -> Loaded:
+        """A model with what running it on a few tokens tells."""
         lengths = [len(sequence.inputs) for sequence in self.text.sequences]
         n = min(_PROBE_TOKENS, self.window(model)[0], max(lengths))
         probe = Window(lengths.index(max(lengths)), 0, n, 0, n)
@@ -203,7 +214,7 @@ class Scorer:
         """
         if not self._masked:  # what is cut off changes nothing
             n = min(_NOISE_TOKENS, batch[0].stop)
-            again = self.forward(loaded, [replace(batch[0], stop=n, last=n)] * 2)
+            again = self.forward(loaded, [replace(batch[0], stop=n, last=n)] * 2)[:n]
         elif len(batch) > 1:
             again = self.forward(loaded, batch[: len(batch) // 2])
         else:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from safetensors.torch import load
 
@@ -75,7 +76,7 @@ def _read(
     except Exception as error:
         # Code of the repository may raise anything.
         if not trust_remote_code and not isinstance(
-            error, (OSError, ValueError, KeyError, TypeError)
+            error, (OSError, ValueError, KeyError, TypeError, StrictDataclassError)
         ):
             raise
         raise CheckpointError(f"{folder / 'config.json'}: {_refusal(error)}") from None
@@ -119,6 +120,10 @@ def _refusal(error: Exception) -> str:
             "its model is code of the repository, which is not run; set "
             "models.trust_remote_code = true if you trust it"
         )
+    if isinstance(error, StrictDataclassError):
+        return " ".join(
+            str(error).split()
+        )  # the first line has the field, the next what it should be
     return _first_line(error)
 
 
@@ -127,7 +132,10 @@ def _first_line(error: Exception) -> str:
 
 
 def _check_vocabulary(folder: Path, config: Any, tokenizer: Tokenizer) -> None:
-    rows = int(config.get_text_config().vocab_size)
+    rows = getattr(config.get_text_config(), "vocab_size", None)
+    if rows is None:
+        kind = type(config).__name__
+        raise CheckpointError(f"{folder}: {kind} has no vocabulary: it is no language model")
     if not tokenizer.size <= rows <= tokenizer.size + MOST_PADDING:
         raise CheckpointError(
             f"{folder}: has a vocabulary of {rows:,}, the study's tokenizer has "

@@ -129,6 +129,7 @@ def test_scores_are_those_of_transformers_in_float64(tmp_path: Path, architectur
     window = 24 if "shorter" in architecture else 32
     assert_agrees(study, reference(tmp_path, seeds, window))
     assert study.ledger("m").scored["1", 5]["window"] == window
+    assert (study.dataset("m").noise_floor.sel(step=5) < 1e-9).all()
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -155,6 +156,41 @@ def test_warnings_of_transformers_are_not_the_users(tmp_path: Path) -> None:
     ]
     told = subprocess.run(command, check=True, capture_output=True, text=True).stderr
     assert all(line.startswith("{") for line in told.splitlines())
+
+
+BROKEN = """
+from transformers import LlamaForCausalLM
+
+class Broken(LlamaForCausalLM):
+    def forward(self, *arguments, **options):
+        raise RuntimeError("no luck\\ntoday")
+"""
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"rms_norm_eps": "small"}, "/config.json: Validation error for field 'rms_norm_eps': Ty"),
+        (
+            {"model_type": "vit", "vocab_size": None},
+            ": ViTConfig has no vocabulary: it is no language model",
+        ),
+        ({"model_type": "t5"}, ": T5Config is an encoder with a decoder, neither a causal nor a"),
+        ({"auto_map": {"AutoModelForCausalLM": "broken.Broken"}}, ": its model fails: no luck"),
+    ],
+)
+def test_a_model_that_cannot_be_used_is_told_and_the_others_are_scored(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], changes: dict[str, Any], said: str
+) -> None:
+    make_runs(tmp_path, lambda vocab, seed: make_model("llama", vocab, seed))
+    checkpoint = tmp_path / "runs/seed2/step5"
+    (checkpoint / "broken.py").write_text(BROKEN)
+    config = json.loads((checkpoint / "config.json").read_text()) | changes
+    (checkpoint / "config.json").write_text(json.dumps(config))
+    study = write_study(tmp_path, models__trust_remote_code="auto_map" in changes)
+    assert run(["run", str(study)]) == 1
+    assert f"{checkpoint}{said}" in capsys.readouterr().err
+    assert open_study(tmp_path / "study.zarr").ledger("m").reduced == {5: {"1", "3"}}
 
 
 STRANGE = """
