@@ -22,6 +22,7 @@ from engine.windows import Window, batches, plan_windows
 
 _PROBE_TOKENS = 16
 _NOISE_TOKENS = 32
+_NOISE_WINDOWS = 8  # of a masked model; pseudo, each holds one token
 _SHARE_FOR_MODELS = 0.6  # of what is free on a GPU; the rest is for blocks of log-probs
 _PRODUCT_BYTES = {"cpu": 2**25, "cuda": 2**28}  # float32 logits of one product
 _LOGIT_BYTES = {"cpu": 2**29, "cuda": 2**31}  # logits of one pass of a model that makes its own
@@ -216,7 +217,7 @@ class Scorer:
             n = min(_NOISE_TOKENS, batch[0].stop)
             again = self.forward(loaded, [replace(batch[0], stop=n, last=n)] * 2)[:n]
         elif len(batch) > 1:
-            again = self.forward(loaded, batch[: len(batch) // 2])
+            again = torch.cat([self.forward(loaded, [w]) for w in batch[:_NOISE_WINDOWS]])
         else:
             alone = replace(batch[0], stop=min(batch[0].stop, max(2, self._batch_tokens // 2)))
             alone = replace(alone, last=min(alone.last, alone.stop))

@@ -1,6 +1,10 @@
-"""Tests never use the network: the hub's client refuses at once instead of trying for a minute."""
+"""Tests never use the network: the hub's client refuses at once instead of trying for a minute.
+
+Code that comes with checkpoints is kept as transformers does it, in one folder for the process.
+"""
 
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +13,8 @@ import pytest
 from tests.hub_server import HubServer
 
 os.environ["HF_HUB_OFFLINE"] = "1"
+_modules = tempfile.TemporaryDirectory(prefix="seedconv-tests-")  # gone when the process ends
+os.environ["HF_MODULES_CACHE"] = _modules.name
 
 
 @pytest.fixture

@@ -183,17 +183,21 @@ class Strange(BertForMaskedLM):
 """
 
 
+def make_strange(checkpoint: Path, code: str) -> None:
+    """Give a checkpoint a class of its own."""
+    (checkpoint / "modeling_strange.py").write_text(code)
+    config = json.loads((checkpoint / "config.json").read_text())
+    config["auto_map"] = {"AutoModelForMaskedLM": "modeling_strange.Strange"}
+    (checkpoint / "config.json").write_text(json.dumps(config))
+
+
 @pytest.mark.parametrize("prediction", ["visible", "pseudo"])
 def test_logits_that_are_no_product_are_scored_as_the_model_makes_them(
     tmp_path: Path, prediction: str
 ) -> None:
     make_masked_runs(tmp_path, "bert")
     for seed in ("1", "2"):
-        checkpoint = tmp_path / f"runs/seed{seed}/step5"
-        (checkpoint / "modeling_strange.py").write_text(STRANGE)
-        config = json.loads((checkpoint / "config.json").read_text())
-        config["auto_map"] = {"AutoModelForMaskedLM": "modeling_strange.Strange"}
-        (checkpoint / "config.json").write_text(json.dumps(config))
+        make_strange(tmp_path / f"runs/seed{seed}/step5", STRANGE)
     study = score(
         tmp_path,
         scoring__prediction=prediction,
@@ -210,6 +214,25 @@ def test_logits_that_are_no_product_are_scored_as_the_model_makes_them(
     )
     surprisal = study.dataset("m").surprisal.sel(step=5, seed="1")
     np.testing.assert_allclose(surprisal, -exact[range(TOKENS), targets], rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("batch_tokens", [8192, 32])
+@pytest.mark.parametrize("prediction", ["visible", "pseudo"])
+def test_the_noise_floor_tells_of_batches(
+    tmp_path: Path, prediction: str, batch_tokens: int
+) -> None:
+    """What a model says depends on how many windows it gets at once, here far more than it may."""
+    make_masked_runs(tmp_path, "bert")
+    noisy = STRANGE.replace("0.3 *", "0.01 * len(input_ids) *")
+    for seed in ("1", "2"):
+        make_strange(tmp_path / f"runs/seed{seed}/step5", noisy)
+    study = score(
+        tmp_path,
+        scoring__prediction=prediction,
+        scoring__batch_tokens=batch_tokens,
+        models__trust_remote_code=True,
+    )
+    assert (study.dataset("m").noise_floor > 1e-6).all()
 
 
 @pytest.mark.parametrize("name", ["fnet, without attention mask", "convbert, sees padding"])

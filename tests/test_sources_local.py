@@ -245,10 +245,8 @@ class OwnForCausalLM(LlamaForCausalLM):
 
 
 def test_code_of_a_checkpoint_runs_only_if_trusted(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    modules = str(tmp_path / "modules")
-    monkeypatch.setattr("transformers.dynamic_module_utils.HF_MODULES_CACHE", modules)
     make_runs(tmp_path, architecture="llama", steps=(0,))
     assert run(["run", str(write_study(tmp_path))]) == 0
     expected = open_study(tmp_path / "study.zarr").dataset("m").load()
