@@ -140,6 +140,7 @@ class RayExecutor(Pool[_RaySlot]):
                 slot.messages = slot.actor.messages.remote()
             except RayError as error:
                 messages = [Ended(_how_it_ended(slot, error))]
+                self._look()  # before it is found that nobody is left
             for message in messages:
                 yield slot, message
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -21,6 +23,7 @@ from tests.models import TEXT, make_runs, write_study
 from tests.store_helpers import committed, expect_nothing_uncommitted
 
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
+os.environ["PYTHONPATH"] = str(Path(__file__).parents[1])  # for the machines of the cluster too
 
 from ray.cluster_utils import Cluster
 
@@ -55,21 +58,20 @@ def cluster() -> Iterator[Cluster]:
 
 
 class Engine:
-    """`seedconv run` on the cluster, in a process of its own."""
+    """A command at work on the cluster, in a process of its own."""
 
-    def __init__(self, file: Path, address: str) -> None:
+    def __init__(self, command: str, file: Path, address: str, *options: str) -> None:
         self.lines: list[str] = []
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "seedconv_tui.cli", "run", file.name, "--ray", address],
+            [
+                *(sys.executable, "-m", "seedconv_tui.cli", command),
+                *(file.name, "--ray", address, *options),
+            ],
             cwd=file.parent,  # paths are relative to it, on every machine
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
-            env={
-                **os.environ,
-                "OMP_NUM_THREADS": "1",
-                "PYTHONPATH": str(Path(__file__).parents[1]),
-            },
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
         )
 
     def read_until(self, part: str) -> str:
@@ -90,48 +92,57 @@ class Engine:
         return [line for line in self.lines if part in line]
 
 
-def actor_of(machine: Any) -> int:
-    """The process that works on a machine: a child of its raylet, by the name that Ray gives it."""
+def lose(cluster: Cluster, machine: Any) -> None:
+    """End all that runs on a machine at once: Ray's own process and its children."""
     (raylet,) = [process.pid for name, process in machine.live_processes() if name == "raylet"]
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-            name = (folder / "cmdline").read_bytes()
-        except OSError:  # it has just ended
-            continue
-        if parent == raylet and name.startswith(b"ray::_Actor"):
-            return int(folder.name)
-    raise AssertionError("no actor")
+    children = Path(f"/proc/{raylet}/task/{raylet}/children").read_text().split()
+    cluster.remove_node(machine, allow_graceful=False)
+    for child in children:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(int(child), signal.SIGKILL)
 
 
-def test_a_machine_is_lost_another_joins_and_the_results_are_the_same(
-    made: Path, cluster: Cluster
+def test_machines_come_and_go_and_the_results_are_the_same(
+    made: Path, tmp_path: Path, cluster: Cluster
 ) -> None:
-    """The first one freezes in the middle of its work, goes on holding it, and then is gone."""
-    lost = cluster.add_node(num_cpus=1, object_store_memory=STORE_BYTES)
-    engine = Engine(study(made, "ray.zarr"), cluster.address)
+    """One is lost at work; later another joins before the last one is lost."""
+    shutil.copytree(made, tmp_path / "s", ignore=shutil.ignore_patterns("*.zarr"))
+    folder, late = tmp_path / "s", tmp_path / "late"
+    late.mkdir()
+    for step in (folder / "runs").glob("*/step*"):
+        (step / "trainer_state.json").write_text("{}")
+    for step in (folder / "runs").glob("*/step[345]0"):
+        step.rename(late / f"{step.parent.name}-{step.name}")
+    first = cluster.add_node(num_cpus=1, object_store_memory=STORE_BYTES)
+    second = cluster.add_node(num_cpus=1, object_store_memory=STORE_BYTES)
+    file = study(folder, models__seeds=["1", "2", "3"], models__steps=list(range(0, 60, 10)))
+    engine = Engine("watch", file, cluster.address, "--until-complete")
     engine.read_until(" scored ")
-    actor = actor_of(lost)
-    os.kill(actor, signal.SIGSTOP)
+    lose(cluster, first)
+    for _ in range(3):
+        engine.read_until(" reduced ")
     cluster.add_node(num_cpus=1, object_store_memory=STORE_BYTES)
-    engine.read_until(": joined")
-    engine.read_until(" scored ")
-    cluster.remove_node(lost, allow_graceful=False)
-    os.kill(actor, signal.SIGKILL)
+    lose(cluster, second)
+    for step in late.iterdir():
+        step.rename(folder / "runs" / step.name.replace("-", "/"))
     assert engine.wait() == 0, engine.lines
-    (told,) = engine.told(" warning ")
-    assert "the machine left the cluster" in told or "its process is gone" in told
-    assert "it is planned again" in told
-    assert committed(open_study(made / "ray.zarr")) == committed(open_study(made / "study.zarr"))
-    snapshot = open_study(made / "ray.zarr").snapshot()
-    assert snapshot.engine is not None
-    assert (snapshot.engine.state, snapshot.engine.works) == ("finished", ())
-    assert snapshot.engine.device == "Ray cluster: 1 machine, 1 CPUs"
+    told = engine.told(" warning ")
+    assert len(told) == 2, told
+    for line in told:
+        assert "the machine left the cluster" in line or "its process is gone" in line
+        assert "it is planned again" in line or "going on without it" in line
+    assert len(engine.told(": joined")) == 1
+    found = open_study(folder / "study.zarr")
+    assert committed(found) == committed(open_study(made / "study.zarr"))
+    shown = found.snapshot().engine
+    assert shown is not None
+    assert (shown.state, shown.works) == ("finished", ())
+    assert shown.device == "Ray cluster: 2 machines, 2 CPUs"
 
 
 def test_a_stop_ends_the_work_in_the_cluster(made: Path, cluster: Cluster) -> None:
     store = made / "stopped.zarr"
-    engine = Engine(study(made, store.name), cluster.address)
+    engine = Engine("run", study(made, store.name), cluster.address)
     engine.read_until(" scored ")
     engine.process.terminate()
     asked = time.monotonic()
