@@ -290,6 +290,16 @@ def test_a_worker_that_does_not_see_the_store_says_so(made: Path) -> None:
     assert str(ended.why).startswith(f"{made}/study.zarr/commits/99.log is not there; the store")
 
 
+def test_a_cluster_needs_ray(
+    made: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(sys.modules, "engine.ray_executor", raising=False)
+    monkeypatch.setitem(sys.modules, "ray", None)
+    assert run(["run", str(study(made, "none.zarr")), "--ray", "auto"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith("not installed: pip install 'seedconv-tui[engine,ray]'")
+
+
 def test_names() -> None:
     devices = [torch.device(name) for name in ("cuda:0", "cpu", "cuda:1", "cpu")]
     assert name_devices(devices) == ("cuda:0", "cpu (1)", "cuda:1", "cpu (2)")
