@@ -163,6 +163,8 @@ class Coordinator:
                     raise EngineError("no device is left to work on; what was committed stays")
                 return
             outcome = self._executor.next()
+            if outcome is None:
+                continue
             submitted -= 1
             self._recorder.take(outcome)
             task = outcome.task

@@ -19,8 +19,11 @@ class Executor(Protocol):
     def submit(self, task: Pass) -> None:
         """Take one more pass."""
 
-    def next(self) -> Outcome:
-        """What came of one of the passes; waits for it. Raises Interrupted when asked to stop."""
+    def next(self) -> Outcome | None:
+        """What came of one of the passes; waits for it. None: its capacity has grown meanwhile.
+
+        Raises Interrupted when asked to stop.
+        """
 
     def __enter__(self) -> Self:
         """Begin."""

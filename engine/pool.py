@@ -85,13 +85,16 @@ class Pool(ABC, Generic[AnySlot]):
         self._queue.append(task)
         self._held.append(task)
 
-    def next(self) -> Outcome:
-        """What came of one of the passes; waits for it.
+    def next(self) -> Outcome | None:
+        """What came of one of the passes; waits for it. None: there is room for more of them.
 
         Raises Interrupted when asked to stop, EngineError when no station is left, and OSError or
         StoreError when a station met one: results cannot be written, whoever does it.
         """
+        capacity = self.capacity
         while not self._outcomes:
+            if self.capacity > capacity:
+                return None
             if not self._slots:
                 raise EngineError(
                     "no device is left to work on; what was committed stays. "

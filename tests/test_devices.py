@@ -18,13 +18,17 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from engine.coordinator import Coordinator
+from engine.corpus import build_text, load_tokenizer
 from engine.devices import name_devices
 from engine.events import Event
+from engine.hub import HubClient
 from engine.recorder import Totals
+from engine.station import Ended, Job, Message, Station
 from engine.study_file import load_study_file
 from seedconv_tui.cli import run
 from store import open_study
 from store.snapshot import EngineStatus
+from tests.hub_server import HubServer
 from tests.models import TEXT, make_runs, write_study
 from tests.store_helpers import committed, expect_nothing_uncommitted
 
@@ -248,6 +252,52 @@ def test_a_full_disk_is_told_as_such(
         assert not multiprocessing.active_children()
     finally:
         subprocess.run(["umount", disk], check=False, capture_output=True)
+
+
+def test_processes_take_from_the_hub_what_was_found_there(
+    made: Path, tmp_path: Path, hub: HubServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The coordinator alone lists revisions; who downloads is told their commits."""
+    for name, value in (
+        ("HF_ENDPOINT", hub.endpoint),
+        ("HF_HOME", str(tmp_path / "home")),
+        ("HF_HUB_OFFLINE", "0"),
+    ):
+        monkeypatch.setenv(name, value)  # what processes see; the fixture speaks to this one
+    for folder in (made / "runs").glob("*/*"):
+        step, seed = folder.name.split("-")
+        hub.push(f"lab/m-{seed}", step, folder)
+    shutil.copytree(made / "tokenizer", tmp_path / "tokenizer")
+    shutil.copy(made / "text.txt", tmp_path)
+    source = {"models__source": "lab/{model}-seed{seed}@step{step}"}
+    file = write_study(tmp_path, corpus__max_tokens=N_TOKENS, scoring__device="cpu,cpu", **source)
+    heard = Heard()
+    totals = Coordinator(load_study_file(file), heard).run()
+    assert (totals.scored, totals.failed) == (9, 0), heard.of("failed", "lost", "device")
+    theirs = committed(open_study(made / "study.zarr"))
+    assert committed(open_study(tmp_path / "study.zarr")) == theirs
+    assert sum("/refs" in path for _, path, _ in hub.asked) == 3  # once for each seed
+
+
+def test_a_worker_that_does_not_see_the_store_says_so(made: Path) -> None:
+    file = load_study_file(study(made, "study.zarr"))
+    tokenizer = load_tokenizer(file, HubClient(threading.Event()))
+    job = Job.of(file, build_text(file, tokenizer), tokenizer, session=99)
+    said: list[Message] = []
+    Station(job, "cpu", None, said.append).run()
+    (ended,) = said
+    assert isinstance(ended, Ended)
+    assert str(ended.why).startswith(f"{made}/study.zarr/commits/99.log is not there; the store")
+
+
+def test_a_cluster_needs_ray(
+    made: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(sys.modules, "engine.ray_executor", raising=False)
+    monkeypatch.setitem(sys.modules, "ray", None)
+    assert run(["run", str(study(made, "none.zarr")), "--ray", "auto"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith("not installed: pip install 'seedconv-tui[engine,ray]'")
 
 
 def test_names() -> None:
