@@ -254,24 +254,32 @@ class Rows:
     def __init__(self, scorer: Scorer, head: Head | None, more: Callable[[], torch.Tensor]) -> None:
         """`more` gives the states of the tokens that follow, as `Scorer.forward` returns them."""
         self._scorer, self._head, self._more = scorer, head, more
-        self._states = torch.empty(0)
-        self._first = 0  # the token of the first state
+        self._pieces: list[torch.Tensor] = []  # states of consecutive tokens
+        self._first = 0  # the token of the first one
         self._product = torch.empty(0)
         self._made = (0, self._product)  # first token and logits of the last product
         self._product_rows = rows_within(_PRODUCT_BYTES[scorer.device.type], scorer.vocab_size)
 
     def states(self, start: int, stop: int, *, keep: int | None = None) -> torch.Tensor:
-        """States of tokens [start, stop). Those before `keep`, or else `start`, are forgotten."""
-        have = self._first + len(self._states)
+        """States of tokens [start, stop). Those before `keep`, or else `start`, are forgotten.
+
+        When memory runs out, those that came stay: the same may be asked for again.
+        """
+        have = self._first + sum(map(len, self._pieces))
         if stop > have:
-            keep = start if keep is None else keep
-            pieces = [self._states[keep - self._first :]] if len(self._states) else []
-            self._first = keep
-            while have < stop:
-                pieces.append(self._more())
-                have += len(pieces[-1])
-            self._states = torch.cat(pieces)
-        return self._states[start - self._first : stop - self._first]
+            self._forget(start if keep is None else keep)
+        while have < stop:
+            self._pieces.append(self._more())
+            have += len(self._pieces[-1])
+        if len(self._pieces) > 1:
+            self._pieces = [torch.cat(self._pieces)]
+        return self._pieces[0][start - self._first : stop - self._first]
+
+    def _forget(self, keep: int) -> None:
+        while self._pieces and self._first < keep:
+            n = min(keep - self._first, len(self._pieces[0]))
+            self._first += n
+            self._pieces[:1] = [self._pieces[0][n:]] if n < len(self._pieces[0]) else []
 
     def fill(self, start: int, stop: int, out: torch.Tensor) -> None:
         """Put log-probs of tokens [start, stop) into `out`, (token, vocab) float32, nats.

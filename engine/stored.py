@@ -37,12 +37,14 @@ class _Ahead:
         self._start = stop
         return future
 
-    def next(self) -> NDArray[Any]:
-        """The block that follows. Raises DamagedError."""
+    def first(self) -> NDArray[Any]:
+        """The first block that was not yet taken. Raises DamagedError."""
         assert self._following is not None
-        block = self._following.result()
+        return self._following.result()
+
+    def take(self) -> None:
+        """Go on to the block that follows."""
         self._following = self._submit()
-        return block
 
 
 def stored_rows(scorer: Scorer, log_probs: LogProbs, pool: ThreadPoolExecutor) -> Rows:
@@ -56,6 +58,8 @@ def stored_rows(scorer: Scorer, log_probs: LogProbs, pool: ThreadPoolExecutor) -
         blocks = _Ahead(log_probs.stored, n_tokens, log_probs.block_rows, pool)
 
     def more() -> torch.Tensor:
-        return torch.from_numpy(np.ascontiguousarray(blocks.next())).to(device).float()
+        states = torch.from_numpy(np.ascontiguousarray(blocks.first())).to(device).float()
+        blocks.take()  # not before it is on the device: memory may run out
+        return states
 
     return Rows(scorer, head, more)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -168,6 +169,49 @@ def test_a_block_that_does_not_fit_is_halved(
     assert "out of memory; going on with 32 tokens at once" in capsys.readouterr().err
     np.testing.assert_allclose(found.kl, expected.kl, rtol=1e-4, atol=2e-6)
     np.testing.assert_allclose(found.surprisal, expected.surprisal, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(("representation", "every"), [("dense", 7), ("none", 11)])
+def test_what_went_through_before_memory_ran_out_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, representation: str, every: int
+) -> None:
+    """However late in a block a single window fails once, every token gets its own log-probs."""
+    make_runs(tmp_path)
+    settings = {"log_probs__representation": representation, "scoring__batch_tokens": 32}
+    expected = score(tmp_path, "whole.zarr", **settings)
+    monkeypatch.setattr("engine.scorer._PRODUCT_BYTES", {"cpu": 2**16})  # 32 tokens
+    monkeypatch.setattr("engine.passes._BLOCK_BYTES", {"cpu": 2**15})  # 16
+    forward, calls = GPTNeoXForCausalLM.forward, itertools.count(1)
+
+    def fails_at_times(module: Any, input_ids: torch.Tensor, **options: Any) -> Any:
+        if input_ids.numel() == 32 and next(calls) % every == 0:
+            raise torch.OutOfMemoryError("out of memory")
+        return forward(module, input_ids, **options)
+
+    monkeypatch.setattr(GPTNeoXForCausalLM, "forward", fails_at_times)
+    found = score(tmp_path, "halved.zarr", **settings)
+    np.testing.assert_allclose(found.surprisal, expected.surprisal, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(found.kl, expected.kl, rtol=1e-4, atol=2e-6)
+
+
+def test_stored_log_probs_are_not_skipped_when_memory_runs_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_runs(tmp_path)
+    expected = score(tmp_path, "whole.zarr")
+    monkeypatch.setattr("store.layout._CHUNK_BYTES", 2**14)  # of log-probs: 16 tokens
+    monkeypatch.setattr("engine.scorer._PRODUCT_BYTES", {"cpu": 2**16})
+    monkeypatch.setattr("engine.passes._BLOCK_BYTES", {"cpu": 2**15})
+    convert, calls = torch.from_numpy, itertools.count(1)
+
+    def fails_at_times(values: Any) -> torch.Tensor:
+        if values.dtype == np.float16 and next(calls) % 19 == 0:
+            raise torch.OutOfMemoryError("out of memory")
+        return convert(values)
+
+    monkeypatch.setattr(torch, "from_numpy", fails_at_times)
+    found = score(tmp_path, "halved.zarr")
+    np.testing.assert_allclose(found.kl, expected.kl, rtol=1e-4, atol=2e-6)
 
 
 def test_the_noise_floor_is_measured_and_stored(tmp_path: Path) -> None:
