@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import replace
 
 from engine.events import Level
 from engine.planner import Step, lonely, remaining, remaining_of, seed_order
@@ -77,8 +76,7 @@ class Inventory:
         steps = [
             step
             for name, keys in available.items()
-            for step in remaining(self._writer.ledger, name, set(keys))
-            if step.score or (name, step.step) not in self._recorder.damaged
+            for step in remaining(self._writer.ledger, name, set(keys), self._damaged(name))
         ]
         order = list(self._models)
         steps.sort(key=lambda step: (step.step, order.index(step.model)))
@@ -89,10 +87,11 @@ class Inventory:
         """What is left to do of one step; None when it is done or cannot be."""
         given_up = {key for owner, key in self._recorder.given_up if owner == model}
         seeds = {seed for seed, at in available[model] - given_up if at == step}
-        left = remaining_of(self._writer.ledger.model(model), model, step, seeds)
-        if left is None or (model, step) not in self._recorder.damaged:
-            return left
-        return replace(left, reduce=False) if left.score else None
+        known, reducible = self._writer.ledger.model(model), step not in self._damaged(model)
+        return remaining_of(known, model, step, seeds, reducible=reducible)
+
+    def _damaged(self, model: str) -> set[int]:
+        return {step for name, step in self._recorder.damaged if name == model}
 
     def complete(self) -> bool:
         """Whether every checkpoint that is listed was scored or given up."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 from store import Representation
@@ -82,17 +83,24 @@ def seed_order(seed: str) -> tuple[bool, int, str]:
     return (not seed.isdecimal(), int(seed) if seed.isdecimal() else 0, seed)
 
 
-def remaining(ledger: Ledger, name: str, available: set[Checkpoint]) -> list[Step]:
-    """Steps of one model with something left to do, ascending."""
+def remaining(
+    ledger: Ledger, name: str, available: set[Checkpoint], damaged: Collection[int] = ()
+) -> list[Step]:
+    """Steps of one model with something left to do, ascending; `damaged` cannot be reduced."""
     known = ledger.model(name)
     seeds: dict[int, set[str]] = {step: set() for step in known.steps}
     for seed, step in available:
         seeds.setdefault(step, set()).add(seed)
-    steps = (remaining_of(known, name, step, seeds[step]) for step in sorted(seeds))
+    steps = (
+        remaining_of(known, name, step, seeds[step], reducible=step not in damaged)
+        for step in sorted(seeds)
+    )
     return [step for step in steps if step is not None]
 
 
-def remaining_of(known: ModelLedger, name: str, step: int, available: set[str]) -> Step | None:
+def remaining_of(
+    known: ModelLedger, name: str, step: int, available: set[str], *, reducible: bool = True
+) -> Step | None:
     """What is left to do of one step, of which these seeds are available; None when nothing is.
 
     A seed that is scored but whose log-probs were dropped is scored again only when another seed
@@ -101,7 +109,7 @@ def remaining_of(known: ModelLedger, name: str, step: int, available: set[str]) 
     scored = known.scored_at(step)
     new = available - scored
     present = scored | new
-    reduce = len(present) > 1 and known.reduced.get(step, frozenset()) != present
+    reduce = reducible and len(present) > 1 and known.reduced.get(step) != present
     needed = {seed for seed in scored if (seed, step) not in known.stored} if reduce else set()
     if not needed <= available:  # dropped and gone for good: its old pairs stay, no new ones
         reduce, needed = False, set()

@@ -162,6 +162,22 @@ def test_a_seed_that_fails_is_left_out_and_the_others_are_reduced(
     assert set(known.failed) == {("2", 5)}
 
 
+def test_a_late_seed_is_scored_though_stored_ones_are_damaged(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_runs(tmp_path, seeds=("1", "2"), steps=(5,))
+    assert run(["run", str(write_study(tmp_path))]) == 0
+    chunk = tmp_path / "study.zarr/models/m/log_probs/1/5/c/0/0"
+    chunk.write_bytes(chunk.read_bytes()[:-8])
+    make_runs(tmp_path, seeds=("3",), steps=(5,))
+    capsys.readouterr()
+    assert run(["run", str(write_study(tmp_path, log_probs__representation="none"))]) == 1
+    assert capsys.readouterr().err.count("cannot reduce m, step 5") == 1
+    known = open_study(tmp_path / "study.zarr").ledger("m")
+    assert known.reduced == {5: {"1", "2"}}
+    assert set(known.scored) == {("1", 5), ("2", 5), ("3", 5)}
+
+
 def test_projected_sizes_are_told_and_a_budget_is_kept(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
