@@ -59,7 +59,10 @@ class Modules:
                 self._modules[key] = module
             else:
                 weights = _tensors(module)
-        chosen = {name: weights[name].detach() for name in _tensors(module).keys() & weights.keys()}
+        # Not what is made anew with a module and never saved, such as frequencies of positions:
+        # it has its own precision, and old checkpoints have it rounded.
+        names = _tensors(module).keys() & module.state_dict().keys() & weights.keys()
+        chosen = {name: weights[name].detach() for name in names}
         if resident:
             chosen = {
                 name: _placed(tensor, self._device, self._dtype) for name, tensor in chosen.items()

@@ -162,6 +162,24 @@ def test_a_seed_that_fails_is_left_out_and_the_others_are_reduced(
     assert set(known.failed) == {("2", 5)}
 
 
+def test_weights_under_other_names_give_the_same(tmp_path: Path) -> None:
+    """Also in half precision, in which a model keeps its position frequencies whole."""
+    vocab = make_tokenizer(tmp_path / "tokenizer").get_vocab_size()
+    (tmp_path / "text.txt").write_text(TEXT, encoding="utf-8")
+    torch.manual_seed(1)
+    config = ARCHITECTURES["tied"](vocab)
+    model = transformers.AutoModelForCausalLM.from_config(config)
+    model.save_pretrained(tmp_path / "runs/seed1/step5")
+    model.model.save_pretrained(tmp_path / "runs/seed2/step5")  # as some were published
+    file = tmp_path / "runs/seed2/step5/config.json"
+    file.write_text((tmp_path / "runs/seed1/step5/config.json").read_text())
+    for dtype in ("float32", "bfloat16"):
+        settings = {"study__store": dtype, "scoring__dtype": dtype}
+        assert run(["run", str(write_study(tmp_path, **settings))]) == 0
+        data = open_study(tmp_path / dtype).dataset("m").load()
+        np.testing.assert_array_equal(data.surprisal.sel(seed="1"), data.surprisal.sel(seed="2"))
+
+
 def test_a_late_seed_is_scored_though_stored_ones_are_damaged(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
