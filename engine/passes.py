@@ -60,13 +60,32 @@ class CorpusPass:
         self._live = {n: seed for n, seed in enumerate(seeds) if isinstance(seed, Live)}
         self._rows = rows_within(_BLOCK_BYTES[scorer.device.type], scorer.vocab_size)
         self._copies = HostCopies(scorer.device)
+        self._shrunk = False  # and not told yet
+        self._log_p = self._p = torch.empty(0)
         self._reserve()
 
     def _reserve(self) -> None:
-        shape = len(self._sources), self._rows, self._scorer.vocab_size
+        """Take memory for a block, of fewer tokens when there is not enough."""
+        while True:
+            shape = len(self._sources), self._rows, self._scorer.vocab_size
+            try:
+                self._log_p = torch.empty(shape, device=self._scorer.device)
+                self._p = torch.empty_like(self._log_p)
+            except torch.OutOfMemoryError:
+                if self._rows == 1:
+                    raise
+            else:
+                return
+            self._halve()
+
+    def _halve(self) -> None:
+        """Go on with half of the tokens at once."""
+        self._rows, self._shrunk = self._rows // 2, True
         self._log_p = self._p = torch.empty(0)  # gone before there are others
-        self._log_p = torch.empty(shape, device=self._scorer.device)
-        self._p = torch.empty_like(self._log_p)
+        for source in self._sources:
+            source.shrink()
+        if self._scorer.device.type == "cuda":
+            torch.cuda.empty_cache()
 
     def run(self) -> None:
         """Do it. What was appended to is neither finished nor abandoned here.
@@ -75,36 +94,29 @@ class CorpusPass:
         OutOfMemoryError when there is none for a single token.
         """
         n_tokens = len(self._scorer.targets)
-        start, before, shrunk = 0, None, False
+        start, before = 0, None
         with torch.inference_mode():
             while start < n_tokens:
                 stop = min(start + self._rows, n_tokens)
                 try:
                     block = self._copies.start(self._block(start, stop))
                 except torch.OutOfMemoryError:
-                    self._shrink()
-                    shrunk = True
+                    if self._rows == 1:
+                        raise
+                    block = None
+                if block is None:  # not in the handler: the error holds on to what was computed
+                    self._halve()
+                    self._reserve()
                     continue
-                if shrunk:
+                if self._shrunk:
                     self._scorer.tell(f"out of memory; going on with {self._rows} tokens at once")
-                    shrunk = False
+                    self._shrunk = False
                 if before is not None:  # one behind: its copy ran while this one was computed
                     self._append(*before)
                 before, start = (start, block), stop
                 self._progress(stop)
             if before is not None:
                 self._append(*before)
-
-    def _shrink(self) -> None:
-        """Go on with half of the tokens at once; raises the error again when that is none."""
-        if self._rows == 1:
-            raise
-        self._rows //= 2
-        for source in self._sources:
-            source.shrink()
-        if self._scorer.device.type == "cuda":
-            torch.cuda.empty_cache()
-        self._reserve()
 
     def _block(self, start: int, stop: int) -> dict[str, torch.Tensor]:
         """Everything computed of these tokens, on the device: `<seed>.<result>`, `kl` and `js`."""

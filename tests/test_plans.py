@@ -214,6 +214,21 @@ def test_stored_log_probs_are_not_skipped_when_memory_runs_out(
     np.testing.assert_allclose(found.kl, expected.kl, rtol=1e-4, atol=2e-6)
 
 
+def test_a_step_that_cannot_be_reduced_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_runs(tmp_path)
+
+    def never(log_p: torch.Tensor, p: torch.Tensor) -> Any:
+        raise torch.OutOfMemoryError("out of memory")
+
+    monkeypatch.setattr("engine.passes.divergences", never)
+    assert run(["run", str(write_study(tmp_path))]) == 1
+    message = capsys.readouterr().err
+    assert "cannot reduce m, step 0: out of memory on cpu with log-probs of 3 stored" in message
+    assert len(open_study(tmp_path / "study.zarr").ledger("m").scored) == 6
+
+
 def test_the_noise_floor_is_measured_and_stored(tmp_path: Path) -> None:
     make_runs(tmp_path, seeds=("1", "2"), architecture="gpt2")
     exact = score(tmp_path, "exact.zarr").noise_floor
