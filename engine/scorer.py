@@ -127,6 +127,8 @@ class Scorer:
         if self.device.type == "cpu":
             return None
         free, _ = torch.cuda.mem_get_info(self.device)
+        free += torch.cuda.memory_reserved(self.device)  # by torch, and not all of it is in use:
+        free -= torch.cuda.memory_allocated(self.device)  # most is left over from the last pass
         return int(_SHARE_FOR_MODELS * free)
 
     def windows(self, loaded: Loaded) -> Iterator[list[Window]]:
