@@ -44,7 +44,7 @@ class Outcome:
     pairs: PairsResult | None = None
     failed: tuple[str, str] | None = None  # a seed that cannot be scored, and why
     passing: bool = False  # it failed for a reason that may pass
-    damaged: str | None = None  # stored log-probs that cannot be read
+    damaged: str | None = None  # why stored log-probs cannot be reduced
     lost: str | None = None  # the device or its process is gone
     notes: tuple[str, ...] = ()  # what the user should know besides
 
@@ -122,6 +122,12 @@ class Worker:
             done = (error.seed,)
         except DamagedError as error:
             outcome, done = replace(outcome, damaged=str(error)), ()
+        except torch.OutOfMemoryError:  # for the sake of no live seed
+            text = (
+                f"out of memory on {self._scorer.device} with log-probs of {len(task.stored)} "
+                "stored seeds; choose a larger one, or the CPU, with scoring.device"
+            )
+            outcome, done = replace(outcome, damaged=text), ()
         for seed in done:
             self._sources[task.model].release((seed, task.step))
         seconds = time.perf_counter() - started
@@ -161,6 +167,9 @@ class Worker:
         except BaseException:
             for unfinished in pending:
                 unfinished.abandon()
+            for seed in task.live:  # another device may do what is left
+                if future := self._loading.pop((task.model, (seed, task.step)), None):
+                    future.cancel()
             with contextlib.suppress(Exception):  # the next coordinator looks for it again
                 self._results.discard(task.model, task.step, task.live, task.seeds)
             raise
@@ -185,6 +194,7 @@ class Worker:
         for seed, checkpoint in zip(task.live, checkpoints, strict=True):
             with self._names_seed(task, seed):
                 loaded = self._scorer.load(checkpoint, resident=resident)
+                checkpoint.weights.clear()  # what is on the device needs no copy here
                 layer = None
                 if task.keep == "factored":
                     layer = loaded.head.output_layer() if loaded.head is not None else None
@@ -226,8 +236,10 @@ class Worker:
         except torch.OutOfMemoryError:
             if not task.live:
                 raise
-            seed = seed or task.live[-1]
+            loading, seed = seed is not None, seed or task.live[-1]
             what = "with one token at a time; lower scoring.window"
+            if loading:
+                what = 'with its weights; set scoring.dtype to "bfloat16" or choose another device'
             if len(task.live) > 1:
                 what = (
                     f"with {len(task.live)} models at once; set log_probs.representation to "
