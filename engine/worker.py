@@ -25,7 +25,7 @@ from engine.study_file import StudyFile
 from engine.weights import Checkpoint, read_checkpoint
 from store import DamagedError, Study
 from store.commits import Checkpoint as Key
-from store.commits import ModelLedger
+from store.commits import ModelLedger, Record
 from store.pending import CheckpointResult, PairsResult, PendingCheckpoint, PendingPairs
 from store.results import ResultWriter
 from store.snapshot import State, Work
@@ -193,6 +193,7 @@ class Worker:
         live = {}
         for seed, checkpoint in zip(task.live, checkpoints, strict=True):
             with self._names_seed(task, seed):
+                _refuse_others(checkpoint, known.scored.get((seed, task.step)))
                 loaded = self._scorer.load(checkpoint, resident=resident)
                 checkpoint.weights.clear()  # what is on the device needs no copy here
                 layer = None
@@ -266,4 +267,13 @@ class Worker:
                 "model_vocab": int(checkpoint.config.get_text_config().vocab_size),
                 "device": str(self._scorer.device),
             },
+        )
+
+
+def _refuse_others(checkpoint: Checkpoint, record: Record | None) -> None:
+    """Raise CheckpointError when results are committed that are of other weights."""
+    if record is not None and record.get("fingerprint") not in (None, checkpoint.fingerprint):
+        raise CheckpointError(
+            f"{checkpoint.where}: its weights are not those that its results are of; put the old "
+            "ones back, or give the new ones a seed of their own"
         )

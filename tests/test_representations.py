@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -178,6 +179,23 @@ def test_weights_under_other_names_give_the_same(tmp_path: Path) -> None:
         assert run(["run", str(write_study(tmp_path, **settings))]) == 0
         data = open_study(tmp_path / dtype).dataset("m").load()
         np.testing.assert_array_equal(data.surprisal.sel(seed="1"), data.surprisal.sel(seed="2"))
+
+
+def test_other_weights_do_not_join_results_of_the_old_ones(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_runs(tmp_path, seeds=("1", "2"), steps=(5,))
+    file = write_study(tmp_path, log_probs__representation="none")
+    assert run(["run", str(file)]) == 0
+    make_runs(tmp_path, seeds=("3",), steps=(5,))
+    shutil.copytree(tmp_path / "runs/seed3", tmp_path / "runs/seed1", dirs_exist_ok=True)
+    capsys.readouterr()
+    assert run(["run", str(file)]) == 1
+    message = capsys.readouterr().err
+    assert "runs/seed1/step5: its weights are not those that its results are of" in message
+    known = open_study(tmp_path / "study.zarr").ledger("m")
+    assert known.reduced == {5: {"1", "2"}}
+    assert ("3", 5) in known.scored
 
 
 def test_a_late_seed_is_scored_though_stored_ones_are_damaged(
