@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -17,19 +18,34 @@ MEAN_OF = {  # array of means -> the per-token results whose mean over tokens it
 RECORDED = ("storage_floor", "noise_floor")  # told by the record of scoring, and by nothing else
 
 
-def _agreement(i: NDArray[np.int32], j: NDArray[np.int32]) -> float:
-    return float((i[:, 0] == j[:, 0]).mean())
+@dataclass(frozen=True)
+class PairMean:
+    """How a mean over tokens is made of per-token results of both seeds of a pair."""
+
+    of: str  # the results
+    term: Callable[[NDArray[Any], NDArray[Any]], NDArray[Any]]  # at each token, of both seeds
+    root: bool  # whether it is the root of the mean
+
+    def total(self, i: NDArray[Any], j: NDArray[Any]) -> float:
+        """Sum over some tokens."""
+        return float(self.term(i, j).sum(dtype=np.float64))
+
+    def mean(self, total: float, n_tokens: int) -> float:
+        """What the sum over all tokens comes to."""
+        return float(np.sqrt(total / n_tokens) if self.root else total / n_tokens)
 
 
-def _target_rms(i: NDArray[np.float32], j: NDArray[np.float32]) -> float:
-    difference = np.exp(-i.astype(np.float64)) - np.exp(-j.astype(np.float64))
-    return float(np.sqrt(np.mean(difference**2)))
+def _agree(i: NDArray[np.int32], j: NDArray[np.int32]) -> NDArray[np.bool_]:
+    return np.equal(i[:, 0], j[:, 0])
 
 
-# Array of means by pair -> (per-token results of each of the two seeds, what is made of them).
-PAIR_OF: dict[str, tuple[str, Callable[[NDArray[Any], NDArray[Any]], float]]] = {
-    "top1_agreement": ("top_id", _agreement),
-    "target_rms": ("surprisal", _target_rms),
+def _squared_difference(i: NDArray[np.float32], j: NDArray[np.float32]) -> NDArray[np.float64]:
+    return (np.exp(-i.astype(np.float64)) - np.exp(-j.astype(np.float64))) ** 2
+
+
+PAIR_OF = {  # by array of means
+    "top1_agreement": PairMean("top_id", _agree, root=False),
+    "target_rms": PairMean("surprisal", _squared_difference, root=True),
 }
 
 

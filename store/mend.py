@@ -168,10 +168,9 @@ def _write_means(
         elif name in RECORDED and seed is not None:
             kept[cell] = known.scored[seed, step][name]
         elif name in PAIR_OF and seed is not None and other is not None:
-            of, statistic = PAIR_OF[name]
-            kept[cell] = statistic(
-                *(study.values(model, of, label, step) for label in (seed, other))
-            )
+            pair = PAIR_OF[name]
+            i, j = (study.values(model, pair.of, label, step) for label in (seed, other))
+            kept[cell] = pair.mean(pair.total(i, j), study.n_tokens)
         else:
             row = read(study.array(model, "mean_kl"), (cell[0], slice(None), slice(None)))
             kept[cell] = mean_over_pairs(row, [known.seeds[s] for s in known.reduced[step]])

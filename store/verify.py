@@ -332,12 +332,12 @@ class _Walk:
             floor = known.scored[seed, step].get(name)  # type: ignore[index]
             return None if floor is None else (float(floor), 0.0)
         if name in PAIR_OF:
-            of, statistic = PAIR_OF[name]
+            pair, n_tokens = PAIR_OF[name], self.study.n_tokens
             try:
-                values = [self._values(model, of, str(label), step) for label in (seed, other)]
+                both = [self._values(model, pair.of, str(label), step) for label in (seed, other)]
             except StoreError:  # said of the results themselves
                 return None
-            return statistic(*values), 1.0
+            return pair.mean(pair.total(*both), n_tokens), 1.0
         if self.study.live:  # an engine writes the mean over pairs before it commits the pairs
             return None
         index = [known.seeds[label] for label in known.reduced[step]]

@@ -6,6 +6,7 @@ import itertools
 import os
 import socket
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -242,23 +243,25 @@ class StudyWriter:
 
     def _write_pair_means(self, model: str, t: int, pairs: PairsResult) -> None:
         known, arrays = self.ledger.model(model), self._arrays[model]
+        # Whole rows are written at once: the chunk is replaced whole each time.
         rows = {
-            name: np.array(
-                arrays[name][t]
-            )  # written at once: the chunk is replaced whole each time
+            name: np.array(arrays[name][t])
             for name, variable in layout.VARIABLES.items()
             if variable.by_pair and not variable.per_token
         }
         for seed, other, means in pairs.means:
             for name, mean in means.items():
                 rows[name][known.seeds[seed], known.seeds[other]] = mean
-        for name, (of, statistic) in PAIR_OF.items():
-            values = {
-                seed: read(self.results.array(model, of), (t, known.seeds[seed], slice(None)))
-                for seed in pairs.seeds
-            }
-            for seed, other, _ in pairs.means:
-                value = statistic(values[seed], values[other])
+        for name, statistic in PAIR_OF.items():
+            array = self.results.array(model, statistic.of)
+            totals: dict[tuple[str, str], float] = defaultdict(float)
+            for start in range(0, self.n_tokens, array.chunks[2]):  # never the whole corpus
+                tokens = slice(start, min(start + array.chunks[2], self.n_tokens))
+                values = {s: read(array, (t, known.seeds[s], tokens)) for s in pairs.seeds}
+                for seed, other, _ in pairs.means:
+                    totals[seed, other] += statistic.total(values[seed], values[other])
+            for (seed, other), total in totals.items():
+                value = statistic.mean(total, self.n_tokens)
                 rows[name][known.seeds[seed], known.seeds[other]] = value
         for name, row in rows.items():
             arrays[name][t] = row
