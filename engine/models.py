@@ -32,7 +32,7 @@ class LoadedModel:
         """Give the module these weights and return it; those that are elsewhere are copied."""
         for name, tensor in _tensors(self.module).items():
             if name in self.weights:
-                tensor.data = _placed(self.weights[name], self.device, self.dtype)
+                tensor.data = _placed(self.weights[name], self.device, tensor.dtype)
         return self.module
 
 
@@ -55,17 +55,19 @@ class Modules:
         module = self._modules.get(key)
         if module is None or not _ties_hold(module, weights):
             module = _build(checkpoint, self._dtype, self._device, masked=self._masked)
-            if _takes_as_they_are(module, weights, self._dtype):
+            if _takes_as_they_are(module, weights):
                 self._modules[key] = module
             else:
                 weights = _tensors(module)
         # Not what is made anew with a module and never saved, such as frequencies of positions:
         # it has its own precision, and old checkpoints have it rounded.
-        names = _tensors(module).keys() & module.state_dict().keys() & weights.keys()
+        own = _tensors(module)
+        names = own.keys() & module.state_dict().keys() & weights.keys()
         chosen = {name: weights[name].detach() for name in names}
         if resident:
             chosen = {
-                name: _placed(tensor, self._device, self._dtype) for name, tensor in chosen.items()
+                name: _placed(tensor, self._device, own[name].dtype)
+                for name, tensor in chosen.items()
             }
         return LoadedModel(checkpoint, module, chosen, self._device, self._dtype)
 
@@ -88,7 +90,7 @@ def _tensors(module: Any) -> dict[str, torch.Tensor]:
 
 
 def _placed(tensor: torch.Tensor, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
-    return tensor.to(device, dtype if tensor.is_floating_point() else None, non_blocking=True)
+    return tensor.to(device, dtype, non_blocking=True)
 
 
 def _ties(module: Any) -> dict[str, str]:
@@ -106,9 +108,7 @@ def _ties_hold(module: Any, weights: Mapping[str, torch.Tensor]) -> bool:
     )
 
 
-def _takes_as_they_are(
-    module: Any, weights: Mapping[str, torch.Tensor], dtype: torch.dtype
-) -> bool:
+def _takes_as_they_are(module: Any, weights: Mapping[str, torch.Tensor]) -> bool:
     """Whether loading gave every parameter the weight of its own name, unchanged."""
     tied = _ties(module)
     for name, tensor in module.state_dict().items():
@@ -116,7 +116,7 @@ def _takes_as_they_are(
             continue
         if name not in weights or weights[name].shape != tensor.shape:
             return False
-        if not torch.equal(_placed(weights[name], tensor.device, dtype), tensor):
+        if not torch.equal(_placed(weights[name], tensor.device, tensor.dtype), tensor):
             return False
     return True
 
