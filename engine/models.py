@@ -49,9 +49,7 @@ class Modules:
         Raises CheckpointError when the weights do not fit the architecture.
         """
         weights, key = checkpoint.weights, _key(checkpoint)
-        for other, module in self._modules.items():
-            if other != key:
-                _empty(module)
+        self.empty()
         module = self._modules.get(key)
         if module is None or not _ties_hold(module, weights):
             module = _build(checkpoint, self._dtype, self._device, masked=self._masked)
@@ -71,11 +69,14 @@ class Modules:
             }
         return LoadedModel(checkpoint, module, chosen, self._device, self._dtype)
 
+    def empty(self) -> None:
+        """Let go of the weights that were used last: there need be no room for old and new ones.
 
-def _empty(module: Any) -> None:
-    """Free the memory of weights that are not in use; `activate` brings others."""
-    for parameter in module.parameters():
-        parameter.data = torch.empty(0, dtype=parameter.dtype, device=parameter.device)
+        Models that are still in use bring theirs again.
+        """
+        for module in self._modules.values():
+            for parameter in module.parameters():
+                parameter.data = torch.empty(0, dtype=parameter.dtype, device=parameter.device)
 
 
 def _key(checkpoint: Checkpoint) -> object:

@@ -121,11 +121,12 @@ class Scorer:
         return sum(tensor.numel() * size for tensor in checkpoint.weights.values())
 
     def free_bytes(self) -> int | None:
-        """Memory of the device that models may take; None where it is the host's."""
+        """Memory of the device that the next models may take; None where it is the host's."""
         if self._settings.memory_gb is not None:
             return int(self._settings.memory_gb * 1e9)
         if self.device.type == "cpu":
             return None
+        self._modules.empty()
         free, _ = torch.cuda.mem_get_info(self.device)
         free += torch.cuda.memory_reserved(self.device)  # by torch, and not all of it is in use:
         free -= torch.cuda.memory_allocated(self.device)  # most is left over from the last pass

@@ -272,10 +272,13 @@ def test_weights_swapped_into_one_module_are_as_built_anew(
             rename(folder, lambda name: name.removeprefix("transformer."))
     config = transformers.AutoConfig.from_pretrained(folders[0])
     modules = Modules(torch.float32, torch.device("cpu"))
-    loaded = [
-        modules.load(Checkpoint(folder, "", config, load_file(folder / "model.safetensors"), "", 0))
-        for folder in folders
-    ]
+    loaded = []
+    for folder in folders:
+        weights = load_file(folder / "model.safetensors")
+        loaded.append(modules.load(Checkpoint(folder, "", config, weights, "", 0)))
+        if swapped and len(loaded) > 1:  # the weights used last are gone before there are others
+            assert not any(p.numel() for p in loaded[0].module.parameters())
+        loaded[-1].activate()
     assert all((model.module is loaded[0].module) == swapped for model in loaded[1:])
     ids = torch.arange(20)[None]
     for model, folder in reversed([*zip(loaded, folders, strict=True)]):
