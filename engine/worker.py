@@ -121,7 +121,8 @@ class Worker:
             outcome = replace(outcome, failed=failed, passing=error.passing)
             done = (error.seed,)
         except DamagedError as error:
-            outcome, done = replace(outcome, damaged=str(error)), ()
+            text = f"{error}; `seedconv verify {self._study.store} --mend` has it scored again"
+            outcome, done = replace(outcome, damaged=text), ()
         except torch.OutOfMemoryError:  # for the sake of no live seed
             text = (
                 f"out of memory on {self._scorer.device} with log-probs of {len(task.stored)} "

@@ -204,6 +204,9 @@ def test_damaged_log_probs_fail_the_reduction_and_are_named(
     (line,) = errors(capsys.readouterr().err)
     assert "cannot reduce m, step 0" in line
     assert "log_probs/1/0" in line
+    assert run(["verify", str(tmp_path / "study.zarr"), "--mend"]) == 0  # as the line says
+    assert run(["run", str(file)]) == 0
+    assert open_study(tmp_path / "study.zarr").ledger("m").reduced == {0: {"1", "2"}}
 
 
 def test_seeds_that_share_no_step(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
