@@ -16,7 +16,6 @@ import torch
 
 from engine.corpus import Text, Tokenizer
 from engine.errors import CheckpointError
-from engine.malloc import share_heaps
 from engine.passes import CorpusPass, Live, NotFiniteError
 from engine.planner import Pass
 from engine.scorer import LiveSeed, Rows, Scorer, refuse_factors
@@ -72,7 +71,6 @@ class Worker:
         report: Callable[[Work], None],
     ) -> None:
         """`report` hears of progress, once a block, and may raise to stop the work."""
-        share_heaps()
         self._study, self._text, self._tokenizer, self._sources = study, text, tokenizer, sources
         self._models = {model.name: model for model in study.models}
         self._results, self._report = results, report
