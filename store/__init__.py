@@ -20,6 +20,7 @@ from store.errors import (
 )
 
 if TYPE_CHECKING:
+    from store.category import Category
     from store.corpus import Corpus
     from store.create import Header
     from store.log_probs import LogProbs, OutputLayer, Representation
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from store.writer import StudyWriter
 
 _HOME = {
+    "Category": "store.category",
     "Corpus": "store.corpus",
     "Header": "store.create",
     "LogProbs": "store.log_probs",
@@ -39,6 +41,7 @@ _HOME = {
 
 __all__ = [
     "BusyError",
+    "Category",
     "Corpus",
     "DamagedError",
     "Header",
