@@ -14,7 +14,7 @@ from engine.sources import Source
 from engine.study_file import StudyFile
 from engine.worker import Outcome
 from store import StudyWriter
-from store.commits import Checkpoint
+from store.ledger import Checkpoint
 from store.pending import CheckpointResult, PairsResult
 
 _MOST_LOSSES = 2  # devices that one pass may take with it before it counts as failed

@@ -24,8 +24,8 @@ from engine.stored import stored_rows
 from engine.study_file import StudyFile
 from engine.weights import Checkpoint, read_checkpoint
 from store import DamagedError, Study
-from store.commits import Checkpoint as Key
-from store.commits import ModelLedger, Record
+from store.ledger import Checkpoint as Key
+from store.ledger import ModelLedger, Record
 from store.pending import CheckpointResult, PairsResult, PendingCheckpoint, PendingPairs
 from store.results import ResultWriter
 from store.snapshot import State, Work

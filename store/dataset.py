@@ -16,6 +16,7 @@ from store.snapshot import over_pairs
 
 if TYPE_CHECKING:
     from store.reader import Study
+    from store.summary import Summary
 
 
 class _CommittedArray(BackendArray):
@@ -109,4 +110,37 @@ def model_dataset(study: Study, model: str) -> xr.Dataset:
             "document": ("token", corpus.document),
         },
         attrs={"study": study.name, "model": model},
+    )
+
+
+def summary_dataset(summary: Summary) -> xr.Dataset:
+    """See `Summary.dataset`."""
+    variables = {}
+    for name, variable in layout.SUMMARIES.items():
+        if "level" in variable.dims and not variable.by_pair:
+            attributes = {"units": variable.units, "long_name": variable.description}
+            variables[name] = xr.Variable(variable.dims, getattr(summary, name), attributes)
+    variables["kl_uniform"] = xr.Variable(
+        ("step", "seed", "level"),
+        summary.kl_uniform,
+        {
+            "units": "nats",
+            "long_name": "KL divergence from the prediction to the uniform distribution",
+        },
+    )
+    return xr.Dataset(
+        variables,
+        coords={
+            "step": ("step", summary.steps),
+            "seed": ("seed", list(summary.seeds)),
+            "level": ("level", list(summary.labels)),
+            "percentile": ("percentile", list(layout.PERCENTILES)),
+            "n": ("level", summary.counts),
+            "n_seeds": ("step", summary.n_seeds),
+        },
+        attrs={
+            "model": summary.model,
+            "category": summary.category,
+            "description": summary.description,
+        },
     )

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from store import NotAStudyError, StoreError, open_study
-from store.verify import Damage, verify
+from store.damage import Damage
+from store.verify import verify
 from tests.store_helpers import committed, fill, open_writer
 
 DAMAGES, SEED = 160, 20_240_901
