@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -121,30 +121,45 @@ def _bos(setting: str, auto: int | None, vocabulary: dict[str, int]) -> int | No
     return vocabulary[setting]
 
 
+def find_files(study: StudyFile, field: str, entries: Iterable[str]) -> list[Path]:
+    """The files that entries of a field name, each once, in order; patterns sorted by name.
+
+    Raises ConfigError naming the entry that fits no file.
+    """
+    files: list[Path] = []
+    for entry in entries:
+        path = study.path(entry)
+        found = [path] if path.exists() else sorted(_glob(path))
+        if not found:
+            raise ConfigError(f"{field}: {entry!r}: there is no such file under {study.folder}")
+        files += found
+    return list(dict.fromkeys(files))
+
+
+def read_text(field: str, file: Path) -> str:
+    """All of a UTF-8 text file. Raises ConfigError naming field and file."""
+    try:
+        return file.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{field}: {file}: byte {error.start} is not UTF-8") from None
+    except OSError as error:
+        raise ConfigError(f"{field}: {file}: cannot be read: {error.strerror}") from None
+
+
+def split_documents(study: StudyFile, text: str) -> list[str]:
+    """The documents in the text of one file, without those that are blank."""
+    parts = text.split(study.corpus.separator) if study.corpus.separator else [text]
+    return [part for part in parts if part.strip()]
+
+
 def read_documents(study: StudyFile) -> list[tuple[str, str]]:
     """The documents of the corpus as (name, text), in the order of the study file.
 
     Raises ConfigError naming the file or pattern at fault.
     """
-    files: list[Path] = []
-    for entry in study.corpus.files:
-        path = study.path(entry)
-        found = [path] if path.exists() else sorted(_glob(path))
-        if not found:
-            raise ConfigError(
-                f"corpus.files: {entry!r}: there is no such file under {study.folder}"
-            )
-        files += found
     documents: list[tuple[str, str]] = []
-    for file in dict.fromkeys(files):
-        try:
-            text = file.read_text(encoding="utf-8")
-        except UnicodeDecodeError as error:
-            raise ConfigError(f"corpus.files: {file}: byte {error.start} is not UTF-8") from None
-        except OSError as error:
-            raise ConfigError(f"corpus.files: {file}: cannot be read: {error.strerror}") from None
-        parts = text.split(study.corpus.separator) if study.corpus.separator else [text]
-        parts = [part for part in parts if part.strip()]
+    for file in find_files(study, "corpus.files", study.corpus.files):
+        parts = split_documents(study, read_text("corpus.files", file))
         names = [file.name if len(parts) == 1 else f"{file.name}:{n}" for n in range(len(parts))]
         documents += zip(names, parts, strict=True)
     if not documents:
