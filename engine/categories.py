@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.corpus import Text, Tokenizer
-from engine.counts import Counts
+from engine.corpus import Text
 from engine.custom_categories import custom_category
 from engine.study_file import StudyFile
+from engine.tokenizer import Tokenizer
 from engine.windows import plan_windows
 from store import Corpus
 from store.category import CONTEXT, Category
@@ -32,15 +32,13 @@ _CONTENT = {"ADJ", "ADV", "INTJ", "NOUN", "PROPN", "VERB"}
 _SPACE_MARK = "▁"  # of SentencePiece
 
 
-def build_categories(
-    study: StudyFile, tokenizer: Tokenizer, text: Text, counts: Counts
-) -> tuple[Category, ...]:
+def build_categories(study: StudyFile, tokenizer: Tokenizer, text: Text) -> tuple[Category, ...]:
     """Every category of a study that depends on its text alone: `all` first, always in one order.
 
     `surprisal` depends on models too: see `surprisal_category`. Raises ConfigError when a tagger
     or a file of labels cannot be used.
     """
-    return tuple(_categories(study, tokenizer, text, counts))
+    return tuple(_categories(study, tokenizer, text))
 
 
 def context_targets(text: Text) -> NDArray[np.int64]:
@@ -74,9 +72,7 @@ def surprisal_category(
     )
 
 
-def _categories(
-    study: StudyFile, tokenizer: Tokenizer, text: Text, counts: Counts
-) -> Iterator[Category]:
+def _categories(study: StudyFile, tokenizer: Tokenizer, text: Text) -> Iterator[Category]:
     settings, corpus, context = study.categories, text.corpus, context_targets(text)
     included = set[str](settings.include)
 
@@ -95,9 +91,9 @@ def _categories(
 
     yield Category("all", ("all",), np.zeros(len(corpus), np.int32), "all tokens of the corpus")
     if "frequency" in included:
-        decade = np.searchsorted(10 ** np.arange(len(FREQUENCIES) - 1), counts.count, "right")
+        decade = np.searchsorted(10 ** np.arange(len(FREQUENCIES) - 1), text.counts.count, "right")
         of_id = decade.astype(np.int32)
-        what = f"count of the target in reference text ({counts.source})"
+        what = f"count of the target in reference text ({text.counts.source})"
         yield from both(
             Category("frequency", FREQUENCIES, of_id[corpus.token_id], what), of_id=of_id
         )

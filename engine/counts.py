@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -10,9 +11,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.corpus import Tokenizer, find_files, read_text, split_documents
+from engine.documents import find_files, read_text, split_documents
 from engine.errors import ConfigError
 from engine.study_file import StudyFile
+from engine.tokenizer import Tokenizer
 from store import Corpus
 
 _FIELD = "corpus.counts"
@@ -26,6 +28,11 @@ class Counts:
 
     count: NDArray[np.int64]  # (vocab,)
     source: str  # one line, e.g. "3 text files, 120,000 tokens"
+
+    @property
+    def digest(self) -> str:
+        """Identity of the counts, wherever they came from."""
+        return hashlib.sha256(np.ascontiguousarray(self.count, "<i8").tobytes()).hexdigest()[:16]
 
 
 def reference_counts(study: StudyFile, tokenizer: Tokenizer, corpus: Corpus) -> Counts:

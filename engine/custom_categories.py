@@ -7,7 +7,7 @@ import re
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.corpus import read_text
+from engine.documents import read_text
 from engine.errors import ConfigError
 from engine.study_file import CustomSection, StudyFile
 from store import Corpus

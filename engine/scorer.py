@@ -13,6 +13,7 @@ import transformers
 from numpy.typing import NDArray
 
 from engine.corpus import Text
+from engine.counts import log_unigram
 from engine.errors import CheckpointError, ConfigError
 from engine.heads import Head, find_head, hidden_states
 from engine.models import LoadedModel, Modules

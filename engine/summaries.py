@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from engine.categories import surprisal_category
 from engine.session import Session
-from engine.summarise import summarise
 from engine.study_file import CategoriesSection
-from numpy.typing import NDArray
+from engine.summarise import summarise
 from store import Category, DamagedError, StudyWriter
 from store.category import CONTEXT
 from store.ledger import ModelLedger
@@ -23,7 +23,7 @@ _MOVES_AFTER = 2.0  # times the step of reference: each step is summarised anew 
 
 
 class Summaries:
-    """Summarises what is reduced. What is up to date is left alone, so asking often costs little."""
+    """Summarises what is reduced; what is up to date is left alone, so it may be asked often."""
 
     def __init__(
         self,

@@ -60,9 +60,9 @@ def cluster_sums(
     n_clusters, width = int(clusters.max()) + 1, len(category.labels) + 1
     code = clusters * width + (category.level + 1)
     shape = n_clusters, width
-    total = np.bincount(code, values, minlength=n_clusters * width).reshape(shape)[:, 1:]
-    n = np.bincount(code, minlength=n_clusters * width).reshape(shape)[:, 1:]
-    return total, n
+    total: Floats = np.bincount(code, values, minlength=n_clusters * width).astype(np.float64)
+    n = np.bincount(code, minlength=n_clusters * width)
+    return total.reshape(shape)[:, 1:], n.reshape(shape)[:, 1:]
 
 
 class _Table:
@@ -96,9 +96,7 @@ class _Table:
             **self.by_seed,
         }
 
-    def _interval(
-        self, token_kl: Floats, clusters: NDArray[np.int64]
-    ) -> tuple[Floats, Floats]:
+    def _interval(self, token_kl: Floats, clusters: NDArray[np.int64]) -> tuple[Floats, Floats]:
         """Levels a few at a time: a corpus may have as many documents as levels."""
         n_levels = len(self._n)
         at_once = max(1, _WIDE // (int(clusters.max()) + 1))
