@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from store import Corpus, Header, Study, StudyWriter
+from store import Corpus, Header, Study, StudyWriter, Vocabulary
 from store.layout import VARIABLES
 from store.snapshot import EngineStatus
 
@@ -51,11 +51,18 @@ def make_corpus(n_tokens: int = N_TOKENS) -> Corpus:
     )
 
 
+def make_vocabulary() -> Vocabulary:
+    """Entries of which some are empty and some are no text a terminal should see."""
+    text = tuple(("" if n == 3 else "\x1b[2J" if n == 4 else f" é{n}") for n in range(VOCAB))
+    return Vocabulary(text, np.arange(VOCAB), "counted in the test")
+
+
 def open_writer(path: Path, clock: Any = None, *, n_tokens: int = N_TOKENS) -> StudyWriter:
     """Open, or make, the synthetic study."""
     identity: dict[str, str | int] = {"tokenizer.vocabulary": "abc", "scoring.window": 32}
-    header = Header("attacked", VOCAB, identity, {"versions": {"zarr": "3"}})
-    return StudyWriter.open(path, header, make_corpus(n_tokens), clock=clock or Clock())
+    header = Header("attacked", identity, {"versions": {"zarr": "3"}})
+    corpus = make_corpus(n_tokens)
+    return StudyWriter.open(path, header, corpus, make_vocabulary(), clock=clock or Clock())
 
 
 @lru_cache(maxsize=512)
@@ -67,10 +74,12 @@ def checkpoint(model: str, seed: str, step: int, n_tokens: int = N_TOKENS) -> Va
     exact = logits - np.log(np.exp(logits).sum(1, keepdims=True))
     best = np.argsort(-exact, axis=1)[:, :10]
     target = make_corpus(n_tokens).token_id
+    unigram = np.log((np.arange(VOCAB) + 1) / (np.arange(VOCAB) + 1).sum())
     return {
         "log_probs": exact.astype(np.float16),
         "surprisal": -exact[np.arange(n_tokens), target].astype(np.float32),
         "entropy": -(np.exp(exact) * exact).sum(1).astype(np.float32),
+        "kl_unigram": (np.exp(exact) * (exact - unigram)).sum(1).astype(np.float32),
         "top_id": best.astype(np.int32),
         "top_log_prob": np.take_along_axis(exact, best, 1).astype(np.float32),
     }
