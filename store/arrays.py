@@ -90,7 +90,8 @@ def open_array(store: Store, path: str) -> Array:
     """Open an array. Raises DamagedError when there is none that can be read."""
     try:
         mode: Literal["r", "r+"] = "r" if store.read_only else "r+"
-        return zarr.open_array(store, path=path, mode=mode, zarr_format=3)
+        array = zarr.open_array(store, path=path, mode=mode, zarr_format=3)
+        return array.with_config({"write_empty_chunks": True})  # it is not kept with the array
     except StoreError:
         raise
     except Exception as error:  # altered metadata fail anywhere in Zarr, and with any error

@@ -143,8 +143,7 @@ class Ledger:
         categories.pop(name, None)
         if record.get("digest") is None:
             return
-        size, step = int(record["size"]), record.get("step")
-        if name not in self.levels or len(self.levels[name]) != size:
-            self.levels[name] = range(self.n_levels, self.n_levels + size)
-            self.n_levels += size
+        first, step = int(record["first"]), record.get("step")
+        self.levels[name] = range(first, first + int(record["size"]))
+        self.n_levels = max(self.n_levels, self.levels[name].stop)
         categories[name] = Partition(str(record["digest"]), None if step is None else int(step))

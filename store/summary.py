@@ -62,6 +62,11 @@ class SummaryReader:
         self.steps = np.array(sorted(self._known.steps), np.int64)
         self._order = [self._known.steps[int(step)] for step in self.steps]
 
+    @property
+    def summarised(self) -> NDArray[np.bool_]:
+        """Steps that are summarised at all, (step,)."""
+        return np.array([step in self._known.summaries for step in self.steps.tolist()], bool)
+
     def valid(self, category: str) -> NDArray[np.bool_]:
         """Steps at which the category's present levels are summarised, (step,)."""
         partition = self._study.partition(self._model, category)
@@ -75,13 +80,18 @@ class SummaryReader:
             bool,
         )
 
-    def read(self, name: str, category: str) -> NDArray[np.float64]:
+    def read(
+        self, name: str, category: str, steps: NDArray[np.bool_] | None = None
+    ) -> NDArray[np.float64]:
         """Values of `layout.SUMMARIES[name]`: (step[, ...], level), steps ascending.
+
+        Given `steps`, (step,), the others are not read and NaN.
 
         Raises DamagedError when what was committed cannot be read.
         """
         variable, known = layout.SUMMARIES[name], self._known
         valid, span = self.valid(category), self._study.levels(category)
+        valid = valid if steps is None else valid & steps
         sizes = len(known.steps), len(known.seeds), self._study.n_tokens, span.stop
         committed = np.zeros(variable.shape(*sizes), bool)
         for step in self.steps[valid].tolist():

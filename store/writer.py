@@ -238,8 +238,10 @@ class StudyWriter:
         write_category(self._store, category, model)
         self._store.flush()
         record |= {} if step is None else {"step": step}
-        n_levels = self.ledger.n_levels
-        self._commits.append({**record, "digest": category.digest, "size": len(category.labels)})
+        size, n_levels = len(category.labels), self.ledger.n_levels
+        span = self.ledger.levels.get(category.name, range(0))
+        first = span.start if len(span) == size else n_levels
+        self._commits.append({**record, "digest": category.digest, "first": first, "size": size})
         if self.ledger.n_levels != n_levels:
             for name in self._arrays:
                 ledger = self.ledger.model(name)

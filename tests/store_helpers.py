@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from store import Corpus, Header, Study, StudyWriter, Vocabulary
-from store.layout import VARIABLES
+from engine.summarise import summarise
+from store import Category, Corpus, Header, Study, StudyWriter, Vocabulary
+from store.layout import SUMMARIES, VARIABLES
 from store.snapshot import EngineStatus
 
 N_TOKENS, VOCAB = 300, 64
@@ -155,6 +156,27 @@ def fill(writer: StudyWriter, model: str, seeds: Iterable[str], steps: Iterable[
             score(writer, model, seed, step)
         if len(seeds) > 1:
             reduce(writer, model, step, seeds)
+            summarise_step(writer, model, step)
+
+
+def make_categories(n_tokens: int = N_TOKENS) -> tuple[Category, ...]:
+    """All tokens, and three levels of which one is empty and some tokens are in none."""
+    index = np.arange(n_tokens, dtype=np.int32)
+    return (
+        Category("all", ("all",), np.zeros(n_tokens, np.int32), "all tokens"),
+        Category("third", ("a", "\x1b[2J", "empty"), index % 3 - 1, "made in the test"),
+    )
+
+
+def summarise_step(writer: StudyWriter, model: str, step: int) -> None:
+    """Summarise a step that is reduced, as the engine does."""
+    categories = make_categories(writer.n_tokens)
+    for category in categories:
+        writer.set_category(category)
+    study = writer.study()
+    seeds = sorted(study.ledger(model).reduced[step])
+    made = summarise(study, model, step, seeds, categories)
+    writer.summarise(model, step, seeds, *made)
 
 
 def beat(writer: StudyWriter, now: float) -> None:
@@ -186,6 +208,18 @@ def committed(study: Study) -> dict[tuple[Any, ...], bytes]:
                 found[name, "log_probs", seed, step] = study.log_probs(name, seed, step)[
                     :
                 ].tobytes()
+        for step, summary in known.summaries.items():
+            members = tuple(sorted(summary.seeds))
+            found[name, "token_kl", members, step] = study.token_kl(name, step).tobytes()
+            for category in study.categories(name):
+                values = study.summary(name, category)
+                for field, variable in SUMMARIES.items():
+                    if hasattr(values, field):
+                        row = getattr(values, field)[rows[step]]
+                        if "seed" in variable.dims:
+                            row = row[[columns[seed] for seed in members]]
+                        key = (name, "summary", category, field, members, step)
+                        found[key] = row.tobytes()
         for step, seeds in known.reduced.items():
             members = tuple(sorted(seeds))
             found[name, "expected_kl", members, step] = snapshot.expected_kl[rows[step]].tobytes()

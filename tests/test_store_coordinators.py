@@ -23,7 +23,6 @@ from store.pending import PairsResult
 from store.snapshot import JournalEntry, Phase
 from tests.store_helpers import (
     N_TOKENS,
-    VOCAB,
     Clock,
     beat,
     checkpoint,

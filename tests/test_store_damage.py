@@ -39,6 +39,7 @@ def served(path: Path) -> dict[Any, Any]:
     study = open_study(path)
     found: dict[Any, Any] = dict(committed(study))
     corpus = vars(study.corpus)
+    found["vocabulary"] = (study.vocabulary.text, study.vocabulary.count.tolist())
     found |= {("corpus", name): getattr(v, "tolist", lambda v=v: v)() for name, v in corpus.items()}
     for model in study.snapshot().models:
         for name, value in vars(model).items():
