@@ -17,11 +17,12 @@ from tokenizers import Tokenizer as Backend
 from tokenizers import models, pre_tokenizers, processors
 
 from engine.categories import build_categories, context_targets, surprisal_category
-from engine.corpus import Text, Tokenizer, build_text, load_tokenizer
-from engine.counts import Counts, log_unigram, reference_counts
+from engine.corpus import Text, build_text
+from engine.counts import log_unigram
 from engine.errors import ConfigError
 from engine.hub import HubClient
 from engine.study_file import StudyFile, load_study_file
+from engine.tokenizer import Tokenizer, load_tokenizer
 from seedconv_tui.cli import run
 from store.category import Category
 from tests.models import TEXT, make_runs, make_tokenizer, write_study
@@ -42,10 +43,9 @@ class Built:
     study: StudyFile
     tokenizer: Tokenizer
     text: Text
-    counts: Counts
 
     def categories(self) -> dict[str, Category]:
-        built = build_categories(self.study, self.tokenizer, self.text, self.counts)
+        built = build_categories(self.study, self.tokenizer, self.text)
         assert built[0].name == "all"
         assert len({category.name for category in built}) == len(built)
         for category in built:
@@ -66,8 +66,7 @@ class Built:
 def load(file: Path) -> Built:
     study = load_study_file(file)
     tokenizer = load_tokenizer(study, HubClient(threading.Event()))
-    text = build_text(study, tokenizer)
-    return Built(study, tokenizer, text, reference_counts(study, tokenizer, text.corpus))
+    return Built(study, tokenizer, build_text(study, tokenizer))
 
 
 def build(folder: Path, *, custom: str = "", text: str = TEXT, **changes: Any) -> Built:
@@ -101,7 +100,7 @@ def decade(count: int) -> str:
 def test_frequency_in_the_corpus_itself(tmp_path: Path) -> None:
     built = build(tmp_path)
     ids = built.ids()
-    assert built.counts.source == "the corpus itself, 150 tokens"
+    assert built.text.counts.source == "the corpus itself, 150 tokens"
     assert built.labels("frequency") == [decade(ids.count(number)) for number in ids]
     context = [decade(ids.count(number)) for number in built.text.corpus.context_id.tolist()]
     assert built.labels("frequency_context") == context
@@ -114,8 +113,8 @@ def test_frequency_from_a_file_has_all_decades(tmp_path: Path) -> None:
     counts = np.array([0, 1, 9, 10, 99, 100, 999, 1000, 10**4, 10**5, 999_999, 10**6, 10**12] * 30)
     np.save(tmp_path / "counts.npy", np.append(counts[:300], [0, 0]))  # two rows of padding
     built = build(tmp_path, corpus__counts="counts.npy")
-    assert built.counts.source == "counts.npy"
-    np.testing.assert_array_equal(built.counts.count, counts[:300])
+    assert built.text.counts.source == "counts.npy"
+    np.testing.assert_array_equal(built.text.counts.count, counts[:300])
     labels = built.labels("frequency")
     assert labels == [decade(int(counts[number])) for number in built.ids()]
     assert len(set(labels)) == 8
@@ -135,8 +134,8 @@ def test_frequency_in_text_files(tmp_path: Path) -> None:
         for document in text.split("\n")
         for number in backend.encode(document).ids
     ]
-    assert built.counts.source == f"3 text files, {len(ids):,} tokens"
-    assert built.counts.count.tolist() == [ids.count(n) for n in range(built.tokenizer.size)]
+    assert built.text.counts.source == f"3 text files, {len(ids):,} tokens"
+    assert built.text.counts.count.tolist() == [ids.count(n) for n in range(built.tokenizer.size)]
 
 
 def test_unigram_distribution() -> None:
@@ -429,6 +428,18 @@ def test_documents_of_one_name_are_told_apart(tmp_path: Path) -> None:
     np.testing.assert_array_equal(category.level, built.text.corpus.document)
 
 
+FUNCTION = {"ADP", "AUX", "CCONJ", "DET", "PART", "PRON", "SCONJ"}
+CONTENT = {"ADJ", "ADV", "INTJ", "NOUN", "PROPN", "VERB"}
+
+
+def word_class(tag: str) -> str:
+    return "function" if tag in FUNCTION else "content" if tag in CONTENT else "other"
+
+
+def of_context(built: Built, labels: list[str | None]) -> list[str | None]:
+    return [labels[n] if n >= 0 else None for n in context_targets(built.text).tolist()]
+
+
 def test_parts_of_speech_and_word_classes(tmp_path: Path) -> None:
     from engine.tagging import tag
 
@@ -438,19 +449,40 @@ def test_parts_of_speech_and_word_classes(tmp_path: Path) -> None:
     tags = [universal.labels[n] for n in universal.level.tolist()]
     assert built.labels("pos") == tags
     assert {"NOUN", "DET", "PUNCT"} <= set(tags)
-    function = {"ADP", "AUX", "CCONJ", "DET", "PART", "PRON", "SCONJ"}
-    content = {"ADJ", "ADV", "INTJ", "NOUN", "PROPN", "VERB"}
-    classes = [
-        "function" if tag in function else "content" if tag in content else "other" for tag in tags
-    ]
+    classes: list[str | None] = [word_class(tag) for tag in tags]
     assert built.labels("word_class") == classes
     assert set(classes) == {"function", "content", "other"}
-    context = context_targets(built.text).tolist()
-    assert built.labels("pos_context") == [tags[n] if n >= 0 else None for n in context]
-    assert built.labels("word_class_context") == [classes[n] if n >= 0 else None for n in context]
-    assert "tagged by seedconv rules" in built.categories()["pos"].description
+    assert built.labels("pos_context") == of_context(built, [*tags])
+    assert built.labels("word_class_context") == of_context(built, classes)
+    categories = built.categories()
+    assert list(categories) == ["all", "pos", "pos_context", "word_class", "word_class_context"]
+    assert "tagged by seedconv rules" in categories["pos"].description
     alone = build(tmp_path, categories__include=["word_class"], categories__tagger="rules")
     assert list(alone.categories()) == ["all", "word_class", "word_class_context"]
+
+
+def test_a_pipeline_beside_the_study_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import spacy
+
+    nlp = spacy.blank("en", meta={"name": "small"})
+    ruler: Any = nlp.add_pipe("attribute_ruler")
+    for words, fine, universal in (("the a", "DT", "DET"), ("text seeds order", "NN", "NOUN")):
+        patterns = [[{"LOWER": word}] for word in words.split()]
+        ruler.add(patterns, {"TAG": fine, "POS": universal})
+    nlp.to_disk(tmp_path / "pipeline")
+    monkeypatch.chdir("/")
+    built = build(tmp_path, categories__include=["pos"], categories__tagger="pipeline")
+    categories = built.categories()
+    assert list(categories) == ["all", "pos", "pos_context", "pos_fine", "pos_fine_context"]
+    assert categories["pos_fine"].labels == ("DT", "NN")
+    assert "tagged by en_small" in categories["pos_fine"].description
+    corpus, pos, fine = built.text.corpus, built.labels("pos"), built.labels("pos_fine")
+    texts = [corpus.token_text(n).strip().lower() for n in range(len(corpus))]
+    for word, tags in (("the", ("DET", "DT")), ("text", ("NOUN", "NN")), ("on", ("X", None))):
+        places = [n for n, text in enumerate(texts) if text == word]
+        assert places
+        assert {(pos[n], fine[n]) for n in places} == {tags}
+    assert built.labels("pos_fine_context") == of_context(built, fine)
 
 
 # -- the user's own ------------------------------------------------------------------------------
@@ -576,4 +608,27 @@ def test_a_wrong_setting_is_told_in_one_line(
     (line,) = [line for line in lines if line.startswith("seedconv: ")]
     assert said in line
     assert str(file) in line
+    assert not (tmp_path / "copy/study.zarr").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "custom", "said"),
+    [
+        ({"corpus__counts": "none.npy"}, "", "corpus.counts: "),
+        ({}, LABELS, "categories.custom 'mine': labels: 'labels.txt': there is no such file"),
+        ({"categories__tagger": "none"}, "", "categories.tagger: 'none' "),
+    ],
+)
+def test_a_wrong_file_is_told_in_one_line_before_anything_is_written(
+    runs: Path, tmp_path: Path, changes: dict[str, Any], custom: str, said: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    shutil.copytree(runs, tmp_path / "copy")
+    include = ["pos"] if "categories__tagger" in changes else PLAIN
+    file = write_study(tmp_path / "copy", categories__include=include, **changes)
+    file.write_text(file.read_text() + custom)
+    assert run(["run", str(file)]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    (line,) = [line for line in lines if line.startswith("seedconv: ")]
+    assert said in line
     assert not (tmp_path / "copy/study.zarr").exists()
