@@ -582,6 +582,7 @@ INCLUDE = "'frequency', 'pos', 'word_class', 'surprisal', 'word_position', 'posi
         ({}, 'name = "x"', "categories.custom.0: should have either pattern or labels"),
         ({}, 'name = "x"\npattern = "a"\nlabels = "b"', "should have either pattern or labels"),
         ({}, 'name = "x"\npattern = "("', "custom.0.pattern: is not a regular expression: missing"),
+        ({}, 'name = "x"\npattern = "[[a]"', "is not a regular expression: Possible nested set"),
         ({}, 'name = "POS"\npattern = "a"', "custom.0.name: is the name of a built-in category"),
         ({}, 'name = "all"\npattern = "a"', "custom.0.name: is the name of a built-in category"),
         ({}, 'name = "a_context"\npattern = "a"', "custom.0.name: must not end in _context"),
