@@ -466,20 +466,22 @@ def test_a_pipeline_beside_the_study_file(tmp_path: Path, monkeypatch: pytest.Mo
 
     nlp = spacy.blank("en", meta={"name": "small"})
     ruler: Any = nlp.add_pipe("attribute_ruler")
-    for words, fine, universal in (("the a", "DT", "DET"), ("text seeds order", "NN", "NOUN")):
+    for words, fine, universal in (("the a", "DT", "DET"), ("token step", "NN", "NOUN")):
         patterns = [[{"LOWER": word}] for word in words.split()]
         ruler.add(patterns, {"TAG": fine, "POS": universal})
     nlp.to_disk(tmp_path / "pipeline")
     monkeypatch.chdir("/")
-    built = build(tmp_path, categories__include=["pos"], categories__tagger="pipeline")
+    include = ["pos", "word_position"]
+    built = build(tmp_path, categories__include=include, categories__tagger="pipeline")
     categories = built.categories()
-    assert list(categories) == ["all", "pos", "pos_context", "pos_fine", "pos_fine_context"]
+    assert list(categories)[:5] == ["all", "pos", "pos_context", "pos_fine", "pos_fine_context"]
     assert categories["pos_fine"].labels == ("DT", "NN")
     assert "tagged by en_small" in categories["pos_fine"].description
     corpus, pos, fine = built.text.corpus, built.labels("pos"), built.labels("pos_fine")
     texts = [corpus.token_text(n).strip().lower() for n in range(len(corpus))]
-    for word, tags in (("the", ("DET", "DT")), ("text", ("NOUN", "NN")), ("on", ("X", None))):
-        places = [n for n, text in enumerate(texts) if text == word]
+    whole = [place == "whole" for place in built.labels("word_position")]
+    for word, tags in (("the", ("DET", "DT")), ("token", ("NOUN", "NN")), ("on", ("X", None))):
+        places = [n for n, text in enumerate(texts) if text == word and whole[n]]
         assert places
         assert {(pos[n], fine[n]) for n in places} == {tags}
     assert built.labels("pos_fine_context") == of_context(built, fine)
