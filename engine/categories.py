@@ -100,7 +100,9 @@ def _categories(study: StudyFile, tokenizer: Tokenizer, text: Text) -> Iterator[
     if included & {"pos", "word_class"}:
         from engine.tagging import tag  # imports spaCy, which takes a while
 
-        for category in _by_tags(tag(corpus, settings.tagger), included):
+        folder = study.path(settings.tagger)
+        tags = tag(corpus, str(folder) if folder.is_dir() else settings.tagger)
+        for category in _by_tags(tags, included):
             yield from both(category)
     if "word_position" in included:
         yield from both(_word_position(corpus, tokenizer))
@@ -120,19 +122,20 @@ def _of_context(level: Levels, context: NDArray[np.int64]) -> Levels:
 
 
 def _by_tags(tags: Tags, included: set[str]) -> Iterator[Category]:
-    level, labels = tags.universal
-    tagger = f"tagged by {tags.tagger}"
+    universal, by = tags.universal, f"tagged by {tags.tagger}"
     if "pos" in included:
-        yield Category("pos", labels, level, f"universal part of speech of the target, {tagger}")
+        what = f"universal part of speech of the target, {by}"
+        yield Category("pos", universal.labels, universal.level, what)
         if tags.fine is not None:
-            yield Category(
-                "pos_fine", tags.fine[1], tags.fine[0], f"fine tag of the target, {tagger}"
-            )
+            what = f"fine-grained tag of the target, {by}"
+            yield Category("pos_fine", tags.fine.labels, tags.fine.level, what)
     if "word_class" in included:
-        classes = [0 if tag in _FUNCTION else 1 if tag in _CONTENT else 2 for tag in labels]
-        of_level = np.array([*classes, 2], np.int32)  # the last: of what has no tag
-        what = f"function or content word, by the part of speech of the target, {tagger}"
-        yield Category("word_class", WORD_CLASSES, of_level[level], what)
+        classes = [
+            0 if tag in _FUNCTION else 1 if tag in _CONTENT else 2 for tag in universal.labels
+        ]
+        level = np.array(classes, np.int32)[universal.level]
+        what = f"function or content word, by the part of speech of the target, {by}"
+        yield Category("word_class", WORD_CLASSES, level, what)
 
 
 def _word_position(corpus: Corpus, tokenizer: Tokenizer) -> Category:
@@ -194,12 +197,11 @@ def _position(study: StudyFile, text: Text) -> Category:
 
 def _told_apart(names: tuple[str, ...]) -> Iterator[str]:
     """Names of documents; files of one name in several folders get a number."""
-    seen, taken = Counter[str](), set(names)
+    seen, taken = Counter[str](), set[str]()
     for name in names:
-        seen[name] += 1
         label = name
-        while seen[name] > 1 and label in taken:
-            label = f"{name} ({seen[name]})"
-            seen[name] += label in taken
+        while label in taken:
+            seen[name] += 1
+            label = f"{name} ({seen[name] + 1})"
         taken.add(label)
         yield label

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import tomllib
+import warnings
 from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_args
@@ -247,8 +248,9 @@ class CustomSection(_Section):
     @classmethod
     def _pattern(cls, pattern: str | None) -> str | None:
         try:
-            re.compile(pattern or "")
-        except (re.error, OverflowError, RecursionError) as error:
+            with warnings.catch_warnings(action="error"):  # of what will mean something else
+                re.compile(pattern or "")
+        except (re.error, OverflowError, RecursionError, Warning) as error:
             raise ValueError(f"is not a regular expression: {error}") from None
         return pattern
 
