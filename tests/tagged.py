@@ -42,7 +42,9 @@ def corpus(documents: list[str], starts: list[list[int]], ends: list[list[int]])
     count = sum(map(len, starts))
 
     def places(parts: list[list[int]]) -> np.ndarray:
-        moved = [np.array(part, np.int64) + offset for part, offset in zip(parts, offsets, strict=True)]
+        moved = [
+            np.array(part, np.int64) + offset for part, offset in zip(parts, offsets, strict=True)
+        ]
         return np.concatenate(moved)
 
     return Corpus(
