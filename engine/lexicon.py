@@ -68,7 +68,7 @@ _CLOSED = {
     "IN": """of in on at by for from with into onto upon within without through throughout during
         against among amongst between betwixt beneath underneath beside besides beyond below behind
         above across along alongside amid amidst around toward towards under over about off up down
-        out near per via despite except unlike versus vs vs. plus minus concerning regarding amongst
+        out near per via despite except unlike versus vs vs. plus minus
         aboard atop barring circa notwithstanding pending past qua sans than thru till unto up
         aside pro""",
     "SC": """if whether because although unless whereas whilst lest albeit 'cause cuz cos whereby
@@ -117,12 +117,12 @@ _AMBIGUOUS = """
     have HV VB; has HV VBZ; had HV VBD VBN; having HV VBG; do DO VB; does DO VBZ; did DO VBD
     done VBN JJ; doing VBG; as IN SC RB; since IN SC; before IN SC RB; after IN SC; until IN SC
     like IN VB; once RB SC; inside IN NN RB; outside IN RB JJ; opposite IN JJ NN; worth JJ IN
-    save VB IN; given VBN IN; including IN VBG; following VBG IN JJ; considering VBG IN; well RB UH NN
+    save VB IN; given VBN IN; including VBG; following VBG JJ; considering VBG; medium JJ NN; welcome JJ VB; well RB UH NN
     more JJ RB; most JJ RB; less JJ RB; least JJ RB; much JJ RB; enough JJ RB; little JJ RB; lot NN
     right JJ NN RB UH; back RB NN VB JJ; still RB JJ; long JJ RB; hard JJ RB; fast JJ RB; early JJ RB
     late JJ RB; later RB JJ; first JJ RB; last JJ VB; second JJ NN; low JJ RB; high JJ RB; near IN JJ
     close VB JJ RB; far RB JJ; deep JJ RB; straight JJ RB; daily JJ RB; weekly JJ RB; monthly JJ RB
-    only RB JJ; even RB JJ; just RB JJ; pretty RB JJ; yet RB CC; home NN RB; alone JJ RB; better JJ RB
+    only RB JJ; even RB JJ; just RB; pretty RB JJ; yet RB CC; home NN RB; alone JJ RB; better JJ RB
     best JJ RB NN; worse JJ RB; worst JJ; earlier RB JJ; longer RB JJ; faster JJ RB; sooner RB
     let VB VBN; used VBD VBN; need VB NN; dare VB; will MD NN; can MD NN; may MD; might MD NN
     over IN RB; around IN RB; across IN RB; along IN RB; round JJ NN IN; through IN RB; by IN RB
@@ -229,7 +229,7 @@ _VERBS = """
     derive deserve detach devote dismiss display distinguish distribute dominate download eliminate
     emerge emphasise evaluate evolve exceed exchange exclude execute experience exploit fade file filter
     flash flood focus found gain grasp guarantee harm highlight host illustrate inherit initialise
-    inspect inspire integrate interact interpret interrupt investigate invoke issue lean learn
+    calm inspect inspire integrate interact interpret interrupt investigate invoke issue lean learn
     load log* lower monitor motivate negotiate occupy overlap* parse perceive persist plead plot* possess
     preach predict promote pump purchase pursue query quote rank react rely remark render rent resemble
     resign retain retire retrieve retry reverse reward satisfy scatter schedule score seize simplify
@@ -246,7 +246,7 @@ _NOUNS = """
     bedroom behaviour bell benefit bicycle bill bird birth bit block blood board boat body bone book
     boot border bottle bottom bowl box boy branch brass bread breakfast breath bridge brother bucket
     budget bug bulb butter button cabin cake call camera camp campaign cancer candidate capacity
-    capital captain car card care career case castle cat category cause cell cent central centre center
+    capital captain car card care career case castle cat category cause cell cent centre center
     century chain chair chance change channel chapter character charge check cheese chest chicken child
     choice church cigarette circle citizen city claim classroom climate clock cloth cloud club coach coal
     coast coat code coffee coin collection college colour color column command comment committee
@@ -383,7 +383,9 @@ def _past(verb: str) -> str:
     return (stem + stem[-1] if verb.endswith("*") else stem) + "ed"
 
 
-_DOUBLING = set("beget begin bet cut forget get hit let put quit run set shut sit spin split swim win".split())
+_DOUBLING = set(
+    "beget begin bet cut forget get hit let put quit run set shut sit spin split swim win".split()
+)
 
 
 def _grades(adjective: str) -> Iterator[tuple[str, str]]:
@@ -419,20 +421,31 @@ def _entries() -> Iterator[tuple[str, str]]:
         yield from _grades(adjective)
     for adverb in _ADVERBS.split():
         yield adverb, "RB"
+    for word, readings in _ambiguous():
+        if readings[0] == "JJ":
+            yield from _grades(word)
+
+
+def _ambiguous() -> Iterator[tuple[str, tuple[str, ...]]]:
+    for entry in _AMBIGUOUS.replace("\n", ";").split(";"):
+        if entry.strip():
+            word, *readings = entry.split()
+            yield word, tuple(readings)
 
 
 def _readings() -> dict[str, tuple[str, ...]]:
     closed: dict[str, tuple[str, ...]] = {}
     for reading, words in _CLOSED.items():
         closed.update((word, (reading,)) for word in words.split())
-    for entry in _AMBIGUOUS.replace("\n", ";").split(";"):
-        if entry.strip():
-            word, *readings = entry.split()
-            closed[word] = tuple(readings)
+    closed.update(_ambiguous())
     opened: dict[str, list[str]] = {}
     for word, reading in _entries():
         if word not in closed and reading not in opened.setdefault(word, []):
             opened[word].append(reading)
+    for readings in opened.values():  # nearly any verb is a noun somewhere: "an upgrade"
+        for verb, noun in (("VB", "NN"), ("VBZ", "NNS"), ("NNS", "VBZ")):
+            if verb in readings and noun not in readings:
+                readings.append(noun)
     return closed | {word: tuple(readings) for word, readings in opened.items()}
 
 

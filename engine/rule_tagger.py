@@ -23,7 +23,7 @@ FACTORY = "seedconv_rules"
 # What came before -> how well each reading follows. What is not named scores 0.
 # `+` after a context takes over the scores of another one.
 _TABLE = """
-START: DT 1, PRS 2, PR3 2, EX 1, SC 1, NNP 1, WRB 1, VB -1, VBD -3, VBN -2, VBZ -4, PRO -3, POS -9, JJ 0, UH 1, CC 0
+START: DT 1, PRS 2, PR3 2, EX 1, SC 1, NNP 1, WRB 1, VBD -3, VBN -2, VBZ -4, PRO -3, POS -9, NN -2, UH 1
 COMMA: DT 1, PRS 1, PR3 1, CC 2, SC 1, WP 0, NNP 0, VBG 1, VB -1, VBZ -1, POS -9, PRO -2, UH 0, RB 1
 DT: NN 4, NNS 3, JJ 4, NNP 2, CD 1, VBN -1, VBG -1, RB 0, VB -6, VBZ -7, VBD -5, IN -5, MD -7, PRS -8, PR3 -8, BE -7, HV -7, DO -7, DT -3, PPS -2, CC -5, COMMA -4, STOP -5, SC -6, TO -6, WP -6, NEG -5, PRO -7, PRD -5, EX -6, POS -3
 PPS: + DT, NNP 0
@@ -38,17 +38,17 @@ WRB: TO 2, PRS 2, PR3 2, DT 1, PPS 1, JJ 1, RB 1, DO 3, BE 2, MD 2, VBG 0, NN -1
 EX: EXB 12, MD 3, HV 2, BE -3, NN -6, NNS -6, JJ -5, COMMA -3, STOP -3, VBZ 0, POS -9
 MD: VB 6, BEB 6, HV 2, RB 1, NEG 3, PRS 1, PR3 1, NN -5, NNS -6, VBD -6, VBZ -7, VBN -6, JJ -4, IN -3, DT -2, NNP -2, TO -6, VBG -6, POS -9, PRO -5
 TO: VB 7, BEB 7, HV 1, RB 0, NN -5, NNS -6, VBN -6, VBG -6, JJ -4, DT -8, PPS -8, NNP -6, PRO -8, CD -6, PRI -7, PRD -6, WP -6, WRB -6, IN -6, VBZ -7, VBD -7, STOP -4, COMMA -4, PRS -7, PR3 -7, SC -6
-BE: VBN 3, VBG 4, JJ 3, DT 1, PPS 1, RB 1, NEG 3, IN 1, NN -1, NNS -1, VB -6, VBD -4, VBZ -7, BEN 2, PRS 0, PR3 0, CD 0, POS -9, MD -6, SC 0, TO 0, HV -6, PRD 0
+BE: VBN 3, VBG 4, JJ 3, DT 1, PPS 1, RB 1, NEG 3, IN 1, NN -1, NNS -1, VB -6, VBD -4, VBZ -7, BEN 2, PRS 1, PR3 1, CD 0, POS -9, MD -6, SC 2, TO 0, HV -6, PRD 0
 BEB: + BE
 BEN: + BE, BEN 0
-HV: VBN 6, BEN 7, RB 1, NEG 3, VBD -3, PRS 0, PR3 0, DT -7, PPS -7, NN -7, NNS -7, JJ -6, IN -6, TO -7, PRO -7, CD -7, COMMA -3, STOP -3, VB -6, VBG -6, PRI -7, SC -5, CC -4, NNP -5, PRD -6, RP 0, WP -5
+HV: VBN 6, BEN 7, RB 1, NEG 3, VBD -3, PRS 2, PR3 2, DT -7, PPS -7, NN -7, NNS -7, JJ -6, IN -6, TO -7, PRO -7, CD -7, COMMA -3, STOP -3, VB -6, VBG -6, PRI -7, SC -5, CC -4, NNP -5, PRD -6, RP 0, WP -5
 DO: NEG 4, VB 4, PRS 3, PR3 3, NN -1, NNS 0, DT -1, PPS -1, COMMA -3, STOP -3, RB 0, IN -4, PRO -6, TO -5, VBN -5, VBG -5, CC -4, PRI -1, HV 1, NNP 0, VBD -6, PRD -2, WP -4, JJ -3
 IN: DT 2, PPS 2, NN 2, NNS 2, JJ 1, NNP 2, CD 2, VBG 2, PRO 3, PRI 1, PRD 0, VB -6, VBZ -6, VBD -4, VBN -1, MD -6, BE -6, BEB -6, HV -5, DO -5, PRS -4, PR3 -4, IN -1, COMMA -3, STOP -2, TO -5, SC -3, CC -3, RB -1, POS -9, WP 1, WRB 0, EX -5, NEG -2, EXB -6
-SC: PRS 4, PR3 4, EX 2, DT 2, PPS 1, NNP 1, NN 0, NNS 1, JJ 0, VB -3, VBZ -3, VBD -3, VBN -1, MD -4, BE -3, COMMA -2, STOP -4, IN -1, PRO -3, PRI 1, PRD 1, RB 0, TO -2, POS -9, HV -3, CC -3
+SC: PRS 4, PR3 4, EX 2, DT 2, PPS 1, NNP 1, NN 1, NNS 1, JJ 0, VB -3, VBZ -3, VBD -3, VBN -1, MD -4, BE -3, COMMA -2, STOP -4, IN -1, PRO -3, PRI 1, PRD 1, RB 0, TO -2, POS -9, HV -3, CC -3
 CC: PRS 1, PR3 1, DT 1, PPS 1, COMMA -3, STOP -4, POS -9, PRO 0, SC 0, RB 0, VBZ 0
 CD: NN 2, NNS 3, JJ 1, IN 1, COMMA 1, STOP 1, VB -4, VBZ -3, VBG -2, VBD -1, BE 0, POS -1, SYM 1, NNP 0
-JJ: NN 4, NNS 4, JJ 1, CC 1, VB -4, VBZ -4, VBD -3, VBN -2, VBG -1, NNP 0, COMMA 1, STOP 1, IN 1, TO 1, DT -3, PPS -2, PRS -2, PR3 -2, MD -2, BE -1, HV -2, RB -1, PRI 3, POS -3, CD 0, SC 1, DO -2, WP -1
-NN: VBZ 2, VBD 2, MD 2, BE 3, HV 2, DO 1, IN 2, CC 1, COMMA 1, STOP 1, NN 1, NNS 1, POS 3, JJ -2, DT -1, PPS -1, VB -3, WP 2, SC 0, RB 0, NNP -1, PRO -3, PRS -1, PR3 -1, TO 0, CD -1, PRD -2
+JJ: NN 4, NNS 4, JJ 1, CC 1, VB -4, VBZ -4, VBD -3, VBN -2, VBG -1, NNP 0, COMMA -1, STOP -1, IN 1, TO 1, DT -3, PPS -2, PRS -2, PR3 -2, MD -2, BE -1, HV -2, RB -1, PRI 3, POS -3, CD 0, SC 1, DO -2, WP -1
+NN: VBZ 2, VBD 2, MD 2, BE 3, HV 2, DO 1, IN 2, CC 1, COMMA 1, STOP 1, NN 2, NNS 1, POS 3, JJ -2, DT -1, PPS -1, VB -3, WP 3, SC 0, RB 0, NNP -1, PRO -3, PRS -1, PR3 -1, TO 0, CD -1, PRD -2
 NNS: + NN, VB 2, VBZ -3, NN -2, NNS -2
 NNP: + NN, NNP 3, NN 0, NNS 0, VBZ 3, CD 0, WP 1
 POS: + DT, NNP 0, COMMA -2, STOP -2, VBN -1
@@ -81,18 +81,17 @@ _HEADS_OF_THAT = set(
 _SUFFIXES = {
     **dict.fromkeys(
         """tion sion ment ness ity ance ence ship hood ism ist dom age ure eer ology graphy ery ier or
-        er cy ty ry th gram graph ware man woman person ine ette logue ium""".split(),
-        ("NN",),
+        cy ty ry th gram graph ware man woman person ine ette logue ium""".split(),
+        ("NN", "VB"),
     ),
     **dict.fromkeys(
         """tions sions ments nesses ities ances ences ships hoods isms ists ages ures ers ors cies ties
         ries grams graphs men women ologies""".split(),
         ("NNS",),
     ),
+    **dict.fromkeys("able ible ous ful less ish ive esque worthy".split(), ("JJ",)),
     **dict.fromkeys(
-        """able ible ous ful less ish ive ic ical al ary ory ant ent esque like some ular ian ese lar
-        proof worthy fold""".split(),
-        ("JJ", "NN"),
+        "ic ical al ary ory ant ent like some ular ian ese lar proof fold".split(), ("JJ", "NN")
     ),
     **dict.fromkeys("ize ise ify ate en".split(), ("VB", "NN")),
     **dict.fromkeys("izes ises ifies ates".split(), ("VBZ", "NNS")),
@@ -111,7 +110,21 @@ _SUFFIXES = {
     "s": ("NNS", "VBZ"),
 }
 _LONGEST = max(map(len, _SUFFIXES))
-_PREFIXES = ("un", "re", "dis", "over", "under", "mis", "out", "in", "im", "non", "pre", "co", "sub")
+_PREFIXES = (
+    "un",
+    "re",
+    "dis",
+    "over",
+    "under",
+    "mis",
+    "out",
+    "in",
+    "im",
+    "non",
+    "pre",
+    "co",
+    "sub",
+)
 
 
 def _parse_table() -> dict[str, dict[str, int]]:
@@ -242,6 +255,8 @@ def _context(context: str, reading: str, word: str) -> str:
         return context
     if reading == "RB":
         return base + ":RB"
+    if reading in {"PRS", "PR3"} and base in {"HV", "BE", "DO", "MD"}:
+        return base  # have you seen
     if reading in _SEEN_THROUGH:
         return base
     if reading == "CC":
@@ -251,9 +266,7 @@ def _context(context: str, reading: str, word: str) -> str:
     return "START" if reading == "PE" else reading
 
 
-def _readings(
-    word: str, low: str, starts: bool, headline: bool, names: _Names
-) -> tuple[str, ...]:
+def _readings(word: str, low: str, starts: bool, headline: bool, names: _Names) -> tuple[str, ...]:
     """What a word can be, by itself."""
     if word.isspace():
         return ("SP",)
@@ -266,7 +279,11 @@ def _readings(
         return known
     if len(word) > 1 and word.isupper():
         plain = known and not ({low} & {"us", "it", "am", "may"}) and (headline or len(word) > 3)
-        return known if known and (plain or known[0] in _CLOSED_IN_CAPITALS) else _unusual(low) or ("NNP",)
+        return (
+            known
+            if known and (plain or known[0] in _CLOSED_IN_CAPITALS)
+            else _unusual(low) or ("NNP",)
+        )
     if starts:
         if names.is_name(word) and not (known and known[0] in _FUNCTION):
             return ("NNP",)
@@ -274,6 +291,8 @@ def _readings(
             return known if len(word) > 1 or known[0] in _FUNCTION else ("NNP",)
         guess = _guess(low)
         return guess if names.is_common(word) or _suffix(low) else ("NNP", *guess)
+    if word in _NAMES_TOO:
+        return ("NNP", *(known or ()))
     if known and known[0] in _FUNCTION or known and "NNP" in known:
         return known
     if known and headline:
@@ -281,6 +300,7 @@ def _readings(
     return _unusual(low) or ("NNP",)
 
 
+_NAMES_TOO = {"May", "Will", "Can"}  # a capital inside a sentence says so
 _FUNCTION = {
     *("DT", "WDT", "PPS", "PRS", "PR3", "PRO", "PRD", "PRI", "WP", "IN", "SC", "CC", "TO", "NEG"),
     *("POS", "MD", "BE", "BEB", "BEN", "HV", "DO", "WRB", "RB", "UH", "X"),
@@ -322,9 +342,11 @@ def _guess(word: str) -> tuple[str, ...]:
         return ("NN",)
     for prefix in _PREFIXES:
         if word.startswith(prefix) and (known := READINGS.get(word[len(prefix) :])):
+            if prefix == "un" and "VBN" in known:
+                return ("JJ", *known)
             if known[0] in {"NN", "NNS", "JJ", "VB", "VBZ", "VBD", "VBN", "VBG", "RB"}:
                 return known
-    return _suffix(word) or ("NN", "JJ", "VB")
+    return _suffix(word) or ("NN", "VB", "JJ")
 
 
 def _suffix(word: str) -> tuple[str, ...] | None:
@@ -349,14 +371,16 @@ def _next(place: int, readings: _Options, skip: tuple[str, ...] = ("RB", "PQ", "
 
 
 def _begins_clause(place: int, readings: _Options) -> bool:
-    """Whether a verb in finite form follows before the next mark or linking word."""
+    """Whether a subject or a verb in finite form follows before the next mark or linking word."""
+    before = ""
     for options in readings[place + 1 : place + 12]:
-        if options[0] in {"PRS", "PR3", "EX"}:
+        if options[0] in {"PRS", "PR3", "EX"} and before != "IN":
             return True
         if options[0] in {"PE", "PU", "SC", "WP", "CC", "WRB", "TO"}:
             return False
         if options[0] in _CLAUSE or "VBD" in options:
             return True
+        before = options[0]
     return False
 
 
@@ -380,7 +404,12 @@ def _there(place: int, words: _Sentence, readings: _Options) -> tuple[str, ...]:
     following = _next(place, readings)
     if following == len(words):
         return ("RB",)
-    if readings[following][0] in {"BE", "MD", "HV", "BEB"} or words[following] in {"'s", "'d", "'ll", "seems"}:
+    if readings[following][0] in {"BE", "MD", "HV", "BEB"} or words[following] in {
+        "'s",
+        "'d",
+        "'ll",
+        "seems",
+    }:
         return ("EX",)
     before = readings[place - 1][0] if place else ""
     return ("EX",) if before in {"BE", "MD"} and readings[following][0] in {"DT", "NN"} else ("RB",)
@@ -389,7 +418,11 @@ def _there(place: int, words: _Sentence, readings: _Options) -> tuple[str, ...]:
 def _be(place: int, words: _Sentence, readings: _Options) -> tuple[str, ...]:
     """Existential be is a verb; auxiliaries and adverbs may stand between."""
     before = place - 1
-    while before >= 0 and readings[before][0] in {"MD", "HV", "NEG", "RB"} and words[before] != "there":
+    while (
+        before >= 0
+        and readings[before][0] in {"MD", "HV", "NEG", "RB"}
+        and words[before] != "there"
+    ):
         before -= 1
     if (before >= 0 and words[before] == "there" and "EX" in readings[before]) or (
         place + 1 < len(words) and words[place + 1] == "there" and "EX" in readings[place + 1]
@@ -406,7 +439,11 @@ def _so(place: int, words: _Sentence, readings: _Options) -> tuple[str, ...]:
 
 def _paired(second: str) -> object:
     def rule(place: int, words: _Sentence, readings: _Options) -> tuple[str, ...]:
-        if place + 1 < len(words) and words[place + 1] != "of" and second in words[place + 1 : place + 7]:
+        if (
+            place + 1 < len(words)
+            and words[place + 1] != "of"
+            and second in words[place + 1 : place + 7]
+        ):
             return ("CC",)
         return ("DT",)
 
@@ -423,7 +460,7 @@ def _degree(place: int, words: _Sentence, readings: _Options) -> tuple[str, ...]
     options = readings[following] if following < len(words) else ("PE",)
     if options[0] in {"JJ", "RB", "VBN", "VBG"} and options[0] != "NN":
         return ("RB",)
-    if options[0] in {"NN", "NNS"} or words[place + 1 : place + 2] == ["of"]:
+    if options[0] in {"NN", "NNS"} or words[place + 1 : place + 2] in (["of"], ["than"]):
         return ("JJ",)
     return ("RB", "JJ") if options[0] in {"PE", "PU", "IN", "SC"} else ("JJ", "RB")
 
@@ -446,10 +483,59 @@ def _no(place: int, words: _Sentence, readings: _Options) -> tuple[str, ...]:
     return ("UH",) if ends else ("DT",)
 
 
+def _about(place: int, words: _Sentence, readings: _Options) -> tuple[str, ...]:
+    return ("RB",) if readings[place + 1 : place + 2] == [("CD",)] else readings[place]
+
+
+def _one(place: int, words: _Sentence, readings: _Options) -> tuple[str, ...]:
+    before = readings[place - 1][0] if place else ""
+    after = readings[place + 1][0] if place + 1 < len(words) else ""
+    return (
+        ("NN",)
+        if before in {"JJ", "DT", "WP"} and after not in {"NN", "NNS", "JJ"}
+        else readings[place]
+    )
+
+
+def _well(place: int, words: _Sentence, readings: _Options) -> tuple[str, ...]:
+    begins = all(options[0] == "PQ" for options in readings[:place])
+    return ("UH",) if begins and words[place + 1 : place + 2] == [","] else ("RB",)
+
+
+def _yet(place: int, words: _Sentence, readings: _Options) -> tuple[str, ...]:
+    begins = not place or readings[place - 1][0] in {"PQ", "PU"}
+    return ("CC",) if begins and place + 1 < len(words) else ("RB",)
+
+
+def _first(place: int, words: _Sentence, readings: _Options) -> tuple[str, ...]:
+    following = readings[place + 1][0] if place + 1 < len(words) else "PE"
+    return ("RB",) if following in {"PE", "PU", "CC"} else ("JJ",)
+
+
+def _next_to(place: int, words: _Sentence, readings: _Options) -> tuple[str, ...]:
+    return ("RB",) if words[place + 1 : place + 2] == ["to"] else ("JJ",)
+
+
+def _with_gerund(place: int, words: _Sentence, readings: _Options) -> tuple[str, ...]:
+    """A preposition before a gerund introduces a clause, as Universal Dependencies have it."""
+    return (
+        ("SC",)
+        if readings[place + 1 : place + 2] and readings[place + 1][0] == "VBG"
+        else readings[place]
+    )
+
+
 _SPECIAL = {
     **dict.fromkeys(("before", "after", "since", "until", "till", "than", "once"), _preposition),
     **dict.fromkeys(("is", "are", "was", "were", "be", "been", "'s"), _be),
     **dict.fromkeys(("more", "most", "less", "least", "much", "enough", "little"), _degree),
+    **dict.fromkeys(("about", "around"), _about),
+    **dict.fromkeys(("of", "by", "for", "from", "without", "in", "on", "at"), _with_gerund),
+    "one": _one,
+    "well": _well,
+    "yet": _yet,
+    "first": _first,
+    "next": _next_to,
     "as": _as,
     "there": _there,
     "so": _so,

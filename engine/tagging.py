@@ -30,7 +30,14 @@ _LONG_RUN = re.compile(rf"\S{{{_UNBROKEN + 1},}}")
 
 # Factories that neither tags nor what makes them depend on; the parser may be needed, see below.
 _UNNEEDED = {
-    *("beam_ner", "beam_parser", "entity_linker", "entity_ruler", "future_entity_ruler", "lemmatizer"),
+    *(
+        "beam_ner",
+        "beam_parser",
+        "entity_linker",
+        "entity_ruler",
+        "future_entity_ruler",
+        "lemmatizer",
+    ),
     *("ner", "parser", "sentencizer", "senter", "span_ruler", "spancat", "spancat_singlelabel"),
     *("textcat", "textcat_multilabel", "trainable_lemmatizer"),
 }
@@ -67,7 +74,7 @@ def tag(corpus: Corpus, tagger: str) -> Tags:
 
     Raises ConfigError when the pipeline cannot be loaded, fails on the text or sets no tags.
     """
-    nlp, name = _load(tagger)
+    nlp, name = load(tagger)
     spaces = blank(corpus.text)
     universal = np.full(len(corpus.text), -1, np.int16)
     fine = np.full(len(corpus.text), -1, np.int16)
@@ -77,11 +84,12 @@ def tag(corpus: Corpus, tagger: str) -> Tags:
     fine_of: dict[int, int] = {0: -1}
     try:
         for start, words in _words(nlp, corpus):
-            _, character = spread(start + words[:, 0], words[:, 1])
-            found = np.array([place_of.get(int(p), UNIVERSAL.index("X")) for p in words[:, 2]])
-            universal[character] = np.repeat(found, words[:, 1])
-            found = np.array([fine_of.setdefault(int(t), len(fine_of) - 1) for t in words[:, 3]])
-            fine[character] = np.repeat(found, words[:, 1])
+            length = words[:, 1].astype(np.int64)
+            _, character = spread(start + words[:, 0].astype(np.int64), length)
+            found = [place_of.get(key, UNIVERSAL.index("X")) for key in words[:, 2].tolist()]
+            universal[character] = np.repeat(np.array(found, np.int16), length)
+            found = [fine_of.setdefault(key, len(fine_of) - 1) for key in words[:, 3].tolist()]
+            fine[character] = np.repeat(np.array(found, np.int16), length)
     except Exception as error:  # a pipeline is anybody's code
         raise ConfigError(_say(tagger, f"fails on the text: {_reason(error)}")) from error
 
@@ -110,7 +118,7 @@ def _fine(nlp: Any, fine_of: dict[int, int], level: NDArray[np.int32]) -> TagSet
     return TagSet(tuple(label for label, _ in used), new[level])
 
 
-def _words(nlp: Any, corpus: Corpus) -> Iterator[tuple[int, NDArray[np.int64]]]:
+def _words(nlp: Any, corpus: Corpus) -> Iterator[tuple[int, NDArray[np.uint64]]]:
     """For each piece of a document: its start, and (word, 4): place, length, tag, fine tag.
 
     Text after the last token is left out, but for what shares a piece with it.
@@ -129,7 +137,7 @@ def _words(nlp: Any, corpus: Corpus) -> Iterator[tuple[int, NDArray[np.int64]]]:
     batch = max(1, _BATCH // max((high - low for low, high in spans), default=1))
     documents = (_tokenise(nlp, corpus.text[low:high]) for low, high in spans)
     for (low, _), document in zip(spans, nlp.pipe(documents, batch_size=batch), strict=True):
-        yield low, document.to_array([IDX, LENGTH, POS, TAG]).astype(np.int64)
+        yield low, document.to_array([IDX, LENGTH, POS, TAG]).astype(np.uint64)
 
 
 def _tokenise(nlp: Any, text: str) -> Any:
@@ -148,7 +156,7 @@ def _tokenise(nlp: Any, text: str) -> Any:
     return Doc.from_docs([nlp.make_doc(part) for part in parts if part], ensure_whitespace=False)
 
 
-def _load(tagger: str) -> tuple[Any, str]:
+def load(tagger: str) -> tuple[Any, str]:
     """The pipeline without what tags do not need, and its name with its version."""
     import spacy
 
