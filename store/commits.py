@@ -124,9 +124,25 @@ class Ledger:
             case {"kind": "forgotten", "step": int(step), "seeds": list(seeds), "what": str(what)}:
                 model.forget(step, frozenset(map(str, seeds)), pairs_only=what == "pairs")
             case {"kind": "phases", "names": list(names), "starts": list(starts)}:
+                nothing = [None] * len(names)  # records from before there were intervals
+                sure = (record.get(key, nothing) for key in ("lows", "highs", "supports"))
                 model.phases = tuple(
-                    Phase(str(name), int(start)) for name, start in zip(names, starts, strict=True)
+                    Phase(str(name), int(start), *rest)
+                    for name, start, *rest in zip(names, starts, *sure, strict=True)
                 )
+
+
+def phases_record(model: str, phases: tuple[Phase, ...]) -> Record:
+    """The record that replaces the model's phases by these."""
+    return {
+        "kind": "phases",
+        "model": model,
+        "names": [phase.name for phase in phases],
+        "starts": [phase.start for phase in phases],
+        "lows": [phase.low for phase in phases],
+        "highs": [phase.high for phase in phases],
+        "supports": [phase.support for phase in phases],
+    }
 
 
 def encode(record: Record) -> bytes:

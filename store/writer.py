@@ -17,7 +17,14 @@ from numpy.typing import NDArray
 
 from store import layout
 from store.arrays import Array, create_array, open_array, read
-from store.commits import Checkpoint, CommitReader, CommitWriter, Ledger, Record
+from store.commits import (
+    Checkpoint,
+    CommitReader,
+    CommitWriter,
+    Ledger,
+    Record,
+    phases_record,
+)
 from store.corpus import Corpus
 from store.create import Header, create_study, refuse_mismatch
 from store.durable import DurableStore
@@ -271,10 +278,7 @@ class StudyWriter:
     def set_phases(self, model: str, phases: tuple[Phase, ...]) -> None:
         """Record the phases of training as the results so far show them."""
         if phases != self.ledger.model(model).phases:
-            names, starts = [p.name for p in phases], [p.start for p in phases]
-            self._commits.append(
-                {"kind": "phases", "model": model, "names": names, "starts": starts}
-            )
+            self._commits.append(phases_record(model, phases))
 
     def fail(self, model: str, seed: str, step: int, error: str) -> None:
         """Record that a checkpoint could not be scored, in one line."""
