@@ -6,6 +6,7 @@ How sure the fit is comes from fitting again with seeds drawn anew. All draws ar
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,12 +28,11 @@ _PHASES = (
 )
 _FEWEST = 6  # points below which nothing is said
 _LEAST_POINTS = 3  # of the current phase, the break included: one point may be an accident
-_CHANGE = 0.08  # a slope must carry the curve this share of its range to be more than a wiggle
+_CHANGE = 0.06  # a slope must carry the curve this share of its range to be more than a wiggle
 _DRAWS = 200
 _SUPPORTED = 0.8  # share of draws that must end in the same phase
 _INTERVAL = (0.05, 0.95)  # quantiles of where a phase starts
-_CELLS = 50  # the curve is thinned to twice this many points at most, evenly in log(step + 1)
-_WIDEST_CELL = 1 / 8  # so that early steps are told apart however long training goes on
+_MOST = 100  # points; longer curves are thinned evenly in log(step + 1)
 
 
 def find_phases(steps: NDArray[np.int64], mean_kl: Floats) -> tuple[Phase, ...]:
@@ -45,10 +45,10 @@ def find_phases(steps: NDArray[np.int64], mean_kl: Floats) -> tuple[Phase, ...]:
 
     Returns:
         The least-squares split of the expected KL into at most one straight piece per phase, in
-        order. The last is `UNDECIDED` while fewer than 80 % of the draws of seeds end in it, while
-        it has but one point beyond its start, and in any curve of fewer than 6 points. Empty
-        without results. With fewer than 3 seeds nothing can be drawn: no intervals, no support.
-        Equal input gives equal phases.
+        order. The last is `UNDECIDED` while fewer than 80 % of the draws of seeds have it, or has
+        but one point beyond its start, or the curve fewer than 6; and where more than 20 % of the
+        draws have another phase after the last that is sure. Empty without results. With fewer
+        than 3 seeds nothing can be drawn: no intervals, no support. Equal input gives equal phases.
     """
     known = np.isfinite(mean_kl) & ~np.eye(mean_kl.shape[1], dtype=bool)
     some = known.any(axis=(1, 2))
@@ -65,26 +65,33 @@ def find_phases(steps: NDArray[np.int64], mean_kl: Floats) -> tuple[Phase, ...]:
 
 def _phases(points: _Points, start: Ints, drawn: Ints) -> tuple[Phase, ...]:
     """What is said of a fit, (phase,) indices of points or -1, and of its draws, (draw, phase)."""
-    last = int(np.flatnonzero(start >= 0)[-1])
-    end = len(points.first) - 1
     found = []
     for p in np.flatnonzero(start >= 0):
-        at = int(start[p])
-        with_it = drawn[:, p] >= 0
-        if p == last:
-            with_it &= (drawn[:, p + 1 :] < 0).all(axis=1)
-        low = high = support = None
-        if len(drawn):
-            support = round(float(with_it.mean()), 2)
-            # The curve may turn anywhere between the points before and after.
-            early, late = np.quantile(np.append(drawn[with_it, p], at), _INTERVAL)
-            low = int(points.first[max(math.floor(early) - 1, 0)])
-            high = int(points.last[min(math.ceil(late) + 1, end)]) if at else int(points.first[0])
-        unsure = support is not None and support < _SUPPORTED
-        decided = p != last or not (unsure or end - at + 1 < _LEAST_POINTS)
-        name = _PHASES[p][0] if decided else UNDECIDED
-        found.append(Phase(name, int(points.first[at]), low, high, support))
+        found.append(_phase(points, _PHASES[p][0], start[p], drawn[:, p]))
+    latest = len(points.first) - _LEAST_POINTS  # where a phase can start and have enough of them
+    if start[p] > latest or (len(drawn) and np.mean(drawn[:, p] >= 0) < _SUPPORTED):
+        found[-1] = replace(found[-1], name=UNDECIDED)
+    elif len(drawn):  # has it ended already?
+        after = drawn[:, p + 1 :]
+        next_phase = np.where(after <= latest, after, -1).max(axis=1, initial=-1)
+        if np.mean(next_phase >= 0) > 1 - _SUPPORTED:
+            middle = np.median(next_phase[next_phase >= 0])
+            found.append(_phase(points, UNDECIDED, max(int(middle), start[p] + 1), next_phase))
     return tuple(found)
+
+
+def _phase(points: _Points, name: str, at: int, drawn: Ints) -> Phase:
+    """A phase from point `at` on; `drawn` is where it starts in each draw, -1 where it does not."""
+    first = int(points.first[at])
+    if not len(drawn):
+        return Phase(name, first)
+    if at == 0:
+        return Phase(name, first, first, first, round(float(np.mean(drawn >= 0)), 2))
+    # Between the points before and after, the curve may turn anywhere.
+    early, late = np.quantile(np.append(drawn[drawn >= 0], at), _INTERVAL)
+    low = int(points.first[max(math.floor(early) - 1, 0)])
+    high = int(points.last[min(math.ceil(late) + 1, len(points.last) - 1)])
+    return Phase(name, first, low, high, round(float(np.mean(drawn >= 0)), 2))
 
 
 # -- the points ----------------------------------------------------------------------------------
@@ -105,16 +112,17 @@ class _Points(NamedTuple):
 
 
 def _thin(steps: Ints) -> _Points:
-    """Take steps together that fall into one cell of a grid over log(step + 1).
+    """Take steps together that fall into one cell of a grid over log(step + 1), if there are many.
 
-    The width of cells is a power of two and depends on the range alone: points hardly move as
+    Cells are as wide as leaves no more than 100 points, in powers of two: points hardly move as
     steps are added, and a late part with many steps does not outweigh an early one with few.
     """
     x = np.log(steps + 1.0)
-    width = _WIDEST_CELL
-    while x[-1] - x[0] < _CELLS * width and width > 2**-20:
-        width /= 2
-    cell = np.floor(x / width)
+    cell, width = np.arange(len(x)), 2.0**-20
+    while cell[-1] >= _MOST:
+        width *= 2
+        at = np.floor(x / width)
+        cell = np.append(0, (at[1:] != at[:-1]).cumsum())
     begin = np.flatnonzero(np.append(True, cell[1:] != cell[:-1]))
     n = np.diff(np.append(begin, len(steps)))
     mean_x = np.add.reduceat(x, begin) / n

@@ -149,7 +149,7 @@ class Recorder:
             self._session.say(
                 "warning",
                 "outlier",
-                f"{model.name}, seed {seed} is an outlier at step {step} and the one beside it: "
+                f"{model.name}, seed {seed} is an outlier at step {step} and the step beside it: "
                 f"mean KL {value:.4g} nats to and from the other seeds, median of seeds "
                 f"{median:.4g}",
                 model=model.name,
