@@ -130,8 +130,10 @@ class Ledger:
             case {"kind": "forgotten", "step": int(step), "seeds": list(seeds), "what": str(what)}:
                 model.forget(step, frozenset(map(str, seeds)), pairs_only=what == "pairs")
             case {"kind": "phases", "names": list(names), "starts": list(starts)}:
+                sure = (record[key] for key in ("lows", "highs", "supports"))
                 model.phases = tuple(
-                    Phase(str(name), int(start)) for name, start in zip(names, starts, strict=True)
+                    Phase(str(name), int(start), *rest)
+                    for name, start, *rest in zip(names, starts, *sure, strict=True)
                 )
 
     def _take_category(self, name: str, record: Record) -> None:
@@ -147,3 +149,16 @@ class Ledger:
         self.levels[name] = range(first, first + int(record["size"]))
         self.n_levels = max(self.n_levels, self.levels[name].stop)
         categories[name] = Partition(str(record["digest"]), None if step is None else int(step))
+
+
+def phases_record(model: str, phases: tuple[Phase, ...]) -> Record:
+    """The record that replaces the model's phases by these."""
+    return {
+        "kind": "phases",
+        "model": model,
+        "names": [phase.name for phase in phases],
+        "starts": [phase.start for phase in phases],
+        "lows": [phase.low for phase in phases],
+        "highs": [phase.high for phase in phases],
+        "supports": [phase.support for phase in phases],
+    }

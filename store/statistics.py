@@ -18,6 +18,7 @@ FEWEST_SEEDS = 3  # below which the spread over seeds cannot be told
 FEWEST_TO_COMPARE = 4  # below which no seed can be told from the others
 
 _MADS, _MADS_OF_FEW = 3.0, 30.0  # 3 + 30 / S: few seeds tell little of their own spread
+_ROUNDING = 2e-6  # nats, that any KL may be off by
 _LEAST_EXCESS = 0.25  # of the median: what seeds that nearly agree differ by is no news
 
 
@@ -246,9 +247,10 @@ def outliers(mean_kl: Floats) -> NDArray[np.bool_]:
 
     Returns:
         Whether a seed's `distance` is beyond the median of all by more than 3 + 30 / S median
-        absolute deviations (scaled by 1.4826 to a standard deviation) and by more than a quarter of
-        the median. Never with fewer than 4 seeds. With 3 deviations alone, 1 step in 8 with 10
-        equal seeds would name one, and 1 in 4 where seeds are spread unevenly.
+        absolute deviations (scaled by 1.4826 to a standard deviation), by more than a quarter of
+        the median, and by more than rounding. Never with fewer than 4 seeds. With 3 deviations
+        alone, 1 step in 8 would name one of 10 equal seeds, and 1 in 4 where few are spread
+        unevenly.
     """
     far = distance(mean_kl)
     known = np.isfinite(far)
@@ -257,5 +259,5 @@ def outliers(mean_kl: Floats) -> NDArray[np.bool_]:
         return np.zeros(len(far), bool)
     median = np.median(far[known])
     spread = 1.4826 * np.median(np.abs(far[known] - median))
-    least = max((_MADS + _MADS_OF_FEW / n_seeds) * spread, _LEAST_EXCESS * median)
+    least = max((_MADS + _MADS_OF_FEW / n_seeds) * spread, _LEAST_EXCESS * median, _ROUNDING)
     return np.asarray(known & (far - median > least))

@@ -21,7 +21,7 @@ from store.corpus import Corpus, Vocabulary
 from store.create import Header, create_study, refuse_mismatch
 from store.durable import DurableStore
 from store.files import refuse_remote
-from store.ledger import Checkpoint, Ledger, Partition, Record
+from store.ledger import Checkpoint, Ledger, Partition, Record, phases_record
 from store.links import remove_tree
 from store.means import PAIR_OF, RECORDED, mean_over_pairs
 from store.model_arrays import ModelArrays
@@ -139,6 +139,12 @@ class StudyWriter:
         if records:
             self._store.flush()
             self._commits.append(*records)
+
+    def _open(self, model: str) -> ModelArrays:
+        if model not in self._arrays:
+            known = self.ledger.model(model)
+            self._grow(model, list(known.steps), list(known.seeds))
+        return self._arrays[model]
 
     def _grow(self, model: str, steps: Sequence[int], seeds: Sequence[str]) -> None:
         if model not in self._arrays:
@@ -267,7 +273,7 @@ class StudyWriter:
                 other categories stay if they are of the same seeds.
         """
         self._commits.check()
-        known, arrays = self.ledger.model(model), self._arrays[model]
+        known, arrays = self.ledger.model(model), self._open(model)
         before = known.summaries.get(step)
         digests = {name: self._partition(model, name).digest for name in levels}
         if before is not None and before.seeds == set(seeds):
@@ -317,10 +323,7 @@ class StudyWriter:
     def set_phases(self, model: str, phases: tuple[Phase, ...]) -> None:
         """Record the phases of training as the results so far show them."""
         if phases != self.ledger.model(model).phases:
-            names, starts = [p.name for p in phases], [p.start for p in phases]
-            self._commits.append(
-                {"kind": "phases", "model": model, "names": names, "starts": starts}
-            )
+            self._commits.append(phases_record(model, phases))
 
     def fail(self, model: str, seed: str, step: int, error: str) -> None:
         """Record that a checkpoint could not be scored, in one line."""

@@ -298,6 +298,12 @@ def test_a_seed_twice_as_far_is_found(n_seeds: int) -> None:
     assert not np.delete(found, 1, axis=1).any()
 
 
+def test_rounding_makes_no_outlier() -> None:
+    same = np.full((5, 5), -3e-17)  # as seeds that start from the same weights
+    same[1] = same[:, 1] = 1e-7
+    assert not outliers(same).any()
+
+
 def test_seeds_not_reduced_take_no_part_in_finding_outliers() -> None:
     kl = matrices(np.random.default_rng(0), 7, 0.02, 1)[0]
     kl[1] *= 3
