@@ -265,5 +265,5 @@ def files(folder: Path) -> dict[str, tuple[bytes, int]]:
 def is_mean_or_coordinate(name: str) -> bool:
     """Whether a file's chunk holds many checkpoints, so that growth replaces it."""
     parts = Path(name).parts
-    small = {*MEANS, "step", "seed", "other_seed"}
+    small = {*MEANS, "step", "seed", "other_seed", "summary"}
     return len(parts) > 3 and parts[0] == "models" and parts[2] in small
