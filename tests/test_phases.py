@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from engine.phases import find_phases
 from store import open_study
-from store.commits import Ledger, phases_record
 from store.snapshot import UNDECIDED, Phase
 from tests.store_helpers import open_writer
 
@@ -247,13 +246,3 @@ def test_phases_are_kept_with_their_intervals(tmp_path: Path) -> None:
     writer.set_phases("m", phases)
     writer.close("finished")
     assert open_study(tmp_path / "study.zarr").snapshot().models[0].phases == phases
-
-
-def test_phases_recorded_without_intervals_can_be_read() -> None:
-    ledger = Ledger()
-    old = {"kind": "phases", "model": "m", "names": ["uniform", "late"], "starts": [0, 8]}
-    ledger.apply(old)
-    assert ledger.model("m").phases == (Phase("uniform", 0), Phase("late", 8))
-    phases = (Phase("uniform", 0, 0, 0, 1.0), Phase(UNDECIDED, 8, 4, 16, 0.5))
-    ledger.apply(phases_record("m", phases))
-    assert ledger.model("m").phases == phases
