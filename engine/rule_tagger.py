@@ -10,9 +10,11 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from functools import cache
+from typing import Any
 
+import numpy as np
 from spacy.language import Language
-from spacy.tokens import Doc, Token
+from spacy.tokens import Doc
 
 from engine.lexicon import UNIVERSAL_OF
 from engine.word_context import Sentence, narrow
@@ -120,34 +122,34 @@ class RuleTagger:
 
     def __call__(self, doc: Doc) -> Doc:
         """Tag the document, which spaCy's English tokenizer made, and return it."""
-        names = Names([word.text for word in doc])
-        for sentence in _sentences(doc):
-            tags = _tag([word.text for word in sentence], names)
-            for word, tag in zip(sentence, tags, strict=True):
-                word.pos_ = tag
-        return doc
+        words = [word.text for word in doc]
+        tags = ["SPACE"] * len(words)
+        names = Names(words)
+        for sentence in _sentences(words):
+            for place, tag in zip(sentence, _tag([words[p] for p in sentence], names), strict=True):
+                tags[place] = tag
+        number = {tag: doc.vocab.strings[tag] for tag in set(tags)}
+        column: Any = np.array([[number[tag]] for tag in tags], np.uint64).reshape(-1, 1)
+        return doc.from_array(["POS"], column)
 
 
-def _sentences(doc: Doc) -> Iterator[list[Token]]:
-    """Words up to a mark that ends a sentence and what closes it, or to an empty line.
+def _sentences(words: list[str]) -> Iterator[list[int]]:
+    """Places of words up to a mark that ends a sentence and what closes it, or to an empty line.
 
-    White space is in none and is tagged here.
+    White space is in none.
     """
-    sentence: list[Token] = []
+    sentence: list[int] = []
     ended = False
-    for word in doc:
-        text = word.text
-        if text.isspace():
-            word.pos_ = "SPACE"
-        empty_line = text.isspace() and text.count("\n") > 1
-        goes_on = text.isspace() or text in CLOSES or text in ENDS
+    for place, word in enumerate(words):
+        blank = word.isspace()
+        empty_line = blank and word.count("\n") > 1
+        goes_on = blank or word in CLOSES or word in ENDS
         if sentence and (empty_line or (ended and not goes_on)):
             yield sentence
             sentence, ended = [], False
-        if text.isspace():
-            continue
-        sentence.append(word)
-        ended = ended or text in ENDS
+        if not blank:
+            sentence.append(place)
+            ended = ended or word in ENDS
     if sentence:
         yield sentence
 
