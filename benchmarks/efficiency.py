@@ -10,6 +10,7 @@ comes out. Pure write: log-probs of the same models through the store's writer, 
 from __future__ import annotations
 
 import argparse
+import math
 import tempfile
 import time
 from collections.abc import Iterator
@@ -26,7 +27,7 @@ from transformers import AutoModelForCausalLM
 from benchmarks.baseline import windows
 from benchmarks.run import Measured, add_options, add_save, checkpoints, report, run_study
 from benchmarks.study import OVERLAP, REPRESENTATIONS, SEEDS, STEPS, VOCAB, WINDOW, Study
-from store import Header, OutputLayer, StudyWriter, open_study
+from store import Header, OutputLayer, StudyWriter, Vocabulary, open_study
 
 _BLOCK = 1024  # tokens handed to the writer at once
 
@@ -60,6 +61,7 @@ def results(model: Any, ids: torch.Tensor) -> Iterator[dict[str, NDArray[Any]]]:
                     "hidden": hidden,
                     "surprisal": -log_p[:, 0],
                     "entropy": -(log_p.exp() * log_p).sum(-1),
+                    "kl_unigram": (log_p.exp() * (log_p + math.log(VOCAB))).sum(-1),
                     "top_id": top_id.int(),
                     "top_log_prob": top_log_prob,
                 }
@@ -70,7 +72,8 @@ class Writing:
     """The store's writer alone."""
 
     def __init__(self, path: Path, kept: str, corpus: Any) -> None:
-        self.writer = StudyWriter.open(path, Header("efficiency", VOCAB, {}), corpus)
+        vocabulary = Vocabulary(("x",) * VOCAB, np.ones(VOCAB, np.int64), "none")
+        self.writer = StudyWriter.open(path, Header("efficiency", {}), corpus, vocabulary)
         self.writer.plan("m", [(str(seed), 0) for seed in SEEDS], {})
         self.kept: Any = kept
         self.seconds = 0.0

@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from store import Header, StudyWriter, open_study
+from store import Header, StudyWriter, Vocabulary, open_study
 from store.layout import log_prob_rows
 from tests.store_helpers import make_corpus
 
@@ -41,6 +41,7 @@ def block() -> dict[str, Any]:
         "log_probs": rng.normal(-5, 2, (TOKENS, VOCAB)).astype(np.float16),
         "surprisal": rng.exponential(3, TOKENS).astype(np.float32),
         "entropy": rng.exponential(3, TOKENS).astype(np.float32),
+        "kl_unigram": rng.exponential(3, TOKENS).astype(np.float32),
         "top_id": rng.integers(0, VOCAB_COUNTED, (TOKENS, 10), dtype=np.int32),
         "top_log_prob": -rng.exponential(3, (TOKENS, 10)).astype(np.float32),
     }
@@ -51,8 +52,9 @@ class Growing:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        header = Header("growth", VOCAB, {})
-        self.writer = StudyWriter.open(path, header, make_corpus(TOKENS))
+        vocabulary = Vocabulary(("x",) * VOCAB, np.ones(VOCAB, np.int64), "none")
+        header = Header("growth", {})
+        self.writer = StudyWriter.open(path, header, make_corpus(TOKENS), vocabulary)
         self.block = block()
         self.kl = np.random.default_rng(1).exponential(1, (TOKENS, SEEDS, SEEDS)).astype("float32")
         self.n = 0

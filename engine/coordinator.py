@@ -6,9 +6,11 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from functools import partial
 
-from engine.corpus import build_text, load_tokenizer
+from engine.categories import build_categories, context_targets
+from engine.corpus import build_text
 from engine.crew import choose_crew
 from engine.errors import ConfigError, EngineError
 from engine.events import Listener
@@ -22,7 +24,9 @@ from engine.session import Session
 from engine.sources import open_source
 from engine.station import Job
 from engine.study_file import StudyFile
-from store import Header, StudyWriter
+from engine.summaries import Summaries
+from engine.tokenizer import entry_texts, load_tokenizer
+from store import Header, StudyWriter, Vocabulary
 from store.snapshot import EngineStatus
 
 POLL_SECONDS = 2.0
@@ -55,7 +59,12 @@ class Coordinator:
         self._sources = {
             model.name: open_source(model, study.folder, hub, clock) for model in study.models
         }
-        self._writer = StudyWriter.open(study.store, self._header(), self._text.corpus, clock=clock)
+        categories = build_categories(study, self._tokenizer, self._text)
+        counts = self._text.counts
+        vocabulary = Vocabulary(entry_texts(self._tokenizer), counts.count, counts.source)
+        self._writer = StudyWriter.open(
+            study.store, self._header(), self._text.corpus, vocabulary, clock=clock
+        )
         status = EngineStatus(
             writer=self._writer.writer,
             host=self._writer.host,
@@ -72,6 +81,14 @@ class Coordinator:
             self._models, self._sources, self._writer, self._session, self._recorder
         )
         self._progress = Progress(self._session, stop)
+        self._summaries = Summaries(
+            study.categories,
+            categories,
+            context_targets(self._text),
+            self._writer,
+            self._session,
+            self._progress.check_stop,
+        )
         results = self._writer.results
         job = Job.of(study, self._text, self._tokenizer, results.session)
         self._executor = crew.executor(job, self._sources, results, self._progress)
@@ -87,13 +104,14 @@ class Coordinator:
             "scoring.overlap": scoring.overlap,
             "scoring.dtype": scoring.dtype,
             "corpus.digest": self._text.digest,
+            "corpus.counts": self._text.counts.digest,
         }
         details = {
             "tokenizer": self._study.tokenizer.source,
             "study_file": self._study.model_dump(mode="json"),
             "versions": _versions(),
         }
-        return Header(self._study.study.name, self._tokenizer.size, identity, details)
+        return Header(self._study.study.name, identity, details)
 
     # -- the two ways to work ------------------------------------------------------------------
 
@@ -101,13 +119,15 @@ class Coordinator:
         """Score and reduce all that is missing and there, then return."""
         with self._session, self._executor:
             self._warn_of_remote_code()
+            self._summaries.start()
             available = self._inventory.look(waiting=False)
             self._inventory.explain(available)
             steps = self._inventory.remaining(available)
             if steps:
                 self._tell_size(steps)
             self._work(steps, available)
-        return self._recorder.totals
+            self._summaries.catch_up(exactly=True)
+        return self._totals()
 
     def watch(self, *, until_complete: bool = False, poll_seconds: float = POLL_SECONDS) -> Totals:
         """Go on as checkpoints arrive, until stopped or, if asked, until every listed one is done.
@@ -124,6 +144,7 @@ class Coordinator:
                     )
         with self._session, self._executor:
             self._warn_of_remote_code()
+            self._summaries.start()
             while True:
                 available = self._inventory.look(waiting=True)
                 steps = self._inventory.remaining(available)
@@ -134,7 +155,12 @@ class Coordinator:
                 else:
                     self._progress.wait(poll_seconds)
                 self._progress.check_stop()
-        return self._recorder.totals
+            self._summaries.catch_up(exactly=True)
+        return self._totals()
+
+    def _totals(self) -> Totals:
+        totals = self._recorder.totals
+        return replace(totals, failed=totals.failed + self._summaries.failed)
 
     # -- one round of work ---------------------------------------------------------------------
 
@@ -168,6 +194,8 @@ class Coordinator:
             submitted -= 1
             self._recorder.take(outcome)
             task = outcome.task
+            if outcome.pairs is not None:
+                self._summaries.update(task.model, task.step)
             left[task.model, task.step] -= 1
             if not left[task.model, task.step]:
                 again = self._inventory.remaining_of(task.model, task.step, available)

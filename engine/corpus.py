@@ -3,32 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.errors import CheckpointError, ConfigError
-from engine.hub import HubClient
-from engine.hub_source import fetch_tokenizer
+from engine.counts import Counts, reference_counts
+from engine.documents import read_documents
+from engine.errors import ConfigError
 from engine.study_file import StudyFile
+from engine.tokenizer import Tokenizer
 from store import Corpus
-
-
-@dataclass(frozen=True)
-class Tokenizer:
-    """The study's tokenizer with what the engine needs to know of it."""
-
-    backend: Any  # a fast transformers tokenizer
-    size: int  # vocabulary entries: the width of all log-probs
-    digest: str  # of the vocabulary: token -> id
-    bos: int | None  # id before the first token
-    end_of_text: int | None  # id between documents in a stream; after each for masked models
-    pad: int  # id that fills a batch up
-    mask: int | None  # id that stands for a token that is not shown
 
 
 @dataclass(frozen=True)
@@ -49,116 +34,9 @@ class Text:
     sequences: tuple[Sequence, ...]
     corpus: Corpus
     digest: str
+    counts: Counts  # of the vocabulary in reference text
     pad: int = 0  # id that fills a batch up
     mask: int | None = None  # id that stands for a token that is not shown
-
-
-def vocabulary_digest(vocabulary: dict[str, int]) -> str:
-    """Identity of a vocabulary, whatever files it came from."""
-    digest = hashlib.sha256()
-    for token, number in sorted(vocabulary.items(), key=lambda item: (item[1], item[0])):
-        digest.update(f"{number}\0{token}\0".encode("utf-8", "surrogatepass"))
-    return digest.hexdigest()[:16]
-
-
-def load_tokenizer(study: StudyFile, hub: HubClient) -> Tokenizer:
-    """Load the study's tokenizer, from a folder if there is one of that name, else from the hub.
-
-    Raises ConfigError when it cannot be loaded, gives no character offsets, or has no mask token
-    and the study needs one.
-    """
-    from transformers import AutoTokenizer
-
-    settings = study.tokenizer
-    folder = study.path(settings.source)
-    try:
-        if not folder.exists():
-            folder = fetch_tokenizer(hub, settings.source, settings.revision or "main")
-        backend = AutoTokenizer.from_pretrained(
-            folder, trust_remote_code=False, local_files_only=True
-        )
-    except (CheckpointError, OSError, ValueError, KeyError, TypeError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        raise ConfigError(
-            f"tokenizer.source: {settings.source!r} cannot be loaded: {reason}"
-        ) from None
-    if not backend.is_fast:
-        raise ConfigError(
-            f"tokenizer.source: {settings.source!r} gives no character offsets; "
-            "it needs a tokenizer.json"
-        )
-    vocabulary = backend.get_vocab()
-    masked = study.scoring.prediction != "causal"
-    if study.scoring.prediction == "pseudo" and backend.mask_token_id is None:
-        raise ConfigError(
-            f"tokenizer.source: {settings.source!r} has no mask token, which "
-            'scoring.prediction = "pseudo" needs'
-        )
-    bos, end = backend.bos_token_id, backend.eos_token_id
-    first = _first_of(backend.cls_token_id, bos) if masked else _first_of(bos, end)
-    return Tokenizer(
-        backend=backend,
-        size=max(vocabulary.values()) + 1,
-        digest=vocabulary_digest(vocabulary),
-        bos=_bos(settings.bos, first, vocabulary),
-        end_of_text=_first_of(backend.sep_token_id, end) if masked else end,
-        pad=_first_of(backend.pad_token_id, bos, end) or 0,
-        mask=backend.mask_token_id,
-    )
-
-
-def _first_of(*ids: int | None) -> int | None:
-    return next((number for number in ids if number is not None), None)
-
-
-def _bos(setting: str, auto: int | None, vocabulary: dict[str, int]) -> int | None:
-    if setting == "none":
-        return None
-    if setting == "auto":
-        return auto
-    if setting not in vocabulary:
-        raise ConfigError(f'tokenizer.bos: should be "auto", "none" or a token, found {setting!r}')
-    return vocabulary[setting]
-
-
-def read_documents(study: StudyFile) -> list[tuple[str, str]]:
-    """The documents of the corpus as (name, text), in the order of the study file.
-
-    Raises ConfigError naming the file or pattern at fault.
-    """
-    files: list[Path] = []
-    for entry in study.corpus.files:
-        path = study.path(entry)
-        found = [path] if path.exists() else sorted(_glob(path))
-        if not found:
-            raise ConfigError(
-                f"corpus.files: {entry!r}: there is no such file under {study.folder}"
-            )
-        files += found
-    documents: list[tuple[str, str]] = []
-    for file in dict.fromkeys(files):
-        try:
-            text = file.read_text(encoding="utf-8")
-        except UnicodeDecodeError as error:
-            raise ConfigError(f"corpus.files: {file}: byte {error.start} is not UTF-8") from None
-        except OSError as error:
-            raise ConfigError(f"corpus.files: {file}: cannot be read: {error.strerror}") from None
-        parts = text.split(study.corpus.separator) if study.corpus.separator else [text]
-        parts = [part for part in parts if part.strip()]
-        names = [file.name if len(parts) == 1 else f"{file.name}:{n}" for n in range(len(parts))]
-        documents += zip(names, parts, strict=True)
-    if not documents:
-        raise ConfigError("corpus.files: hold no text")
-    return documents
-
-
-def _glob(path: Path) -> Iterator[Path]:
-    """Files that fit a pattern; the folder before its first special character is where to look."""
-    parts = path.parts
-    plain = next((n for n, part in enumerate(parts) if any(c in part for c in "*?[")), len(parts))
-    if plain == len(parts):
-        return iter(())
-    return (file for file in Path(*parts[:plain]).glob(str(Path(*parts[plain:]))) if file.is_file())
 
 
 def build_text(study: StudyFile, tokenizer: Tokenizer) -> Text:
@@ -241,4 +119,11 @@ def build_text(study: StudyFile, tokenizer: Tokenizer) -> Text:
             else:  # said at the token before; nothing is said after the last
                 predicts[np.array(targets) - 1] = True
                 kept.append(Sequence(ids[:-1], predicts[:-1]))
-    return Text(tuple(kept), corpus, digest.hexdigest()[:16], tokenizer.pad, tokenizer.mask)
+    return Text(
+        tuple(kept),
+        corpus,
+        digest.hexdigest()[:16],
+        reference_counts(study, tokenizer, corpus),
+        tokenizer.pad,
+        tokenizer.mask,
+    )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from store.commits import Checkpoint, Ledger
+from store.ledger import Checkpoint, Ledger
 
 Named = tuple[str, Checkpoint]  # model, (seed, step)
 

@@ -14,7 +14,7 @@ from engine.hub import HubClient, HubError
 from engine.patterns import HubTemplate, Pattern
 from engine.sources import Found
 from engine.study_file import ModelSection
-from store.commits import Checkpoint
+from store.ledger import Checkpoint
 
 LOOK_AGAIN_SECONDS = 300.0  # `watch` asks the hub no more often
 

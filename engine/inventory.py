@@ -11,7 +11,7 @@ from engine.session import Session
 from engine.sources import Found, Source
 from engine.study_file import ModelSection
 from store import StudyWriter
-from store.commits import Checkpoint
+from store.ledger import Checkpoint
 
 Available = dict[str, set[Checkpoint]]  # by model
 

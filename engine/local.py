@@ -11,7 +11,7 @@ from engine.files import checkpoint_files
 from engine.patterns import Fields, Pattern
 from engine.sources import Found
 from engine.study_file import ModelSection
-from store.commits import Checkpoint
+from store.ledger import Checkpoint
 
 SETTLE_SECONDS = 3.0  # a checkpoint that does not say it is finished must rest so long
 

@@ -61,7 +61,7 @@ class CorpusPass:
         self._rows = rows_within(_BLOCK_BYTES[scorer.device.type], scorer.vocab_size)
         self._copies = HostCopies(scorer.device)
         self._shrunk = False  # and not told yet
-        self._log_p = self._p = torch.empty(0)
+        self._log_p = self._p = self._spare = torch.empty(0)
         self._reserve()
 
     def _reserve(self) -> None:
@@ -71,6 +71,7 @@ class CorpusPass:
             try:
                 self._log_p = torch.empty(shape, device=self._scorer.device)
                 self._p = torch.empty_like(self._log_p)
+                self._spare = torch.empty_like(self._p[0])
             except torch.OutOfMemoryError:
                 if self._rows == 1:
                     raise
@@ -81,7 +82,7 @@ class CorpusPass:
     def _halve(self) -> None:
         """Go on with half of the tokens at once."""
         self._rows, self._shrunk = self._rows // 2, True
-        self._log_p = self._p = torch.empty(0)  # gone before there are others
+        self._log_p = self._p = self._spare = torch.empty(0)  # gone before there are others
         for source in self._sources:
             source.shrink()
         if self._scorer.device.type == "cuda":
@@ -128,7 +129,9 @@ class CorpusPass:
         targets = self._scorer.targets[start:stop, None]
         for seed, live in self._live.items():
             if live.pending is not None:
-                found = _summarise(log_p[seed], p[seed], targets, dense=live.kept == "log_probs")
+                found = self._summarise(log_p[seed], p[seed], targets)
+                if live.kept == "log_probs":
+                    found |= _rounded(log_p[seed], p[seed])
                 if live.kept == "hidden":
                     found["hidden"] = live.seed.rows.states(start, stop)
                 results |= {f"{seed}.{name}": tensor for name, tensor in found.items()}
@@ -140,6 +143,22 @@ class CorpusPass:
         if self._pairs is not None:
             results["kl"], results["js"] = divergences(log_p, p)
         return results
+
+    def _summarise(
+        self, log_p: torch.Tensor, p: torch.Tensor, targets: torch.Tensor
+    ) -> dict[str, torch.Tensor]:
+        """Results per token of a block of one seed's log-probs, (token, vocab) float32."""
+        top_log_prob, top_id = log_p.topk(TOP, dim=-1)
+        # Subtracted before the product, as in a KL of two seeds: near the unigram distribution
+        # the difference of two sums would be mostly rounding.
+        against = torch.sub(log_p, self._scorer.log_unigram, out=self._spare[: len(log_p)])
+        return {
+            "surprisal": -log_p.gather(-1, targets)[:, 0],
+            "entropy": -torch.linalg.vecdot(p, log_p),
+            "top_id": top_id.int(),
+            "top_log_prob": top_log_prob,
+            "kl_unigram": torch.linalg.vecdot(p, against),
+        }
 
     def _append(self, start: int, copied: Callable[[], Mapping[str, NDArray[Any]]]) -> None:
         block = copied()
@@ -161,21 +180,12 @@ class CorpusPass:
             self._pairs.append(block)
 
 
-def _summarise(
-    log_p: torch.Tensor, p: torch.Tensor, targets: torch.Tensor, *, dense: bool
-) -> dict[str, torch.Tensor]:
-    """Everything kept of a block of one seed's log-probs, (token, vocab) float32."""
-    top_log_prob, top_id = log_p.topk(TOP, dim=-1)
-    found = {
-        "surprisal": -log_p.gather(-1, targets)[:, 0],
-        "entropy": -torch.linalg.vecdot(p, log_p),
-        "top_id": top_id.int(),
-        "top_log_prob": top_log_prob,
-    }
-    if dense:
-        found["log_probs"] = log_p.half()
-        # The KL that a reader computes uses rows rounded to float16 and renormalised. To first
-        # order the rounding d of one seed's row moves it by sum_v p_v d_v with independent d_v.
-        rounding = found["log_probs"].float().sub_(log_p).mul_(p)
-        found["squared_rounding"] = torch.linalg.vecdot(rounding, rounding)
-    return found
+def _rounded(log_p: torch.Tensor, p: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Log-probs as they are stored, and what that does to a KL.
+
+    A reader uses rows rounded to float16 and renormalised. To first order the rounding d of one
+    seed's row moves a KL by sum_v p_v d_v with independent d_v.
+    """
+    half = log_p.half()
+    rounding = half.float().sub_(log_p).mul_(p)
+    return {"log_probs": half, "squared_rounding": torch.linalg.vecdot(rounding, rounding)}

@@ -6,7 +6,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from store import Representation
-from store.commits import Checkpoint, Ledger, ModelLedger
+from store.ledger import Checkpoint, Ledger, ModelLedger
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,10 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+import numpy as np
+
 from engine.fingerprints import Fingerprints
+from engine.outliers import newly_outlying
 from engine.phases import find_phases
 from engine.planner import Pass
 from engine.session import Session
@@ -14,8 +17,10 @@ from engine.sources import Source
 from engine.study_file import StudyFile
 from engine.worker import Outcome
 from store import StudyWriter
-from store.commits import Checkpoint
+from store.ledger import Checkpoint
 from store.pending import CheckpointResult, PairsResult
+from store.snapshot import ModelSnapshot
+from store.statistics import distance
 
 _MOST_LOSSES = 2  # devices that one pass may take with it before it counts as failed
 
@@ -116,7 +121,7 @@ class Recorder:
         self.totals.reduced += 1
         self._reader.refresh()
         model = self._reader.model_snapshot(name)
-        self._writer.set_phases(name, find_phases(model.steps, model.expected_kl))
+        self._writer.set_phases(name, find_phases(model.steps, model.kl))
         value = float(model.expected_kl[model.steps == at][0])
         self._session.say(
             "info",
@@ -128,10 +133,31 @@ class Recorder:
             seeds=list(pairs.seeds),
             expected_kl=value,
         )
+        self._tell_outliers(model, at)
         known = self._writer.ledger.model(name)
         planned = {seed for seed, step in known.planned if step == at}
         if self._study.log_probs.retention == "until_reduced" and planned <= set(pairs.seeds):
             self._writer.drop_log_probs(name, at, pairs.seeds)
+
+    def _tell_outliers(self, model: ModelSnapshot, step: int) -> None:
+        reduced = model.n_pairs > 0
+        kl, at = model.kl[reduced], int(np.flatnonzero(model.steps[reduced] == step)[0])
+        far = distance(kl[at])
+        median = float(np.nanmedian(far))
+        for index in np.flatnonzero(newly_outlying(kl, at)):
+            seed, value = model.seeds[index], float(far[index])
+            self._session.say(
+                "warning",
+                "outlier",
+                f"{model.name}, seed {seed} is an outlier at step {step} and the step beside it: "
+                f"mean KL {value:.4g} nats to and from the other seeds, median of seeds "
+                f"{median:.4g}",
+                model=model.name,
+                seed=seed,
+                step=step,
+                mean_kl=value,
+                median=median,
+            )
 
     def _fail(self, task: Pass, seed: str, error: str, *, passing: bool = False) -> None:
         key, source = (seed, task.step), self._sources[task.model]

@@ -13,6 +13,7 @@ import transformers
 from numpy.typing import NDArray
 
 from engine.corpus import Text
+from engine.counts import log_unigram
 from engine.errors import CheckpointError, ConfigError
 from engine.heads import Head, find_head, hidden_states
 from engine.models import LoadedModel, Modules
@@ -66,6 +67,7 @@ class Scorer:
         self._modules = Modules(getattr(torch, settings.dtype), device, masked=self._masked)
         self._batch_tokens = settings.batch_tokens
         self.targets = torch.from_numpy(text.corpus.token_id).long().to(device)
+        self.log_unigram = torch.from_numpy(log_unigram(text.counts.count)).float().to(device)
         quiet: Any = transformers.utils.logging
         quiet.disable_progress_bar()  # this is a library: what is shown is not its business
         quiet.set_verbosity_error()

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
-from store.commits import Checkpoint
+from store.ledger import Checkpoint
 
 if TYPE_CHECKING:
     from engine.hub import HubClient

@@ -14,12 +14,13 @@ from pathlib import Path
 
 import torch
 
-from engine.corpus import Text, Tokenizer
+from engine.corpus import Text
 from engine.errors import EngineError, Interrupted
 from engine.hub import HubClient
 from engine.planner import Pass
 from engine.sources import open_source
 from engine.study_file import StudyFile
+from engine.tokenizer import Tokenizer
 from engine.worker import Outcome, Worker
 from store import StoreError
 from store.commits import log_file

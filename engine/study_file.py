@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 import tomllib
+import warnings
 from collections.abc import Collection
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import (
     BaseModel,
@@ -22,6 +23,7 @@ from engine.errors import ConfigError
 from engine.patterns import on_hub, source_fields
 from engine.presets import PRESETS, Preset
 from store import Representation
+from store.category import CONTEXT
 
 
 class _Section(BaseModel):
@@ -41,6 +43,17 @@ class CorpusSection(_Section):
     files: list[str] = Field(min_length=1)
     separator: str = ""  # "" makes each file one document
     max_tokens: int | None = Field(default=None, ge=2)
+    counts: str | list[str] = "corpus"  # or a .npy file, id -> count, or text files to count in
+
+    @field_validator("counts", mode="before")
+    @classmethod
+    def _counts(cls, value: object) -> object:
+        files = [value] if isinstance(value, str) else value
+        if not (isinstance(files, list) and files and all(isinstance(f, str) and f for f in files)):
+            raise ValueError('should be "corpus", a .npy file or a list of text files')
+        if isinstance(value, str) and value != "corpus" and not value.endswith(".npy"):
+            raise ValueError('should be "corpus" or end in .npy; text files go in a list')
+        return value
 
 
 class TokenizerSection(_Section):
@@ -205,6 +218,78 @@ class LogProbsSection(_Section):
     budget_gb: Annotated[float, Field(gt=0, strict=False)] | None = None
 
 
+Partition = Literal[
+    "frequency", "pos", "word_class", "surprisal", "word_position", "position", "document"
+]
+PARTITIONS: tuple[Partition, ...] = get_args(Partition)
+_RESERVED = {"all", "pos_fine", *PARTITIONS}
+
+
+class CustomSection(_Section):
+    """A category of the user's: by a pattern, or by a file of labels."""
+
+    name: str = Field(max_length=60)
+    pattern: str | None = None  # a regular expression, searched in a token's text
+    labels: str | None = None  # a file
+    context: bool | None = None  # also by the token before; None: as the section says
+
+    @field_validator("name")
+    @classmethod
+    def _name(cls, name: str) -> str:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):
+            raise ValueError("should be of letters, digits, _ and -")
+        if name.lower() in _RESERVED:
+            raise ValueError("is the name of a built-in category; choose another")
+        if name.lower().endswith(CONTEXT):
+            raise ValueError(f"must not end in {CONTEXT}, as categories by the token before do")
+        return name
+
+    @field_validator("pattern")
+    @classmethod
+    def _pattern(cls, pattern: str | None) -> str | None:
+        try:
+            with warnings.catch_warnings(action="error"):  # of what will mean something else
+                re.compile(pattern or "")
+        except (re.error, OverflowError, RecursionError, Warning) as error:
+            raise ValueError(f"is not a regular expression: {error}") from None
+        return pattern
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if bool(self.pattern) == bool(self.labels):
+            raise ValueError("should have either pattern or labels")
+        return self
+
+
+class CategoriesSection(_Section):
+    """How tokens are told apart."""
+
+    include: list[Partition] = list(PARTITIONS)
+    context: bool = True  # also by the token before the target, where that makes sense
+    tagger: str = Field(default="auto", min_length=1)  # or "rules", or a spaCy pipeline
+    surprisal_step: int | Literal["latest"] = "latest"  # the latest that all seeds have reached
+    custom: list[CustomSection] = []
+
+    @field_validator("surprisal_step", mode="before")
+    @classmethod
+    def _step(cls, value: object) -> object:
+        number = isinstance(value, int) and not isinstance(value, bool) and value >= 0
+        if not number and value != "latest":
+            raise ValueError('should be "latest" or a step')
+        return value
+
+    @model_validator(mode="after")
+    def _once(self) -> Self:
+        for field, names in (
+            ("include", [str(name) for name in self.include]),
+            ("custom", [custom.name.lower() for custom in self.custom]),
+        ):
+            twice = sorted({name for name in names if names.count(name) > 1})
+            if twice:
+                raise ValueError(f"{field}: names {', '.join(twice)} twice")
+        return self
+
+
 class StudyFile(_Section):
     """A whole study file. Paths in it are relative to the folder that holds it."""
 
@@ -214,6 +299,7 @@ class StudyFile(_Section):
     models: list[ModelSection] = Field(min_length=1)
     scoring: ScoringSection = ScoringSection()
     log_probs: LogProbsSection = LogProbsSection()
+    categories: CategoriesSection = CategoriesSection()
     folder: Path = Field(default=Path(), exclude=True)
 
     @field_validator("models")
@@ -299,64 +385,10 @@ def _findings(file: Path, error: ValidationError) -> list[str]:
 
 
 def _allowed(parts: list[str]) -> list[str]:
-    sections = {"models": ModelSection} | {
-        name: field.annotation for name, field in StudyFile.model_fields.items() if name != "models"
-    }
-    section = sections.get(parts[0]) if parts else StudyFile
-    names = getattr(section, "model_fields", {})
-    return [name for name in names if name != "folder"]
-
-
-TEMPLATE = """\
-# A seedconv study. Paths are relative to this file. Check and start it with
-#   seedconv run STUDY.toml       score and reduce what is there, then exit
-#   seedconv watch STUDY.toml     go on as checkpoints arrive
-#   seedconv tui study.zarr       look at it, also while it runs
-
-[study]
-name = "my-study"
-store = "study.zarr"              # made on the first run
-
-[corpus]                          # the fixed text that every checkpoint is scored on
-files = ["text/*.txt"]            # UTF-8; patterns allowed
-separator = ""                    # text between documents; "" makes each file one document
-max_tokens = 5000                 # leave out to use everything
-
-[tokenizer]                       # all checkpoints of a study share it
-source = "runs/tokenizer"         # a folder, or a name on the Hugging Face hub
-# revision = "main"
-# bos = "auto"                    # "auto", "none" or a token: what stands before the first token
-
-[[models]]                        # one block per model (architecture and size)
-name = "my-model"
-source = "runs/{model}/seed{seed}/checkpoint-{step}"   # folders with config.json and safetensors
-# source = "EleutherAI/{model}-seed{seed}@step{step}"  # owner/name@revision: on the hub, as is all
-                                  # that starts with hf://; a folder with @ in it starts with ./
-# source = "polypythias"          # a published suite; docs/sources.md lists them
-seeds = "discover"                # or a list: [1, 2, 3]
-steps = "discover"                # or a list: [0, 100, 1000]
-# cache = "drop"                  # delete each download once it is scored; "keep" if left out
-# allow_pickle = true             # also load pytorch_model.bin, tensors only
-# trust_remote_code = true        # run Python code that comes with the checkpoints
-
-[scoring]
-prediction = "causal"             # of the next token; for masked models "visible": of each token
-                                  # with all of the text shown, or "pseudo": with the token itself
-                                  # masked, which takes a forward pass of a window for every token
-windowing = "stream"              # or "document": each document on its own
-window = 2048                     # tokens the model sees at once, at most
-overlap = 1024                    # of which so many are context seen before
-dtype = "float32"                 # or "bfloat16", "float16": faster on a GPU, less exact
-device = "auto"                   # "cpu", "cuda:1" or several: "cuda:0,cuda:1", "cpu,cpu"
-batch_tokens = 8192               # positions per forward pass
-# memory_gb = 20                  # of the device for models that are scored side by side; those
-                                  # that do not fit are moved there in turn
-
-[log_probs]
-representation = "dense"          # float16 log-probs of the whole vocabulary, per checkpoint;
-                                  # "factored": hidden states and output embedding, exact and
-                                  # mostly far smaller; "none": reduced while scoring, all seeds
-                                  # of a step in memory at once, nothing kept
-retention = "all"                 # or "until_reduced": drop them once a step is reduced
-# budget_gb = 100                 # refuse to start when log-probs would take more than this
-"""
+    """Fields of the table that is at this place of a study file."""
+    section: Any = StudyFile
+    for part in parts:
+        if not part.isdigit():  # of a list, one table is as good as another
+            kind = section.model_fields[part].annotation
+            section = next(iter(get_args(kind)), kind)
+    return [name for name in section.model_fields if name != "folder"]

@@ -21,7 +21,6 @@ UNIVERSAL = (
 )
 RULES = "seedconv rules"  # the name of our own tagger wherever its tags are shown
 _PREFERRED = "en_core_web_sm"  # what "auto" takes where it is installed
-_PROBE = "The old dog sleeps on a mat."
 
 _PIECE = 100_000  # characters: longer documents go through the pipeline in pieces
 _BATCH = 200_000  # characters that go through it together
@@ -93,7 +92,10 @@ def tag(corpus: Corpus, tagger: str) -> Tags:
             places = [fine_of.setdefault(key, len(fine_of) - 1) for key in words[:, 3].tolist()]
             fine[character] = np.repeat(np.array(places, np.int16), length)
     except Exception as error:  # a pipeline is anybody's code
-        raise ConfigError(_say(tagger, f"fails on the text: {_reason(error)}")) from error
+        raise ConfigError(_say(tagger, f"fails on the text: {_reason(error)}; mend it")) from error
+    if not (universal[~spaces] >= 0).any() and not spaces.all():
+        what = "fine-grained tags only" if len(fine_of) > 1 else "no tags"
+        raise ConfigError(_say(tagger, f"sets {what}; take one with universal parts of speech"))
 
     start, end = corpus.char_start, corpus.char_end
     ends = np.append(corpus.document_start[1:], len(corpus.text))
@@ -180,13 +182,6 @@ def load(tagger: str) -> tuple[Any, str]:
         factory = nlp.get_pipe_meta(name).factory
         if factory in _UNNEEDED and not ("parser" in factory and _needs_parser(nlp)):
             nlp.disable_pipe(name)
-    try:
-        probe = nlp(_PROBE)
-    except Exception as error:
-        raise ConfigError(_say(tagger, f"fails: {_reason(error)}; mend it")) from None
-    if not any(word.pos for word in probe):
-        what = "fine-grained tags only" if any(word.tag for word in probe) else "no tags"
-        raise ConfigError(_say(tagger, f"sets {what}; take one with universal parts of speech"))
     return nlp, f"{nlp.meta['lang']}_{nlp.meta['name']} {nlp.meta['version']}"
 
 

@@ -19,9 +19,9 @@ from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from safetensors.torch import load
 
-from engine.corpus import Tokenizer, vocabulary_digest
 from engine.errors import CheckpointError
 from engine.files import checkpoint_files
+from engine.tokenizer import Tokenizer, vocabulary_digest
 
 MOST_PADDING = 1024  # rows a model may have beyond its tokenizer: padding for fast kernels
 

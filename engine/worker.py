@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from engine.corpus import Text, Tokenizer
+from engine.corpus import Text
 from engine.errors import CheckpointError
 from engine.passes import CorpusPass, Live, NotFiniteError
 from engine.planner import Pass
@@ -22,10 +22,11 @@ from engine.scorer import LiveSeed, Rows, Scorer, refuse_factors
 from engine.sources import Source
 from engine.stored import stored_rows
 from engine.study_file import StudyFile
+from engine.tokenizer import Tokenizer
 from engine.weights import Checkpoint, read_checkpoint
 from store import DamagedError, Study
-from store.commits import Checkpoint as Key
-from store.commits import ModelLedger, Record
+from store.ledger import Checkpoint as Key
+from store.ledger import ModelLedger, Record
 from store.pending import CheckpointResult, PairsResult, PendingCheckpoint, PendingPairs
 from store.results import ResultWriter
 from store.snapshot import State, Work

@@ -110,7 +110,7 @@ _ENGINE_EXTRA = {"torch", "transformers", "tokenizers", "safetensors", "pydantic
 
 
 def _init(options: argparse.Namespace) -> int:
-    from engine.study_file import TEMPLATE
+    from engine.template import TEMPLATE
 
     if str(options.file) == "-":
         print(TEMPLATE, end="")

@@ -11,7 +11,7 @@ import numpy as np
 from rich.cells import cell_len, set_cell_size
 
 from seedconv_tui.chart import AXIS, MARK, MARKERS, Cells, Glyphs, Mark, Series, draw, fit
-from seedconv_tui.text import count, nats, step_label, visible
+from seedconv_tui.text import count, nats, phase_words, step_label, visible
 from store.snapshot import ModelSnapshot, State, StudySnapshot
 
 if TYPE_CHECKING:
@@ -56,13 +56,14 @@ def plot_text(
 
     series = [_series(model, number) for number, model in enumerate(shown)]
     phases = {model.phases for model in shown if model.phases}
-    common = phases.pop() if len(phases) == 1 else ()
+    marks = {tuple(Mark(phase.start, phase.name) for phase in of) for of in phases}
+    common = next(iter(phases)) if len(phases) == 1 else ()  # with their intervals, that is
     cells = draw(
         series,
         fit(series, log_y=log_y),
         width,
         height,
-        marks=[Mark(phase.start, phase.name) for phase in common],
+        marks=marks.pop() if len(marks) == 1 else (),
         glyphs=glyphs,
         y_label="expected KL (nats)",
     )
@@ -113,8 +114,7 @@ def _wrapped(note: str, width: int, indent: str = "") -> list[str]:
 
 
 def _phase_names(phases: Sequence[Phase], ascii_only: bool) -> str:
-    named = (f"{visible(phase.name, ascii_only)} from {phase.start}" for phase in phases)
-    return "phases: " + ", ".join(named)
+    return "phases: " + ", ".join(phase_words(phase, ascii_only) for phase in phases)
 
 
 def _legend(

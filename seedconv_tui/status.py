@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from seedconv_tui.text import count, duration, nats, size, visible
-from store.snapshot import ModelSnapshot, State, StudySnapshot
+from seedconv_tui.text import count, duration, nats, phase_words, size, visible
+from store.snapshot import ModelSnapshot, Phase, State, StudySnapshot
 
 
 def status_json(snapshot: StudySnapshot, now: float | None = None) -> dict[str, Any]:
@@ -82,7 +82,7 @@ def status_text(snapshot: StudySnapshot, now: float | None = None) -> str:
                 f"({latest['seeds']} seeds, std over pairs {nats(latest['std_over_pairs'])})"
             )
         if model["phases"]:
-            phases = ", ".join(f"{p['name']} from {p['start']}" for p in model["phases"])
+            phases = ", ".join(phase_words(Phase(**phase)) for phase in model["phases"])
             lines.append(f"  phases: {phases}")
         lines += [
             f"  seed {visible(error['seed'])}, step {error['step']}: {visible(error['error'])}"

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import math
 import unicodedata
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from store.snapshot import Phase
 
 
 def visible(text: str, ascii: bool = False) -> str:  # noqa: A002  said the same everywhere
@@ -82,6 +86,14 @@ def step_label(step: int) -> str:
     if step and step % 1000 == 0:
         return f"{step // 1000}k"
     return str(step)
+
+
+def phase_words(phase: Phase, ascii: bool = False) -> str:  # noqa: A002
+    """A phase by its first step: `sharp divergence from 48 (32-64)`, the interval where known."""
+    words = f"{visible(phase.name, ascii)} from {phase.start}"
+    if phase.low is not None and phase.high is not None and phase.low < phase.high:
+        words += f" ({phase.low}-{phase.high})"
+    return words
 
 
 def duration(seconds: float) -> str:

@@ -15,7 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from seedconv_tui.text import count, visible
 
 if TYPE_CHECKING:
-    from store.verify import Damage
+    from store.damage import Damage
 
 _ROUNDS = 3  # damaged metadata hide what they describe: mended, the rest can be checked
 
@@ -109,8 +109,8 @@ def _name(damage: Damage) -> str:
 
 def _advice(store: Path, damage: Damage) -> str:
     """What a user does about it."""
+    from store.damage import Part
     from store.mend import MENDABLE
-    from store.verify import Part
 
     where = shlex.quote(str(store))
     if damage.part in MENDABLE:

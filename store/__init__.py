@@ -21,7 +21,7 @@ from store.errors import (
 
 if TYPE_CHECKING:
     from store.category import Category
-    from store.corpus import Corpus
+    from store.corpus import Corpus, Vocabulary
     from store.create import Header
     from store.log_probs import LogProbs, OutputLayer, Representation
     from store.reader import Study, open_study
@@ -36,6 +36,7 @@ _HOME = {
     "Representation": "store.log_probs",
     "Study": "store.reader",
     "StudyWriter": "store.writer",
+    "Vocabulary": "store.corpus",
     "open_study": "store.reader",
 }
 
@@ -55,6 +56,7 @@ __all__ = [
     "StudyMismatchError",
     "StudyWriter",
     "UnsupportedError",
+    "Vocabulary",
     "open_study",
 ]
 

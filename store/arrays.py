@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
@@ -90,7 +90,8 @@ def open_array(store: Store, path: str) -> Array:
     """Open an array. Raises DamagedError when there is none that can be read."""
     try:
         mode: Literal["r", "r+"] = "r" if store.read_only else "r+"
-        return zarr.open_array(store, path=path, mode=mode, zarr_format=3)
+        array = zarr.open_array(store, path=path, mode=mode, zarr_format=3)
+        return array.with_config({"write_empty_chunks": True})  # it is not kept with the array
     except StoreError:
         raise
     except Exception as error:  # altered metadata fail anywhere in Zarr, and with any error
@@ -123,19 +124,22 @@ def expect(
     dtype: str,
     dims: tuple[str, ...],
     attributes: dict[str, Any],
-    growing: int = 0,
+    growing: Collection[int] = (),
 ) -> Array:
     """Return `array` if it is as `create_array` makes it, else raise DamagedError.
 
     Zarr keeps no checksum of metadata, so an altered shape, chunk or codec would be served as other
-    numbers. The first `growing` axes may be longer than `shape`: an engine may be adding to them.
+    numbers. The axes `growing` may be longer than `shape`: an engine may be adding to them.
     """
     expected = _expected(chunks, dtype, dims, json.dumps(attributes))
     for name, found in array.metadata.to_dict().items():
         if name != "shape" and found != expected.get(name):
             raise DamagedError(f"{array.store_path}: {name} in its zarr.json was altered")
-    longer = all(n >= least for n, least in zip(array.shape, shape, strict=False))
-    if len(array.shape) != len(shape) or not longer or array.shape[growing:] != shape[growing:]:
+    fits = len(array.shape) == len(shape) and all(
+        n == wanted or (n > wanted and axis in growing)
+        for axis, (n, wanted) in enumerate(zip(array.shape, shape, strict=True))
+    )
+    if not fits:
         raise DamagedError(f"{array.store_path}: has shape {array.shape} where {shape} belongs")
     return array
 
@@ -161,11 +165,13 @@ def read(array: Array, selection: tuple[int | slice, ...]) -> NDArray[Any]:
         raise DamagedError(f"{array.store_path}: cannot be read ({error})") from error
 
 
-def read_cells(array: Array, committed: NDArray[np.bool_]) -> NDArray[np.float64]:
+def read_cells(
+    array: Array, committed: NDArray[np.bool_], *, complete: bool = True
+) -> NDArray[np.float64]:
     """Values of the cells that are committed, NaN for others. Raises DamagedError.
 
     For small arrays with many cells to a chunk. Chunks without a committed cell may not exist yet
-    and are not asked for.
+    and are not asked for. `complete` arrays hold no NaN where something was committed.
     """
     values = np.full(committed.shape, np.nan)
     for box in boxes(committed.shape, array.chunks):
@@ -174,7 +180,9 @@ def read_cells(array: Array, committed: NDArray[np.bool_]) -> NDArray[np.float64
             found = read(array, box)
             if found.shape != inside.shape:
                 raise DamagedError(f"{array.store_path}: smaller than what was committed to it")
-            if np.isnan(found[inside]).any():  # an older chunk, in a copy that is still growing
+            if (
+                complete and np.isnan(found[inside]).any()
+            ):  # an older chunk, in a copy that is still growing
                 raise DamagedError(f"{array.store_path}: lacks values that were committed to it")
             values[box] = np.where(inside, found, np.nan)
     return values

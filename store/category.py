@@ -6,9 +6,17 @@ import hashlib
 import json
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from zarr.abc.store import Store
+
+from store import layout
+from store.arrays import create_array, open_array, read
+from store.durable import DurableStore
+from store.errors import DamagedError
+from store.links import remove_tree
 
 CONTEXT = "_context"  # ends the name of a partition by the token before the target
 
@@ -33,3 +41,51 @@ class Category:
         head = json.dumps([self.name, self.labels, self.description]).encode()
         values = np.ascontiguousarray(self.level, "<i4").tobytes()
         return hashlib.sha256(head + b"\0" + values).hexdigest()[:16]
+
+
+def category_path(name: str, model: str | None) -> str:
+    """Path of the array that holds a partition: of the corpus, or of a model's own."""
+    group = layout.CORPUS if model is None else layout.model_path(model)
+    return f"{group}/{layout.CATEGORY}/{layout.safe_name(name)}"
+
+
+def category_layout(n_tokens: int) -> dict[str, Any]:
+    """Shape, chunks, dtype and dimension of such an array."""
+    return {
+        "shape": (n_tokens,),
+        "chunks": (min(max(n_tokens, 1), 2**18),),
+        "dtype": "int32",
+        "dims": ("token",),
+    }
+
+
+def write_category(store: DurableStore, category: Category, model: str | None) -> None:
+    """Write a partition, in place of an earlier one of that name."""
+    path = category_path(category.name, model)
+    remove_tree(store.root, store.root / path)
+    create_array(
+        store,
+        path,
+        **category_layout(len(category.level)),
+        attributes={
+            "description": category.description,
+            "labels": list(category.labels),
+            "counts": category.counts.tolist(),
+        },
+    )[:] = category.level
+
+
+def read_category(store: Store, name: str, model: str | None, digest: str) -> Category:
+    """Read the partition that has this digest. Raises DamagedError when it is not there."""
+    path = category_path(name, model)
+    array = open_array(store, path)
+    attributes: dict[str, Any] = dict(array.attrs)
+    category = Category(
+        name,
+        tuple(map(str, attributes.get("labels", ()))),
+        read(array, (slice(None),)),
+        str(attributes.get("description")),
+    )
+    if category.digest != digest:
+        raise DamagedError(f"{array.store_path}: is not the category that summaries were made by")
+    return category

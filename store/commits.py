@@ -16,117 +16,18 @@ import os
 import re
 import uuid
 import zlib
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from store.durable import PARTIAL, sync_folders, write_file
 from store.errors import BusyError, DamagedError
 from store.files import Files, LocalFiles
-from store.snapshot import Phase
+from store.ledger import Ledger, Record
 
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.ENOSYS}
 
 _SESSION_BYTES = 64 * 1024  # more than any first record of a file takes
 
 _RECORD_START = re.compile(rb"[0-9a-f]{8} \{")
-
-Record = dict[str, Any]
-Checkpoint = tuple[str, int]  # (seed, step)
-
-
-@dataclass
-class ModelLedger:
-    """What is known of one model. `steps` and `seeds` are in the order of the arrays' axes."""
-
-    steps: dict[int, int] = field(default_factory=dict)  # step -> index
-    seeds: dict[str, int] = field(default_factory=dict)  # seed -> index
-    planned: set[Checkpoint] = field(default_factory=set)
-    scored: dict[Checkpoint, Record] = field(default_factory=dict)
-    stored: set[Checkpoint] = field(default_factory=set)  # log-probs can be read
-    reduced: dict[int, frozenset[str]] = field(default_factory=dict)  # step -> seeds, all pairs
-    failed: dict[Checkpoint, str] = field(default_factory=dict)
-    missing: dict[Checkpoint, str] = field(default_factory=dict)
-    phases: tuple[Phase, ...] = ()
-    changes: int = 0
-
-    def forget(self, step: int, seeds: frozenset[str], *, pairs_only: bool) -> None:
-        """Take results back: what is forgotten is as if it had only been planned."""
-        left = self.reduced.pop(step, frozenset()) - seeds
-        if len(left) > 1:
-            self.reduced[step] = left
-        if not pairs_only:
-            for seed in seeds:
-                self.scored.pop((seed, step), None)
-                self.stored.discard((seed, step))
-
-    def scored_at(self, step: int) -> frozenset[str]:
-        """Seeds whose results at `step` are committed."""
-        return frozenset(seed for seed in self.seeds if (seed, step) in self.scored)
-
-
-@dataclass
-class Ledger:
-    """The commit log, folded."""
-
-    models: dict[str, ModelLedger] = field(default_factory=dict)
-    writers: list[str] = field(default_factory=list)  # one per session
-    session: Record | None = None
-    ended: str | None = None  # how the last session ended; None: it did not say
-    changes: int = 0
-
-    def model(self, name: str) -> ModelLedger:
-        """The model's ledger, made empty when it is new."""
-        return self.models.setdefault(name, ModelLedger())
-
-    def apply(self, record: Record) -> None:
-        """Take one record in. Kinds that this version does not know change nothing."""
-        self.changes += 1
-        match record:
-            case {"kind": "session"}:
-                self.session, self.ended = record, None
-                self.writers.append(str(record.get("writer")))
-                return
-            case {"kind": "end", "how": str(how)}:
-                self.ended = how
-                return
-            case {"model": str(name)}:
-                model = self.model(name)
-                model.changes = self.changes
-            case _:
-                return
-        match record:
-            case {"kind": "axis", "steps": list(steps), "seeds": list(seeds)}:
-                for step in steps:
-                    model.steps.setdefault(int(step), len(model.steps))
-                for seed in seeds:
-                    model.seeds.setdefault(str(seed), len(model.seeds))
-            case {"kind": "planned", "seed": str(seed), "steps": list(steps)}:
-                for step in steps:
-                    model.planned.add((seed, int(step)))
-                    model.failed.pop((seed, int(step)), None)
-                    model.missing.pop((seed, int(step)), None)
-            case {"kind": "scored", "seed": str(seed), "step": int(step)}:
-                key = (seed, step)
-                model.scored[key] = record
-                model.failed.pop(key, None)
-                model.missing.pop(key, None)
-                if record.get("log_probs"):
-                    model.stored.add(key)
-            case {"kind": "reduced", "step": int(step), "seeds": list(seeds)}:
-                model.reduced[step] = frozenset(map(str, seeds))
-            case {"kind": "failed", "seed": str(seed), "step": int(step), "error": str(error)}:
-                model.failed[seed, step] = error
-            case {"kind": "missing", "seed": str(seed), "step": int(step), "error": str(error)}:
-                model.missing[seed, step] = error
-            case {"kind": "pruned", "step": int(step), "seeds": list(seeds)}:
-                model.stored -= {(str(seed), step) for seed in seeds}
-            case {"kind": "forgotten", "step": int(step), "seeds": list(seeds), "what": str(what)}:
-                model.forget(step, frozenset(map(str, seeds)), pairs_only=what == "pairs")
-            case {"kind": "phases", "names": list(names), "starts": list(starts)}:
-                model.phases = tuple(
-                    Phase(str(name), int(start)) for name, start in zip(names, starts, strict=True)
-                )
 
 
 def encode(record: Record) -> bytes:

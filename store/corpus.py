@@ -1,4 +1,4 @@
-"""The fixed evaluation text as the store keeps it."""
+"""The fixed evaluation text, and the vocabulary it is written in, as the store keeps them."""
 
 from __future__ import annotations
 
@@ -34,3 +34,15 @@ class Corpus:
     def token_text(self, token: int) -> str:
         """The characters that the token covers (untrusted)."""
         return self.text[int(self.char_start[token]) : int(self.char_end[token])]
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """What each vocabulary entry stands for, and how often it occurs in reference text."""
+
+    text: tuple[str, ...]  # (vocab,), untrusted
+    count: NDArray[np.int64]  # (vocab,) occurrences in the reference text
+    source: str  # one line: which text was counted
+
+    def __len__(self) -> int:
+        return len(self.text)

@@ -15,10 +15,10 @@ import zarr
 
 from store import layout
 from store.arrays import create_array
-from store.corpus import Corpus
+from store.corpus import Corpus, Vocabulary
 from store.durable import PARTIAL, DurableStore, sync_folders
 from store.errors import StudyMismatchError
-from store.seal import checksum, corpus_checksum
+from store.seal import checksum, corpus_checksum, vocabulary_checksum
 
 
 @dataclass(frozen=True)
@@ -26,12 +26,13 @@ class Header:
     """What a study is, written once. Everything in `identity` must agree for ever after."""
 
     study: str
-    vocab_size: int
     identity: Mapping[str, str | int | float | bool]  # e.g. "tokenizer.digest", "scoring.window"
     details: Mapping[str, Any] = field(default_factory=dict)  # told, not compared: versions, config
 
 
-def create_study(path: Path, header: Header, corpus: Corpus, now: float) -> None:
+def create_study(
+    path: Path, header: Header, corpus: Corpus, vocabulary: Vocabulary, now: float
+) -> None:
     """Make an empty study with its corpus at `path`, where there must be nothing.
 
     When another engine makes one at the same moment, the first stays. Raises OSError; nothing is
@@ -46,16 +47,17 @@ def create_study(path: Path, header: Header, corpus: Corpus, now: float) -> None
             "study": header.study,
             "created": now,
             "n_tokens": len(corpus),
-            "vocab_size": header.vocab_size,
+            "vocab_size": len(vocabulary),
             "identity": dict(header.identity),
             "corpus_crc32": corpus_checksum(corpus),
+            "vocabulary_crc32": vocabulary_checksum(vocabulary),
             **header.details,
         }
         root = json.loads(json.dumps(root))  # as it will be read: the checksum is of that
         root["crc32"] = checksum(root)
         zarr.create_group(store, attributes={"seedconv": root})
         zarr.create_group(store, path=layout.MODELS)
-        _write_corpus(store, corpus)
+        _write_corpus(store, corpus, vocabulary)
         for folder in (layout.COMMITS, layout.STATUS, layout.JOURNAL):
             (partial / folder).mkdir()
         store.flush()
@@ -75,6 +77,9 @@ CORPUS_ARRAYS = {  # name -> dtype, dimension, description
     "char_end": ("int64", "token", "offset past the last character in text"),
     "text": ("uint32", "char", "Unicode code points of the documents, one after the other"),
     "document_start": ("int64", "document", "offset in text"),
+    "vocabulary": ("uint8", "byte", "UTF-8 text of the vocabulary's entries, one after the other"),
+    "vocabulary_end": ("int64", "vocab", "offset past an entry's last byte in vocabulary"),
+    "unigram_count": ("int64", "vocab", "occurrences of the entry in the reference text"),
 }
 
 
@@ -90,13 +95,22 @@ def corpus_layout(name: str, size: int) -> dict[str, Any]:
     }
 
 
-def _write_corpus(store: DurableStore, corpus: Corpus) -> None:
-    zarr.create_group(
-        store, path=layout.CORPUS, attributes={"document_names": list(corpus.document_name)}
-    )
-    text = np.frombuffer(corpus.text.encode("utf-32-le", "surrogatepass"), np.uint32)
+def _write_corpus(store: DurableStore, corpus: Corpus, vocabulary: Vocabulary) -> None:
+    attributes = {
+        "document_names": list(corpus.document_name),
+        "unigram_source": vocabulary.source,
+    }
+    zarr.create_group(store, path=layout.CORPUS, attributes=attributes)
+    zarr.create_group(store, path=f"{layout.CORPUS}/{layout.CATEGORY}")
+    entries = [entry.encode("utf-8", "surrogatepass") for entry in vocabulary.text]
+    arrays = {
+        "text": np.frombuffer(corpus.text.encode("utf-32-le", "surrogatepass"), np.uint32),
+        "vocabulary": np.frombuffer(b"".join(entries), np.uint8),
+        "vocabulary_end": np.cumsum([len(entry) for entry in entries], dtype=np.int64),
+        "unigram_count": vocabulary.count,
+    }
     for name, (dtype, _, _) in CORPUS_ARRAYS.items():
-        values = text if name == "text" else np.asarray(getattr(corpus, name), dtype)
+        values = np.asarray(arrays[name] if name in arrays else getattr(corpus, name), dtype)
         path = f"{layout.CORPUS}/{name}"
         create_array(store, path, **corpus_layout(name, values.size))[:] = values
 

@@ -13,9 +13,11 @@ from xarray.core import indexing
 from store import layout
 from store.arrays import read, read_cells
 from store.snapshot import over_pairs
+from store.summary import SummaryReader
 
 if TYPE_CHECKING:
     from store.reader import Study
+    from store.summary import Summary
 
 
 class _CommittedArray(BackendArray):
@@ -82,6 +84,37 @@ class _ExpectedKl(BackendArray):
         return values
 
 
+class _SummaryArray(BackendArray):
+    """Summaries of all levels, steps ascending; what is not, or not now, summarised is NaN."""
+
+    def __init__(self, study: Study, model: str, name: str) -> None:
+        self._study, self._model, self._name = study, model, name
+        self._reader = SummaryReader(study, model)
+        known, self._variable = study.ledger(model), layout.SUMMARIES[name]
+        sizes = len(known.steps), len(known.seeds), study.n_tokens, study.n_levels
+        self.shape, self.dtype = self._variable.shape(*sizes), np.dtype(self._variable.dtype)
+
+    def __getitem__(self, key: Any) -> Any:
+        return indexing.explicit_indexing_adapter(
+            key, self.shape, indexing.IndexingSupport.BASIC, self._read
+        )
+
+    def _read(self, key: tuple[int | slice, ...]) -> NDArray[Any]:
+        values = np.full(self.shape, np.nan, self.dtype)
+        chosen: NDArray[np.bool_] = np.zeros(self.shape[0], bool)
+        chosen[key[0]] = True
+        if self._variable.per_token:
+            for row in np.flatnonzero(chosen & self._reader.summarised):
+                values[row] = self._study.token_kl(self._model, int(self._reader.steps[row]))
+        else:
+            for category in self._study.categories(self._model):
+                span = self._study.levels(category)
+                found = self._reader.read(self._name, category, chosen)
+                values[..., span.start : span.stop] = found
+        selected: NDArray[Any] = values[key]
+        return selected
+
+
 def _run(key: int | slice) -> slice:
     return key if isinstance(key, slice) else slice(key, key + 1)
 
@@ -98,7 +131,13 @@ def model_dataset(study: Study, model: str) -> xr.Dataset:
         )
         attributes = {"units": variable.units, "long_name": variable.description}
         variables[name] = xr.Variable(variable.dims, lazy, attributes)
+    for name, variable in layout.SUMMARIES.items():
+        lazy = indexing.LazilyIndexedArray(_SummaryArray(study, model, name))
+        attributes = {"units": variable.units, "long_name": variable.description}
+        dataset_name = name if variable.per_token else f"level_{name}"
+        variables[dataset_name] = xr.Variable(variable.dims, lazy, attributes)
     corpus = study.corpus
+    category, label, n = _levels(study, model)
     return xr.Dataset(
         variables,
         coords={
@@ -107,6 +146,54 @@ def model_dataset(study: Study, model: str) -> xr.Dataset:
             "other_seed": ("other_seed", seeds),
             "token_id": ("token", corpus.token_id),
             "document": ("token", corpus.document),
+            "category": ("level", category),
+            "label": ("level", label),
+            "n": ("level", n),
+            "percentile": ("percentile", list(layout.PERCENTILES)),
         },
         attrs={"study": study.name, "model": model},
+    )
+
+
+def _levels(study: Study, model: str) -> tuple[list[str], list[str], list[int]]:
+    """Category, label and tokens of each position on the axis `level`; blank where none is now."""
+    category, label, n = [""] * study.n_levels, [""] * study.n_levels, [0] * study.n_levels
+    for name in study.categories(model):
+        found, span = study.category(model, name), study.levels(name)
+        category[span.start : span.stop] = [name] * len(span)
+        label[span.start : span.stop] = found.labels
+        n[span.start : span.stop] = found.counts.tolist()
+    return category, label, n
+
+
+def summary_dataset(summary: Summary) -> xr.Dataset:
+    """See `Summary.dataset`."""
+    variables = {}
+    for name, variable in layout.SUMMARIES.items():
+        if "level" in variable.dims and not variable.by_pair:
+            attributes = {"units": variable.units, "long_name": variable.description}
+            variables[name] = xr.Variable(variable.dims, getattr(summary, name), attributes)
+    variables["kl_uniform"] = xr.Variable(
+        ("step", "seed", "level"),
+        summary.kl_uniform,
+        {
+            "units": "nats",
+            "long_name": "KL divergence from the prediction to the uniform distribution",
+        },
+    )
+    return xr.Dataset(
+        variables,
+        coords={
+            "step": ("step", summary.steps),
+            "seed": ("seed", list(summary.seeds)),
+            "level": ("level", list(summary.labels)),
+            "percentile": ("percentile", list(layout.PERCENTILES)),
+            "n": ("level", summary.counts),
+            "n_seeds": ("step", summary.n_seeds),
+        },
+        attrs={
+            "model": summary.model,
+            "category": summary.category,
+            "description": summary.description,
+        },
     )

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
+from typing import Any
 from urllib.parse import quote
 
-FORMAT = 2
+import numpy as np
+from numpy.typing import NDArray
+
+FORMAT = 3
 TOP = 10  # predictions kept per token
+PERCENTILES = (50.0, 90.0, 95.0, 99.0, 99.9, 100.0)  # of tokens' KL
 
 CORPUS = "corpus"
 MODELS = "models"
 LOG_PROBS = "log_probs"
+SUMMARY = "summary"
+CATEGORY = "category"
 COMMITS = "commits"
 STATUS = "status"
 JOURNAL = "journal"
@@ -19,6 +27,8 @@ JOURNAL = "journal"
 _CHUNK_TOKENS = 65_536  # per-token results: 256 kB of float32 a chunk
 _CHUNK_BYTES = 8 * 2**20  # log-probs: uncompressed bytes a chunk
 _CHUNK_STEPS, _CHUNK_SEEDS = 64, 16  # means: one chunk holds many checkpoints and is replaced whole
+_CHUNK_LEVELS = 1024
+_GROWING = frozenset({"step", "seed", "other_seed", "level"})
 
 
 def safe_name(label: str) -> str:
@@ -74,26 +84,58 @@ class Variable:
         return {"units": self.units, "description": self.description}
 
     @property
-    def growing(self) -> int:
-        """How many of its axes, the first ones, get longer as checkpoints arrive."""
-        return sum(dim in {"step", "seed", "other_seed"} for dim in self.dims)
+    def growing(self) -> tuple[int, ...]:
+        """Those of its axes that get longer as checkpoints and categories arrive."""
+        return tuple(axis for axis, dim in enumerate(self.dims) if dim in _GROWING)
 
     @property
     def by_pair(self) -> bool:
         """Whether it holds one value per ordered pair of seeds rather than per seed."""
         return "other_seed" in self.dims
 
-    def shape(self, n_steps: int, n_seeds: int, n_tokens: int) -> tuple[int, ...]:
+    def shape(
+        self, n_steps: int, n_seeds: int, n_tokens: int, n_levels: int = 0
+    ) -> tuple[int, ...]:
         """Shape for these sizes of the axes."""
-        sizes = {"step": n_steps, "seed": n_seeds, "other_seed": n_seeds, "token": n_tokens}
-        return tuple(sizes.get(dim, TOP) for dim in self.dims)
+        sizes = {
+            "step": n_steps,
+            "seed": n_seeds,
+            "other_seed": n_seeds,
+            "token": n_tokens,
+            "level": n_levels,
+            "rank": TOP,
+            "percentile": len(PERCENTILES),
+        }
+        return tuple(sizes[dim] for dim in self.dims)
+
+    def cells(self, step: int, seeds: Sequence[int], levels: range) -> tuple[NDArray[Any], ...]:
+        """Index of the cells of a summary that belong to these positions on its axes."""
+        axes = {
+            "step": [step],
+            "seed": seeds,
+            "other_seed": seeds,
+            "percentile": range(len(PERCENTILES)),
+            "level": levels,
+        }
+        return np.ix_(*(np.array(axes[dim], np.intp) for dim in self.dims))
 
     def chunks(self, n_tokens: int) -> tuple[int, ...]:
         """Chunk shape: per-token data one checkpoint or pair a chunk, means many of them."""
+        steps, seeds, levels = _CHUNK_STEPS, _CHUNK_SEEDS, _CHUNK_LEVELS
         if self.per_token:
-            sizes = {"token": min(max(n_tokens, 1), _CHUNK_TOKENS), "rank": TOP}
-            return tuple(sizes.get(dim, 1) for dim in self.dims)
-        return tuple(_CHUNK_STEPS if dim == "step" else _CHUNK_SEEDS for dim in self.dims)
+            steps = seeds = 1
+        elif "level" in self.dims and len(self.dims) > 2:  # wide: fewer steps to replace each time
+            steps, levels = (1, levels) if self.by_pair else (steps // 4, levels // 4)
+        sizes = {
+            "step": steps,
+            "seed": seeds,
+            "other_seed": seeds,
+            "token": min(max(n_tokens, 1), _CHUNK_TOKENS),
+            "level": levels,
+            "rank": TOP,
+            "percentile": len(PERCENTILES),
+        }
+        return tuple(sizes[dim] for dim in self.dims)
 
 
 _CHECKPOINT = ("step", "seed")
@@ -118,6 +160,13 @@ VARIABLES: dict[str, Variable] = {
         (*_CHECKPOINT, "token", "rank"),
         "nats",
         "log-probs of the most probable tokens, best first",
+        per_token=True,
+    ),
+    "kl_unigram": Variable(
+        "float32",
+        (*_CHECKPOINT, "token"),
+        "nats",
+        "KL divergence from the prediction to the unigram distribution of the corpus's counts",
         per_token=True,
     ),
     "kl": Variable(
@@ -156,6 +205,9 @@ VARIABLES: dict[str, Variable] = {
     "mean_entropy": Variable(
         "float64", _CHECKPOINT, "nats", "entropy, mean over tokens", per_token=False
     ),
+    "mean_kl_unigram": Variable(
+        "float64", _CHECKPOINT, "nats", "kl_unigram, mean over tokens", per_token=False
+    ),
     "storage_floor": Variable(
         "float64",
         _CHECKPOINT,
@@ -178,4 +230,60 @@ VARIABLES: dict[str, Variable] = {
         "kl, mean over tokens and ordered pairs of the seeds reduced so far",
         per_token=False,
     ),
+}
+
+SUMMARIES: dict[str, Variable] = {  # in a model's group `summary`; all derived from the above
+    "token_kl": Variable(
+        "float32", ("step", "token"), "nats", "kl, mean over ordered pairs of seeds", per_token=True
+    ),
+    "kl": Variable(
+        "float64", (*_PAIR, "level"), "nats", "kl, mean over the level's tokens", per_token=False
+    ),
+    "expected_kl": Variable(
+        "float64",
+        ("step", "level"),
+        "nats",
+        "kl, mean over the level's tokens and ordered pairs of seeds",
+        per_token=False,
+    ),
+    "kl_low": Variable(
+        "float64", ("step", "level"), "nats", "lower end of its 95 % interval", per_token=False
+    ),
+    "kl_high": Variable(
+        "float64", ("step", "level"), "nats", "upper end of its 95 % interval", per_token=False
+    ),
+    "kl_percentile": Variable(
+        "float64",
+        ("step", "percentile", "level"),
+        "nats",
+        "percentiles over the level's tokens of token_kl: "
+        + ", ".join(f"{q:g}" for q in PERCENTILES),
+        per_token=False,
+    ),
+    "cross_entropy": Variable(
+        "float64",
+        (*_CHECKPOINT, "level"),
+        "nats",
+        "surprisal, mean over the level's tokens",
+        per_token=False,
+    ),
+    "entropy": Variable(
+        "float64",
+        (*_CHECKPOINT, "level"),
+        "nats",
+        "entropy, mean over the level's tokens",
+        per_token=False,
+    ),
+    "kl_unigram": Variable(
+        "float64",
+        (*_CHECKPOINT, "level"),
+        "nats",
+        "kl_unigram, mean over the level's tokens",
+        per_token=False,
+    ),
+}
+
+ARRAYS: dict[str, Variable] = {  # every array of a model but log-probs and coordinates, by path
+    **VARIABLES,
+    **{f"{SUMMARY}/{name}": variable for name, variable in SUMMARIES.items()},
 }

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import unquote
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,13 +19,14 @@ from zarr.core.buffer import default_buffer_prototype
 
 from store import layout
 from store.arrays import boxes, metadata, open_array, read
+from store.damage import Damage, Part
 from store.errors import DamagedError
 from store.links import remove_tree
 from store.means import MEAN_OF, PAIR_OF, RECORDED, mean_over_pairs
 from store.metadata import coordinate_layout, coordinates
 from store.reader import Study
 from store.snapshot import EngineStatus
-from store.verify import Damage, Part, mean_cells
+from store.verify import mean_cells
 from store.writer import StudyWriter
 
 MENDABLE = frozenset(Part) - {Part.STUDY, Part.CORPUS}
@@ -58,9 +60,12 @@ def mend(path: Path, damage: Sequence[Damage]) -> None:
     Raises BusyError while an engine works on the study, DamagedError when it cannot be opened.
     """
     with maintain(path, "mending") as writer:
+        for d in damage:
+            if d.part is Part.CATEGORY:
+                writer.drop_category(unquote(d.path.rpartition("/")[2]), d.model)
         for model in dict.fromkeys(d.model for d in damage if d.part in MENDABLE):
-            assert model is not None
-            _mend_model(writer, model, [d for d in damage if d.model == model])
+            if model is not None:
+                _mend_model(writer, model, [d for d in damage if d.model == model])
 
 
 def _mend_model(writer: StudyWriter, model: str, damage: list[Damage]) -> None:
@@ -80,6 +85,11 @@ def _mend_model(writer: StudyWriter, model: str, damage: list[Damage]) -> None:
     for d in damage:
         if d.part is Part.LOG_PROBS and d.step is not None:
             writer.drop_log_probs(model, d.step, [str(d.seed)])
+    if any(d.part is Part.SUMMARY for d in damage):  # many share a chunk: they are made anew
+        writer.forget_summaries(model, known.summaries)
+        for name in layout.SUMMARIES:
+            path = writer.path / layout.model_path(model) / layout.SUMMARY / name / "c"
+            remove_tree(writer.path, path)
     if lost or any(d.part in {Part.MEANS, Part.PAIRS} for d in damage):
         study = writer.study()
         for name, variable in layout.VARIABLES.items():  # expected_kl, of mean_kl, is the last
@@ -109,11 +119,14 @@ def _restore_metadata(writer: StudyWriter, model: str, paths: set[str]) -> None:
     known, group, store = writer.ledger.model(model), layout.model_path(model), writer.files
     log_probs = f"{group}/{layout.LOG_PROBS}"
     documents: dict[str, bytes] = {group: _group({"model": model}), log_probs: _group({})}
+    for name in (layout.SUMMARY, layout.CATEGORY):
+        documents[f"{group}/{name}"] = _group({})
     for seed in known.seeds:
         documents[f"{log_probs}/{layout.safe_name(seed)}"] = _group({"seed": seed})
-    for name, variable in layout.VARIABLES.items():
+    sizes = len(known.steps), len(known.seeds), writer.n_tokens, writer.ledger.n_levels
+    for name, variable in layout.ARRAYS.items():
         documents[f"{group}/{name}"] = metadata(
-            variable.shape(len(known.steps), len(known.seeds), writer.n_tokens),
+            variable.shape(*sizes),
             variable.chunks(writer.n_tokens),
             variable.dtype,
             variable.dims,

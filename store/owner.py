@@ -7,8 +7,8 @@ import os
 import socket
 from pathlib import Path
 
-from store.commits import Ledger, Record
 from store.errors import BusyError
+from store.ledger import Ledger, Record
 from store.status import read_status
 
 STALE_SECONDS = 30.0  # a coordinator whose heart has not beaten for so long may be replaced

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from store.arrays import Array
-from store.commits import Record
+from store.ledger import Record
 from store.log_probs import Representation
 from store.means import MEAN_OF
 
@@ -111,8 +111,8 @@ class PendingCheckpoint:
         }
         self._sums = {
             name: 0.0
-            for name in ("surprisal", "entropy")
-            if name in arrays  # not when results are there and only log-probs come back
+            for name in MEAN_OF.values()
+            if name in arrays  # none when results are there and only log-probs come back
         }
         for name, array in log_probs.items():
             self._buffers[name] = TokenBuffer(array.chunks[0], _writer(array, ()), pool)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,21 +13,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from store import layout
-from store.arrays import Array, expect, open_array, read, read_cells
-from store.commits import CommitReader, ModelLedger
-from store.corpus import Corpus
+from store.arrays import Array, expect, open_array, read
+from store.category import Category, read_category
+from store.commits import CommitReader
+from store.corpus import Corpus, Vocabulary
 from store.create import corpus_layout
 from store.errors import DamagedError, NotAStudyError, StoreError, UnsupportedError
 from store.files import Files, LocalFiles, open_files
+from store.ledger import ModelLedger, Partition
 from store.log_probs import LogProbs, open_log_probs
-from store.seal import checksum, corpus_checksum
+from store.model_reader import read_model
+from store.seal import checksum, corpus_checksum, vocabulary_checksum
 from store.snapshot import EngineStatus, ModelSnapshot, State, StudySnapshot
 from store.status import read_journal, read_status
+from store.summary import Summary, read_summary
 
 if TYPE_CHECKING:
     import xarray
 
 _ALIVE_SECONDS = 30.0  # older heartbeats do not count as work in progress
+_EVERYTHING = slice(None)
 _JOURNALS = 3  # sessions whose journals are shown
 
 
@@ -59,6 +64,7 @@ class Study:
         self._models: dict[str, tuple[int, ModelSnapshot]] = {}
         self._engine: EngineStatus | None = None
         self._corpus: Corpus | None = None
+        self._vocabulary: Vocabulary | None = None
         self.refresh()
 
     def refresh(self) -> bool:
@@ -130,18 +136,80 @@ class Study:
         """
         known = self.ledger(model)
         array = open_array(self._store, f"{layout.model_path(model)}/{name}")
-        if name not in layout.VARIABLES:  # a coordinate: the commit log is what counts
+        if name not in layout.ARRAYS:  # a coordinate: the commit log is what counts
             return array
-        variable = layout.VARIABLES[name]
+        variable, n_levels = layout.ARRAYS[name], self.n_levels
         return expect(
             array,
-            shape=variable.shape(len(known.steps), len(known.seeds), self.n_tokens),
+            shape=variable.shape(len(known.steps), len(known.seeds), self.n_tokens, n_levels),
             chunks=variable.chunks(self.n_tokens),
             dtype=variable.dtype,
             dims=variable.dims,
             attributes=variable.attributes,
             growing=variable.growing,
         )
+
+    # -- categories and summaries --------------------------------------------------------------
+
+    @property
+    def n_levels(self) -> int:
+        """Length of the axis `level` of the summaries."""
+        return self._commits.ledger.n_levels
+
+    def categories(self, model: str) -> tuple[str, ...]:
+        """Names of the categories that the model's tokens are parted by."""
+        ledger = self._commits.ledger
+        there = ledger.categories.keys() | self.ledger(model).categories.keys()
+        return tuple(name for name in ledger.levels if name in there)
+
+    def partition(self, model: str, category: str) -> Partition | None:
+        """What the log tells of a category; None while it has none, or not now."""
+        own = self.ledger(model).categories
+        return own.get(category) or self._commits.ledger.categories.get(category)
+
+    def levels(self, category: str) -> range:
+        """Where a category's levels are on the axis `level` of the summaries."""
+        return self._commits.ledger.levels[category]
+
+    def category(self, model: str, category: str) -> Category:
+        """Levels of the tokens, with labels and counts. Raises StoreError, DamagedError."""
+        if self.partition(model, category) is None:
+            there = ", ".join(self.categories(model)) or "none yet"
+            raise StoreError(f"{self.path}: {model} has no category {category!r}; it has: {there}")
+        own = category in self.ledger(model).categories
+        return self.own_category(category, model if own else None)
+
+    def own_categories(self, model: str | None) -> Mapping[str, Partition]:
+        """Categories of the corpus alone, or those that are a model's own."""
+        ledger = self._commits.ledger
+        return ledger.categories if model is None else self.ledger(model).categories
+
+    def own_category(self, category: str, model: str | None) -> Category:
+        """One of `own_categories`. Raises DamagedError when it cannot be read."""
+        digest = self.own_categories(model)[category].digest
+        return read_category(self._store, category, model, digest)
+
+    def summary(self, model: str, category: str = "all") -> Summary:
+        """Expected KL and all else by the levels of a category. Raises StoreError, DamagedError."""
+        return read_summary(self, model, category)
+
+    def token_kl(self, model: str, step: int, tokens: slice = _EVERYTHING) -> NDArray[np.float32]:
+        """KL at each token, mean over ordered pairs of seeds: (token,), nats.
+
+        Raises StoreError when the step is not summarised, DamagedError.
+        """
+        known = self.ledger(model)
+        if step not in known.summaries:
+            raise StoreError(f"{self.path}: {model}, step {step}: not summarised (yet)")
+        array = self.array(model, f"{layout.SUMMARY}/token_kl")
+        return read(array, (known.steps[step], tokens))
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """The entries of the vocabulary and their counts, read at first use."""
+        if self._vocabulary is None:
+            self._vocabulary = self._read_vocabulary()
+        return self._vocabulary
 
     def dataset(self, model: str) -> xarray.Dataset:
         """All results of a model as an `xarray.Dataset`: lazy, labelled, NaN where not committed.
@@ -174,7 +242,7 @@ class Study:
         """One model's summary as of the last refresh; read again only when something changed."""
         known = self.ledger(model)
         if model not in self._models or self._models[model][0] != known.changes:
-            self._models[model] = (known.changes, _model_snapshot(self, model, known))
+            self._models[model] = (known.changes, read_model(self, model, known))
         return self._models[model][1]
 
     def _with_work(self, model: ModelSnapshot) -> ModelSnapshot:
@@ -191,86 +259,53 @@ class Study:
                 state[rows[:, None] & busy[None, :] & waiting] = work.state
         return replace(model, state=state)
 
-    def _read_corpus(self) -> Corpus:
-        def load(name: str) -> NDArray[Any]:
-            array = open_array(self._store, f"{layout.CORPUS}/{name}")
-            expected = corpus_layout(name, array.size)
-            return read(expect(array, **expected), (slice(None),))
+    def _load(self, name: str) -> NDArray[Any]:
+        """An array of the corpus."""
+        array = open_array(self._store, f"{layout.CORPUS}/{name}")
+        return read(expect(array, **corpus_layout(name, array.size)), (slice(None),))
 
+    def _corpus_attributes(self) -> dict[str, Any]:
+        group = json.loads(self._files.read(f"{layout.CORPUS}/zarr.json"))
+        return dict(group["attributes"])
+
+    def _read_corpus(self) -> Corpus:
         where = f"{self._files}/{layout.CORPUS}"
         try:
-            group = json.loads(self._files.read(f"{layout.CORPUS}/zarr.json"))
-            names = group["attributes"]["document_names"]
-            text = load("text").tobytes().decode("utf-32-le", "surrogatepass")
+            names = self._corpus_attributes()["document_names"]
+            text = self._load("text").tobytes().decode("utf-32-le", "surrogatepass")
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise DamagedError(f"{where}: the corpus cannot be read ({error})") from error
         corpus = Corpus(
-            token_id=load("token_id"),
-            context_id=load("context_id"),
-            document=load("document"),
-            char_start=load("char_start"),
-            char_end=load("char_end"),
+            token_id=self._load("token_id"),
+            context_id=self._load("context_id"),
+            document=self._load("document"),
+            char_start=self._load("char_start"),
+            char_end=self._load("char_end"),
             text=text,
-            document_start=load("document_start"),
+            document_start=self._load("document_start"),
             document_name=tuple(names),
         )
         if corpus_checksum(corpus) != self._root["corpus_crc32"]:
             raise DamagedError(f"{where}: is not the corpus that the study was made with")
         return corpus
 
-
-def _model_snapshot(study: Study, name: str, known: ModelLedger) -> ModelSnapshot:
-    seeds, steps = tuple(known.seeds), sorted(known.steps)
-    order = np.array([known.steps[step] for step in steps], np.intp)
-    scored = np.array([[(seed, step) in known.scored for seed in seeds] for step in steps], bool)
-    members = np.array([[s in known.reduced.get(step, ()) for s in seeds] for step in steps], bool)
-    scored, members = scored.reshape(len(steps), -1), members.reshape(len(steps), -1)
-    pairs = members[:, :, None] & members[:, None, :] & ~np.eye(len(seeds), dtype=bool)
-
-    def means(variable: str, committed: NDArray[np.bool_]) -> NDArray[np.float64]:
-        if not committed.any():
-            return np.full(committed.shape, np.nan)
-        stored = np.empty_like(committed)
-        stored[order] = committed
-        return read_cells(study.array(name, variable), stored)[order]
-
-    def over_seeds(variable: str) -> NDArray[np.float64]:
-        values = means(variable, scored)
-        with np.errstate(invalid="ignore"):
-            mean: NDArray[np.float64] = np.nansum(values, axis=1) / scored.sum(axis=1)
-        return mean
-
-    return ModelSnapshot(
-        name=name,
-        seeds=seeds,
-        steps=np.array(steps, np.int64),
-        state=_states(known, seeds, steps),
-        kl=means("mean_kl", pairs),
-        cross_entropy=means("cross_entropy", scored),
-        entropy=means("mean_entropy", scored),
-        storage_floor=over_seeds("storage_floor"),
-        noise_floor=over_seeds("noise_floor"),
-        errors={**known.missing, **known.failed},
-        phases=known.phases,
-    )
-
-
-def _states(known: ModelLedger, seeds: tuple[str, ...], steps: list[int]) -> NDArray[np.uint8]:
-    def state(seed: str, step: int) -> State:
-        key = (seed, step)
-        if key in known.scored:
-            if seed not in known.reduced.get(step, ()):
-                return State.SCORED
-            kept = key in known.stored or not known.scored[key].get("log_probs")
-            return State.DONE if kept else State.PRUNED
-        if key in known.failed:
-            return State.FAILED
-        if key in known.missing:
-            return State.MISSING
-        return State.QUEUED if key in known.planned else State.ABSENT
-
-    cells = [[state(seed, step) for seed in seeds] for step in steps]
-    return np.array(cells, np.uint8).reshape(len(steps), len(seeds))
+    def _read_vocabulary(self) -> Vocabulary:
+        where = f"{self._files}/{layout.CORPUS}"
+        ends, counts = self._load("vocabulary_end"), self._load("unigram_count")
+        joined = self._load("vocabulary").tobytes()
+        starts = np.concatenate([[0], ends[:-1]])
+        try:
+            source = str(self._corpus_attributes()["unigram_source"])
+            text = tuple(
+                joined[start:end].decode("utf-8", "surrogatepass")
+                for start, end in zip(starts.tolist(), ends.tolist(), strict=True)
+            )
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise DamagedError(f"{where}: the vocabulary cannot be read ({error})") from error
+        vocabulary = Vocabulary(text, counts, source)
+        if vocabulary_checksum(vocabulary) != self._root["vocabulary_crc32"]:
+            raise DamagedError(f"{where}: is not the vocabulary that the study was made with")
+        return vocabulary
 
 
 def read_root(path: str | Path) -> dict[str, Any]:

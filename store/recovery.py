@@ -5,17 +5,18 @@ from __future__ import annotations
 import glob
 import itertools
 import shutil
-from collections.abc import Iterator, Set
+from collections.abc import Iterable, Iterator, Mapping, Set
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from store import layout
 from store.arrays import boxes, open_array, read
-from store.commits import Ledger, ModelLedger
 from store.durable import PARTIAL, DurableStore
 from store.errors import DamagedError
+from store.ledger import Ledger, ModelLedger
 from store.links import remove_tree
 from store.means import mean_over_pairs
 
@@ -35,16 +36,29 @@ def remove_leftovers(store: DurableStore, ledger: Ledger) -> None:
         for name, variable in layout.VARIABLES.items():
             array = f"{path}/{name}"
             if variable.per_token:
-                cells = set(committed_cells(known, by_pair=variable.by_pair))
-                names = {tuple(map(str, cell)) for cell in cells}
+                names = {
+                    tuple(map(str, cell))
+                    for cell in committed_cells(known, by_pair=variable.by_pair)
+                }
                 _keep(store.root, f"{array}/c", 2 + variable.by_pair, names)
             elif (store.root / array / "zarr.json").exists():
                 by_pair = variable.by_pair or "seed" not in variable.dims
-                _clear(store, array, known, by_pair=by_pair)
-            _shrink(store, array, known, variable.growing)
+                cells = [
+                    cell[: len(variable.dims)] for cell in committed_cells(known, by_pair=by_pair)
+                ]
+                _clear(store, array, cells)
+        _remove_summaries(store, path, known, ledger)
+        for name, variable in layout.ARRAYS.items():
+            sizes = len(known.steps), len(known.seeds), 0, ledger.n_levels
+            shape = variable.shape(*sizes)
+            _shrink(
+                store, f"{path}/{name}", known, {axis: shape[axis] for axis in variable.growing}
+            )
         for name in ("step", "seed", "other_seed"):
-            _shrink(store, f"{path}/{name}", known, 1)
+            size = len(known.steps if name == "step" else known.seeds)
+            _shrink(store, f"{path}/{name}", known, {0: size})
         _restore_expected_kl(store, path, known)
+    _keep(store.root, f"{layout.CORPUS}/{layout.CATEGORY}", 1, _names(ledger.categories))
     for partial in store.root.rglob(f"*{PARTIAL}"):
         if partial.is_file():  # a model or seed may be named so
             partial.unlink(missing_ok=True)
@@ -63,6 +77,31 @@ def committed_cells(known: ModelLedger, *, by_pair: bool) -> Iterator[tuple[int,
         yield from ((known.steps[step], i, j) for i, j in itertools.permutations(index, 2))
 
 
+def _remove_summaries(store: DurableStore, path: str, known: ModelLedger, ledger: Ledger) -> None:
+    """Summaries of steps, and partitions, that no record tells of."""
+    _keep(store.root, f"{path}/{layout.CATEGORY}", 1, _names(known.categories))
+    for name, variable in layout.SUMMARIES.items():
+        array = f"{path}/{layout.SUMMARY}/{name}"
+        if variable.per_token:
+            steps = {(str(known.steps[step]),) for step in known.summaries}
+            _keep(store.root, f"{array}/c", 1, steps)
+        elif (store.root / array / "zarr.json").exists():
+            cells = [
+                variable.cells(
+                    known.steps[step],
+                    [known.seeds[seed] for seed in summary.seeds],
+                    ledger.levels[category],
+                )
+                for step, summary in known.summaries.items()
+                for category in summary.categories
+            ]
+            _clear(store, array, cells)
+
+
+def _names(categories: Iterable[str]) -> set[tuple[str, ...]]:
+    return {(layout.safe_name(name),) for name in categories}
+
+
 def _folders(root: Path, depth: int) -> Iterator[Path]:
     if root.is_dir():
         yield from (entry for entry in root.glob("/".join("*" * depth)) if entry.is_dir())
@@ -78,15 +117,15 @@ def _keep(root: Path, path: str, depth: int, names: Set[tuple[str, ...]]) -> Non
             remove_tree(root, folder)
 
 
-def _clear(store: DurableStore, path: str, known: ModelLedger, *, by_pair: bool) -> None:
-    """Set the uncommitted cells of an array of means back to NaN."""
+def _clear(store: DurableStore, path: str, cells: Iterable[tuple[Any, ...]]) -> None:
+    """Set all cells of a small array but these back to NaN."""
     try:
         array = open_array(store, path)
     except DamagedError:  # as below
         return
     committed: NDArray[np.bool_] = np.zeros(array.shape, bool)
-    for cell in committed_cells(known, by_pair=by_pair):
-        committed[cell[: array.ndim]] = True
+    for cell in cells:
+        committed[cell] = True
     for box in boxes(array.shape, array.chunks):
         try:
             values = read(array, box)
@@ -97,16 +136,13 @@ def _clear(store: DurableStore, path: str, known: ModelLedger, *, by_pair: bool)
             array[box] = cleared
 
 
-def _shrink(store: DurableStore, path: str, known: ModelLedger, growing: int) -> None:
+def _shrink(store: DurableStore, path: str, known: ModelLedger, sizes: Mapping[int, int]) -> None:
     """Cut axes back to what is committed: a plan may have grown them and never been recorded."""
     try:
         array = open_array(store, path)
     except DamagedError:  # as above
         return
-    name = path.rpartition("/")[2]
-    sizes = (len(known.steps), len(known.seeds), len(known.seeds))
-    shape = sizes[:growing] if "seed" not in name else (len(known.seeds),)
-    shape += array.shape[growing:]
+    shape = tuple(sizes.get(axis, n) for axis, n in enumerate(array.shape))
     if shape != array.shape and all(n <= m for n, m in zip(shape, array.shape, strict=True)):
         array.resize(shape)
     if "labels" in array.attrs and array.attrs["labels"] != list(known.seeds):

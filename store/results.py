@@ -15,9 +15,10 @@ import numpy as np
 
 from store import layout
 from store.arrays import Array, open_array
-from store.commits import CommitReader, ModelLedger, log_file
+from store.commits import CommitReader, log_file
 from store.durable import DurableStore
 from store.errors import BusyError
+from store.ledger import ModelLedger
 from store.links import remove_tree
 from store.log_probs import OutputLayer, Representation, create_log_probs
 from store.pending import PendingCheckpoint, PendingPairs

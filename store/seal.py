@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from store.corpus import Corpus
+from store.corpus import Corpus, Vocabulary
 
 
 def checksum(root: Mapping[str, Any]) -> str:
@@ -35,4 +35,11 @@ def corpus_checksum(corpus: Corpus) -> str:
     ):
         crc = zlib.crc32(np.array([len(values)], "<i8").tobytes(), crc)
         crc = zlib.crc32(np.asarray(values, "<i8").tobytes(), crc)
+    return f"{crc:08x}"
+
+
+def vocabulary_checksum(vocabulary: Vocabulary) -> str:
+    """CRC-32 in eight hex digits of all that a vocabulary holds."""
+    crc = zlib.crc32(json.dumps([list(vocabulary.text), vocabulary.source]).encode())
+    crc = zlib.crc32(np.asarray(vocabulary.count, "<i8").tobytes(), crc)
     return f"{crc:08x}"

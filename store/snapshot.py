@@ -32,12 +32,18 @@ class State(IntEnum):
     PRUNED = 9  # done, and its log-probs were dropped; results stay
 
 
+UNDECIDED = "undecided"  # name of the current phase while the data do not support one
+
+
 @dataclass(frozen=True)
 class Phase:
     """One phase of training: from `start` to the next phase's start (training steps)."""
 
     name: str
     start: int
+    low: int | None = None  # interval of the start over draws of seeds, 90 %, both ends
+    high: int | None = None  # belong to it; None: fewer than 3 seeds
+    support: float | None = None  # share of the draws that have it, at the end if it is the last
 
 
 def over_pairs(

@@ -9,7 +9,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 from store import layout
 from store.arrays import CommittedStore, boxes, expect, open_array, read
 from store.create import CORPUS_ARRAYS
+from store.damage import Damage, Part
 from store.errors import DamagedError, StoreError
 from store.means import MEAN_OF, PAIR_OF, RECORDED, mean_over_pairs
 from store.metadata import (
@@ -30,34 +30,9 @@ from store.metadata import (
     is_array,
 )
 from store.reader import Study, open_study, read_root
+from store.verify_summaries import category_damage, summary_damage
 
 _ROUNDING = 1e-10  # of means: relative to the mean size of what was summed, in float64
-
-
-class Part(StrEnum):
-    """What of a study was checked."""
-
-    STUDY = "study"  # its own attributes and the commit log
-    CORPUS = "corpus"
-    METADATA = "metadata"  # of a model's arrays and groups
-    COORDINATES = "coordinates"
-    RESULTS = "results"  # per token, of one checkpoint
-    LOG_PROBS = "log_probs"  # of one checkpoint
-    PAIRS = "pairs"  # divergences per token, of one step
-    MEANS = "means"
-
-
-@dataclass(frozen=True)
-class Damage:
-    """One thing that is not as it was committed."""
-
-    part: Part
-    path: str  # below the study's folder
-    message: str  # one line; may hold names from outside
-    model: str | None = None
-    seed: str | None = None
-    step: int | None = None
-    other_seed: str | None = None
 
 
 @dataclass(frozen=True)
@@ -89,10 +64,14 @@ def verify(path: Path) -> Iterator[Checked]:
         yield Checked(Part.STUDY, 1, 1, damage=tuple(damage))
         return
     walk = _Walk(study)
-    total = 2 + sum(walk.units(model) for model in study.models)
+    total = 3 + sum(walk.units(model) for model in study.models)
     done = itertools.count(1)
     for part, model, seed, step, found in itertools.chain(
-        [(Part.STUDY, None, None, None, damage), (Part.CORPUS, None, None, None, walk.corpus())],
+        [
+            (Part.STUDY, None, None, None, damage),
+            (Part.CORPUS, None, None, None, walk.corpus()),
+            (Part.CATEGORY, None, None, None, category_damage(study, None)),
+        ],
         *(walk.model(name) for name in study.models),
     ):
         yield Checked(part, next(done), total, model, seed, step, tuple(found))
@@ -122,7 +101,7 @@ class _Walk:
 
     def units(self, model: str) -> int:
         """How many parts `model` yields."""
-        return 3 + sum(map(len, self._plans[model]))
+        return 5 + sum(map(len, self._plans[model]))
 
     def model(self, model: str) -> Iterator[_Unit]:
         """All of one model."""
@@ -136,6 +115,8 @@ class _Walk:
         for step in reduced:
             yield Part.PAIRS, model, None, step, self.pairs(model, step)
         yield Part.MEANS, model, None, None, self.means(model)
+        yield Part.CATEGORY, model, None, None, category_damage(self.study, model)
+        yield Part.SUMMARY, model, None, None, summary_damage(self.study, model)
 
     def _try(self, check: Callable[[], None], still: Callable[[], bool]) -> str | None:
         """What is wrong, or None. Tried twice: the first time an engine may have dropped it."""
@@ -158,8 +139,10 @@ class _Walk:
         """Tokens, text and document names."""
 
         def check() -> None:
-            names = list(self.study.corpus.document_name)
-            expect_group(self.study.folder, layout.CORPUS, {"document_names": names})
+            names, source = list(self.study.corpus.document_name), self.study.vocabulary.source
+            attributes = {"document_names": names, "unigram_source": source}
+            expect_group(self.study.folder, layout.CORPUS, attributes)
+            expect_group(self.study.folder, f"{layout.CORPUS}/{layout.CATEGORY}", {})
             for name in CORPUS_ARRAYS:
                 array = open_array(self._store, f"{layout.CORPUS}/{name}")
                 expect_nothing_else(self.study.folder, array)
@@ -177,7 +160,10 @@ class _Walk:
             path = f"{group}/{layout.LOG_PROBS}"
             checks[group] = partial(expect_group, self.study.folder, group, {"model": model})
             checks[path] = partial(expect_group, self.study.folder, path, {})
-            for name in layout.VARIABLES:
+            for name in (layout.SUMMARY, layout.CATEGORY):
+                path = f"{group}/{name}"
+                checks[path] = partial(expect_group, self.study.folder, path, {})
+            for name in layout.ARRAYS:
                 checks[f"{group}/{name}"] = partial(self._array, model, name)
         for seed in {seed for seed, _ in known.stored}:
             path = f"{group}/{layout.LOG_PROBS}/{layout.safe_name(seed)}"
@@ -186,14 +172,14 @@ class _Walk:
         for path, check in checks.items():
             if message := self._try(check, lambda: True):
                 found.append(Damage(Part.METADATA, path, message, model))
-                self._unreadable.add((model, path.rpartition("/")[2]))
+                self._unreadable.add((model, path.removeprefix(f"{group}/")))
         return found
 
     def _array(self, model: str, name: str) -> None:
         array, known = self.study.array(model, name), self.study.ledger(model)
         expect_nothing_else(self.study.folder, array)
-        variable = layout.VARIABLES[name]
-        shape = variable.shape(len(known.steps), len(known.seeds), self.study.n_tokens)
+        sizes = len(known.steps), len(known.seeds), self.study.n_tokens, self.study.n_levels
+        shape = layout.ARRAYS[name].shape(*sizes)
         if array.shape != shape and not self.study.live:  # no engine is about to use the rest
             raise DamagedError(f"{array.store_path}: has shape {array.shape}, not {shape}")
 
@@ -211,7 +197,11 @@ class _Walk:
                 labels: Any = array.attrs.get("labels")
                 if live and name != "step" and isinstance(labels, list):
                     attributes["labels"] += labels[len(known.seeds) :]
-                expect(array, **coordinate_layout(name, len(values), attributes), growing=live)
+                expect(
+                    array,
+                    **coordinate_layout(name, len(values), attributes),
+                    growing=(0,) if live else (),
+                )
                 expect_nothing_else(self.study.folder, array)
                 if not np.array_equal(read(array, (slice(0, len(values)),)), values):
                     raise DamagedError(f"{array.store_path}: differs from the commit log")

@@ -9,22 +9,22 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import zarr
 from numpy.typing import NDArray
 
 from store import layout
-from store.arrays import Array, create_array, open_array, read
-from store.commits import Checkpoint, CommitReader, CommitWriter, Ledger, Record
-from store.corpus import Corpus
+from store.arrays import read
+from store.category import Category, write_category
+from store.commits import CommitReader, CommitWriter
+from store.corpus import Corpus, Vocabulary
 from store.create import Header, create_study, refuse_mismatch
 from store.durable import DurableStore
-from store.errors import DamagedError
 from store.files import refuse_remote
+from store.ledger import Checkpoint, Ledger, Partition, Record, phases_record
 from store.links import remove_tree
 from store.means import PAIR_OF, RECORDED, mean_over_pairs
+from store.model_arrays import ModelArrays
 from store.owner import pid_space, refuse_if_busy
 from store.pending import CheckpointResult, PairsResult
 from store.reader import Study, read_root
@@ -65,7 +65,7 @@ class StudyWriter:
         self._journal = Journal(path, self.writer)
         self.results = ResultWriter(path, self._commits.number, self._reader)
         self._store = self.results.store
-        self._arrays: dict[str, dict[str, Array]] = {}
+        self._arrays: dict[str, ModelArrays] = {}
         self.bytes_written = 0
         if not clean:
             remove_leftovers(self._store, self.ledger)
@@ -73,7 +73,13 @@ class StudyWriter:
 
     @classmethod
     def open(
-        cls, path: Path, header: Header, corpus: Corpus, *, clock: Callable[[], float] = time.time
+        cls,
+        path: Path,
+        header: Header,
+        corpus: Corpus,
+        vocabulary: Vocabulary,
+        *,
+        clock: Callable[[], float] = time.time,
     ) -> StudyWriter:
         """Open the study at `path`, or make it when there is nothing.
 
@@ -82,7 +88,7 @@ class StudyWriter:
         """
         refuse_remote(path)
         if not path.exists():
-            create_study(path, header, corpus, clock())
+            create_study(path, header, corpus, vocabulary, clock())
         refuse_mismatch(path, read_root(path), header)
         return cls(path, clock=clock)
 
@@ -134,66 +140,16 @@ class StudyWriter:
             self._store.flush()
             self._commits.append(*records)
 
-    def _grow(self, model: str, steps: list[int], seeds: list[str]) -> None:
-        group = layout.model_path(model)
-        if not (self.path / group / "zarr.json").exists():
-            zarr.create_group(self._store, path=group, attributes={"model": model})
-            zarr.create_group(self._store, path=f"{group}/{layout.LOG_PROBS}")
-        for seed in seeds:
-            path = f"{group}/{layout.LOG_PROBS}/{layout.safe_name(seed)}"
-            if not (self.path / path / "zarr.json").exists():
-                zarr.create_group(self._store, path=path, attributes={"seed": seed})
-        arrays = self._arrays.setdefault(model, {})
-        for name, variable in layout.VARIABLES.items():
-            self._fit(
-                arrays,
-                f"{group}/{name}",
-                variable.shape(len(steps), len(seeds), self.n_tokens),
-                variable.chunks(self.n_tokens),
-                variable.dtype,
-                variable.dims,
-                variable.attributes,
-            )
-        for name, values in (
-            ("step", np.array(steps, np.int64)),
-            ("seed", np.arange(len(seeds))),
-            ("other_seed", np.arange(len(seeds))),
-        ):
-            array = self._fit(
-                arrays, f"{group}/{name}", values.shape, (1024,), "int64", (name,), {}
-            )
-            if not _holds(array, values):
-                array[:] = values
-            if name != "step" and array.attrs.get("labels") != seeds:
-                array.attrs["labels"] = seeds
+    def _open(self, model: str) -> ModelArrays:
+        if model not in self._arrays:
+            known = self.ledger.model(model)
+            self._grow(model, list(known.steps), list(known.seeds))
+        return self._arrays[model]
 
-    def _fit(
-        self,
-        arrays: dict[str, Array],
-        path: str,
-        shape: tuple[int, ...],
-        chunks: tuple[int, ...],
-        dtype: str,
-        dims: tuple[str, ...],
-        attributes: dict[str, Any],
-    ) -> Array:
-        name = path.rpartition("/")[2]
-        if name not in arrays:
-            if (self.path / path / "zarr.json").exists():
-                arrays[name] = open_array(self._store, path)
-            else:
-                arrays[name] = create_array(
-                    self._store,
-                    path,
-                    shape=shape,
-                    chunks=chunks,
-                    dtype=dtype,
-                    dims=dims,
-                    attributes=attributes,
-                )
-        if shape != arrays[name].shape:  # smaller only when an earlier plan was never committed
-            arrays[name].resize(shape)
-        return arrays[name]
+    def _grow(self, model: str, steps: Sequence[int], seeds: Sequence[str]) -> None:
+        if model not in self._arrays:
+            self._arrays[model] = ModelArrays(self._store, model, self.n_tokens)
+        self._arrays[model].grow(steps, seeds, self.ledger.n_levels)
 
     # -- results -------------------------------------------------------------------------------
 
@@ -268,13 +224,106 @@ class StudyWriter:
         index = [known.seeds[seed] for seed in pairs.seeds]
         arrays["expected_kl"][t] = mean_over_pairs(rows["mean_kl"], index)
 
+    # -- categories and summaries --------------------------------------------------------------
+
+    def set_category(
+        self, category: Category, model: str | None = None, step: int | None = None
+    ) -> None:
+        """Keep a partition of the corpus, or a model's own, which is made of results of `step`.
+
+        Summaries by an earlier one of the same name count no more. Nothing is done when this is
+        the one that is kept.
+        """
+        known = self.ledger if model is None else self.ledger.model(model)
+        before = known.categories.get(category.name)
+        if before is not None and before.digest == category.digest:
+            return
+        self.drop_category(category.name, model)  # its array changes now
+        record: Record = {"kind": "category", "name": category.name}
+        record |= {} if model is None else {"model": model}
+        write_category(self._store, category, model)
+        self._store.flush()
+        record |= {} if step is None else {"step": step}
+        size, n_levels = len(category.labels), self.ledger.n_levels
+        span = self.ledger.levels.get(category.name, range(0))
+        first = span.start if len(span) == size else n_levels
+        self._commits.append({**record, "digest": category.digest, "first": first, "size": size})
+        if self.ledger.n_levels != n_levels:
+            for name in self._arrays:
+                ledger = self.ledger.model(name)
+                self._grow(name, list(ledger.steps), list(ledger.seeds))
+
+    def summarise(
+        self,
+        model: str,
+        step: int,
+        seeds: Sequence[str],
+        token_kl: NDArray[np.float32],
+        levels: Mapping[str, Mapping[str, NDArray[np.float64]]],
+    ) -> None:
+        """Commit what was made of a step's results.
+
+        Args:
+            model: The model.
+            step: A step that is reduced.
+            seeds: The seeds whose pairs were taken, in the order of the arrays of `levels`.
+            token_kl: (token,) nats.
+            levels: By category, then by name in `layout.SUMMARIES`: arrays over the dimensions
+                that follow `step`, with `seeds` and the category's levels for axes. Summaries by
+                other categories stay if they are of the same seeds.
+        """
+        self._commits.check()
+        known, arrays = self.ledger.model(model), self._open(model)
+        before = known.summaries.get(step)
+        digests = {name: self._partition(model, name).digest for name in levels}
+        if before is not None and before.seeds == set(seeds):
+            digests = {**before.categories, **digests}
+        elif before is not None:
+            self.forget_summaries(model, [step])
+        t = known.steps[step]
+        if before is None or before.seeds != set(seeds):
+            arrays[f"{layout.SUMMARY}/token_kl"][t] = token_kl
+        index = [known.seeds[seed] for seed in seeds]
+        for name, variable in layout.SUMMARIES.items():
+            if "level" in variable.dims:
+                array = arrays[f"{layout.SUMMARY}/{name}"]
+                row = np.array(array[t : t + 1])  # its chunk is replaced whole, so once
+                for category, values in levels.items():
+                    row[variable.cells(0, index, self.ledger.levels[category])] = values[name]
+                array[t : t + 1] = row
+        self._store.flush()
+        self._commits.append(
+            {
+                "kind": "summarised",
+                "model": model,
+                "step": step,
+                "seeds": list(seeds),
+                "categories": digests,
+            }
+        )
+
+    def forget_summaries(self, model: str, steps: Iterable[int]) -> None:
+        """Take summaries back, so that they are made again."""
+        there = self.ledger.model(model).summaries.keys() & set(steps)
+        record = {"kind": "forgotten", "model": model, "what": "summaries"}
+        if there:
+            self._commits.append(*({**record, "step": step} for step in sorted(there)))
+
+    def drop_category(self, name: str, model: str | None = None) -> None:
+        """Take a partition back, and with it all that was summarised by it."""
+        known = self.ledger if model is None else self.ledger.model(model)
+        if name in known.categories:
+            record: Record = {"kind": "category", "name": name, "digest": None}
+            self._commits.append(record if model is None else {**record, "model": model})
+
+    def _partition(self, model: str, name: str) -> Partition:
+        own = self.ledger.model(model).categories
+        return own[name] if name in own else self.ledger.categories[name]
+
     def set_phases(self, model: str, phases: tuple[Phase, ...]) -> None:
         """Record the phases of training as the results so far show them."""
         if phases != self.ledger.model(model).phases:
-            names, starts = [p.name for p in phases], [p.start for p in phases]
-            self._commits.append(
-                {"kind": "phases", "model": model, "names": names, "starts": starts}
-            )
+            self._commits.append(phases_record(model, phases))
 
     def fail(self, model: str, seed: str, step: int, error: str) -> None:
         """Record that a checkpoint could not be scored, in one line."""
@@ -338,10 +387,3 @@ class StudyWriter:
         finally:
             self._commits.close()
             self._journal.close()
-
-
-def _holds(array: Array, values: NDArray[Any]) -> bool:
-    try:
-        return np.array_equal(read(array, (slice(None),)), values)
-    except DamagedError:
-        return False

@@ -111,6 +111,7 @@ def write_study(folder: Path, **changes: Any) -> Path:
         "models": {"name": "m", "source": "runs/seed{seed}/step{step}"},
         "scoring": {"window": 32, "overlap": 16, "device": "cpu"},
         "log_probs": {},
+        "categories": {"include": ["frequency", "surprisal", "document"]},  # none needs spaCy
     }
     for name, value in changes.items():
         section, _, field = name.partition("__")

@@ -15,8 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from store import Corpus, Header, Study, StudyWriter
-from store.layout import VARIABLES
+from engine.summarise import summarise
+from store import Category, Corpus, Header, Study, StudyWriter, Vocabulary
+from store.layout import SUMMARIES, VARIABLES
 from store.snapshot import EngineStatus
 
 N_TOKENS, VOCAB = 300, 64
@@ -51,11 +52,18 @@ def make_corpus(n_tokens: int = N_TOKENS) -> Corpus:
     )
 
 
+def make_vocabulary() -> Vocabulary:
+    """Entries of which some are empty and some are no text a terminal should see."""
+    text = tuple(("" if n == 3 else "\x1b[2J" if n == 4 else f" é{n}") for n in range(VOCAB))
+    return Vocabulary(text, np.arange(VOCAB), "counted in the test")
+
+
 def open_writer(path: Path, clock: Any = None, *, n_tokens: int = N_TOKENS) -> StudyWriter:
     """Open, or make, the synthetic study."""
     identity: dict[str, str | int] = {"tokenizer.vocabulary": "abc", "scoring.window": 32}
-    header = Header("attacked", VOCAB, identity, {"versions": {"zarr": "3"}})
-    return StudyWriter.open(path, header, make_corpus(n_tokens), clock=clock or Clock())
+    header = Header("attacked", identity, {"versions": {"zarr": "3"}})
+    corpus = make_corpus(n_tokens)
+    return StudyWriter.open(path, header, corpus, make_vocabulary(), clock=clock or Clock())
 
 
 @lru_cache(maxsize=512)
@@ -67,10 +75,12 @@ def checkpoint(model: str, seed: str, step: int, n_tokens: int = N_TOKENS) -> Va
     exact = logits - np.log(np.exp(logits).sum(1, keepdims=True))
     best = np.argsort(-exact, axis=1)[:, :10]
     target = make_corpus(n_tokens).token_id
+    unigram = np.log((np.arange(VOCAB) + 1) / (np.arange(VOCAB) + 1).sum())
     return {
         "log_probs": exact.astype(np.float16),
         "surprisal": -exact[np.arange(n_tokens), target].astype(np.float32),
         "entropy": -(np.exp(exact) * exact).sum(1).astype(np.float32),
+        "kl_unigram": (np.exp(exact) * (exact - unigram)).sum(1).astype(np.float32),
         "top_id": best.astype(np.int32),
         "top_log_prob": np.take_along_axis(exact, best, 1).astype(np.float32),
     }
@@ -146,6 +156,27 @@ def fill(writer: StudyWriter, model: str, seeds: Iterable[str], steps: Iterable[
             score(writer, model, seed, step)
         if len(seeds) > 1:
             reduce(writer, model, step, seeds)
+            summarise_step(writer, model, step)
+
+
+def make_categories(n_tokens: int = N_TOKENS) -> tuple[Category, ...]:
+    """All tokens, and three levels of which one is empty and some tokens are in none."""
+    index = np.arange(n_tokens, dtype=np.int32)
+    return (
+        Category("all", ("all",), np.zeros(n_tokens, np.int32), "all tokens"),
+        Category("third", ("a", "\x1b[2J", "empty"), index % 3 - 1, "made in the test"),
+    )
+
+
+def summarise_step(writer: StudyWriter, model: str, step: int) -> None:
+    """Summarise a step that is reduced, as the engine does."""
+    categories = make_categories(writer.n_tokens)
+    for category in categories:
+        writer.set_category(category)
+    study = writer.study()
+    seeds = sorted(study.ledger(model).reduced[step])
+    made = summarise(study, model, step, seeds, categories)
+    writer.summarise(model, step, seeds, *made)
 
 
 def beat(writer: StudyWriter, now: float) -> None:
@@ -177,6 +208,18 @@ def committed(study: Study) -> dict[tuple[Any, ...], bytes]:
                 found[name, "log_probs", seed, step] = study.log_probs(name, seed, step)[
                     :
                 ].tobytes()
+        for step, summary in known.summaries.items():
+            members = tuple(sorted(summary.seeds))
+            found[name, "token_kl", members, step] = study.token_kl(name, step).tobytes()
+            for category in study.categories(name):
+                values = study.summary(name, category)
+                for field, variable in SUMMARIES.items():
+                    if hasattr(values, field):
+                        row = getattr(values, field)[rows[step]]
+                        if "seed" in variable.dims:
+                            row = row[[columns[seed] for seed in members]]
+                        key = (name, "summary", category, field, members, step)
+                        found[key] = row.tobytes()
         for step, seeds in known.reduced.items():
             members = tuple(sorted(seeds))
             found[name, "expected_kl", members, step] = snapshot.expected_kl[rows[step]].tobytes()
@@ -222,5 +265,5 @@ def files(folder: Path) -> dict[str, tuple[bytes, int]]:
 def is_mean_or_coordinate(name: str) -> bool:
     """Whether a file's chunk holds many checkpoints, so that growth replaces it."""
     parts = Path(name).parts
-    small = {*MEANS, "step", "seed", "other_seed"}
+    small = {*MEANS, "step", "seed", "other_seed", "summary"}
     return len(parts) > 3 and parts[0] == "models" and parts[2] in small

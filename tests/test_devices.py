@@ -18,13 +18,14 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from engine.coordinator import Coordinator
-from engine.corpus import build_text, load_tokenizer
+from engine.corpus import build_text
 from engine.devices import name_devices
 from engine.events import Event
 from engine.hub import HubClient
 from engine.recorder import Totals
 from engine.station import Ended, Job, Message, Station
 from engine.study_file import load_study_file
+from engine.tokenizer import load_tokenizer
 from seedconv_tui.cli import run
 from store import open_study
 from store.snapshot import EngineStatus

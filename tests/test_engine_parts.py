@@ -1,11 +1,9 @@
-"""Parts of the engine that stand alone: windows and phases."""
+"""Parts of the engine that stand alone: windows."""
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 
-from engine.phases import find_phases
 from engine.windows import Window, batches, plan_windows
 
 
@@ -37,29 +35,3 @@ def test_batches_stay_within_their_size_and_lose_nothing() -> None:
         assert len(batch) == 1 or len(batch) * max(w.length for w in batch) <= 20
     equal = list(batches(iter(windows), 20, equal=True))
     assert [[w.length for w in batch] for batch in equal] == [[5], [9], [2], [40], [3, 3, 3]]
-
-
-STEPS = np.array([0, 1, 2, 4, 8, 12, 16, 24, 32, 48, *range(64, 769, 32)])
-
-
-def curve(steps: np.ndarray) -> np.ndarray:
-    x, breaks = np.log(steps + 1.0), np.log(np.array([0, 8, 48, 512, 768]) + 1.0)
-    return np.interp(x, breaks, [0.23, 0.23, 0.13, 0.36, 0.34])
-
-
-def test_phases_are_found_as_the_curve_grows() -> None:
-    names = ["uniform", "sharp convergence", "sharp divergence", "slow reconvergence"]
-    whole = find_phases(STEPS, curve(STEPS))
-    assert [phase.name for phase in whole] == names[:3] or [p.name for p in whole] == names
-    assert [phase.start for phase in whole[:3]] == [0, 8, 48]
-    assert find_phases(STEPS[:5], curve(STEPS[:5])) == ()
-    half = STEPS[STEPS <= 32]
-    assert [phase.name for phase in find_phases(half, curve(half))] == names[:2]
-    gaps = np.where(STEPS == 12, np.nan, curve(STEPS))
-    assert [phase.start for phase in find_phases(STEPS, gaps)[:3]] == [0, 8, 48]
-
-
-@pytest.mark.parametrize("seed", range(20))
-def test_noise_has_no_phases(seed: int) -> None:
-    noise = np.random.default_rng(seed).normal(1, 0.01, len(STEPS))
-    assert len(find_phases(STEPS, noise)) <= 1

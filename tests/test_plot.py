@@ -14,6 +14,7 @@ from rich.cells import cell_len
 from seedconv_tui import text
 from seedconv_tui.chart import Glyphs
 from seedconv_tui.plot import plot_text, table_rows, table_text
+from seedconv_tui.status import status_json, status_text
 from store.snapshot import ModelSnapshot, Phase, State, StudySnapshot
 
 GOLDENS = Path(__file__).parent / "goldens"
@@ -120,6 +121,26 @@ def test_phases_are_marked_only_where_all_agree() -> None:
     alone = plot_text(study(model(), other), width=80, height=16, models=["other"])
     assert "late" in alone[: alone.index("band:")]
     assert "tiny" not in alone
+
+
+def test_phases_are_said_with_the_intervals_of_their_starts() -> None:
+    sure = (Phase("uniform", 0, 0, 0, 1.0), Phase("sharp divergence", 48, 32, 64, 0.9))
+    unsure = (sure[0], replace(sure[1], low=24))
+    one = plot_text(study(replace(model(), phases=sure)), width=80, height=16)
+    assert "phases: uniform from 0, sharp divergence from 48 (32-64)" in one
+    both = study(replace(model(), phases=sure), replace(model("other"), phases=unsure))
+    drawn = plot_text(both, width=80, height=16)
+    assert "divergence" in drawn[: drawn.index("band:")]  # starts agree
+    assert "from 48 (32-64)" in drawn
+    assert "from 48 (24-64)" in drawn
+    assert "sharp divergence from 48 (32-64)" in status_text(both)
+    assert status_json(both)["models"][1]["phases"][1] == {
+        "name": "sharp divergence",
+        "start": 48,
+        "low": 24,
+        "high": 64,
+        "support": 0.9,
+    }
 
 
 def test_without_results() -> None:

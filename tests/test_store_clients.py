@@ -20,7 +20,7 @@ import xarray
 from numpy.typing import NDArray
 
 from store import open_study
-from store.layout import VARIABLES, log_probs_path, model_path
+from store.layout import ARRAYS, SUMMARIES, SUMMARY, VARIABLES, log_probs_path, model_path
 from store.snapshot import EngineStatus, JournalEntry, Work
 from tests.store_helpers import (
     N_TOKENS,
@@ -114,8 +114,22 @@ def test_xarray_sees_the_numbers_and_nothing_where_there_are_none(plain: xarray.
 def test_xarray_and_we_agree(study: Path, plain: xarray.Dataset) -> None:
     ours = open_study(study).dataset(MODEL).load()
     named = plain.assign_coords(seed=list(SEEDS), other_seed=list(SEEDS)).sortby("step")
-    for name, variable in ours.data_vars.items():
-        np.testing.assert_array_equal(named[name], variable, err_msg=str(name))
+    summaries = xarray.open_zarr(
+        study, group=f"{model_path(MODEL)}/{SUMMARY}", consolidated=False
+    ).isel(step=np.argsort(plain.step.values))
+    assert set(summaries.data_vars) == set(SUMMARIES)
+    for name in SUMMARIES:
+        ours_name = name if name == "token_kl" else f"level_{name}"
+        np.testing.assert_array_equal(summaries[name], ours[ours_name], err_msg=str(name))
+    assert set(ours.data_vars) == set(VARIABLES) | {
+        "token_kl",
+        *(f"level_{n}" for n in SUMMARIES),
+    } - {"level_token_kl"}
+    for name in VARIABLES:
+        np.testing.assert_array_equal(named[name], ours[name], err_msg=str(name))
+    assert ours.category.values.tolist() == ["all", *["third"] * 3]
+    assert ours.label.values.tolist() == ["all", "a", "\x1b[2J", "empty"]
+    assert ours.n.values.tolist() == [300, 100, 100, 0]
 
 
 # -- tensorstore ---------------------------------------------------------------------------------
@@ -177,7 +191,7 @@ def test_a_client_may_follow_the_store_by_tensorstore_alone(study: Path) -> None
         for file in study.rglob("zarr.json")
         if '"node_type": "array"' in file.read_text()
     ]
-    assert len(arrays) == 7 + len(VARIABLES) + 3 + 5  # corpus, results, coordinates, log-probs
+    assert len(arrays) == 10 + 2 + len(ARRAYS) + 3 + 5  # corpus, categories, results, ...
     for path in arrays:
         read(study, str(path), missing=True)
 
@@ -194,6 +208,8 @@ class Client:
         self.scored: dict[str, set[tuple[str, int]]] = defaultdict(set)
         self.stored: dict[str, set[tuple[str, int]]] = defaultdict(set)
         self.reduced: dict[str, dict[int, list[str]]] = defaultdict(dict)
+        self.categories: dict[str, tuple[str | None, slice]] = {}
+        self.summaries: dict[str, dict[int, tuple[list[str], dict[str, str]]]] = defaultdict(dict)
         for record in self._records():
             self._fold(record)
 
@@ -224,6 +240,11 @@ class Client:
                     self.stored[model].add((record["seed"], step))
             case "reduced":
                 self.reduced[model][step] = record["seeds"]
+            case "summarised":
+                self.summaries[model][step] = record["seeds"], record["categories"]
+            case "category" if "model" not in record:
+                levels = slice(first := record.get("first", 0), first + record.get("size", 0))
+                self.categories[record["name"]] = record["digest"], levels
             case "pruned":
                 self.stored[model] -= {(seed, step) for seed in record["seeds"]}
 
@@ -252,6 +273,26 @@ class Client:
                     means.append(arrays["mean_kl"][pair])
                 key = model, "expected_kl", tuple(sorted(members)), step
                 found[key] = np.mean(means).tobytes()
+            found |= self._summaries(model, steps, seeds)
+        return found
+
+    def _summaries(
+        self, model: str, steps: list[int], seeds: list[str]
+    ) -> dict[tuple[Any, ...], bytes]:
+        found: dict[tuple[Any, ...], bytes] = {}
+        for step, (members, digests) in self.summaries[model].items():
+            key, at = (tuple(sorted(members)), step), steps.index(step)
+            found[model, "token_kl", *key] = self._read(model, "summary", "token_kl")[at].tobytes()
+            order = sorted(range(len(members)), key=lambda n: members[n])
+            rows = [seeds.index(members[n]) for n in order]
+            for name, (digest, levels) in self.categories.items():
+                if digests.get(name) == digest is not None:
+                    for field in SUMMARIES:
+                        if field not in {"token_kl", "kl"}:
+                            row = self._read(model, "summary", field)[at][..., levels]
+                            if field in {"cross_entropy", "entropy", "kl_unigram"}:
+                                row = row[rows]
+                            found[model, "summary", name, field, *key] = row.tobytes()
         return found
 
     def log_probs(self, model: str, seed: str, step: int) -> NDArray[np.float32]:

@@ -34,6 +34,7 @@ from tests.store_helpers import (
     is_mean_or_coordinate,
     kl,
     make_corpus,
+    make_vocabulary,
     open_writer,
     pair_block,
     reduce,
@@ -263,9 +264,9 @@ def test_another_identity_is_refused_and_nothing_touched(
 ) -> None:
     before = files(study)
     identity: dict[str, str | int] = {"tokenizer.vocabulary": "abc", "scoring.window": 32}
-    header = Header("attacked", VOCAB, {**identity, field: value})
+    header = Header("attacked", {**identity, field: value})
     with pytest.raises(StudyMismatchError, match=rf"{field} is .* there and {value!r}"):
-        StudyWriter.open(study, header, make_corpus(), clock=Clock())
+        StudyWriter.open(study, header, make_corpus(), make_vocabulary(), clock=Clock())
     assert files(study) == before
 
 
@@ -277,7 +278,7 @@ def test_another_identity_is_refused_and_nothing_touched(
         b"[]",
         b'{"zarr_format": 3, "node_type": "group", "attributes": {}}',
         b'{"attributes": {"seedconv": null}}',
-        b'{"attributes": {"seedconv": {"format": 2}}}',
+        b'{"attributes": {"seedconv": {"format": 3}}}',
     ],
 )
 def test_what_is_no_study_is_refused_and_not_touched(tmp_path: Path, root: bytes) -> None:

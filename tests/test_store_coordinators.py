@@ -23,7 +23,6 @@ from store.pending import PairsResult
 from store.snapshot import JournalEntry, Phase
 from tests.store_helpers import (
     N_TOKENS,
-    VOCAB,
     Clock,
     beat,
     checkpoint,
@@ -32,6 +31,7 @@ from tests.store_helpers import (
     files,
     fill,
     make_corpus,
+    make_vocabulary,
     open_writer,
     pair_block,
     reduce,
@@ -148,9 +148,9 @@ def test_the_loser_of_creation_is_checked_against_the_winner(
     monkeypatch.setattr(
         Path, "exists", lambda self: next(looks, True) if self == path else exists(self)
     )
-    header = Header("attacked", VOCAB, {"scoring.window": 99})
+    header = Header("attacked", {"scoring.window": 99})
     with pytest.raises(StudyMismatchError, match=r"scoring\.window is 32 there and 99"):
-        StudyWriter.open(path, header, make_corpus(), clock=Clock())
+        StudyWriter.open(path, header, make_corpus(), make_vocabulary(), clock=Clock())
 
 
 # -- coordinators that come back -------------------------------------------------------------------

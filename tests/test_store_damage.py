@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from store import NotAStudyError, StoreError, open_study
-from store.verify import Damage, verify
+from store.damage import Damage
+from store.verify import verify
 from tests.store_helpers import committed, fill, open_writer
 
 DAMAGES, SEED = 160, 20_240_901
@@ -38,6 +39,7 @@ def served(path: Path) -> dict[Any, Any]:
     study = open_study(path)
     found: dict[Any, Any] = dict(committed(study))
     corpus = vars(study.corpus)
+    found["vocabulary"] = (study.vocabulary.text, study.vocabulary.count.tolist())
     found |= {("corpus", name): getattr(v, "tolist", lambda v=v: v)() for name, v in corpus.items()}
     for model in study.snapshot().models:
         for name, value in vars(model).items():

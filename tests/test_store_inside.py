@@ -151,7 +151,7 @@ def test_names_stay_inside(tmp_path: Path, name: str) -> None:
     assert {entry.name for entry in (path / model_path(name)).iterdir()} >= {"kl", "zarr.json"}
     opened = open_study(path)
     assert opened.models == (name,)
-    assert len(committed(opened)) == 4 * 7 + 2 * 7
+    assert len(committed(opened)) == 4 * 8 + 2 * 7 + 2 * 15
     assert run(["verify", str(path)]) == 0
     assert run(["prune", str(path)]) == 0
     assert run(["verify", str(path)]) == 0

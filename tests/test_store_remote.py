@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.study_file import TEMPLATE
+from engine.template import TEMPLATE
 from seedconv_tui.app import SeedconvApp
 from seedconv_tui.cli import run
 from seedconv_tui.live import StoreSource

@@ -13,9 +13,10 @@ import pytest
 from seedconv_tui.cli import run
 from store import open_study
 from store.arrays import open_array
+from store.damage import Part
 from store.layout import log_probs_path
 from store.snapshot import State
-from store.verify import Part, verify
+from store.verify import verify
 from tests.models import make_runs, write_study
 from tests.store_helpers import (
     Clock,

@@ -12,7 +12,7 @@ from textual.binding import Binding
 from seedconv_tui import chart
 from seedconv_tui.screens.base import StudyScreen
 from seedconv_tui.source import ACTIVE_STATES
-from seedconv_tui.text import nats, step_label
+from seedconv_tui.text import nats, phase_words, step_label
 from seedconv_tui.widgets.bars import Notice
 from seedconv_tui.widgets.canvas import Canvas, Line, line_width, spread
 from seedconv_tui.widgets.chart import ChartView
@@ -233,9 +233,9 @@ class CurvesScreen(StudyScreen):
         if step is None or self.feed.snapshot is None:
             return ("no values yet",)
         parts = [f"step {step:,}" + ("" if self._cursor is not None else " (latest)")]
-        phases = [p.name for p in self._models[self._chosen_index].phases if p.start <= step]
+        phases = [p for p in self._models[self._chosen_index].phases if p.start <= step]
         if phases:
-            parts.append(phases[-1])
+            parts.append(phase_words(phases[-1]))
         parts.append(f"means over {self.feed.snapshot.n_tokens:,} tokens")
         return tuple(parts)
 

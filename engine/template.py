@@ -1,0 +1,70 @@
+"""What `seedconv init` writes: a study file with everything explained."""
+
+TEMPLATE = """\
+# A seedconv study. Paths are relative to this file. Check and start it with
+#   seedconv run STUDY.toml       score and reduce what is there, then exit
+#   seedconv watch STUDY.toml     go on as checkpoints arrive
+#   seedconv tui study.zarr       look at it, also while it runs
+
+[study]
+name = "my-study"
+store = "study.zarr"              # made on the first run
+
+[corpus]                          # the fixed text that every checkpoint is scored on
+files = ["text/*.txt"]            # UTF-8; patterns allowed
+separator = ""                    # text between documents; "" makes each file one document
+max_tokens = 5000                 # leave out to use everything
+# counts = "counts.npy"           # how frequent tokens are: id -> count, or a list of text files
+                                  # to count in; "corpus", which is too small to tell, if left out
+
+[tokenizer]                       # all checkpoints of a study share it
+source = "runs/tokenizer"         # a folder, or a name on the Hugging Face hub
+# revision = "main"
+# bos = "auto"                    # "auto", "none" or a token: what stands before the first token
+
+[[models]]                        # one block per model (architecture and size)
+name = "my-model"
+source = "runs/{model}/seed{seed}/checkpoint-{step}"   # folders with config.json and safetensors
+# source = "EleutherAI/{model}-seed{seed}@step{step}"  # owner/name@revision: on the hub, as is all
+                                  # that starts with hf://; a folder with @ in it starts with ./
+# source = "polypythias"          # a published suite; docs/sources.md lists them
+seeds = "discover"                # or a list: [1, 2, 3]
+steps = "discover"                # or a list: [0, 100, 1000]
+# cache = "drop"                  # delete each download once it is scored; "keep" if left out
+# allow_pickle = true             # also load pytorch_model.bin, tensors only
+# trust_remote_code = true        # run Python code that comes with the checkpoints
+
+[scoring]
+prediction = "causal"             # of the next token; for masked models "visible": of each token
+                                  # with all of the text shown, or "pseudo": with the token itself
+                                  # masked, which takes a forward pass of a window for every token
+windowing = "stream"              # or "document": each document on its own
+window = 2048                     # tokens the model sees at once, at most
+overlap = 1024                    # of which so many are context seen before
+dtype = "float32"                 # or "bfloat16", "float16": faster on a GPU, less exact
+device = "auto"                   # "cpu", "cuda:1" or several: "cuda:0,cuda:1", "cpu,cpu"
+batch_tokens = 8192               # positions per forward pass
+# memory_gb = 20                  # of the device for models that are scored side by side; those
+                                  # that do not fit are moved there in turn
+
+[log_probs]
+representation = "dense"          # float16 log-probs of the whole vocabulary, per checkpoint;
+                                  # "factored": hidden states and output embedding, exact and
+                                  # mostly far smaller; "none": reduced while scoring, all seeds
+                                  # of a step in memory at once, nothing kept
+retention = "all"                 # or "until_reduced": drop them once a step is reduced
+# budget_gb = 100                 # refuse to start when log-probs would take more than this
+
+[categories]                      # kinds of tokens that are told apart
+# include = ["frequency", "pos", "word_class", "surprisal", "word_position", "position", "document"]
+context = true                    # also by the token before, where that makes sense
+tagger = "auto"                   # parts of speech: en_core_web_sm if there, else "rules" (English,
+                                  # ours); or the name or folder of a spaCy pipeline
+surprisal_step = "latest"         # that all seeds have reached, or a step
+
+# [[categories.custom]]           # as many as you like
+# name = "digits"
+# pattern = "[0-9]"               # a regular expression, searched in the text of each token; or
+# labels = "labels.txt"           # a file: a label for each token of the corpus, one a line, or
+                                  # lines of token id, tab, label
+"""

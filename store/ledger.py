@@ -1,0 +1,164 @@
+"""What the commit log says, folded: what is planned, committed, failed and summarised."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from store.snapshot import Phase
+
+Record = dict[str, Any]
+Checkpoint = tuple[str, int]  # (seed, step)
+
+
+@dataclass(frozen=True)
+class Partition:
+    """What the log tells of a category; its levels are in an array of that name."""
+
+    digest: str
+    step: int | None = None  # of the results that it was made of, when it is a model's own
+
+
+@dataclass(frozen=True)
+class Summarised:
+    """Which summaries of a step can be read."""
+
+    seeds: frozenset[str]  # of whose pairs they are
+    categories: dict[str, str]  # name -> digest of the partition that was summarised by
+
+
+@dataclass
+class ModelLedger:
+    """What is known of one model. `steps` and `seeds` are in the order of the arrays' axes."""
+
+    steps: dict[int, int] = field(default_factory=dict)  # step -> index
+    seeds: dict[str, int] = field(default_factory=dict)  # seed -> index
+    planned: set[Checkpoint] = field(default_factory=set)
+    scored: dict[Checkpoint, Record] = field(default_factory=dict)
+    stored: set[Checkpoint] = field(default_factory=set)  # log-probs can be read
+    reduced: dict[int, frozenset[str]] = field(default_factory=dict)  # step -> seeds, all pairs
+    failed: dict[Checkpoint, str] = field(default_factory=dict)
+    missing: dict[Checkpoint, str] = field(default_factory=dict)
+    phases: tuple[Phase, ...] = ()
+    categories: dict[str, Partition] = field(default_factory=dict)  # the model's own
+    summaries: dict[int, Summarised] = field(default_factory=dict)  # by step
+    changes: int = 0
+
+    def forget(self, step: int, seeds: frozenset[str], *, pairs_only: bool) -> None:
+        """Take results back: what is forgotten is as if it had only been planned."""
+        self.summaries.pop(step, None)
+        left = self.reduced.pop(step, frozenset()) - seeds
+        if len(left) > 1:
+            self.reduced[step] = left
+        if not pairs_only:
+            for seed in seeds:
+                self.scored.pop((seed, step), None)
+                self.stored.discard((seed, step))
+
+    def scored_at(self, step: int) -> frozenset[str]:
+        """Seeds whose results at `step` are committed."""
+        return frozenset(seed for seed in self.seeds if (seed, step) in self.scored)
+
+
+@dataclass
+class Ledger:
+    """The commit log, folded."""
+
+    models: dict[str, ModelLedger] = field(default_factory=dict)
+    categories: dict[str, Partition] = field(default_factory=dict)  # of the corpus alone
+    levels: dict[str, range] = field(default_factory=dict)  # category -> its part of the axis
+    n_levels: int = 0
+    writers: list[str] = field(default_factory=list)  # one per session
+    session: Record | None = None
+    ended: str | None = None  # how the last session ended; None: it did not say
+    changes: int = 0
+
+    def model(self, name: str) -> ModelLedger:
+        """The model's ledger, made empty when it is new."""
+        return self.models.setdefault(name, ModelLedger())
+
+    def apply(self, record: Record) -> None:
+        """Take one record in. Kinds that this version does not know change nothing."""
+        self.changes += 1
+        match record:
+            case {"kind": "session"}:
+                self.session, self.ended = record, None
+                self.writers.append(str(record.get("writer")))
+                return
+            case {"kind": "end", "how": str(how)}:
+                self.ended = how
+                return
+            case {"kind": "category", "name": str(name)}:
+                self._take_category(name, record)
+                return
+            case {"model": str(name)}:
+                model = self.model(name)
+                model.changes = self.changes
+            case _:
+                return
+        match record:
+            case {"kind": "axis", "steps": list(steps), "seeds": list(seeds)}:
+                for step in steps:
+                    model.steps.setdefault(int(step), len(model.steps))
+                for seed in seeds:
+                    model.seeds.setdefault(str(seed), len(model.seeds))
+            case {"kind": "planned", "seed": str(seed), "steps": list(steps)}:
+                for step in steps:
+                    model.planned.add((seed, int(step)))
+                    model.failed.pop((seed, int(step)), None)
+                    model.missing.pop((seed, int(step)), None)
+            case {"kind": "scored", "seed": str(seed), "step": int(step)}:
+                key = (seed, step)
+                model.scored[key] = record
+                model.failed.pop(key, None)
+                model.missing.pop(key, None)
+                if record.get("log_probs"):
+                    model.stored.add(key)
+            case {"kind": "reduced", "step": int(step), "seeds": list(seeds)}:
+                model.reduced[step] = frozenset(map(str, seeds))
+            case {"kind": "failed", "seed": str(seed), "step": int(step), "error": str(error)}:
+                model.failed[seed, step] = error
+            case {"kind": "missing", "seed": str(seed), "step": int(step), "error": str(error)}:
+                model.missing[seed, step] = error
+            case {"kind": "pruned", "step": int(step), "seeds": list(seeds)}:
+                model.stored -= {(str(seed), step) for seed in seeds}
+            case {"kind": "summarised", "step": int(step), "seeds": list(seeds)}:
+                digests = dict(record.get("categories", {}))
+                model.summaries[step] = Summarised(frozenset(map(str, seeds)), digests)
+            case {"kind": "forgotten", "step": int(step), "what": "summaries"}:
+                model.summaries.pop(step, None)
+            case {"kind": "forgotten", "step": int(step), "seeds": list(seeds), "what": str(what)}:
+                model.forget(step, frozenset(map(str, seeds)), pairs_only=what == "pairs")
+            case {"kind": "phases", "names": list(names), "starts": list(starts)}:
+                sure = (record[key] for key in ("lows", "highs", "supports"))
+                model.phases = tuple(
+                    Phase(str(name), int(start), *rest)
+                    for name, start, *rest in zip(names, starts, *sure, strict=True)
+                )
+
+    def _take_category(self, name: str, record: Record) -> None:
+        """A partition is there, or void until it is told of again."""
+        categories = self.categories
+        if "model" in record:
+            model = self.model(str(record["model"]))
+            model.changes, categories = self.changes, model.categories
+        categories.pop(name, None)
+        if record.get("digest") is None:
+            return
+        first, step = int(record["first"]), record.get("step")
+        self.levels[name] = range(first, first + int(record["size"]))
+        self.n_levels = max(self.n_levels, self.levels[name].stop)
+        categories[name] = Partition(str(record["digest"]), None if step is None else int(step))
+
+
+def phases_record(model: str, phases: tuple[Phase, ...]) -> Record:
+    """The record that replaces the model's phases by these."""
+    return {
+        "kind": "phases",
+        "model": model,
+        "names": [phase.name for phase in phases],
+        "starts": [phase.start for phase in phases],
+        "lows": [phase.low for phase in phases],
+        "highs": [phase.high for phase in phases],
+        "supports": [phase.support for phase in phases],
+    }

@@ -1,0 +1,70 @@
+"""How one model stands, read from what is committed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from store.arrays import read_cells
+from store.ledger import ModelLedger
+from store.snapshot import ModelSnapshot, State
+
+if TYPE_CHECKING:
+    from store.reader import Study
+
+
+def read_model(study: Study, name: str, known: ModelLedger) -> ModelSnapshot:
+    """See `Study.model_snapshot`."""
+    seeds, steps = tuple(known.seeds), sorted(known.steps)
+    order = np.array([known.steps[step] for step in steps], np.intp)
+    scored = np.array([[(seed, step) in known.scored for seed in seeds] for step in steps], bool)
+    members = np.array([[s in known.reduced.get(step, ()) for s in seeds] for step in steps], bool)
+    scored, members = scored.reshape(len(steps), -1), members.reshape(len(steps), -1)
+    pairs = members[:, :, None] & members[:, None, :] & ~np.eye(len(seeds), dtype=bool)
+
+    def means(variable: str, committed: NDArray[np.bool_]) -> NDArray[np.float64]:
+        if not committed.any():
+            return np.full(committed.shape, np.nan)
+        stored = np.empty_like(committed)
+        stored[order] = committed
+        return read_cells(study.array(name, variable), stored)[order]
+
+    def over_seeds(variable: str) -> NDArray[np.float64]:
+        values = means(variable, scored)
+        with np.errstate(invalid="ignore"):
+            mean: NDArray[np.float64] = np.nansum(values, axis=1) / scored.sum(axis=1)
+        return mean
+
+    return ModelSnapshot(
+        name=name,
+        seeds=seeds,
+        steps=np.array(steps, np.int64),
+        state=_states(known, seeds, steps),
+        kl=means("mean_kl", pairs),
+        cross_entropy=means("cross_entropy", scored),
+        entropy=means("mean_entropy", scored),
+        storage_floor=over_seeds("storage_floor"),
+        noise_floor=over_seeds("noise_floor"),
+        errors={**known.missing, **known.failed},
+        phases=known.phases,
+    )
+
+
+def _states(known: ModelLedger, seeds: tuple[str, ...], steps: list[int]) -> NDArray[np.uint8]:
+    def state(seed: str, step: int) -> State:
+        key = (seed, step)
+        if key in known.scored:
+            if seed not in known.reduced.get(step, ()):
+                return State.SCORED
+            kept = key in known.stored or not known.scored[key].get("log_probs")
+            return State.DONE if kept else State.PRUNED
+        if key in known.failed:
+            return State.FAILED
+        if key in known.missing:
+            return State.MISSING
+        return State.QUEUED if key in known.planned else State.ABSENT
+
+    cells = [[state(seed, step) for seed in seeds] for step in steps]
+    return np.array(cells, np.uint8).reshape(len(steps), len(seeds))

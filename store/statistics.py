@@ -1,0 +1,263 @@
+"""How sure a mean KL is, how it is spread over tokens, and which seed stands apart.
+
+Pure functions of arrays, for all levels at once. Pairs share seeds and tokens share documents, so
+neither are independent: what is resampled is seeds and documents (docs/method.md, *Uncertainty*).
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+PERCENTILES = (50.0, 90.0, 95.0, 99.0, 99.9, 100.0)  # of the KL over tokens; the last is the max
+FEWEST_SEEDS = 3  # below which the spread over seeds cannot be told
+FEWEST_TO_COMPARE = 4  # below which no seed can be told from the others
+
+_MADS, _MADS_OF_FEW = 3.0, 30.0  # 3 + 30 / S: few seeds tell little of their own spread
+_ROUNDING = 2e-6  # nats, that any KL may be off by
+_LEAST_EXCESS = 0.25  # of the median: what seeds that nearly agree differ by is no news
+
+
+class Estimate(NamedTuple):
+    """A value with its interval, (level,) each, nats."""
+
+    value: Floats
+    low: Floats
+    high: Floats
+
+
+class Extremes(NamedTuple):
+    """Indices of tokens, int64."""
+
+    lowest: NDArray[np.int64]  # ascending KL
+    middle: NDArray[np.int64]  # around the median, ascending KL
+    highest: NDArray[np.int64]  # descending KL
+
+
+# -- how sure a mean is --------------------------------------------------------------------------
+
+
+def seed_jackknife(kl: Floats) -> tuple[Floats, int]:
+    """Variance of the mean over ordered pairs, by leaving one seed out at a time.
+
+    Args:
+        kl: (seed, other_seed, level) means over a level's tokens, nats, of the seeds that take
+            part. The diagonal is not looked at.
+
+    Returns:
+        The variance, (level,), nats squared: NaN where a pair is NaN, and everywhere with fewer
+        than 3 seeds. And its degrees of freedom, S - 1.
+
+    The mean is a U-statistic of degree 2; Arvesen (1969). The estimate is never too small on
+    average (Efron and Stein 1981).
+    """
+    n_seeds = len(kl)
+    if n_seeds < FEWEST_SEEDS:
+        return np.full(kl.shape[2], np.nan), n_seeds - 1
+    pairs = _without_diagonal(kl)
+    of_seed = pairs.sum(axis=0) + pairs.sum(axis=1)  # pairs that a seed takes part in
+    left_out = (pairs.sum(axis=(0, 1)) - of_seed) / ((n_seeds - 1) * (n_seeds - 2))
+    return (n_seeds - 1) * left_out.var(axis=0), n_seeds - 1
+
+
+def cluster_variance(total: Floats, n: NDArray[Any]) -> tuple[Floats, Floats]:
+    """Variance of the mean over tokens, of documents drawn whole.
+
+    Args:
+        total: (cluster, level) sums over tokens of the KL averaged over pairs, nats.
+        n: (cluster, level) tokens.
+
+    Returns:
+        The linearised variance of the ratio sum(total) / sum(n) over the clusters that have tokens
+        in the level, (level,), nats squared; and its degrees of freedom: the effective number of
+        clusters less one, at least 1. 0 for both in a level of one cluster, which says nothing of
+        other text; NaN and 0 in one of none.
+
+    One-way clustering as in Cameron, Gelbach and Miller (2011). A cluster of the share h of the
+    level's tokens pulls the mean to itself, so its square is divided by 1 - h (Bell and McCaffrey
+    2002); clusters of one size give the usual factor C / (C - 1). Effective clusters: Kish (1965).
+    """
+    n_tokens = n.sum(axis=0)
+    clusters = np.count_nonzero(n, axis=0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        share = n / n_tokens
+        miss = total / n_tokens - share * (total.sum(axis=0) / n_tokens)
+        variance = (miss**2 / (1 - share)).sum(axis=0)
+        df = np.maximum(1 / (share**2).sum(axis=0) - 1, 1.0)
+    variance = np.where(clusters == 1, 0.0, np.where(clusters == 0, np.nan, variance))
+    return variance, np.where(clusters > 1, df, 0.0)
+
+
+def interval(
+    kl: Floats, total: Floats, n: NDArray[Any], confidence: float = 0.95
+) -> tuple[Floats, Floats]:
+    """The default interval of a level's expected KL: over seeds and over documents.
+
+    Args:
+        kl: as for `seed_jackknife`.
+        total: as for `cluster_variance`.
+        n: as for `cluster_variance`.
+        confidence: share of such intervals that cover.
+
+    Returns:
+        low and high, (level,), nats; low is never below zero (unless the mean itself is, by
+        rounding). NaN with fewer than 3 seeds, and in a level without tokens.
+    """
+    mean = pair_mean(kl)
+    half = _half_width([seed_jackknife(kl), cluster_variance(total, n)], confidence)
+    return np.minimum(np.maximum(mean - half, 0.0), mean), mean + half
+
+
+def difference(
+    kl_a: Floats,
+    kl_b: Floats,
+    total_a: Floats,
+    total_b: Floats,
+    n: NDArray[Any],
+    *,
+    same_seeds: bool,
+    confidence: float = 0.95,
+) -> Estimate:
+    """Expected KL of a minus that of b, measured on the same tokens, with its interval.
+
+    Args:
+        kl_a: as for `seed_jackknife`.
+        kl_b: the same of the other; with `same_seeds` the same seeds in the same order.
+        total_a: as for `cluster_variance`.
+        total_b: the same of the other.
+        n: (cluster, level) tokens, the same for both.
+        same_seeds: two steps of the same runs, whose seeds are left out of both at once; else two
+            models, whose seeds know nothing of each other.
+        confidence: share of such intervals that cover.
+
+    Raises:
+        ValueError: with `same_seeds` the numbers of seeds differ.
+    """
+    if same_seeds and kl_a.shape != kl_b.shape:
+        raise ValueError(f"the same seeds are needed, not {len(kl_a)} and {len(kl_b)}")
+    seeds = (
+        [seed_jackknife(kl_a - kl_b)]
+        if same_seeds
+        else [seed_jackknife(kl_a), seed_jackknife(kl_b)]
+    )
+    value = pair_mean(kl_a) - pair_mean(kl_b)
+    half = _half_width([*seeds, cluster_variance(total_a - total_b, n)], confidence)
+    return Estimate(value, value - half, value + half)
+
+
+def pair_mean(kl: Floats) -> Floats:
+    """Mean over ordered pairs of different seeds, (level,), of (seed, other_seed, level)."""
+    n_seeds = len(kl)
+    if n_seeds < 2:
+        return np.full(kl.shape[2], np.nan)
+    return np.asarray(_without_diagonal(kl).sum(axis=(0, 1)) / (n_seeds * (n_seeds - 1)))
+
+
+def pair_std(kl: Floats) -> Floats:
+    """The paper's band: standard deviation over ordered pairs, divisor n, (level,)."""
+    if len(kl) < 2:
+        return np.full(kl.shape[2], np.nan)
+    return np.asarray(kl[~np.eye(len(kl), dtype=bool)].std(axis=0))
+
+
+def _without_diagonal(kl: Floats) -> Floats:
+    return np.where(np.eye(len(kl), dtype=bool)[:, :, None], 0.0, kl)
+
+
+def _half_width(sources: list[tuple[Floats, Any]], confidence: float) -> Floats:
+    """Half the interval of a sum of independent sources, (level,); Satterthwaite (1946)."""
+    from scipy.special import stdtrit  # late: whoever only reads needs no scipy
+
+    variance = np.sum([v for v, _ in sources], axis=0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        spent = np.sum([v**2 / np.maximum(df, 1) for v, df in sources], axis=0)
+        df = np.where(variance > 0, variance**2 / spent, 1.0)
+    return np.asarray(stdtrit(df, 0.5 + confidence / 2) * np.sqrt(variance))
+
+
+# -- how it is spread over tokens ----------------------------------------------------------------
+
+
+def percentiles(
+    token_kl: NDArray[np.floating[Any]],
+    level: NDArray[np.integer[Any]],
+    n_levels: int,
+    order: NDArray[np.int64] | None = None,
+) -> Floats:
+    """Percentiles of the KL over each level's tokens, (percentile, level), nats.
+
+    Args:
+        token_kl: (token,) finite.
+        level: (token,) index of the token's level; -1: in none.
+        n_levels: levels there are.
+        order: `np.argsort(token_kl)`, where several partitions share it.
+
+    Returns:
+        `PERCENTILES` with linear interpolation, as `np.percentile`; NaN in a level without tokens.
+    """
+    order = np.argsort(token_kl) if order is None else order
+    of = level[order].astype(np.int16 if n_levels < 2**15 else np.int64)  # int16: a radix sort
+    by_level = order[np.argsort(of, kind="stable")]
+    values = token_kl[by_level].astype(np.float64)
+    n = np.bincount(level[level >= 0], minlength=n_levels)
+    first = len(values) - n.sum() + np.cumsum(n) - n  # tokens in no level come before
+    place = np.array(PERCENTILES)[:, None] / 100 * (n - 1)
+    below = np.floor(place).clip(min=0).astype(np.int64)
+    above = np.minimum(below + 1, np.maximum(n - 1, 0))
+    if not len(values):
+        return np.full(place.shape, np.nan)
+    last = len(values) - 1
+    lower, upper = (values[np.minimum(first + at, last)] for at in (below, above))
+    return np.where(n > 0, lower + (upper - lower) * (place - below), np.nan)
+
+
+def extremes(token_kl: NDArray[np.floating[Any]], k: int) -> Extremes:
+    """The `k` lowest, middle and highest tokens (all of them where there are fewer).
+
+    Equal values come in the order of the tokens, in `highest` in the reverse of it.
+    """
+    order = np.argsort(token_kl, kind="stable")
+    k = min(k, len(order))
+    start = (len(order) - k) // 2
+    return Extremes(order[:k], order[start : start + k], order[::-1][:k])
+
+
+# -- which seed stands apart ---------------------------------------------------------------------
+
+
+def distance(mean_kl: Floats) -> Floats:
+    """Mean KL of each seed to and from the others, (seed,), of (seed, other_seed), nats.
+
+    NaN for a seed that takes part in no pair.
+    """
+    both = np.where(np.eye(len(mean_kl), dtype=bool), np.nan, (mean_kl + mean_kl.T) / 2)
+    n = np.isfinite(both).sum(axis=1)
+    return np.where(n > 0, np.nansum(both, axis=1) / np.maximum(n, 1), np.nan)
+
+
+def outliers(mean_kl: Floats) -> NDArray[np.bool_]:
+    """Seeds that are farther from the others than chance would have it, (seed,).
+
+    Args:
+        mean_kl: (seed, other_seed) mean KL over tokens of one step, nats; NaN: not reduced.
+
+    Returns:
+        Whether a seed's `distance` is beyond the median of all by more than 3 + 30 / S median
+        absolute deviations (scaled by 1.4826 to a standard deviation), by more than a quarter of
+        the median, and by more than rounding. Never with fewer than 4 seeds. With 3 deviations
+        alone, 1 step in 8 would name one of 10 equal seeds, and 1 in 4 where few are spread
+        unevenly.
+    """
+    far = distance(mean_kl)
+    known = np.isfinite(far)
+    n_seeds = np.count_nonzero(known)
+    if n_seeds < FEWEST_TO_COMPARE:
+        return np.zeros(len(far), bool)
+    median = np.median(far[known])
+    spread = 1.4826 * np.median(np.abs(far[known] - median))
+    least = max((_MADS + _MADS_OF_FEW / n_seeds) * spread, _LEAST_EXCESS * median, _ROUNDING)
+    return np.asarray(known & (far - median > least))

@@ -1,0 +1,105 @@
+"""Reading back categories and summaries: whole, and made of the results that are there."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from store import layout
+from store.arrays import read
+from store.category import category_path
+from store.damage import Damage, Part
+from store.errors import DamagedError, StoreError
+from store.reader import Study
+from store.summary import SummaryReader
+
+_ROUNDING = 1e-10  # of float64 sums over tokens, relative to the size of what is summed
+_SINGLE = 1e-5  # of token_kl, which is float32
+
+
+def category_damage(study: Study, model: str | None) -> list[Damage]:
+    """Partitions that cannot be read: of the corpus, or with `model` those of its own."""
+    found = []
+    for name in tuple(study.own_categories(model)):
+        path = category_path(name, model)
+
+        def check(name: str = name) -> None:
+            if name in study.own_categories(model):
+                study.own_category(name, model)
+
+        if message := _twice(study, check):
+            found.append(Damage(Part.CATEGORY, path, message, model))
+    return found
+
+
+def summary_damage(study: Study, model: str) -> list[Damage]:
+    """Steps whose summaries cannot be read or do not agree with the means that are there."""
+    found = []
+    path = f"{layout.model_path(model)}/{layout.SUMMARY}"
+    for step in sorted(study.ledger(model).summaries):
+
+        def check(step: int = step) -> None:
+            if step in study.ledger(model).summaries:
+                for error in _contradictions(study, model, step):
+                    raise DamagedError(f"{study.folder / path}: step {step}: {error}")
+
+        if message := _twice(study, check):
+            found.append(Damage(Part.SUMMARY, path, message, model, step=step))
+    return found
+
+
+def _twice(study: Study, check: Callable[[], None]) -> str | None:
+    """What is wrong, or None. Asked twice: the first time an engine may have been writing."""
+    message = None
+    for _ in range(2):
+        try:
+            check()
+        except DamagedError as error:
+            message = str(error)
+            study.refresh()
+        except StoreError:  # forgotten in between
+            return None
+        else:
+            return None
+    return message
+
+
+def _contradictions(study: Study, model: str, step: int) -> Iterator[str]:
+    """What does not fit together in one step's summaries. Raises DamagedError."""
+    known = study.ledger(model)
+    summary = known.summaries[step]
+    seeds = sorted(summary.seeds)
+    index = [known.seeds[seed] for seed in seeds]
+    off = ~np.eye(len(seeds), dtype=bool)
+    t = known.steps[step]
+    means = read(study.array(model, "mean_kl"), (t, slice(None), slice(None)))
+    means = means[np.ix_(index, index)]
+    reader = SummaryReader(study, model)
+    token_kl = study.token_kl(model, step)
+    scale = float(np.abs(means[off]).mean())
+    if not abs(token_kl.mean(dtype=np.float64) - means[off].mean()) <= _SINGLE * scale:
+        yield "token_kl is not the mean over pairs"
+    for category in summary.categories:
+        partition = study.partition(model, category)
+        if partition is None or partition.digest != summary.categories[category]:
+            continue  # void: to be made anew
+        n = study.category(model, category).counts
+        kl = reader.at(step, "kl", category)[np.ix_(index, index)]
+        full = n > 0
+        if full.any() and n.sum() == study.n_tokens:
+            joined = kl[..., full] @ n[full] / n.sum()
+            if not np.allclose(joined[off], means[off], rtol=0, atol=_ROUNDING * max(scale, 1e-9)):
+                yield f"kl by {category} does not add up to mean_kl"
+        expected = reader.at(step, "expected_kl", category)
+        mean = np.mean([kl[i, j] for i, j in itertools.permutations(range(len(seeds)), 2)], axis=0)
+        if not np.allclose(expected, mean, rtol=1e-9, atol=1e-15, equal_nan=True):
+            yield f"expected_kl by {category} is not the mean over pairs"
+        low, high = (reader.at(step, name, category) for name in ("kl_low", "kl_high"))
+        if (low > expected).any() or (high < expected).any():
+            yield f"the interval by {category} does not hold its expected_kl"
+        for name in ("cross_entropy", "entropy", "kl_unigram"):
+            values = reader.at(step, name, category)[index]
+            if np.isnan(values[:, full]).any():
+                yield f"{name} by {category} lacks values"
