@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 PARAGRAPH = re.compile(r"\n[^\S\n]*\n\s*")
-SENTENCE = re.compile(r"[.!?…][\"'”’)\]]*\s+|[。！？]")
+SENTENCE = re.compile(r"[.!?\u2026][\"'\u201d\u2019)\]]*\s+|[\u3002\uff01\uff1f]")
 SPACE = re.compile(r"\s+")
 NO_LETTER = re.compile(r"[^\w\s]+")
 

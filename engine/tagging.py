@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,7 +21,6 @@ UNIVERSAL = (
 )
 RULES = "seedconv rules"  # the name of our own tagger wherever its tags are shown
 _PREFERRED = "en_core_web_sm"  # what "auto" takes where it is installed
-_PROBE = "The old dog sleeps on a mat."
 
 _PIECE = 100_000  # characters: longer documents go through the pipeline in pieces
 _BATCH = 200_000  # characters that go through it together
@@ -83,15 +83,19 @@ def tag(corpus: Corpus, tagger: str) -> Tags:
     place_of[int(nlp.vocab.strings["CONJ"])] = UNIVERSAL.index("CCONJ")
     fine_of: dict[int, int] = {0: -1}
     try:
-        for start, words in _words(nlp, corpus):
+        for offset, words in _words(nlp, corpus):
             length = words[:, 1].astype(np.int64)
-            _, character = spread(start + words[:, 0].astype(np.int64), length)
-            found = [place_of.get(key, UNIVERSAL.index("X")) for key in words[:, 2].tolist()]
-            universal[character] = np.repeat(np.array(found, np.int16), length)
-            found = [fine_of.setdefault(key, len(fine_of) - 1) for key in words[:, 3].tolist()]
-            fine[character] = np.repeat(np.array(found, np.int16), length)
+            _, character = spread(offset + words[:, 0].astype(np.int64), length)
+            keys = words[:, 2].tolist()
+            places = [place_of.get(key, UNIVERSAL.index("X")) for key in keys]
+            universal[character] = np.repeat(np.array(places, np.int16), length)
+            places = [fine_of.setdefault(key, len(fine_of) - 1) for key in words[:, 3].tolist()]
+            fine[character] = np.repeat(np.array(places, np.int16), length)
     except Exception as error:  # a pipeline is anybody's code
-        raise ConfigError(_say(tagger, f"fails on the text: {_reason(error)}")) from error
+        raise ConfigError(_say(tagger, f"fails on the text: {_reason(error)}; mend it")) from error
+    if not (universal[~spaces] >= 0).any() and not spaces.all():
+        what = "fine-grained tags only" if len(fine_of) > 1 else "no tags"
+        raise ConfigError(_say(tagger, f"sets {what}; take one with universal parts of speech"))
 
     start, end = corpus.char_start, corpus.char_end
     ends = np.append(corpus.document_start[1:], len(corpus.text))
@@ -123,21 +127,19 @@ def _words(nlp: Any, corpus: Corpus) -> Iterator[tuple[int, NDArray[np.uint64]]]
 
     Text after the last token is left out, but for what shares a piece with it.
     """
-    from spacy.attrs import IDX, LENGTH, POS, TAG
-
     limit = min(_PIECE, nlp.max_length)
     last = int(corpus.char_end.max(initial=0))
     bounds = [*map(int, corpus.document_start), len(corpus.text)]
     spans = [
         span
-        for low, high in zip(bounds, bounds[1:], strict=False)
+        for low, high in itertools.pairwise(bounds)
         for span in pieces(corpus.text, low, high, limit, (PARAGRAPH, SENTENCE, SPACE))
         if span[0] < span[1] and span[0] < last
     ]
     batch = max(1, _BATCH // max((high - low for low, high in spans), default=1))
     documents = (_tokenise(nlp, corpus.text[low:high]) for low, high in spans)
     for (low, _), document in zip(spans, nlp.pipe(documents, batch_size=batch), strict=True):
-        yield low, document.to_array([IDX, LENGTH, POS, TAG]).astype(np.uint64)
+        yield low, document.to_array(["IDX", "LENGTH", "POS", "TAG"]).astype(np.uint64)
 
 
 def _tokenise(nlp: Any, text: str) -> Any:
@@ -180,13 +182,6 @@ def load(tagger: str) -> tuple[Any, str]:
         factory = nlp.get_pipe_meta(name).factory
         if factory in _UNNEEDED and not ("parser" in factory and _needs_parser(nlp)):
             nlp.disable_pipe(name)
-    try:
-        probe = nlp(_PROBE)
-    except Exception as error:
-        raise ConfigError(_say(tagger, f"fails: {_reason(error)}; mend it")) from None
-    if not any(word.pos for word in probe):
-        what = "fine-grained tags only" if any(word.tag for word in probe) else "no tags"
-        raise ConfigError(_say(tagger, f"sets {what}; take one with universal parts of speech"))
     return nlp, f"{nlp.meta['lang']}_{nlp.meta['name']} {nlp.meta['version']}"
 
 

@@ -29,7 +29,7 @@ DOCUMENTS = [
     "",
     "   \n\t ",
     "No 🙂👩‍👩‍👧 emoji 🇫🇷! e\u0301te\u0301 and Ångström, 漢字かな交じり文。",
-    "def f(x):\n\treturn x[1:] + {'a': \"b\"}  # why?\r\n\r\nif __name__ == '__main__':\n    f(0x1F)",
+    "def f(x):\n\treturn x[1:] + {'a': \"b\"}  # so\r\n\r\nif __name__ == '__main__':\n    f(0x1F)",
     "a\u200bb \u00a0 c\u2028d ▁e zalgo z\u0335\u0301\u0316a ﬁne ĳ Ⅷ \ufeffx",
     "x" * 3000 + " and (((((((((((((" + "".join(["#", "-"] * 200) + " the end.",
     "\n\nNew paragraph. Isn't it?\n\n",
@@ -381,4 +381,5 @@ def test_closed_classes_are_known() -> None:
         "INTJ": "oh hello yes alas hey",
     }.items():
         for word in words.split():
-            assert nlp(f"x {word} x")[1].pos_ == tag, word
+            before = "they" if tag == "AUX" else "x"
+            assert nlp(f"{before} {word} x")[1].pos_ == tag, word
