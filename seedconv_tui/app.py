@@ -18,6 +18,7 @@ from seedconv_tui.screens.help import help_lines
 from seedconv_tui.screens.reader import ReaderScreen
 from seedconv_tui.screens.runs import RunsScreen
 from seedconv_tui.screens.seeds import SeedsScreen
+from seedconv_tui.screens.tokens import TokensScreen
 from seedconv_tui.source import Arrived, Crashed, Feed, Troubled
 from seedconv_tui.theme import DARK, LIGHT, PALETTES, Look
 from seedconv_tui.wire import lean_driver
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
     from seedconv_tui.source import SnapshotSource
 
-SCREENS: tuple[type[StudyScreen], ...] = (RunsScreen, CurvesScreen, SeedsScreen)
+SCREENS: tuple[type[StudyScreen], ...] = (RunsScreen, CurvesScreen, TokensScreen, SeedsScreen)
 """The screens, in the order of their number keys."""
 
 _QUIT = "leave; an engine that is at work goes on"

@@ -16,8 +16,8 @@ from seedconv_tui.screens.curves import ChartTitle
 from seedconv_tui.screens.steps import STEP_KEYS, StepScreen
 from seedconv_tui.text import nats
 from seedconv_tui.widgets.bars import Notice
-from seedconv_tui.widgets.canvas import Canvas, Line, line_width
 from seedconv_tui.widgets.chart import ChartView
+from seedconv_tui.widgets.facts import Facts
 from seedconv_tui.widgets.pairs import PairMatrix, PairTable
 from store.statistics import distance, outliers
 
@@ -54,30 +54,6 @@ MEASURES = (
 """The measures, in the order in which the key goes through them."""
 
 
-class PairDetail(Canvas):
-    """Exact values of the chosen pair, and what there is to say of its first seed."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._rows: list[list[str]] = []
-
-    def show(self, *rows: list[str]) -> None:
-        """Takes the facts, row by row; of each as many as fit are shown, in order."""
-        self._rows = list(rows)
-        self.redraw()
-
-    def paint(self, width: int, height: int) -> list[Line]:
-        look, palette = self.look, self.look.palette
-        lines = []
-        for first, *facts in self._rows:
-            line: Line = [(" " + look.shorten(look.visible(first), width - 1), palette.strong)]
-            for fact in map(look.visible, facts):
-                if line_width([*line, (look.dot + fact, palette.text)]) <= width:
-                    line.append((look.dot + fact, palette.text))
-            lines.append(line)
-        return lines
-
-
 class SeedsScreen(StepScreen):
     """The pair matrix at a step, and each seed's distance from the rest over the steps."""
 
@@ -108,7 +84,7 @@ class SeedsScreen(StepScreen):
             yield PairMatrix()
             yield ChartView()
         yield Notice(id="nothing")
-        yield PairDetail()
+        yield Facts()
 
     def on_resize(self) -> None:
         self._share_room()
@@ -118,7 +94,7 @@ class SeedsScreen(StepScreen):
             return
         step = self.step_of(model)
         self.query_one("#seeds").display = step is not None
-        self.query_one(PairDetail).display = step is not None
+        self.query_one(Facts).display = step is not None
         nothing = self.query_one("#nothing", Notice)
         nothing.display = step is None
         if step is None:
@@ -198,7 +174,7 @@ class SeedsScreen(StepScreen):
         rest: Floats,
         far: NDArray[np.bool_],
     ) -> None:
-        look = self.query_one(PairDetail).look
+        look = self.query_one(Facts).look
         seed, other = self._pair(model)
         first, second = model.seeds[seed], model.seeds[other]
         to = look.pick("→", "->")
@@ -220,7 +196,7 @@ class SeedsScreen(StepScreen):
             f"{int(model.n_seeds[at])}/{len(model.seeds)} seeds at this step",
             f"cross-entropy {nats(float(model.cross_entropy[at, seed]))}",
         ]
-        self.query_one(PairDetail).show(facts, history)
+        self.query_one(Facts).show(facts, history)
 
     def _share_room(self) -> None:
         """Puts the chart beside the matrix where both fit, else below; the matrix may scroll."""
@@ -271,10 +247,7 @@ class SeedsScreen(StepScreen):
             self._choose(model, message.seed, message.other)
 
     def on_chart_view_pointed(self, message: ChartView.Pointed) -> None:
-        if (model := self.model) is not None:
-            self._held = round(max(message.step, 0))
-            self._held = self.step_of(model)
-            self.draw()
+        self.hold_nearest(message.step)
 
     def _choose(self, model: ModelSnapshot, seed: int, other: int) -> None:
         self._seed, self._other = model.seeds[seed], model.seeds[other]

@@ -94,6 +94,13 @@ class StepScreen(StudyScreen):
         self._held = steps[min(max(steps.index(step) + count, 0), len(steps) - 1)]
         self.draw()
 
+    def hold_nearest(self, step: float) -> None:
+        """Shows the step that is nearest to a place on the axis, and stays there."""
+        if (model := self.model) is not None:
+            self._held = round(max(step, 0))
+            self._held = self.step_of(model)
+            self.draw()
+
     def action_follow(self) -> None:
         """Shows the latest step, and each that comes."""
         self._held = None
