@@ -108,9 +108,9 @@ def checkpoints(options: argparse.Namespace) -> Iterator[Path]:
 
 def report(name: str, result: dict[str, Any], options: argparse.Namespace) -> None:
     """Print a benchmark's figures with the machine; keep them where `--save` asks for it."""
-    machine = _machine(options.device)
+    on = machine(options.device)
     versions = {"python": platform.python_version(), **{name: version(name) for name in _VERSIONS}}
-    text = json.dumps({name: result, "machine": machine, "versions": versions}, indent=2)
+    text = json.dumps({name: result, "machine": on, "versions": versions}, indent=2)
     print(text)
     if options.save:
         label = f"{machine['cores']}-core {machine['arch']} {machine.get('gpu', 'cpu')}"
@@ -118,7 +118,7 @@ def report(name: str, result: dict[str, Any], options: argparse.Namespace) -> No
         (Path(__file__).parent / "results" / file).write_text(text + "\n", encoding="utf-8")
 
 
-def _machine(device: str) -> dict[str, Any]:
+def machine(device: str) -> dict[str, Any]:
     """What the figures depend on; neither names nor paths."""
     machine: dict[str, Any] = {"arch": platform.machine(), "cores": os.cpu_count()}
     cpuinfo = Path("/proc/cpuinfo")
