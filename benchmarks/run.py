@@ -113,7 +113,7 @@ def report(name: str, result: dict[str, Any], options: argparse.Namespace) -> No
     text = json.dumps({name: result, "machine": on, "versions": versions}, indent=2)
     print(text)
     if options.save:
-        label = f"{machine['cores']}-core {machine['arch']} {machine.get('gpu', 'cpu')}"
+        label = f"{on['cores']}-core {on['arch']} {on.get('gpu', 'cpu')}"
         file = f"{name}-{re.sub(r'[^a-z0-9_]+', '-', label.lower()).strip('-')}.json"
         (Path(__file__).parent / "results" / file).write_text(text + "\n", encoding="utf-8")
 

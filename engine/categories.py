@@ -16,7 +16,7 @@ from engine.study_file import StudyFile
 from engine.tokenizer import Tokenizer
 from engine.windows import plan_windows
 from store import Corpus
-from store.category import CONTEXT, Category
+from store.category import ALL, CONTEXT, Category
 
 if TYPE_CHECKING:
     from engine.tagging import Tags
@@ -89,7 +89,7 @@ def _categories(study: StudyFile, tokenizer: Tokenizer, text: Text) -> Iterator[
                 category.description.replace("the target", "the token before the target", 1),
             )
 
-    yield Category("all", ("all",), np.zeros(len(corpus), np.int32), "all tokens of the corpus")
+    yield Category(ALL, (ALL,), np.zeros(len(corpus), np.int32), "all tokens of the corpus")
     if "frequency" in included:
         decade = np.searchsorted(10 ** np.arange(len(FREQUENCIES) - 1), text.counts.count, "right")
         of_id = decade.astype(np.int32)

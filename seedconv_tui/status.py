@@ -11,6 +11,7 @@ import numpy as np
 
 from seedconv_tui.text import count, duration, nats, phase_words, size, visible
 from store.snapshot import ModelSnapshot, Phase, State, StudySnapshot
+from store.statistics import outliers
 
 
 def status_json(snapshot: StudySnapshot, now: float | None = None) -> dict[str, Any]:
@@ -40,9 +41,11 @@ def _model(model: ModelSnapshot) -> dict[str, Any]:
         latest = {
             "step": int(model.steps[last]),
             "expected_kl": float(model.expected_kl[last]),
+            "interval": _interval(model, int(last)),
             "std_over_pairs": float(model.pair_std[last]),
             "seeds": int(model.n_seeds[last]),
             "pairs": int(model.n_pairs[last]),
+            "outliers": [model.seeds[n] for n in np.flatnonzero(outliers(model.kl[last]))],
         }
     return {
         "model": model.name,
@@ -56,6 +59,13 @@ def _model(model: ModelSnapshot) -> dict[str, Any]:
             for (seed, step), error in model.errors.items()
         ],
     }
+
+
+def _interval(model: ModelSnapshot, row: int) -> list[float] | None:
+    """The 95 % interval of the expected KL, [low, high], nats; None: not known (yet)."""
+    if model.kl_interval is None or not np.isfinite(model.kl_interval[row]).all():
+        return None
+    return [float(end) for end in model.kl_interval[row]]
 
 
 def states(model: ModelSnapshot) -> dict[str, int]:
@@ -77,10 +87,18 @@ def status_text(snapshot: StudySnapshot, now: float | None = None) -> str:
         seeds, steps = len(model["seeds"]), model["steps"]
         lines.append(f"{visible(model['model'])}: {seeds} seeds x {steps} steps: {parts}")
         if latest := model["latest"]:
+            spread = f"std over pairs {nats(latest['std_over_pairs'])}"
+            if latest["interval"]:
+                low, high = map(nats, latest["interval"])
+                spread = f"95 % interval {low} to {high}, {spread}"
             lines.append(
                 f"  expected KL {nats(latest['expected_kl'])} nats at step {latest['step']} "
-                f"({latest['seeds']} seeds, std over pairs {nats(latest['std_over_pairs'])})"
+                f"({latest['seeds']} seeds, {spread})"
             )
+            if latest["outliers"]:
+                lines.append(
+                    f"  far from the others: seed {visible(', '.join(latest['outliers']))}"
+                )
         if model["phases"]:
             phases = ", ".join(phase_words(Phase(**phase)) for phase in model["phases"])
             lines.append(f"  phases: {phases}")

@@ -18,6 +18,7 @@ from store.durable import DurableStore
 from store.errors import DamagedError
 from store.links import remove_tree
 
+ALL = "all"  # the category of one level that holds every token
 CONTEXT = "_context"  # ends the name of a partition by the token before the target
 
 

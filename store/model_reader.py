@@ -8,8 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from store.arrays import read_cells
+from store.category import ALL
 from store.ledger import ModelLedger
 from store.snapshot import ModelSnapshot, State
+from store.summary import SummaryReader
 
 if TYPE_CHECKING:
     from store.reader import Study
@@ -48,8 +50,17 @@ def read_model(study: Study, name: str, known: ModelLedger) -> ModelSnapshot:
         storage_floor=over_seeds("storage_floor"),
         noise_floor=over_seeds("noise_floor"),
         errors={**known.missing, **known.failed},
+        kl_interval=_interval(study, name),
         phases=known.phases,
     )
+
+
+def _interval(study: Study, name: str) -> NDArray[np.float64] | None:
+    """Of the expected KL over all tokens; of the pairs that are summarised."""
+    if study.partition(name, ALL) is None:
+        return None
+    reader = SummaryReader(study, name)
+    return np.stack([reader.read(end, ALL)[:, 0] for end in ("kl_low", "kl_high")], axis=1)
 
 
 def _states(known: ModelLedger, seeds: tuple[str, ...], steps: list[int]) -> NDArray[np.uint8]:

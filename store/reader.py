@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from store import layout
 from store.arrays import Array, boxes, expect, open_array, read
-from store.category import Category, read_category
+from store.category import ALL, Category, read_category
 from store.commits import CommitReader
 from store.corpus import Corpus, Vocabulary
 from store.create import corpus_layout
@@ -217,7 +217,7 @@ class Study:
         digest = self.own_categories(model)[category].digest
         return read_category(self._store, category, model, digest)
 
-    def summary(self, model: str, category: str = "all") -> Summary:
+    def summary(self, model: str, category: str = ALL) -> Summary:
         """Expected KL and all else by the levels of a category. Raises StoreError, DamagedError."""
         return read_summary(self, model, category)
 

@@ -72,6 +72,7 @@ class ModelSnapshot:
     storage_floor: NDArray[np.float64]  # (step,): KL error that stored rounding alone makes, nats
     noise_floor: NDArray[np.float64]  # (step,): KL of a checkpoint with itself, batched otherwise
     errors: Mapping[tuple[str, int], str] = field(default_factory=dict)  # (seed, step) -> one line
+    kl_interval: NDArray[np.float64] | None = None  # (step, 2): 95 %, low and high, nats; NaN: none
     phases: tuple[Phase, ...] = ()
 
     @cached_property
