@@ -16,10 +16,11 @@ import time
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
 
+from store.errors import StoreError
 from store.snapshot import EngineStatus, JournalEntry, ModelSnapshot, Phase, State, StudySnapshot
 
 if TYPE_CHECKING:
@@ -56,6 +57,10 @@ class Source:
         study = StudySnapshot(Path("study"), "pythia", 4096, 50_277, self.done, models)
         self.done += 1
         return replace(study, engine=engine, journal=(entry,) * 300)
+
+    def study(self) -> NoReturn:
+        """There is no store behind this study."""
+        raise StoreError("made up, without details")
 
     def _model(self, number: int) -> ModelSnapshot:
         later = np.arange(len(STEPS)) >= self.done

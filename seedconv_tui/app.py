@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING
 from textual.app import App, SystemCommand
 from textual.binding import Binding
 
+from seedconv_tui.details import Answered, Details
 from seedconv_tui.screens.base import StudyScreen
 from seedconv_tui.screens.curves import CurvesScreen
 from seedconv_tui.screens.help import help_lines
 from seedconv_tui.screens.reader import ReaderScreen
 from seedconv_tui.screens.runs import RunsScreen
+from seedconv_tui.screens.seeds import SeedsScreen
+from seedconv_tui.screens.tokens import TokensScreen
 from seedconv_tui.source import Arrived, Crashed, Feed, Troubled
 from seedconv_tui.theme import DARK, LIGHT, PALETTES, Look
 from seedconv_tui.wire import lean_driver
@@ -30,7 +33,7 @@ if TYPE_CHECKING:
 
     from seedconv_tui.source import SnapshotSource
 
-SCREENS: tuple[type[StudyScreen], ...] = (RunsScreen, CurvesScreen)
+SCREENS: tuple[type[StudyScreen], ...] = (RunsScreen, CurvesScreen, TokensScreen, SeedsScreen)
 """The screens, in the order of their number keys."""
 
 _QUIT = "leave; an engine that is at work goes on"
@@ -73,6 +76,7 @@ class SeedconvApp(App[None], inherit_bindings=False):
         # Without colours Textual would use greys; with the terminal's own it sends none at all.
         super().__init__(ansi_color=True if "NO_COLOR" in os.environ else None)
         self.feed = Feed(now=clock())
+        self.details = Details(source, self.post_message)
         self._source = source
         self._clock = clock
         self._poll_seconds = poll_seconds
@@ -135,6 +139,12 @@ class SeedconvApp(App[None], inherit_bindings=False):
         self.reading = None
         self.feed.now = self._clock()
         self.feed.accept(message.snapshot)
+        self.details.retry()
+        self._show()
+
+    def on_answered(self, message: Answered) -> None:
+        """Takes details that a screen has asked for."""
+        self.details.take(message)
         self._show()
 
     def on_troubled(self, message: Troubled) -> None:

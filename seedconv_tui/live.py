@@ -11,11 +11,15 @@ if TYPE_CHECKING:
 
 
 class StoreSource:
-    """Reads a store, opening it at the first call: there may be none yet."""
+    """Reads a store, opening it at the first call: there may be none yet.
+
+    Opened once for snapshots and once for details: two threads, and a study serves one at a time.
+    """
 
     def __init__(self, path: str | Path) -> None:
         self._path = path
         self._study: Study | None = None
+        self._details: Study | None = None
 
     def snapshot(self) -> StudySnapshot:
         """How the study stands now. Raises StoreError while it cannot be read."""
@@ -24,3 +28,13 @@ class StoreSource:
         if self._study is None:
             self._study = open_study(self._path)
         return self._study.snapshot()
+
+    def study(self) -> Study:
+        """The study as it is committed now. Raises StoreError while it cannot be read."""
+        from store import open_study
+
+        if self._details is None:
+            self._details = open_study(self._path)
+        else:
+            self._details.refresh()
+        return self._details

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol
 from textual.message import Message
 
 if TYPE_CHECKING:
+    from store import Study
     from store.snapshot import EngineStatus, StudySnapshot
 
 SILENT_AFTER = 10.0
@@ -25,6 +26,16 @@ class SnapshotSource(Protocol):
 
         Raises:
             StoreError: The store cannot be read now; it is asked again at the next poll.
+        """
+        ...
+
+    def study(self) -> Study:
+        """The study as it is committed now, for what a snapshot does not hold.
+
+        Called in another thread than `snapshot`, never twice at once.
+
+        Raises:
+            StoreError: The store cannot be read now.
         """
         ...
 

@@ -14,7 +14,7 @@ from store.snapshot import State
 
 @dataclass(frozen=True)
 class Palette:
-    """One theme's colours as styles; only foregrounds, the background is the widget's.
+    """One theme's colours as styles; the background is the widget's except in a heat map.
 
     Every colour was chosen so that its nearest neighbours among the 256 and the 16 standard
     colours stay apart from each other and from the background.
@@ -30,6 +30,8 @@ class Palette:
     bad: Style
     states: dict[State, Style]
     series: tuple[Style, ...]
+    heat: tuple[Style, ...]  # from little to much, with backgrounds of their own; the first: none
+    cool: tuple[Style, ...]  # the same for what falls
 
     def level(self, level: str) -> Style:
         """The style of a journal level."""
@@ -131,6 +133,9 @@ def _palette(
     warn: str,
     bad: str,
     series: str,
+    heat: str,
+    cool: str,
+    on_last: str,
 ) -> Palette:
     return Palette(
         text=Style(color=text),
@@ -154,7 +159,16 @@ def _palette(
             State.PRUNED: Style(color=done),
         },
         series=tuple(Style(color=color) for color in series.split()),
+        heat=_ramp(text, heat, on_last),
+        cool=_ramp(text, cool, on_last),
     )
+
+
+def _ramp(text: str, backgrounds: str, on_last: str) -> tuple[Style, ...]:
+    """Text on each background; what is highest is bold, so that it stands out without colours."""
+    *lower, last = backgrounds.split()
+    steps = [Style(color=text, bgcolor=color) for color in lower]
+    return (Style(color=text), *steps, Style(color=on_last, bgcolor=last, bold=True))
 
 
 DARK = Theme(
@@ -193,6 +207,9 @@ PALETTES: dict[str, Palette] = {
         warn="#f0c050",
         bad="#ff6b6b",
         series="#55d7ff #ffd166 #ff79c6 #7ee787 #ff7b72 #6c7cff #ffffff #c58a2b",
+        heat="#1020a0 #007080 #8a5a00 #b02020 #ffd166",
+        cool="#007080 #1020a0 #55d7ff",
+        on_last="#0f1115",
     ),
     LIGHT.name: _palette(
         text="#1c1f24",
@@ -204,5 +221,8 @@ PALETTES: dict[str, Palette] = {
         warn="#8a5a00",
         bad="#b00000",
         series="#0b5fd0 #b00000 #107a10 #a000a0 #007a8a #8a5a00 #1c1f24 #0000a0",
+        heat="#b8c0c8 #7fe0e8 #ffe75f #ff9d5c #c02020",
+        cool="#b8c0c8 #7fe0e8 #1030c0",
+        on_last="#ffffff",
     ),
 }

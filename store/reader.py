@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from store import layout
-from store.arrays import Array, expect, open_array, read
+from store.arrays import Array, boxes, expect, open_array, read
 from store.category import Category, read_category
 from store.commits import CommitReader
 from store.corpus import Corpus, Vocabulary
@@ -114,10 +114,20 @@ class Study:
         shape = (self.n_tokens, self.vocab_size)
         return open_log_probs(self._store, path, representation, shape)
 
-    def values(self, model: str, name: str, seed: str, step: int, other: str | None = None) -> Any:
+    def values(
+        self,
+        model: str,
+        name: str,
+        seed: str,
+        step: int,
+        other: str | None = None,
+        *,
+        tokens: slice | None = None,
+    ) -> Any:
         """One committed per-token result: (token[, rank]), in the variable's dtype and units.
 
-        Raises StoreError when it is not committed, DamagedError when it cannot be read.
+        With `tokens`, of those alone. Raises StoreError when it is not committed, DamagedError when
+        it cannot be read.
         """
         known, by_pair = self.ledger(model), layout.VARIABLES[name].by_pair
         seeds = known.reduced.get(step, frozenset()) if by_pair else known.scored_at(step)
@@ -127,7 +137,25 @@ class Study:
                 f"{self.path}: {name} of {model}, {asked}, step {step}: no such result"
             )
         index = tuple(known.seeds[label] for label in asked)
-        return read(self.array(model, name), (known.steps[step], *index, slice(None)))
+        part = slice(None) if tokens is None else tokens
+        return read(self.array(model, name), (known.steps[step], *index, part))
+
+    def pair_means(self, model: str, name: str, step: int) -> NDArray[np.float64]:
+        """A mean over tokens of every pair at a step, (seed, other_seed), e.g. `mean_js`.
+
+        In the order of `ModelSnapshot.seeds`; NaN for pairs that are not reduced. Raises StoreError
+        when none is, DamagedError when it cannot be read.
+        """
+        known = self.ledger(model)
+        if not (members := known.reduced.get(step)):
+            raise StoreError(f"{self.path}: {name} of {model}, step {step}: no such result")
+        inside = np.array([seed in members for seed in known.seeds], np.bool_)
+        pairs = inside[:, None] & inside & ~np.eye(len(inside), dtype=np.bool_)
+        array, values = self.array(model, name), np.full(pairs.shape, np.nan)
+        for box in boxes(pairs.shape, array.chunks[1:]):
+            if pairs[box].any():  # else the chunk may not exist yet
+                values[box] = read(array, (known.steps[step], *box))
+        return np.where(pairs, values, np.nan)
 
     def array(self, model: str, name: str) -> Array:
         """A results array as it is on disk; only committed cells of it mean anything.

@@ -21,6 +21,7 @@ from tests.models import make_runs, write_study
 from tests.store_helpers import fill, make_categories, open_writer, reduce, score, summarise_step
 
 SEEDS, STEPS = ("1", "2", "3"), (0, 4, 8)
+RESULTS = ("surprisal", "entropy", "kl_unigram")
 CUSTOM = """
 [[categories.custom]]
 name = "vowel"
@@ -91,7 +92,7 @@ def test_expected_kl_by_level_against_pandas(study: Study, step: int) -> None:
 
 @pytest.mark.parametrize("name", ["all", "frequency", "document"])
 def test_the_interval_against_a_plain_computation(study: Study, name: str) -> None:
-    """Leave each seed out, take documents whole, add both, Satterthwaite's degrees of freedom."""
+    """Leave each seed out, take documents whole, unequal as they are, add both, Satterthwaite."""
     rows = long_form(study, 8)
     category, summary = study.category("m", name), study.summary("m", name)
     rows["level"] = category.level[rows["token"]]
@@ -103,14 +104,15 @@ def test_the_interval_against_a_plain_computation(study: Study, name: str) -> No
         of_seeds = (len(SEEDS) - 1) * np.var(left_out)
         by_token = inside.groupby(["document", "token"])["kl"].mean().reset_index()
         mean = by_token["kl"].mean()
-        misses = by_token.groupby("document")["kl"].apply(lambda kl, m=mean: (kl - m).sum())
-        n_documents = len(misses)
-        of_documents = 0.0
-        if n_documents > 1:
-            factor = n_documents / (n_documents - 1)
-            of_documents = factor * (misses**2).sum() / len(by_token) ** 2
+        documents = by_token.groupby("document")["kl"]
+        share = documents.size() / len(by_token)
+        miss = documents.apply(lambda kl, m=mean: (kl - m).sum()) / len(by_token)
+        of_documents, df = 0.0, 1.0
+        if len(share) > 1:
+            of_documents = float((miss**2 / (1 - share)).sum())
+            df = max(1 / (share**2).sum() - 1, 1.0)
         variance = of_seeds + of_documents
-        spent = of_seeds**2 / (len(SEEDS) - 1) + of_documents**2 / max(n_documents - 1, 1)
+        spent = of_seeds**2 / (len(SEEDS) - 1) + of_documents**2 / df
         half = scipy.stats.t.ppf(0.975, variance**2 / spent) * np.sqrt(variance)
         assert summary.kl_low[2, level] == pytest.approx(max(mean - half, 0), rel=1e-9)
         assert summary.kl_high[2, level] == pytest.approx(mean + half, rel=1e-9)
@@ -131,21 +133,14 @@ def test_token_kl_and_its_percentiles(study: Study) -> None:
 
 
 def test_cross_entropy_entropy_and_baselines(study: Study) -> None:
-    results = ["surprisal", "entropy", "kl_unigram"]
     for (at, step), (s, seed) in itertools.product(enumerate(STEPS), enumerate(SEEDS)):
         for name in ("all", "frequency", "pos_context"):
             category, summary = study.category("m", name), study.summary("m", name)
-            table = pd.DataFrame({"level": category.level}).assign(
-                **{
-                    v: study.values("m", v, seed, step)
-                    for v in ("surprisal", "entropy", "kl_unigram")
-                }
-            )
+            results = {v: study.values("m", v, seed, step) for v in RESULTS}
+            table = pd.DataFrame({"level": category.level, **results})
             wanted = table[table["level"] >= 0].astype(np.float64).groupby("level").mean()
             level = wanted.index.to_numpy(int)
-            for field, of in (
-                ("cross_entropy", "surprisal"), ("entropy", "entropy"), ("kl_unigram", "kl_unigram")
-            ):  # fmt: skip
+            for field, of in zip(("cross_entropy", *RESULTS[1:]), RESULTS, strict=True):
                 np.testing.assert_allclose(
                     getattr(summary, field)[at, s, level], wanted[of], rtol=1e-12
                 )

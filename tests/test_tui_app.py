@@ -280,7 +280,8 @@ async def test_every_screen_documents_every_key() -> None:
 async def test_the_palette_offers_what_there_is_and_nothing_else() -> None:
     async with terminal() as screen:
         titles = [c.title for c in screen.app.get_system_commands(screen.app.screen)]
-        assert titles == ["Runs", "Curves", "Pause or resume", "Theme", "Keys", "Quit"]
+        names = [screen.NAME for screen in SCREENS]
+        assert titles == [*names, "Pause or resume", "Theme", "Keys", "Quit"]
         await screen.press("ctrl+p", *"curves", "enter")
         await screen.settle()
         assert "demo > Curves" in screen.text

@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from textual.drivers.headless_driver import HeadlessDriver
 
-from seedconv_tui.app import SeedconvApp
+from seedconv_tui.app import SCREENS, SeedconvApp
 from seedconv_tui.wire import lean_driver
+from store import Study
+from store.errors import StoreError
 from store.snapshot import (
     EngineStatus,
     JournalEntry,
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
     from textual.pilot import Pilot
+
+    from seedconv_tui.screens.base import StudyScreen
 
 START = 1_000_000.0
 STEPS = [0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1000]
@@ -114,8 +118,9 @@ def make_study(*models: ModelSnapshot, **changes: object) -> StudySnapshot:
 class FakeSource:
     """Gives what it is told to give; an exception is raised."""
 
-    def __init__(self, answer: StudySnapshot | Exception) -> None:
+    def __init__(self, answer: StudySnapshot | Exception, store: Path | None = None) -> None:
         self.answer = answer
+        self.store = store
         self.calls = 0
 
     def snapshot(self) -> StudySnapshot:
@@ -123,6 +128,12 @@ class FakeSource:
         if isinstance(self.answer, Exception):
             raise self.answer
         return self.answer
+
+    def study(self) -> Study:
+        """What the store behind it holds, if there is one."""
+        if self.store is None:
+            raise StoreError("there is no store behind this study")
+        return Study(self.store)
 
 
 class FakeClock:
@@ -171,15 +182,25 @@ class Terminal:
         await self.settle()
 
     async def settle(self) -> None:
-        """Waits until the reading thread is done and all that it caused is shown."""
+        """Waits until the reading threads are done and all that they caused is shown."""
         if (reading := self.app.reading) is not None:
             reading.join()
         await self.pilot.pause()
+        await self.pilot.pause()
+        while self.app.details.busy:
+            if (reading := self.app.details.reading) is not None:
+                reading.join()
+            await self.pilot.pause()
         await self.pilot.pause()
 
     async def press(self, *keys: str) -> None:
         await self.pilot.press(*keys)
         await self.pilot.pause()
+
+    async def go_to(self, screen: type[StudyScreen]) -> None:
+        """Presses the number key of a screen, and waits for its data."""
+        await self.press(str(SCREENS.index(screen) + 1))
+        await self.settle()
 
     async def resize(self, width: int, height: int) -> None:
         await self.pilot.resize_terminal(width, height)
@@ -192,9 +213,12 @@ async def terminal(
     *,
     size: tuple[int, int] = (80, 24),
     ascii_only: bool = False,
+    store: Path | None = None,
 ) -> AsyncIterator[Terminal]:
-    """The app on a source with this answer; polls only when told to."""
-    source, clock = FakeSource(answer or make_study()), FakeClock()
+    """The app on a source with this answer, or on a store; polls only when told to."""
+    if answer is None:
+        answer = make_study() if store is None else Study(store).snapshot()
+    source, clock = FakeSource(answer, store), FakeClock()
     app = SeedconvApp(source, clock=clock, poll_seconds=86_400, ascii=ascii_only)
     app.driver_class = lean_driver(CountingDriver)
     async with app.run_test(size=size, headless=False) as pilot:

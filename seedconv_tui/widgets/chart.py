@@ -40,6 +40,7 @@ class ChartView(Canvas):
         self._marks: Sequence[chart.Mark] = ()
         self._view = chart.fit(())
         self._cursor: float | None = None
+        self._label = ""
         self._plot: chart.Plot | None = None
 
     def show(
@@ -49,10 +50,14 @@ class ChartView(Canvas):
         *,
         marks: Sequence[chart.Mark],
         cursor: float | None,
+        label: str = "",
     ) -> None:
-        """Takes what to draw; the series that is to lie on top comes last."""
+        """Takes what to draw; the series that is to lie on top comes last.
+
+        `label` says what the values are, where nothing else on the screen does.
+        """
         self._series, self._view = series, view
-        self._marks, self._cursor = marks, cursor
+        self._marks, self._cursor, self._label = marks, cursor, label
         self.redraw()
 
     def paint(self, width: int, height: int) -> list[Line]:
@@ -63,6 +68,7 @@ class ChartView(Canvas):
             height,
             marks=self._marks,
             cursor=self._cursor,
+            y_label=self._label,
             glyphs=chart.Glyphs.ASCII if self.look.ascii else chart.Glyphs.BRAILLE,
         )
         self._plot = cells.plot

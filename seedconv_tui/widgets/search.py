@@ -1,0 +1,40 @@
+"""The line in which one types what to look for."""
+
+from __future__ import annotations
+
+from textual.binding import Binding
+from textual.message import Message
+from textual.widgets import Input
+
+
+class SearchBar(Input):
+    """Seen only while one types; Enter searches, Escape leaves all as it was."""
+
+    BINDINGS = [Binding("escape", "leave", "Leave", show=False)]
+
+    class Asked(Message):
+        """A text to look for; empty: for nothing any more."""
+
+        def __init__(self, text: str) -> None:
+            self.text = text
+            super().__init__()
+
+    def __init__(self) -> None:
+        super().__init__(placeholder="search the text", compact=True, select_on_focus=True)
+        self.cursor_blink = False  # blinking is sent, byte by byte
+        self.display = False
+
+    def open(self) -> None:
+        """Shows the line and takes the keys."""
+        self.display = True
+        self.focus()
+
+    def action_leave(self) -> None:
+        """Closes the line."""
+        self.display = False
+        self.screen.set_focus(None)
+
+    async def action_submit(self) -> None:
+        """Asks for what was typed."""
+        self.action_leave()
+        self.post_message(self.Asked(self.value))
