@@ -82,8 +82,10 @@ def tag(corpus: Corpus, tagger: str) -> Tags:
     place_of[0] = -1
     place_of[int(nlp.vocab.strings["CONJ"])] = UNIVERSAL.index("CCONJ")
     fine_of: dict[int, int] = {0: -1}
+    some = False
     try:
         for offset, words in _words(nlp, corpus):
+            some = some or len(words) > 0
             length = words[:, 1].astype(np.int64)
             _, character = spread(offset + words[:, 0].astype(np.int64), length)
             keys = words[:, 2].tolist()
@@ -93,7 +95,7 @@ def tag(corpus: Corpus, tagger: str) -> Tags:
             fine[character] = np.repeat(np.array(places, np.int16), length)
     except Exception as error:  # a pipeline is anybody's code
         raise ConfigError(_say(tagger, f"fails on the text: {_reason(error)}; mend it")) from error
-    if not (universal[~spaces] >= 0).any() and not spaces.all():
+    if some and not spaces.all() and (universal[~spaces] < 0).all():
         what = "fine-grained tags only" if len(fine_of) > 1 else "no tags"
         raise ConfigError(_say(tagger, f"sets {what}; take one with universal parts of speech"))
 

@@ -337,6 +337,28 @@ def test_pipelines_that_cannot_tag_are_refused(pipelines: Path, tmp_path: Path) 
         assert "\n" not in message
 
 
+def test_a_pipeline_that_fails_on_the_text_is_named(tmp_path: Path) -> None:
+    nlp = spacy.blank("en")
+    nlp.add_pipe("tagger").add_label("NN")
+    nlp.initialize()
+    nlp.to_disk(tmp_path / "bad")
+    weights = tmp_path / "bad/tagger/model"
+    whole = weights.read_bytes()
+    weights.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ConfigError, match=r"^categories\.tagger: '.*bad' cannot be loaded: .*"):
+        tagging.tag(tagged.corpus(["Go on."], [[0]], [[2]]), str(tmp_path / "bad"))
+    spacy.Language.component("fails", func=_fail)
+    nlp = spacy.blank("en")
+    nlp.add_pipe("fails")
+    nlp.to_disk(tmp_path / "fails")
+    with pytest.raises(ConfigError, match=r"^categories\.tagger: '.*fails' fails on the text: no"):
+        tagging.tag(tagged.corpus(["Go on."], [[0]], [[2]]), str(tmp_path / "fails"))
+
+
+def _fail(document: Any) -> Any:
+    raise ValueError("no such thing\nat all")
+
+
 # What the rules say of words whose tag depends on others.
 
 CASES = """
