@@ -112,6 +112,8 @@ class Summaries:
             self._writer.set_category(made[name], model, step)
         self._own[model] = made
         self._study.refresh()
+        text = f"{model}: levels of surprisal are those of step {step} now"
+        self._session.say("info", "reference", text, model=model, step=step)
         self._summarise_all(model)
 
     # -- summarising -----------------------------------------------------------------------------

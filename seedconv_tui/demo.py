@@ -9,13 +9,15 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from seedconv_tui.chart import Glyphs
 from seedconv_tui.live import StoreSource
 from seedconv_tui.plot import plot_text, table_text
-from seedconv_tui.text import visible
+from seedconv_tui.text import count, nats, visible
+from store import Summary, open_study
 from store.errors import StoreError
 from store.snapshot import State, StudySnapshot
 
@@ -119,7 +121,8 @@ def _progress(snapshot: StudySnapshot) -> tuple[int, int]:
 
 def _print_result(store: Path, glyphs: Glyphs) -> None:
     try:
-        snapshot = StoreSource(store).snapshot()
+        study = open_study(store)
+        snapshot = study.snapshot()
     except StoreError:
         return
     console = Console(highlight=False)
@@ -133,3 +136,20 @@ def _print_result(store: Path, glyphs: Glyphs) -> None:
     print(text)
     for model in snapshot.models:
         print(f"\n{table_text(model, ascii=glyphs is Glyphs.ASCII)}")
+        if "word_class" in study.categories(model.name):
+            print(_by_level(study.summary(model.name, "word_class")))
+
+
+def _by_level(summary: Summary) -> str:
+    """The levels of a category at the last step that is summarised, in one line."""
+    done = np.flatnonzero(summary.n_seeds)
+    if not len(done):
+        return ""
+    levels = ", ".join(
+        f"{label} {nats(float(kl))} (n = {count(int(n))})"
+        for label, n, kl in zip(
+            summary.labels, summary.counts, summary.expected_kl[done[-1]], strict=True
+        )
+        if n
+    )
+    return f"step {summary.steps[done[-1]]}, {summary.description}: {levels}"

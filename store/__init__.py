@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from store.create import Header
     from store.log_probs import LogProbs, OutputLayer, Representation
     from store.reader import Study, open_study
+    from store.summary import Summary
     from store.writer import StudyWriter
 
 _HOME = {
@@ -36,6 +37,7 @@ _HOME = {
     "Representation": "store.log_probs",
     "Study": "store.reader",
     "StudyWriter": "store.writer",
+    "Summary": "store.summary",
     "Vocabulary": "store.corpus",
     "open_study": "store.reader",
 }
@@ -55,6 +57,7 @@ __all__ = [
     "Study",
     "StudyMismatchError",
     "StudyWriter",
+    "Summary",
     "UnsupportedError",
     "Vocabulary",
     "open_study",

@@ -59,7 +59,7 @@ def reference(tmp_path_factory: pytest.TempPathFactory, engines: Engines) -> Und
     assert (ended.code, ended.stderr) == (0, "")
     store = folder / "study.zarr"
     found = committed(open_study(store))
-    # 9 x (5 per-token results, 2 means, log-probs), 3 x (6 pairs x (2 results, 1 mean), their mean),
+    # 9 x (5 per-token results, 2 means, log-probs), 3 x (6 pairs x (2 results, 1 mean), 1 mean),
     # 3 x (KL by token, 7 summaries by each of 6 categories)
     assert len(found) == 9 * 8 + 3 * 19 + 3 * (1 + 6 * 7)
     return Undisturbed(folder, found, results(store), ended)
