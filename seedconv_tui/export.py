@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn
 
@@ -106,7 +107,9 @@ def _format(given: str | None, output: Path | None, what: str, choice: Choice) -
             f"{output}: its suffix names no format; give one of {', '.join(_SUFFIXES)}, or --format"
         )
     if output is not None and output.is_dir():
-        raise ChoiceError(f"{output}: is a folder; name a file")
+        raise ChoiceError(f"{output}: is a folder; name a file in it")
+    if output is not None and not output.parent.is_dir():
+        raise ChoiceError(f"{output}: there is no folder {output.parent}")
     if kind == "parquet":
         if output is None:
             raise ChoiceError("Parquet is written to files only; name one with -o FILE")
@@ -158,7 +161,10 @@ def _writer(
 
     if kind == "parquet":
         return ParquetWriter(file, columns, {"study": study.name, "table": what})
-    clean = visible if shown and sys.stdout.isatty() else encodable
+    clean = encodable
+    if shown and sys.stdout.isatty():
+        encoding = (sys.stdout.encoding or "").lower().replace("-", "")
+        clean = partial(visible, ascii=encoding != "utf8")
     return (CsvWriter if kind == "csv" else JsonWriter)(file, columns, clean)
 
 

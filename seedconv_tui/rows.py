@@ -141,15 +141,32 @@ def pairs(study: Study, choice: Choice) -> Iterator[Batch]:
     """See `tables.TABLES`. Raises ChoiceError, StoreError, DamagedError."""
     steps = chosen_steps(study, choice, summarised(study))
     for model, categories in chosen_categories(study, choice, lambda name: name == "all").items():
-        means = {column: study.means(model, name) for column, name in _PAIR_MEANS.items()}
+        means = _PairMeans(study, model)
         for category in categories:
             for step in steps[model]:
                 read = partial(_pair_rows, study, model, category, step, means)
                 yield from steady(study, model, [step], read)
 
 
+class _PairMeans:
+    """Means of all steps' pairs, read again only when something changed."""
+
+    def __init__(self, study: Study, model: str) -> None:
+        self._study, self._model, self._changes = study, model, -1
+        self._means: dict[str, Floats] = {}
+
+    def now(self) -> Mapping[str, Floats]:
+        """(step, seed, other_seed) each, by column."""
+        changes = self._study.ledger(self._model).changes
+        if changes != self._changes:
+            read = partial(self._study.means, self._model)
+            self._means = {column: read(name) for column, name in _PAIR_MEANS.items()}
+            self._changes = changes
+        return self._means
+
+
 def _pair_rows(
-    study: Study, model: str, category: str, step: int, means: Mapping[str, Floats]
+    study: Study, model: str, category: str, step: int, means: _PairMeans
 ) -> list[Batch]:
     reader, known = SummaryReader(study, model), study.ledger(model)
     at = int(np.searchsorted(reader.steps, step))
@@ -170,7 +187,7 @@ def _pair_rows(
             kl=kl[i, j],
             **{
                 name: float(values[at, i, j]) if category == "all" else None
-                for name, values in means.items()
+                for name, values in means.now().items()
             },
         )
         for (seed, i), (other, j) in permutations(seeds, 2)

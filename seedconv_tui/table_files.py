@@ -37,7 +37,7 @@ def encodable(text: str) -> str:
 
 
 class CsvWriter:
-    """RFC 4180, but for lines that end in a line feed alone: text as it is, quoted where it must be.
+    """RFC 4180, but that a line feed ends a row: text as it is, quoted where it must be.
 
     Missing values are empty, empty text is `""`. Python's `csv` leaves a lone carriage return
     unquoted (before 3.13), at which readers end the row, and writes both of these alike.
@@ -45,7 +45,7 @@ class CsvWriter:
 
     def __init__(self, file: BinaryIO, columns: Sequence[Column], clean: Clean = encodable) -> None:
         self._file, self._columns, self._clean = file, columns, clean
-        self._write_rows([[column.name] for column in columns])
+        self._write_rows([[self._quoted(column.name)] for column in columns])
 
     def write(self, batch: Batch) -> None:
         """See `Writer`."""
@@ -185,10 +185,12 @@ class NewFile:
         self._file = (self._partial or self._path).open("wb")
         return self._file
 
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        if isinstance(error, OSError) and error.filename is None:  # writing does not tell where
+            error.filename = str(self._path)
         try:
             self._file.close()
-            if self._partial is not None and kind is None:
+            if self._partial is not None and error is None:
                 self._partial.replace(self._path)
         finally:
             if self._partial is not None:

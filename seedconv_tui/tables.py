@@ -76,8 +76,8 @@ def _baselines(over: str) -> tuple[Column, ...]:
     return (
         _nats("cross_entropy", f"surprisal, mean over the level's tokens{over}"),
         _nats("entropy", f"entropy of the prediction, mean over the level's tokens{over}"),
-        _nats("kl_uniform", f"KL from the prediction to the uniform distribution, likewise{over}"),
-        _nats("kl_unigram", f"KL from the prediction to the unigram distribution, likewise{over}"),
+        _nats("kl_uniform", "KL from the prediction to the uniform distribution, likewise"),
+        _nats("kl_unigram", "KL from the prediction to the unigram distribution, likewise"),
     )
 
 
@@ -105,7 +105,7 @@ TABLES: dict[str, Table] = {
                     name,
                     "highest KL of a token, mean over pairs"
                     if q == 100
-                    else f"{q:g} % of the level's tokens have at most this KL, mean over pairs",
+                    else f"percentile {q:g} over the level's tokens of the KL, mean over pairs",
                 )
                 for name, q in zip(PERCENTILE_COLUMNS, PERCENTILES, strict=True)
             ),
@@ -121,8 +121,8 @@ TABLES: dict[str, Table] = {
             _SEED,
             *_LEVEL,
             *_baselines(""),
-            _nats("kl_to", "KL from it to each other seed, mean over the level's tokens and seeds"),
-            _nats("kl_from", "KL from each other seed to it, likewise"),
+            _nats("kl_to", "KL from it to the other seeds, mean over the level's tokens"),
+            _nats("kl_from", "KL from the other seeds to it, likewise"),
             Column("outlier", "bool", "", "farther from the others than chance; only for `all`"),
         ),
         rows.seeds,
