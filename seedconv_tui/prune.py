@@ -13,20 +13,6 @@ if TYPE_CHECKING:
     from store.prune import Prunable
 
 
-def parse_steps(text: str) -> Callable[[int], bool]:
-    """Which steps are meant: `A:B` (both included, either may be left out) or `0,8,64`.
-
-    Raises ValueError.
-    """
-    if ":" in text:
-        first, last = (int(part) if part.strip() else None for part in text.split(":"))
-        if first is not None and last is not None and first > last:
-            raise ValueError(text)
-        return lambda step: (first is None or first <= step) and (last is None or step <= last)
-    chosen = {int(part) for part in text.split(",")}
-    return lambda step: step in chosen
-
-
 def prune_command(
     store: Path,
     *,

@@ -7,14 +7,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
+from seedconv_tui.steps import steps_argument
 
-class _Command(Protocol):
+
+class Command(Protocol):
+    """Makes the parser of one command."""
+
     def __call__(
         self, name: str, function: Callable[[argparse.Namespace], int], text: str, example: str
     ) -> argparse.ArgumentParser: ...
 
 
-def add_verify(command: _Command) -> None:
+def add_verify(command: Command) -> None:
     """Add `seedconv verify`."""
     verify = command(
         "verify",
@@ -31,7 +35,7 @@ def add_verify(command: _Command) -> None:
     )
 
 
-def add_prune(command: _Command, natural: Callable[[str], int]) -> None:
+def add_prune(command: Command, natural: Callable[[str], int]) -> None:
     """Add `seedconv prune`; `natural` parses an integer of 0 or more."""
     prune = command(
         "prune",
@@ -41,7 +45,9 @@ def add_prune(command: _Command, natural: Callable[[str], int]) -> None:
     )
     prune.add_argument("store", type=Path, metavar="STORE", help="the study's store")
     prune.add_argument("--model", action="append", help="only this model (may be repeated)")
-    prune.add_argument("--steps", type=_steps, help="only these: A:B, :B, A: or a list 0,8,64")
+    prune.add_argument(
+        "--steps", type=steps_argument, help="only these: A:B, :B, A: or a list 0,8,64"
+    )
     prune.add_argument(
         "--keep-last", type=natural, default=0, metavar="N", help="keep the last N steps"
     )
@@ -70,14 +76,3 @@ def _prune(options: argparse.Namespace) -> int:
         dry_run=options.dry_run,
         as_json=options.json,
     )
-
-
-def _steps(text: str) -> Callable[[int], bool]:
-    from seedconv_tui.prune import parse_steps
-
-    try:
-        return parse_steps(text)
-    except ValueError:
-        raise argparse.ArgumentTypeError(
-            f"should be A:B or a list of steps, found {text!r}"
-        ) from None

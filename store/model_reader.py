@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from store import layout
 from store.arrays import read_cells
 from store.category import ALL
 from store.ledger import ModelLedger
@@ -20,23 +21,11 @@ if TYPE_CHECKING:
 def read_model(study: Study, name: str, known: ModelLedger) -> ModelSnapshot:
     """See `Study.model_snapshot`."""
     seeds, steps = tuple(known.seeds), sorted(known.steps)
-    order = np.array([known.steps[step] for step in steps], np.intp)
-    scored = np.array([[(seed, step) in known.scored for seed in seeds] for step in steps], bool)
-    members = np.array([[s in known.reduced.get(step, ()) for s in seeds] for step in steps], bool)
-    scored, members = scored.reshape(len(steps), -1), members.reshape(len(steps), -1)
-    pairs = members[:, :, None] & members[:, None, :] & ~np.eye(len(seeds), dtype=bool)
-
-    def means(variable: str, committed: NDArray[np.bool_]) -> NDArray[np.float64]:
-        if not committed.any():
-            return np.full(committed.shape, np.nan)
-        stored = np.empty_like(committed)
-        stored[order] = committed
-        return read_cells(study.array(name, variable), stored)[order]
 
     def over_seeds(variable: str) -> NDArray[np.float64]:
-        values = means(variable, scored)
+        values = read_means(study, name, variable)
         with np.errstate(invalid="ignore"):
-            mean: NDArray[np.float64] = np.nansum(values, axis=1) / scored.sum(axis=1)
+            mean: NDArray[np.float64] = np.nansum(values, axis=1) / np.isfinite(values).sum(axis=1)
         return mean
 
     return ModelSnapshot(
@@ -44,9 +33,9 @@ def read_model(study: Study, name: str, known: ModelLedger) -> ModelSnapshot:
         seeds=seeds,
         steps=np.array(steps, np.int64),
         state=_states(known, seeds, steps),
-        kl=means("mean_kl", pairs),
-        cross_entropy=means("cross_entropy", scored),
-        entropy=means("mean_entropy", scored),
+        kl=read_means(study, name, "mean_kl"),
+        cross_entropy=read_means(study, name, "cross_entropy"),
+        entropy=read_means(study, name, "mean_entropy"),
         storage_floor=over_seeds("storage_floor"),
         noise_floor=over_seeds("noise_floor"),
         errors={**known.missing, **known.failed},
@@ -61,6 +50,25 @@ def _interval(study: Study, name: str) -> NDArray[np.float64] | None:
         return None
     reader = SummaryReader(study, name)
     return np.stack([reader.read(end, ALL)[:, 0] for end in ("kl_low", "kl_high")], axis=1)
+
+
+def read_means(study: Study, model: str, name: str) -> NDArray[np.float64]:
+    """See `Study.means`."""
+    known = study.ledger(model)
+    seeds, steps = tuple(known.seeds), sorted(known.steps)
+    if layout.VARIABLES[name].by_pair:
+        members = [[seed in known.reduced.get(step, ()) for seed in seeds] for step in steps]
+        inside = np.array(members, bool).reshape(len(steps), len(seeds))
+        committed = inside[:, :, None] & inside[:, None, :] & ~np.eye(len(seeds), dtype=bool)
+    else:
+        scored = [[(seed, step) in known.scored for seed in seeds] for step in steps]
+        committed = np.array(scored, bool).reshape(len(steps), len(seeds))
+    if not committed.any():
+        return np.full(committed.shape, np.nan)
+    order = np.array([known.steps[step] for step in steps], np.intp)
+    stored = np.empty_like(committed)
+    stored[order] = committed
+    return read_cells(study.array(model, name), stored)[order]
 
 
 def _states(known: ModelLedger, seeds: tuple[str, ...], steps: list[int]) -> NDArray[np.uint8]:

@@ -22,7 +22,7 @@ from store.errors import DamagedError, NotAStudyError, StoreError, UnsupportedEr
 from store.files import Files, LocalFiles, open_files
 from store.ledger import ModelLedger, Partition
 from store.log_probs import LogProbs, open_log_probs
-from store.model_reader import read_model
+from store.model_reader import read_means, read_model
 from store.seal import checksum, corpus_checksum, vocabulary_checksum
 from store.snapshot import EngineStatus, ModelSnapshot, State, StudySnapshot
 from store.status import read_journal, read_status
@@ -156,6 +156,14 @@ class Study:
             if pairs[box].any():  # else the chunk may not exist yet
                 values[box] = read(array, (known.steps[step], *box))
         return np.where(pairs, values, np.nan)
+
+    def means(self, model: str, name: str) -> NDArray[np.float64]:
+        """A committed mean over tokens of every checkpoint or pair: (step, seed[, other_seed]).
+
+        Steps ascend, seeds are in the order of `ModelSnapshot.seeds`; NaN where not committed. In
+        the units of `layout.VARIABLES[name]`. Raises StoreError, DamagedError.
+        """
+        return read_means(self, model, name)
 
     def array(self, model: str, name: str) -> Array:
         """A results array as it is on disk; only committed cells of it mean anything.

@@ -106,6 +106,17 @@ class SummaryReader:
         inner = (slice(None),) * (len(layout.SUMMARIES[name].dims) - 2)
         return read(self._array(name), (t, *inner, slice(span.start, span.stop)))
 
+    def pairs(self, step: int) -> NDArray[np.float64]:
+        """KL of the pairs that a step is summarised of, all categories at once, nats.
+
+        (seed, other_seed, level), seeds in the study's order; NaN on the diagonal.
+        """
+        members = self._known.summaries[step].seeds
+        seeds = [index for seed, index in self._known.seeds.items() if seed in members]
+        every = slice(None)
+        values = read(self._array("kl"), (self._known.steps[step], every, every, every))
+        return np.asarray(values[np.ix_(seeds, seeds)], np.float64)
+
     def _array(self, name: str) -> Array:
         return self._study.array(self._model, f"{layout.SUMMARY}/{name}")
 

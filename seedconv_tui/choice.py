@@ -1,0 +1,113 @@
+"""What of a study is wanted, by model, category and step, and reading it while it grows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from seedconv_tui.steps import Steps
+from store import DamagedError, Study
+
+
+class ChoiceError(ValueError):
+    """Something was chosen that the study does not have. One line that says what there is."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What of a study is wanted. None: everything, or what the table says."""
+
+    models: Sequence[str] | None = None
+    categories: Sequence[str] | None = None
+    steps: Steps | None = None
+    count: int | None = None  # tokens of each kind, for `extremes`
+
+
+def chosen_models(study: Study, choice: Choice) -> tuple[str, ...]:
+    """The chosen models, in the study's order. Raises ChoiceError."""
+    if unknown := [name for name in choice.models or () if name not in study.models]:
+        names = ", ".join(study.models) or "none yet"
+        raise ChoiceError(f"{study.path}: no model {unknown[0]!r}; it has: {names}")
+    return tuple(name for name in study.models if choice.models is None or name in choice.models)
+
+
+def chosen_categories(
+    study: Study, choice: Choice, default: Callable[[str], bool] = lambda name: True
+) -> dict[str, tuple[str, ...]]:
+    """The chosen categories of each chosen model; those that `default` takes where none is.
+
+    Raises ChoiceError for one that none of these models has.
+    """
+    there = {model: study.categories(model) for model in chosen_models(study, choice)}
+    names = list(dict.fromkeys(name for of in there.values() for name in of))
+    if unknown := [name for name in choice.categories or () if name not in names]:
+        raise ChoiceError(
+            f"{study.path}: no category {unknown[0]!r}; it has: {', '.join(names) or 'none yet'}"
+        )
+    wanted = default if choice.categories is None else choice.categories.__contains__
+    return {model: tuple(filter(wanted, of)) for model, of in there.items()}
+
+
+def chosen_steps(
+    study: Study,
+    choice: Choice,
+    there: Callable[[str], Sequence[int]],
+    what: str = "summarised",
+    *,
+    newest: bool = False,
+) -> dict[str, list[int]]:
+    """The chosen steps of each chosen model, ascending; where none is, all or only the newest.
+
+    `there` gives those of a model that can be chosen, `what` says which they are. Raises
+    ChoiceError for one that none of these models has.
+    """
+    steps = {model: sorted(there(model)) for model in chosen_models(study, choice)}
+    if choice.steps is None:
+        return {model: of[-1:] if newest else of for model, of in steps.items()}
+    known = sorted({step for of in steps.values() for step in of})
+    unknown = sorted((choice.steps.named or frozenset()).difference(known))
+    if unknown or not any(map(choice.steps, known)):
+        which = f"step {unknown[0]} is not" if unknown else "none of these steps is"
+        raise ChoiceError(f"{study.path}: {which} {what}; those that are: {_listed(known)}")
+    return {model: list(filter(choice.steps, of)) for model, of in steps.items()}
+
+
+def _listed(steps: Sequence[int]) -> str:
+    if len(steps) > 20:
+        few = [*steps[:8], "...", *steps[-3:]]
+        return ", ".join(map(str, few)) + f" ({len(steps)} in all)"
+    return ", ".join(map(str, steps)) or "none yet"
+
+
+def summarised(study: Study) -> Callable[[str], Sequence[int]]:
+    """The steps of a model that are summarised."""
+    return lambda model: tuple(study.ledger(model).summaries)
+
+
+_Read = TypeVar("_Read")
+
+
+def steady(study: Study, model: str, steps: Sequence[int], read: Callable[[], _Read]) -> _Read:
+    """What `read` gives of one moment.
+
+    While it reads, an engine may summarise these steps anew: with more seeds, or by a category
+    that has moved on. It is read again then.
+    """
+    while True:
+        before = _state(study, model, steps)
+        try:
+            found = read()
+        except DamagedError:
+            if not study.refresh() or _state(study, model, steps) == before:
+                raise
+            continue
+        study.refresh()
+        if _state(study, model, steps) == before:
+            return found
+
+
+def _state(study: Study, model: str, steps: Sequence[int]) -> list[Any]:
+    known = study.ledger(model)
+    partitions = [study.partition(model, name) for name in study.categories(model)]
+    return partitions + [known.summaries.get(step) for step in steps]

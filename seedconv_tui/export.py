@@ -1,0 +1,178 @@
+"""`seedconv export`: a study's results as tables, to a file or to stdout."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn
+
+from seedconv_tui.steps import steps_argument
+from seedconv_tui.upkeep import Command
+
+if TYPE_CHECKING:
+    from seedconv_tui.choice import Choice
+    from seedconv_tui.table_files import Writer
+    from seedconv_tui.tables import Column
+    from store import Study
+
+WHAT = ("levels", "seeds", "pairs", "tokens", "extremes", "phases", "checkpoints")
+FORMATS = ("csv", "parquet", "json")
+_SUFFIXES = {
+    ".csv": "csv",
+    ".parquet": "parquet",
+    ".pq": "parquet",
+    ".json": "json",
+    ".jsonl": "json",
+    ".ndjson": "json",
+}
+_OPTIONS = {"categories": "--category", "steps": "--steps", "count": "--count"}
+
+
+def add_export(
+    command: Command,
+    store: Callable[[str], str | Path],
+    store_help: str,
+    natural: Callable[[str], int],
+) -> None:
+    """Add `seedconv export`; `store` parses a folder or an address, `natural` a positive number."""
+    export = command(
+        "export",
+        _export,
+        "results as CSV, Parquet or JSON lines, in long form",
+        "seedconv export study.zarr --what tokens --steps 1000 -o tokens.parquet",
+    )
+    export.add_argument("store", type=store, metavar="STORE", help=store_help)
+    export.add_argument("--what", choices=WHAT, default="levels", help="which table (%(default)s)")
+    export.add_argument(
+        "--format", choices=FORMATS, help="CSV, or what FILE's suffix says; json: one object a line"
+    )
+    export.add_argument(
+        "-o", "--output", type=Path, metavar="FILE", help="replaced once it is whole (stdout)"
+    )
+    export.add_argument("--model", action="append", help="only this model (may be repeated)")
+    export.add_argument("--category", action="append", help="only this one (may be repeated)")
+    export.add_argument(
+        "--steps",
+        type=steps_argument,
+        help="only these: A:B, :B, A: or a list 0,8,64 (all; tokens and extremes: the newest)",
+    )
+    export.add_argument(
+        "--count", type=natural, metavar="N", help="extremes: tokens of each kind (10)"
+    )
+    export.add_argument(
+        "--columns", action=_Columns, help="say what each table and column holds, and exit"
+    )
+
+
+class _Columns(argparse.Action):
+    def __init__(self, option_strings: Sequence[str], dest: str, **settings: Any) -> None:
+        super().__init__(option_strings, dest, nargs=0, help=settings["help"])
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
+        from seedconv_tui.tables import markdown
+
+        print(markdown(), end="")
+        parser.exit()
+
+
+def _export(options: argparse.Namespace) -> int:
+    from seedconv_tui.choice import Choice, ChoiceError
+    from seedconv_tui.text import visible
+
+    choice = Choice(options.model, options.category, options.steps, options.count)
+    try:
+        kind = _format(options.format, options.output, options.what, choice)
+        return _write(options.store, options.what, choice, kind, options.output)
+    except ChoiceError as error:
+        print(f"seedconv: {visible(str(error))}", file=sys.stderr)
+        return 2
+
+
+def _format(given: str | None, output: Path | None, what: str, choice: Choice) -> str:
+    """The format to write. Raises ChoiceError for options that do not go together."""
+    from seedconv_tui.choice import ChoiceError
+    from seedconv_tui.table_files import needs_pyarrow
+    from seedconv_tui.tables import TABLES
+
+    for field, option in _OPTIONS.items():
+        if getattr(choice, field) is not None and field not in TABLES[what].takes:
+            takers = ", ".join(name for name, table in TABLES.items() if field in table.takes)
+            raise ChoiceError(f"{option} says nothing to --what {what}, only to: {takers}")
+    kind = given or ("csv" if output is None else _SUFFIXES.get(output.suffix.lower()))
+    if kind is None:
+        raise ChoiceError(
+            f"{output}: its suffix names no format; give one of {', '.join(_SUFFIXES)}, or --format"
+        )
+    if output is not None and output.is_dir():
+        raise ChoiceError(f"{output}: is a folder; name a file in it")
+    if output is not None and not output.parent.is_dir():
+        raise ChoiceError(f"{output}: there is no folder {output.parent}")
+    if kind == "parquet":
+        if output is None:
+            raise ChoiceError("Parquet is written to files only; name one with -o FILE")
+        needs_pyarrow()
+    return kind
+
+
+def _write(store: str | Path, what: str, choice: Choice, kind: str, output: Path | None) -> int:
+    from seedconv_tui.table_files import NewFile
+    from seedconv_tui.tables import TABLES
+    from seedconv_tui.text import count, visible
+    from store import open_study
+
+    study = open_study(store)
+    table = TABLES[what]
+    columns = table.columns(study, choice)
+    batches = table.batches(study, choice)
+    first = next(batches, None)  # what was chosen is checked before anything is written
+
+    def write(file: BinaryIO) -> int:
+        writer, n_rows = _writer(kind, file, columns, study, what, shown=output is None), 0
+        batch = first
+        while batch is not None:
+            n_rows += len(next(iter(batch.values())))
+            writer.write(batch)
+            batch = next(batches, None)
+        writer.close()
+        return n_rows
+
+    if output is None:
+        sys.stdout.flush()
+        n_rows = write(sys.stdout.buffer)
+        sys.stdout.buffer.flush()
+    else:
+        with NewFile(output) as file:
+            n_rows = write(file)
+        print(f"wrote {count(n_rows)} rows to {visible(str(output))}", file=sys.stderr)
+    if not n_rows:
+        print(f"seedconv: {visible(str(store))}: {_why_nothing(study, what)}", file=sys.stderr)
+    return 0
+
+
+def _writer(
+    kind: str, file: BinaryIO, columns: Sequence[Column], study: Study, what: str, *, shown: bool
+) -> Writer:
+    """A writer; where a terminal reads it, text is `shown`, never obeyed."""
+    from seedconv_tui.table_files import CsvWriter, JsonWriter, ParquetWriter, encodable
+    from seedconv_tui.text import visible
+
+    if kind == "parquet":
+        return ParquetWriter(file, columns, {"study": study.name, "table": what})
+    clean = encodable
+    if shown and sys.stdout.isatty():
+        encoding = (sys.stdout.encoding or "").lower().replace("-", "")
+        clean = partial(visible, ascii=encoding != "utf8")
+    return (CsvWriter if kind == "csv" else JsonWriter)(file, columns, clean)
+
+
+def _why_nothing(study: Study, what: str) -> str:
+    if what == "phases":
+        return "no phases yet; they need six reduced steps"
+    if what == "checkpoints":
+        return "no checkpoints are planned yet"
+    if not any(study.ledger(model).summaries for model in study.models):
+        return "nothing is summarised yet; a step needs two seeds that are scored"
+    return "nothing of what was chosen is summarised yet"
