@@ -47,6 +47,6 @@ $(VENV)/engine: $(VENV)/bin/python pyproject.toml constraints.txt
 	touch $@
 
 $(VENV)/dev: $(VENV)/engine
-	$(PIP) --editable '.[engine,ray,remote,xarray]' flask flask-cors import-linter mypy 'moto[s3]' \
-		py-spy pytest pytest-asyncio pytest-cov ruff tensorstore
+	$(PIP) --editable '.[analysis,engine,ray,remote,xarray]' flask flask-cors import-linter mypy \
+		'moto[s3]' py-spy pytest pytest-asyncio pytest-cov ruff tensorstore
 	touch $@
