@@ -15,6 +15,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
+from seedconv_tui.compare import add_compare
+from seedconv_tui.regress import add_regress
 from seedconv_tui.upkeep import add_prune, add_verify
 from store.errors import NotAStudyError, StoreError, StudyMismatchError, UnsupportedError
 
@@ -362,6 +364,8 @@ def _parser() -> argparse.ArgumentParser:
     plot.add_argument("--height", type=_at_least(8), help="rows of the chart (the terminal's)")
     plot.add_argument("--ascii", action="store_true", help="plain ASCII characters only")
 
+    add_compare(command, _store, _STORE_HELP)
+    add_regress(command, _store, _STORE_HELP)
     add_verify(command)
     add_prune(command, _at_least(0))
 

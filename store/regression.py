@@ -162,6 +162,7 @@ class _Design:
         nouns = part.labels.index(_PREFERRED) if _PREFERRED in part.labels else usual
         reference = nouns if in_clusters[nouns] > 1 else usual
         self._references[part.name] = part.labels[reference]
+        self._sure[0] &= bool(in_clusters[reference] > 1)  # the intercept is of these tokens
         for index, label in enumerate(part.labels):
             term = Term(part.name, label)
             if not n[index]:
