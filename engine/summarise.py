@@ -8,14 +8,19 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from store import Category, Corpus, Study
-from store.statistics import interval, pair_mean, percentiles
+from store import Category, Study
+from store.statistics import (
+    cluster_sums,
+    few_levels,
+    interval,
+    pair_mean,
+    percentiles,
+    token_clusters,
+)
 
 Floats = NDArray[np.float64]
 
 _BY_SEED = {"cross_entropy": "surprisal", "entropy": "entropy", "kl_unigram": "kl_unigram"}
-_RUN = 256  # tokens that stand for a document where there is only one
-_WIDE = 2**22  # cells of the table (cluster, level) that are made at once
 
 
 def summarise(
@@ -44,25 +49,6 @@ def summarise(
     return token_kl.astype(np.float32), {
         table.category.name: table.finish(token_kl, order, clusters) for table in tables
     }
-
-
-def token_clusters(corpus: Corpus) -> NDArray[np.int64]:
-    """What is drawn whole: the document of each token, or runs of a lone document, (token,)."""
-    if corpus.document.min() != corpus.document.max():
-        return np.unique(corpus.document, return_inverse=True)[1].astype(np.int64)
-    return np.arange(len(corpus)) // _RUN
-
-
-def cluster_sums(
-    values: Floats, clusters: NDArray[np.int64], category: Category
-) -> tuple[Floats, NDArray[np.int64]]:
-    """Sums and numbers of a category's tokens, (cluster, level) each."""
-    n_clusters, width = int(clusters.max()) + 1, len(category.labels) + 1
-    code = clusters * width + (category.level + 1)
-    shape = n_clusters, width
-    total: Floats = np.bincount(code, values, minlength=n_clusters * width).astype(np.float64)
-    n = np.bincount(code, minlength=n_clusters * width)
-    return total.reshape(shape)[:, 1:], n.reshape(shape)[:, 1:]
 
 
 class _Table:
@@ -97,15 +83,8 @@ class _Table:
         }
 
     def _interval(self, token_kl: Floats, clusters: NDArray[np.int64]) -> tuple[Floats, Floats]:
-        """Levels a few at a time: a corpus may have as many documents as levels."""
-        n_levels = len(self._n)
-        at_once = max(1, _WIDE // (int(clusters.max()) + 1))
-        low, high = np.full(n_levels, np.nan), np.full(n_levels, np.nan)
-        for start in range(0, n_levels, at_once):
-            part = slice(start, min(start + at_once, n_levels))
-            level = self.category.level - start
-            level = np.where((level >= 0) & (level < part.stop - start), level, -1)
-            few = Category(self.category.name, self.category.labels[part], level, "")
+        low, high = np.full(len(self._n), np.nan), np.full(len(self._n), np.nan)
+        for part, few in few_levels(self.category, clusters):
             total, n = cluster_sums(token_kl, clusters, few)
             low[part], high[part] = interval(self.kl[..., part], total, n)
         return low, high

@@ -15,7 +15,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
+from seedconv_tui.compare import add_compare
 from seedconv_tui.export import add_export
+from seedconv_tui.regress import add_regress
 from seedconv_tui.upkeep import add_prune, add_verify
 from store.errors import NotAStudyError, StoreError, StudyMismatchError, UnsupportedError
 
@@ -364,6 +366,8 @@ def _parser() -> argparse.ArgumentParser:
     plot.add_argument("--ascii", action="store_true", help="plain ASCII characters only")
 
     add_export(command, _store, _STORE_HELP, _at_least(1))
+    add_compare(command, _store, _STORE_HELP)
+    add_regress(command, _store, _STORE_HELP)
     add_verify(command)
     add_prune(command, _at_least(0))
 

@@ -14,7 +14,7 @@ class StudyMismatchError(StoreError):
 
 
 class UnsupportedError(StoreError):
-    """This installation, or this kind of address, cannot do what is asked."""
+    """What is asked cannot be done: by this installation, or for such an address or category."""
 
 
 class RemoteError(StoreError):

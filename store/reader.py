@@ -31,6 +31,9 @@ from store.summary import Summary, read_summary
 if TYPE_CHECKING:
     import xarray
 
+    from store.between import Checkpoint
+    from store.difference import Difference
+
 _ALIVE_SECONDS = 30.0  # older heartbeats do not count as work in progress
 _EVERYTHING = slice(None)
 _JOURNALS = 3  # sessions whose journals are shown
@@ -106,8 +109,12 @@ class Study:
         """One checkpoint's log-probs. Raises StoreError when they are not (or no longer) stored."""
         known = self.ledger(model)
         if (seed, step) not in known.stored:
+            why = "not scored (yet)"
+            if (seed, step) in known.scored:
+                kept = known.scored[seed, step].get("log_probs")
+                why = "they were dropped" if kept else "the study keeps none"
             raise StoreError(
-                f"{self.path}: log-probs of {model}, seed {seed}, step {step} are not stored"
+                f"{self.path}: log-probs of {model}, seed {seed}, step {step} are not stored: {why}"
             )
         path = layout.log_probs_path(model, seed, step)
         representation = str(known.scored[seed, step]["log_probs"])
@@ -239,6 +246,33 @@ class Study:
             raise StoreError(f"{self.path}: {model}, step {step}: not summarised (yet)")
         array = self.array(model, f"{layout.SUMMARY}/token_kl")
         return read(array, (known.steps[step], tokens))
+
+    # -- between steps and models ----------------------------------------------------------------
+
+    def kl_between(self, a: Checkpoint, b: Checkpoint) -> NDArray[np.float64]:
+        """KL from one checkpoint (model, seed, step) to another at each token: (token,), nats.
+
+        Any two of the study: other steps of a seed, other models, other seeds; computed when asked,
+        from their log-probs. Raises StoreError when those of one are not stored, DamagedError.
+        """
+        from store.between import kl_between
+
+        return kl_between(self, a, b)
+
+    def difference(
+        self, a: tuple[str, int], b: tuple[str, int], category: str = "all"
+    ) -> Difference:
+        """Expected KL at (model, step) `a` minus that at `b`, by level, with intervals.
+
+        Steps of one model are compared on the seeds that both have, models as independent. Raises
+        StoreError when one is not summarised by that category, UnsupportedError when the levels
+        are each model's own and the models differ, DamagedError. Needs scipy (extra `analysis`).
+        """
+        from store.difference import read_difference
+
+        return read_difference(self, a, b, category)
+
+    # -- everything ------------------------------------------------------------------------------
 
     @property
     def vocabulary(self) -> Vocabulary:

@@ -6,10 +6,16 @@ neither are independent: what is resampled is seeds and documents (docs/method.m
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from store.category import Category
+    from store.corpus import Corpus
 
 Floats = NDArray[np.float64]
 
@@ -19,6 +25,8 @@ FEWEST_TO_COMPARE = 4  # below which no seed can be told from the others
 
 _MADS, _MADS_OF_FEW = 3.0, 30.0  # 3 + 30 / S: few seeds tell little of their own spread
 _ROUNDING = 2e-6  # nats, that any KL may be off by
+_RUN = 256  # tokens that stand for a document where there is only one
+_WIDE = 2**22  # cells of a table (cluster, level) that are made at once
 _LEAST_EXCESS = 0.25  # of the median: what seeds that nearly agree differ by is no news
 
 
@@ -177,6 +185,45 @@ def _half_width(sources: list[tuple[Floats, Any]], confidence: float) -> Floats:
         spent = np.sum([v**2 / np.maximum(df, 1) for v, df in sources], axis=0)
         df = np.where(variance > 0, variance**2 / spent, 1.0)
     return np.asarray(stdtrit(df, 0.5 + confidence / 2) * np.sqrt(variance))
+
+
+# -- tokens by what is drawn whole ----------------------------------------------------------------
+
+
+def token_clusters(corpus: Corpus) -> NDArray[np.int64]:
+    """What is drawn whole: the document of each token, or runs of a lone document, (token,).
+
+    Clusters are numbered from 0, without gaps.
+    """
+    if corpus.document.min() != corpus.document.max():
+        return np.unique(corpus.document, return_inverse=True)[1].astype(np.int64)
+    return np.arange(len(corpus)) // _RUN
+
+
+def cluster_sums(
+    values: Floats, clusters: NDArray[np.int64], category: Category
+) -> tuple[Floats, NDArray[np.int64]]:
+    """Sums of (token,) values and numbers of a category's tokens, (cluster, level) each."""
+    n_clusters, width = int(clusters.max()) + 1, len(category.labels) + 1
+    code = clusters * width + (category.level + 1)
+    shape = n_clusters, width
+    total: Floats = np.bincount(code, values, minlength=n_clusters * width).astype(np.float64)
+    n = np.bincount(code, minlength=n_clusters * width)
+    return total.reshape(shape)[:, 1:], n.reshape(shape)[:, 1:]
+
+
+def few_levels(category: Category, clusters: NDArray[np.int64]) -> Iterator[tuple[slice, Category]]:
+    """Yield (levels, the category with these alone), so few at a time that tables stay small.
+
+    A corpus may have as many documents as levels.
+    """
+    n_levels = len(category.labels)
+    at_once = max(1, _WIDE // (int(clusters.max()) + 1))
+    for start in range(0, n_levels, at_once):
+        part = slice(start, min(start + at_once, n_levels))
+        level = category.level - part.start
+        level = np.where((level >= 0) & (level < part.stop - part.start), level, -1)
+        yield part, replace(category, labels=category.labels[part], level=level)
 
 
 # -- how it is spread over tokens ----------------------------------------------------------------
