@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import numpy as np
 from textual.binding import Binding
@@ -10,7 +10,8 @@ from textual.binding import Binding
 from seedconv_tui.screens.base import StudyScreen
 
 if TYPE_CHECKING:
-    from seedconv_tui.details import Details, HasDetails
+    from numpy.typing import NDArray
+
     from store.snapshot import ModelSnapshot, StudySnapshot
 
 STEP_KEYS = (
@@ -29,6 +30,12 @@ STEP_KEYS = (
 )
 
 
+def n_scored(model: ModelSnapshot) -> NDArray[np.int64]:
+    """Seeds scored at each step, (step,)."""
+    count: NDArray[np.int64] = np.isfinite(model.cross_entropy).sum(axis=1)
+    return count
+
+
 class StepScreen(StudyScreen):
     """A screen that follows the latest step until another is chosen. A new one needs `draw`."""
 
@@ -41,11 +48,6 @@ class StepScreen(StudyScreen):
 
     def show_study(self, snapshot: StudySnapshot) -> None:
         self.draw()
-
-    @property
-    def details(self) -> Details:
-        """What is read beyond the snapshot."""
-        return cast("HasDetails", self.app).details
 
     @property
     def model(self) -> ModelSnapshot | None:
