@@ -11,16 +11,26 @@ one of them: dots of two series never mix in a cell, and a later series hides an
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import StrEnum
 from itertools import zip_longest
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from seedconv_tui import raster
+from seedconv_tui.glyphs import (
+    AXIS,
+    BLANK,
+    CURSOR,
+    LABEL,
+    MARK,
+    MARKERS,
+    QUIET,
+    SIGNS,
+    Glyphs,
+)
 from seedconv_tui.text import cut, units_of
-from seedconv_tui.ticks import Tick, log_value_ticks, step_ticks, value_ticks
-from seedconv_tui.view import Series, View, fit, log_step
+from seedconv_tui.ticks import Tick, even_step_ticks, log_value_ticks, step_ticks, value_ticks
+from seedconv_tui.view import Series, View, fit, nearest_step, neighbour_step
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -49,69 +59,20 @@ __all__ = [
     "neighbour_step",
 ]
 
-BLANK, AXIS, LABEL, MARK, CURSOR = -1, -2, -3, -4, -5
-"""Values of `Cells.color` for what belongs to no series."""
-
-QUIET = -6
-"""A `Series.color` for lines that are there to compare with, all drawn alike."""
-
-MARKERS = "*o+x#@%&"
-"""The signs of lines in ASCII, by `Series.color` (modulo their number)."""
-
 _NAME_MAX = 18  # cells of a line's name beside the plot
-
-
-class Glyphs(StrEnum):
-    """What the chart is drawn with."""
-
-    BRAILLE = "braille"  # 2 x 4 dots per cell, Unicode
-    ASCII = "ascii"  # one sign per cell
-
-
-@dataclass(frozen=True)
-class _Signs:
-    kx: int  # dots per cell, across and down
-    ky: int
-    lines: tuple[NDArray[np.str_], ...]  # by colour, by code
-    quiet: NDArray[np.str_]  # the same for lines that are `QUIET`
-    band: NDArray[np.str_]  # by code
-    frame: tuple[str, ...]  # y axis, its tick, corner, x axis, its labelled tick, its minor tick
-    mark: str
-    cursor: str
-    pointer: str  # where the cursor meets the x axis
-    more: str  # ends a name that was cut
-
-    def line(self, color: int) -> NDArray[np.str_]:
-        """What a line of this colour is drawn with, by code."""
-        return self.quiet if color == QUIET else self.lines[color % len(self.lines)]
-
-
-_PATTERNS = np.array([chr(0x2800 + code) for code in range(256)])
-_SIGNS = {
-    Glyphs.BRAILLE: _Signs(
-        2, 4, (_PATTERNS,), _PATTERNS, _PATTERNS, tuple("│┤└─┼┬"), "┊", "│", "▲", "…"
-    ),
-    Glyphs.ASCII: _Signs(
-        1,
-        1,
-        tuple(np.array([" ", marker]) for marker in MARKERS),
-        np.array([" ", "-"]),
-        np.array([" ", "."]),
-        tuple("|++-+-"),
-        ":",
-        "|",
-        "^",
-        "~",
-    ),
-}
 
 
 @dataclass(frozen=True)
 class Mark:
-    """A vertical mark at step `x`, named at its top: the start of a phase."""
+    """A vertical mark at step `x`, named at its top: the start of a phase.
+
+    Its interval, from `low` to `high` (steps), is seen on the x axis.
+    """
 
     x: float
     label: str
+    low: float | None = None
+    high: float | None = None
 
 
 @dataclass(frozen=True)
@@ -132,10 +93,9 @@ class Plot:
 
     def x_at(self, column: int) -> float:
         """The step at a cell column of the whole chart; columns beside the plot give its edge."""
-        low, high = log_step(self.view.x_min), log_step(self.view.x_max)
         dot = (column - self.left) * self.kx + (self.kx - 1) / 2
         part = dot / max(self.columns * self.kx - 1, 1)
-        return float(10 ** (low + min(max(part, 0.0), 1.0) * (high - low)) - 1)
+        return self.view.step_at(min(max(part, 0.0), 1.0))
 
 
 @dataclass(frozen=True, eq=False)
@@ -198,7 +158,8 @@ def draw(
         return cells
     taken, ends = pen.data(series, plot, marks, cursor)
     if has_axes:
-        pen.axes(plot, ticks, x_label, cursor)
+        pen.axes(plot, ticks, x_label)
+        pen.on_axis(plot, marks, cursor)
     if header:
         used = pen.put(0, 0, units_of(y_label, pen.ascii)[: pen.width], LABEL)
         pen.mark_labels(marks, plot, header - 1, used + 1 if used and header == 1 else 0)
@@ -207,35 +168,13 @@ def draw(
     return cells
 
 
-def nearest_step(series: Sequence[Series], x: float) -> float | None:
-    """The step with a value that is nearest to `x` on the log axis; None without any value."""
-    steps = _steps(series)
-    if not len(steps):
-        return None
-    return float(steps[np.argmin(np.abs(np.log10(steps + 1) - log_step(max(x, 0.0))))])
-
-
-def neighbour_step(series: Sequence[Series], x: float, offset: int) -> float | None:
-    """The step `offset` places after the one nearest to `x` (before, if negative), or the end."""
-    steps = _steps(series)
-    nearest = nearest_step(series, x)
-    if nearest is None:
-        return None
-    at = int(np.searchsorted(steps, nearest)) + offset
-    return float(steps[min(max(at, 0), len(steps) - 1)])
-
-
-def _steps(series: Sequence[Series]) -> Floats:
-    return np.unique(np.concatenate([np.empty(0), *(s.x[np.isfinite(s.y)] for s in series)]))
-
-
 class _Pen:
     """The cells while they are drawn."""
 
     def __init__(self, width: int, height: int, glyphs: Glyphs) -> None:
         self.width, self.height = width, height
         self.ascii = glyphs is Glyphs.ASCII
-        self.signs = _SIGNS[glyphs]
+        self.signs = SIGNS[glyphs]
         self.text = np.full((height, width), " ", dtype="<U1")
         self.color = np.full((height, width), BLANK, dtype=np.int16)
         self.dim = np.zeros((height, width), dtype=np.bool_)
@@ -292,7 +231,7 @@ class _Pen:
             ends.append(_last_cell(lit, plot))
         return taken, ends
 
-    def axes(self, plot: Plot, ticks: Sequence[Tick], x_label: str, cursor: float | None) -> None:
+    def axes(self, plot: Plot, ticks: Sequence[Tick], x_label: str) -> None:
         """Draws both axes with their ticks."""
         upright, tick_left, corner, level, tick_down, minor_down = self.signs.frame
         line, labels = plot.top + plot.rows, plot.top + plot.rows + 1
@@ -310,7 +249,8 @@ class _Pen:
                     self.put(int(row), 0, tick.label.rjust(plot.left - 1), LABEL)
 
         free = np.ones(self.width + 1, dtype=np.bool_)  # a cell more: the gap after the last label
-        for tick in step_ticks(plot.view.x_min, plot.view.x_max, plot.columns):
+        of_steps = step_ticks if plot.view.log_x else even_step_ticks
+        for tick in of_steps(plot.view.x_min, plot.view.x_max, plot.columns):
             at = plot.column_of(tick.value)
             if at is None:
                 continue
@@ -324,6 +264,20 @@ class _Pen:
             if start >= 0 and free[max(start - 1, 0) : start + len(units) + 1].all():
                 self.put(labels, start, units, LABEL)
                 break
+
+    def on_axis(self, plot: Plot, marks: Sequence[Mark], cursor: float | None) -> None:
+        """Shows on the x axis how sure the marks are, and where the cursor is."""
+        line, edges = plot.top + plot.rows, (plot.left, plot.left + plot.columns - 1)
+        doubled = dict(zip(self.signs.frame[3:], self.signs.span, strict=True))
+        for mark in marks:
+            if mark.low is None or mark.high is None or mark.low >= mark.high:
+                continue
+            seen = mark.low <= plot.view.x_max and mark.high >= plot.view.x_min
+            ends = [plot.column_of(end) for end in (mark.low, mark.high)]
+            first, last = (edge if at is None else at for at, edge in zip(ends, edges, strict=True))
+            for at in range(first, last + 1) if seen else ():
+                sign = str(self.text[line, at])
+                self.put(line, at, doubled.get(sign, sign), MARK)
         at = None if cursor is None else plot.column_of(cursor)
         if at is not None:
             self.put(line, at, self.signs.pointer, CURSOR)
@@ -381,8 +335,7 @@ def _last_cell(lit: NDArray[np.bool_], plot: Plot) -> tuple[int, int] | None:
 
 
 def _dot_columns(x: Floats, plot: Plot) -> Floats:
-    low, high = log_step(plot.view.x_min), log_step(plot.view.x_max)
-    return (np.log10(x + 1) - low) / (high - low) * (plot.columns * plot.kx - 1)
+    return plot.view.part_of(x) * (plot.columns * plot.kx - 1)
 
 
 def _dot_rows(y: Floats, plot: Plot, grid: raster.Grid, *, foot: bool = False) -> Floats:

@@ -2,7 +2,7 @@
 
 Coordinates are in dots: column 0 is the left edge, row 0 the top; a point lights the dot it rounds
 to. A cell holds `kx` x `ky` dots. Packed codes are the offsets of the Unicode braille patterns (for
-1 x 1 dots: 1), and 0 is an empty cell.
+1 x 2 dots: 1 above and 2 below; for 1 x 1: 1), and 0 is an empty cell.
 """
 
 from __future__ import annotations
@@ -55,7 +55,8 @@ def line(x: Floats, y: Floats, grid: Grid) -> Codes:
     _light(codes, grid, column, row)
     alone = ~(np.append(joined, False) | np.append(False, joined))[inside]
     column, row = column[alone], row[alone]
-    for across, down in ((1, 0), (0, 1), (1, 1)) if grid.kx > 1 else ():
+    beside = ((1, 0), (0, 1), (1, 1)) if grid.kx > 1 else ((0, 1),) if grid.ky > 1 else ()
+    for across, down in beside:
         _light(codes, grid, column ^ across, row ^ down)  # flips the last bit: stays in the cell
     return codes
 
@@ -63,7 +64,8 @@ def line(x: Floats, y: Floats, grid: Grid) -> Codes:
 def band(x: Floats, low: Floats, high: Floats, grid: Grid) -> Codes:
     """A sparse fill between rows `high` (above) and `low`; codes, (row, column).
 
-    Dots are lit on a fixed lattice, so that a band which grows changes few cells.
+    Dots are lit on a fixed lattice, so that a band which grows changes few cells. Where cells are
+    one dot wide, there is one code, 1, for all that the band touches: of 1 x 1 dots every other.
     """
     columns = np.arange(grid.width, dtype=np.float64)
     top = np.interp(columns, x, high, left=np.nan, right=np.nan)
@@ -77,10 +79,12 @@ def band(x: Floats, low: Floats, high: Floats, grid: Grid) -> Codes:
     top, bottom = np.floor(top), np.ceil(bottom)
     codes = np.zeros((grid.rows, grid.columns), dtype=np.uint8)
     cells = np.arange(grid.rows)[:, None] * grid.ky
-    for across, down in ((0, 0), (1, 2)) if grid.kx > 1 else ((0, 0),):
+    if grid.kx == 1:
+        codes |= (cells + grid.ky - 1 >= top) & (cells <= bottom)
+    for across, down in ((0, 0), (1, 2)) if grid.kx > 1 else ():
         lit = (cells + down >= top[across :: grid.kx]) & (cells + down <= bottom[across :: grid.kx])
         codes |= lit * _BITS[down, across]
-    if grid.kx == 1:
+    if grid.kx == grid.ky == 1:
         codes[(np.arange(grid.rows)[:, None] + np.arange(grid.columns)) % 2 == 1] = 0
     return codes
 

@@ -37,14 +37,19 @@ def step_ticks(low: float, high: float, columns: int) -> list[Tick]:
         labelled += [m * 10**e for e in exponents for m in (2, 5)]
     labelled = [step for step in labelled if low <= step <= high]
     if len(labelled) < 3:
-        even = max(1, round(nice_step(high - low, max(1, columns // 8))))
-        first, last = math.ceil(low / even), math.floor(high / even)
-        return [Tick(k * even, step_label(k * even)) for k in range(first, last + 1)]
+        return even_step_ticks(low, high, columns)
     multiples = range(2, 10) if per_decade >= 20 else (2, 5) if per_decade >= 8 else ()
     minor = {m * 10**e for e in exponents for m in multiples} - set(labelled)
     return [Tick(step, step_label(step)) for step in labelled] + [
         Tick(step, "") for step in sorted(minor) if low <= step <= high
     ]
+
+
+def even_step_ticks(low: float, high: float, columns: int) -> list[Tick]:
+    """Ticks of a linear axis from step `low` to `high` over `columns` cells: whole steps."""
+    even = max(1, round(nice_step(high - low, max(1, columns // 8))))
+    first, last = math.ceil(low / even), math.floor(high / even)
+    return [Tick(k * even, step_label(k * even)) for k in range(first, last + 1)]
 
 
 def value_ticks(low: float, high: float, rows: int) -> list[Tick]:

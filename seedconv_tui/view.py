@@ -46,10 +46,11 @@ class Series:
 
 @dataclass(frozen=True)
 class View:
-    """The part of the data that is shown: steps and nats. The x axis is always log(step + 1).
+    """The part of the data that is shown: steps and nats.
 
-    `limits` (steps) bound `zoom` and `pan`; without them the view itself does. Raises ValueError
-    for an empty or infinite range, and for a log axis that reaches 0.
+    The x axis is log(step + 1), or the step without `log_x`. `limits` (steps) bound `zoom` and
+    `pan`; without them the view itself does. Raises ValueError for an empty or infinite range, and
+    for a log axis that reaches 0.
     """
 
     x_min: float
@@ -58,6 +59,7 @@ class View:
     y_max: float
     log_y: bool = False
     limits: tuple[float, float] | None = None
+    log_x: bool = True
 
     def __post_init__(self) -> None:
         if not 0 <= self.x_min < self.x_max < math.inf:
@@ -67,34 +69,74 @@ class View:
         if self.log_y and self.y_min <= 0:
             raise ValueError("a log axis starts above 0")
 
+    def part_of(self, steps: Floats) -> Floats:
+        """Where steps are on the x axis: 0 is its left end, 1 its right."""
+        low, high = self._on_axis(self.x_min), self._on_axis(self.x_max)
+        return ((np.log10(steps + 1) if self.log_x else steps) - low) / (high - low)
+
+    def step_at(self, part: float) -> float:
+        """The step at a part of the x axis."""
+        low, high = self._on_axis(self.x_min), self._on_axis(self.x_max)
+        return self._step(low + part * (high - low))
+
     def zoom(self, factor: float, at_x: float) -> View:
         """Shows `1 / factor` of the steps, keeping step `at_x` in place; never under 4 steps."""
-        low, high = log_step(self.x_min), log_step(self.x_max)
-        at = min(max(log_step(at_x), low), high)
-        span = max((high - low) / factor, math.log10(1 + 4 / 10**at))
+        low, high = self._on_axis(self.x_min), self._on_axis(self.x_max)
+        at = min(max(self._on_axis(at_x), low), high)
+        least = math.log10(1 + 4 / 10**at) if self.log_x else 4.0
+        span = max((high - low) / factor, least)
         return self._show(at - (at - low) / (high - low) * span, span)
 
     def pan(self, fraction: float) -> View:
         """Moves by `fraction` of the view's width: to later steps where that is positive."""
-        low, high = log_step(self.x_min), log_step(self.x_max)
+        low, high = self._on_axis(self.x_min), self._on_axis(self.x_max)
         return self._show(low + fraction * (high - low), high - low)
+
+    def reveal(self, step: float) -> View:
+        """Moves just so far that `step` is in view."""
+        low, high = self._on_axis(self.x_min), self._on_axis(self.x_max)
+        at = self._on_axis(step)
+        return self._show(min(max(low, at - (high - low)), at), high - low)
 
     def _show(self, start: float, span: float) -> View:
         limits = self.limits or (self.x_min, self.x_max)
-        low, high = log_step(limits[0]), log_step(limits[1])
-        if span >= high - low - 1e-9:
+        low, high = self._on_axis(limits[0]), self._on_axis(limits[1])
+        if span >= (high - low) * (1 - 1e-9):
             return replace(self, x_min=limits[0], x_max=limits[1], limits=limits)
         start = min(max(start, low), high - span)
-        x_min, x_max = 10**start - 1, 10 ** (start + span) - 1
+        x_min, x_max = self._step(start), self._step(start + span)
         return replace(self, x_min=max(x_min, 0.0), x_max=x_max, limits=limits)
 
+    def _on_axis(self, step: float) -> float:
+        return math.log10(step + 1) if self.log_x else step
 
-def log_step(step: float) -> float:
-    """Where a step lies on the x axis."""
-    return math.log10(step + 1)
+    def _step(self, place: float) -> float:
+        return float(10**place - 1) if self.log_x else place
 
 
-def fit(series: Sequence[Series], *, log_y: bool = False) -> View:
+def nearest_step(series: Sequence[Series], x: float) -> float | None:
+    """The step with a value that is nearest to `x` on the log axis; None without any value."""
+    steps = _steps(series)
+    if not len(steps):
+        return None
+    return float(steps[np.argmin(np.abs(np.log1p(steps) - math.log1p(max(x, 0.0))))])
+
+
+def neighbour_step(series: Sequence[Series], x: float, offset: int) -> float | None:
+    """The step `offset` places after the one nearest to `x` (before, if negative), or the end."""
+    steps = _steps(series)
+    nearest = nearest_step(series, x)
+    if nearest is None:
+        return None
+    at = int(np.searchsorted(steps, nearest)) + offset
+    return float(steps[min(max(at, 0), len(steps) - 1)])
+
+
+def _steps(series: Sequence[Series]) -> Floats:
+    return np.unique(np.concatenate([np.empty(0), *(s.x[np.isfinite(s.y)] for s in series)]))
+
+
+def fit(series: Sequence[Series], *, log_y: bool = False, log_x: bool = True) -> View:
     """The view that shows every finite value, bands included; its limits are its steps.
 
     Linear: from 0 (or the lowest line, if that is below; a band is cut there) to a round number
@@ -106,7 +148,7 @@ def fit(series: Sequence[Series], *, log_y: bool = False) -> View:
     steps = _joined(s.x[keep] for s, keep in zip(series, shown, strict=True))
     lines = _joined(s.y[keep] for s, keep in zip(series, shown, strict=True))
     if not len(lines):
-        return View(0.0, 1000.0, 1e-3 if log_y else 0.0, 1.0, log_y, (0.0, 1000.0))
+        return View(0.0, 1000.0, 1e-3 if log_y else 0.0, 1.0, log_y, (0.0, 1000.0), log_x)
 
     x_min, x_max = float(steps.min()), float(steps.max())
     if x_min == x_max:
@@ -129,7 +171,7 @@ def fit(series: Sequence[Series], *, log_y: bool = False) -> View:
         span = y_max - y_min
         unit = nice_step(span, 10) if span > _TINY else 1.0
         y_max = max(math.ceil((y_max + 0.01 * span) / unit), 1) * unit
-    return View(x_min, x_max, y_min, y_max, log_y, (x_min, x_max))
+    return View(x_min, x_max, y_min, y_max, log_y, (x_min, x_max), log_x)
 
 
 def _joined(parts: Iterable[Floats]) -> Floats:

@@ -20,6 +20,7 @@ from seedconv_tui.chart import (
     LABEL,
     MARK,
     MARKERS,
+    QUIET,
     Cells,
     Glyphs,
     Mark,
@@ -40,6 +41,12 @@ PHASES = (
     Mark(8, "sharp convergence"),
     Mark(48, "sharp divergence"),
     Mark(512, "slow reconvergence"),
+)
+SURE = (
+    Mark(0, "uniform", 0, 0),
+    Mark(8, "sharp convergence", 8, 8),
+    Mark(48, "sharp divergence", 32, 96),
+    Mark(512, "slow reconvergence", 384, 2000),
 )
 
 
@@ -69,6 +76,10 @@ def banded() -> list[Series]:
     return [curve("large", 0, 1.0, 0.04), curve("small", 1, 0.6, 0.05)]
 
 
+def floor() -> Series:
+    return Series("storage floor", STEPS, np.geomspace(2e-5, 3e-4, len(STEPS)), color=QUIET)
+
+
 CASES: dict[str, tuple[list[Series], dict[str, Any]]] = {
     "line": ([curve()], {}),
     "band": ([curve(std=0.03)], {"y_label": "expected KL (nats)"}),
@@ -81,6 +92,10 @@ CASES: dict[str, tuple[list[Series], dict[str, Any]]] = {
     "crossing": (crossing(), {}),
     "bands": (banded(), {"marks": PHASES, "y_label": "expected KL (nats)"}),
     "point": ([Series("s", np.array([16.0]), np.array([0.2]))], {}),
+    "linear_x": (banded(), {"log_x": False, "cursor": 256.0, "marks": PHASES}),
+    "linear_x_zoom": (banded(), {"log_x": False, "zoom": (4.0, 640.0)}),
+    "intervals": ([curve()], {"marks": SURE, "cursor": 128.0}),
+    "floor": ([curve(scale=1e-3), floor()], {"log_y": True}),
     "empty": ([], {"y_label": "expected KL (nats)"}),
 }
 
@@ -88,7 +103,7 @@ CASES: dict[str, tuple[list[Series], dict[str, Any]]] = {
 def picture(case: str, width: int, height: int, glyphs: Glyphs) -> Cells:
     series, options = CASES[case]
     options = dict(options)
-    view = fit(series, log_y=options.pop("log_y", False))
+    view = fit(series, log_y=options.pop("log_y", False), log_x=options.pop("log_x", True))
     if zoom := options.pop("zoom", None):
         view = view.zoom(*zoom)
     return draw(series, view, width, height, glyphs=glyphs, **options)
@@ -112,26 +127,31 @@ def test_golden(case: str, glyphs: Glyphs) -> None:
 
 @pytest.mark.parametrize("glyphs", Glyphs)
 @pytest.mark.parametrize("log_y", [False, True])
+@pytest.mark.parametrize("log_x", [False, True])
 @pytest.mark.parametrize("joined", [False, True])
-def test_every_point_lights_its_dot(glyphs: Glyphs, log_y: bool, joined: bool) -> None:
+def test_every_point_lights_its_dot(
+    glyphs: Glyphs, log_y: bool, log_x: bool, joined: bool
+) -> None:
     x = np.unique(np.geomspace(1, 1e5, 40).round())
     y = np.random.default_rng(1).uniform(0.01, 1.0, len(x))
     if not joined:
         x, y = np.repeat(x, 2), np.column_stack([y, np.full(len(y), np.nan)]).ravel()
     series = Series("", x, y)
-    view = fit([series], log_y=log_y)
+    view = fit([series], log_y=log_y, log_x=log_x)
     cells = draw([series], view, 77, 23, glyphs=glyphs)
     plot = cells.plot
-    across, down = (2, 4) if glyphs is Glyphs.BRAILLE else (1, 1)
+    across, down = {Glyphs.BRAILLE: (2, 4), Glyphs.BLOCK: (1, 2), Glyphs.ASCII: (1, 1)}[glyphs]
     bits = ((0, 1, 2, 6), (3, 4, 5, 7))  # of a braille pattern, by column and row
     scale = math.log10 if log_y else float
     low, high = scale(view.y_min), scale(view.y_max)
     for step, value in zip(x, y, strict=True):
         if math.isnan(value):
             continue
-        part = math.log10((step + 1) / (view.x_min + 1)) / math.log10(
-            (view.x_max + 1) / (view.x_min + 1)
-        )
+        part = (step - view.x_min) / (view.x_max - view.x_min)
+        if log_x:
+            part = math.log10((step + 1) / (view.x_min + 1)) / math.log10(
+                (view.x_max + 1) / (view.x_min + 1)
+            )
         column = round(part * (plot.columns * across - 1))
         row = round((high - scale(value)) / (high - low) * (plot.rows * down - 1))
         at = plot.top + row // down, plot.left + column // across
@@ -140,6 +160,8 @@ def test_every_point_lights_its_dot(glyphs: Glyphs, log_y: bool, joined: bool) -
         if glyphs is Glyphs.BRAILLE:
             lit = ord(str(cells.text[at])) - 0x2800
             assert lit >> bits[column % 2][row % 4] & 1
+        elif glyphs is Glyphs.BLOCK:
+            assert cells.text[at] in ("▀█", "▄█")[row % 2]
         else:
             assert cells.text[at] == MARKERS[0]
 
@@ -347,9 +369,52 @@ def test_zoom_keeps_its_place_and_its_limits() -> None:
         assert closest.x_max - closest.x_min >= 1
 
 
-def test_columns_map_to_steps_and_back() -> None:
+def test_a_linear_axis_zooms_pans_and_reveals() -> None:
+    whole = fit([curve()], log_x=False)
+    near = whole.zoom(4, 384)
+    assert (near.x_min, near.x_max) == pytest.approx((288, 480))
+    assert near.zoom(1 / 4, 384) == whole
+    moved = near.pan(0.5)
+    assert (moved.x_min, moved.x_max) == pytest.approx((384, 576))
+    assert near.pan(100).x_max == 768
+    assert near.reveal(400) == near
+    assert near.reveal(200).x_min == pytest.approx(200)
+    assert near.reveal(700).x_max == pytest.approx(700)
+    closest = whole.zoom(1e9, 100)
+    assert closest.x_max - closest.x_min == pytest.approx(4)
+
+
+def test_reveal_moves_a_logarithmic_view_no_further_than_needed() -> None:
+    near = fit([curve()]).zoom(4, 64)
+    assert near.reveal(64) == near
+    for step in (2.0, 700.0):
+        shown = near.reveal(step)
+        assert step == pytest.approx(min(max(step, shown.x_min), shown.x_max))
+        assert step in (pytest.approx(shown.x_min), pytest.approx(shown.x_max))
+
+
+def test_intervals_of_marks_end_where_they_should() -> None:
+    cells, plain = (picture(case, 60, 15, Glyphs.BRAILLE) for case in ("intervals", "line"))
+    line = cells.plot.top + cells.plot.rows
+    doubled = {at for at, sign in enumerate(cells.lines()[line]) if sign in "═╪╤"}
+    expected: set[int] = set()
+    for low, high in ((32, 96), (384, 768)):  # what lies outside the view is cut
+        first, last = cells.plot.column_of(low), cells.plot.column_of(high)
+        assert first is not None
+        assert last is not None
+        expected |= set(range(first, last + 1))
+    assert doubled == expected
+    assert (cells.color[line, sorted(doubled)] == MARK).all()
+    assert not set("═╪╤") & set("".join(plain.lines()))
+    left = fit([curve()]).zoom(8, 2)
+    out_of_sight = draw([curve()], left, 60, 15, marks=SURE).lines()[-2]
+    assert not set("═╪╤") & set(out_of_sight)
+
+
+@pytest.mark.parametrize("log_x", [False, True])
+def test_columns_map_to_steps_and_back(log_x: bool) -> None:
     for glyphs in Glyphs:
-        plot = draw([curve()], fit([curve()]), 80, 10, glyphs=glyphs).plot
+        plot = draw([curve()], fit([curve()], log_x=log_x), 80, 10, glyphs=glyphs).plot
         for column in range(plot.left, plot.left + plot.columns):
             assert plot.column_of(plot.x_at(column)) == column
         assert plot.column_of(1e6) is None
