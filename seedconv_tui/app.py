@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import time
 from functools import partial
-from threading import Thread
 from typing import TYPE_CHECKING
 
 from textual.app import App, SystemCommand
 from textual.binding import Binding
 
 from seedconv_tui.details import Answered, Details
+from seedconv_tui.glyphs import Glyphs
 from seedconv_tui.screens.base import StudyScreen
 from seedconv_tui.screens.categories import CategoriesScreen
 from seedconv_tui.screens.curves import CurvesScreen
@@ -20,16 +20,16 @@ from seedconv_tui.screens.reader import ReaderScreen
 from seedconv_tui.screens.runs import RunsScreen
 from seedconv_tui.screens.seeds import SeedsScreen
 from seedconv_tui.screens.tokens import TokensScreen
-from seedconv_tui.source import Arrived, Crashed, Feed, Troubled
+from seedconv_tui.source import Crashed, Feed
 from seedconv_tui.theme import DARK, LIGHT, PALETTES, Look
+from seedconv_tui.watch import Arrived, Studies, Troubled, Watch
 from seedconv_tui.wire import lean_driver
-from store.errors import StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
+    from threading import Thread
 
     from textual.driver import Driver
-    from textual.message import Message
     from textual.screen import Screen
 
     from seedconv_tui.source import SnapshotSource
@@ -43,11 +43,16 @@ SCREENS: tuple[type[StudyScreen], ...] = (
 )
 """The screens, in the order of their number keys."""
 
+_GLYPHS = "charts of braille dots, or of half blocks"
+_STUDY = "another of the studies"
 _QUIT = "leave; an engine that is at work goes on"
 
 
 class SeedconvApp(App[None], inherit_bindings=False):
-    """Shows one study, live, until told to quit."""
+    """Shows a study, or several, live, until told to quit.
+
+    Each study has screens of its own, but all of them share the one that compares: Curves.
+    """
 
     TITLE = "seedconv"
     CSS_PATH = "app.tcss"
@@ -60,42 +65,47 @@ class SeedconvApp(App[None], inherit_bindings=False):
         ),
         Binding("question_mark", "help", "Help", key_display="?", tooltip="this help"),
         Binding("P", "pause", "Pause", show=False, tooltip="stop or resume updates"),
+        Binding("a", "study", "Study", tooltip=_STUDY),
+        Binding("B", "glyphs", "Glyphs", show=False, tooltip=_GLYPHS),
         Binding("t", "theme", "Theme", show=False, tooltip="dark or light"),
         Binding("q,ctrl+q,ctrl+c", "quit", "Quit", key_display="q", tooltip=_QUIT),
     ]
 
     def __init__(
         self,
-        source: SnapshotSource,
-        *,
+        *sources: SnapshotSource,
         clock: Callable[[], float] = time.time,
         poll_seconds: float = 1.0,
         ascii: bool = False,  # noqa: A002  the name of the command's option
+        glyphs: Glyphs = Glyphs.BRAILLE,
     ) -> None:
         """Makes the app; `run` starts it.
 
         Args:
-            source: Where the study is read from.
+            sources: Where each study is read from; one or more.
             clock: The present as unix time.
             poll_seconds: Time between two readings.
             ascii: Send ASCII only.
+            glyphs: What charts are drawn with, where more than ASCII may be sent.
         """
         # Without colours Textual would use greys; with the terminal's own it sends none at all.
         super().__init__(ansi_color=True if "NO_COLOR" in os.environ else None)
-        self.feed = Feed(now=clock())
-        self.details = Details(source, self.post_message)
-        self._source = source
+        now = clock()
+        self.studies = Studies(tuple(Watch(each, self.post_message, now) for each in sources))
         self._clock = clock
         self._poll_seconds = poll_seconds
         self._ascii = ascii
-        self.reading: Thread | None = None
+        self._glyphs = Glyphs.ASCII if ascii else glyphs
         self.use_command_palette = not ascii  # it is drawn by Textual, and not in ASCII
         for theme in (DARK, LIGHT):
             self.register_theme(theme)
         self.theme = DARK.name
-        self._look = Look(PALETTES[DARK.name], ascii)
-        for screen in SCREENS:
-            self.add_mode(screen.NAME, partial(screen, self.feed))
+        self._look = Look(PALETTES[DARK.name], ascii, self._glyphs)
+        self.add_mode(CurvesScreen.NAME, partial(CurvesScreen, self.studies))
+        for number, watch in enumerate(self.studies.watches):
+            for screen in SCREENS:
+                if screen is not CurvesScreen:
+                    self.add_mode(_mode(screen.NAME, number), partial(screen, watch.feed))
 
     @property
     def look(self) -> Look:
@@ -111,54 +121,47 @@ class SeedconvApp(App[None], inherit_bindings=False):
         self.poll()
         self.set_interval(self._poll_seconds, self.poll)
 
+    @property
+    def feed(self) -> Feed:
+        """What is known of the study that is shown."""
+        return self.studies.shown.feed
+
+    @property
+    def details(self) -> Details:
+        """What is read beyond that."""
+        return self.studies.shown.details
+
+    @property
+    def reading(self) -> Thread | None:
+        """The thread that reads the study that is shown; None: it is not being read."""
+        return self.studies.shown.reading
+
     def poll(self) -> None:
-        """Asks the source for a snapshot, unless paused or the last question is still open."""
+        """Asks for snapshots, unless paused or the last question is still open."""
         if self.feed.paused:
             return
-        self.feed.now = self._clock()
-        if self.reading is None:
-            # A daemon of our own: a store that hangs (NFS) must not keep the app from quitting.
-            self.reading = Thread(target=self._read, name="snapshot", daemon=True)
-            self.reading.start()
-        else:
-            self._show()
-
-    def _read(self) -> None:
-        """Runs in the thread; only posts what came of it."""
-        try:
-            message: Message = Arrived(self._source.snapshot())
-        except (StoreError, OSError) as error:
-            message = Troubled(str(error) or type(error).__name__)
-        except Exception as error:  # a bug of ours: the app ends with its traceback
-            message = Crashed(error)
-        try:
-            self.post_message(message)
-        except RuntimeError:  # the event loop ended while the store was being read
-            return
+        for watch in self.studies.watches:
+            watch.feed.now = self._clock()
+            if not watch.poll():
+                self._show()
 
     def on_crashed(self, message: Crashed) -> None:
         """Raises in the event loop what the reading thread must not swallow."""
-        self.reading = None
         raise message.error
 
     def on_arrived(self, message: Arrived) -> None:
         """Takes a reading; what is on screen changes only if the study did."""
-        self.reading = None
-        self.feed.now = self._clock()
-        self.feed.accept(message.snapshot)
-        self.details.retry()
-        self._show()
-
-    def on_answered(self, message: Answered) -> None:
-        """Takes details that a screen has asked for."""
-        self.details.take(message)
+        message.watch.arrived(message, self._clock())
         self._show()
 
     def on_troubled(self, message: Troubled) -> None:
         """Keeps what is on screen, and says that it could not be read again."""
-        self.reading = None
-        self.feed.now = self._clock()
-        self.feed.trouble = message.reason
+        message.watch.troubled(message, self._clock())
+        self._show()
+
+    def on_answered(self, message: Answered) -> None:
+        """Takes details that a screen has asked for."""
+        message.details.take(message)
         self._show()
 
     def _show(self) -> None:
@@ -166,9 +169,30 @@ class SeedconvApp(App[None], inherit_bindings=False):
         if isinstance(screen, StudyScreen):
             screen.show_feed()
 
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Offers another study only where there is one, and other glyphs only beside ASCII."""
+        if action == "study":
+            return len(self.studies.watches) > 1
+        return not (action == "glyphs" and self._ascii)
+
     def action_show_screen(self, name: str) -> None:
-        """Goes to a screen."""
-        self.switch_mode(name)
+        """Goes to a screen, of the study that was shown last."""
+        self.switch_mode(_mode(name, self.studies.current))
+
+    def action_study(self) -> None:
+        """Shows another study on the same screen."""
+        screen = self.screen_stack[0]
+        self.studies.current = (self.studies.current + 1) % len(self.studies.watches)
+        if isinstance(screen, CurvesScreen):
+            screen.choose_study()
+        elif isinstance(screen, StudyScreen):
+            self.action_show_screen(screen.NAME)
+
+    def action_glyphs(self) -> None:
+        """Changes what charts are drawn with."""
+        self._glyphs = Glyphs.BLOCK if self._glyphs is Glyphs.BRAILLE else Glyphs.BRAILLE
+        self.watch_theme(self.theme)
+        self._show()
 
     def on_categories_screen_opened(self, message: CategoriesScreen.Opened) -> None:
         """Goes to a token."""
@@ -176,14 +200,16 @@ class SeedconvApp(App[None], inherit_bindings=False):
 
     def show_token(self, model: str, step: int | None, token: int) -> None:
         """Goes to a token of the text on its own screen; step None: the latest."""
-        self.switch_mode(TokensScreen.NAME)
+        self.action_show_screen(TokensScreen.NAME)
         screen = self.screen_stack[0]
         if isinstance(screen, TokensScreen):
             screen.show_token(model, step, token)
 
     def action_pause(self) -> None:
         """Stops or resumes reading the study."""
-        self.feed.paused = not self.feed.paused
+        paused = not self.feed.paused
+        for watch in self.studies.watches:
+            watch.feed.paused = paused
         self._show()
         self.poll()
 
@@ -193,7 +219,7 @@ class SeedconvApp(App[None], inherit_bindings=False):
 
     def watch_theme(self, name: str) -> None:
         """Chooses the palette that belongs to the theme."""
-        self._look = Look(PALETTES.get(name, PALETTES[DARK.name]), self._ascii)
+        self._look = Look(PALETTES.get(name, PALETTES[DARK.name]), self._ascii, self._glyphs)
 
     def action_help(self) -> None:
         """Lists the keys."""
@@ -202,10 +228,17 @@ class SeedconvApp(App[None], inherit_bindings=False):
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
         """What the command palette offers."""
         for number, other in enumerate(SCREENS, start=1):
-            go = partial(self.switch_mode, other.NAME)
+            go = partial(self.action_show_screen, other.NAME)
             yield SystemCommand(other.NAME, f"go to this screen; its key is {number}", go)
         yield SystemCommand("Pause or resume", "stop or resume updates", self.action_pause)
         yield SystemCommand("Theme", "change between dark and light", self.action_theme)
-
+        yield SystemCommand("Glyphs", _GLYPHS, self.action_glyphs)
+        if len(self.studies.watches) > 1:
+            yield SystemCommand("Study", _STUDY, self.action_study)
         yield SystemCommand("Keys", "list what each key does", self.action_help)
         yield SystemCommand("Quit", _QUIT, self.exit)
+
+
+def _mode(screen: str, study: int) -> str:
+    """The name under which a study's screen is kept."""
+    return screen if screen == CurvesScreen.NAME or not study else f"{screen} of {study}"

@@ -233,7 +233,7 @@ class _Pen:
 
     def axes(self, plot: Plot, ticks: Sequence[Tick], x_label: str) -> None:
         """Draws both axes with their ticks."""
-        upright, tick_left, corner, level, tick_down, minor_down = self.signs.frame
+        upright, tick_left, corner, level, tick_down, minor_down = tuple(self.signs.frame)
         line, labels = plot.top + plot.rows, plot.top + plot.rows + 1
         self.put(line, plot.left, level * plot.columns, AXIS)
         if plot.left:
@@ -275,11 +275,10 @@ class _Pen:
             seen = mark.low <= plot.view.x_max and mark.high >= plot.view.x_min
             ends = [plot.column_of(end) for end in (mark.low, mark.high)]
             first, last = (edge if at is None else at for at, edge in zip(ends, edges, strict=True))
-            for at in range(first, last + 1) if seen else ():
-                sign = str(self.text[line, at])
-                self.put(line, at, doubled.get(sign, sign), MARK)
-        at = None if cursor is None else plot.column_of(cursor)
-        if at is not None:
+            for column in range(first, last + 1) if seen else ():
+                sign = str(self.text[line, column])
+                self.put(line, column, doubled.get(sign, sign), MARK)
+        if cursor is not None and (at := plot.column_of(cursor)) is not None:
             self.put(line, at, self.signs.pointer, CURSOR)
 
     def mark_labels(self, marks: Sequence[Mark], plot: Plot, row: int, start: int) -> None:

@@ -6,7 +6,6 @@ import argparse
 import errno
 import json
 import os
-import shutil
 import signal
 import sys
 import threading
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, NoReturn
 from seedconv_tui.compare import add_compare
 from seedconv_tui.export import add_export
 from seedconv_tui.regress import add_regress
+from seedconv_tui.show import add_plot, add_screen_options, add_tui, glyphs_of, show
 from seedconv_tui.upkeep import add_prune, add_verify
 from store.errors import NotAStudyError, StoreError, StudyMismatchError, UnsupportedError
 
@@ -180,28 +180,6 @@ def _summary(study: StudyFile, totals: Totals, *, as_json: bool) -> None:
     print(f"{', '.join(parts)}; look at it: seedconv tui {study.store}", file=sys.stderr)
 
 
-def _tui(options: argparse.Namespace) -> int:
-    from store.reader import read_root
-
-    read_root(options.store)  # not a store: say so before the screen is taken
-    return _show(options.store, ascii_only=options.ascii, mouse=not options.no_mouse)
-
-
-def _show(store: str | Path, *, ascii_only: bool, mouse: bool) -> int:
-    from seedconv_tui.app import SeedconvApp
-    from seedconv_tui.live import StoreSource
-
-    if not (sys.stdin.isatty() and sys.stdout.isatty()):
-        print(
-            "seedconv: the monitor needs a terminal; `seedconv status` and `seedconv plot` do not",
-            file=sys.stderr,
-        )
-        return USAGE
-    app = SeedconvApp(StoreSource(store), ascii=ascii_only)
-    app.run(mouse=mouse)
-    return app.return_code or OK
-
-
 def _status(options: argparse.Namespace) -> int:
     from seedconv_tui.status import status_json, status_text
 
@@ -210,30 +188,6 @@ def _status(options: argparse.Namespace) -> int:
         print(json.dumps(status_json(snapshot), indent=2))
     else:
         print(status_text(snapshot))
-    return OK
-
-
-def _plot(options: argparse.Namespace) -> int:
-    from seedconv_tui.chart import Glyphs
-    from seedconv_tui.plot import plot_text
-
-    size = shutil.get_terminal_size((80, 24))
-    snapshot = _snapshot(options.store)
-    known = {model.name for model in snapshot.models}
-    if unknown := [name for name in options.model or [] if name not in known]:
-        names = ", ".join(sorted(known)) or "none yet"
-        raise NotAStudyError(f"{options.store}: no model {unknown[0]!r}; it has: {names}")
-    print(
-        plot_text(
-            snapshot,
-            width=options.width or size.columns,
-            height=options.height or max(12, size.lines - 8),
-            log_y=options.log_y,
-            glyphs=Glyphs.ASCII if options.ascii else Glyphs.BRAILLE,
-            color=sys.stdout.isatty() and "NO_COLOR" not in os.environ,
-            models=options.model,
-        )
-    )
     return OK
 
 
@@ -250,8 +204,8 @@ def _demo(options: argparse.Namespace) -> int:
         options.dir,
         headless=options.headless,
         second_size=options.second_size,
-        ascii_only=options.ascii,
-        show=lambda store: _show(store, ascii_only=options.ascii, mouse=not options.no_mouse),
+        glyphs=glyphs_of(options),
+        show=lambda store: show(store, options=options),
     )
 
 
@@ -309,7 +263,7 @@ def _parser() -> argparse.ArgumentParser:
         "--dir", type=Path, default=Path("seedconv-demo"), help="where it works (%(default)s)"
     )
     demo.add_argument("--second-size", action="store_true", help="train a larger model as well")
-    _screen_options(demo)
+    add_screen_options(demo)
 
     init = command("init", _init, "write a commented study file", "seedconv init study.toml")
     init.add_argument(
@@ -344,10 +298,6 @@ def _parser() -> argparse.ArgumentParser:
                 help="exit once every listed checkpoint is scored and reduced",
             )
 
-    tui = command("tui", _tui, "the terminal monitor", "seedconv tui study.zarr")
-    tui.add_argument("store", type=_store, metavar="STORE", help=_STORE_HELP)
-    _screen_options(tui)
-
     status = command(
         "status",
         _status,
@@ -357,14 +307,8 @@ def _parser() -> argparse.ArgumentParser:
     status.add_argument("store", type=_store, metavar="STORE", help=_STORE_HELP)
     status.add_argument("--json", action="store_true", help="as one JSON object")
 
-    plot = command("plot", _plot, "the KL chart as text", "seedconv plot study.zarr --log-y")
-    plot.add_argument("store", type=_store, metavar="STORE", help=_STORE_HELP)
-    plot.add_argument("--model", action="append", help="only this model (may be repeated)")
-    plot.add_argument("--log-y", action="store_true", help="logarithmic KL axis")
-    plot.add_argument("--width", type=_at_least(20), help="columns (the terminal's)")
-    plot.add_argument("--height", type=_at_least(8), help="rows of the chart (the terminal's)")
-    plot.add_argument("--ascii", action="store_true", help="plain ASCII characters only")
-
+    add_tui(command, _store, _STORE_HELP)
+    add_plot(command, _store, _STORE_HELP, _at_least)
     add_export(command, _store, _STORE_HELP, _at_least(1))
     add_compare(command, _store, _STORE_HELP)
     add_regress(command, _store, _STORE_HELP)
@@ -373,11 +317,6 @@ def _parser() -> argparse.ArgumentParser:
 
     parser.commands = commands.choices  # type: ignore[attr-defined]
     return parser
-
-
-def _screen_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--ascii", action="store_true", help="plain ASCII characters only")
-    parser.add_argument("--no-mouse", action="store_true", help="leave the mouse to the terminal")
 
 
 def _at_least(least: int) -> Callable[[str], int]:

@@ -13,7 +13,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from seedconv_tui.chart import Glyphs
+from seedconv_tui.glyphs import Glyphs
 from seedconv_tui.live import StoreSource
 from seedconv_tui.plot import plot_text, table_text
 from seedconv_tui.text import count, nats, visible
@@ -29,7 +29,7 @@ def run_demo(
     *,
     headless: bool,
     second_size: bool,
-    ascii_only: bool,
+    glyphs: Glyphs,
     show: Callable[[Path], int],
 ) -> int:
     """Run the demo in `folder` and return the exit code; an earlier one there goes on.
@@ -58,7 +58,7 @@ def run_demo(
             if process.poll() is None:
                 process.terminate()
             process.wait()
-    _print_result(store, glyphs=Glyphs.ASCII if ascii_only else Glyphs.BRAILLE)
+    _print_result(store, glyphs=glyphs)
     for process, log in ((trainer, "trainer.log"), (engine, "engine.log")):
         if process.returncode > 0 and not (process is engine and not headless):
             last = (folder / log).read_text(encoding="utf-8", errors="replace").strip()

@@ -48,15 +48,9 @@ class Failed:
 class Answered(Message):
     """Answers have come, or reasons why there are none."""
 
-    def __init__(self, answers: list[tuple[Any, object]]) -> None:
-        self.answers = answers
+    def __init__(self, details: Details, answers: list[tuple[Any, object]]) -> None:
+        self.details, self.answers = details, answers
         super().__init__()
-
-
-class HasDetails(Protocol):
-    """An app that reads details."""
-
-    details: Details
 
 
 class Details:
@@ -139,12 +133,12 @@ class Details:
                     answer = Failed(str(error) or type(error).__name__)
                 answers.append((query, answer))
                 if time.monotonic() - posted > _BATCH_SECONDS:
-                    self._send(Answered(answers))
+                    self._send(Answered(self, answers))
                     answers, posted = [], time.monotonic()
         except Exception as error:  # a bug of ours: the app ends with its traceback
             self._send(Crashed(error))
         if answers:
-            self._send(Answered(answers))
+            self._send(Answered(self, answers))
 
     def _send(self, message: Message) -> None:
         try:

@@ -31,6 +31,7 @@ def plot_text(
     width: int,
     height: int,
     log_y: bool = False,
+    log_x: bool = True,
     glyphs: Glyphs = Glyphs.BRAILLE,
     color: bool = False,
     models: Sequence[str] | None = None,
@@ -60,10 +61,10 @@ def plot_text(
     common = next(iter(phases)) if len(phases) == 1 else ()  # with their intervals, that is
     cells = draw(
         series,
-        fit(series, log_y=log_y),
+        fit(series, log_y=log_y, log_x=log_x),
         width,
         height,
-        marks=marks.pop() if len(marks) == 1 else (),
+        marks=_marks(common) or (marks.pop() if len(marks) == 1 else ()),
         glyphs=glyphs,
         y_label="expected KL (nats)",
     )
@@ -73,6 +74,10 @@ def plot_text(
     lines += _wrapped(_phase_names(common, ascii_only), width) if common else []
     lines += ["", *_legend(shown, ascii_only, color, width, say_phases=not common)]
     return "\n".join(line.rstrip() for line in lines)
+
+
+def _marks(phases: Sequence[Phase]) -> tuple[Mark, ...]:
+    return tuple(Mark(phase.start, phase.name, phase.low, phase.high) for phase in phases)
 
 
 def _selected(

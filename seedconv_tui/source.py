@@ -40,22 +40,6 @@ class SnapshotSource(Protocol):
         ...
 
 
-class Arrived(Message):
-    """A reading of the study."""
-
-    def __init__(self, snapshot: StudySnapshot) -> None:
-        self.snapshot = snapshot
-        super().__init__()
-
-
-class Troubled(Message):
-    """A reading that failed."""
-
-    def __init__(self, reason: str) -> None:
-        self.reason = reason
-        super().__init__()
-
-
 class Crashed(Message):
     """A reading that ended in an error which is nobody's but ours."""
 

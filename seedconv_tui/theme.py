@@ -8,6 +8,7 @@ from typing import Protocol
 from rich.style import Style
 from textual.theme import Theme
 
+from seedconv_tui.glyphs import Glyphs
 from seedconv_tui.text import shorten, visible
 from store.snapshot import State
 
@@ -80,6 +81,7 @@ class Look:
 
     palette: Palette
     ascii: bool
+    glyphs: Glyphs = Glyphs.BRAILLE  # of charts; ASCII only where nothing else may be sent
 
     def sign(self, state: State) -> str:
         """The glyph of a state."""

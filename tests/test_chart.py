@@ -129,9 +129,7 @@ def test_golden(case: str, glyphs: Glyphs) -> None:
 @pytest.mark.parametrize("log_y", [False, True])
 @pytest.mark.parametrize("log_x", [False, True])
 @pytest.mark.parametrize("joined", [False, True])
-def test_every_point_lights_its_dot(
-    glyphs: Glyphs, log_y: bool, log_x: bool, joined: bool
-) -> None:
+def test_every_point_lights_its_dot(glyphs: Glyphs, log_y: bool, log_x: bool, joined: bool) -> None:
     x = np.unique(np.geomspace(1, 1e5, 40).round())
     y = np.random.default_rng(1).uniform(0.01, 1.0, len(x))
     if not joined:

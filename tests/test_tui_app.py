@@ -281,7 +281,7 @@ async def test_the_palette_offers_what_there_is_and_nothing_else() -> None:
     async with terminal() as screen:
         titles = [c.title for c in screen.app.get_system_commands(screen.app.screen)]
         names = [screen.NAME for screen in SCREENS]
-        assert titles == [*names, "Pause or resume", "Theme", "Keys", "Quit"]
+        assert titles == [*names, "Pause or resume", "Theme", "Glyphs", "Keys", "Quit"]
         await screen.press("ctrl+p", *"curves", "enter")
         await screen.settle()
         assert "demo > Curves" in screen.text

@@ -47,7 +47,8 @@ def make_model(
 ) -> ModelSnapshot:
     """A model of which the first `n_done` steps are reduced; the KL at position t is (t + 1) / 10.
 
-    Pairs differ by 0.01 up and down; with 3 seeds, the interval is 0.05 to each side. `failed` is a (step position, seed position).
+    Pairs differ by 0.01 up and down; with 3 seeds, the interval is 0.05 to each side. `failed` is
+    a (step position, seed position).
     """
     n_done = len(steps) if n_done is None else n_done
     shape = (len(steps), n_seeds)
@@ -168,6 +169,7 @@ class Terminal:
 
     def __init__(self, app: SeedconvApp, pilot: Pilot[None], source: FakeSource, clock: FakeClock):
         self.app, self.pilot, self.source, self.clock = app, pilot, source, clock
+        self.others: list[FakeSource] = []  # of further studies
 
     @property
     def text(self) -> str:
@@ -187,14 +189,16 @@ class Terminal:
 
     async def settle(self) -> None:
         """Waits until the reading threads are done and all that they caused is shown."""
-        if (reading := self.app.reading) is not None:
-            reading.join()
-        await self.pilot.pause()
-        await self.pilot.pause()
-        while self.app.details.busy:
-            if (reading := self.app.details.reading) is not None:
+        for watch in self.app.studies.watches:
+            if (reading := watch.reading) is not None:
                 reading.join()
-            await self.pilot.pause()
+        await self.pilot.pause()
+        await self.pilot.pause()
+        for details in (watch.details for watch in self.app.studies.watches):
+            while details.busy:
+                if (reading := details.reading) is not None:
+                    reading.join()
+                await self.pilot.pause()
         await self.pilot.pause()
 
     async def press(self, *keys: str) -> None:
@@ -214,18 +218,20 @@ class Terminal:
 @asynccontextmanager
 async def terminal(
     answer: StudySnapshot | Exception | None = None,
-    *,
+    *others: StudySnapshot | Exception,
     size: tuple[int, int] = (80, 24),
     ascii_only: bool = False,
     store: Path | None = None,
 ) -> AsyncIterator[Terminal]:
-    """The app on a source with this answer, or on a store; polls only when told to."""
+    """The app on sources with these answers, or on a store; polls only when told to."""
     if answer is None:
         answer = make_study() if store is None else Study(store).snapshot()
     source, clock = FakeSource(answer, store), FakeClock()
-    app = SeedconvApp(source, clock=clock, poll_seconds=86_400, ascii=ascii_only)
+    further = [FakeSource(other) for other in others]
+    app = SeedconvApp(source, *further, clock=clock, poll_seconds=86_400, ascii=ascii_only)
     app.driver_class = lean_driver(CountingDriver)
     async with app.run_test(size=size, headless=False) as pilot:
         screen = Terminal(app, pilot, source, clock)
+        screen.others = further
         await screen.settle()
         yield screen

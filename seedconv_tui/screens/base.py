@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, cast
+from typing import TYPE_CHECKING, ClassVar, Protocol, cast
 
 from textual.containers import Vertical
 from textual.screen import Screen
@@ -15,12 +15,19 @@ if TYPE_CHECKING:
     from textual.app import ComposeResult
     from textual.widget import Widget
 
-    from seedconv_tui.details import Details, HasDetails
+    from seedconv_tui.details import Details
     from seedconv_tui.source import Feed
+    from seedconv_tui.watch import Studies
     from store.snapshot import StudySnapshot
 
 MIN_WIDTH, MIN_HEIGHT = 60, 16
 """The smallest terminal that the screens are laid out for."""
+
+
+class HasStudies(Protocol):
+    """An app that watches studies."""
+
+    studies: Studies
 
 
 class StudyScreen(Screen[None], inherit_bindings=False):
@@ -51,12 +58,17 @@ class StudyScreen(Screen[None], inherit_bindings=False):
     @property
     def details(self) -> Details:
         """What is read beyond the snapshot."""
-        return cast("HasDetails", self.app).details
+        return cast("HasStudies", self.app).studies.details_of(self.feed)
 
     @property
     def crumbs(self) -> tuple[str, ...]:
         """What is open on the screen, from the outside in; may be untrusted."""
         return ()
+
+    @property
+    def trouble(self) -> str:
+        """Why what is shown could not be read again; empty: it could."""
+        return self.feed.trouble if self.feed.snapshot is not None else ""
 
     def on_mount(self) -> None:
         self.show_feed()
@@ -72,7 +84,7 @@ class StudyScreen(Screen[None], inherit_bindings=False):
         if not self.is_mounted:
             return
         self.query_one(TopBar).show(self.feed, self.crumbs)
-        self.query_one(Banner).show(self.feed)
+        self.query_one(Banner).show(self.trouble)
         self._say_what_is_missing()
         if self.feed.snapshot is not None:
             self.show_study(self.feed.snapshot)

@@ -1,44 +1,41 @@
-"""Curves: how far the seeds are apart over training, for every model."""
+"""Curves: how far the seeds are apart over training, for every model of every study."""
 
 from __future__ import annotations
 
-import math
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 from textual.binding import Binding
+from textual.containers import Horizontal
 
 from seedconv_tui import chart
 from seedconv_tui.level_queries import Whole, WholeSummary
-from seedconv_tui.screens.base import StudyScreen
+from seedconv_tui.screens.base import MIN_WIDTH, StudyScreen
 from seedconv_tui.source import ACTIVE_STATES
-from seedconv_tui.text import nats, phase_words, step_label
+from seedconv_tui.study_models import (
+    Choice,
+    Key,
+    StudyModel,
+    floors,
+    lines,
+    steps_of,
+    study_labels,
+)
+from seedconv_tui.text import phase_words
 from seedconv_tui.widgets.bars import Notice
 from seedconv_tui.widgets.chart import ChartTitle, ChartView
-from seedconv_tui.widgets.metrics import (
-    INTERVAL,
-    KL_UNIGRAM,
-    METRICS,
-    SPREAD,
-    Beside,
-    Curve,
-    Metric,
-)
-from seedconv_tui.widgets.readout import Entry, Readout
+from seedconv_tui.widgets.metrics import KL_UNIGRAM, METRICS, Beside, Metric
+from seedconv_tui.widgets.readout import Readout, entries
+from seedconv_tui.window import Window
 from store.snapshot import State
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from textual.widget import Widget
 
-    from seedconv_tui.source import Feed
+    from seedconv_tui.watch import Studies, Watch
     from store.snapshot import ModelSnapshot, StudySnapshot
-
-_ZOOM = 1.5
-_PAN = 0.25
-_SLACK = 0.01  # steps: the ends of a view have been through a logarithm
 
 
 class CurvesScreen(StudyScreen):
@@ -52,6 +49,7 @@ class CurvesScreen(StudyScreen):
         Binding("end,G", "step(100000)", "Last", show=False, tooltip="cursor: last step"),
         Binding("m", "metric", "Metric", tooltip=", ".join(m.title for m in METRICS)),
         Binding("y", "log_y", "Log", tooltip="logarithmic or linear values"),
+        Binding("x", "log_x", "Log steps", show=False, tooltip="logarithmic or linear steps"),
         Binding("plus,equals_sign", "zoom(1)", "Zoom", key_display="+ -", tooltip="zoom in"),
         Binding("minus,underscore", "zoom(-1)", "Out", show=False, tooltip="zoom out"),
         Binding("shift+left,H", "pan(-1)", "Pan", show=False, tooltip="earlier steps"),
@@ -63,265 +61,276 @@ class CurvesScreen(StudyScreen):
             key_display="0",
             tooltip="all steps, and new ones as they come",
         ),
+        Binding("f", "tail", "Newest", tooltip="the newest steps, moving on as they come"),
         Binding("up,k", "choose(-1)", "Model up", show=False, tooltip="choose the model above"),
         Binding("down,j", "choose(1)", "Model", show=False, tooltip="choose the model below"),
         Binding("space", "hide", "Show/hide", tooltip="show or hide the chosen model"),
+        Binding("o", "only", "Only", tooltip="the chosen and the pinned model only, or all"),
+        Binding("c", "pin", "Pin", tooltip="pin the chosen model: on top, the others against it"),
         Binding("b", "band", "Band", tooltip="another band, or none"),
         Binding("p", "phases", "Phases", tooltip="show or hide the phases of the chosen model"),
+        Binding("n", "floors", "Floors", tooltip="show or hide what rounding alone makes"),
+        Binding("v", "side", "Side by side", tooltip="studies side by side, or in one chart"),
     ]
 
     _metric = 0
-    _log_y = False
     _band: dict[str, int]  # metric -> place among its bands; after the last: none is shown
     _phases = True
-    _chosen = ""  # the model's name
-    _cursor: int | None = None  # a step; None: the latest there is
-    _view: chart.View | None = None  # None: all that there is
-    _hidden: frozenset[str] = frozenset()
+    _floors = True
+    _side = True  # where there is room for it
 
-    def __init__(self, feed: Feed) -> None:
-        super().__init__(feed)
+    def __init__(self, studies: Studies) -> None:
+        super().__init__(studies.shown.feed)
+        self._studies = studies
+        self._choice = Choice()
+        self._window = Window()
         self._band = {}
-        self._whole: dict[str, Whole] = {}  # by model, as it was read last
+        self._whole: dict[Key, Whole] = {}  # as it was read last
 
     def compose_body(self) -> Iterable[Widget]:
         yield ChartTitle()
-        yield ChartView()
+        with Horizontal(id="panes"):
+            yield from (ChartView() for _ in self._studies.watches)
         yield Notice(id="nothing")
         yield Readout()
 
-    def on_resize(self) -> None:
-        self._size_readout()
+    def on_screen_resume(self) -> None:
+        if self._choice.chosen and self._choice.chosen.study != self._studies.current:
+            self._choose_in(self._studies.current)
+        super().on_screen_resume()
 
-    def show_study(self, snapshot: StudySnapshot) -> None:
-        self._size_readout()
+    def on_resize(self) -> None:
         self._draw()
 
-    def _size_readout(self) -> None:
-        models = len(self.feed.snapshot.models) if self.feed.snapshot else 0
-        room = max((self.app.size.height - 8) // 3, 3)
-        self.query_one(Readout).styles.height = 1 + min(models, room)
+    def show_feed(self) -> None:
+        """Shows what is known now; the study is that of the chosen model."""
+        if models := self._models():
+            self._studies.current = models[self._choice.of(models)].key.study
+        self.feed = self._studies.shown.feed
+        super().show_feed()
+
+    @property
+    def trouble(self) -> str:
+        """Why a study could not be read; empty: all could."""
+        feeds = [watch.feed for watch in self._studies.watches]
+        known = any(feed.snapshot is not None for feed in feeds)
+        return next((feed.trouble for feed in feeds if feed.trouble), "") if known else ""
+
+    def show_study(self, snapshot: StudySnapshot) -> None:
+        self._draw()
 
     # What is drawn
 
-    @property
-    def _models(self) -> tuple[ModelSnapshot, ...]:
-        return self.feed.snapshot.models if self.feed.snapshot else ()
+    def _read(self) -> list[tuple[int, Watch, StudySnapshot]]:
+        """The studies that have been read."""
+        watches = enumerate(self._studies.watches)
+        return [(n, watch, read) for n, watch in watches if (read := watch.feed.snapshot)]
+
+    def _models(self) -> list[StudyModel]:
+        """All models, hidden ones too, with their curves."""
+        metric = METRICS[self._metric]
+        found: list[StudyModel] = []
+        read = self._read()
+        labels = study_labels([snapshot for _, _, snapshot in read])
+        for (number, watch, snapshot), label in zip(read, labels, strict=True):
+            for query in self._queries(snapshot):
+                if (whole := watch.details.get(query)) is not None:
+                    self._whole[Key(number, query.model)] = whole
+            for model in snapshot.models:
+                key = Key(number, model.name)
+                beside = Beside(snapshot.vocab_size, self._whole.get(key))
+                name = f"{model.name} @ {label}" if label else model.name
+                color = len(found) % len(chart.MARKERS)
+                curve = metric.curve(model, beside)
+                found.append(StudyModel(key, name, color, snapshot, model, curve))
+        return found
 
     @property
-    def _chosen_index(self) -> int:
-        names = [model.name for model in self._models]
-        return names.index(self._chosen) if self._chosen in names else 0
-
-    def _curves(self) -> list[Curve]:
-        snapshot, metric = self.feed.snapshot, METRICS[self._metric]
-        if snapshot is None:
-            return []
-        for query in self._queries():
-            if (found := self.details.get(query)) is not None:
-                self._whole[query.model] = found
-        return [
-            metric.curve(model, Beside(snapshot.vocab_size, self._whole.get(model.name)))
-            for model in snapshot.models
-        ]
-
-    @property
-    def _shown_band(self) -> int | None:
+    def _shown_band(self) -> str | None:
         """Which of the metric's bands is shown; None: none of them."""
         metric = METRICS[self._metric]
         number = self._band.get(metric.title, 0)
-        return number if number < len(metric.bands) else None
+        return metric.bands[number] if number < len(metric.bands) else None
 
-    def _queries(self) -> list[WholeSummary]:
-        """What the metric needs beyond the snapshot."""
-        snapshot = self.feed.snapshot
-        if METRICS[self._metric] is not KL_UNIGRAM or snapshot is None:
+    def _queries(self, snapshot: StudySnapshot) -> list[WholeSummary]:
+        """What the metric needs beyond a snapshot."""
+        if METRICS[self._metric] is not KL_UNIGRAM:
             return []
         return [WholeSummary(model.name, snapshot.generation) for model in snapshot.models]
 
-    def _trouble(self) -> str:
+    def _unread(self) -> str:
         """Why that could not be read; empty: it could."""
-        return next(filter(None, map(self.details.failure, self._queries())), "")
+        reasons = (
+            watch.details.failure(query)
+            for _, watch, snapshot in self._read()
+            for query in self._queries(snapshot)
+        )
+        return next(filter(None, reasons), "")
 
-    def _series(self, curves: list[Curve]) -> list[chart.Series]:
-        """The curves of the models that are not hidden, the chosen one last: on top."""
-        order = sorted(range(len(curves)), key=lambda number: number == self._chosen_index)
-        band = self._shown_band
-        return [
-            chart.Series(
-                self._models[number].name,
-                curves[number].steps.astype(np.float64),
-                curves[number].value,
-                curves[number].bands[band][0] if band is not None else None,
-                curves[number].bands[band][1] if band is not None else None,
-                number % len(chart.MARKERS),
-            )
-            for number in order
-            if self._models[number].name not in self._hidden
-        ]
+    def _series(self, models: Sequence[StudyModel]) -> list[chart.Series]:
+        return lines(self._choice.from_below(models), self._shown_band)
 
-    def _steps(self, curves: list[Curve]) -> list[int]:
-        """The steps at which a shown model has a value."""
-        steps: set[int] = set()
-        for model, curve in zip(self._models, curves, strict=True):
-            if model.name not in self._hidden:
-                steps.update(curve.steps[np.isfinite(curve.value)].tolist())
-        return sorted(steps)
-
-    def _fitted(self, series: list[chart.Series], view: chart.View | None = None) -> chart.View:
-        """All the steps, or those of `view`; and the values that there are among them."""
-        whole = chart.fit(series, log_y=self._log_y)
-        if view is None:
-            return whole
-        part = chart.fit([_between(s, view.x_min, view.x_max) for s in series], log_y=self._log_y)
-        return replace(part, x_min=view.x_min, x_max=view.x_max, limits=(whole.x_min, whole.x_max))
+    @property
+    def _beside(self) -> bool:
+        """Whether studies are side by side."""
+        n = len(self._studies.watches)
+        return self._side and n > 1 and self.app.size.width >= n * MIN_WIDTH
 
     def _draw(self) -> None:
         """Shows the data as they are now under the view and cursor that were chosen."""
-        if self.feed.snapshot is None or not self._models:
+        if not (models := self._models()):
             return
-        curves = self._curves()
-        steps = self._steps(curves)
-        series = self._series(curves)
-        metric, model = METRICS[self._metric], self._models[self._chosen_index]
-        view = self._view or self._fitted(series)
-        known = any(np.isfinite(curve.value).any() for curve in curves)
-        self.query_one(ChartView).display = known
+        steps = steps_of(self._choice.seen(models))
+        series = self._series(models)
+        self._window.update(series)
+        metric, view = METRICS[self._metric], self._window.now(series)
+        chosen = models[self._choice.of(models)]
+        known = any(len(each.known) for each in models)
+        self.query_one("#panes").display = known
         self.query_one("#nothing", Notice).display = not known
-        self.query_one("#nothing", Notice).say(*self._nothing_yet(metric))
-        marks = [chart.Mark(phase.start, phase.name) for phase in model.phases]
-        self.query_one(ChartView).show(
-            series,
-            view,
-            marks=marks if self._phases else (),
-            cursor=self._cursor,
-        )
-        self.query_one(ChartTitle).show(self._title(metric, model), self._held(view, steps))
-        self._show_numbers(curves, steps)
-        self.details.want(*self._queries())
+        self.query_one("#nothing", Notice).say(*self._nothing_yet(metric, models))
+        for number, pane in enumerate(self.query(ChartView)):
+            pane.display = self._beside or not number
+            if self._beside:
+                own = [each for each in models if each.key.study == number]
+                lead = next((each for each in own if each.model.name == chosen.model.name), None)
+                lead = chosen if chosen in own else lead or next(iter(own), None)
+                self._draw_pane(pane, own, lead, view)
+            elif not number:
+                self._draw_pane(pane, models, chosen, view)
+        title = self._title(metric, models)
+        self.query_one(ChartTitle).show(title, *self._window.words(steps))
+        self._show_numbers(models, steps)
+        for _, watch, snapshot in self._read():
+            watch.details.want(*self._queries(snapshot))
         self.refresh_bindings()
 
-    def _title(self, metric: Metric, model: ModelSnapshot) -> tuple[str, ...]:
-        parts = [f"{metric.title}, nats{', log' if self._log_y else ''}"]
-        if (band := self._shown_band) is not None:
-            parts.append(f"band: {metric.bands[band]}")
-        if self._phases and model.phases:
-            parts.append(f"phases of {model.name}")
+    def _draw_pane(
+        self, pane: ChartView, models: list[StudyModel], lead: StudyModel | None, view: chart.View
+    ) -> None:
+        """Draws these; phases and floors are those of the lead."""
+        beside = self._beside
+        series = lines(self._choice.from_below(models), self._shown_band, with_study=not beside)
+        marks = []
+        if lead is not None and self._phases:
+            marks = [chart.Mark(p.start, p.name, p.low, p.high) for p in lead.model.phases]
+        if lead is not None and self._floors and lead.key not in self._choice.hidden:
+            series = [*floors(lead), *series]
+        label = ""
+        if beside:
+            label = f"{models[0].study.name}" if models else "not read yet"
+        pane.show(series, view, marks=marks, cursor=self._window.cursor, label=label)
+
+    def _title(self, metric: Metric, models: list[StudyModel]) -> tuple[str, ...]:
+        log = ", log" * self._window.log_y + ", linear steps" * (not self._window.log_x)
+        parts = [f"{metric.title}, nats{log}"]
+        chosen = models[self._choice.of(models)]
+        if pinned := self._choice.pinned_of(models):
+            parts.append(f"pinned: {pinned.name}")
+        if band := self._shown_band:
+            parts.append(f"band: {band}")
+        if self._phases and chosen.model.phases:
+            parts.append(f"phases of {chosen.model.name}")
         return tuple(parts)
 
-    def _held(self, view: chart.View, steps: list[int]) -> str:
-        if self._view is None:
-            return ""
-        later = sum(step > view.x_max + _SLACK for step in steps)
-        return f"held, {later} later, 0 follows" if later else "held, 0 follows"
-
-    def _nothing_yet(self, metric: Metric) -> tuple[str, ...]:
+    def _nothing_yet(self, metric: Metric, models: list[StudyModel]) -> tuple[str, ...]:
         scored = sum(
-            int(np.isin(m.state, (State.SCORED, State.REDUCING, State.DONE)).sum())
-            for m in self._models
+            int(np.isin(each.model.state, (State.SCORED, State.REDUCING, State.DONE)).sum())
+            for each in models
         )
         text = (f"no {metric.title} yet", f"needs {metric.needs}; scored so far: {scored:,}")
-        if trouble := self._trouble():
-            return (*text, trouble)
-        engine = self.feed.snapshot.engine if self.feed.snapshot else None
-        if engine is None or engine.state not in ACTIVE_STATES:
+        if unread := self._unread():
+            return (*text, unread)
+        engines = [snapshot.engine for _, _, snapshot in self._read()]
+        if not any(engine and engine.state in ACTIVE_STATES for engine in engines):
             return (*text, "no engine is at work; start one with", "seedconv run STUDY.toml")
         return text
 
-    def _show_numbers(self, curves: list[Curve], steps: list[int]) -> None:
-        look = self.query_one(Readout).look
-        entries = []
-        step = self._cursor if self._cursor is not None else (steps[-1] if steps else None)
-        for number, (model, curve) in enumerate(zip(self._models, curves, strict=True)):
-            known = np.flatnonzero(np.isfinite(curve.value))
-            # Without a cursor, each model's own latest step; with one, that step and no other.
-            at = known[-1:] if self._cursor is None else known[curve.steps[known] == step]
-            entry = Entry(
-                model.name,
-                number % len(chart.MARKERS),
-                model.name not in self._hidden,
-                missing="nothing at this step" if len(known) else "nothing yet",
-            )
-            if len(at):
-                entry = _fill(entry, model, curve, int(at[0]))
-                spread = self._spread(curve, int(at[0]), look.pick("±", "+-"))
-                entry = replace(entry, spread=spread)
-                if curve.steps[at[0]] != step:
-                    latest = step_label(int(curve.steps[at[0]]))
-                    entry = replace(entry, counts=f"at {latest}, {entry.counts}")
-            entries.append(entry)
-        self.query_one(Readout).show(self._heading(step), entries, self._chosen_index)
+    def _show_numbers(self, models: list[StudyModel], steps: list[int]) -> None:
+        readout = self.query_one(Readout)
+        room = max((self.app.size.height - 8) // 3, 3)
+        readout.styles.height = 1 + min(len(models), room)
+        band = self._shown_band or METRICS[self._metric].bands[0]
+        rows = entries(
+            models, self._choice, self._window.cursor, band, readout.look.pick("±", "+-")
+        )
+        readout.show(self._heading(models, steps), rows, self._choice.of(models))
 
-    def _spread(self, curve: Curve, at: int, plus_minus: str) -> str:
-        """What the band (the first one while none is shown) says at a position, in words."""
-        band = self._shown_band or 0
-        low, high = (float(end[at]) for end in curve.bands[band])
-        name = METRICS[self._metric].bands[band]
-        if name == SPREAD:
-            return f"{plus_minus} {nats(high - float(curve.value[at]))} std"
-        if name == INTERVAL and not math.isfinite(low):
-            few = int(curve.n_seeds[at]) < 3
-            return "no interval below 3 seeds" if few else "no interval yet"
-        return f"{'95 % ' * (name == INTERVAL)}{nats(low)} to {nats(high)}"
-
-    def _heading(self, step: int | None) -> tuple[str, ...]:
-        if step is None or self.feed.snapshot is None:
+    def _heading(self, models: list[StudyModel], steps: list[int]) -> tuple[str, ...]:
+        cursor = self._window.cursor
+        step = cursor if cursor is not None else (steps[-1] if steps else None)
+        if step is None:
             return ("no values yet",)
-        parts = [f"step {step:,}" + ("" if self._cursor is not None else " (latest)")]
-        phases = [p for p in self._models[self._chosen_index].phases if p.start <= step]
-        if phases:
+        parts = [f"step {step:,}" + ("" if cursor is not None else " (latest)")]
+        chosen: ModelSnapshot = models[self._choice.of(models)].model
+        if phases := [phase for phase in chosen.phases if phase.start <= step]:
             parts.append(phase_words(phases[-1]))
-        parts.append(f"means over {self.feed.snapshot.n_tokens:,} tokens")
+        if len({each.study.vocab_size for each in models}) > 1:
+            parts.append("the vocabularies differ")
+        tokens = {each.study.n_tokens for each in models}
+        parts.append(
+            "the texts differ" if len(tokens) > 1 else f"means over {tokens.pop():,} tokens"
+        )
         return tuple(parts)
 
     # What the keys do
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Offers `follow` only when something is held."""
+        """Offers `follow` only when something is held, and two charts only where they fit."""
         if action == "follow":
-            return self._view is not None or self._cursor is not None
+            return self._window.is_held
+        if action == "side":
+            n = len(self._studies.watches)
+            return n > 1 and self.app.size.width >= n * MIN_WIDTH
         return True
+
+    def choose_study(self) -> None:
+        """Chooses a model of the study that is to be shown now, of the same name if there is."""
+        self._choose_in(self._studies.current)
+        self.show_feed()
+
+    def _choose_in(self, study: int) -> None:
+        name = self._choice.chosen.model if self._choice.chosen else ""
+        own = [each.key for each in self._models() if each.key.study == study]
+        if own:
+            alike = Key(study, name)
+            self._choice.chosen = alike if alike in own else own[0]
 
     def action_step(self, count: int) -> None:
         """Moves the cursor; from then on the view stays as it is."""
-        curves = self._curves()
-        if not (steps := self._steps(curves)):
-            return
-        here = self._cursor if self._cursor is not None else steps[-1]
-        index = int(np.abs(np.array(steps) - here).argmin()) + count
-        self._place(steps[min(max(index, 0), len(steps) - 1)])
+        models = self._models()
+        if steps := steps_of(self._choice.seen(models)):
+            self._window.step(steps, self._series(models), count)
+            self._draw()
 
     def on_chart_view_pointed(self, message: ChartView.Pointed) -> None:
-        if steps := self._steps(self._curves()):
-            place = np.abs(np.log1p(steps) - math.log1p(max(message.step, 0.0)))
-            self._place(steps[int(place.argmin())])
+        models = self._models()
+        if steps := steps_of(self._choice.seen(models)):
+            self._window.point(steps, self._series(models), message.step)
+            self._draw()
 
-    def _place(self, step: int) -> None:
-        self._cursor = step
-        series = self._series(self._curves())
-        view = self._view or self._fitted(series)
-        inside = view.x_min - _SLACK <= step <= view.x_max + _SLACK
-        self._view = view if inside else _reveal(view, step)
+    def on_chart_view_rolled(self, message: ChartView.Rolled) -> None:
+        self._window.zoom(self._series(self._models()), message.direction, message.step)
         self._draw()
 
     def action_zoom(self, direction: int) -> None:
         """Zooms about the cursor, or about the latest step."""
-        series = self._series(self._curves())
-        view = self._view or self._fitted(series)
-        at = self._cursor if self._cursor is not None else view.x_max
-        self._view = self._fitted(series, view.zoom(_ZOOM**direction, at))
+        self._window.zoom(self._series(self._models()), direction, None)
         self._draw()
 
     def action_pan(self, direction: int) -> None:
         """Shows earlier or later steps."""
-        series = self._series(self._curves())
-        view = self._view or self._fitted(series)
-        self._view = self._fitted(series, view.pan(direction * _PAN))
+        self._window.pan(self._series(self._models()), direction)
         self._draw()
 
     def action_follow(self) -> None:
         """Shows all, and goes on with the data."""
-        self._cursor = self._view = None
+        self._window.follow()
+        self._draw()
+
+    def action_tail(self) -> None:
+        """Shows the newest steps, as many as are in view, and moves on with them; or holds."""
+        self._window.follow_newest(self._series(self._models()))
         self._draw()
 
     def action_metric(self) -> None:
@@ -331,7 +340,12 @@ class CurvesScreen(StudyScreen):
 
     def action_log_y(self) -> None:
         """Changes between linear and logarithmic values."""
-        self._log_y = not self._log_y
+        self._window.log_y = not self._window.log_y
+        self._refit()
+
+    def action_log_x(self) -> None:
+        """Changes between linear and logarithmic steps."""
+        self._window.log_x = not self._window.log_x
         self._refit()
 
     def action_band(self) -> None:
@@ -346,47 +360,43 @@ class CurvesScreen(StudyScreen):
         self._phases = not self._phases
         self._draw()
 
+    def action_floors(self) -> None:
+        """Shows or hides the floors."""
+        self._floors = not self._floors
+        self._draw()
+
+    def action_side(self) -> None:
+        """Shows studies side by side, or all in one chart."""
+        self._side = not self._side
+        self._draw()
+
     def action_choose(self, count: int) -> None:
         """Chooses another model."""
-        if self._models:
-            index = min(max(self._chosen_index + count, 0), len(self._models) - 1)
-            self._chosen = self._models[index].name
-            self._draw()
+        if models := self._models():
+            index = min(max(self._choice.of(models) + count, 0), len(models) - 1)
+            self._choice.chosen = models[index].key
+            self.show_feed()
 
     def action_hide(self) -> None:
         """Shows or hides the chosen model."""
-        if self._models:
-            self._hidden = self._hidden ^ {self._models[self._chosen_index].name}
+        if models := self._models():
+            self._choice.hidden ^= {models[self._choice.of(models)].key}
+            self._draw()
+
+    def action_only(self) -> None:
+        """Hides all but the chosen and the pinned model, or shows all."""
+        if models := self._models():
+            self._choice.only(models)
+            self._draw()
+
+    def action_pin(self) -> None:
+        """Pins the chosen model, or takes the pin away from it."""
+        if models := self._models():
+            key = models[self._choice.of(models)].key
+            self._choice.pinned = key if key != self._choice.pinned else None
             self._draw()
 
     def _refit(self) -> None:
         """Fits the values anew, and leaves a view's steps alone."""
-        if self._view is not None:
-            self._view = self._fitted(self._series(self._curves()), self._view)
+        self._window.refit(self._series(self._models()))
         self._draw()
-
-
-def _fill(entry: Entry, model: ModelSnapshot, curve: Curve, at: int) -> Entry:
-    """The entry with the numbers at a position."""
-    value = float(curve.value[at])
-    counts = f"{curve.n_seeds[at]}/{len(model.seeds)} seeds"
-    if curve.n_pairs is not None:
-        counts += f", {curve.n_pairs[at]} pairs"
-    below = curve.floor is not None and value < curve.floor[at]
-    caution = "below rounding floor" if below else ""
-    return replace(entry, value=value, counts=counts, caution=caution)
-
-
-def _between(series: chart.Series, low: float, high: float) -> chart.Series:
-    """The part of a series between two steps."""
-    inside = (series.x >= low - _SLACK) & (series.x <= high + _SLACK)
-    part = replace(series, x=series.x[inside], y=series.y[inside], low=None, high=None)
-    if series.low is None or series.high is None:
-        return part
-    return replace(part, low=series.low[inside], high=series.high[inside])
-
-
-def _reveal(view: chart.View, step: int) -> chart.View:
-    """The view, moved just so far that it shows a step."""
-    low, high, at = (math.log1p(x) for x in (view.x_min, view.x_max, step))
-    return view.pan(((at - low) if at < low else (at - high)) / (high - low))

@@ -87,10 +87,12 @@ class TopBar(Canvas):
 class Banner(Canvas):
     """One row that says what is wrong; not there while nothing is."""
 
-    def show(self, feed: Feed) -> None:
-        """Takes what is known now."""
-        self._text = feed.trouble
-        self.display = bool(feed.trouble) and feed.snapshot is not None
+    _text = ""
+
+    def show(self, text: str) -> None:
+        """Takes what is wrong; empty: nothing is."""
+        self._text = text
+        self.display = bool(text)
         self.redraw()
 
     def paint(self, width: int, height: int) -> list[Line]:

@@ -31,16 +31,17 @@ class ChartTitle(Canvas):
         super().__init__()
         self._parts: tuple[str, ...] = ()
         self._held = ""
+        self._follows = "follows"
 
-    def show(self, parts: tuple[str, ...], held: str) -> None:
-        """Takes the words; `held` is empty while the view follows."""
-        self._parts, self._held = parts, held
+    def show(self, parts: tuple[str, ...], held: str, follows: str = "follows") -> None:
+        """Takes the words; `held` is empty while the view follows, and `follows` says what."""
+        self._parts, self._held, self._follows = parts, held, follows
         self.redraw()
 
     def paint(self, width: int, height: int) -> list[Line]:
         look, palette = self.look, self.look.palette
         first, *rest = (look.visible(part) for part in self._parts)
-        right = (f"  {self._held} ", palette.warn) if self._held else ("  follows ", palette.dim)
+        right = (f"  {self._held or self._follows} ", palette.warn if self._held else palette.dim)
         line: Line = [(f" {first}", palette.strong)]
         for part in rest:
             if line_width([*line, (look.dot + part, palette.dim), right]) <= width:
@@ -56,6 +57,13 @@ class ChartView(Canvas):
 
         def __init__(self, step: float) -> None:
             self.step = step
+            super().__init__()
+
+    class Rolled(Message):
+        """The wheel was turned at a step: 1 away from the user, -1 towards."""
+
+        def __init__(self, step: float, direction: int) -> None:
+            self.step, self.direction = step, direction
             super().__init__()
 
     def __init__(self) -> None:
@@ -93,15 +101,25 @@ class ChartView(Canvas):
             marks=self._marks,
             cursor=self._cursor,
             y_label=self._label,
-            glyphs=chart.Glyphs.ASCII if self.look.ascii else chart.Glyphs.BRAILLE,
+            glyphs=self.look.glyphs,
         )
         self._plot = cells.plot
         styles = _styles(self.look.palette, self.app.no_color)
         return [_runs(*row, styles) for row in zip(cells.text, cells.color, cells.dim, strict=True)]
 
     def on_click(self, event: events.Click) -> None:
-        if self._plot is not None and (step := self._plot.x_at(event.x)) is not None:
-            self.post_message(self.Pointed(step))
+        if self._plot is not None:
+            self.post_message(self.Pointed(self._plot.x_at(event.x)))
+
+    def on_mouse_scroll_up(self, event: events.MouseScrollUp) -> None:
+        self._rolled(event, 1)
+
+    def on_mouse_scroll_down(self, event: events.MouseScrollDown) -> None:
+        self._rolled(event, -1)
+
+    def _rolled(self, event: events.MouseEvent, direction: int) -> None:
+        if self._plot is not None:
+            self.post_message(self.Rolled(self._plot.x_at(event.x), direction))
 
 
 def _styles(palette: Palette, plain: bool) -> dict[int, Style]:

@@ -24,10 +24,18 @@ class Curve:
 
     steps: NDArray[np.int64]
     value: Floats
-    bands: tuple[tuple[Floats, Floats], ...]  # low and high of each of the metric's bands
+    bands: dict[str, tuple[Floats, Floats]]  # low and high of each of the metric's bands
     n_seeds: NDArray[np.int64]
-    n_pairs: NDArray[np.int64] | None  # None: not made from pairs
-    floor: Floats | None  # values below are rounding
+    n_pairs: NDArray[np.int64] | None = None  # None: not made from pairs
+    floors: tuple[tuple[str, Floats], ...] = ()  # what rounding alone makes, and where
+
+    @property
+    def floor(self) -> Floats | None:
+        """Values below are rounding; None: that is not known of this metric."""
+        highest: Floats | None = None
+        for _, floor in self.floors:
+            highest = floor if highest is None else np.fmax(highest, floor)
+        return highest
 
 
 @dataclass(frozen=True)
@@ -51,8 +59,9 @@ class Metric:
 def _expected_kl(model: ModelSnapshot, _beside: Beside) -> Curve:
     mean, std = model.expected_kl, model.pair_std
     ends = np.full((len(mean), 2), np.nan) if model.kl_interval is None else model.kl_interval
-    bands = (ends[:, 0], ends[:, 1]), (mean - std, mean + std)
-    return Curve(model.steps, mean, bands, model.n_seeds, model.n_pairs, model.floor)
+    bands = {INTERVAL: (ends[:, 0], ends[:, 1]), SPREAD: (mean - std, mean + std)}
+    floors = ("storage floor", model.storage_floor), ("noise floor", model.noise_floor)
+    return Curve(model.steps, mean, bands, model.n_seeds, model.n_pairs, floors)
 
 
 def _over_seeds(steps: NDArray[np.int64], values: Floats) -> Curve:
@@ -60,7 +69,7 @@ def _over_seeds(steps: NDArray[np.int64], values: Floats) -> Curve:
         warnings.simplefilter("ignore", RuntimeWarning)  # steps that no seed has reached
         mean = np.nanmean(values, axis=1)
         band = np.nanmin(values, axis=1), np.nanmax(values, axis=1)
-    return Curve(steps, mean, (band,), np.isfinite(values).sum(axis=1), None, None)
+    return Curve(steps, mean, {RANGE: band}, np.isfinite(values).sum(axis=1))
 
 
 def _kl_unigram(model: ModelSnapshot, beside: Beside) -> Curve:
