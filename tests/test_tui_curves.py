@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from textual import events
 
 from seedconv_tui.widgets.chart import ChartView
 from store import Study
+from store.snapshot import Phase
 from tests.store_helpers import checkpoint, fill, open_writer
 from tests.tui_support import START, STEPS, Terminal, make_engine, make_model, make_study, terminal
 
@@ -263,3 +265,180 @@ async def test_both_screens_keep_their_state_when_left_and_show_what_came_meanwh
         assert "4 later" in screen.text
         await screen.press("1")
         assert "step 0 ·" in screen.text
+
+
+async def test_c_pins_a_model_and_the_others_are_read_against_it() -> None:
+    behind = make_model("behind", n_done=9)
+    higher = make_model("higher")
+    higher = replace(higher, kl=higher.kl + 0.25)
+    models = make_study(make_model(), behind, higher)
+    async with terminal(models, size=(120, 30)) as screen:
+        await screen.press("2", "c")
+        assert "pinned: pythia-14m" in screen.text
+        assert "1.2000    pinned" in screen.row("━━ pythia-14m")
+        assert "1.4500   +0.2500" in screen.row("━━ higher")
+        # Its own latest step against the pinned one at that step, not against another.
+        assert "0.9000   +0.0000" in screen.row("━━ behind")
+        await screen.press("left")
+        assert "nothing at this step" in screen.row("━━ behind")
+        await screen.press("down", "down", "c")
+        assert "1.1000   -0.2500" in screen.row("━━ pythia-14m")
+        assert "pinned" in screen.row("━━ higher")
+        await screen.press("c")
+        assert "pinned" not in screen.text
+        await screen.press("up", "c", "m")
+        assert "pinned: behind" in screen.text
+        assert "6.0000         -" in screen.row("━━ pythia-14m")  # nothing to compare with there
+        await screen.press("up", "c")
+        assert "6.0000   +0.0000" in screen.row("━━ higher")
+
+
+async def test_counts_are_kept_where_there_is_no_room_for_the_band() -> None:
+    models = make_study(make_model("a-model-with-a-long-name"), make_model("another"))
+    async with terminal(models, size=(80, 24)) as screen:
+        await screen.press("2")
+        assert "95 % 1.1500 to 1.2500" in screen.row("━━ another")
+        await screen.press("c")
+        assert "3/3 seeds, 6 pairs" in screen.row("━━ another")
+
+
+async def test_o_leaves_the_chosen_and_the_pinned_model_only() -> None:
+    models = make_study(*(make_model(name) for name in ("one", "two", "three")))
+    async with terminal(models) as screen:
+        await screen.press("2", "down", "c", "down", "o")
+        assert "hidden" in screen.row("    one")
+        assert "hidden" not in screen.row("━━ two") + screen.row("━━ three")
+        await screen.press("o")
+        assert "hidden" not in screen.text
+
+
+async def test_the_pinned_model_is_drawn_over_the_chosen_one() -> None:
+    same = make_study(make_model("one"), make_model("two"))
+    async with terminal(same) as screen:
+        await screen.press("2", "p", "b", "b", "n")
+        colours = line_colours(screen)
+        assert len(colours) == 1  # the chosen one hides the other, all the way
+        await screen.press("c", "down")
+        assert line_colours(screen) == colours
+        await screen.press("c")
+        assert line_colours(screen).isdisjoint(colours)
+
+
+def line_colours(screen: Terminal) -> set[object]:
+    """The colours in which lines are drawn."""
+    strips = screen.app.screen.query_one(ChartView)._lines
+    segments = [segment for strip in strips for segment in strip]
+    return {
+        segment.style.color
+        for segment in segments
+        if segment.style and any("⠁" <= char <= "⣿" for char in segment.text)
+    }
+
+
+async def test_x_draws_linear_steps_and_keeps_what_is_in_view() -> None:
+    async with terminal() as screen:
+        await screen.press("2")
+        assert plot(screen).splitlines()[-1].split()[:4] == ["0", "1", "10", "100"]
+        await screen.press("x")
+        assert "expected KL, nats, linear steps" in screen.text
+        assert plot(screen).splitlines()[-1].split()[:3] == ["0", "200", "400"]
+        await screen.press("left", "plus", "plus", "plus")
+        zoomed = plot(screen).splitlines()[-1]
+        assert {"400", "500", "600"} <= set(zoomed.split())
+        await screen.press("x", "x")
+        assert plot(screen).splitlines()[-1] == zoomed
+        await screen.press("0", "x")
+        assert "linear" not in screen.text
+
+
+async def test_a_click_on_linear_steps_takes_the_step_that_is_seen_nearest() -> None:
+    async with terminal() as screen:
+        await screen.press("2", "x")
+        axis = plot(screen).splitlines()
+        column = axis[-1].index("400") + 1
+        region = screen.app.screen.query_one(ChartView).region
+        await screen.pilot.click(offset=(region.x + column, region.y + 5))
+        await screen.pilot.pause()
+        assert "step 512 ·" in screen.text  # 256 is nearer on the log axis
+
+
+async def test_f_keeps_the_newest_steps_in_view_until_the_reader_looks_elsewhere() -> None:
+    async with terminal(make_study(make_model(n_done=8)), size=(100, 30)) as screen:
+        await screen.press("2", "f")
+        assert "follows the newest" in screen.row("expected KL")
+        before = plot(screen).splitlines()[-1]
+        assert before.split()[0] != "0"
+        await screen.poll(make_study(make_model(n_done=10), generation=2))
+        assert "step 256 (latest)" in screen.text
+        moved = plot(screen).splitlines()[-1]
+        assert moved != before
+        assert "200" in moved
+        await screen.press("plus")
+        assert "follows the newest" in screen.row("expected KL")
+        await screen.press("H")
+        assert "held, 1 later" in screen.row("expected KL")
+        held = plot(screen).splitlines()[-1]
+        await screen.poll(make_study(make_model(), generation=3))
+        assert plot(screen).splitlines()[-1] == held
+        await screen.press("f")
+        assert "1k" in plot(screen).splitlines()[-1]
+        await screen.press("left")
+        assert "held" in screen.row("expected KL")
+        await screen.press("f", "0")
+        assert "follows the newest" not in screen.text
+        assert plot(screen).splitlines()[-1].split()[0] == "0"
+
+
+async def test_n_shows_what_rounding_alone_makes() -> None:
+    noisy = replace(make_model(), noise_floor=np.full(len(STEPS), 0.4))
+    async with terminal(make_study(noisy), size=(100, 30)) as screen:
+        await screen.press("2")
+        assert "storage floor" in plot(screen)
+        assert "noise floor" in plot(screen)
+        assert "below rounding floor" not in screen.text
+        await screen.press("n")
+        assert "floor" not in plot(screen)
+        await screen.press("n", "m")
+        assert "floor" not in plot(screen)  # of the KL between seeds only
+        exact = replace(make_model(), storage_floor=np.zeros(len(STEPS)))
+        await screen.poll(make_study(exact, generation=2))
+        await screen.press("m", "m", "m", "m")
+        assert "expected KL" in screen.text
+        assert "floor" not in plot(screen)
+
+
+async def test_intervals_of_phases_are_on_the_axis() -> None:
+    sure = (Phase("uniform", 0), Phase("sharp divergence", 64, 32, 128))
+    async with terminal(make_study(replace(make_model(), phases=sure))) as screen:
+        await screen.press("2")
+        assert "═" in plot(screen).splitlines()[-2]
+        assert "sharp divergence from 64 (32-128)" in screen.text
+        await screen.press("p")
+        assert "═" not in plot(screen)
+
+
+async def test_b_draws_half_blocks() -> None:
+    async with terminal() as screen:
+        await screen.press("2", "B")
+        assert not has_line(screen)
+        assert set("▀▄█") & set(plot(screen))
+        await screen.press("B")
+        assert has_line(screen)
+    async with terminal(ascii_only=True) as screen:
+        await screen.press("2", "B")
+        assert screen.text.isascii()
+
+
+async def test_the_wheel_zooms_about_the_pointer() -> None:
+    async with terminal() as screen:
+        await screen.press("2")
+        chart, whole = screen.app.screen.query_one(ChartView), plot(screen)
+        place = {"x": 20, "y": 5, "delta_x": 0, "button": 0}
+        modifiers = {"shift": False, "meta": False, "ctrl": False}
+        chart.post_message(events.MouseScrollUp(chart, delta_y=-1, **place, **modifiers))
+        await screen.settle()
+        assert "held" in screen.row("expected KL")
+        assert "1k" not in plot(screen)
+        chart.post_message(events.MouseScrollDown(chart, delta_y=1, **place, **modifiers))
+        await screen.settle()
+        assert plot(screen) == whole

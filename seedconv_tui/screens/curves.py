@@ -95,7 +95,8 @@ class CurvesScreen(StudyScreen):
         yield Readout()
 
     def on_screen_resume(self) -> None:
-        if self._choice.chosen and self._choice.chosen.study != self._studies.current:
+        chosen = self._choice.chosen
+        if chosen is not None and chosen.study != self._studies.current:
             self._choose_in(self._studies.current)
         super().on_screen_resume()
 
@@ -104,6 +105,8 @@ class CurvesScreen(StudyScreen):
 
     def show_feed(self) -> None:
         """Shows what is known now; the study is that of the chosen model."""
+        if self._choice.chosen is None:
+            self._choose_in(self._studies.current)
         if models := self._models():
             self._studies.current = models[self._choice.of(models)].key.study
         self.feed = self._studies.shown.feed

@@ -84,6 +84,7 @@ class Canvas(Widget):
     def _redraw_now(self) -> None:
         self._queued = False
         if not self.is_attached or not self.size:
+            self._drawn_for = None  # hidden just now: what was drawn is out of date
             return
         if self._drawn_for != self._context_key():
             self._ensure_drawn()
