@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -17,6 +16,8 @@ if TYPE_CHECKING:
     from seedconv_tui.widgets.metrics import Curve
     from store.snapshot import ModelSnapshot, StudySnapshot
 
+_BARELY = 0.02  # of a linear axis: lower lines are the axis itself
+
 
 class Key(NamedTuple):
     """Which model it is, whatever else joins the studies."""
@@ -30,11 +31,16 @@ class StudyModel:
     """A model of a study, with its curve of the metric that is shown."""
 
     key: Key
-    name: str  # with the study's where there are several; untrusted
+    label: str  # of the study, where there are several; untrusted
     color: int
     study: StudySnapshot
     model: ModelSnapshot
     curve: Curve
+
+    @property
+    def name(self) -> str:
+        """The model's, with the study's where there are several; untrusted."""
+        return f"{self.model.name} @ {self.label}" if self.label else self.model.name
 
     @property
     def known(self) -> Floats:
@@ -81,19 +87,22 @@ class Choice:
 
 
 def study_labels(studies: Sequence[StudySnapshot]) -> list[str]:
-    """What tells studies apart: their names, with the store's where those are the same.
+    """What tells studies apart: their names, where those are the same the ends of their paths.
 
     Empty for one study, which needs none.
     """
     if len(studies) < 2:
         return [""] * len(studies)
     names = [study.name for study in studies]
-    places = [str(study.path).rstrip("/").rpartition("/")[2] for study in studies]
-    if len(set(names)) < len(names):
-        names = [f"{name} ({place})" for name, place in zip(names, places, strict=True)]
-    counts = Counter(names)
-    numbered = enumerate(names, start=1)
-    return [f"{name} {number}" if counts[name] > 1 else name for number, name in numbered]
+    parts = [str(study.path).rstrip("/").split("/") for study in studies]
+    for depth in range(max(map(len, parts)) + 1):
+        ends = [
+            "/".join(part[-depth:]) if depth else name
+            for part, name in zip(parts, names, strict=True)
+        ]
+        if len(set(ends)) == len(ends):
+            return ends
+    return [f"{name} {number}" for number, name in enumerate(names, start=1)]
 
 
 def lines(
@@ -113,14 +122,14 @@ def lines(
     ]
 
 
-def floors(of: StudyModel) -> list[chart.Series]:
-    """What rounding alone makes: below, a value says nothing. None where it is not known, or 0."""
+def floors(of: StudyModel, view: chart.View) -> list[chart.Series]:
+    """What rounding alone makes: below, a value says nothing. Only what is seen above the axis."""
     steps = of.curve.steps.astype(np.float64)
-    known = [(name, np.where(kl > 0, kl, np.nan)) for name, kl in of.curve.floors]
+    least = view.y_min if view.log_y else view.y_min + _BARELY * (view.y_max - view.y_min)
     return [
-        chart.Series(name, steps, kl, color=chart.QUIET)
-        for name, kl in known
-        if np.isfinite(kl).any()
+        chart.Series(name, steps, np.where(kl > 0, kl, np.nan), color=chart.QUIET)
+        for name, kl in of.curve.floors
+        if (kl > least).any()
     ]
 
 

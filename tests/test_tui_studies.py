@@ -123,15 +123,19 @@ async def test_each_study_is_live_and_one_that_fails_leaves_the_others_alone() -
 
 
 async def test_studies_of_the_same_name_are_told_apart() -> None:
-    twin = replace(OTHER, name="demo")
-    async with terminal(FIRST, twin, size=(100, 30)) as screen:
-        await screen.press("2")
-        assert "━━ pythia-14m @ demo (rerun.zarr)" in screen.text
-        assert "━━ pythia-14m @ demo (study.zarr)" in screen.text
-    async with terminal(FIRST, replace(FIRST, path=Path("c/study.zarr")), size=(100, 30)) as screen:
-        await screen.press("2")
-        assert "━━ pythia-14m @ demo (study.zarr) 1" in screen.text
-        assert "━━ pythia-14m @ demo (study.zarr) 2" in screen.text
+    alike = replace(FIRST, path=Path("a/study.zarr"))
+    for path, label, other in (
+        ("b/rerun.zarr", "study.zarr", "rerun.zarr"),
+        ("b/study.zarr", "a/study.zarr", "b/study.zarr"),
+        ("a/study.zarr", "demo 1", "demo 2"),
+    ):
+        twin = replace(FIRST, path=Path(path))
+        async with terminal(alike, twin, size=(130, 30)) as screen:
+            await screen.press("2")
+            assert f"━━ pythia-14m @ {label} " in screen.text
+            assert f"━━ pythia-14m @ {other} " in screen.text
+            assert label in in_pane(screen, 0).splitlines()[0]
+            assert other in in_pane(screen, 1).splitlines()[0]
 
 
 async def test_studies_of_other_texts_are_said_to_be_so() -> None:

@@ -21,11 +21,10 @@ from seedconv_tui.study_models import (
     steps_of,
     study_labels,
 )
-from seedconv_tui.text import phase_words
 from seedconv_tui.widgets.bars import Notice
 from seedconv_tui.widgets.chart import ChartTitle, ChartView
 from seedconv_tui.widgets.metrics import KL_UNIGRAM, METRICS, Beside, Metric
-from seedconv_tui.widgets.readout import Readout, entries
+from seedconv_tui.widgets.readout import Readout, entries, heading
 from seedconv_tui.window import Window
 from store.snapshot import State
 
@@ -35,7 +34,7 @@ if TYPE_CHECKING:
     from textual.widget import Widget
 
     from seedconv_tui.watch import Studies, Watch
-    from store.snapshot import ModelSnapshot, StudySnapshot
+    from store.snapshot import StudySnapshot
 
 
 class CurvesScreen(StudyScreen):
@@ -142,10 +141,9 @@ class CurvesScreen(StudyScreen):
             for model in snapshot.models:
                 key = Key(number, model.name)
                 beside = Beside(snapshot.vocab_size, self._whole.get(key))
-                name = f"{model.name} @ {label}" if label else model.name
                 color = len(found) % len(chart.MARKERS)
                 curve = metric.curve(model, beside)
-                found.append(StudyModel(key, name, color, snapshot, model, curve))
+                found.append(StudyModel(key, label, color, snapshot, model, curve))
         return found
 
     @property
@@ -218,22 +216,22 @@ class CurvesScreen(StudyScreen):
         if lead is not None and self._phases:
             marks = [chart.Mark(p.start, p.name, p.low, p.high) for p in lead.model.phases]
         if lead is not None and self._floors and lead.key not in self._choice.hidden:
-            series = [*floors(lead), *series]
+            series = [*floors(lead, view), *series]
         label = ""
         if beside:
-            label = f"{models[0].study.name}" if models else "not read yet"
+            label = models[0].label if models else "not read yet"
         pane.show(series, view, marks=marks, cursor=self._window.cursor, label=label)
 
     def _title(self, metric: Metric, models: list[StudyModel]) -> tuple[str, ...]:
         log = ", log" * self._window.log_y + ", linear steps" * (not self._window.log_x)
         parts = [f"{metric.title}, nats{log}"]
         chosen = models[self._choice.of(models)]
-        if pinned := self._choice.pinned_of(models):
-            parts.append(f"pinned: {pinned.name}")
         if band := self._shown_band:
             parts.append(f"band: {band}")
         if self._phases and chosen.model.phases:
             parts.append(f"phases of {chosen.model.name}")
+        if pinned := self._choice.pinned_of(models):
+            parts.append(f"pinned: {pinned.name}")
         return tuple(parts)
 
     def _nothing_yet(self, metric: Metric, models: list[StudyModel]) -> tuple[str, ...]:
@@ -257,24 +255,8 @@ class CurvesScreen(StudyScreen):
         rows = entries(
             models, self._choice, self._window.cursor, band, readout.look.pick("±", "+-")
         )
-        readout.show(self._heading(models, steps), rows, self._choice.of(models))
-
-    def _heading(self, models: list[StudyModel], steps: list[int]) -> tuple[str, ...]:
-        cursor = self._window.cursor
-        step = cursor if cursor is not None else (steps[-1] if steps else None)
-        if step is None:
-            return ("no values yet",)
-        parts = [f"step {step:,}" + ("" if cursor is not None else " (latest)")]
-        chosen: ModelSnapshot = models[self._choice.of(models)].model
-        if phases := [phase for phase in chosen.phases if phase.start <= step]:
-            parts.append(phase_words(phases[-1]))
-        if len({each.study.vocab_size for each in models}) > 1:
-            parts.append("the vocabularies differ")
-        tokens = {each.study.n_tokens for each in models}
-        parts.append(
-            "the texts differ" if len(tokens) > 1 else f"means over {tokens.pop():,} tokens"
-        )
-        return tuple(parts)
+        words = heading(models, self._choice, self._window.cursor, steps)
+        readout.show(words, rows, self._choice.of(models))
 
     # What the keys do
 

@@ -10,7 +10,7 @@ from rich.cells import cell_len
 from rich.style import Style
 
 from seedconv_tui.chart import MARKERS
-from seedconv_tui.text import nats, step_label
+from seedconv_tui.text import nats, phase_words, step_label
 from seedconv_tui.widgets.canvas import Canvas, Line, line_width, spread
 from seedconv_tui.widgets.metrics import INTERVAL, SPREAD
 
@@ -67,6 +67,24 @@ def entries(
                 entry = replace(entry, against=_against(pinned, each, own))
         found.append(entry)
     return found
+
+
+def heading(
+    models: Sequence[StudyModel], choice: Choice, cursor: int | None, steps: Sequence[int]
+) -> tuple[str, ...]:
+    """Which step the values are of, its phase, and what the means are over."""
+    step = cursor if cursor is not None else (steps[-1] if steps else None)
+    if step is None:
+        return ("no values yet",)
+    parts = [f"step {step:,}" + ("" if cursor is not None else " (latest)")]
+    phases = [p for p in models[choice.of(models)].model.phases if p.start <= step]
+    if phases:
+        parts.append(phase_words(phases[-1]))
+    if len({each.study.vocab_size for each in models}) > 1:
+        parts.append("the vocabularies differ")
+    tokens = {each.study.n_tokens for each in models}
+    parts.append("the texts differ" if len(tokens) > 1 else f"means over {tokens.pop():,} tokens")
+    return tuple(parts)
 
 
 def _filled(entry: Entry, of: StudyModel, at: int, *, tokens: bool) -> Entry:
