@@ -216,11 +216,18 @@ class Study:
 
     def category(self, model: str, category: str) -> Category:
         """Levels of the tokens, with labels and counts. Raises StoreError, DamagedError."""
-        if self.partition(model, category) is None:
-            there = ", ".join(self.categories(model)) or "none yet"
-            raise StoreError(f"{self.path}: {model} has no category {category!r}; it has: {there}")
-        own = category in self.ledger(model).categories
-        return self.own_category(category, model if own else None)
+        while True:
+            if self.partition(model, category) is None:
+                there = ", ".join(self.categories(model)) or "none yet"
+                raise StoreError(
+                    f"{self.path}: {model} has no category {category!r}; it has: {there}"
+                )
+            own = category in self.ledger(model).categories
+            try:
+                return self.own_category(category, model if own else None)
+            except DamagedError:
+                if not self.refresh():  # else an engine may be writing another in its place
+                    raise
 
     def own_categories(self, model: str | None) -> Mapping[str, Partition]:
         """Categories of the corpus alone, or those that are a model's own."""
