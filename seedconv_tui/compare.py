@@ -294,9 +294,9 @@ def _matrix(moved: Moved, start: str, end: str, ascii_only: bool) -> list[str]:
     ]
 
 
-def level_label(label: str, ascii_only: bool) -> str:
+def level_label(label: str, ascii_only: bool, cells: int = _LABEL_CELLS) -> str:
     """An untrusted label, short enough for a table."""
-    return shorten(visible(label, ascii_only), _LABEL_CELLS, ascii=ascii_only)
+    return shorten(visible(label, ascii_only), cells, ascii=ascii_only)
 
 
 def sure(low: float, high: float) -> str:

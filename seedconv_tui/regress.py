@@ -33,6 +33,7 @@ COLUMNS = (  # of the long form, docs/method.md tells them
     "n_clusters",
     "r2",
 )
+_TERM_CELLS = 36  # of a term in the table
 _FEW = 20  # clusters, fewer than which give intervals that are too narrow
 
 
@@ -159,7 +160,7 @@ def _text(study: Study, found: Regression, *, ascii_only: bool) -> str:
         low, high = float(found.low[at]), float(found.high[at])
         cells.append(
             [
-                level_label(str(term), ascii_only),
+                level_label(str(term), ascii_only, _TERM_CELLS),
                 count(int(found.n[at])),
                 nats(float(found.coefficient[at])),
                 nats(low),
