@@ -34,7 +34,7 @@ COLUMNS = (  # of the long form, docs/method.md tells them
     "r2",
 )
 _TERM_CELLS = 36  # of a term in the table
-_FEW = 20  # clusters, fewer than which give intervals that are too narrow
+_FEW = 20  # clusters; with fewer, intervals may be too narrow
 
 
 def add_regress(command: Command, store: Callable[[str], str | Path], store_help: str) -> None:
@@ -176,7 +176,9 @@ def _text(study: Study, found: Regression, *, ascii_only: bool) -> str:
         terms = ", ".join(name(str(t)) for t, reason in found.dropped.items() if reason == why)
         lines.append(f"left out, {why}: {terms}")
     if found.n_clusters < max(_FEW, len(found.terms)):
-        lines.append(f"{found.n_clusters} clusters are few: intervals are too narrow, or missing")
+        lines.append(
+            f"{found.n_clusters} clusters are few: intervals may be too narrow, or missing"
+        )
     return "\n".join(lines)
 
 
