@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import is_not
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from seedconv_tui import chart
 from seedconv_tui.heat import CHANGE, SCALES, SURPRISAL, next_in_rank
 from seedconv_tui.queries import Course, Found, Predictions, Reflowed, TokenPairs, TokenValues
 from seedconv_tui.screens.curves import ChartTitle
-from seedconv_tui.screens.steps import STEP_KEYS, StepScreen
+from seedconv_tui.screens.steps import STEP_KEYS, StepScreen, n_scored
 from seedconv_tui.text import nats
 from seedconv_tui.widgets.bars import Notice
 from seedconv_tui.widgets.chart import ChartView
@@ -77,6 +78,7 @@ class TokensScreen(StepScreen):
     _marked: bool | None = None  # None: where colours alone would say it
     _pattern = ""
     _seeking = False  # the cursor is to go to a match as soon as one is known
+    _change: tuple[Values, Values, Values] | None = None  # of two steps, and their difference
     _rows: Rows | None = None  # the last that were there, until others are
 
     def compose_body(self) -> Iterable[Widget]:
@@ -102,7 +104,7 @@ class TokensScreen(StepScreen):
     def steps_of(self, model: ModelSnapshot) -> list[int]:
         if self.scale is not SURPRISAL:
             return super().steps_of(model)
-        return [int(step) for step in model.steps[_scored(model) > 0]]
+        return [int(step) for step in model.steps[n_scored(model) > 0]]
 
     def draw(self) -> None:
         if (model := self.model) is None:
@@ -152,7 +154,7 @@ class TokensScreen(StepScreen):
             self.refresh_bindings()
 
     def _query(self, name: str, model: ModelSnapshot, step: int) -> TokenValues:
-        n = model.n_pairs if name == "kl" else _scored(model)
+        n = model.n_pairs if name == "kl" else n_scored(model)
         return TokenValues(name, model.name, step, int(n[model.steps == step][0]))
 
     def _since(self, model: ModelSnapshot, step: int) -> int | None:
@@ -179,7 +181,11 @@ class TokensScreen(StepScreen):
         if len(there) < len(queries):
             reasons = [self.details.failure(query) for query in queries]
             return None, next(filter(None, reasons), "reading")
-        return (there[0] - there[1] if self.scale is CHANGE else there[0]), ""
+        if self.scale is not CHANGE:
+            return there[0], ""
+        if self._change is None or any(map(is_not, there, self._change)):
+            self._change = (there[0], there[1], there[0] - there[1])
+        return self._change[2], ""
 
     def _search(self, model: ModelSnapshot, step: int, wanted: list[Query[Any]]) -> Spans | None:
         """Where the text that is looked for is; goes there if it was just asked for."""
@@ -213,7 +219,7 @@ class TokensScreen(StepScreen):
         panel, seed = self.query_one(TokenPanel), self._seed_of(model)
         panel.share_room(self.app.size, model.seeds, self._panel)
         block, place = divmod(token, Predictions.TOKENS)
-        guess = Predictions(model.name, step, int(_scored(model)[at]), block)
+        guess = Predictions(model.name, step, int(n_scored(model)[at]), block)
         pairs = TokenPairs(model.name, step, int(model.n_pairs[at]), block)
         wanted += [guess, pairs] if model.n_pairs[at] else [guess]
         guesses, kl = self.details.get(guess), self.details.get(pairs)
@@ -391,9 +397,3 @@ class TokensScreen(StepScreen):
         else:
             at = int(np.searchsorted(found.first, self._token, "right" if count else "left"))
         self._token = int(found.first[at % len(found.first)])
-
-
-def _scored(model: ModelSnapshot) -> NDArray[np.int64]:
-    """Seeds scored at each step, (step,)."""
-    count: NDArray[np.int64] = np.isfinite(model.cross_entropy).sum(axis=1)
-    return count
