@@ -47,7 +47,7 @@ class Scale:
         return look.pick(self.marks, self.ascii_marks)[level]
 
 
-KL = Scale("KL, nats", (0.03, 0.1, 0.3, 1, 3))
+KL = Scale("KL, nats", (0.1, 0.3, 1, 2, 4))
 SURPRISAL = Scale("surprisal, nats", (1, 2, 4, 8, 12))
 CHANGE = Scale("KL change, nats", (0.03, 0.3, 1), signed=True, marks=" ▵▴▲", ascii_marks=" +^A")
 SCALES = (KL, SURPRISAL, CHANGE)

@@ -271,4 +271,5 @@ def test_shades_go_from_the_least_to_the_most() -> None:
     values = np.array([[np.nan, 1.0, 1.5], [2.0, np.nan, 1.3]])
     assert shades(values, 5).tolist() == [[0, 0, 2], [4, 0, 1]]
     assert not shades(np.full((2, 2), 0.5), 5).any()
+    assert shades(np.array([0.95, 1.0]), 5).tolist() == [0, 1]  # hardly a difference
     assert not shades(np.full((2, 2), np.nan), 5).any()
