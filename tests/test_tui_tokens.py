@@ -259,7 +259,9 @@ async def test_search_finds_goes_round_and_is_left(store: Path) -> None:
         await screen.settle()
         assert "FOX: 0 found" in screen.text
         assert token(screen) == 0
-        await screen.press("slash", *"1q", "escape")
+        await screen.press("slash", *"1q")
+        assert screen.row("q Quit").startswith(" enter Search  esc Leave")
+        await screen.press("escape")
         assert "FOX: 0 found" in screen.text
         await screen.press("slash", *"fox", "enter")
         await screen.settle()
