@@ -90,7 +90,7 @@ async def test_shows_text_heat_and_the_chosen_token(store: Path, size: tuple[int
         ]
         assert f"token 1 of {N}  The · KL {LAST[0]:.4f}" in screen.text
         backgrounds = styles(screen, "quick brown")
-        look = Look(PALETTES["seedconv-dark"], False)
+        look = screen.app.look
         for place, number in ((0, 0), (4, 1), (10, 2), (16, 3)):
             expected = KL.style(int(KL.levels(LAST[[number]])[0]), look).bgcolor
             if number:  # the first is under the cursor
