@@ -25,6 +25,7 @@ from store.snapshot import EngineStatus, JournalEntry, ModelSnapshot, Phase, Sta
 
 if TYPE_CHECKING:
     from seedconv_tui.app import SeedconvApp
+    from seedconv_tui.source import SnapshotSource
 
 STEPS = np.array([0, *(2**k for k in range(10)), *range(1000, 144_000, 1000)], dtype=np.int64)
 SEEDS = 10
@@ -81,7 +82,7 @@ class Source:
 class Meter:
     """The app in a terminal of a size, and what was sent to that."""
 
-    def __init__(self, size: tuple[int, int]) -> None:
+    def __init__(self, size: tuple[int, int], source: SnapshotSource) -> None:
         from textual.drivers.headless_driver import HeadlessDriver
 
         from seedconv_tui.app import SeedconvApp
@@ -98,7 +99,7 @@ class Meter:
                 meter.painted.set()
 
         self.sent, self.text, self.painted = 0, "", asyncio.Event()
-        self.app: SeedconvApp = SeedconvApp(Source(len(STEPS) // 2), poll_seconds=86_400)
+        self.app: SeedconvApp = SeedconvApp(source, poll_seconds=86_400)
         self.app.driver_class = lean_driver(Terminal)
         self.size = size
 
@@ -144,7 +145,7 @@ class Meter:
 
 async def measure(size: tuple[int, int], started: float | None) -> dict[str, float]:
     """Everything at one size; `started` is when the program began, if that is to be told."""
-    meter = Meter(size)
+    meter = Meter(size, Source(len(STEPS) // 2))
     result: dict[str, float] = {}
     async with meter.app.run_test(size=size, headless=False):
         await meter.shows("done")

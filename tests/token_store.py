@@ -24,8 +24,8 @@ STEPS = (0, 8, 64)
 MODEL = "m"
 
 PLAIN = [
-    *("The", " quick", " brown", " fox", " jumps", " over", " the", " lazy", " dog", ".", "\n"),
-    *(" A", " sec", "ond", " line", ",", " with", " the", " fox", " again", ".", "\n"),
+    *("The", " quick", " brown", " fox", " jumps", " over", " the", " lazy", " dog", ".", "\n\n"),
+    *(" A", " sec", "ond", " line", ",", " with", " the", " fox", " again", ".", "\n\n"),
 ]
 HOSTILE = [
     *(
@@ -57,7 +57,8 @@ def make_corpus(pieces: Sequence[str], documents: Sequence[int] = (0,)) -> Corpu
     """A corpus with a token for each piece; `documents` are the tokens at which one begins."""
     ends = np.cumsum([len(piece) for piece in pieces]).astype(np.int64)
     words = sorted(set(pieces))
-    token_id = np.array([words.index(piece) for piece in pieces], np.int32)
+    numbers = {word: number for number, word in enumerate(words)}
+    token_id = np.array([numbers[piece] for piece in pieces], np.int32)
     document = np.searchsorted(documents, np.arange(len(pieces)), "right").astype(np.int32) - 1
     starts = np.concatenate([[0], ends[:-1]])
     return Corpus(
@@ -85,10 +86,10 @@ def mean_token_kl(step: int, n: int, n_seeds: int = len(SEEDS)) -> NDArray[np.fl
 
 
 def checkpoint(seed: int, step: int, n: int, n_words: int) -> dict[str, NDArray[Any]]:
-    """What scoring a checkpoint gives; the vocabulary's first entries are its favourites."""
+    """What scoring a checkpoint gives."""
     rng = np.random.default_rng([seed, step])
     probability = np.sort(rng.dirichlet(np.ones(TOP), n), axis=1)[:, ::-1]
-    best = np.argsort(rng.random((n, max(n_words, TOP))), axis=1)[:, :TOP] % n_words
+    best = (rng.integers(0, n_words, (n, 1)) + np.arange(TOP)) % n_words
     return {
         "surprisal": rng.exponential(3, n).astype(np.float32),
         "entropy": rng.exponential(3, n).astype(np.float32),

@@ -76,7 +76,7 @@ def make_model(
         np.full(len(steps), 0.15),
         np.zeros(len(steps)),
         errors,
-        PHASES,
+        phases=PHASES,
     )
 
 

@@ -10,6 +10,8 @@ from textual.binding import Binding
 from seedconv_tui.screens.base import StudyScreen
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from seedconv_tui.details import Details, HasDetails
     from store.snapshot import ModelSnapshot, StudySnapshot
 
@@ -27,6 +29,12 @@ STEP_KEYS = (
         tooltip="the latest step, and new ones as they come",
     ),
 )
+
+
+def n_scored(model: ModelSnapshot) -> NDArray[np.int64]:
+    """Seeds scored at each step, (step,)."""
+    count: NDArray[np.int64] = np.isfinite(model.cross_entropy).sum(axis=1)
+    return count
 
 
 class StepScreen(StudyScreen):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import is_not
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,12 +12,11 @@ from seedconv_tui import chart
 from seedconv_tui.heat import CHANGE, SCALES, SURPRISAL, next_in_rank
 from seedconv_tui.queries import Course, Found, Predictions, Reflowed, TokenPairs, TokenValues
 from seedconv_tui.screens.curves import ChartTitle
-from seedconv_tui.screens.steps import STEP_KEYS, StepScreen
+from seedconv_tui.screens.steps import STEP_KEYS, StepScreen, n_scored
 from seedconv_tui.text import nats
 from seedconv_tui.widgets.bars import Notice
 from seedconv_tui.widgets.chart import ChartView
 from seedconv_tui.widgets.facts import Facts
-from seedconv_tui.widgets.pairs import PairMatrix
 from seedconv_tui.widgets.predictions import Prediction, word
 from seedconv_tui.widgets.search import SearchBar
 from seedconv_tui.widgets.text import HeatLegend, HeatText
@@ -63,6 +63,7 @@ class TokensScreen(StepScreen):
         Binding("tab", "panel", "Panel", key_display="tab", tooltip="what is shown below the text"),
         Binding("p", "pin", "Pin", tooltip="pin this step: changes are since then; again: unpin"),
         Binding("b", "marks", "Marks", tooltip="signs below the text, for those without colours"),
+        Binding("w", "lines", "Lines", tooltip="the text reflowed, or with its own lines"),
         Binding("shift+left,H", "seed(-1)", "Seed", show=False, tooltip="seed to the left"),
         Binding("shift+right,L", "seed(1)", "Seed right", show=False, tooltip="seed to the right"),
         *STEP_KEYS[1:],
@@ -74,9 +75,11 @@ class TokensScreen(StepScreen):
     _pinned: int | None = None  # a step; None: changes are since the step before
     _panel = 0
     _seed = ""  # a label
+    _keep_lines = False
     _marked: bool | None = None  # None: where colours alone would say it
     _pattern = ""
     _seeking = False  # the cursor is to go to a match as soon as one is known
+    _change: tuple[Values, Values, Values] | None = None  # of two steps, and their difference
     _rows: Rows | None = None  # the last that were there, until others are
 
     def compose_body(self) -> Iterable[Widget]:
@@ -102,14 +105,14 @@ class TokensScreen(StepScreen):
     def steps_of(self, model: ModelSnapshot) -> list[int]:
         if self.scale is not SURPRISAL:
             return super().steps_of(model)
-        return [int(step) for step in model.steps[_scored(model) > 0]]
+        return [int(step) for step in model.steps[n_scored(model) > 0]]
 
     def draw(self) -> None:
         if (model := self.model) is None:
             return
         step = self.step_of(model)
         look = self.query_one(HeatText).look
-        layout = Reflowed(max(self.app.size.width - 2, 1), look.ascii)
+        layout = Reflowed(max(self.app.size.width - 2, 1), look.ascii, self._keep_lines)
         if step is None:
             needs = "one scored" if self.scale is SURPRISAL else "two seeds scored at one step"
             self._say_nothing(model, "nothing to show yet", f"{model.name} needs {needs}")
@@ -152,7 +155,7 @@ class TokensScreen(StepScreen):
             self.refresh_bindings()
 
     def _query(self, name: str, model: ModelSnapshot, step: int) -> TokenValues:
-        n = model.n_pairs if name == "kl" else _scored(model)
+        n = model.n_pairs if name == "kl" else n_scored(model)
         return TokenValues(name, model.name, step, int(n[model.steps == step][0]))
 
     def _since(self, model: ModelSnapshot, step: int) -> int | None:
@@ -179,7 +182,11 @@ class TokensScreen(StepScreen):
         if len(there) < len(queries):
             reasons = [self.details.failure(query) for query in queries]
             return None, next(filter(None, reasons), "reading")
-        return (there[0] - there[1] if self.scale is CHANGE else there[0]), ""
+        if self.scale is not CHANGE:
+            return there[0], ""
+        if self._change is None or any(map(is_not, there, self._change)):
+            self._change = (there[0], there[1], there[0] - there[1])
+        return self._change[2], ""
 
     def _search(self, model: ModelSnapshot, step: int, wanted: list[Query[Any]]) -> Spans | None:
         """Where the text that is looked for is; goes there if it was just asked for."""
@@ -213,7 +220,7 @@ class TokensScreen(StepScreen):
         panel, seed = self.query_one(TokenPanel), self._seed_of(model)
         panel.share_room(self.app.size, model.seeds, self._panel)
         block, place = divmod(token, Predictions.TOKENS)
-        guess = Predictions(model.name, step, int(_scored(model)[at]), block)
+        guess = Predictions(model.name, step, int(n_scored(model)[at]), block)
         pairs = TokenPairs(model.name, step, int(model.n_pairs[at]), block)
         wanted += [guess, pairs] if model.n_pairs[at] else [guess]
         guesses, kl = self.details.get(guess), self.details.get(pairs)
@@ -309,11 +316,6 @@ class TokensScreen(StepScreen):
     def on_heat_text_picked(self, message: HeatText.Picked) -> None:
         self._go_to(message.token)
 
-    def on_pair_matrix_picked(self, message: PairMatrix.Picked) -> None:
-        if (model := self.model) is not None:
-            self._seed = model.seeds[message.seed]
-            self.draw()
-
     def on_chart_view_pointed(self, message: ChartView.Pointed) -> None:
         self.hold_nearest(message.step)
 
@@ -335,6 +337,11 @@ class TokensScreen(StepScreen):
         look = self.query_one(HeatText).look
         shown = self._marked if self._marked is not None else look.ascii or self.app.no_color
         self._marked = not shown
+        self.draw()
+
+    def action_lines(self) -> None:
+        """Breaks rows at every line break of the text, or not."""
+        self._keep_lines = not self._keep_lines
         self.draw()
 
     def action_panel(self) -> None:
@@ -391,9 +398,3 @@ class TokensScreen(StepScreen):
         else:
             at = int(np.searchsorted(found.first, self._token, "right" if count else "left"))
         self._token = int(found.first[at % len(found.first)])
-
-
-def _scored(model: ModelSnapshot) -> NDArray[np.int64]:
-    """Seeds scored at each step, (step,)."""
-    count: NDArray[np.int64] = np.isfinite(model.cross_entropy).sum(axis=1)
-    return count

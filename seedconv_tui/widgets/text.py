@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from operator import is_
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from rich.cells import cell_len
 from rich.style import Style
 from textual.message import Message
 
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 
 _CURSOR = Style(reverse=True)
 _MATCH = Style(underline=True, bold=True)
+_MOST_DRAWN = 1000  # rows that are kept as they were drawn
 _MARGIN = 1  # rows kept in sight above and below the cursor
 
 
@@ -43,6 +46,8 @@ class HeatText(Canvas):
         self._found: Spans | None = None
         self._marked = False
         self._top = 0
+        self._drawn: dict[int, tuple[Line, Line]] = {}  # rows, but never the cursor's
+        self._drawn_with: tuple[object, ...] = ()
 
     def show(
         self,
@@ -74,10 +79,19 @@ class HeatText(Canvas):
         if rows is None or not len(rows):
             return []
         self._keep_in_window(rows)
+        used = (rows, self._values, self._scale, self._found, self._marked, self.look)
+        same = len(used) == len(self._drawn_with) and all(map(is_, used, self._drawn_with))
+        if not same or len(self._drawn) > _MOST_DRAWN:
+            self._drawn, self._drawn_with = {}, used
+        here = rows.row_of(self._token)
         lines: list[Line] = []
         for row in range(self._top, min(self._top + self.page, len(rows))):
-            text, marks = self._row(rows, row)
-            lines += [text, marks] if self._marked else [text]
+            drawn = self._drawn.get(row) if row != here else None
+            if drawn is None:
+                drawn = self._row(rows, row)
+                if row != here:
+                    self._drawn[row] = drawn
+            lines += drawn if self._marked else drawn[:1]
         return lines
 
     def _keep_in_window(self, rows: Rows) -> None:
@@ -101,9 +115,10 @@ class HeatText(Canvas):
                 style += _MATCH
             if token == self._token:
                 style += _CURSOR
-            own = look.shorten(own, max(rows.width, 1))
+            if rows.cells[token] > rows.width:
+                gap, own = look.shorten(gap, rows.width // 2), look.shorten(own, rows.width)
             if gap:
-                text.append((look.shorten(gap, max(rows.width, 1)), plain))
+                text.append((gap, plain))
             if text and text[-1][1] is style:
                 text[-1] = (text[-1][0] + own, style)
             else:
@@ -111,15 +126,9 @@ class HeatText(Canvas):
             if self._marked:
                 room = int(rows.cells[token])
                 sign = scale.mark(level, look)
-                own_room = min(room, self._cells(own))
+                own_room = min(room, cell_len(own))
                 marks.append((" " * (room - own_room) + sign * own_room, look.palette.accent))
         return text, marks
-
-    @staticmethod
-    def _cells(text: str) -> int:
-        from rich.cells import cell_len
-
-        return cell_len(text)
 
     def _underlined(self, tokens: range) -> frozenset[int]:
         if self._found is None or not len(self._found.first):

@@ -1,0 +1,86 @@
+"""What the Tokens and Seeds screens cost: `python -m benchmarks.tui_tokens`.
+
+A store of 100,000 tokens x 5 seeds x 12 steps, made for it, in a terminal that only counts:
+the time from a key to the bytes that answer it, the bytes of an answer in 16M colours, and the
+memory of the whole process. Prints JSON.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import platform
+import sys
+import tempfile
+import time
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.tui import Meter, resident_mb
+from seedconv_tui.app import SCREENS
+from seedconv_tui.live import StoreSource
+from tests.token_store import make_store
+
+TOKENS, STEPS, SEEDS = 100_000, (0, *(2**n for n in range(11))), tuple("abcde")
+SIZES = (80, 24), (200, 50)
+KEYS = {
+    "Tokens": {
+        "move": ["right"] * 30 + ["down"] * 30 + ["pagedown"] * 10,
+        "jump": ["x"] * 20 + ["end", "home"] * 5,
+        "step": ["left_square_bracket"] * 10 + ["right_square_bracket"] * 10,
+    },
+    "Seeds": {"move": ["down", "up", "L", "H"] * 5, "step": ["left"] * 10 + ["right"] * 10},
+}
+
+
+def words() -> list[str]:
+    """Made-up text: words by Zipf's law, lines of about 60 of them."""
+    rng = np.random.default_rng(0)
+    letters = np.array(list("etaoinshrdlu"))
+    known = [f" {''.join(rng.choice(letters, n))}" for n in rng.integers(1, 9, 4000)]
+    text = [known[n] for n in np.minimum(rng.zipf(1.3, TOKENS), len(known)) - 1]
+    text[59::60] = ["\n"] * len(text[59::60])
+    return text
+
+
+async def measure(store: Path, size: tuple[int, int]) -> dict[str, float]:
+    """Both screens at one size."""
+    meter = Meter(size, StoreSource(store))
+    result: dict[str, float] = {}
+    async with meter.app.run_test(size=size, headless=False):
+        await meter.shows("done")
+        for kind in SCREENS:
+            for name, keys in KEYS.get(kind.NAME, {}).items():
+                if kind.NAME not in str(meter.app.current_mode):
+                    start = time.perf_counter()
+                    await meter.key(str(SCREENS.index(kind) + 1))
+                    await meter.shows("latest")
+                    result[f"{kind.NAME.lower()}_first_s"] = round(time.perf_counter() - start, 3)
+                    await asyncio.sleep(2)
+                await meter.quiet()
+                taken = [await meter.key(key) for key in keys]
+                at = f"{kind.NAME.lower()}_{name}"
+                result[f"{at}_key_ms_p95"] = round(float(np.percentile(taken, 95)), 1)
+                result[f"{at}_key_bytes"] = round(meter.sent / len(keys))
+    return result
+
+
+def main() -> None:
+    """Makes the store, measures all and prints it."""
+    os.environ |= {"COLORTERM": "truecolor", "TERM": "xterm-256color"}
+    with tempfile.TemporaryDirectory() as folder:
+        store = make_store(Path(folder) / "study", words(), steps=STEPS, seeds=SEEDS)
+        result: dict[str, object] = {
+            f"{size[0]}x{size[1]}": asyncio.run(measure(store, size)) for size in SIZES
+        }
+    result["resident_mb"] = resident_mb()
+    machine = f"{os.cpu_count()} cores {platform.machine()}"
+    versions = {"python": sys.version.split()[0], "textual": version("textual")}
+    print(json.dumps({"tui": result, "machine": machine, "versions": versions}, indent=2))
+
+
+if __name__ == "__main__":
+    main()
