@@ -47,6 +47,11 @@ class StudyScreen(Screen[None], inherit_bindings=False):
         """Takes the study as it is now."""
         raise NotImplementedError
 
+    @property
+    def crumbs(self) -> tuple[str, ...]:
+        """What is open on the screen, from the outside in; may be untrusted."""
+        return ()
+
     def on_mount(self) -> None:
         self.show_feed()
 
@@ -60,7 +65,7 @@ class StudyScreen(Screen[None], inherit_bindings=False):
         """Shows what is known now; called whenever that, or how fresh it is, has changed."""
         if not self.is_mounted:
             return
-        self.query_one(TopBar).show(self.feed)
+        self.query_one(TopBar).show(self.feed, self.crumbs)
         self.query_one(Banner).show(self.feed)
         self._say_what_is_missing()
         if self.feed.snapshot is not None:

@@ -72,7 +72,7 @@ class ChartView(Canvas):
             glyphs=chart.Glyphs.ASCII if self.look.ascii else chart.Glyphs.BRAILLE,
         )
         self._plot = cells.plot
-        styles = _styles(self.look.palette)
+        styles = _styles(self.look.palette, self.app.no_color)
         return [_runs(*row, styles) for row in zip(cells.text, cells.color, cells.dim, strict=True)]
 
     def on_click(self, event: events.Click) -> None:
@@ -80,13 +80,15 @@ class ChartView(Canvas):
             self.post_message(self.Pointed(step))
 
 
-def _styles(palette: Palette) -> dict[int, Style]:
+def _styles(palette: Palette, plain: bool) -> dict[int, Style]:
+    """The style of each colour; `plain`: there are no colours, so what is quiet is dimmed."""
     return {
         chart.BLANK: Style(),
         chart.AXIS: palette.faint,
         chart.LABEL: palette.dim,
         chart.MARK: palette.dim,
         chart.CURSOR: palette.strong,
+        chart.QUIET: palette.faint + _DIM if plain else palette.faint,
         **dict(enumerate(palette.series)),
     }
 
