@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from store.category import CONTEXT
 from store.errors import StoreError
-from store.summary import SummaryReader, read_summary
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from store import Corpus, Study
 
 Floats = NDArray[np.float64]
@@ -60,6 +60,8 @@ class LevelSummary:
 
     def read(self, study: Study) -> Levels:
         """Reads the summary and takes the means over seeds."""
+        from store.summary import read_summary  # zarr: only once there is something to read
+
         names = study.categories(self.model)
         if not names:
             nothing, none = np.empty((0, 0)), np.empty(0, np.int64)
@@ -96,30 +98,27 @@ def mean_over_seeds(values: Floats) -> Floats:
 
 def base(category: str) -> str:
     """The category of the target that belongs to one of the context."""
+    from store.category import CONTEXT
+
     return category.removesuffix(CONTEXT)
 
 
-def counterpart(category: str, categories: tuple[str, ...]) -> str:
-    """The same of the context instead of the target, or the other way round; empty: there is none.
+def counterpart(category: str, categories: Sequence[str]) -> str:
+    """The same of the token before instead of the target, or the other way round; empty: none."""
+    alike = (name for name in categories if base(name) == base(category) and name != category)
+    return next(alike, "")
 
-    Said of the token before, a category tells which contexts the seeds disagree after.
+
+def neighbour(category: str, categories: Sequence[str], count: int) -> str:
+    """The category so many places on, after the last the first again.
+
+    Target or token before stays as it is where the other category has both.
     """
-    other = base(category) if category.endswith(CONTEXT) else category + CONTEXT
-    return other if other in categories else ""
-
-
-def neighbour(category: str, categories: tuple[str, ...], count: int) -> str:
-    """The category so many places on, from the last to the first.
-
-    Target or context stays as it is where the other category has both.
-    """
-    bases = list(
-        dict.fromkeys(name if base(name) not in categories else base(name) for name in categories)
-    )
-    of_target = base(category) if base(category) in bases else category
-    name = bases[(bases.index(of_target) + count) % len(bases)]
-    in_context = category.endswith(CONTEXT) and name + CONTEXT in categories
-    return name + CONTEXT if in_context else name
+    bases = list(dict.fromkeys(map(base, categories)))
+    name = bases[(bases.index(base(category)) + count) % len(bases)]
+    there = [other for other in categories if base(other) == name]
+    alike = [other for other in there if (other == name) == (category == base(category))]
+    return (alike or there)[0]
 
 
 @dataclass(frozen=True, eq=False)
@@ -199,6 +198,8 @@ class WholeSummary:
 
     def read(self, study: Study) -> Whole:
         """Reads three arrays of the summary."""
+        from store.summary import SummaryReader
+
         if ALL not in study.categories(self.model):
             none = np.empty(0)
             return Whole(np.empty(0, np.int64), none, none, np.empty((0, 0)))

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from seedconv_tui.chart import QUIET, Series
 from seedconv_tui.level_queries import base, counterpart
 from seedconv_tui.text import nats, signed
-from store.category import CONTEXT
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -147,7 +146,7 @@ def _columns(steps: NDArray[np.int64], width: int) -> Floats:
 def category_words(levels: Levels) -> str:
     """The category, and of which token it is said where that has to be told."""
     name = levels.category
-    if name.endswith(CONTEXT):
+    if name != base(name):
         return f"{base(name)} of the token before"
     return f"{name} of the target" if counterpart(name, levels.categories) else name
 
