@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 Floats = NDArray[np.float64]
 
-ALL = "all"  # the category with one level, which every study has
 RANKS = ("KL", "surprisal", "place in the text")
 
 
@@ -60,8 +59,10 @@ class LevelSummary:
 
     def read(self, study: Study) -> Levels:
         """Reads the summary and takes the means over seeds."""
-        from store.summary import read_summary  # zarr: only once there is something to read
+        from store.category import ALL  # zarr: only once there is something to read
+        from store.summary import read_summary
 
+        study.refresh()  # to what the generation tells of
         names = study.categories(self.model)
         if not names:
             nothing, none = np.empty((0, 0)), np.empty(0, np.int64)
@@ -182,9 +183,7 @@ class Whole:
     """What only summaries tell of a model as a whole, at the steps that are summarised."""
 
     steps: NDArray[np.int64]  # (step,) ascending
-    kl_low: Floats  # (step,) 95 % interval of the expected KL; NaN below three seeds
-    kl_high: Floats
-    kl_unigram: Floats  # (step, seed), nats
+    kl_unigram: Floats  # (step, seed) from prediction to unigram, nats
 
 
 @dataclass(frozen=True)
@@ -197,15 +196,13 @@ class WholeSummary:
     KEEP: ClassVar[int] = 64
 
     def read(self, study: Study) -> Whole:
-        """Reads three arrays of the summary."""
+        """Reads one array of the summary."""
+        from store.category import ALL
         from store.summary import SummaryReader
 
+        study.refresh()  # to what the generation tells of
         if ALL not in study.categories(self.model):
-            none = np.empty(0)
-            return Whole(np.empty(0, np.int64), none, none, np.empty((0, 0)))
+            return Whole(np.empty(0, np.int64), np.empty((0, 0)))
         reader = SummaryReader(study, self.model)
         done = reader.valid(ALL)
-        low, high, unigram = (
-            reader.read(name, ALL)[done][..., 0] for name in ("kl_low", "kl_high", "kl_unigram")
-        )
-        return Whole(reader.steps[done], low, high, unigram)
+        return Whole(reader.steps[done], reader.read("kl_unigram", ALL)[done][..., 0])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, cast
 
 from textual.containers import Vertical
 from textual.screen import Screen
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from textual.app import ComposeResult
     from textual.widget import Widget
 
+    from seedconv_tui.details import Details, HasDetails
     from seedconv_tui.source import Feed
     from store.snapshot import StudySnapshot
 
@@ -46,6 +47,11 @@ class StudyScreen(Screen[None], inherit_bindings=False):
     def show_study(self, snapshot: StudySnapshot) -> None:
         """Takes the study as it is now."""
         raise NotImplementedError
+
+    @property
+    def details(self) -> Details:
+        """What is read beyond the snapshot."""
+        return cast("HasDetails", self.app).details
 
     @property
     def crumbs(self) -> tuple[str, ...]:

@@ -23,12 +23,11 @@ from seedconv_tui.levels import (
     series,
 )
 from seedconv_tui.browse import LevelRows, TokenRows
-from seedconv_tui.screens.curves import ChartTitle
 from seedconv_tui.screens.steps import STEP_KEYS, StepScreen
 from seedconv_tui.source import ACTIVE_STATES
 from seedconv_tui.text import nats
 from seedconv_tui.widgets.bars import Notice, TopBar
-from seedconv_tui.widgets.chart import ChartView
+from seedconv_tui.widgets.chart import ChartTitle, ChartView
 from seedconv_tui.widgets.facts import Facts
 from seedconv_tui.widgets.level_table import LevelTable, Table
 from seedconv_tui.widgets.ranking import Ranking

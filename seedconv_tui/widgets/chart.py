@@ -10,7 +10,7 @@ from rich.style import Style
 from textual.message import Message
 
 from seedconv_tui import chart
-from seedconv_tui.widgets.canvas import Canvas, Line
+from seedconv_tui.widgets.canvas import Canvas, Line, line_width, spread
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,6 +22,30 @@ if TYPE_CHECKING:
 
 
 _DIM = Style(dim=True)
+
+
+class ChartTitle(Canvas):
+    """What is drawn, on the left; whether it follows the data, on the right."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._parts: tuple[str, ...] = ()
+        self._held = ""
+
+    def show(self, parts: tuple[str, ...], held: str) -> None:
+        """Takes the words; `held` is empty while the view follows."""
+        self._parts, self._held = parts, held
+        self.redraw()
+
+    def paint(self, width: int, height: int) -> list[Line]:
+        look, palette = self.look, self.look.palette
+        first, *rest = (look.visible(part) for part in self._parts)
+        right = (f"  {self._held} ", palette.warn) if self._held else ("  follows ", palette.dim)
+        line: Line = [(f" {first}", palette.strong)]
+        for part in rest:
+            if line_width([*line, (look.dot + part, palette.dim), right]) <= width:
+                line.append((look.dot + part, palette.dim))
+        return [spread(line, [right], width)]
 
 
 class ChartView(Canvas):
