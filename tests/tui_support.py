@@ -47,7 +47,8 @@ def make_model(
 ) -> ModelSnapshot:
     """A model of which the first `n_done` steps are reduced; the KL at position t is (t + 1) / 10.
 
-    Pairs differ by 0.01 up and down; with 3 seeds, the interval is 0.05 to each side. `failed` is a (step position, seed position).
+    Pairs differ by 0.01 up and down; with 3 seeds, the interval is 0.05 to each side. `failed` is
+    a (step position, seed position).
     """
     n_done = len(steps) if n_done is None else n_done
     shape = (len(steps), n_seeds)
