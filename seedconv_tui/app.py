@@ -13,6 +13,7 @@ from textual.binding import Binding
 
 from seedconv_tui.details import Answered, Details
 from seedconv_tui.screens.base import StudyScreen
+from seedconv_tui.screens.categories import CategoriesScreen
 from seedconv_tui.screens.curves import CurvesScreen
 from seedconv_tui.screens.help import help_lines
 from seedconv_tui.screens.reader import ReaderScreen
@@ -33,7 +34,13 @@ if TYPE_CHECKING:
 
     from seedconv_tui.source import SnapshotSource
 
-SCREENS: tuple[type[StudyScreen], ...] = (RunsScreen, CurvesScreen, TokensScreen, SeedsScreen)
+SCREENS: tuple[type[StudyScreen], ...] = (
+    RunsScreen,
+    CurvesScreen,
+    CategoriesScreen,
+    TokensScreen,
+    SeedsScreen,
+)
 """The screens, in the order of their number keys."""
 
 _QUIT = "leave; an engine that is at work goes on"
@@ -162,6 +169,17 @@ class SeedconvApp(App[None], inherit_bindings=False):
     def action_show_screen(self, name: str) -> None:
         """Goes to a screen."""
         self.switch_mode(name)
+
+    def on_categories_screen_opened(self, message: CategoriesScreen.Opened) -> None:
+        """Goes to a token."""
+        self.show_token(message.model, message.step, message.token)
+
+    def show_token(self, model: str, step: int | None, token: int) -> None:
+        """Goes to a token of the text on its own screen; step None: the latest."""
+        self.switch_mode(TokensScreen.NAME)
+        screen = self.screen_stack[0]
+        if isinstance(screen, TokensScreen):
+            screen.show_token(model, step, token)
 
     def action_pause(self) -> None:
         """Stops or resumes reading the study."""

@@ -36,6 +36,7 @@ __all__ = [
     "LABEL",
     "MARK",
     "MARKERS",
+    "QUIET",
     "Cells",
     "Glyphs",
     "Mark",
@@ -50,6 +51,9 @@ __all__ = [
 
 BLANK, AXIS, LABEL, MARK, CURSOR = -1, -2, -3, -4, -5
 """Values of `Cells.color` for what belongs to no series."""
+
+QUIET = -6
+"""A `Series.color` for lines that are there to compare with, all drawn alike."""
 
 MARKERS = "*o+x#@%&"
 """The signs of lines in ASCII, by `Series.color` (modulo their number)."""
@@ -69,6 +73,7 @@ class _Signs:
     kx: int  # dots per cell, across and down
     ky: int
     lines: tuple[NDArray[np.str_], ...]  # by colour, by code
+    quiet: NDArray[np.str_]  # the same for lines that are `QUIET`
     band: NDArray[np.str_]  # by code
     frame: tuple[str, ...]  # y axis, its tick, corner, x axis, its labelled tick, its minor tick
     mark: str
@@ -76,14 +81,21 @@ class _Signs:
     pointer: str  # where the cursor meets the x axis
     more: str  # ends a name that was cut
 
+    def line(self, color: int) -> NDArray[np.str_]:
+        """What a line of this colour is drawn with, by code."""
+        return self.quiet if color == QUIET else self.lines[color % len(self.lines)]
+
 
 _PATTERNS = np.array([chr(0x2800 + code) for code in range(256)])
 _SIGNS = {
-    Glyphs.BRAILLE: _Signs(2, 4, (_PATTERNS,), _PATTERNS, tuple("│┤└─┼┬"), "┊", "│", "▲", "…"),
+    Glyphs.BRAILLE: _Signs(
+        2, 4, (_PATTERNS,), _PATTERNS, _PATTERNS, tuple("│┤└─┼┬"), "┊", "│", "▲", "…"
+    ),
     Glyphs.ASCII: _Signs(
         1,
         1,
         tuple(np.array([" ", marker]) for marker in MARKERS),
+        np.array([" ", "-"]),
         np.array([" ", "."]),
         tuple("|++-+-"),
         ":",
@@ -275,7 +287,7 @@ class _Pen:
         for s, (x, y) in zip(series, lines, strict=True):
             codes = raster.line(x, y, grid)
             lit = codes > 0
-            text[lit] = self.signs.lines[s.color % len(self.signs.lines)][codes[lit]]
+            text[lit] = self.signs.line(s.color)[codes[lit]]
             color[lit], dim[lit], owner[lit] = s.color, False, len(series)
             ends.append(_last_cell(lit, plot))
         return taken, ends

@@ -79,6 +79,11 @@ def nats(x: float) -> str:
     return f"{x:.{4 if size < 10 else 3 if size < 100 else 2}f}"
 
 
+def signed(x: float) -> str:
+    """A change in nats, with its sign: `+0.0120`; NaN is `-`."""
+    return f"+{nats(x)}" if x >= 0 else nats(x)
+
+
 def step_label(step: int) -> str:
     """A training step: `512`, `1k`, `143k`, `2M`; shortened only where nothing is lost."""
     if step and step % 1_000_000 == 0:

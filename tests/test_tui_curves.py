@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 
 from seedconv_tui.widgets.chart import ChartView
+from store import Study
+from tests.store_helpers import checkpoint, fill, open_writer
 from tests.tui_support import START, STEPS, Terminal, make_engine, make_model, make_study, terminal
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 
 def plot(screen: Terminal) -> str:
@@ -34,31 +40,33 @@ async def test_shows_the_curve_and_its_numbers_at_every_size(size: tuple[int, in
         await screen.press("2")
         assert "demo > Curves" in screen.text
         assert "expected KL, nats" in screen.text
-        assert "band: std over pairs" in screen.text
+        assert "band: 95 % interval" in screen.text
         assert has_line(screen)
         assert "step 1,000 (latest)" in screen.text
         assert "means over 4,096 tokens" in screen.text or size[0] < 80
-        assert "1.2000 ± 0.0100 std  3/3 seeds, 6 pairs" in screen.row("━━ pythia-14m")
-        assert "q Quit" in screen.row("1 Runs")
+        row = screen.row("━━ pythia-14m")
+        assert "1.2000 95 % 1.1500 to 1.2500  3/3 seeds" in row
+        assert "3/3 seeds, 6 pairs" in row or size[0] < 80
+        assert "q Quit" in screen.text.splitlines()[-1]
 
 
 async def test_the_cursor_reads_exact_values_step_by_step() -> None:
     behind = make_model("behind", n_done=9)
     async with terminal(make_study(make_model(), behind)) as screen:
         await screen.press("2")
-        assert "0.9000 ± 0.0100 std  at 128, 3/3 seeds" in screen.row("━━ behind")
+        assert "0.9000 95 % 0.8500 to 0.9500  at 128, 3/3 seeds" in screen.row("━━ behind")
         await screen.press("left")
         assert "step 512 · sharp divergence" in screen.text
-        assert "1.1000 ±" in screen.row("━━ pythia-14m")
+        assert "1.1000 95 % 1.0500" in screen.row("━━ pythia-14m")
         assert "nothing at this step" in screen.row("━━ behind")
         await screen.press("h", "h", "h", "h")
         assert "step 32 · sharp convergence" in screen.text
-        assert "0.7000 ±" in screen.row("━━ behind")
+        assert "0.7000 95 % 0.6500" in screen.row("━━ behind")
         await screen.press("home")
         assert "step 0 · uniform" in screen.text
         assert "below rounding floor" in screen.row("━━ pythia-14m")
         await screen.press("l")
-        assert "0.2000 ±" in screen.row("━━ pythia-14m")
+        assert "0.2000 95 % 0.1500" in screen.row("━━ pythia-14m")
         assert "below rounding floor" not in screen.text
         await screen.press("end", "right")
         assert "step 1,000 ·" in screen.text
@@ -125,7 +133,61 @@ async def test_m_goes_through_the_metrics() -> None:
         await screen.press("m")
         assert "5.0000 4.0000 to 6.0000  3/3 seeds" in screen.row("━━ pythia-14m")
         await screen.press("m")
+        uniform = np.log(50_277) - np.array([4, 5, 6])
+        words = f"{uniform[1]:.4f} {uniform[2]:.4f} to {uniform[0]:.4f}  3/3 seeds"
+        assert "KL to uniform, nats" in screen.text
+        assert words in screen.row("━━ pythia-14m")
+        await screen.press("m")
+        await screen.settle()
+        assert "no KL to unigram yet" in screen.text
+        assert "there is no store behind this study" in screen.text
+        await screen.press("m")
         assert "expected KL" in screen.text
+
+
+async def test_the_kl_to_unigram_is_read_from_the_summaries(tmp_path: Path) -> None:
+    writer = open_writer(tmp_path / "study")
+    fill(writer, "m", ("a", "b", "c"), (0, 8))
+    async with terminal(store=tmp_path / "study") as screen:
+        await screen.press("2", "m", "m", "m", "m")
+        await screen.settle()
+
+        def words(step: int) -> str:
+            means = [
+                checkpoint("m", seed, step)["kl_unigram"].mean(dtype=np.float64) for seed in "abc"
+            ]
+            return f"{np.mean(means):.4f} {min(means):.4f} to {max(means):.4f}  3/3 seeds"
+
+        assert words(8) in screen.row("━━ m")
+        fill(writer, "m", ("a", "b", "c"), (64,))
+        await screen.poll(Study(tmp_path / "study").snapshot())
+        assert "step 64 (latest)" in screen.text
+        assert words(64) in screen.row("━━ m")
+
+
+async def test_b_goes_through_interval_spread_and_none() -> None:
+    few = make_model("few", n_seeds=2)
+    later = replace(make_model("later"), kl_interval=None)
+    async with terminal(make_study(make_model(), few, later), size=(100, 30)) as screen:
+        await screen.press("2")
+        interval = plot(screen)
+        assert "band: 95 % interval" in screen.text
+        assert "1.2000 no interval below 3 seeds" in screen.row("━━ few")
+        assert "1.2000 no interval yet" in screen.row("━━ later")
+        await screen.press("b")
+        spread = plot(screen)
+        assert "band: std over pairs" in screen.text
+        assert "1.2000 ± 0.0100 std  3/3 seeds, 6 pairs" in screen.row("━━ pythia-14m")
+        assert "1.2000 ± 0.0100 std  2/2 seeds, 2 pairs" in screen.row("━━ few")
+        await screen.press("b")
+        none = plot(screen)
+        assert "band" not in screen.row("expected KL")
+        assert len({interval, spread, none}) == 3
+        await screen.press("m")
+        assert "band: min to max over seeds" in screen.text
+        await screen.press("b", "m", "m", "m", "m", "b")
+        assert "band: 95 % interval" in screen.text
+        assert plot(screen) == interval
 
 
 async def test_band_phases_and_log_can_be_switched() -> None:
@@ -140,7 +202,7 @@ async def test_band_phases_and_log_can_be_switched() -> None:
         await screen.press("y")
         assert "expected KL, nats, log" in screen.text
         assert plot(screen) != linear
-        await screen.press("y", "b")
+        await screen.press("y", "b", "b")
         assert "band" not in screen.row("expected KL")
         assert plot(screen) != linear
 

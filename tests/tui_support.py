@@ -47,7 +47,8 @@ def make_model(
 ) -> ModelSnapshot:
     """A model of which the first `n_done` steps are reduced; the KL at position t is (t + 1) / 10.
 
-    Pairs differ by 0.01 up and down. `failed` is a (step position, seed position).
+    Pairs differ by 0.01 up and down; with 3 seeds, the interval is 0.05 to each side. `failed` is
+    a (step position, seed position).
     """
     n_done = len(steps) if n_done is None else n_done
     shape = (len(steps), n_seeds)
@@ -61,6 +62,9 @@ def make_model(
         np.fill_diagonal(kl[t], np.nan)
         cross_entropy[t] = 5 + np.arange(n_seeds)
         entropy[t] = 4 + np.arange(n_seeds)
+    interval = np.full((len(steps), 2), np.nan)
+    if n_seeds > 2:
+        interval[:n_done] = (np.arange(n_done)[:, None] + 1) / 10 + [-0.05, 0.05]
     errors = {}
     if failed is not None:
         state[failed] = State.FAILED
@@ -76,6 +80,7 @@ def make_model(
         np.full(len(steps), 0.15),
         np.zeros(len(steps)),
         errors,
+        kl_interval=interval,
         phases=PHASES,
     )
 

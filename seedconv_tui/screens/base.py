@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, cast
 
 from textual.containers import Vertical
 from textual.screen import Screen
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from textual.app import ComposeResult
     from textual.widget import Widget
 
+    from seedconv_tui.details import Details, HasDetails
     from seedconv_tui.source import Feed
     from store.snapshot import StudySnapshot
 
@@ -47,6 +48,16 @@ class StudyScreen(Screen[None], inherit_bindings=False):
         """Takes the study as it is now."""
         raise NotImplementedError
 
+    @property
+    def details(self) -> Details:
+        """What is read beyond the snapshot."""
+        return cast("HasDetails", self.app).details
+
+    @property
+    def crumbs(self) -> tuple[str, ...]:
+        """What is open on the screen, from the outside in; may be untrusted."""
+        return ()
+
     def on_mount(self) -> None:
         self.show_feed()
 
@@ -60,7 +71,7 @@ class StudyScreen(Screen[None], inherit_bindings=False):
         """Shows what is known now; called whenever that, or how fresh it is, has changed."""
         if not self.is_mounted:
             return
-        self.query_one(TopBar).show(self.feed)
+        self.query_one(TopBar).show(self.feed, self.crumbs)
         self.query_one(Banner).show(self.feed)
         self._say_what_is_missing()
         if self.feed.snapshot is not None:

@@ -10,13 +10,21 @@ import numpy as np
 from textual.binding import Binding
 
 from seedconv_tui import chart
+from seedconv_tui.level_queries import Whole, WholeSummary
 from seedconv_tui.screens.base import StudyScreen
 from seedconv_tui.source import ACTIVE_STATES
 from seedconv_tui.text import nats, phase_words, step_label
 from seedconv_tui.widgets.bars import Notice
-from seedconv_tui.widgets.canvas import Canvas, Line, line_width, spread
-from seedconv_tui.widgets.chart import ChartView
-from seedconv_tui.widgets.metrics import METRICS, Curve, Metric
+from seedconv_tui.widgets.chart import ChartTitle, ChartView
+from seedconv_tui.widgets.metrics import (
+    INTERVAL,
+    KL_UNIGRAM,
+    METRICS,
+    SPREAD,
+    Beside,
+    Curve,
+    Metric,
+)
 from seedconv_tui.widgets.readout import Entry, Readout
 from store.snapshot import State
 
@@ -25,35 +33,12 @@ if TYPE_CHECKING:
 
     from textual.widget import Widget
 
+    from seedconv_tui.source import Feed
     from store.snapshot import ModelSnapshot, StudySnapshot
 
 _ZOOM = 1.5
 _PAN = 0.25
 _SLACK = 0.01  # steps: the ends of a view have been through a logarithm
-
-
-class ChartTitle(Canvas):
-    """What is drawn, on the left; whether it follows the data, on the right."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._parts: tuple[str, ...] = ()
-        self._held = ""
-
-    def show(self, parts: tuple[str, ...], held: str) -> None:
-        """Takes the words; `held` is empty while the view follows."""
-        self._parts, self._held = parts, held
-        self.redraw()
-
-    def paint(self, width: int, height: int) -> list[Line]:
-        look, palette = self.look, self.look.palette
-        first, *rest = (look.visible(part) for part in self._parts)
-        right = (f"  {self._held} ", palette.warn) if self._held else ("  follows ", palette.dim)
-        line: Line = [(f" {first}", palette.strong)]
-        for part in rest:
-            if line_width([*line, (look.dot + part, palette.dim), right]) <= width:
-                line.append((look.dot + part, palette.dim))
-        return [spread(line, [right], width)]
 
 
 class CurvesScreen(StudyScreen):
@@ -65,7 +50,7 @@ class CurvesScreen(StudyScreen):
         Binding("right,l", "step(1)", "Step on", show=False, tooltip="cursor: next step"),
         Binding("home,g", "step(-100000)", "First", show=False, tooltip="cursor: first step"),
         Binding("end,G", "step(100000)", "Last", show=False, tooltip="cursor: last step"),
-        Binding("m", "metric", "Metric", tooltip="expected KL, cross-entropy, entropy"),
+        Binding("m", "metric", "Metric", tooltip=", ".join(m.title for m in METRICS)),
         Binding("y", "log_y", "Log", tooltip="logarithmic or linear values"),
         Binding("plus,equals_sign", "zoom(1)", "Zoom", key_display="+ -", tooltip="zoom in"),
         Binding("minus,underscore", "zoom(-1)", "Out", show=False, tooltip="zoom out"),
@@ -81,18 +66,23 @@ class CurvesScreen(StudyScreen):
         Binding("up,k", "choose(-1)", "Model up", show=False, tooltip="choose the model above"),
         Binding("down,j", "choose(1)", "Model", show=False, tooltip="choose the model below"),
         Binding("space", "hide", "Show/hide", tooltip="show or hide the chosen model"),
-        Binding("b", "band", "Band", tooltip="show or hide the bands"),
+        Binding("b", "band", "Band", tooltip="another band, or none"),
         Binding("p", "phases", "Phases", tooltip="show or hide the phases of the chosen model"),
     ]
 
     _metric = 0
     _log_y = False
-    _bands = True
+    _band: dict[str, int]  # metric -> place among its bands; after the last: none is shown
     _phases = True
     _chosen = ""  # the model's name
     _cursor: int | None = None  # a step; None: the latest there is
     _view: chart.View | None = None  # None: all that there is
     _hidden: frozenset[str] = frozenset()
+
+    def __init__(self, feed: Feed) -> None:
+        super().__init__(feed)
+        self._band = {}
+        self._whole: dict[str, Whole] = {}  # by model, as it was read last
 
     def compose_body(self) -> Iterable[Widget]:
         yield ChartTitle()
@@ -124,18 +114,46 @@ class CurvesScreen(StudyScreen):
         return names.index(self._chosen) if self._chosen in names else 0
 
     def _curves(self) -> list[Curve]:
-        return [METRICS[self._metric].curve(model) for model in self._models]
+        snapshot, metric = self.feed.snapshot, METRICS[self._metric]
+        if snapshot is None:
+            return []
+        for query in self._queries():
+            if (found := self.details.get(query)) is not None:
+                self._whole[query.model] = found
+        return [
+            metric.curve(model, Beside(snapshot.vocab_size, self._whole.get(model.name)))
+            for model in snapshot.models
+        ]
+
+    @property
+    def _shown_band(self) -> int | None:
+        """Which of the metric's bands is shown; None: none of them."""
+        metric = METRICS[self._metric]
+        number = self._band.get(metric.title, 0)
+        return number if number < len(metric.bands) else None
+
+    def _queries(self) -> list[WholeSummary]:
+        """What the metric needs beyond the snapshot."""
+        snapshot = self.feed.snapshot
+        if METRICS[self._metric] is not KL_UNIGRAM or snapshot is None:
+            return []
+        return [WholeSummary(model.name, snapshot.generation) for model in snapshot.models]
+
+    def _trouble(self) -> str:
+        """Why that could not be read; empty: it could."""
+        return next(filter(None, map(self.details.failure, self._queries())), "")
 
     def _series(self, curves: list[Curve]) -> list[chart.Series]:
         """The curves of the models that are not hidden, the chosen one last: on top."""
         order = sorted(range(len(curves)), key=lambda number: number == self._chosen_index)
+        band = self._shown_band
         return [
             chart.Series(
                 self._models[number].name,
                 curves[number].steps.astype(np.float64),
                 curves[number].value,
-                curves[number].low if self._bands else None,
-                curves[number].high if self._bands else None,
+                curves[number].bands[band][0] if band is not None else None,
+                curves[number].bands[band][1] if band is not None else None,
                 number % len(chart.MARKERS),
             )
             for number in order
@@ -180,12 +198,13 @@ class CurvesScreen(StudyScreen):
         )
         self.query_one(ChartTitle).show(self._title(metric, model), self._held(view, steps))
         self._show_numbers(curves, steps)
+        self.details.want(*self._queries())
         self.refresh_bindings()
 
     def _title(self, metric: Metric, model: ModelSnapshot) -> tuple[str, ...]:
         parts = [f"{metric.title}, nats{', log' if self._log_y else ''}"]
-        if self._bands:
-            parts.append(f"band: {metric.band}")
+        if (band := self._shown_band) is not None:
+            parts.append(f"band: {metric.bands[band]}")
         if self._phases and model.phases:
             parts.append(f"phases of {model.name}")
         return tuple(parts)
@@ -202,6 +221,8 @@ class CurvesScreen(StudyScreen):
             for m in self._models
         )
         text = (f"no {metric.title} yet", f"needs {metric.needs}; scored so far: {scored:,}")
+        if trouble := self._trouble():
+            return (*text, trouble)
         engine = self.feed.snapshot.engine if self.feed.snapshot else None
         if engine is None or engine.state not in ACTIVE_STATES:
             return (*text, "no engine is at work; start one with", "seedconv run STUDY.toml")
@@ -222,12 +243,26 @@ class CurvesScreen(StudyScreen):
                 missing="nothing at this step" if len(known) else "nothing yet",
             )
             if len(at):
-                entry = _fill(entry, model, curve, int(at[0]), look.pick("±", "+-"))
+                entry = _fill(entry, model, curve, int(at[0]))
+                spread = self._spread(curve, int(at[0]), look.pick("±", "+-"))
+                entry = replace(entry, spread=spread)
                 if curve.steps[at[0]] != step:
                     latest = step_label(int(curve.steps[at[0]]))
                     entry = replace(entry, counts=f"at {latest}, {entry.counts}")
             entries.append(entry)
         self.query_one(Readout).show(self._heading(step), entries, self._chosen_index)
+
+    def _spread(self, curve: Curve, at: int, plus_minus: str) -> str:
+        """What the band (the first one while none is shown) says at a position, in words."""
+        band = self._shown_band or 0
+        low, high = (float(end[at]) for end in curve.bands[band])
+        name = METRICS[self._metric].bands[band]
+        if name == SPREAD:
+            return f"{plus_minus} {nats(high - float(curve.value[at]))} std"
+        if name == INTERVAL and not math.isfinite(low):
+            few = int(curve.n_seeds[at]) < 3
+            return "no interval below 3 seeds" if few else "no interval yet"
+        return f"{'95 % ' * (name == INTERVAL)}{nats(low)} to {nats(high)}"
 
     def _heading(self, step: int | None) -> tuple[str, ...]:
         if step is None or self.feed.snapshot is None:
@@ -300,9 +335,11 @@ class CurvesScreen(StudyScreen):
         self._refit()
 
     def action_band(self) -> None:
-        """Shows or hides the bands."""
-        self._bands = not self._bands
-        self._draw()
+        """Shows another band, or none."""
+        metric = METRICS[self._metric]
+        number = self._band.get(metric.title, 0) + 1
+        self._band[metric.title] = number % (len(metric.bands) + 1)
+        self._refit()
 
     def action_phases(self) -> None:
         """Shows or hides the phases."""
@@ -329,17 +366,15 @@ class CurvesScreen(StudyScreen):
         self._draw()
 
 
-def _fill(entry: Entry, model: ModelSnapshot, curve: Curve, at: int, plus_minus: str) -> Entry:
+def _fill(entry: Entry, model: ModelSnapshot, curve: Curve, at: int) -> Entry:
     """The entry with the numbers at a position."""
-    value, low, high = (float(a[at]) for a in (curve.value, curve.low, curve.high))
+    value = float(curve.value[at])
     counts = f"{curve.n_seeds[at]}/{len(model.seeds)} seeds"
-    words = f"{nats(low)} to {nats(high)}"
     if curve.n_pairs is not None:
         counts += f", {curve.n_pairs[at]} pairs"
-        words = f"{plus_minus} {nats(high - value)} std"
     below = curve.floor is not None and value < curve.floor[at]
     caution = "below rounding floor" if below else ""
-    return replace(entry, value=value, spread=words, counts=counts, caution=caution)
+    return replace(entry, value=value, counts=counts, caution=caution)
 
 
 def _between(series: chart.Series, low: float, high: float) -> chart.Series:

@@ -12,11 +12,10 @@ from textual.containers import Container
 
 from seedconv_tui import chart
 from seedconv_tui.queries import PairMeans
-from seedconv_tui.screens.curves import ChartTitle
 from seedconv_tui.screens.steps import STEP_KEYS, StepScreen
 from seedconv_tui.text import nats
 from seedconv_tui.widgets.bars import Notice
-from seedconv_tui.widgets.chart import ChartView
+from seedconv_tui.widgets.chart import ChartTitle, ChartView
 from seedconv_tui.widgets.facts import Facts
 from seedconv_tui.widgets.pairs import PairMatrix, PairTable
 from store.statistics import distance, outliers

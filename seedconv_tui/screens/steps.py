@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import numpy as np
 from textual.binding import Binding
@@ -12,7 +12,6 @@ from seedconv_tui.screens.base import StudyScreen
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from seedconv_tui.details import Details, HasDetails
     from store.snapshot import ModelSnapshot, StudySnapshot
 
 STEP_KEYS = (
@@ -49,11 +48,6 @@ class StepScreen(StudyScreen):
 
     def show_study(self, snapshot: StudySnapshot) -> None:
         self.draw()
-
-    @property
-    def details(self) -> Details:
-        """What is read beyond the snapshot."""
-        return cast("HasDetails", self.app).details
 
     @property
     def model(self) -> ModelSnapshot | None:

@@ -11,11 +11,10 @@ from textual.binding import Binding
 from seedconv_tui import chart
 from seedconv_tui.heat import CHANGE, SCALES, SURPRISAL, next_in_rank
 from seedconv_tui.queries import Course, Found, Predictions, Reflowed, TokenPairs, TokenValues
-from seedconv_tui.screens.curves import ChartTitle
 from seedconv_tui.screens.steps import STEP_KEYS, StepScreen, n_scored
 from seedconv_tui.text import nats
 from seedconv_tui.widgets.bars import Notice
-from seedconv_tui.widgets.chart import ChartView
+from seedconv_tui.widgets.chart import ChartTitle, ChartView
 from seedconv_tui.widgets.facts import Facts
 from seedconv_tui.widgets.predictions import Prediction, word
 from seedconv_tui.widgets.search import SearchBar
@@ -286,6 +285,10 @@ class TokensScreen(StepScreen):
 
     def _seed_of(self, model: ModelSnapshot) -> int:
         return model.seeds.index(self._seed) if self._seed in model.seeds else 0
+
+    def show_token(self, model: str, step: int | None, token: int) -> None:
+        """Goes to a token as soon as the screen is drawn; step None: the latest."""
+        self._model_name, self._held, self._token = model, step, token
 
     # What the keys do
 

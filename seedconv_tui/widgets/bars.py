@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from rich.cells import cell_len
+
 from seedconv_tui.source import SILENT_AFTER
 from seedconv_tui.text import duration
 from seedconv_tui.widgets.canvas import Canvas, Line, line_width, spread
@@ -16,6 +18,10 @@ if TYPE_CHECKING:
     from seedconv_tui.source import Feed
     from seedconv_tui.theme import Look
     from store.snapshot import EngineStatus
+
+
+_CRUMB = 24  # cells of a name in the path
+_ROOMY = 120  # cells of a terminal in which every screen is named
 
 
 def coarse(seconds: float) -> str:
@@ -35,29 +41,32 @@ def engine_words(feed: Feed, engine: EngineStatus | None, look: Look) -> tuple[s
 
 
 class TopBar(Canvas):
-    """Study and screen on the left, how live this is on the right."""
+    """Study, screen and where one is in it on the left, how live this is on the right."""
 
     def __init__(self, place: str) -> None:
         super().__init__()
         self._place = place
         self._feed: Feed | None = None
+        self._crumbs: tuple[str, ...] = ()
 
-    def show(self, feed: Feed) -> None:
-        """Takes what is known now."""
-        self._feed = feed
+    def show(self, feed: Feed, crumbs: tuple[str, ...] = ()) -> None:
+        """Takes what is known now, and what is open on the screen, from the outside in."""
+        self._feed, self._crumbs = feed, crumbs
         self.redraw()
 
     def paint(self, width: int, height: int) -> list[Line]:
         palette = self.look.palette
         right = self._status()
-        room = width - line_width(right) - len(self._place) - 6
+        crumbs = [self.look.shorten(self.look.visible(crumb), _CRUMB) for crumb in self._crumbs]
+        place = " > ".join([self._place, *crumbs])
+        room = width - line_width(right) - cell_len(place) - 6
         name = "seedconv"
         if self._feed and self._feed.snapshot:
             name = self.look.visible(self._feed.snapshot.name)
         left: Line = [
             (" " + self.look.shorten(name, max(room, 4)), palette.strong),
             (" > ", palette.dim),
-            (self._place, palette.accent),
+            (place, palette.accent),
         ]
         return [spread(left, right, width)]
 
@@ -101,6 +110,7 @@ class KeyBar(Canvas):
     def paint(self, width: int, height: int) -> list[Line]:
         own: list[Line] = []
         common: list[Line] = []
+        screens: list[str] = []
         seen: set[str] = set()
         palette = self.look.palette
         for active in self.screen.active_bindings.values():
@@ -108,11 +118,17 @@ class KeyBar(Canvas):
             if not binding.show or binding.action in seen:
                 continue
             seen.add(binding.action)
+            if width < _ROOMY and binding.action.startswith("show_screen"):
+                screens.append(binding.key)
+                continue
             item = [
                 (" " + (binding.key_display or binding.key), palette.accent),
                 (" " + binding.description + " ", palette.dim),
             ]
             (common if active.node is self.app else own).append(item)
+        if len(screens) > 1:
+            keys = f" {screens[0]}-{screens[-1]}"
+            common.insert(0, [(keys, palette.accent), (" Screens ", palette.dim)])
         right = [run for item in common for run in item]
         room = width - line_width(right)
         left: Line = []

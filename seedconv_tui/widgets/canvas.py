@@ -29,6 +29,11 @@ def spread(left: Line, right: Line, width: int) -> Line:
     return [(segment.text, segment.style or Style()) for segment in strip] + right
 
 
+def scrolled(first: int, chosen: int, shown: int, n: int) -> int:
+    """The first of those shown, moved just so far that the chosen one is among them."""
+    return max(0, min(max(min(first, chosen), chosen - shown + 1), n - shown))
+
+
 class Canvas(Widget):
     """Draws what `paint` returns. Call `redraw` when that may have changed."""
 

@@ -10,7 +10,7 @@ from rich.style import Style
 from textual.message import Message
 
 from seedconv_tui import chart
-from seedconv_tui.widgets.canvas import Canvas, Line
+from seedconv_tui.widgets.canvas import Canvas, Line, line_width, spread
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -22,6 +22,30 @@ if TYPE_CHECKING:
 
 
 _DIM = Style(dim=True)
+
+
+class ChartTitle(Canvas):
+    """What is drawn, on the left; whether it follows the data, on the right."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._parts: tuple[str, ...] = ()
+        self._held = ""
+
+    def show(self, parts: tuple[str, ...], held: str) -> None:
+        """Takes the words; `held` is empty while the view follows."""
+        self._parts, self._held = parts, held
+        self.redraw()
+
+    def paint(self, width: int, height: int) -> list[Line]:
+        look, palette = self.look, self.look.palette
+        first, *rest = (look.visible(part) for part in self._parts)
+        right = (f"  {self._held} ", palette.warn) if self._held else ("  follows ", palette.dim)
+        line: Line = [(f" {first}", palette.strong)]
+        for part in rest:
+            if line_width([*line, (look.dot + part, palette.dim), right]) <= width:
+                line.append((look.dot + part, palette.dim))
+        return [spread(line, [right], width)]
 
 
 class ChartView(Canvas):
@@ -72,7 +96,7 @@ class ChartView(Canvas):
             glyphs=chart.Glyphs.ASCII if self.look.ascii else chart.Glyphs.BRAILLE,
         )
         self._plot = cells.plot
-        styles = _styles(self.look.palette)
+        styles = _styles(self.look.palette, self.app.no_color)
         return [_runs(*row, styles) for row in zip(cells.text, cells.color, cells.dim, strict=True)]
 
     def on_click(self, event: events.Click) -> None:
@@ -80,13 +104,15 @@ class ChartView(Canvas):
             self.post_message(self.Pointed(step))
 
 
-def _styles(palette: Palette) -> dict[int, Style]:
+def _styles(palette: Palette, plain: bool) -> dict[int, Style]:
+    """The style of each colour; `plain`: there are no colours, so what is quiet is dimmed."""
     return {
         chart.BLANK: Style(),
         chart.AXIS: palette.faint,
         chart.LABEL: palette.dim,
         chart.MARK: palette.dim,
         chart.CURSOR: palette.strong,
+        chart.QUIET: palette.faint + _DIM if plain else palette.faint,
         **dict(enumerate(palette.series)),
     }
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from seedconv_tui.level_queries import Whole
     from store.snapshot import ModelSnapshot
 
 Floats = NDArray[np.float64]
@@ -23,11 +24,18 @@ class Curve:
 
     steps: NDArray[np.int64]
     value: Floats
-    low: Floats
-    high: Floats
+    bands: tuple[tuple[Floats, Floats], ...]  # low and high of each of the metric's bands
     n_seeds: NDArray[np.int64]
     n_pairs: NDArray[np.int64] | None  # None: not made from pairs
     floor: Floats | None  # values below are rounding
+
+
+@dataclass(frozen=True)
+class Beside:
+    """What a metric may need beside the model's snapshot."""
+
+    vocab_size: int
+    whole: Whole | None  # None: not read
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,38 +43,59 @@ class Metric:
     """A quantity over training, in nats."""
 
     title: str
-    band: str  # what the band is
+    bands: tuple[str, ...]  # what its bands are, the one that is shown at first in front
     needs: str  # what must be there before anything can be drawn
-    curve: Callable[[ModelSnapshot], Curve]
+    curve: Callable[[ModelSnapshot, Beside], Curve]
 
 
-def _expected_kl(model: ModelSnapshot) -> Curve:
+def _expected_kl(model: ModelSnapshot, _beside: Beside) -> Curve:
     mean, std = model.expected_kl, model.pair_std
-    floor = model.floor
-    return Curve(model.steps, mean, mean - std, mean + std, model.n_seeds, model.n_pairs, floor)
+    ends = np.full((len(mean), 2), np.nan) if model.kl_interval is None else model.kl_interval
+    bands = (ends[:, 0], ends[:, 1]), (mean - std, mean + std)
+    return Curve(model.steps, mean, bands, model.n_seeds, model.n_pairs, model.floor)
 
 
 def _over_seeds(steps: NDArray[np.int64], values: Floats) -> Curve:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # steps that no seed has reached
         mean = np.nanmean(values, axis=1)
-        low, high = np.nanmin(values, axis=1), np.nanmax(values, axis=1)
-    return Curve(steps, mean, low, high, np.isfinite(values).sum(axis=1), None, None)
+        band = np.nanmin(values, axis=1), np.nanmax(values, axis=1)
+    return Curve(steps, mean, (band,), np.isfinite(values).sum(axis=1), None, None)
 
+
+def _kl_unigram(model: ModelSnapshot, beside: Beside) -> Curve:
+    whole, values = beside.whole, np.full((len(model.steps), 1), np.nan)
+    if whole is not None and whole.kl_unigram.size:
+        values = np.full((len(model.steps), whole.kl_unigram.shape[1]), np.nan)
+        shared = np.isin(model.steps, whole.steps)
+        values[shared] = whole.kl_unigram[np.searchsorted(whole.steps, model.steps[shared])]
+    return _over_seeds(model.steps, values)
+
+
+INTERVAL, SPREAD, RANGE = "95 % interval", "std over pairs", "min to max over seeds"
+
+KL_UNIGRAM = Metric("KL to unigram", (RANGE,), "a step that is summarised", _kl_unigram)
 
 METRICS: tuple[Metric, ...] = (
-    Metric("expected KL", "std over pairs", "two seeds scored at one step", _expected_kl),
+    Metric("expected KL", (INTERVAL, SPREAD), "two seeds scored at one step", _expected_kl),
     Metric(
         "cross-entropy",
-        "min to max over seeds",
+        (RANGE,),
         "one scored checkpoint",
-        lambda model: _over_seeds(model.steps, model.cross_entropy),
+        lambda model, _: _over_seeds(model.steps, model.cross_entropy),
     ),
     Metric(
         "entropy",
-        "min to max over seeds",
+        (RANGE,),
         "one scored checkpoint",
-        lambda model: _over_seeds(model.steps, model.entropy),
+        lambda model, _: _over_seeds(model.steps, model.entropy),
     ),
+    Metric(
+        "KL to uniform",
+        (RANGE,),
+        "one scored checkpoint",
+        lambda model, beside: _over_seeds(model.steps, np.log(beside.vocab_size) - model.entropy),
+    ),
+    KL_UNIGRAM,
 )
 """The metrics, in the order in which the key goes through them."""

@@ -13,7 +13,7 @@ from rich.style import Style
 from textual.message import Message
 
 from seedconv_tui.text import nats
-from seedconv_tui.widgets.canvas import Canvas, Line, spread
+from seedconv_tui.widgets.canvas import Canvas, Line, scrolled, spread
 
 if TYPE_CHECKING:
     from textual import events
@@ -109,8 +109,8 @@ class PairMatrix(Canvas):
         cell = _WIDE if n * _WIDE <= room else _NARROW
         columns = min(max(room // cell, 1), n)
         rows = min(height - 1, n)
-        self._top = _scrolled(self._top, table.seed, rows, n)
-        self._left = _scrolled(self._left, table.other, columns, n)
+        self._top = scrolled(self._top, table.seed, rows, n)
+        self._left = scrolled(self._left, table.other, columns, n)
         self._shown = (head, columns, cell)
         shade = shades(table.far, len(self.look.palette.heat))
         window = range(self._top, self._top + rows)
@@ -177,8 +177,3 @@ class PairMatrix(Canvas):
         seed = min(self._top + event.y - 1, len(self._table.seeds) - 1)
         column = min(max(event.x - head, 0) // cell, columns - 1)
         self.post_message(self.Picked(seed, self._left + column))
-
-
-def _scrolled(first: int, chosen: int, shown: int, n: int) -> int:
-    """The first of those shown, moved just so far that the chosen one is among them."""
-    return max(0, min(max(min(first, chosen), chosen - shown + 1), n - shown))

@@ -22,8 +22,8 @@ class SearchBar(Input):
             self.text = text
             super().__init__()
 
-    def __init__(self) -> None:
-        super().__init__(placeholder="search the text", compact=True, select_on_focus=True)
+    def __init__(self, placeholder: str = "search the text") -> None:
+        super().__init__(placeholder=placeholder, compact=True, select_on_focus=True)
         self.cursor_blink = False  # blinking is sent, byte by byte
         self.display = False
 
