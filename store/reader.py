@@ -17,6 +17,7 @@ from store.arrays import Array, boxes, expect, open_array, read
 from store.category import ALL, Category, read_category
 from store.commits import CommitReader
 from store.corpus import Corpus, Vocabulary
+from store.corpus_reader import CorpusReader
 from store.errors import DamagedError, NotAStudyError, StoreError, UnsupportedError
 from store.files import Files, LocalFiles, open_files
 from store.ledger import ModelLedger, Partition
