@@ -33,7 +33,7 @@ bench: $(VENV)/dev
 	$(BIN)/python -m benchmarks $(ARGS)
 
 picture: $(VENV)/engine
-	$(BIN)/python docs/picture.py seedconv-demo/study.zarr docs/curves.svg
+	$(BIN)/python docs/picture.py seedconv-demo/study.zarr docs
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .coverage

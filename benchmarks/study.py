@@ -53,6 +53,7 @@ class Study:
             },
             "[scoring]": {"window": WINDOW, "overlap": OVERLAP, "device": self.device},
             "[log_probs]": {"representation": self.representation},
+            "[categories]": {"include": []},
         }
         lines: list[str] = []
         for section, fields in sections.items():

@@ -74,8 +74,19 @@ class Source:
         floor = np.full(len(STEPS), 1e-5)
         phases = tuple(Phase(name, start) for name, start in PHASES)
         name = ("14m", "31m", "70m", "160m", "410m")[number]
+        middle = np.array([np.nanmean(row) if np.isfinite(row).any() else np.nan for row in kl])
         return ModelSnapshot(
-            f"pythia-{name}", seeds, STEPS, state, kl, loss, loss, floor, phases=phases
+            f"pythia-{name}",
+            seeds,
+            STEPS,
+            state,
+            kl,
+            loss,
+            loss,
+            storage_floor=floor,
+            noise_floor=floor,
+            kl_interval=np.stack([middle * 0.8, middle * 1.2], axis=1),
+            phases=phases,
         )
 
 

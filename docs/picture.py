@@ -1,24 +1,32 @@
-"""Writes the README's picture: the Curves screen on a store. `make picture`."""
+"""Writes a picture of every screen of the monitor on a store: `make picture`."""
 
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from pathlib import Path
 
-from seedconv_tui.app import SeedconvApp
+from seedconv_tui.app import SCREENS, SeedconvApp
 from seedconv_tui.live import StoreSource
 
+KEYS = {"Tokens": ["x"] * 4}
+"""What is pressed on a screen before it is saved."""
 
-async def main(store: Path, picture: Path) -> None:
-    """Show `store` at 100 x 28, go to Curves, and save what is on the screen as SVG."""
+
+async def main(store: Path, folder: Path) -> None:
+    """Show `store` at 100 x 28, go through the screens, and save each as SVG in `folder`."""
     app = SeedconvApp(StoreSource(store))
     async with app.run_test(size=(100, 28)) as pilot:
-        while app.reading is not None:
-            await pilot.pause(0.05)
-        await pilot.press("2")
-        await pilot.pause()
-        picture.write_text(app.export_screenshot(title="seedconv"), encoding="utf-8")
+        for number, screen in enumerate(SCREENS, start=1):
+            for key in (str(number), *KEYS.get(screen.NAME, ())):
+                await pilot.press(key)
+                while app.reading is not None or app.details.busy:
+                    await pilot.pause(0.05)
+                await pilot.pause()
+            picture = app.export_screenshot(title="seedconv")
+            (folder / f"{screen.NAME.lower()}.svg").write_text(picture, encoding="utf-8")
 
 
+os.environ["COLORTERM"] = "truecolor"
 asyncio.run(main(Path(sys.argv[1]), Path(sys.argv[2])))

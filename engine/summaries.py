@@ -96,7 +96,8 @@ class Summaries:
 
     def _move(self, model: str, step: int) -> None:
         """Part the tokens by their surprisal at `step`, and summarise all steps by that."""
-        seeds = sorted(self._study.ledger(model).reduced[step])
+        known = self._study.ledger(model)
+        seeds = sorted(known.reduced[step])
         total = np.zeros(self._study.n_tokens)
         try:
             for seed in seeds:
@@ -109,8 +110,12 @@ class Summaries:
         for name in names:
             context = self._context if name.endswith(CONTEXT) else None
             made[name] = surprisal_category(name, total / len(seeds), step, context)
-            self._writer.set_category(made[name], model, step)
         self._own[model] = made
+        before = [found.digest for found in known.categories.values()]
+        if all(category.digest in before for category in made.values()):
+            return
+        for category in made.values():
+            self._writer.set_category(category, model, step)
         self._study.refresh()
         text = f"{model}: levels of surprisal are those of step {step} now"
         self._session.say("info", "reference", text, model=model, step=step)
@@ -134,10 +139,9 @@ class Summaries:
             return
         try:
             token_kl, levels = summarise(self._study, model, step, seeds, lacking)
+            self._writer.summarise(model, step, seeds, token_kl, levels)
         except DamagedError as error:
             self._tell(model, step, error)
-            return
-        self._writer.summarise(model, step, seeds, token_kl, levels)
         self._study.refresh()
 
     def _lacking(self, model: str, step: int) -> list[Category]:

@@ -59,7 +59,7 @@ class _Table:
         self.category = category
         self.kl = np.full((n_seeds, n_seeds, n_levels), np.nan)
         self.by_seed = {name: np.full((n_seeds, n_levels), np.nan) for name in _BY_SEED}
-        self._level = category.level + 1  # 0: in none
+        self._level = category.level.astype(np.intp) + 1  # 0: in none
         self._n = category.counts
 
     def mean(self, values: Floats) -> Floats:

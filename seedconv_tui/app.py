@@ -100,7 +100,7 @@ class SeedconvApp(App[None], inherit_bindings=False):
         for theme in (DARK, LIGHT):
             self.register_theme(theme)
         self.theme = DARK.name
-        self._look = Look(PALETTES[DARK.name], ascii, self._glyphs)
+        self._look = self._look_of(DARK.name)
         self.add_mode(CurvesScreen.NAME, partial(CurvesScreen, self.studies))
         for number, watch in enumerate(self.studies.watches):
             for screen in SCREENS:
@@ -219,7 +219,12 @@ class SeedconvApp(App[None], inherit_bindings=False):
 
     def watch_theme(self, name: str) -> None:
         """Chooses the palette that belongs to the theme."""
-        self._look = Look(PALETTES.get(name, PALETTES[DARK.name]), self._ascii, self._glyphs)
+        self._look = self._look_of(name)
+
+    def _look_of(self, theme: str) -> Look:
+        palette = PALETTES.get(theme, PALETTES[DARK.name])
+        few = self.console.color_system == "standard"
+        return Look(palette.for_sixteen if few else palette, self._ascii, self._glyphs)
 
     def action_help(self) -> None:
         """Lists the keys."""

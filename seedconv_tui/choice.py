@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, TypeVar
 
 from seedconv_tui.steps import Steps
-from store import DamagedError, Study
+from store import DamagedError, StoreError, Study, UnsupportedError
 
 
-class ChoiceError(ValueError):
+class ChoiceError(UnsupportedError):
     """Something was chosen that the study does not have. One line that says what there is."""
 
 
@@ -85,6 +86,32 @@ def summarised(study: Study) -> Callable[[str], Sequence[int]]:
     return lambda model: tuple(study.ledger(model).summaries)
 
 
+def check(study: Study, model: str, step: int | None, category: str) -> None:
+    """Raise ChoiceError where the study has no such model, or the model no such step or category.
+
+    The step need not be summarised.
+    """
+    chosen_models(study, Choice(models=[model]))
+    steps = sorted(study.ledger(model).steps)
+    if step is not None and step not in steps:
+        raise ChoiceError(f"{study.path}: {model} has no step {step}; it has: {_listed(steps)}")
+    if category not in study.categories(model):
+        there = ", ".join(study.categories(model)) or "none yet"
+        raise ChoiceError(f"{study.path}: {model} has no category {category!r}; it has: {there}")
+
+
+def newest_common(study: Study, models: Sequence[str]) -> int:
+    """The newest step at which all these models are summarised. Raises ChoiceError, StoreError."""
+    from store.regression import common_steps
+
+    chosen_models(study, Choice(models=models))
+    steps = common_steps(study, models)
+    if not steps:
+        names = ", ".join(models) or "no models"
+        raise StoreError(f"{study.path}: no step at which all of {names} are summarised")
+    return steps[-1]
+
+
 _Read = TypeVar("_Read")
 
 
@@ -105,6 +132,15 @@ def steady(study: Study, model: str, steps: Sequence[int], read: Callable[[], _R
         study.refresh()
         if _state(study, model, steps) == before:
             return found
+
+
+def steady_all(
+    study: Study, steps: Mapping[str, Sequence[int]], read: Callable[[], _Read]
+) -> _Read:
+    """The same of these steps of several models."""
+    for model, of in steps.items():
+        read = partial(steady, study, model, of, read)
+    return read()
 
 
 def _state(study: Study, model: str, steps: Sequence[int]) -> list[Any]:

@@ -9,10 +9,12 @@ import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from seedconv_tui.text import count, nats, shorten, visible
+from seedconv_tui.upkeep import Command
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,11 +39,7 @@ class Moved:
     left_out: str  # why there is nothing, or not everything; else empty
 
 
-def add_compare(
-    command: Callable[..., argparse.ArgumentParser],
-    store: Callable[[str], str | Path],
-    store_help: str,
-) -> None:
+def add_compare(command: Command, store: Callable[[str], str | Path], store_help: str) -> None:
     """Add `seedconv compare`; `store` parses a folder or an address."""
     compare = command(
         "compare",
@@ -62,6 +60,7 @@ def add_compare(
 
 
 def _compare(options: argparse.Namespace) -> int:
+    from seedconv_tui.choice import check, newest_common, steady_all
     from store import open_study
 
     if (options.steps is None) == (options.models is None):
@@ -77,13 +76,13 @@ def _compare(options: argparse.Namespace) -> int:
         model = _only_model(study) if options.model is None else options.model
         first, second = ((model, step) for step in options.steps)
     else:
-        for name in options.models:
-            check_model(study, name)
         step = newest_common(study, options.models) if options.step is None else options.step
         first, second = ((name, step) for name in options.models)
     for name, step in (first, second):
         check(study, name, step, options.category)
-    change = study.difference(second, first, options.category)  # second minus first
+    steps = {name: [first[1], second[1]] for name in (first[0], second[0])}
+    read = partial(study.difference, second, first, options.category)  # second minus first
+    change = steady_all(study, steps, read)
     of = _between_steps if options.steps else _between_models
     moved = of(study, first, second)
     if options.json:
@@ -101,50 +100,12 @@ def _usage(text: str) -> int:
 # -- what is asked of the study ------------------------------------------------------------------
 
 
-def check_model(study: Study, model: str) -> None:
-    """Raise NotAStudyError, in a line that says what there is, where there is no such model."""
-    from store import NotAStudyError
-
-    if model not in study.models:
-        names = ", ".join(study.models) or "none yet"
-        raise NotAStudyError(f"{study.path}: no model {model!r}; it has: {names}")
-
-
-def check(study: Study, model: str, step: int | None, category: str) -> None:
-    """The same also of a step and of a category."""
-    from store import NotAStudyError
-
-    check_model(study, model)
-    steps = sorted(study.ledger(model).steps)
-    if step is not None and step not in steps:
-        shown = ", ".join(map(str, steps if len(steps) < 20 else [*steps[:8], "...", *steps[-3:]]))
-        raise NotAStudyError(
-            f"{study.path}: {model} has no step {step}; it has: {shown or 'none yet'}"
-        )
-    if category not in study.categories(model):
-        there = ", ".join(study.categories(model)) or "none yet"
-        raise NotAStudyError(f"{study.path}: {model} has no category {category!r}; it has: {there}")
-
-
-def newest_common(study: Study, models: Sequence[str]) -> int:
-    """The newest step at which all these models are summarised. Raises StoreError."""
-    from store import StoreError
-    from store.regression import common_steps
-
-    steps = common_steps(study, models)
-    if not steps:
-        raise StoreError(
-            f"{study.path}: no step at which all of {', '.join(models)} are summarised"
-        )
-    return steps[-1]
-
-
 def _only_model(study: Study) -> str:
-    from store import NotAStudyError
+    from seedconv_tui.choice import ChoiceError
 
     if len(study.models) != 1:
         names = ", ".join(study.models) or "none yet"
-        raise NotAStudyError(f"{study.path}: choose a model with --model; it has: {names}")
+        raise ChoiceError(f"{study.path}: choose a model with --model; it has: {names}")
     return study.models[0]
 
 
@@ -333,9 +294,9 @@ def _matrix(moved: Moved, start: str, end: str, ascii_only: bool) -> list[str]:
     ]
 
 
-def level_label(label: str, ascii_only: bool) -> str:
+def level_label(label: str, ascii_only: bool, cells: int = _LABEL_CELLS) -> str:
     """An untrusted label, short enough for a table."""
-    return shorten(visible(label, ascii_only), _LABEL_CELLS, ascii=ascii_only)
+    return shorten(visible(label, ascii_only), cells, ascii=ascii_only)
 
 
 def sure(low: float, high: float) -> str:

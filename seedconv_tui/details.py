@@ -136,6 +136,9 @@ class Details:
                     self._send(Answered(self, answers))
                     answers, posted = [], time.monotonic()
         except Exception as error:  # a bug of ours: the app ends with its traceback
+            with self._lock:
+                self._wanted, self.reading = [], None
+                self._underway.clear()
             self._send(Crashed(error))
         if answers:
             self._send(Answered(self, answers))

@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn
 
@@ -118,34 +119,23 @@ def _format(given: str | None, output: Path | None, what: str, choice: Choice) -
 
 
 def _write(store: str | Path, what: str, choice: Choice, kind: str, output: Path | None) -> int:
-    from seedconv_tui.table_files import NewFile
+    from seedconv_tui.table_files import new_file, stdout
     from seedconv_tui.tables import TABLES
     from seedconv_tui.text import count, visible
     from store import open_study
 
     study = open_study(store)
     table = TABLES[what]
-    columns = table.columns(study, choice)
-    batches = table.batches(study, choice)
-    first = next(batches, None)  # what was chosen is checked before anything is written
-
-    def write(file: BinaryIO) -> int:
-        writer, n_rows = _writer(kind, file, columns, study, what, shown=output is None), 0
-        batch = first
-        while batch is not None:
-            n_rows += len(next(iter(batch.values())))
+    columns, batches = table.columns(study, choice), table.batches(study, choice)
+    first = list(islice(batches, 1))  # what was chosen is checked before anything is written
+    n_rows = 0
+    with stdout() if output is None else new_file(output) as file:
+        writer = _writer(kind, file, columns, study, what, shown=output is None)
+        for batch in chain(first, batches):
             writer.write(batch)
-            batch = next(batches, None)
+            n_rows += len(next(iter(batch.values())))
         writer.close()
-        return n_rows
-
-    if output is None:
-        sys.stdout.flush()
-        n_rows = write(sys.stdout.buffer)
-        sys.stdout.buffer.flush()
-    else:
-        with NewFile(output) as file:
-            n_rows = write(file)
+    if output is not None:
         print(f"wrote {count(n_rows)} rows to {visible(str(output))}", file=sys.stderr)
     if not n_rows:
         print(f"seedconv: {visible(str(store))}: {_why_nothing(study, what)}", file=sys.stderr)

@@ -24,7 +24,7 @@ class Scale:
     marks: str = " ▁▂▄▆█"  # a level without its colour; of a change, first those that rise
     ascii_marks: str = " .:+*#"
     falling: str = " ▿▾▼"
-    ascii_falling: str = " -vV"
+    ascii_falling: str = " ,vV"
 
     def levels(self, values: NDArray[np.floating[Any]]) -> NDArray[np.int64]:
         """The level of each value: 0 below all edges and for NaN, negative where it falls."""
@@ -47,9 +47,9 @@ class Scale:
         return look.pick(self.marks, self.ascii_marks)[level]
 
 
-KL = Scale("KL, nats", (0.03, 0.1, 0.3, 1, 3))
+KL = Scale("KL, nats", (0.1, 0.3, 1, 2, 4))
 SURPRISAL = Scale("surprisal, nats", (1, 2, 4, 8, 12))
-CHANGE = Scale("KL change, nats", (0.03, 0.3, 1), signed=True, marks=" ▵▴▲", ascii_marks=" +^A")
+CHANGE = Scale("KL change, nats", (0.03, 0.3, 1), signed=True, marks=" ▵▴▲", ascii_marks=" '^A")
 SCALES = (KL, SURPRISAL, CHANGE)
 """What can be shown, in the order in which the key goes through it."""
 

@@ -43,12 +43,13 @@ class Reflowed:
 
     width: int
     ascii: bool
+    keep_lines: bool
 
     KEEP: ClassVar[int] = 2
 
     def read(self, study: Study) -> Rows:
         """Reads the corpus, once, and breaks it anew."""
-        return reflow(study.corpus, self.width, self.ascii)
+        return reflow(study.corpus, self.width, self.ascii, keep_lines=self.keep_lines)
 
 
 @dataclass(frozen=True)

@@ -88,11 +88,11 @@ def _pieces(corpus: Corpus, seen: int, token: int, ascii_only: bool) -> tuple[st
     return visible(gap, ascii_only), shown(own, ascii_only)
 
 
-def reflow(corpus: Corpus, width: int, ascii: bool) -> Rows:  # noqa: A002
+def reflow(corpus: Corpus, width: int, ascii: bool, *, keep_lines: bool = False) -> Rows:  # noqa: A002
     """Breaks the corpus into rows of at most `width` >= 1 cells.
 
-    A row ends after a token with a line break, at the end of a document, else before the last word
-    that would not fit. A token wider than a row has one to itself.
+    A row ends at a blank line (with `keep_lines` at every line break), at the end of a document,
+    else before the last word that would not fit. A token wider than a row has one to itself.
     """
     width, n = max(width, 1), len(corpus)
     codes = np.frombuffer(corpus.text.encode("utf-32-le", "surrogatepass"), np.uint32)
@@ -111,12 +111,14 @@ def reflow(corpus: Corpus, width: int, ascii: bool) -> Rows:  # noqa: A002
         cells[token] = known[pieces]
 
     lines = _counts(codes == _NEWLINE)
-    own_lines = lines[corpus.char_end] > lines[np.maximum(seen, corpus.char_start)]
     blank = (codes == 0x20) | ((codes >= 0x09) & (codes <= 0x0D))
     inked = _counts(~blank)
-    only_blank = inked[corpus.char_end] == inked[np.maximum(seen, corpus.char_start)]
-    hard = lines[np.maximum(corpus.char_start, seen)] > lines[seen]
-    hard[1:] |= own_lines[:-1] & ~(own_lines & only_blank)[1:]
+    own = np.maximum(seen, corpus.char_start)  # where a token's own characters begin
+    ink = np.concatenate([[-1], np.where(blank, -1, np.arange(len(codes)))])
+    last_ink = np.maximum.accumulate(ink)  # before each character; -1: none
+    ended = lines[own] - lines[last_ink[own] + 1]  # line breaks since the last ink before it
+    only_blank = inked[corpus.char_end] == inked[own]
+    hard = (ended >= (1 if keep_lines else 2)) & ~only_blank
     hard[1:] |= np.diff(corpus.document) != 0
 
     padded = np.append(codes, 0)

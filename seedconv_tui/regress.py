@@ -7,11 +7,13 @@ import csv
 import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from seedconv_tui.compare import check, check_model, finite, level_label, newest_common, sure, table
+from seedconv_tui.compare import finite, level_label, sure, table
 from seedconv_tui.text import count, nats, visible
+from seedconv_tui.upkeep import Command
 
 if TYPE_CHECKING:
     from store import Study
@@ -31,14 +33,11 @@ COLUMNS = (  # of the long form, docs/method.md tells them
     "n_clusters",
     "r2",
 )
-_FEW = 20  # clusters, fewer than which give intervals that are too narrow
+_TERM_CELLS = 36  # of a term in the table
+_FEW = 20  # clusters; with fewer, intervals may be too narrow
 
 
-def add_regress(
-    command: Callable[..., argparse.ArgumentParser],
-    store: Callable[[str], str | Path],
-    store_help: str,
-) -> None:
+def add_regress(command: Command, store: Callable[[str], str | Path], store_help: str) -> None:
     """Add `seedconv regress`; `store` parses a folder or an address."""
     regress = command(
         "regress",
@@ -64,14 +63,13 @@ def add_regress(
 
 
 def _regress(options: argparse.Namespace) -> int:
+    from seedconv_tui.choice import check, newest_common, steady_all
     from store import open_study
     from store.category import CONTEXT
-    from store.regression import regression, regressions
+    from store.regression import common_steps
 
     study = open_study(options.store)
-    models = list(dict.fromkeys(options.model or study.models))
-    for name in models:
-        check_model(study, name)
+    models = tuple(dict.fromkeys(options.model or study.models))
     if not options.all and options.step is None:
         options.step = newest_common(study, models)
     for name in models:
@@ -83,10 +81,9 @@ def _regress(options: argparse.Namespace) -> int:
         "category": options.category,
         "context": options.context,
     }
-    if options.all:
-        found = regressions(study, **chosen)
-    else:
-        found = (regression(study, options.step, **chosen),)
+    steps = common_steps(study, models) if options.all else [options.step]
+    read = partial(_fitted, study, None if options.all else options.step, chosen)
+    found = steady_all(study, dict.fromkeys(models, steps), read)
     if options.csv:
         shown = visible if sys.stdout.isatty() else str  # files and pipes get labels as they are
         writer = csv.DictWriter(sys.stdout, COLUMNS, lineterminator="\n")
@@ -100,6 +97,13 @@ def _regress(options: argparse.Namespace) -> int:
         texts = (_text(study, at, ascii_only=options.ascii) for at in found)
         print("\n\n".join(texts))
     return 0
+
+
+def _fitted(study: Study, step: int | None, chosen: dict[str, Any]) -> tuple[Regression, ...]:
+    """At this step, or at all."""
+    from store.regression import regression, regressions
+
+    return regressions(study, **chosen) if step is None else (regression(study, step, **chosen),)
 
 
 def rows(found: Sequence[Regression]) -> Iterator[dict[str, Any]]:
@@ -156,7 +160,7 @@ def _text(study: Study, found: Regression, *, ascii_only: bool) -> str:
         low, high = float(found.low[at]), float(found.high[at])
         cells.append(
             [
-                level_label(str(term), ascii_only),
+                level_label(str(term), ascii_only, _TERM_CELLS),
                 count(int(found.n[at])),
                 nats(float(found.coefficient[at])),
                 nats(low),
@@ -172,7 +176,9 @@ def _text(study: Study, found: Regression, *, ascii_only: bool) -> str:
         terms = ", ".join(name(str(t)) for t, reason in found.dropped.items() if reason == why)
         lines.append(f"left out, {why}: {terms}")
     if found.n_clusters < max(_FEW, len(found.terms)):
-        lines.append(f"{found.n_clusters} clusters are few: intervals are too narrow, or missing")
+        lines.append(
+            f"{found.n_clusters} clusters are few: intervals may be too narrow, or missing"
+        )
     return "\n".join(lines)
 
 

@@ -23,6 +23,7 @@ from seedconv_tui.choice import (
     summarised,
 )
 from store import Study, statistics
+from store.category import ALL
 from store.layout import PERCENTILES
 from store.snapshot import State
 from store.summary import Summary, SummaryReader
@@ -113,7 +114,7 @@ def _seed_rows(study: Study, spread: _Spread, category: str, steps: Sequence[int
     n_levels = len(summary.labels)
     for at, step in _present(summary, steps):
         pairs = spread.of(step)
-        far = list(pairs.outlier) if category == "all" else [None] * len(pairs.seeds)
+        far = list(pairs.outlier) if category == ALL else [None] * len(pairs.seeds)
         for index, (seed, outlier) in enumerate(zip(pairs.seeds, far, strict=True)):
             row = summary.seeds.index(seed)
             batches.append(
@@ -140,7 +141,7 @@ def _seed_rows(study: Study, spread: _Spread, category: str, steps: Sequence[int
 def pairs(study: Study, choice: Choice) -> Iterator[Batch]:
     """See `tables.TABLES`. Raises ChoiceError, StoreError, DamagedError."""
     steps = chosen_steps(study, choice, summarised(study))
-    for model, categories in chosen_categories(study, choice, lambda name: name == "all").items():
+    for model, categories in chosen_categories(study, choice, lambda name: name == ALL).items():
         means = _PairMeans(study, model)
         for category in categories:
             for step in steps[model]:
@@ -186,7 +187,7 @@ def _pair_rows(
             n=found.counts,
             kl=kl[i, j],
             **{
-                name: float(values[at, i, j]) if category == "all" else None
+                name: float(values[at, i, j]) if category == ALL else None
                 for name, values in means.now().items()
             },
         )
@@ -234,7 +235,7 @@ class _Spread:
             kl = SummaryReader(self._study, self.model).pairs(step)
             others = np.where(np.eye(len(kl), dtype=bool)[:, :, None], 0.0, kl)
             n = max(1, len(kl) - 1)
-            everything = self._study.levels("all").start
+            everything = self._study.levels(ALL).start
             self._read[step] = (
                 state,
                 _Pairs(
@@ -303,7 +304,7 @@ def _kl_and_surprisal(study: Study, model: str, step: int) -> tuple[Floats, Floa
 
 
 def _is_no_total(category: str) -> bool:
-    return category != "all"
+    return category != ALL
 
 
 def label_columns(study: Study, choice: Choice) -> dict[str, str]:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
@@ -168,30 +170,39 @@ def _plain(values: Any) -> list[Any]:
     return [None if value != value else value for value in found]  # NaN alone differs from itself
 
 
-class NewFile:
+@contextmanager
+def new_file(path: Path) -> Iterator[BinaryIO]:
     """A file that has its name only once it is whole; what had the name before stays until then.
 
-    A pipe or a device is written to as it is.
+    A pipe or a device is written to as it is. Errors of writing name the file.
     """
+    path = path.resolve()  # a link stays one
+    in_place = path.exists() and not path.is_file()
+    written = path if in_place else path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
+    try:
+        with _naming(path), written.open("wb") as file:
+            yield file
+        if not in_place:
+            written.replace(path)
+    finally:
+        if not in_place:
+            written.unlink(missing_ok=True)
 
-    def __init__(self, path: Path) -> None:
-        self._path = path.resolve()  # a link stays one
-        in_place = self._path.exists() and not self._path.is_file()
-        partial = f".{self._path.name}.{uuid.uuid4().hex}.partial"
-        self._partial = None if in_place else self._path.with_name(partial)
-        self._file: BinaryIO
 
-    def __enter__(self) -> BinaryIO:
-        self._file = (self._partial or self._path).open("wb")
-        return self._file
+@contextmanager
+def stdout() -> Iterator[BinaryIO]:
+    """Standard output, for bytes."""
+    sys.stdout.flush()
+    with _naming("stdout"):
+        yield sys.stdout.buffer
+        sys.stdout.buffer.flush()
 
-    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
-        if isinstance(error, OSError) and error.filename is None:  # writing does not tell where
-            error.filename = str(self._path)
-        try:
-            self._file.close()
-            if self._partial is not None and error is None:
-                self._partial.replace(self._path)
-        finally:
-            if self._partial is not None:
-                self._partial.unlink(missing_ok=True)
+
+@contextmanager
+def _naming(where: Path | str) -> Iterator[None]:
+    """Errors of writing do not tell where; let them."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or str(where)
+        raise

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from rich.style import Style
@@ -33,6 +33,13 @@ class Palette:
     series: tuple[Style, ...]
     heat: tuple[Style, ...]  # from little to much, with backgrounds of their own; the first: none
     cool: tuple[Style, ...]  # the same for what falls
+    sixteen: tuple[tuple[Style, ...], tuple[Style, ...]]  # both, for terminals of 16 colours
+
+    @property
+    def for_sixteen(self) -> Palette:
+        """The palette with heat that 16 colours can tell apart; it is too loud for more."""
+        heat, cool = self.sixteen
+        return replace(self, heat=heat, cool=cool)
 
     def level(self, level: str) -> Style:
         """The style of a journal level."""
@@ -137,6 +144,8 @@ def _palette(
     series: str,
     heat: str,
     cool: str,
+    loud_heat: str,
+    loud_cool: str,
     on_last: str,
 ) -> Palette:
     return Palette(
@@ -163,6 +172,7 @@ def _palette(
         series=tuple(Style(color=color) for color in series.split()),
         heat=_ramp(text, heat, on_last),
         cool=_ramp(text, cool, on_last),
+        sixteen=(_ramp(text, loud_heat, on_last), _ramp(text, loud_cool, on_last)),
     )
 
 
@@ -209,8 +219,10 @@ PALETTES: dict[str, Palette] = {
         warn="#f0c050",
         bad="#ff6b6b",
         series="#55d7ff #ffd166 #ff79c6 #7ee787 #ff7b72 #6c7cff #ffffff #c58a2b",
-        heat="#1020a0 #007080 #8a5a00 #b02020 #ffd166",
-        cool="#007080 #1020a0 #55d7ff",
+        heat="#1d2a4a #1b5560 #7a5200 #a32424 #ffd166",
+        cool="#1d2a4a #1b5560 #55d7ff",
+        loud_heat="#1020a0 #007080 #8a5a00 #b02020 #ffd166",
+        loud_cool="#1020a0 #007080 #55d7ff",
         on_last="#0f1115",
     ),
     LIGHT.name: _palette(
@@ -223,8 +235,10 @@ PALETTES: dict[str, Palette] = {
         warn="#8a5a00",
         bad="#b00000",
         series="#0b5fd0 #b00000 #107a10 #a000a0 #007a8a #8a5a00 #1c1f24 #0000a0",
-        heat="#b8c0c8 #7fe0e8 #ffe75f #ff9d5c #c02020",
-        cool="#b8c0c8 #7fe0e8 #1030c0",
+        heat="#e0e6ee #b9e0e6 #ffe48f #ffb07a #c02020",
+        cool="#e0e6ee #b9e0e6 #1030c0",
+        loud_heat="#b8c0c8 #7fe0e8 #ffe75f #ff9d5c #c02020",
+        loud_cool="#b8c0c8 #7fe0e8 #1030c0",
         on_last="#ffffff",
     ),
 }

@@ -151,7 +151,12 @@ def model_dataset(study: Study, model: str) -> xr.Dataset:
             "n": ("level", n),
             "percentile": ("percentile", list(layout.PERCENTILES)),
         },
-        attrs={"study": study.name, "model": model},
+        attrs={
+            "study": study.name,
+            "model": model,
+            "phases": [phase.name for phase in known.phases],
+            "phase_starts": [phase.start for phase in known.phases],
+        },
     )
 
 

@@ -17,13 +17,13 @@ from store.arrays import Array, boxes, expect, open_array, read
 from store.category import ALL, Category, read_category
 from store.commits import CommitReader
 from store.corpus import Corpus, Vocabulary
-from store.create import corpus_layout
+from store.corpus_reader import CorpusReader
 from store.errors import DamagedError, NotAStudyError, StoreError, UnsupportedError
 from store.files import Files, LocalFiles, open_files
 from store.ledger import ModelLedger, Partition
 from store.log_probs import LogProbs, open_log_probs
 from store.model_reader import read_means, read_model
-from store.seal import checksum, corpus_checksum, vocabulary_checksum
+from store.seal import checksum
 from store.snapshot import EngineStatus, ModelSnapshot, State, StudySnapshot
 from store.status import read_journal, read_status
 from store.summary import Summary, read_summary
@@ -66,6 +66,7 @@ class Study:
         self._commits = CommitReader(self._files.below(layout.COMMITS))
         self._models: dict[str, tuple[int, ModelSnapshot]] = {}
         self._engine: EngineStatus | None = None
+        self._corpus_files = CorpusReader(self._files, self._store, root)
         self._corpus: Corpus | None = None
         self._vocabulary: Vocabulary | None = None
         self.refresh()
@@ -102,7 +103,7 @@ class Study:
     def corpus(self) -> Corpus:
         """The evaluation text and its tokens, read at first use."""
         if self._corpus is None:
-            self._corpus = self._read_corpus()
+            self._corpus = self._corpus_files.corpus()
         return self._corpus
 
     def log_probs(self, model: str, seed: str, step: int) -> LogProbs:
@@ -216,11 +217,18 @@ class Study:
 
     def category(self, model: str, category: str) -> Category:
         """Levels of the tokens, with labels and counts. Raises StoreError, DamagedError."""
-        if self.partition(model, category) is None:
-            there = ", ".join(self.categories(model)) or "none yet"
-            raise StoreError(f"{self.path}: {model} has no category {category!r}; it has: {there}")
-        own = category in self.ledger(model).categories
-        return self.own_category(category, model if own else None)
+        while True:
+            if self.partition(model, category) is None:
+                there = ", ".join(self.categories(model)) or "none yet"
+                raise StoreError(
+                    f"{self.path}: {model} has no category {category!r}; it has: {there}"
+                )
+            own = category in self.ledger(model).categories
+            try:
+                return self.own_category(category, model if own else None)
+            except DamagedError:
+                if not self.refresh():  # else an engine may be writing another in its place
+                    raise
 
     def own_categories(self, model: str | None) -> Mapping[str, Partition]:
         """Categories of the corpus alone, or those that are a model's own."""
@@ -278,7 +286,7 @@ class Study:
     def vocabulary(self) -> Vocabulary:
         """The entries of the vocabulary and their counts, read at first use."""
         if self._vocabulary is None:
-            self._vocabulary = self._read_vocabulary()
+            self._vocabulary = self._corpus_files.vocabulary()
         return self._vocabulary
 
     def dataset(self, model: str) -> xarray.Dataset:
@@ -328,54 +336,6 @@ class Study:
                 waiting = np.isin(state, [State.QUEUED, State.FAILED, State.SCORED])
                 state[rows[:, None] & busy[None, :] & waiting] = work.state
         return replace(model, state=state)
-
-    def _load(self, name: str) -> NDArray[Any]:
-        """An array of the corpus."""
-        array = open_array(self._store, f"{layout.CORPUS}/{name}")
-        return read(expect(array, **corpus_layout(name, array.size)), (slice(None),))
-
-    def _corpus_attributes(self) -> dict[str, Any]:
-        group = json.loads(self._files.read(f"{layout.CORPUS}/zarr.json"))
-        return dict(group["attributes"])
-
-    def _read_corpus(self) -> Corpus:
-        where = f"{self._files}/{layout.CORPUS}"
-        try:
-            names = self._corpus_attributes()["document_names"]
-            text = self._load("text").tobytes().decode("utf-32-le", "surrogatepass")
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise DamagedError(f"{where}: the corpus cannot be read ({error})") from error
-        corpus = Corpus(
-            token_id=self._load("token_id"),
-            context_id=self._load("context_id"),
-            document=self._load("document"),
-            char_start=self._load("char_start"),
-            char_end=self._load("char_end"),
-            text=text,
-            document_start=self._load("document_start"),
-            document_name=tuple(names),
-        )
-        if corpus_checksum(corpus) != self._root["corpus_crc32"]:
-            raise DamagedError(f"{where}: is not the corpus that the study was made with")
-        return corpus
-
-    def _read_vocabulary(self) -> Vocabulary:
-        where = f"{self._files}/{layout.CORPUS}"
-        ends, counts = self._load("vocabulary_end"), self._load("unigram_count")
-        joined = self._load("vocabulary").tobytes()
-        starts = np.concatenate([[0], ends[:-1]])
-        try:
-            source = str(self._corpus_attributes()["unigram_source"])
-            text = tuple(
-                joined[start:end].decode("utf-8", "surrogatepass")
-                for start, end in zip(starts.tolist(), ends.tolist(), strict=True)
-            )
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise DamagedError(f"{where}: the vocabulary cannot be read ({error})") from error
-        vocabulary = Vocabulary(text, counts, source)
-        if vocabulary_checksum(vocabulary) != self._root["vocabulary_crc32"]:
-            raise DamagedError(f"{where}: is not the vocabulary that the study was made with")
-        return vocabulary
 
 
 def read_root(path: str | Path) -> dict[str, Any]:

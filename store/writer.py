@@ -271,6 +271,9 @@ class StudyWriter:
             levels: By category, then by name in `layout.SUMMARIES`: arrays over the dimensions
                 that follow `step`, with `seeds` and the category's levels for axes. Summaries by
                 other categories stay if they are of the same seeds.
+
+        Raises:
+            DamagedError: what lies where they go cannot be read.
         """
         self._commits.check()
         known, arrays = self.ledger.model(model), self._open(model)
@@ -287,7 +290,9 @@ class StudyWriter:
         for name, variable in layout.SUMMARIES.items():
             if "level" in variable.dims:
                 array = arrays[f"{layout.SUMMARY}/{name}"]
-                row = np.array(array[t : t + 1])  # its chunk is replaced whole, so once
+                row = np.array(
+                    read(array, (slice(t, t + 1),))
+                )  # its chunk is replaced whole, so once
                 for category, values in levels.items():
                     row[variable.cells(0, index, self.ledger.levels[category])] = values[name]
                 array[t : t + 1] = row

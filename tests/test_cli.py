@@ -246,7 +246,7 @@ def test_json_events(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert run(["run", str(write_study(tmp_path)), "--json"]) == 0
     events = [json.loads(line) for line in capsys.readouterr().err.splitlines() if line[:1] == "{"]
     assert [event["event"] for event in events] == [
-        "found", "projected", "plan", "scored", "scored", "reduced", "end"
+        "found", "projected", "plan", "scored", "scored", "reduced", "reference", "end"
     ]  # fmt: skip
     assert events[5]["fields"]["seeds"] == ["1", "2"]
 

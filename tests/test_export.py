@@ -338,6 +338,8 @@ def test_a_file_is_replaced_whole_or_not_at_all(
     assert file.read_text().startswith("model,phase")
     assert run(["export", str(store), "--format", "csv", "-o", "/dev/null"]) == 0
     assert Path("/dev/null").is_char_device()
+    assert run(["export", str(store), "--format", "csv", "-o", "/dev/full"]) == 1
+    assert told(capsys).startswith("seedconv: /dev/full: no space left on the device")
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "levels.csv", "link.csv", "study.zarr"
     ]  # fmt: skip

@@ -117,7 +117,10 @@ def test_the_commands(bucket: Any, template: Path, capsys: pytest.CaptureFixture
         reports.append(report)
         assert run(["plot", store, "--ascii", "--width", "80", "--height", "12"]) == 0
         reports.append(capsys.readouterr().out)
-    assert reports[:2] == reports[2:]
+        for command in (["compare", store, "--steps", "0", "8"], ["regress", store]):
+            assert run([*command, "--category", "third"]) == 0
+        reports.append(capsys.readouterr().out)
+    assert reports[:3] == reports[3:]
     assert run(["plot", URL, "--model", "n"]) == 2
     assert told(capsys).startswith(f"seedconv: {URL}: no model 'n'")
     assert run(["tui", URL]) == 2  # it is read before the terminal is asked for

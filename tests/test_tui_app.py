@@ -321,6 +321,15 @@ def test_colours_stay_apart_with_fewer_of_them(theme: object, system: ColorSyste
     for style in (*palette.series, *named, palette.warn, palette.bad):
         assert style.color is not None
         assert reduced(style.color.name) != background
+    few = system is ColorSystem.STANDARD
+    for ramp in palette.sixteen if few else (palette.heat, palette.cool):
+        heat = [reduced(style.bgcolor.name) for style in ramp[1:] if style.bgcolor]
+        assert len(set(heat)) == len(ramp) - 1
+        assert background not in heat
+        for style in ramp[1:]:  # the text can be told from what is behind it
+            assert style.color is not None
+            assert style.bgcolor is not None
+            assert reduced(style.color.name) != reduced(style.bgcolor.name)
     states = [palette.states[s].color for s in (State.DONE, State.FAILED, State.SCORING)]
     assert len({reduced(color.name) for color in states if color}) == 3
     if theme.dark and system is ColorSystem.STANDARD:  # type: ignore[attr-defined]

@@ -271,4 +271,21 @@ def test_shades_go_from_the_least_to_the_most() -> None:
     values = np.array([[np.nan, 1.0, 1.5], [2.0, np.nan, 1.3]])
     assert shades(values, 5).tolist() == [[0, 0, 2], [4, 0, 1]]
     assert not shades(np.full((2, 2), 0.5), 5).any()
+    assert shades(np.array([0.95, 1.0]), 5).tolist() == [0, 1]  # hardly a difference
     assert not shades(np.full((2, 2), np.nan), 5).any()
+
+
+@pytest.mark.parametrize("ascii_only", [False, True])
+async def test_names_from_outside_are_shown_and_not_obeyed(ascii_only: bool) -> None:
+    nasty = "[red]x\x1b[2J\u202e"
+    model = replace(
+        with_outlier(), name=nasty, seeds=("é", "漢字漢字漢字漢字", nasty, "4", "5", "6")
+    )
+    async with terminal(make_study(model), size=(200, 50), ascii_only=ascii_only) as screen:
+        await screen.go_to(SeedsScreen)
+        await screen.press("o", "L", "L")
+        for text in (screen.text, screen.row(" seed ")):
+            assert "\x1b" not in text
+            assert "\u202e" not in text
+            assert (r"[red]x\x1b[2J\u202e" if ascii_only else r"[red]x␛[2J\u202e") in text
+            assert text.isascii() or not ascii_only

@@ -85,12 +85,12 @@ async def test_shows_text_heat_and_the_chosen_token(store: Path, size: tuple[int
         assert "step 64 (latest)" in screen.text
         assert "KL, nats" in screen.text
         assert seen(screen)[:2] == [
-            "The quick brown fox jumps over the lazy dog.␊",
-            " A second line, with the fox again.␊",
+            "The quick brown fox jumps over the lazy dog.␊␊",
+            " A second line, with the fox again.␊␊",
         ]
         assert f"token 1 of {N}  The · KL {LAST[0]:.4f}" in screen.text
         backgrounds = styles(screen, "quick brown")
-        look = Look(PALETTES["seedconv-dark"], False)
+        look = screen.app.look
         for place, number in ((0, 0), (4, 1), (10, 2), (16, 3)):
             expected = KL.style(int(KL.levels(LAST[[number]])[0]), look).bgcolor
             if number:  # the first is under the cursor
@@ -186,7 +186,7 @@ async def test_the_cursor_moves_by_tokens_rows_and_pages(store: Path) -> None:
         await screen.pilot.pause()
         assert token(screen) == 23
         await screen.press("end")
-        assert seen(screen)[-1].endswith("again.␊")
+        assert seen(screen)[-1].endswith("again.␊␊")
 
 
 async def test_steps_and_metrics(store: Path) -> None:
@@ -259,7 +259,9 @@ async def test_search_finds_goes_round_and_is_left(store: Path) -> None:
         await screen.settle()
         assert "FOX: 0 found" in screen.text
         assert token(screen) == 0
-        await screen.press("slash", *"1q", "escape")
+        await screen.press("slash", *"1q")
+        assert screen.row("q Quit").startswith(" enter Search  esc Leave")
+        await screen.press("escape")
         assert "FOX: 0 found" in screen.text
         await screen.press("slash", *"fox", "enter")
         await screen.settle()
@@ -290,6 +292,18 @@ async def test_marks_say_the_levels_without_colours(store: Path) -> None:
         assert marks.ljust(9)[3:9] == KL.marks[level] * 6
         await screen.press("b")
         assert seen(screen)[1].startswith(" A second")
+
+
+async def test_w_keeps_the_lines_of_the_text(tmp_path: Path) -> None:
+    path = make_store(tmp_path / "study", ["one", "\n", "two", "\n", "three"])
+    async with terminal(store=path) as screen:
+        await screen.go_to(TokensScreen)
+        assert seen(screen)[0] == "one␊two␊three"
+        await screen.press("w")
+        await screen.settle()
+        assert seen(screen)[:3] == ["one␊", "two␊", "three"]
+        await screen.press("w")
+        assert seen(screen)[0] == "one␊two␊three"
 
 
 async def test_seeds_of_the_panel_scroll(tmp_path: Path) -> None:
@@ -407,11 +421,18 @@ def test_rows_break_between_words_and_after_lines() -> None:
     assert laid_out(rows) == [
         "The quick brown",
         " fox jumps over",
-        " the lazy dog.␊",
+        " the lazy dog.␊␊",
         " A second line,",
         " with the fox",
-        " again.␊",
+        " again.␊␊",
     ]
+
+
+def test_lines_are_joined_unless_they_are_kept() -> None:
+    corpus = make_corpus(["a", " b", "\n", "c", " \n", " \n ", "d", "e\n\nf", "g"])
+    assert laid_out(reflow(corpus, 40, False)) == ["a b␊c ␊ ␊ ", "de␊␊fg"]
+    kept = laid_out(reflow(corpus, 40, False, keep_lines=True))
+    assert kept == ["a b␊", "c ␊ ␊ ", "de␊␊fg"]
 
 
 def test_what_is_in_no_token_is_drawn_before_the_next_and_nothing_twice() -> None:
@@ -423,7 +444,7 @@ def test_what_is_in_no_token_is_drawn_before_the_next_and_nothing_twice() -> Non
 
 
 def test_levels_and_marks() -> None:
-    values = np.array([np.nan, 0.0, 0.03, 0.2, 5.0])
+    values = np.array([np.nan, 0.0, 0.1, 0.9, 5.0])
     assert KL.levels(values).tolist() == [0, 0, 1, 2, 5]
     assert CHANGE.levels(np.array([np.nan, -2.0, -0.1, 0.0, 0.5])).tolist() == [0, -3, -1, 0, 2]
     for look in (Look(palette, plain) for palette in PALETTES.values() for plain in (False, True)):

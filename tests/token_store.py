@@ -24,8 +24,8 @@ STEPS = (0, 8, 64)
 MODEL = "m"
 
 PLAIN = [
-    *("The", " quick", " brown", " fox", " jumps", " over", " the", " lazy", " dog", ".", "\n"),
-    *(" A", " sec", "ond", " line", ",", " with", " the", " fox", " again", ".", "\n"),
+    *("The", " quick", " brown", " fox", " jumps", " over", " the", " lazy", " dog", ".", "\n\n"),
+    *(" A", " sec", "ond", " line", ",", " with", " the", " fox", " again", ".", "\n\n"),
 ]
 HOSTILE = [
     *(

@@ -9,6 +9,7 @@ from textual.containers import Container
 from textual.message import Message
 
 from seedconv_tui import chart
+from seedconv_tui.browse import LevelRows, TokenRows
 from seedconv_tui.level_queries import LevelSummary, Text, counterpart, neighbour
 from seedconv_tui.levels import (
     COLUMNS,
@@ -22,7 +23,6 @@ from seedconv_tui.levels import (
     level_facts,
     series,
 )
-from seedconv_tui.list_rows import LevelRows, TokenRows
 from seedconv_tui.screens.steps import STEP_KEYS, StepScreen
 from seedconv_tui.source import ACTIVE_STATES
 from seedconv_tui.text import nats

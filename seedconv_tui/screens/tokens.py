@@ -16,7 +16,6 @@ from seedconv_tui.text import nats
 from seedconv_tui.widgets.bars import Notice
 from seedconv_tui.widgets.chart import ChartTitle, ChartView
 from seedconv_tui.widgets.facts import Facts
-from seedconv_tui.widgets.pairs import PairMatrix
 from seedconv_tui.widgets.predictions import Prediction, word
 from seedconv_tui.widgets.search import SearchBar
 from seedconv_tui.widgets.text import HeatLegend, HeatText
@@ -63,6 +62,7 @@ class TokensScreen(StepScreen):
         Binding("tab", "panel", "Panel", key_display="tab", tooltip="what is shown below the text"),
         Binding("p", "pin", "Pin", tooltip="pin this step: changes are since then; again: unpin"),
         Binding("b", "marks", "Marks", tooltip="signs below the text, for those without colours"),
+        Binding("w", "lines", "Lines", tooltip="the text reflowed, or with its own lines"),
         Binding("shift+left,H", "seed(-1)", "Seed", show=False, tooltip="seed to the left"),
         Binding("shift+right,L", "seed(1)", "Seed right", show=False, tooltip="seed to the right"),
         *STEP_KEYS[1:],
@@ -74,6 +74,7 @@ class TokensScreen(StepScreen):
     _pinned: int | None = None  # a step; None: changes are since the step before
     _panel = 0
     _seed = ""  # a label
+    _keep_lines = False
     _marked: bool | None = None  # None: where colours alone would say it
     _pattern = ""
     _seeking = False  # the cursor is to go to a match as soon as one is known
@@ -110,7 +111,7 @@ class TokensScreen(StepScreen):
             return
         step = self.step_of(model)
         look = self.query_one(HeatText).look
-        layout = Reflowed(max(self.app.size.width - 2, 1), look.ascii)
+        layout = Reflowed(max(self.app.size.width - 2, 1), look.ascii, self._keep_lines)
         if step is None:
             needs = "one scored" if self.scale is SURPRISAL else "two seeds scored at one step"
             self._say_nothing(model, "nothing to show yet", f"{model.name} needs {needs}")
@@ -318,11 +319,6 @@ class TokensScreen(StepScreen):
     def on_heat_text_picked(self, message: HeatText.Picked) -> None:
         self._go_to(message.token)
 
-    def on_pair_matrix_picked(self, message: PairMatrix.Picked) -> None:
-        if (model := self.model) is not None:
-            self._seed = model.seeds[message.seed]
-            self.draw()
-
     def on_chart_view_pointed(self, message: ChartView.Pointed) -> None:
         self.hold_nearest(message.step)
 
@@ -344,6 +340,11 @@ class TokensScreen(StepScreen):
         look = self.query_one(HeatText).look
         shown = self._marked if self._marked is not None else look.ascii or self.app.no_color
         self._marked = not shown
+        self.draw()
+
+    def action_lines(self) -> None:
+        """Breaks rows at every line break of the text, or not."""
+        self._keep_lines = not self._keep_lines
         self.draw()
 
     def action_panel(self) -> None:

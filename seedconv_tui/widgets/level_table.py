@@ -64,9 +64,12 @@ class LevelTable(Canvas):
         super().__init__()
         self._table: Table | None = None
         self._top = 0
+        self._sparks: dict[tuple[int, int], str] = {}  # by level and width
 
     def show(self, table: Table) -> None:
         """Takes the rows."""
+        if self._table is None or self._table.curves is not table.curves:
+            self._sparks = {}
         self._table = table
         self.redraw()
 
@@ -131,8 +134,13 @@ class LevelTable(Canvas):
             if column == "training":
                 line += self._spark(table, n, width)
                 continue
-            few = column == "n" and 0 < count < FEW
-            line.append((f"{cells[column]:>{width}}", palette.warn if few else style))
+            text = f"{cells[column]:>{width}}"
+            if column == "n" and 0 < count < FEW:
+                line.append((text, palette.warn))
+            elif line[-1][1] is style:
+                line[-1] = (line[-1][0] + text, style)
+            else:
+                line.append((text, style))
         return line
 
     def _swatch(self, color: int | None) -> tuple[str, Style]:
@@ -146,7 +154,11 @@ class LevelTable(Canvas):
 
     def _spark(self, table: Table, n: int, width: int) -> Line:
         """The level's curve; the step that is shown stands out."""
-        bars = spark(table.steps, table.curves[:, n], width - 2, self.look.ascii)
+        key = n, width
+        if key not in self._sparks:
+            curve = table.curves[:, n]
+            self._sparks[key] = spark(table.steps, curve, width - 2, self.look.ascii)
+        bars = self._sparks[key]
         palette = self.look.palette
         if table.step is None or not bars:
             return [("  " + bars, palette.dim)]

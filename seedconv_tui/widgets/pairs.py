@@ -22,6 +22,7 @@ Floats = NDArray[np.float64]
 
 _REVERSE = Style(reverse=True)
 _MAX_LABEL = 12
+_LEAST_SPAN = 0.25
 _WIDE, _NARROW = 7, 5  # cells of a column, the blank before it included
 
 
@@ -53,12 +54,16 @@ def short(x: float) -> str:
 
 
 def shades(values: Floats, n: int) -> NDArray[np.int64]:
-    """Which of `n` shades each value has, from the least to the most of them; NaN has the first."""
+    """Which of `n` shades each value has, from the least to the most of them; NaN has the first.
+
+    Values that differ by less than a quarter of the largest do not reach the last shades.
+    """
     finite = values[np.isfinite(values)]
-    low, high = (finite.min(), finite.max()) if finite.size else (0.0, 0.0)
-    if high - low <= 1e-9 * max(abs(high), 1e-300):
+    if not finite.size:
         return np.zeros(values.shape, np.int64)
-    part = np.where(np.isfinite(values), (values - low) / (high - low), 0.0)
+    low, high = finite.min(), finite.max()
+    span = max(high - low, _LEAST_SPAN * np.abs(finite).max(), 1e-300)
+    part = np.where(np.isfinite(values), (values - low) / span, 0.0)
     return np.minimum((part * n).astype(np.int64), n - 1)
 
 

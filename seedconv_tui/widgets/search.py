@@ -10,7 +10,10 @@ from textual.widgets import Input
 class SearchBar(Input):
     """Seen only while one types; Enter searches, Escape leaves all as it was."""
 
-    BINDINGS = [Binding("escape", "leave", "Leave", show=False)]
+    BINDINGS = [
+        Binding("enter", "submit", "Search", key_display="enter"),
+        Binding("escape", "leave", "Leave", key_display="esc"),
+    ]
 
     class Asked(Message):
         """A text to look for; empty: for nothing any more."""
