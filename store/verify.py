@@ -142,7 +142,6 @@ class _Walk:
             names, source = list(self.study.corpus.document_name), self.study.vocabulary.source
             attributes = {"document_names": names, "unigram_source": source}
             expect_group(self.study.folder, layout.CORPUS, attributes)
-            expect_group(self.study.folder, f"{layout.CORPUS}/{layout.CATEGORY}", {})
             for name in CORPUS_ARRAYS:
                 array = open_array(self._store, f"{layout.CORPUS}/{name}")
                 expect_nothing_else(self.study.folder, array)

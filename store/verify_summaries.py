@@ -12,8 +12,9 @@ from store.arrays import read
 from store.category import category_path
 from store.damage import Damage, Part
 from store.errors import DamagedError, StoreError
+from store.metadata import expect_group
 from store.reader import Study
-from store.summary import SummaryReader
+from store.summary import SummaryReader, lacks_values
 
 _ROUNDING = 1e-10  # of float64 sums over tokens, relative to the size of what is summed
 _SINGLE = 1e-5  # of token_kl, which is float32
@@ -22,6 +23,10 @@ _SINGLE = 1e-5  # of token_kl, which is float32
 def category_damage(study: Study, model: str | None) -> list[Damage]:
     """Partitions that cannot be read: of the corpus, or with `model` those of its own."""
     found = []
+    if model is None:  # a model's group is among its metadata
+        group = f"{layout.CORPUS}/{layout.CATEGORY}"
+        if message := _twice(study, lambda: expect_group(study.folder, group, {})):
+            found.append(Damage(Part.CATEGORY, group, message))
     for name in tuple(study.own_categories(model)):
         path = category_path(name, model)
 
@@ -99,7 +104,8 @@ def _contradictions(study: Study, model: str, step: int) -> Iterator[str]:
         low, high = (reader.at(step, name, category) for name in ("kl_low", "kl_high"))
         if (low > expected).any() or (high < expected).any():
             yield f"the interval by {category} does not hold its expected_kl"
-        for name in ("cross_entropy", "entropy", "kl_unigram"):
-            values = reader.at(step, name, category)[index]
-            if np.isnan(values[:, full]).any():
+        for name, variable in layout.SUMMARIES.items():
+            if "level" in variable.dims and lacks_values(
+                name, reader.at(step, name, category), index, full
+            ):
                 yield f"{name} by {category} lacks values"
