@@ -116,7 +116,7 @@ class _Walk:
             yield Part.PAIRS, model, None, step, self.pairs(model, step)
         yield Part.MEANS, model, None, None, self.means(model)
         yield Part.CATEGORY, model, None, None, category_damage(self.study, model)
-        yield Part.SUMMARY, model, None, None, summary_damage(self.study, model)
+        yield Part.SUMMARY, model, None, None, self.summaries(model)
 
     def _try(self, check: Callable[[], None], still: Callable[[], bool]) -> str | None:
         """What is wrong, or None. Tried twice: the first time an engine may have dropped it."""
@@ -289,6 +289,12 @@ class _Walk:
             if not variable.per_token and (model, name) not in self._unreadable:
                 found += self._mean(model, name)
         return found
+
+    def summaries(self, model: str) -> list[Damage]:
+        """Summaries by level, against the results that were read."""
+        means = self._means.items()
+        kl = {cell: mean for (of, name, cell), (mean, _) in means if (of, name) == (model, "kl")}
+        return summary_damage(self.study, model, kl)
 
     def _mean(self, model: str, name: str) -> list[Damage]:
         path, cells = f"{layout.model_path(model)}/{name}", self._cells(model, name)

@@ -27,6 +27,7 @@ from tests.store_helpers import (
     open_writer,
     reduce,
     score,
+    summarise_step,
 )
 
 SEEDS, STEPS = ("1", "2", "3"), (0, 8)
@@ -124,6 +125,8 @@ def test_what_was_damaged_is_queued_again_and_the_rest_stays(
     reduce(writer, "m", 8, SEEDS)
     score(writer, "m", "1", 0)
     reduce(writer, "m", 0, SEEDS)
+    for step in (0, 8):
+        summarise_step(writer, "m", step)
     writer.close("finished")
     assert committed(open_study(study)) == before
     assert run(["verify", str(study)]) == 0
