@@ -26,6 +26,7 @@ from store.model_reader import read_means, read_model
 from store.seal import checksum
 from store.snapshot import EngineStatus, ModelSnapshot, State, StudySnapshot
 from store.status import read_journal, read_status
+from store.steady import steady
 from store.summary import Summary, read_summary
 
 if TYPE_CHECKING:
@@ -249,11 +250,15 @@ class Study:
 
         Raises StoreError when the step is not summarised, DamagedError.
         """
-        known = self.ledger(model)
-        if step not in known.summaries:
-            raise StoreError(f"{self.path}: {model}, step {step}: not summarised (yet)")
-        array = self.array(model, f"{layout.SUMMARY}/token_kl")
-        return read(array, (known.steps[step], tokens))
+
+        def read_tokens() -> NDArray[np.float32]:
+            known = self.ledger(model)
+            if step not in known.summaries:
+                raise StoreError(f"{self.path}: {model}, step {step}: not summarised (yet)")
+            array = self.array(model, f"{layout.SUMMARY}/token_kl")
+            return read(array, (known.steps[step], tokens))
+
+        return steady(self, model, [step], read_tokens)
 
     # -- between steps and models ----------------------------------------------------------------
 
