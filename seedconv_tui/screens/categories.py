@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 _FAR = 10**9
 _OTHER_ROWS = 5  # bars, title, facts
-_WIDE, _TABLE = 150, 84  # cells: of a terminal in which they stand side by side, of the table
+_WIDE, _TABLE = 150, 92  # cells: of a terminal in which they stand side by side, of the table
 
 
 class CategoriesScreen(StepScreen):
@@ -175,7 +175,9 @@ class CategoriesScreen(StepScreen):
         wide, room = width >= _WIDE, height - _OTHER_ROWS
         n = len(levels.labels) + 1 if levels is not None and not self._inside else room
         self.query_one("#levels").set_class(wide, "-wide")
-        self.query_one(ChartView).styles.height = "100%" if wide else max(room * 2 // 5, room - n)
+        self.query_one(ChartView).styles.height = (
+            "100%" if wide else max(room * 9 // 20, room - n, 5)
+        )
         for kind in ("LevelTable", "Ranking"):
             self.query_one(kind).styles.width = max(_TABLE, width // 2) if wide else "100%"
 

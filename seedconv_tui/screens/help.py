@@ -20,6 +20,11 @@ _NAMES = {
     "pagedown": "PgDn",
     "escape": "Esc",
     "enter": "Enter",
+    "slash": "/",
+    "left_square_bracket": "[",
+    "right_square_bracket": "]",
+    "left_curly_bracket": "{",
+    "right_curly_bracket": "}",
     "space": "Space",
 }
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 _CRUMB = 24  # cells of a name in the path
-_ROOMY = 120  # cells of a terminal in which every screen is named
+_ROOMY = 140  # cells of a terminal in which every screen is named
 
 
 def coarse(seconds: float) -> str:
