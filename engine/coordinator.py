@@ -74,7 +74,7 @@ class Coordinator:
             state="starting",
             device=crew.description,
         )
-        self._session = Session(self._writer, status, listener, clock)
+        self._session = Session(self._writer, status, listener, clock, crew.gpus)
         hub.tell = partial(self._session.say, "warning", "hub")
         self._recorder = Recorder(study, self._sources, self._writer, self._session, clock)
         self._inventory = Inventory(
@@ -215,24 +215,19 @@ class Coordinator:
 
     def _tell_size(self, steps: list[Step]) -> None:
         """Say what the log-probs will take. Raises ConfigError when it is too much."""
+        stored = self._writer.ledger.bytes_stored
         projection = project(
-            self._study, self._sources, steps, self._n_tokens, self._tokenizer.size, self._stored()
+            self._study, self._sources, steps, self._n_tokens, self._tokenizer.size, stored
         )
+        needed = projection.sizes[self._study.log_probs.representation]
+        self._session.show(bytes_projected=stored + needed)
         self._session.say(
             "info",
             "projected",
             projection.text,
-            bytes=projection.sizes[self._study.log_probs.representation],
+            bytes=needed,
             free=projection.free,
             sizes=projection.sizes,
-        )
-
-    def _stored(self) -> int:
-        """Bytes of log-probs that are stored."""
-        return sum(
-            int(known.scored[key].get("bytes", 0))
-            for known in self._writer.ledger.models.values()
-            for key in known.stored
         )
 
     def _warn_of_remote_code(self) -> None:
