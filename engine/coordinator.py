@@ -18,7 +18,7 @@ from engine.hub import HubClient
 from engine.inventory import Available, Inventory
 from engine.planner import Pass, Step, make_plan
 from engine.progress import Progress
-from engine.projection import project
+from engine.projection import bytes_to_come, project
 from engine.recorder import Recorder, Totals
 from engine.session import Session
 from engine.sources import open_source
@@ -123,6 +123,7 @@ class Coordinator:
             available = self._inventory.look(waiting=False)
             self._inventory.explain(available)
             steps = self._inventory.remaining(available)
+            self._session.show(bytes_projected=self._writer.ledger.bytes_stored)
             if steps:
                 self._tell_size(steps)
             self._work(steps, available)
@@ -148,6 +149,7 @@ class Coordinator:
             while True:
                 available = self._inventory.look(waiting=True)
                 steps = self._inventory.remaining(available)
+                self._show_size()
                 if steps:  # look again soon: newer checkpoints may be there
                     self._work(steps[: max(1, self._executor.capacity // 2)], available)
                 elif until_complete and self._inventory.complete():
@@ -229,6 +231,14 @@ class Coordinator:
             free=projection.free,
             sizes=projection.sizes,
         )
+
+    def _show_size(self) -> None:
+        """Show, while watching, what log-probs will take if all that will come is listed."""
+        if all(model.listed is not None for model in self._models.values()):
+            ledger = self._writer.ledger
+            coming = bytes_to_come(ledger, self._study.log_probs.retention)
+            projected = None if coming is None else ledger.bytes_stored + coming
+            self._session.show(bytes_projected=projected)
 
     def _warn_of_remote_code(self) -> None:
         for name, model in self._models.items():

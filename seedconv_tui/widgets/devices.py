@@ -66,11 +66,11 @@ def _work(work: Work | None, more: str, look: Look, width: int, *, stale: bool) 
         return [(f" nothing in hand{more}", palette.dim)]
     seed = "all seeds" if work.seed is None else f"seed {look.visible(work.seed)}"
     what = f" {work.state.name.lower()} {look.visible(work.model)} {seed}"
-    what += f" step {step_label(work.step)}{more} "
+    what += f" step {step_label(work.step)}"
     fraction = work.tokens_done / work.tokens_total if work.tokens_total else 0.0
     percent = f" {fraction:.0%}  "
     room = width - len(percent)
-    what = look.shorten(what, room)
+    what = look.shorten(what, room - len(more) - 1) + f"{more} "
     full, empty = look.bar(fraction, min(max(room - cell_len(what), 0), _BAR))
     return [
         (what, palette.dim if stale else palette.text),
