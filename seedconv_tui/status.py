@@ -127,7 +127,7 @@ def _disk(stored: int, engine: dict[str, Any] | None) -> list[str]:
     if not stored and not projected:
         return []
     line = f"log-probs: {size(stored)} stored"
-    return [line if projected is None else f"{line}, at most {size(projected)} in the end"]
+    return [f"{line} of about {size(projected)}" if projected and projected > stored else line]
 
 
 def _first_few(

@@ -164,7 +164,7 @@ class EngineStatus:
     eta_seconds: float | None = None
     bytes_written: int = 0  # by this process
     disk_free: int | None = None  # bytes free where the store lies
-    bytes_projected: int | None = None  # the most that stored log-probs will take; None: not known
+    bytes_projected: int | None = None  # about what log-probs will take; None: not known
     gpus: tuple[Gpu, ...] = ()  # those that the engine uses, as far as it can tell
 
     @property

@@ -126,6 +126,21 @@ async def test_enter_opens_the_whole_error_and_n_finds_it() -> None:
         assert "journal" in screen.text
 
 
+@pytest.mark.parametrize(
+    ("error", "shown"),
+    [
+        ("/data/runs of mine/x: bad", "× failed · /data/runs of mine/x: bad"),
+        ("/data/very-long-folder/another/seed3/step16/model.safetensors: 0 bytes, cut off",
+         "× failed · …/model.safetensors: 0 bytes, cut o…"),
+        ("out of memory: " + "a/b " * 20, "× failed · out of memory: a/b a/b a/b a/b a/b …"),
+    ],
+)  # fmt: skip
+async def test_a_long_error_begins_with_the_name_of_the_file(error: str, shown: str) -> None:
+    async with terminal(make_study(make_model(failed=(5, 2), error=error))) as screen:
+        await screen.press("n")
+        assert shown in screen.text
+
+
 async def test_keys_that_would_do_nothing_are_not_offered() -> None:
     async with terminal(make_study(make_model())) as screen:
         await screen.press("home")
@@ -280,7 +295,7 @@ async def test_one_gpu_shows_how_it_fares_beside_its_work() -> None:
         assert screen.row("scoring pythia-14m").rstrip().endswith("80% · 0 B of 85 GB")
         assert "1.2 GB of 40 GB · 3.0 TB free" in screen.text
         await screen.resize(200, 50)
-        assert "GPU ━━━━━━━━┄┄  80% · 0 B of 85 GB" in screen.row("scoring pythia-14m")
+        assert "GPU ━━━━━━━━┄┄  80% ·    0 B of 85 GB" in screen.row("scoring pythia-14m")
 
 
 @pytest.mark.parametrize(
@@ -322,7 +337,7 @@ async def test_a_silent_engine_shows_no_reading_of_its_gpu() -> None:
     async with terminal(make_study(engine=make_devices(1, 1))) as screen:
         screen.clock.now += 200
         await screen.poll()
-        assert "silent for 3 min" in screen.text
+        assert "silent for 3 min · 7 queued" in screen.text  # and when it will be done nobody knows
         assert "scoring pythia-14m seed 2 step 1" in screen.text
         assert "of 85 GB" not in screen.text
 
@@ -340,7 +355,10 @@ async def test_an_engine_that_ended_projects_nothing() -> None:
 
 async def test_the_journal_shows_entries_with_a_text_until_escape() -> None:
     async with terminal(make_study(journal=entries(40))) as screen:
-        await screen.press("slash", *"BER 7.", "enter")
+        await screen.press("slash", *"BER 7.")
+        assert "enter Look  esc Leave " in screen.row("q Quit")
+        assert "/ Find" not in screen.text
+        await screen.press("enter")
         assert 'journal: all with "BER 7."' in screen.text
         assert [row.split()[-1] for row in screen.text.splitlines() if "entry number" in row] == [
             "7."

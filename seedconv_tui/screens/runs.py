@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import numpy as np
+from rich.cells import cell_len
 from textual.binding import Binding
 
 from seedconv_tui.screens.base import StudyScreen
@@ -27,12 +29,11 @@ if TYPE_CHECKING:
 
 
 _OTHER_ROWS = 4  # the two bars, the detail, and a blank one
-
-
+_FOLDERS = re.compile(r"^/?([^\s:/]+/)+")  # that a message begins with
 _ON_DUPLICATES = (
-    "It was scored and compared like any other, so the KL between the two is rounding and the "
-    "expected KL of their step is too low if they share one. See whether its source holds what its "
-    "name says."
+    "It was scored and compared like any other. If both are of one step, the KL between them is "
+    "zero but for rounding and the expected KL there is too low; if not, one of them is not what "
+    "its name says. See what its source holds."
 )
 
 
@@ -66,6 +67,8 @@ class Detail(Canvas):
         ]
         if trouble := trouble_with(model, spot, look):
             room = max(width - line_width(head) - len(look.dot), 1)
+            if cell_len(trouble) > room:  # what is wrong with a file matters more than its folder
+                trouble = _FOLDERS.sub(look.pick("…/", "~/"), trouble)
             style = palette.bad if state == State.FAILED else palette.warn
             return [[*head, (look.dot + look.shorten(trouble, room), style)]]
         facts = []
@@ -166,6 +169,8 @@ class RunsScreen(StudyScreen):
         """Offers only the keys that would do something now."""
         if not self.is_mounted:
             return True
+        if action == "search":
+            return not self.query_one(SearchBar).display
         if action == "follow":
             return not self.query_one(Matrix).follows
         if action == "all":

@@ -91,7 +91,7 @@ def _gpu(gpu: Gpu, look: Look, width: int) -> Line:
             percent = f" {percent:>4}"
         line.append((percent, palette.text))
     if gpu.memory_used is not None:
-        memory = size(gpu.memory_used)
+        memory = f"{size(gpu.memory_used):>{6 if width >= _ROOMY else 0}}"
         if gpu.memory_total is not None:
             memory += f" of {size(gpu.memory_total)}"
         line.append(((look.dot if line else "") + memory, palette.text))

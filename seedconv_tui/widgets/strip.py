@@ -114,9 +114,9 @@ class StudyStrip(Canvas):
             projected = engine.bytes_projected if engine.state in ACTIVE_STATES else None
         if snapshot.bytes_stored or projected:
             used = size(snapshot.bytes_stored)
-            if projected is not None:
+            if projected is not None and projected > snapshot.bytes_stored:
                 used += f" of {size(projected)}"
-            ways = [[f"log-probs {used}", *free], [used, *free], free]
+            ways = [[f"log-probs {used}", *free], [used, *free], [used], free]
         else:
             ways = [["no log-probs stored", *free], free]
         lines = (self.look.dot.join(way) + " " for way in ways)
@@ -133,9 +133,10 @@ class StudyStrip(Canvas):
         words, style = engine_words(feed, engine, self.look)
         facts = []
         if engine.state in ACTIVE_STATES:
-            if engine.tokens_per_second is not None:
+            alive = not feed.is_silent(engine)
+            if engine.tokens_per_second is not None and alive:
                 facts.append(f"{count(engine.tokens_per_second)} tokens/s")
-            if engine.eta_seconds is not None:
+            if engine.eta_seconds is not None and alive:
                 facts.append(f"ETA {duration(engine.eta_seconds)}")
             facts.append(f"{engine.queued:,} queued")
         else:
