@@ -356,7 +356,7 @@ async def test_an_engine_that_ended_projects_nothing() -> None:
 async def test_the_journal_shows_entries_with_a_text_until_escape() -> None:
     async with terminal(make_study(journal=entries(40))) as screen:
         await screen.press("slash", *"BER 7.")
-        assert "enter Look  esc Leave " in screen.row("q Quit")
+        assert "enter Search  esc Leave " in screen.row("q Quit")
         assert "/ Find" not in screen.text
         await screen.press("enter")
         assert 'journal: all with "BER 7."' in screen.text
