@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from store.snapshot import Phase
+from store.snapshot import Named, Phase
 
 Record = dict[str, Any]
 Checkpoint = tuple[str, int]  # (seed, step)
@@ -72,10 +72,36 @@ class Ledger:
     session: Record | None = None
     ended: str | None = None  # how the last session ended; None: it did not say
     changes: int = 0
+    _weights: dict[Named, str] = field(default_factory=dict)  # fingerprints, the oldest first
+    _duplicates: tuple[int, dict[str, dict[Checkpoint, Named]]] = (-1, {})  # as of `changes`
 
     def model(self, name: str) -> ModelLedger:
         """The model's ledger, made empty when it is new."""
         return self.models.setdefault(name, ModelLedger())
+
+    def duplicates(self, model: str) -> dict[Checkpoint, Named]:
+        """The model's checkpoints with the weights of one that was scored before; and that one."""
+        if self._duplicates[0] != self.changes:
+            self._duplicates = (self.changes, self._find_duplicates())
+        return self._duplicates[1].get(model, {})
+
+    def _find_duplicates(self) -> dict[str, dict[Checkpoint, Named]]:
+        first: dict[str, Named] = {}
+        found: dict[str, dict[Checkpoint, Named]] = {}
+        for (model, seed, step), fingerprint in self._weights.items():
+            key, named = (seed, step), (model, seed, step)
+            if key in self.models[model].scored and first.setdefault(fingerprint, named) != named:
+                found.setdefault(model, {})[key] = first[fingerprint]
+        return found
+
+    @property
+    def bytes_stored(self) -> int:
+        """Bytes of all log-probs that can be read."""
+        return sum(
+            int(model.scored[key].get("bytes", 0))
+            for model in self.models.values()
+            for key in model.stored
+        )
 
     def apply(self, record: Record) -> None:
         """Take one record in. Kinds that this version does not know change nothing."""
@@ -114,6 +140,8 @@ class Ledger:
                 model.missing.pop(key, None)
                 if record.get("log_probs"):
                     model.stored.add(key)
+                if record.get("fingerprint"):
+                    self._weights[name, seed, step] = str(record["fingerprint"])
             case {"kind": "reduced", "step": int(step), "seeds": list(seeds)}:
                 model.reduced[step] = frozenset(map(str, seeds))
             case {"kind": "failed", "seed": str(seed), "step": int(step), "error": str(error)}:

@@ -319,13 +319,15 @@ class Study:
             models=tuple(self._with_work(self.model_snapshot(name)) for name in ledger.models),
             engine=self._engine,
             journal=tuple(read_journal(self._files, ledger.writers[-_JOURNALS:])),
+            bytes_stored=ledger.bytes_stored,
         )
 
     def model_snapshot(self, model: str) -> ModelSnapshot:
         """One model's summary as of the last refresh; read again only when something changed."""
-        known = self.ledger(model)
-        if model not in self._models or self._models[model][0] != known.changes:
-            self._models[model] = (known.changes, read_model(self, model, known))
+        known, duplicates = self.ledger(model), self._commits.ledger.duplicates(model)
+        last = self._models.get(model)
+        if last is None or last[0] != known.changes or last[1].duplicates != duplicates:
+            self._models[model] = (known.changes, read_model(self, model, known, duplicates))
         return self._models[model][1]
 
     def _with_work(self, model: ModelSnapshot) -> ModelSnapshot:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import numpy as np
+from rich.cells import cell_len
 from textual.binding import Binding
 
 from seedconv_tui.screens.base import StudyScreen
 from seedconv_tui.screens.reader import ReaderScreen
-from seedconv_tui.text import nats, step_label
+from seedconv_tui.text import nats, same_weights, step_label
 from seedconv_tui.widgets.canvas import Canvas, Line, line_width
 from seedconv_tui.widgets.journal import Journal, journal_line
 from seedconv_tui.widgets.matrix import Matrix, Spot
+from seedconv_tui.widgets.search import SearchBar
 from seedconv_tui.widgets.strip import StudyStrip
 from store.snapshot import State
 
@@ -21,10 +24,17 @@ if TYPE_CHECKING:
 
     from textual.widget import Widget
 
+    from seedconv_tui.theme import Look
     from store.snapshot import ModelSnapshot, StudySnapshot
 
 
-_OTHER_ROWS = 8  # the two bars, the strip, the detail, and a blank one
+_OTHER_ROWS = 4  # the two bars, the detail, and a blank one
+_FOLDERS = re.compile(r"^/?([^\s:/]+/)+")  # that a message begins with
+_ON_DUPLICATES = (
+    "It was scored and compared like any other. If both are of one step, the KL between them is "
+    "zero but for rounding and the expected KL there is too low; if not, one of them is not what "
+    "its name says. See what its source holds."
+)
 
 
 class Detail(Canvas):
@@ -47,7 +57,7 @@ class Detail(Canvas):
         if model is None or spot is None:
             return []
         step, seed = _position(model, spot)
-        state = State(model.state[step, seed])
+        state = State(model.marked[step, seed])
         palette = look.palette
         where = f"{look.visible(spot.model)}{look.dot}seed {look.visible(spot.seed)}"
         head: Line = [
@@ -55,10 +65,12 @@ class Detail(Canvas):
             (f"{look.dot}step {spot.step:,}{look.dot}", palette.strong),
             (f"{look.sign(state)} {state.name.lower()}", palette.states[state]),
         ]
-        error = model.errors.get((spot.seed, spot.step))
-        if error is not None:
+        if trouble := trouble_with(model, spot, look):
             room = max(width - line_width(head) - len(look.dot), 1)
-            return [[*head, (look.dot + look.shorten(look.visible(error), room), palette.bad)]]
+            if cell_len(trouble) > room:  # what is wrong with a file matters more than its folder
+                trouble = _FOLDERS.sub(look.pick("…/", "~/"), trouble)
+            style = palette.bad if state == State.FAILED else palette.warn
+            return [[*head, (look.dot + look.shorten(trouble, room), style)]]
         facts = []
         if np.isfinite(model.cross_entropy[step, seed]):
             facts.append(f"cross-entropy {nats(float(model.cross_entropy[step, seed]))}")
@@ -76,6 +88,7 @@ class RunsScreen(StudyScreen):
     """The progress matrix with its engine and its journal."""
 
     NAME = "Runs"
+    AUTO_FOCUS = ""
     BINDINGS = [
         Binding("left,h", "move(0, -1)", "Step", key_display="arrows", tooltip="previous step"),
         Binding("right,l", "move(0, 1)", "Step right", show=False, tooltip="next step"),
@@ -85,8 +98,14 @@ class RunsScreen(StudyScreen):
         Binding("shift+right,L", "move(0, 10)", "On", show=False, tooltip="10 steps on"),
         Binding("home,g", "jump(False)", "First", show=False, tooltip="first step"),
         Binding("end,G", "jump(True)", "Last", show=False, tooltip="last step"),
-        Binding("enter", "error", "Error", tooltip="the whole error of a failed checkpoint"),
-        Binding("n", "problem", "Next problem", tooltip="next failed or missing checkpoint"),
+        Binding(
+            "enter",
+            "error",
+            "Error",
+            tooltip="the whole error of a failed checkpoint or a duplicate",
+        ),
+        Binding("n", "problem", "Next problem", tooltip="next failed, missing or duplicate"),
+        Binding("escape", "all", "All", key_display="esc", tooltip="journal: any text again"),
         Binding(
             "escape",
             "follow",
@@ -95,6 +114,7 @@ class RunsScreen(StudyScreen):
             tooltip="let the cursor follow the work again",
         ),
         Binding("f", "filter", "Filter", tooltip="journal: all, warnings and errors, errors"),
+        Binding("slash", "search", "Find", key_display="/", tooltip="journal: entries with a text"),
         Binding("pageup", "journal(-1)", "Older", show=False, tooltip="journal: older entries"),
         Binding("pagedown", "journal(1)", "Newer", show=False, tooltip="journal: newer entries"),
         Binding("J", "read_journal", "Journal", tooltip="the journal in full, lines wrapped"),
@@ -105,6 +125,7 @@ class RunsScreen(StudyScreen):
         yield Matrix()
         yield Detail()
         yield Journal()
+        yield SearchBar("journal entries with")
 
     def on_resize(self) -> None:
         self._share_rows()
@@ -118,9 +139,11 @@ class RunsScreen(StudyScreen):
         self._show_detail()
 
     def _share_rows(self) -> None:
-        """Gives the journal what the matrix leaves, and never less than a few rows."""
-        height = self.app.size.height
-        left = height - _OTHER_ROWS - self.query_one(Matrix).rows_wanted
+        """Gives the journal what strip and matrix leave, and never less than a few rows."""
+        height, strip = self.app.size.height, self.query_one(StudyStrip)
+        rows = strip.rows_wanted(most=max((height - 16) // 4, 1))
+        strip.styles.height = rows
+        left = height - _OTHER_ROWS - rows - self.query_one(Matrix).rows_wanted
         self.query_one(Journal).styles.height = max(min(height // 4 - 2, 12), 3, left)
 
     def on_matrix_moved(self) -> None:
@@ -146,11 +169,15 @@ class RunsScreen(StudyScreen):
         """Offers only the keys that would do something now."""
         if not self.is_mounted:
             return True
+        if action == "search":
+            return not self.query_one(SearchBar).display
         if action == "follow":
             return not self.query_one(Matrix).follows
+        if action == "all":
+            return bool(self.query_one(Journal).text)
         if action == "error":
             chosen = self._chosen()
-            return chosen is not None and (chosen[1].seed, chosen[1].step) in chosen[0].errors
+            return chosen is not None and bool(trouble_with(*chosen, self.query_one(Matrix).look))
         if action == "problem":
             return self.query_one(Matrix).has_problems
         return True
@@ -164,7 +191,7 @@ class RunsScreen(StudyScreen):
         self.query_one(Matrix).jump(end=end)
 
     def action_problem(self) -> None:
-        """Moves the cursor to the next failed or missing checkpoint."""
+        """Moves the cursor to the next failed, missing or duplicate checkpoint."""
         self.query_one(Matrix).next_problem()
 
     def action_follow(self) -> None:
@@ -174,6 +201,19 @@ class RunsScreen(StudyScreen):
     def action_filter(self) -> None:
         """Shows other levels of the journal."""
         self.query_one(Journal).cycle_filter()
+
+    def action_search(self) -> None:
+        """Opens the line in which one types what journal entries must hold."""
+        self.query_one(SearchBar).open()
+
+    def on_search_bar_asked(self, message: SearchBar.Asked) -> None:
+        self.query_one(Journal).look_for(message.text)
+        self.refresh_bindings()
+
+    def action_all(self) -> None:
+        """Shows journal entries whatever they hold."""
+        self.query_one(Journal).look_for("")
+        self.refresh_bindings()
 
     def action_journal(self, pages: int) -> None:
         """Scrolls the journal."""
@@ -186,15 +226,24 @@ class RunsScreen(StudyScreen):
         self.app.push_screen(ReaderScreen("journal", lines, at_end=True))
 
     def action_error(self) -> None:
-        """Opens the whole error of the checkpoint under the cursor."""
+        """Opens what is wrong with the checkpoint under the cursor."""
         if (chosen := self._chosen()) is None:
             return
         model, spot = chosen
         look = self.query_one(Matrix).look
-        text = look.visible(model.errors[spot.seed, spot.step])
+        lines: list[Line] = [[(trouble_with(model, spot, look), look.palette.text)]]
+        if (spot.seed, spot.step) in model.duplicates:
+            lines += [[], [(_ON_DUPLICATES, look.palette.dim)]]
         where = f"{model.name}, seed {spot.seed}, step {step_label(spot.step)}"
-        title = f" {look.visible(where)}"
-        self.app.push_screen(ReaderScreen(title, [[(text, look.palette.text)]]))
+        self.app.push_screen(ReaderScreen(f" {look.visible(where)}", lines))
+
+
+def trouble_with(model: ModelSnapshot, spot: Spot, look: Look) -> str:
+    """What is wrong with a checkpoint, safe to draw; empty: nothing."""
+    key = spot.seed, spot.step
+    if key in model.errors:
+        return look.visible(model.errors[key])
+    return same_weights(model.duplicates[key], look.ascii) if key in model.duplicates else ""
 
 
 def _position(model: ModelSnapshot, spot: Spot) -> tuple[int, int]:
