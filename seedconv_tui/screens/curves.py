@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from textual.binding import Binding
@@ -33,9 +34,22 @@ if TYPE_CHECKING:
 
     from textual.widget import Widget
 
+    from seedconv_tui.memory import Kept
     from seedconv_tui.source import Feed
     from store.snapshot import ModelSnapshot, StudySnapshot
 
+_COLUMNS = (
+    "model",
+    "step",
+    "metric",
+    "value",
+    "band",
+    "low",
+    "high",
+    "n_seeds",
+    "n_pairs",
+    "floor",
+)
 _ZOOM = 1.5
 _PAN = 0.25
 _SLACK = 0.01  # steps: the ends of a view have been through a logarithm
@@ -273,6 +287,68 @@ class CurvesScreen(StudyScreen):
             parts.append(phase_words(phases[-1]))
         parts.append(f"means over {self.feed.snapshot.n_tokens:,} tokens")
         return tuple(parts)
+
+    # What is kept, copied and saved
+
+    def state(self) -> dict[str, Any]:
+        view = self._view
+        return {
+            "metric": METRICS[self._metric].title,
+            "log_y": self._log_y,
+            "bands": self._band,
+            "phases": self._phases,
+            "model": self._chosen,
+            "cursor": self._cursor,
+            "hidden": sorted(self._hidden),
+            "view": [] if view is None else [view.x_min, view.x_max, view.y_min, view.y_max],
+        }
+
+    def restore(self, kept: Kept) -> None:
+        self._metric = kept.choice("metric", [metric.title for metric in METRICS])
+        self._log_y = kept.flag("log_y", self._log_y)
+        bands = kept.part("bands")
+        self._band = {name: bands.number(name) or 0 for name in bands.values}
+        self._phases = kept.flag("phases", self._phases)
+        self._chosen = kept.text("model")
+        self._cursor = kept.number("cursor")
+        self._hidden = frozenset(kept.texts("hidden"))
+        if len(view := kept.numbers("view")) == 4:
+            with suppress(ValueError):  # there is nothing to be seen through it
+                self._view = chart.View(view[0], view[1], view[2], view[3], self._log_y)
+
+    def table(self) -> dict[str, Any] | None:
+        """The values of all models that are shown, at the steps in view."""
+        curves = self._curves()
+        if not self._steps(curves):
+            return None
+        view = self._view or self._fitted(self._series(curves))
+        metric, band = METRICS[self._metric], self._shown_band or 0
+        columns: dict[str, list[Any]] = {name: [] for name in _COLUMNS}
+        for model, curve in zip(self._models, curves, strict=True):
+            inside = (curve.steps >= view.x_min - _SLACK) & (curve.steps <= view.x_max + _SLACK)
+            at = np.flatnonzero(inside & np.isfinite(curve.value))
+            if model.name in self._hidden:
+                continue
+            columns["model"] += [model.name] * len(at)
+            columns["metric"] += [metric.title] * len(at)
+            columns["band"] += [metric.bands[band]] * len(at)
+            low, high = curve.bands[band]
+            for name, values in (
+                ("step", curve.steps),
+                ("value", curve.value),
+                ("low", low),
+                ("high", high),
+                ("n_seeds", curve.n_seeds),
+                ("n_pairs", curve.n_pairs),
+                ("floor", curve.floor),
+            ):
+                columns[name] += [None] * len(at) if values is None else values[at].tolist()
+        return columns
+
+    def chosen_text(self) -> str:
+        """The chosen model's value at the cursor."""
+        text = self.query_one(Readout).text
+        return f"{METRICS[self._metric].title}: {text}" if text else ""
 
     # What the keys do
 

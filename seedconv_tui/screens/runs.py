@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from textual.binding import Binding
 
+from seedconv_tui.memory import Kept
 from seedconv_tui.screens.base import StudyScreen
 from seedconv_tui.screens.reader import ReaderScreen
 from seedconv_tui.text import nats, step_label
 from seedconv_tui.widgets.canvas import Canvas, Line, line_width
-from seedconv_tui.widgets.journal import Journal, journal_line
+from seedconv_tui.widgets.journal import FILTERS, Journal, journal_line
 from seedconv_tui.widgets.matrix import Matrix, Spot
 from seedconv_tui.widgets.strip import StudyStrip
 from store.snapshot import State
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from store.snapshot import ModelSnapshot, StudySnapshot
 
 
+_COLUMNS = ("model", "seed", "step", "state", "cross_entropy", "error")
 _OTHER_ROWS = 8  # the two bars, the strip, the detail, and a blank one
 
 
@@ -41,6 +43,21 @@ class Detail(Canvas):
         """Takes a checkpoint, and how many steps share its cell."""
         self._model, self._spot, self._sharing, self._follows = model, spot, sharing, follows
         self.redraw()
+
+    @property
+    def text(self) -> str:
+        """All that is known of the checkpoint."""
+        model, spot = self._model, self._spot
+        if model is None or spot is None:
+            return ""
+        step, seed = _position(model, spot)
+        facts = [spot.model, f"seed {spot.seed}", f"step {spot.step:,}"]
+        facts.append(State(model.state[step, seed]).name.lower())
+        if np.isfinite(model.cross_entropy[step, seed]):
+            facts.append(f"cross-entropy {model.cross_entropy[step, seed]:.6g}")
+        return ", ".join(facts) + "".join(
+            f"\n{error}" for error in [model.errors.get((spot.seed, spot.step))] if error
+        )
 
     def paint(self, width: int, height: int) -> list[Line]:
         model, spot, look = self._model, self._spot, self.look
@@ -76,6 +93,7 @@ class RunsScreen(StudyScreen):
     """The progress matrix with its engine and its journal."""
 
     NAME = "Runs"
+    _start = Kept({})  # what was chosen in the last session
     BINDINGS = [
         Binding("left,h", "move(0, -1)", "Step", key_display="arrows", tooltip="previous step"),
         Binding("right,l", "move(0, 1)", "Step right", show=False, tooltip="next step"),
@@ -102,9 +120,9 @@ class RunsScreen(StudyScreen):
 
     def compose_body(self) -> Iterable[Widget]:
         yield StudyStrip()
-        yield Matrix()
+        yield Matrix(_spot(self._start))
         yield Detail()
-        yield Journal()
+        yield Journal(self._start.choice("journal", [name for name, _ in FILTERS]))
 
     def on_resize(self) -> None:
         self._share_rows()
@@ -141,6 +159,42 @@ class RunsScreen(StudyScreen):
         if spot is None or snapshot is None:
             return None
         return next(((m, spot) for m in snapshot.models if m.name == spot.model), None)
+
+    # What is kept, copied and saved
+
+    def state(self) -> dict[str, Any]:
+        if not self.is_mounted:
+            return self._start.values
+        matrix, spot = self.query_one(Matrix), self.query_one(Matrix).spot
+        place = {} if matrix.follows or spot is None else vars(spot)
+        return {**place, "journal": self.query_one(Journal).filter_name}
+
+    def restore(self, kept: Kept) -> None:
+        self._start = kept
+
+    def table(self) -> dict[str, Any] | None:
+        """Every checkpoint that is planned or there."""
+        columns: dict[str, list[Any]] = {name: [] for name in _COLUMNS}
+        for model in self.feed.snapshot.models if self.feed.snapshot else ():
+            for at, seed in np.argwhere(model.state != State.ABSENT).tolist():
+                label, step = model.seeds[seed], int(model.steps[at])
+                row = (
+                    model.name,
+                    label,
+                    step,
+                    State(model.state[at, seed]).name.lower(),
+                    float(model.cross_entropy[at, seed]),
+                    model.errors.get((label, step)),
+                )
+                for name, value in zip(_COLUMNS, row, strict=True):
+                    columns[name].append(value)
+        return columns if columns["model"] else None
+
+    def chosen_text(self) -> str:
+        """The checkpoint under the cursor, with the whole of its error."""
+        return "" if self._chosen() is None else self.query_one(Detail).text
+
+    # What the keys do
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Offers only the keys that would do something now."""
@@ -199,3 +253,9 @@ class RunsScreen(StudyScreen):
 
 def _position(model: ModelSnapshot, spot: Spot) -> tuple[int, int]:
     return int(abs(model.steps - spot.step).argmin()), model.seeds.index(spot.seed)
+
+
+def _spot(kept: Kept) -> Spot | None:
+    """The checkpoint that the cursor was left on."""
+    step = kept.number("step")
+    return None if step is None else Spot(kept.text("model"), kept.text("seed"), step)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +11,7 @@ from textual.binding import Binding
 from textual.containers import Container
 
 from seedconv_tui import chart
-from seedconv_tui.queries import PairMeans
+from seedconv_tui.queries import PAIR_MEANS, PairMeans
 from seedconv_tui.screens.steps import STEP_KEYS, StepScreen
 from seedconv_tui.text import nats
 from seedconv_tui.widgets.bars import Notice
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from textual.widget import Widget
 
+    from seedconv_tui.memory import Kept
     from store.snapshot import ModelSnapshot
 
 Floats = NDArray[np.float64]
@@ -209,6 +210,41 @@ class SeedsScreen(StepScreen):
         matrix.styles.width = wanted if wide else "100%"
         rows = min(len(model.seeds) + 1, max(room - _CHART_HEIGHT, room // 2))
         matrix.styles.height = "100%" if wide else rows
+
+    # What is kept and saved
+
+    def state(self) -> dict[str, Any]:
+        measure = MEASURES[self._measure].title
+        own = {"seed": self._seed, "other": self._other, "measure": measure, "log_y": self._log_y}
+        return super().state() | own
+
+    def restore(self, kept: Kept) -> None:
+        super().restore(kept)
+        self._seed, self._other = kept.text("seed"), kept.text("other")
+        self._measure = kept.choice("measure", [measure.title for measure in MEASURES])
+        self._log_y = kept.flag("log_y", self._log_y)
+
+    def table(self) -> dict[str, Any] | None:
+        """The pairs at the step, with what is known of each."""
+        if (model := self.model) is None or (step := self.step_of(model)) is None:
+            return None
+        at = int(np.flatnonzero(model.steps == step)[0])
+        first, second = np.nonzero(np.isfinite(model.kl[at]))
+        rest, far = self._distances(model)
+        means, nothing = self._means(model, at), np.full(model.kl[at].shape, np.nan)
+        return {
+            "model": [model.name] * len(first),
+            "step": np.full(len(first), step),
+            "seed": [model.seeds[n] for n in first],
+            "other_seed": [model.seeds[n] for n in second],
+            "kl": model.kl[at, first, second],
+            **{
+                name.removeprefix("mean_"): means.get(name, nothing)[first, second]
+                for name in PAIR_MEANS
+            },
+            "seed_distance": rest[at, first],
+            "seed_is_outlier": far[at, first],
+        }
 
     # What the keys do
 
