@@ -81,6 +81,10 @@ class StudyScreen(Screen[None], inherit_bindings=False):
     def on_screen_resume(self) -> None:
         self.show_feed()
 
+    def say(self, words: str, *, bad: bool = False) -> None:
+        """Says in the bottom row what was done, or why it was not."""
+        self.query_one(KeyBar).say(words, bad=bad)
+
     def on_key(self) -> None:
         self.query_one(KeyBar).be_silent()
 

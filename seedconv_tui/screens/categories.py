@@ -331,6 +331,14 @@ class CategoriesScreen(StepScreen):
             return None
         return token_columns(head | {"label": self._inside.level}, ranked, corpus)
 
+    def chosen_text(self) -> str:
+        """The chosen level; within one, the chosen token with its text."""
+        token = self._inside.chosen if self._inside else None
+        corpus = self.details.get(Text())
+        if token is None or corpus is None:
+            return super().chosen_text()
+        return f"{corpus.token_text(token)!r}, {super().chosen_text()}"
+
     # What the keys do
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:

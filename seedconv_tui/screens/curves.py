@@ -27,6 +27,7 @@ from seedconv_tui.widgets.metrics import (
     Metric,
 )
 from seedconv_tui.widgets.readout import Entry, Readout
+from seedconv_tui.widgets.search import SearchBar, found_in, step_in
 from store.snapshot import State
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ class CurvesScreen(StudyScreen):
     """The chart, its legend with exact values, and a cursor over the steps."""
 
     NAME = "Curves"
+    AUTO_FOCUS = ""
     BINDINGS = [
         Binding("left,h", "step(-1)", "Step", key_display="arrows", tooltip="cursor: step before"),
         Binding("right,l", "step(1)", "Step on", show=False, tooltip="cursor: next step"),
@@ -82,6 +84,7 @@ class CurvesScreen(StudyScreen):
         Binding("space", "hide", "Show/hide", tooltip="show or hide the chosen model"),
         Binding("b", "band", "Band", tooltip="another band, or none"),
         Binding("p", "phases", "Phases", tooltip="show or hide the phases of the chosen model"),
+        Binding("slash", "find", "Find", key_display="/", tooltip="go to a step or a model"),
     ]
 
     _metric = 0
@@ -103,6 +106,7 @@ class CurvesScreen(StudyScreen):
         yield ChartView()
         yield Notice(id="nothing")
         yield Readout()
+        yield SearchBar("a step, or a part of a model's name")
 
     def on_resize(self) -> None:
         self._size_readout()
@@ -368,8 +372,11 @@ class CurvesScreen(StudyScreen):
         self._place(steps[min(max(index, 0), len(steps) - 1)])
 
     def on_chart_view_pointed(self, message: ChartView.Pointed) -> None:
+        self._go_near(message.step)
+
+    def _go_near(self, step: float) -> None:
         if steps := self._steps(self._curves()):
-            place = np.abs(np.log1p(steps) - math.log1p(max(message.step, 0.0)))
+            place = np.abs(np.log1p(steps) - math.log1p(max(step, 0.0)))
             self._place(steps[int(place.argmin())])
 
     def _place(self, step: int) -> None:
@@ -379,6 +386,19 @@ class CurvesScreen(StudyScreen):
         inside = view.x_min - _SLACK <= step <= view.x_max + _SLACK
         self._view = view if inside else _reveal(view, step)
         self._draw()
+
+    def action_find(self) -> None:
+        """Opens the line to type in."""
+        self.query_one(SearchBar).open()
+
+    def on_search_bar_asked(self, message: SearchBar.Asked) -> None:
+        if (step := step_in(message.text)) is not None:
+            self._go_near(step)
+        elif name := found_in([model.name for model in self._models], message.text):
+            self._chosen = name
+            self._draw()
+        elif message.text:
+            self.say(f"no model has {message.text!r} in its name", bad=True)
 
     def action_zoom(self, direction: int) -> None:
         """Zooms about the cursor, or about the latest step."""

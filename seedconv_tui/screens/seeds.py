@@ -18,6 +18,7 @@ from seedconv_tui.widgets.bars import Notice
 from seedconv_tui.widgets.chart import ChartTitle, ChartView
 from seedconv_tui.widgets.facts import Facts
 from seedconv_tui.widgets.pairs import PairMatrix, PairTable
+from seedconv_tui.widgets.search import SearchBar, found_in, step_in
 from store.statistics import distance, outliers
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ class SeedsScreen(StepScreen):
     """The pair matrix at a step, and each seed's distance from the rest over the steps."""
 
     NAME = "Seeds"
+    AUTO_FOCUS = ""
     BINDINGS = [
         Binding("left,h", "step(-1)", "Step", key_display="arrows", tooltip="step before"),
         Binding("right,l", "step(1)", "Step on", show=False, tooltip="next step"),
@@ -70,6 +72,7 @@ class SeedsScreen(StepScreen):
         Binding("m", "measure", "Measure", tooltip="KL, Jensen-Shannon, same top-1, target RMS"),
         Binding("o", "outlier", "Outlier", tooltip="next outlier at this step"),
         Binding("y", "log_y", "Log", tooltip="logarithmic or linear distances"),
+        Binding("slash", "find", "Find", key_display="/", tooltip="go to a seed, step or model"),
         *STEP_KEYS,
     ]
 
@@ -85,6 +88,7 @@ class SeedsScreen(StepScreen):
             yield ChartView()
         yield Notice(id="nothing")
         yield Facts()
+        yield SearchBar("a seed; a step; or a part of a model's name")
 
     def on_resize(self) -> None:
         self._share_room()
@@ -287,6 +291,25 @@ class SeedsScreen(StepScreen):
     def _choose(self, model: ModelSnapshot, seed: int, other: int) -> None:
         self._seed, self._other = model.seeds[seed], model.seeds[other]
         self.draw()
+
+    def action_find(self) -> None:
+        """Opens the line to type in."""
+        self.query_one(SearchBar).open()
+
+    def on_search_bar_asked(self, message: SearchBar.Asked) -> None:
+        model, text = self.model, message.text
+        if model is None or not text:
+            return
+        models = [other.name for other in self.feed.snapshot.models] if self.feed.snapshot else []
+        if text in model.seeds:
+            self._choose(model, model.seeds.index(text), self._pair(model)[1])
+        elif (step := step_in(text)) is not None:
+            self.hold_nearest(step)
+        elif name := found_in(models, text):
+            self._model_name = name
+            self.draw()
+        else:
+            self.say(f"no seed is called {text!r}, and no model has it in its name", bad=True)
 
     def action_measure(self) -> None:
         """Shows the next measure of the pairs."""
