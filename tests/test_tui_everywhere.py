@@ -557,11 +557,46 @@ async def test_the_same_keys_go_the_same_ways_on_every_screen(
             assert bound.get(arrow) == bound.get(letter)
         assert pairs.keys() <= bound.keys()
         assert "escape" in bound
+        assert "slash" in bound or kind is RunsScreen
         assert not {*"123456789etqPY", "question_mark", "ctrl+p"} & bound.keys()
         await screen.press("question_mark")
         assert "this help" in screen.text or "keys" in screen.text
         await screen.press("escape")
         assert f"> {kind.NAME}" in screen.text
+
+
+async def test_slash_goes_to_a_step_a_model_or_a_seed() -> None:
+    study = make_study(make_model(), make_model("b-large"))
+    async with terminal(study) as screen:
+        await screen.press("2", "slash", *"600", "enter")
+        assert "step 512" in screen.text
+        await screen.press("slash", *"1k", "enter")
+        assert "step 1,000" in screen.text
+        await screen.press("slash", *"LARGE", "enter")
+        assert "▸ ━━ b-large" in screen.text
+        await screen.press("slash", *"gone", "enter")
+        assert "no model has 'gone' in its name" in screen.text.splitlines()[-1]
+        await screen.press("slash", *"pyth", "escape")
+        assert "▸ ━━ b-large" in screen.text
+        await screen.go_to(SeedsScreen)
+        await screen.press("slash", "3", "enter")
+        assert " ▸ 3 " in screen.text
+        await screen.press("slash", *"16", "enter")
+        assert "step 16," in screen.text
+        await screen.press("slash", *"large", "enter")
+        assert "b-large" in screen.text
+        await screen.press("slash", *"x9", "enter")
+        assert "no seed is called 'x9'" in screen.text
+
+
+async def test_what_is_read_in_full_can_be_copied() -> None:
+    error = "out of memory " * 20
+    async with terminal(make_study(make_model(failed=(0, 0), error=error))) as screen:
+        await screen.press("n", "enter", "Y")
+        assert copied(screen) == error
+        assert "copied: out of memory" in screen.text
+        await screen.press("escape", "question_mark", "Y")
+        assert "save the view as SVG, CSV or text" in copied(screen)
 
 
 # Room and colours
