@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,8 +15,7 @@ from seedconv_tui.text import nats, signed
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from seedconv_tui.level_queries import Levels, Ranked
-    from store import Corpus
+    from seedconv_tui.level_queries import Levels
 
 Floats = NDArray[np.float64]
 
@@ -179,32 +178,3 @@ def level_facts(at: StepOfLevels, level: int) -> list[str]:
         facts.append(f"{signed(float(at.change[level]))} since the step before")
     facts.append(f"cross-entropy {nats(float(at.cross_entropy[level]))}")
     return facts
-
-
-def level_columns(
-    head: Mapping[str, Any], at: StepOfLevels, order: Sequence[int]
-) -> dict[str, Any]:
-    """The listed levels as the columns of a table; what is in `head` is in every row."""
-    listed = np.array(order, np.intp)
-    return {name: [value] * len(order) for name, value in head.items()} | {
-        "label": [at.labels[n] for n in order],
-        "n": at.counts[listed],
-        "expected_kl": at.kl[listed],
-        "kl_low": at.low[listed],
-        "kl_high": at.high[listed],
-        "kl_change": at.change[listed],
-        "cross_entropy": at.cross_entropy[listed],
-    }
-
-
-def token_columns(head: Mapping[str, Any], ranked: Ranked, corpus: Corpus) -> dict[str, Any]:
-    """Tokens in their order as the columns of a table; what is in `head` is in every row."""
-    tokens = ranked.tokens.tolist()
-    return {name: [value] * len(tokens) for name, value in head.items()} | {
-        "token": ranked.tokens,
-        "token_id": corpus.token_id[ranked.tokens],
-        "text": list(map(corpus.token_text, tokens)),
-        "document": [corpus.document_name[d] for d in corpus.document[ranked.tokens]],
-        "kl": ranked.kl,
-        "surprisal": ranked.surprisal,
-    }

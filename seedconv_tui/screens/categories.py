@@ -10,6 +10,7 @@ from textual.message import Message
 
 from seedconv_tui import chart
 from seedconv_tui.browse import LevelRows, TokenRows
+from seedconv_tui.columns import Columns, level_columns, token_columns
 from seedconv_tui.level_queries import RANKS, LevelSummary, Text, counterpart, neighbour
 from seedconv_tui.levels import (
     COLUMNS,
@@ -20,10 +21,8 @@ from seedconv_tui.levels import (
     category_words,
     curves,
     drawn,
-    level_columns,
     level_facts,
     series,
-    token_columns,
 )
 from seedconv_tui.screens.steps import STEP_KEYS, StepScreen
 from seedconv_tui.source import ACTIVE_STATES
@@ -317,7 +316,7 @@ class CategoriesScreen(StepScreen):
                 kept.number("token"),
             )
 
-    def table(self) -> dict[str, Any] | None:
+    def table(self) -> Columns | None:
         """The levels as they are listed, or within one the tokens."""
         model, levels = self.model, self._known()
         step = self.step_of(model) if model else None

@@ -11,6 +11,7 @@ import numpy as np
 from textual.binding import Binding
 
 from seedconv_tui import chart
+from seedconv_tui.columns import Columns, curve_columns
 from seedconv_tui.level_queries import Whole, WholeSummary
 from seedconv_tui.screens.base import StudyScreen
 from seedconv_tui.source import ACTIVE_STATES
@@ -39,18 +40,6 @@ if TYPE_CHECKING:
     from seedconv_tui.source import Feed
     from store.snapshot import ModelSnapshot, StudySnapshot
 
-_COLUMNS = (
-    "model",
-    "step",
-    "metric",
-    "value",
-    "band",
-    "low",
-    "high",
-    "n_seeds",
-    "n_pairs",
-    "floor",
-)
 _ZOOM = 1.5
 _PAN = 0.25
 _SLACK = 0.01  # steps: the ends of a view have been through a logarithm
@@ -320,34 +309,19 @@ class CurvesScreen(StudyScreen):
             with suppress(ValueError):  # there is nothing to be seen through it
                 self._view = chart.View(view[0], view[1], view[2], view[3], self._log_y)
 
-    def table(self) -> dict[str, Any] | None:
+    def table(self) -> Columns | None:
         """The values of all models that are shown, at the steps in view."""
         curves = self._curves()
         if not self._steps(curves):
             return None
         view = self._view or self._fitted(self._series(curves))
+        shown = {
+            model.name: curve
+            for model, curve in zip(self._models, curves, strict=True)
+            if model.name not in self._hidden
+        }
         metric, band = METRICS[self._metric], self._shown_band or 0
-        columns: dict[str, list[Any]] = {name: [] for name in _COLUMNS}
-        for model, curve in zip(self._models, curves, strict=True):
-            inside = (curve.steps >= view.x_min - _SLACK) & (curve.steps <= view.x_max + _SLACK)
-            at = np.flatnonzero(inside & np.isfinite(curve.value))
-            if model.name in self._hidden:
-                continue
-            columns["model"] += [model.name] * len(at)
-            columns["metric"] += [metric.title] * len(at)
-            columns["band"] += [metric.bands[band]] * len(at)
-            low, high = curve.bands[band]
-            for name, values in (
-                ("step", curve.steps),
-                ("value", curve.value),
-                ("low", low),
-                ("high", high),
-                ("n_seeds", curve.n_seeds),
-                ("n_pairs", curve.n_pairs),
-                ("floor", curve.floor),
-            ):
-                columns[name] += [None] * len(at) if values is None else values[at].tolist()
-        return columns
+        return curve_columns(metric, band, shown, view.x_min - _SLACK, view.x_max + _SLACK)
 
     def chosen_text(self) -> str:
         """The chosen model's value at the cursor."""

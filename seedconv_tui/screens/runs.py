@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from textual.binding import Binding
 
+from seedconv_tui.columns import Columns, checkpoint_columns
 from seedconv_tui.memory import Kept
 from seedconv_tui.screens.base import StudyScreen
 from seedconv_tui.screens.reader import ReaderScreen
@@ -25,7 +26,6 @@ if TYPE_CHECKING:
     from store.snapshot import ModelSnapshot, StudySnapshot
 
 
-_COLUMNS = ("model", "seed", "step", "state", "cross_entropy", "error")
 _OTHER_ROWS = 8  # the two bars, the strip, the detail, and a blank one
 
 
@@ -172,22 +172,9 @@ class RunsScreen(StudyScreen):
     def restore(self, kept: Kept) -> None:
         self._start = kept
 
-    def table(self) -> dict[str, Any] | None:
+    def table(self) -> Columns | None:
         """Every checkpoint that is planned or there."""
-        columns: dict[str, list[Any]] = {name: [] for name in _COLUMNS}
-        for model in self.feed.snapshot.models if self.feed.snapshot else ():
-            for at, seed in np.argwhere(model.state != State.ABSENT).tolist():
-                label, step = model.seeds[seed], int(model.steps[at])
-                row = (
-                    model.name,
-                    label,
-                    step,
-                    State(model.state[at, seed]).name.lower(),
-                    float(model.cross_entropy[at, seed]),
-                    model.errors.get((label, step)),
-                )
-                for name, value in zip(_COLUMNS, row, strict=True):
-                    columns[name].append(value)
+        columns = checkpoint_columns(self.feed.snapshot.models if self.feed.snapshot else ())
         return columns if columns["model"] else None
 
     def chosen_text(self) -> str:

@@ -11,6 +11,7 @@ from textual.binding import Binding
 from textual.containers import Container
 
 from seedconv_tui import chart
+from seedconv_tui.columns import Columns, pair_columns
 from seedconv_tui.queries import PAIR_MEANS, PairMeans
 from seedconv_tui.screens.steps import STEP_KEYS, StepScreen
 from seedconv_tui.text import nats
@@ -228,27 +229,15 @@ class SeedsScreen(StepScreen):
         self._measure = kept.choice("measure", [measure.title for measure in MEASURES])
         self._log_y = kept.flag("log_y", self._log_y)
 
-    def table(self) -> dict[str, Any] | None:
+    def table(self) -> Columns | None:
         """The pairs at the step, with what is known of each."""
         if (model := self.model) is None or (step := self.step_of(model)) is None:
             return None
         at = int(np.flatnonzero(model.steps == step)[0])
-        first, second = np.nonzero(np.isfinite(model.kl[at]))
         rest, far = self._distances(model)
         means, nothing = self._means(model, at), np.full(model.kl[at].shape, np.nan)
-        return {
-            "model": [model.name] * len(first),
-            "step": np.full(len(first), step),
-            "seed": [model.seeds[n] for n in first],
-            "other_seed": [model.seeds[n] for n in second],
-            "kl": model.kl[at, first, second],
-            **{
-                name.removeprefix("mean_"): means.get(name, nothing)[first, second]
-                for name in PAIR_MEANS
-            },
-            "seed_distance": rest[at, first],
-            "seed_is_outlier": far[at, first],
-        }
+        known = {name: means.get(name, nothing) for name in PAIR_MEANS}
+        return pair_columns(model, at, known, rest[at], far[at])
 
     # What the keys do
 

@@ -9,6 +9,7 @@ import numpy as np
 from textual.binding import Binding
 
 from seedconv_tui import chart
+from seedconv_tui.columns import Columns, text_columns
 from seedconv_tui.heat import CHANGE, SCALES, SURPRISAL, next_in_rank
 from seedconv_tui.queries import Course, Found, Predictions, Reflowed, TokenPairs, TokenValues
 from seedconv_tui.screens.steps import STEP_KEYS, StepScreen, n_scored
@@ -315,7 +316,7 @@ class TokensScreen(StepScreen):
         self._marked = kept.flag("marked", None)
         self._keep_lines = kept.flag("keep_lines", False)
 
-    def table(self) -> dict[str, Any] | None:
+    def table(self) -> Columns | None:
         """Every token with its value at the step."""
         model, rows = self.model, self._rows
         if model is None or rows is None or (step := self.step_of(model)) is None:
@@ -323,18 +324,11 @@ class TokensScreen(StepScreen):
         values, _ = self._values(model, step, [])
         if values is None:
             return None
-        corpus, n = rows.corpus, len(rows.corpus)
-        columns = {
-            "model": [model.name] * n,
-            "step": np.full(n, step),
-            "token": np.arange(n),
-            "token_id": corpus.token_id,
-            "text": list(map(corpus.token_text, range(n))),
-            "document": [corpus.document_name[d] for d in corpus.document],
-        }
+        head: Columns = {"model": model.name, "step": step}
+        name = "surprisal" if self.scale is SURPRISAL else "kl"
         if self.scale is CHANGE:
-            return columns | {"since": np.full(n, self._since(model, step)), "kl_change": values}
-        return columns | {"surprisal" if self.scale is SURPRISAL else "kl": values}
+            head, name = head | {"since": self._since(model, step)}, "kl_change"
+        return text_columns(head, rows.corpus, {name: values})
 
     # What the keys do
 
