@@ -184,12 +184,19 @@ def _tui(options: argparse.Namespace) -> int:
     from store.reader import read_root
 
     read_root(options.store)  # not a store: say so before the screen is taken
-    return _show(options.store, ascii_only=options.ascii, mouse=not options.no_mouse)
+    return _show(
+        options.store,
+        ascii_only=options.ascii,
+        mouse=not options.no_mouse,
+        fresh=options.fresh,
+    )
 
 
-def _show(store: str | Path, *, ascii_only: bool, mouse: bool) -> int:
+def _show(store: str | Path, *, ascii_only: bool, mouse: bool, fresh: bool) -> int:
     from seedconv_tui.app import SeedconvApp
     from seedconv_tui.live import StoreSource
+    from seedconv_tui.memory import memory_of
+    from seedconv_tui.text import visible
 
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         print(
@@ -197,8 +204,11 @@ def _show(store: str | Path, *, ascii_only: bool, mouse: bool) -> int:
             file=sys.stderr,
         )
         return USAGE
-    app = SeedconvApp(StoreSource(store), ascii=ascii_only)
+    memory = memory_of(store, fresh=fresh)
+    app = SeedconvApp(StoreSource(store), ascii=ascii_only, memory=memory)
     app.run(mouse=mouse)
+    if trouble := app.remember_the_end():
+        print(f"seedconv: {visible(trouble)}; where you were is not kept", file=sys.stderr)
     return app.return_code or OK
 
 
@@ -251,7 +261,9 @@ def _demo(options: argparse.Namespace) -> int:
         headless=options.headless,
         second_size=options.second_size,
         ascii_only=options.ascii,
-        show=lambda store: _show(store, ascii_only=options.ascii, mouse=not options.no_mouse),
+        show=lambda store: _show(  # a new study every time, with nothing to go back to
+            store, ascii_only=options.ascii, mouse=not options.no_mouse, fresh=True
+        ),
     )
 
 
@@ -347,6 +359,9 @@ def _parser() -> argparse.ArgumentParser:
     tui = command("tui", _tui, "the terminal monitor", "seedconv tui study.zarr")
     tui.add_argument("store", type=_store, metavar="STORE", help=_STORE_HELP)
     _screen_options(tui)
+    tui.add_argument(
+        "--fresh", action="store_true", help="begin anew, not where the last session ended"
+    )
 
     status = command(
         "status",

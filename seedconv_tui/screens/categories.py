@@ -10,7 +10,8 @@ from textual.message import Message
 
 from seedconv_tui import chart
 from seedconv_tui.browse import LevelRows, TokenRows
-from seedconv_tui.level_queries import LevelSummary, Text, counterpart, neighbour
+from seedconv_tui.columns import Columns, level_columns, token_columns
+from seedconv_tui.level_queries import RANKS, LevelSummary, Text, counterpart, neighbour
 from seedconv_tui.levels import (
     COLUMNS,
     COMPARED,
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 
     from seedconv_tui.details import Query
     from seedconv_tui.level_queries import Levels
+    from seedconv_tui.memory import Kept
     from seedconv_tui.source import Feed
     from store.snapshot import ModelSnapshot
 
@@ -274,6 +276,69 @@ class CategoriesScreen(StepScreen):
             f"{at + 1:,} of {len(inside.ranked.tokens):,} in {inside.level}",
             corpus.document_name[int(corpus.document[token])],
         ]
+
+    # What is kept and saved
+
+    def state(self) -> dict[str, Any]:
+        outside, inside = self._outside, self._inside
+        return super().state() | {
+            "category": self._category,
+            "compared": list(self._compared),
+            "metric": METRICS[self._metric],
+            "log_y": self._log_y,
+            "band": self._band,
+            "sort": COLUMNS[outside.column],
+            "backwards": outside.backwards,
+            "filter": outside.pattern,
+            "level": outside.label,
+            "inside": inside is not None,
+            "rank": RANKS[inside.rank if inside else 0],
+            "upwards": inside is not None and inside.upwards,
+            "token_filter": inside.pattern if inside else "",
+            "token": inside.token if inside else None,
+        }
+
+    def restore(self, kept: Kept) -> None:
+        super().restore(kept)
+        self._category, self._compared = kept.text("category"), kept.texts("compared")[-COMPARED:]
+        self._metric = kept.choice("metric", METRICS)
+        self._log_y, self._band = kept.flag("log_y", False), kept.flag("band", True)
+        self._outside = LevelRows(
+            kept.choice("sort", COLUMNS),
+            kept.flag("backwards", False),
+            kept.text("filter"),
+            kept.text("level"),
+        )
+        if kept.flag("inside", False):
+            self._inside = TokenRows(
+                kept.text("level"),
+                kept.choice("rank", RANKS),
+                kept.flag("upwards", False),
+                kept.text("token_filter"),
+                kept.number("token"),
+            )
+
+    def table(self) -> Columns | None:
+        """The levels as they are listed, or within one the tokens."""
+        model, levels = self.model, self._known()
+        step = self.step_of(model) if model else None
+        if model is None or levels is None or step is None:
+            return None
+        head = {"model": model.name, "step": step, "category": levels.category}
+        if self._inside is None:
+            return level_columns(head, at_step(levels, step), self._outside.order)
+        ranked, corpus = self._inside.ranked, self.details.get(Text())
+        if ranked is None or corpus is None:
+            return None
+        return token_columns(head | {"label": self._inside.level}, ranked, corpus)
+
+    def chosen_text(self) -> str:
+        """The chosen level; within one, the chosen token with its text."""
+        token = self._inside.chosen if self._inside else None
+        corpus = self.details.get(Text())
+        if token is None or corpus is None:
+            return super().chosen_text()
+        return f"{corpus.token_text(token)!r}, {super().chosen_text()}"
 
     # What the keys do
 

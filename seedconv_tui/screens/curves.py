@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+from contextlib import suppress
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from textual.binding import Binding
 
 from seedconv_tui import chart
+from seedconv_tui.columns import Columns, curve_columns
 from seedconv_tui.level_queries import Whole, WholeSummary
 from seedconv_tui.screens.base import StudyScreen
 from seedconv_tui.source import ACTIVE_STATES
@@ -26,6 +28,7 @@ from seedconv_tui.widgets.metrics import (
     Metric,
 )
 from seedconv_tui.widgets.readout import Entry, Readout
+from seedconv_tui.widgets.search import SearchBar, found_in, step_in
 from store.snapshot import State
 
 if TYPE_CHECKING:
@@ -33,6 +36,7 @@ if TYPE_CHECKING:
 
     from textual.widget import Widget
 
+    from seedconv_tui.memory import Kept
     from seedconv_tui.source import Feed
     from store.snapshot import ModelSnapshot, StudySnapshot
 
@@ -45,6 +49,7 @@ class CurvesScreen(StudyScreen):
     """The chart, its legend with exact values, and a cursor over the steps."""
 
     NAME = "Curves"
+    AUTO_FOCUS = ""
     BINDINGS = [
         Binding("left,h", "step(-1)", "Step", key_display="arrows", tooltip="cursor: step before"),
         Binding("right,l", "step(1)", "Step on", show=False, tooltip="cursor: next step"),
@@ -68,6 +73,7 @@ class CurvesScreen(StudyScreen):
         Binding("space", "hide", "Show/hide", tooltip="show or hide the chosen model"),
         Binding("b", "band", "Band", tooltip="another band, or none"),
         Binding("p", "phases", "Phases", tooltip="show or hide the phases of the chosen model"),
+        Binding("slash", "find", "Find", key_display="/", tooltip="go to a step or a model"),
     ]
 
     _metric = 0
@@ -89,6 +95,7 @@ class CurvesScreen(StudyScreen):
         yield ChartView()
         yield Notice(id="nothing")
         yield Readout()
+        yield SearchBar("a step, or a part of a model's name")
 
     def on_resize(self) -> None:
         self._size_readout()
@@ -274,6 +281,53 @@ class CurvesScreen(StudyScreen):
         parts.append(f"means over {self.feed.snapshot.n_tokens:,} tokens")
         return tuple(parts)
 
+    # What is kept, copied and saved
+
+    def state(self) -> dict[str, Any]:
+        view = self._view
+        return {
+            "metric": METRICS[self._metric].title,
+            "log_y": self._log_y,
+            "bands": self._band,
+            "phases": self._phases,
+            "model": self._chosen,
+            "cursor": self._cursor,
+            "hidden": sorted(self._hidden),
+            "view": [] if view is None else [view.x_min, view.x_max, view.y_min, view.y_max],
+        }
+
+    def restore(self, kept: Kept) -> None:
+        self._metric = kept.choice("metric", [metric.title for metric in METRICS])
+        self._log_y = kept.flag("log_y", self._log_y)
+        bands = kept.part("bands")
+        self._band = {name: bands.number(name) or 0 for name in bands.values}
+        self._phases = kept.flag("phases", self._phases)
+        self._chosen = kept.text("model")
+        self._cursor = kept.number("cursor")
+        self._hidden = frozenset(kept.texts("hidden"))
+        if len(view := kept.numbers("view")) == 4:
+            with suppress(ValueError):  # there is nothing to be seen through it
+                self._view = chart.View(view[0], view[1], view[2], view[3], self._log_y)
+
+    def table(self) -> Columns | None:
+        """The values of all models that are shown, at the steps in view."""
+        curves = self._curves()
+        if not self._steps(curves):
+            return None
+        view = self._view or self._fitted(self._series(curves))
+        shown = {
+            model.name: curve
+            for model, curve in zip(self._models, curves, strict=True)
+            if model.name not in self._hidden
+        }
+        metric, band = METRICS[self._metric], self._shown_band or 0
+        return curve_columns(metric, band, shown, view.x_min - _SLACK, view.x_max + _SLACK)
+
+    def chosen_text(self) -> str:
+        """The chosen model's value at the cursor."""
+        text = self.query_one(Readout).text
+        return f"{METRICS[self._metric].title}: {text}" if text else ""
+
     # What the keys do
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
@@ -292,8 +346,11 @@ class CurvesScreen(StudyScreen):
         self._place(steps[min(max(index, 0), len(steps) - 1)])
 
     def on_chart_view_pointed(self, message: ChartView.Pointed) -> None:
+        self._go_near(message.step)
+
+    def _go_near(self, step: float) -> None:
         if steps := self._steps(self._curves()):
-            place = np.abs(np.log1p(steps) - math.log1p(max(message.step, 0.0)))
+            place = np.abs(np.log1p(steps) - math.log1p(max(step, 0.0)))
             self._place(steps[int(place.argmin())])
 
     def _place(self, step: int) -> None:
@@ -303,6 +360,19 @@ class CurvesScreen(StudyScreen):
         inside = view.x_min - _SLACK <= step <= view.x_max + _SLACK
         self._view = view if inside else _reveal(view, step)
         self._draw()
+
+    def action_find(self) -> None:
+        """Opens the line to type in."""
+        self.query_one(SearchBar).open()
+
+    def on_search_bar_asked(self, message: SearchBar.Asked) -> None:
+        if (step := step_in(message.text)) is not None:
+            self._go_near(step)
+        elif name := found_in([model.name for model in self._models], message.text):
+            self._chosen = name
+            self._draw()
+        elif message.text:
+            self.say(f"no model has {message.text!r} in its name", bad=True)
 
     def action_zoom(self, direction: int) -> None:
         """Zooms about the cursor, or about the latest step."""

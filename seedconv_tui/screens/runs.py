@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from rich.cells import cell_len
 from textual.binding import Binding
 
+from seedconv_tui.columns import Columns, checkpoint_columns
+from seedconv_tui.memory import Kept
 from seedconv_tui.screens.base import StudyScreen
 from seedconv_tui.screens.reader import ReaderScreen
 from seedconv_tui.text import nats, same_weights, step_label
 from seedconv_tui.widgets.canvas import Canvas, Line, line_width
-from seedconv_tui.widgets.journal import Journal, journal_line
+from seedconv_tui.widgets.journal import FILTERS, Journal, journal_line
 from seedconv_tui.widgets.matrix import Matrix, Spot
 from seedconv_tui.widgets.search import SearchBar
 from seedconv_tui.widgets.strip import StudyStrip
@@ -52,6 +54,21 @@ class Detail(Canvas):
         self._model, self._spot, self._sharing, self._follows = model, spot, sharing, follows
         self.redraw()
 
+    @property
+    def text(self) -> str:
+        """All that is known of the checkpoint."""
+        model, spot = self._model, self._spot
+        if model is None or spot is None:
+            return ""
+        step, seed = _position(model, spot)
+        facts = [spot.model, f"seed {spot.seed}", f"step {spot.step:,}"]
+        facts.append(State(model.state[step, seed]).name.lower())
+        if np.isfinite(model.cross_entropy[step, seed]):
+            facts.append(f"cross-entropy {model.cross_entropy[step, seed]:.6g}")
+        return ", ".join(facts) + "".join(
+            f"\n{error}" for error in [model.errors.get((spot.seed, spot.step))] if error
+        )
+
     def paint(self, width: int, height: int) -> list[Line]:
         model, spot, look = self._model, self._spot, self.look
         if model is None or spot is None:
@@ -89,6 +106,7 @@ class RunsScreen(StudyScreen):
 
     NAME = "Runs"
     AUTO_FOCUS = ""
+    _start = Kept({})  # what was chosen in the last session
     BINDINGS = [
         Binding("left,h", "move(0, -1)", "Step", key_display="arrows", tooltip="previous step"),
         Binding("right,l", "move(0, 1)", "Step right", show=False, tooltip="next step"),
@@ -122,9 +140,9 @@ class RunsScreen(StudyScreen):
 
     def compose_body(self) -> Iterable[Widget]:
         yield StudyStrip()
-        yield Matrix()
+        yield Matrix(_spot(self._start))
         yield Detail()
-        yield Journal()
+        yield Journal(self._start.choice("journal", [name for name, _ in FILTERS]))
         yield SearchBar("journal entries with")
 
     def on_resize(self) -> None:
@@ -164,6 +182,29 @@ class RunsScreen(StudyScreen):
         if spot is None or snapshot is None:
             return None
         return next(((m, spot) for m in snapshot.models if m.name == spot.model), None)
+
+    # What is kept, copied and saved
+
+    def state(self) -> dict[str, Any]:
+        if not self.is_mounted:
+            return self._start.values
+        matrix, spot = self.query_one(Matrix), self.query_one(Matrix).spot
+        place = {} if matrix.follows or spot is None else vars(spot)
+        return {**place, "journal": self.query_one(Journal).filter_name}
+
+    def restore(self, kept: Kept) -> None:
+        self._start = kept
+
+    def table(self) -> Columns | None:
+        """Every checkpoint that is planned or there."""
+        columns = checkpoint_columns(self.feed.snapshot.models if self.feed.snapshot else ())
+        return columns if columns["model"] else None
+
+    def chosen_text(self) -> str:
+        """The checkpoint under the cursor, with the whole of its error."""
+        return "" if self._chosen() is None else self.query_one(Detail).text
+
+    # What the keys do
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Offers only the keys that would do something now."""
@@ -248,3 +289,9 @@ def trouble_with(model: ModelSnapshot, spot: Spot, look: Look) -> str:
 
 def _position(model: ModelSnapshot, spot: Spot) -> tuple[int, int]:
     return int(abs(model.steps - spot.step).argmin()), model.seeds.index(spot.seed)
+
+
+def _spot(kept: Kept) -> Spot | None:
+    """The checkpoint that the cursor was left on."""
+    step = kept.number("step")
+    return None if step is None else Spot(kept.text("model"), kept.text("seed"), step)

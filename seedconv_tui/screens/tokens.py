@@ -9,6 +9,7 @@ import numpy as np
 from textual.binding import Binding
 
 from seedconv_tui import chart
+from seedconv_tui.columns import Columns, text_columns
 from seedconv_tui.heat import CHANGE, SCALES, SURPRISAL, next_in_rank
 from seedconv_tui.queries import Course, Found, Predictions, Reflowed, TokenPairs, TokenValues
 from seedconv_tui.screens.steps import STEP_KEYS, StepScreen, n_scored
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
     from seedconv_tui.details import Query
     from seedconv_tui.heat import Scale
+    from seedconv_tui.memory import Kept
     from seedconv_tui.queries import Spans
     from seedconv_tui.reflow import Rows
     from store.snapshot import ModelSnapshot
@@ -289,6 +291,44 @@ class TokensScreen(StepScreen):
     def show_token(self, model: str, step: int | None, token: int) -> None:
         """Goes to a token as soon as the screen is drawn; step None: the latest."""
         self._model_name, self._held, self._token = model, step, token
+
+    # What is kept and saved
+
+    def state(self) -> dict[str, Any]:
+        return super().state() | {
+            "metric": self.scale.title,
+            "token": self._token,
+            "pinned": self._pinned,
+            "panel": PANELS[self._panel],
+            "seed": self._seed,
+            "marked": self._marked,
+            "pattern": self._pattern,
+            "keep_lines": self._keep_lines,
+        }
+
+    def restore(self, kept: Kept) -> None:
+        super().restore(kept)
+        self._metric = kept.choice("metric", [scale.title for scale in SCALES])
+        self._token = kept.number("token") or 0
+        self._pinned = kept.number("pinned")
+        self._panel = kept.choice("panel", PANELS)
+        self._seed, self._pattern = kept.text("seed"), kept.text("pattern")
+        self._marked = kept.flag("marked", None)
+        self._keep_lines = kept.flag("keep_lines", False)
+
+    def table(self) -> Columns | None:
+        """Every token with its value at the step."""
+        model, rows = self.model, self._rows
+        if model is None or rows is None or (step := self.step_of(model)) is None:
+            return None
+        values, _ = self._values(model, step, [])
+        if values is None:
+            return None
+        head: Columns = {"model": model.name, "step": step}
+        name = "surprisal" if self.scale is SURPRISAL else "kl"
+        if self.scale is CHANGE:
+            head, name = head | {"since": self._since(model, step)}, "kl_change"
+        return text_columns(head, rows.corpus, {name: values})
 
     # What the keys do
 

@@ -35,12 +35,17 @@ def journal_line(entry: JournalEntry, look: Look) -> Line:
 class Journal(Canvas):
     """A title, then as many of the latest entries as fit."""
 
-    def __init__(self) -> None:
+    def __init__(self, chosen: int = 0) -> None:
         super().__init__()
         self._entries: tuple[JournalEntry, ...] = ()
-        self._filter = 0
+        self._filter = chosen
         self.text = ""  # what entries must hold, in whatever case
         self._back = 0  # entries between the last one shown and the latest
+
+    @property
+    def filter_name(self) -> str:
+        """Which of `FILTERS` is chosen."""
+        return FILTERS[self._filter][0]
 
     @property
     def shown(self) -> Sequence[JournalEntry]:

@@ -50,10 +50,10 @@ class Matrix(Canvas):
     class Moved(Message):
         """The cursor is on another checkpoint."""
 
-    def __init__(self) -> None:
+    def __init__(self, spot: Spot | None = None) -> None:
         super().__init__()
         self._models: tuple[ModelSnapshot, ...] = ()
-        self._spot: Spot | None = None
+        self._spot = spot
         self._following: Spot | None = None  # what the cursor is on until someone moves it
         self._top = 0
         self._rows: list[Row] = []
