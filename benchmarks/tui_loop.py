@@ -1,4 +1,4 @@
-"""The monitor, with what it does on its event loop timed: `python -m benchmarks.tui_loop STORE LOG`.
+"""The monitor, its event loop timed: `python -m benchmarks.tui_loop STORE LOG`.
 
 For `benchmarks.tui`. Writes a line of JSON to LOG for every callback of more than a few ms: when it
 began (`time.monotonic`), how long it took by the clock and by this thread's own time, and whose it

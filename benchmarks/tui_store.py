@@ -37,6 +37,10 @@ STEPS = (0, *(2**n for n in range(10)), *range(1000, 144_000, 1000))
 SEEDS = tuple(str(seed) for seed in range(10))
 TOKENS, VOCAB, DOCUMENTS = 5_000, 50_277, 10
 HELD_BACK = 60  # steps that the first model lacks
+POS = (
+    *("ADJ", "ADP", "ADV", "AUX", "CCONJ", "DET", "INTJ", "NOUN", "NUM"),
+    *("PART", "PRON", "PROPN", "PUNCT", "SCONJ", "SYM", "VERB", "X"),
+)
 _MOMENTS = "moments"  # the model of the scratch study, whose steps are the moments
 _KL = np.geomspace(0.008, 0.62, 20)  # expected KL of the moments, nats
 _KNOTS, _CURVE = np.log10([1, 17, 257, 2001, 143_001]), (0.02, 0.3, 0.15, 0.6, 0.35)
@@ -102,12 +106,11 @@ def categories(text: Corpus) -> Iterator[Category]:
     """As many and as large as those of a study file with a tagger."""
     rng = np.random.default_rng(1)
     yield Category("all", ("all",), np.zeros(TOKENS, np.int32), "all tokens of the corpus")
-    pos = "ADJ ADP ADV AUX CCONJ DET INTJ NOUN NUM PART PRON PROPN PUNCT SCONJ SYM VERB X".split()
     decades = ["0", "1-9", *(f"10^{n}-10^{n + 1}" for n in range(1, 6)), "10^6+"]
     sizes: dict[str, Sequence[str]] = {
         "frequency": decades,
-        "pos": pos,
-        "pos_fine": [f"{a}{b}" for a in pos[:15] for b in ("", "S", "Z")],
+        "pos": POS,
+        "pos_fine": [f"{a}{b}" for a in POS[:15] for b in ("", "S", "Z")],
         "word_class": ("function", "content", "other"),
         "surprisal": ("0-1", "1-2", "2-4", "4-8", "8+"),
         "word_position": ("begin", "inside", "end", "whole"),
@@ -307,7 +310,7 @@ class Engine:
                 tokens_per_second=12_345.0,
                 queued=HELD_BACK,
                 eta_seconds=600.0,
-            )  # fmt: skip
+            )
         )
         writer.log(JournalEntry(now, "info", "reduced", text))
 
