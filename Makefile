@@ -48,5 +48,5 @@ $(VENV)/engine: $(VENV)/bin/python pyproject.toml constraints.txt
 
 $(VENV)/dev: $(VENV)/engine
 	$(PIP) --editable '.[analysis,engine,ray,remote,xarray]' flask flask-cors import-linter mypy \
-		'moto[s3]' py-spy pytest pytest-asyncio pytest-cov ruff tensorstore
+		'moto[s3]' py-spy pyte pytest pytest-asyncio pytest-cov ruff tensorstore
 	touch $@

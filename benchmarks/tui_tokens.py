@@ -20,7 +20,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.tui import Meter, resident_mb
+from benchmarks.tui_meter import Meter, resident_mb
 from seedconv_tui.app import SCREENS
 from seedconv_tui.live import StoreSource
 from store import Category
