@@ -27,13 +27,14 @@ def checkpoint_columns(models: Sequence[ModelSnapshot]) -> Columns:
     names = ("model", "seed", "step", "state", "cross_entropy", "error")
     columns: dict[str, list[Any]] = {name: [] for name in names}
     for model in models:
-        for at, seed in np.argwhere(model.state != State.ABSENT).tolist():
+        states = model.marked
+        for at, seed in np.argwhere(states != State.ABSENT).tolist():
             label, step = model.seeds[seed], int(model.steps[at])
             row = (
                 model.name,
                 label,
                 step,
-                State(model.state[at, seed]).name.lower(),
+                State(states[at, seed]).name.lower(),
                 float(model.cross_entropy[at, seed]),
                 model.errors.get((label, step)),
             )

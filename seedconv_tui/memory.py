@@ -58,7 +58,7 @@ class Memory:
     def save(self, state: Mapping[str, Any]) -> None:
         """Writes what JSON can hold; the file is the old one or the new one at any moment."""
         content = {"version": _VERSION, "store": self._store, **state}
-        data = json.dumps(content, ensure_ascii=True, allow_nan=False).encode()
+        data = json.dumps(content).encode()
         from seedconv_tui.table_files import new_file  # late: it brings what reads the store
 
         try:

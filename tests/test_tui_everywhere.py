@@ -156,8 +156,7 @@ async def test_tables_of_runs_curves_and_seeds(folder: Path) -> None:
 
 
 async def test_text_from_outside_is_safe_in_files_and_in_their_names(folder: Path) -> None:
-    names = ("../../../etc/[x]\x1b[2J", "\u202e", ".hidden", "a/b\\c", "x" * 300, NASTY)
-    for name in names:
+    for name in ("../../.etc/[x]\x1b[2J", "\u202e", "x" * 300):
         model = replace(make_model(NASTY, failed=(5, 1), error=NASTY), seeds=(NASTY, "2", "3"))
         async with terminal(make_study(model, name=name), size=(120, 30)) as screen:
             for key in "sct":
@@ -252,9 +251,7 @@ async def test_what_is_under_the_cursor_is_copied(text_store: Path) -> None:
         assert copied(screen) == "pythia-14m, seed 2, step 0, done, cross-entropy 6"
         assert "copied: pythia-14m, seed 2" in screen.text.splitlines()[-1]
         await screen.press("n", "Y")
-        assert copied(screen).splitlines()[1:] == ["out of memory␊sadly"] or copied(
-            screen
-        ).splitlines()[1:] == ["out of memory", "sadly"]
+        assert copied(screen).splitlines()[1:] == ["out of memory␊sadly"]
         await screen.press("2", "left", "Y")
         assert copied(screen).startswith("expected KL: pythia-14m, step 512, 1.1 nats, ")
     async with terminal(store=text_store) as screen:
@@ -557,7 +554,7 @@ async def test_the_same_keys_go_the_same_ways_on_every_screen(
             assert bound.get(arrow) == bound.get(letter)
         assert pairs.keys() <= bound.keys()
         assert "escape" in bound
-        assert "slash" in bound or kind is RunsScreen
+        assert "slash" in bound
         assert not {*"123456789etqPY", "question_mark", "ctrl+p"} & bound.keys()
         await screen.press("question_mark")
         assert "this help" in screen.text or "keys" in screen.text
@@ -587,6 +584,19 @@ async def test_slash_goes_to_a_step_a_model_or_a_seed() -> None:
         assert "b-large" in screen.text
         await screen.press("slash", *"x9", "enter")
         assert "no seed is called 'x9'" in screen.text
+
+
+async def test_escape_ends_a_search_of_the_text_before_it_follows(text_store: Path) -> None:
+    async with terminal(store=text_store) as screen:
+        await screen.go_to(TokensScreen)
+        await screen.press("[", "slash", *"fox", "enter")
+        await screen.settle()
+        assert "fox: 1 of 12" in screen.text
+        await screen.press("escape")
+        assert "fox: " not in screen.text
+        assert "step 8" in screen.text
+        await screen.press("escape")
+        assert "step 64 (latest)" in screen.text
 
 
 async def test_what_is_read_in_full_can_be_copied() -> None:

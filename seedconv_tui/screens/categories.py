@@ -11,7 +11,7 @@ from textual.message import Message
 from seedconv_tui import chart
 from seedconv_tui.browse import LevelRows, TokenRows
 from seedconv_tui.columns import Columns, level_columns, token_columns
-from seedconv_tui.level_queries import RANKS, LevelSummary, Text, counterpart, neighbour
+from seedconv_tui.level_queries import LevelSummary, Text, counterpart, neighbour
 from seedconv_tui.levels import (
     COLUMNS,
     COMPARED,
@@ -280,22 +280,14 @@ class CategoriesScreen(StepScreen):
     # What is kept and saved
 
     def state(self) -> dict[str, Any]:
-        outside, inside = self._outside, self._inside
         return super().state() | {
             "category": self._category,
             "compared": list(self._compared),
             "metric": METRICS[self._metric],
             "log_y": self._log_y,
             "band": self._band,
-            "sort": COLUMNS[outside.column],
-            "backwards": outside.backwards,
-            "filter": outside.pattern,
-            "level": outside.label,
-            "inside": inside is not None,
-            "rank": RANKS[inside.rank if inside else 0],
-            "upwards": inside is not None and inside.upwards,
-            "token_filter": inside.pattern if inside else "",
-            "token": inside.token if inside else None,
+            "levels": self._outside.state(),
+            "tokens": self._inside.state() if self._inside else None,
         }
 
     def restore(self, kept: Kept) -> None:
@@ -303,20 +295,8 @@ class CategoriesScreen(StepScreen):
         self._category, self._compared = kept.text("category"), kept.texts("compared")[-COMPARED:]
         self._metric = kept.choice("metric", METRICS)
         self._log_y, self._band = kept.flag("log_y", False), kept.flag("band", True)
-        self._outside = LevelRows(
-            kept.choice("sort", COLUMNS),
-            kept.flag("backwards", False),
-            kept.text("filter"),
-            kept.text("level"),
-        )
-        if kept.flag("inside", False):
-            self._inside = TokenRows(
-                kept.text("level"),
-                kept.choice("rank", RANKS),
-                kept.flag("upwards", False),
-                kept.text("token_filter"),
-                kept.number("token"),
-            )
+        self._outside = LevelRows.restored(kept.part("levels"))
+        self._inside = TokenRows.restored(kept.part("tokens"))
 
     def table(self) -> Columns | None:
         """The levels as they are listed, or within one the tokens."""

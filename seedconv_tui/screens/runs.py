@@ -62,12 +62,10 @@ class Detail(Canvas):
             return ""
         step, seed = _position(model, spot)
         facts = [spot.model, f"seed {spot.seed}", f"step {spot.step:,}"]
-        facts.append(State(model.state[step, seed]).name.lower())
+        facts.append(State(model.marked[step, seed]).name.lower())
         if np.isfinite(model.cross_entropy[step, seed]):
             facts.append(f"cross-entropy {model.cross_entropy[step, seed]:.6g}")
-        return ", ".join(facts) + "".join(
-            f"\n{error}" for error in [model.errors.get((spot.seed, spot.step))] if error
-        )
+        return "\n".join(filter(None, (", ".join(facts), trouble_with(model, spot, self.look))))
 
     def paint(self, width: int, height: int) -> list[Line]:
         model, spot, look = self._model, self._spot, self.look
@@ -142,7 +140,9 @@ class RunsScreen(StudyScreen):
         yield StudyStrip()
         yield Matrix(_spot(self._start))
         yield Detail()
-        yield Journal(self._start.choice("journal", [name for name, _ in FILTERS]))
+        journal = Journal(self._start.choice("journal", [name for name, _ in FILTERS]))
+        journal.text = self._start.text("filter")
+        yield journal
         yield SearchBar("journal entries with")
 
     def on_resize(self) -> None:
@@ -190,7 +190,8 @@ class RunsScreen(StudyScreen):
             return self._start.values
         matrix, spot = self.query_one(Matrix), self.query_one(Matrix).spot
         place = {} if matrix.follows or spot is None else vars(spot)
-        return {**place, "journal": self.query_one(Journal).filter_name}
+        journal = self.query_one(Journal)
+        return {**place, "journal": journal.filter_name, "filter": journal.text}
 
     def restore(self, kept: Kept) -> None:
         self._start = kept

@@ -67,7 +67,9 @@ class TokensScreen(StepScreen):
         Binding("w", "lines", "Lines", tooltip="the text reflowed, or with its own lines"),
         Binding("shift+left,H", "seed(-1)", "Seed", show=False, tooltip="seed to the left"),
         Binding("shift+right,L", "seed(1)", "Seed right", show=False, tooltip="seed to the right"),
-        *STEP_KEYS[1:],
+        *STEP_KEYS[1:-1],
+        Binding("0", "follow", "Follow", tooltip="the latest step, and new ones as they come"),
+        Binding("escape", "back", "Back", show=False, tooltip="end the search; then follow"),
     ]
 
     _metric = 0
@@ -336,6 +338,8 @@ class TokensScreen(StepScreen):
         """Offers only the keys that would do something now."""
         if action == "match":
             return bool(self._pattern)
+        if action == "back":
+            return bool(self._pattern) or self._held is not None
         return super().check_action(action, parameters)
 
     def _go_to(self, token: int) -> None:
@@ -418,6 +422,14 @@ class TokensScreen(StepScreen):
             here = next_in_rank(size, self._token, down=down)
         self._ranked = here
         self._go_to(here)
+
+    def action_back(self) -> None:
+        """Ends the search, or holds the step no longer."""
+        if self._pattern:
+            self._pattern = ""
+            self.draw()
+        else:
+            self.action_follow()
 
     def action_search(self) -> None:
         """Opens the line to type in."""
