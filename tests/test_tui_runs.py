@@ -333,6 +333,21 @@ async def test_each_device_has_a_row_idle_ones_too_and_the_busy_ones_come_first(
         assert "▸ 2 " in screen.text
 
 
+async def test_devices_without_gpus_keep_their_order() -> None:
+    works = [
+        Work("pythia-14m", "2", n, State.SCORING, 1024, 4096, f"cpu ({n})") for n in (10, 2, 1)
+    ]
+    async with terminal(
+        make_study(engine=make_engine(works=tuple(works))), size=(80, 40)
+    ) as screen:
+        rows = [row for row in screen.text.splitlines() if row.startswith(" cpu (")]
+        assert [row.split(" scoring ")[0].strip() for row in rows] == [
+            "cpu (1)",
+            "cpu (2)",
+            "cpu (10)",
+        ]
+
+
 async def test_a_silent_engine_shows_no_reading_of_its_gpu() -> None:
     async with terminal(make_study(engine=make_devices(1, 1))) as screen:
         screen.clock.now += 200

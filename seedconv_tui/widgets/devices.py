@@ -29,7 +29,9 @@ class Device:
 
 def devices_of(engine: EngineStatus) -> list[Device]:
     """All that is known of: GPUs, idle ones included, and whatever else has work in hand."""
-    works, devices = list(engine.works), []
+    # Always in the same order, whichever began first: "cuda:2" before "cuda:10".
+    works = sorted(engine.works, key=lambda work: (len(work.device), work.device))
+    devices = []
     for gpu in engine.gpus:
         work = next((work for work in works if work.device == gpu.device), None)
         if work is not None:
