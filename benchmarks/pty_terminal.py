@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import fcntl
 import os
 import pty
@@ -43,6 +44,7 @@ class Terminal:
             env={**os.environ, **_ENVIRONMENT},
         )
         os.close(theirs)
+        atexit.register(self._process.kill)  # it would not notice that its terminal is gone
         threading.Thread(target=self._read, daemon=True).start()
 
     def _read(self) -> None:

@@ -114,14 +114,14 @@ class Tmux:
             if seen in text if isinstance(seen, str) else seen(text):
                 return text
             assert time.monotonic() < end, f"never seen: {seen}; the pane is\n{text}"
-            time.sleep(0.02)
+            time.sleep(0.1)
 
     def exit_status(self) -> int:
         """How the monitor ended, once it has."""
         end = time.monotonic() + DEADLINE
         while not (status := self("display", "-p", "#{pane_dead_status}").strip()):
             assert time.monotonic() < end, f"it does not end; the pane is\n{self.text}"
-            time.sleep(0.02)
+            time.sleep(0.1)
         return int(status)
 
     def close(self) -> None:
