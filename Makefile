@@ -10,13 +10,16 @@ SOURCES := store engine seedconv_tui tests benchmarks docs
 demo: $(VENV)/engine
 	$(BIN)/seedconv demo $(ARGS)
 
+# A few files of tests at once: they mostly wait for processes of their own.
+SPREAD := --numprocesses=auto --maxprocesses=4 --dist=loadfile
+
 test: $(VENV)/dev
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest $(SPREAD) $(ARGS)
 
 COVERED := --cov --cov-report=term:skip-covered --cov-fail-under=85
 
 check: lint
-	$(BIN)/python -m pytest $(COVERED)
+	$(BIN)/python -m pytest $(SPREAD) $(COVERED)
 
 lint: $(VENV)/dev
 	$(BIN)/ruff format --check $(SOURCES)
@@ -48,5 +51,5 @@ $(VENV)/engine: $(VENV)/bin/python pyproject.toml constraints.txt
 
 $(VENV)/dev: $(VENV)/engine
 	$(PIP) --editable '.[analysis,engine,ray,remote,xarray]' flask flask-cors import-linter mypy \
-		'moto[s3]' py-spy pytest pytest-asyncio pytest-cov ruff tensorstore
+		'moto[s3]' py-spy pyte pytest pytest-asyncio pytest-cov pytest-xdist ruff tensorstore
 	touch $@

@@ -1,200 +1,219 @@
-"""What the terminal costs: `python -m benchmarks.tui`.
+"""What the terminal costs, as its users have it: `python -m benchmarks.tui`.
 
-A made-up study of 5 models x 154 steps x 10 seeds, half scored, in a terminal that only counts.
-Measures the start, the time from a key to the bytes that answer it, the bytes of a refresh in
-16M colours, and the memory of the whole process. Prints JSON.
+`seedconv tui` in a process of its own, on a pty that counts, on a study of 5 models x 154 steps x
+10 seeds x 5,000 tokens (`benchmarks.tui_store`), to which another process commits one step after
+the other. Measures, at two sizes and for each screen: the start, the time from a key to the bytes
+that answer it, from a commit to the screen, what is sent, memory; then once more, how long the
+event loop is held up. Prints JSON, the goals beside the figures. A busy machine shows in it.
 """
 
 from __future__ import annotations
 
-import asyncio
+import argparse
+import contextlib
 import json
 import os
 import platform
+import re
+import subprocess
 import sys
+import tempfile
 import time
-from dataclasses import replace
+from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from statistics import median
+from typing import Any
 
 import numpy as np
 
-from store.errors import StoreError
-from store.snapshot import EngineStatus, JournalEntry, ModelSnapshot, Phase, State, StudySnapshot
+from benchmarks.pty_terminal import Terminal
+from benchmarks.run import SEEDCONV, add_save, machine
+from benchmarks.tui_store import made
+from seedconv_tui.app import SCREENS
 
-if TYPE_CHECKING:
-    from seedconv_tui.app import SeedconvApp
-    from seedconv_tui.source import SnapshotSource
-
-STEPS = np.array([0, *(2**k for k in range(10)), *range(1000, 144_000, 1000)], dtype=np.int64)
-SEEDS = 10
-PHASES = ("uniform", 0), ("sharp convergence", 16), ("sharp divergence", 256), ("slow", 2000)
-SIZES = (80, 24), (200, 50)
-RUNS_KEYS = ["right", "down", "left", "up"] * 25
-CURVES_KEYS = ["left"] * 40 + ["right"] * 40 + ["plus"] * 5 + ["H"] * 5 + ["minus"] * 5 + ["y"] * 5
-
-
-class Source:
-    """A study that is one step further each time it is asked."""
-
-    def __init__(self, done: int) -> None:
-        rng = np.random.default_rng(0)
-        self.done = done
-        knots = np.log10(np.array([0, 16, 256, 2000, 143_000]) + 1.0)
-        curve = np.interp(np.log10(STEPS + 1), knots, [0.02, 0.3, 0.15, 0.6, 0.35])
-        shape = (len(STEPS), SEEDS, SEEDS)
-        self._kl = [
-            curve[:, None, None] * (1 - 0.15 * number) * (1 + 0.1 * rng.standard_normal(shape))
-            for number in range(5)
-        ]
-        self._loss = rng.uniform(3, 4, (len(STEPS), SEEDS))
-
-    def snapshot(self) -> StudySnapshot:
-        """The study with `done` steps of every model reduced; then one more."""
-        models = tuple(self._model(number) for number in range(5))
-        entry = JournalEntry(time.time(), "info", "reduced", f"reduced step {STEPS[self.done]}")
-        engine = EngineStatus("engine", "host", 1, time.time(), time.time(), "working", queued=9)
-        study = StudySnapshot(Path("study"), "pythia", 4096, 50_277, self.done, models)
-        self.done += 1
-        return replace(study, engine=engine, journal=(entry,) * 300)
-
-    def study(self) -> NoReturn:
-        """There is no store behind this study."""
-        raise StoreError("made up, without details")
-
-    def _model(self, number: int) -> ModelSnapshot:
-        later = np.arange(len(STEPS)) >= self.done
-        kl, loss = self._kl[number].copy(), self._loss.copy()
-        kl[:, range(SEEDS), range(SEEDS)] = np.nan
-        kl[later], loss[later] = np.nan, np.nan
-        state = np.full(loss.shape, State.DONE, np.uint8)
-        state[later] = State.QUEUED
-        seeds = tuple(str(seed) for seed in range(SEEDS))
-        floor = np.full(len(STEPS), 1e-5)
-        phases = tuple(Phase(name, start) for name, start in PHASES)
-        name = ("14m", "31m", "70m", "160m", "410m")[number]
-        middle = np.array([np.nanmean(row) if np.isfinite(row).any() else np.nan for row in kl])
-        return ModelSnapshot(
-            f"pythia-{name}",
-            seeds,
-            STEPS,
-            state,
-            kl,
-            loss,
-            loss,
-            storage_floor=floor,
-            noise_floor=floor,
-            kl_interval=np.stack([middle * 0.8, middle * 1.2], axis=1),
-            phases=phases,
-        )
-
-
-class Meter:
-    """The app in a terminal of a size, and what was sent to that."""
-
-    def __init__(self, size: tuple[int, int], source: SnapshotSource) -> None:
-        from textual.drivers.headless_driver import HeadlessDriver
-
-        from seedconv_tui.app import SeedconvApp
-        from seedconv_tui.wire import lean_driver
-
-        meter = self
-
-        class Terminal(HeadlessDriver):
-            is_headless = False  # type: ignore[assignment]  # Textual paints for this one
-
-            def write(self, data: str) -> None:
-                meter.sent += len(data.encode())
-                meter.text += data
-                meter.painted.set()
-
-        self.sent, self.text, self.painted = 0, "", asyncio.Event()
-        self.app: SeedconvApp = SeedconvApp(source, poll_seconds=86_400)
-        self.app.driver_class = lean_driver(Terminal)
-        self.size = size
-
-    async def quiet(self) -> None:
-        """Waits until nothing more is sent, and forgets what was."""
-        before = -1
-        while self.sent != before:
-            before = self.sent
-            await asyncio.sleep(0.1)
-        self.sent, self.text = 0, ""
-        self.painted.clear()
-
-    async def shows(self, words: str) -> None:
-        """Waits until some words have been sent."""
-        while words not in self.text:
-            self.painted.clear()
-            await self.painted.wait()
-
-    async def key(self, key: str) -> float:
-        """Milliseconds from a key to the end of the first write after it."""
-        from textual.events import Key
-
-        self.painted.clear()
-        start = time.perf_counter()
-        self.app.post_message(Key(key, None))
-        await asyncio.wait_for(self.painted.wait(), 5)
-        taken = 1e3 * (time.perf_counter() - start)
-        await self.quiet_soon()
-        return taken
-
-    async def quiet_soon(self) -> None:
-        """Lets the app finish with one key before the next."""
-        await asyncio.sleep(0.03)
-
-    async def arrival(self) -> int:
-        """Bytes sent for one more step of every model."""
-        await self.quiet()
-        self.app.poll()
-        await self.painted.wait()
-        await asyncio.sleep(0.1)
-        return self.sent
-
-
-async def measure(size: tuple[int, int], started: float | None) -> dict[str, float]:
-    """Everything at one size; `started` is when the program began, if that is to be told."""
-    meter = Meter(size, Source(len(STEPS) // 2))
-    result: dict[str, float] = {}
-    async with meter.app.run_test(size=size, headless=False):
-        await meter.shows("done")
-        if started is not None:
-            result["start_to_paint_s"] = round(time.perf_counter() - started, 3)
-        result["runs_arrival_bytes"] = max([await meter.arrival() for _ in range(10)])
-        runs = [await meter.key(key) for key in RUNS_KEYS]
-        await meter.quiet()
-        await meter.key("2")
-        await asyncio.sleep(0.1)
-        result["curves_whole_screen_bytes"] = meter.sent
-        result["curves_arrival_bytes"] = max([await meter.arrival() for _ in range(10)])
-        await meter.quiet()
-        curves = [await meter.key(key) for key in CURVES_KEYS]
-        result["curves_key_bytes"] = round(meter.sent / len(CURVES_KEYS))
-        result["runs_key_ms_p95"] = round(float(np.percentile(runs, 95)), 1)
-        result["curves_key_ms_p95"] = round(float(np.percentile(curves, 95)), 1)
-    return result
-
-
-def resident_mb() -> float:
-    """Memory of this process that is in use now, in MB."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return round(pages * os.sysconf("SC_PAGE_SIZE") / 1e6, 1)
+SIZES = {"80x24": ((80, 24), 10_000), "200x50": ((200, 50), 30_000)}  # and bytes of a refresh
+GOALS = {
+    "start_to_useful_paint_s": 0.5,
+    "key_ms_p95": 50,
+    "commit_to_screen_s": 1.5,
+    "resident_mb": 150,
+    "longest_on_loop_ms": 16,
+}
+STARTS, ARRIVALS = 2, 2
+LEFT, RIGHT, UP, DOWN = b"\x1b[D", b"\x1b[C", b"\x1b[A", b"\x1b[B"
+_ARROWS = [DOWN, RIGHT, UP, LEFT] * 5 + [LEFT] * 15 + [RIGHT] * 15
+KEYS = {  # on the screens where arrows are not all that is pressed often
+    "Curves": [*_ARROWS, b"+", b"+", b"H", b"L", b"-", b"-", b"y", b"y", b"m", b"0"],
+    "Categories": [*_ARROWS, *[b"["] * 8, *[b"]"] * 8],
+    "Tokens": [*_ARROWS, *[b"x"] * 8, *[b"["] * 8, *[b"]"] * 8],
+    "Seeds": [*_ARROWS, *[b"["] * 8, *[b"]"] * 8],
+}
+_DONE = "done"  # on the first screen, once it knows the study
 
 
 def main() -> None:
-    """Measures all and prints it."""
-    os.environ |= {"COLORTERM": "truecolor", "TERM": "xterm-256color"}
-    started = time.perf_counter()
-    result: dict[str, object] = {}
-    for number, size in enumerate(SIZES):
-        name = f"{size[0]}x{size[1]}"
-        result[name] = asyncio.run(measure(size, started if number == 0 else None))
-    result["resident_mb"] = resident_mb()
-    machine = f"{os.cpu_count()} cores {platform.machine()}"
-    versions = {"python": sys.version.split()[0], "textual": version("textual")}
-    print(json.dumps({"tui": result, "machine": machine, "versions": versions}, indent=2))
+    """Measure all and print it."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("--dir", type=Path, help="folder for the study, kept and used again")
+    add_save(parser)
+    options = parser.parse_args()
+    with contextlib.ExitStack() as stack:
+        folder = options.dir or Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        store = made(folder)
+        result: dict[str, Any] = {"starts": starts(store)}
+        for name in SIZES:
+            result[name] = session(store, name)
+        result["event_loop"] = loop(store, folder / "loop.jsonl")
+    versions = {
+        "python": platform.python_version(),
+        **{name: version(name) for name in ("textual", "zarr", "numpy")},
+    }
+    text = json.dumps({"tui": result, "machine": machine("cpu"), "versions": versions}, indent=2)
+    print(text)
+    if options.save:
+        file = f"tui-{os.cpu_count()}-core-{platform.machine()}.json"
+        (Path(__file__).parent / "results" / file).write_text(text + "\n", encoding="utf-8")
+
+
+def against(figure: float, goal: float) -> dict[str, float]:
+    """A figure beside its goal."""
+    return {"figure": figure, "goal": goal}
+
+
+def starts(store: Path) -> dict[str, Any]:
+    """From the command to the first bytes, and to the progress of the study."""
+    first, useful, busy, memory = [], [], [], []
+    for _ in range(STARTS):
+        terminal = Terminal([*SEEDCONV, "tui", str(store)], (80, 24))
+        first.append(terminal.until(str.strip))
+        useful.append(terminal.until(lambda text: _DONE in text))
+        busy.append(terminal.busy_seconds())
+        memory.append(terminal.resident_mb())
+        terminal.quiet(0.3)
+        terminal.close()
+    return {
+        "first_words_s": round(median(first), 3),
+        "useful_paint_s": against(round(median(useful), 3), GOALS["start_to_useful_paint_s"]),
+        "useful_paint_s_best": round(min(useful), 3),
+        "processor_s": round(median(busy), 3),
+        "resident_mb": round(median(memory), 1),
+    }
+
+
+@contextlib.contextmanager
+def engine(store: Path) -> Iterator[subprocess.Popen[str]]:
+    """Another process, which commits a step for each line that it is sent."""
+    command = [sys.executable, "-m", "benchmarks.tui_store", "--engine", "--dir", str(store.parent)]
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    process.stdout.readline()  # it is ready
+    try:
+        yield process
+    finally:
+        process.communicate()
+
+
+def arrival(terminal: Terminal, process: subprocess.Popen[str]) -> tuple[int, float]:
+    """Bytes that one more step of the first model sends, and seconds until it is seen."""
+    terminal.quiet(1.3)
+    before, sent = results(terminal.text), terminal.sent
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write("\n")
+    process.stdin.flush()
+    committed = json.loads(process.stdout.readline())["committed"]
+    seen = terminal.until(lambda text: results(text) != before) + terminal.started
+    terminal.quiet(1.3)  # its summary comes a moment later
+    return terminal.sent - sent, max(seen - committed, 0.0)
+
+
+def results(text: str) -> list[str]:
+    """What is seen of results, and not of the engine that is about to commit them."""
+    counted = re.findall(r"[\d,]+/[\d,]+ done", text)
+    return counted or text.splitlines()[1:-1]
+
+
+def session(store: Path, name: str) -> dict[str, Any]:
+    """All screens in a terminal of one size, one after the other."""
+    size, goal = SIZES[name]
+    terminal = Terminal([*SEEDCONV, "tui", str(store)], size)
+    screens: dict[str, Any] = {}
+    with engine(store) as process:
+        terminal.until(lambda text: _DONE in text)
+        for number, screen in enumerate(SCREENS, start=1):
+            screens[screen.NAME] = visit(terminal, process, number, screen.NAME, goal)
+    memory = terminal.resident_mb()
+    terminal.close()
+    return {"screens": screens, "resident_mb": against(memory, GOALS["resident_mb"])}
+
+
+def visit(
+    terminal: Terminal, process: subprocess.Popen[str], number: int, name: str, goal: int
+) -> dict[str, Any]:
+    """One screen: going there, steps that arrive, keys."""
+    terminal.quiet(0.3)
+    sent, asked = terminal.sent, time.monotonic() - terminal.started
+    terminal.key(str(number).encode())
+    there = terminal.until(lambda text: f"> {name}" in text.splitlines()[0]) - asked
+    terminal.quiet(1.0)
+    whole = terminal.sent - sent
+    arrivals = [arrival(terminal, process) for _ in range(ARRIVALS)]
+    sent, taken = terminal.sent, []
+    keys = KEYS.get(name, _ARROWS)
+    for key in keys:
+        taken.append(terminal.key(key))
+        time.sleep(0.03)
+    answered = [1e3 * seconds for seconds in taken if seconds is not None]
+    terminal.quiet(0.3)
+    return {
+        "going_there_ms": round(1e3 * there, 1),
+        "going_there_bytes": whole,
+        "arrival_bytes": against(max(sent for sent, _ in arrivals), goal),
+        "commit_to_screen_s": against(
+            round(max(seconds for _, seconds in arrivals), 2), GOALS["commit_to_screen_s"]
+        ),
+        "key_ms_p95": against(
+            round(float(np.percentile(answered, 95)), 1) if answered else -1.0, GOALS["key_ms_p95"]
+        ),
+        "key_ms_median": round(median(answered), 1) if answered else -1.0,
+        "key_bytes": round((terminal.sent - sent) / len(keys)),
+        "keys": len(keys),
+        "keys_unanswered": len(keys) - len(answered),
+    }
+
+
+def loop(store: Path, log: Path) -> dict[str, Any]:
+    """The same once more at 200x50, with every callback of the event loop timed."""
+    command = [sys.executable, "-m", "benchmarks.tui_loop", str(store), str(log)]
+    terminal = Terminal(command, SIZES["200x50"][0])
+    found, began = {}, time.monotonic()
+    with engine(store) as process:
+        terminal.until(lambda text: _DONE in text)
+        terminal.quiet(0.5)
+        for number, name in enumerate(["start", *(screen.NAME for screen in SCREENS)]):
+            if number:
+                visit(terminal, process, number, name, 0)
+            found[name] = _longest(log, began, time.monotonic())
+            began = time.monotonic()
+    terminal.close()
+    log.unlink()
+    return found
+
+
+def _longest(log: Path, began: float, ended: float) -> dict[str, Any]:
+    lines = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
+    worst = sorted((line[1:] for line in lines if began <= line[0] < ended), reverse=True)[:4]
+    own = sorted((line[2] for line in lines if began <= line[0] < ended), reverse=True)
+    goal = GOALS["longest_on_loop_ms"]
+    return {
+        "longest_ms": against(worst[0][0] if worst else 0.0, goal),
+        "longest_of_its_own_ms": own[0] if own else 0.0,
+        "over_goal": sum(ms > goal for ms in own),
+        "worst": [{"ms": ms, "own_ms": mine, "in": whose} for ms, mine, whose in worst],
+    }
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What the Tokens and Seeds screens cost: `python -m benchmarks.tui_tokens`.
+"""What the screens with details cost: `python -m benchmarks.tui_tokens`.
 
 A store of 100,000 tokens x 5 seeds x 12 steps, made for it, in a terminal that only counts:
 the time from a key to the bytes that answer it, the bytes of an answer in 16M colours, and the
@@ -15,18 +15,28 @@ import sys
 import tempfile
 import time
 from importlib.metadata import version
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 
-from benchmarks.tui import Meter, resident_mb
+from benchmarks.tui_meter import Meter, resident_mb
 from seedconv_tui.app import SCREENS
 from seedconv_tui.live import StoreSource
-from tests.token_store import make_store
+from store import Category
+from tests.token_store import MODEL, make_store, open_writer
 
 TOKENS, STEPS, SEEDS = 100_000, (0, *(2**n for n in range(11))), tuple("abcde")
 SIZES = (80, 24), (200, 50)
+LEVELS = 18, 1000
 KEYS = {
+    "Categories": {
+        "row": ["down"] * 15 + ["up"] * 15,
+        "step": ["left"] * 10 + ["right"] * 10,
+        "sort": ["s"] * 10,
+        "many": ["c"] + ["down"] * 20 + ["pagedown"] * 5,
+        "inside": ["enter"] + ["down"] * 20,
+    },
     "Tokens": {
         "move": ["right"] * 30 + ["down"] * 30 + ["pagedown"] * 10,
         "jump": ["x"] * 20 + ["end", "home"] * 5,
@@ -46,8 +56,29 @@ def words() -> list[str]:
     return text
 
 
+def make(path: Path) -> None:
+    """Makes the store; parts its tokens into a few levels, and into many; summarises every step."""
+    from engine.summarise import summarise
+
+    text = words()
+    make_store(path, text, steps=STEPS, seeds=SEEDS)
+    rng = np.random.default_rng(1)
+    categories = [Category("all", ("all",), np.zeros(TOKENS, np.int32), "all tokens")]
+    for n in LEVELS:
+        level = rng.integers(0, n, TOKENS).astype(np.int32)
+        labels = tuple(f"level {number}" for number in range(n))
+        categories.append(Category(f"parted_{n}", labels, level, "at random"))
+    writer = open_writer(path, text)
+    for category in categories:
+        writer.set_category(category)
+    for step in STEPS:
+        made = summarise(writer.study(), MODEL, step, SEEDS, categories)
+        writer.summarise(MODEL, step, SEEDS, *made)
+    writer.close("finished")
+
+
 async def measure(store: Path, size: tuple[int, int]) -> dict[str, float]:
-    """Both screens at one size."""
+    """All these screens at one size."""
     meter = Meter(size, StoreSource(store))
     result: dict[str, float] = {}
     async with meter.app.run_test(size=size, headless=False):
@@ -72,7 +103,10 @@ def main() -> None:
     """Makes the store, measures all and prints it."""
     os.environ |= {"COLORTERM": "truecolor", "TERM": "xterm-256color"}
     with tempfile.TemporaryDirectory() as folder:
-        store = make_store(Path(folder) / "study", words(), steps=STEPS, seeds=SEEDS)
+        store = Path(folder) / "study"
+        maker = get_context("spawn").Process(target=make, args=(store,))  # its memory is not ours
+        maker.start()
+        maker.join()
         result: dict[str, object] = {
             f"{size[0]}x{size[1]}": asyncio.run(measure(store, size)) for size in SIZES
         }

@@ -10,7 +10,7 @@ from pathlib import Path
 from seedconv_tui.app import SCREENS, SeedconvApp
 from seedconv_tui.live import StoreSource
 
-KEYS = {"Tokens": ["x"] * 4}
+KEYS = {"Categories": ["c", "s", "s", "space", "down"], "Tokens": ["x"] * 4}
 """What is pressed on a screen before it is saved."""
 
 

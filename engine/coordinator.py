@@ -18,7 +18,7 @@ from engine.hub import HubClient
 from engine.inventory import Available, Inventory
 from engine.planner import Pass, Step, make_plan
 from engine.progress import Progress
-from engine.projection import project
+from engine.projection import bytes_to_come, project
 from engine.recorder import Recorder, Totals
 from engine.session import Session
 from engine.sources import open_source
@@ -74,7 +74,7 @@ class Coordinator:
             state="starting",
             device=crew.description,
         )
-        self._session = Session(self._writer, status, listener, clock)
+        self._session = Session(self._writer, status, listener, clock, crew.gpus)
         hub.tell = partial(self._session.say, "warning", "hub")
         self._recorder = Recorder(study, self._sources, self._writer, self._session, clock)
         self._inventory = Inventory(
@@ -123,6 +123,7 @@ class Coordinator:
             available = self._inventory.look(waiting=False)
             self._inventory.explain(available)
             steps = self._inventory.remaining(available)
+            self._session.show(bytes_projected=self._writer.ledger.bytes_stored)
             if steps:
                 self._tell_size(steps)
             self._work(steps, available)
@@ -148,6 +149,7 @@ class Coordinator:
             while True:
                 available = self._inventory.look(waiting=True)
                 steps = self._inventory.remaining(available)
+                self._show_size()
                 if steps:  # look again soon: newer checkpoints may be there
                     self._work(steps[: max(1, self._executor.capacity // 2)], available)
                 elif until_complete and self._inventory.complete():
@@ -215,25 +217,28 @@ class Coordinator:
 
     def _tell_size(self, steps: list[Step]) -> None:
         """Say what the log-probs will take. Raises ConfigError when it is too much."""
+        stored = self._writer.ledger.bytes_stored
         projection = project(
-            self._study, self._sources, steps, self._n_tokens, self._tokenizer.size, self._stored()
+            self._study, self._sources, steps, self._n_tokens, self._tokenizer.size, stored
         )
+        needed = projection.sizes[self._study.log_probs.representation]
+        self._session.show(bytes_projected=stored + needed)
         self._session.say(
             "info",
             "projected",
             projection.text,
-            bytes=projection.sizes[self._study.log_probs.representation],
+            bytes=needed,
             free=projection.free,
             sizes=projection.sizes,
         )
 
-    def _stored(self) -> int:
-        """Bytes of log-probs that are stored."""
-        return sum(
-            int(known.scored[key].get("bytes", 0))
-            for known in self._writer.ledger.models.values()
-            for key in known.stored
-        )
+    def _show_size(self) -> None:
+        """Show, while watching, what log-probs will take if all that will come is listed."""
+        if all(model.listed is not None for model in self._models.values()):
+            ledger = self._writer.ledger
+            coming = bytes_to_come(ledger, self._study.log_probs.retention)
+            projected = None if coming is None else ledger.bytes_stored + coming
+            self._session.show(bytes_projected=projected)
 
     def _warn_of_remote_code(self) -> None:
         for name, model in self._models.items():

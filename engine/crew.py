@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol
 
-from engine.devices import choose_devices, describe_devices
+from engine.devices import choose_devices, describe_devices, name_devices
 from engine.executors import Executor, InlineExecutor
+from engine.gpus import read_gpus
 from engine.processes import ProcessExecutor
 from engine.progress import Progress
 from engine.sources import Source
 from engine.station import Job
 from engine.worker import Worker
 from store.results import ResultWriter
+from store.snapshot import Gpu
 
 
 class Crew(Protocol):
@@ -21,6 +23,9 @@ class Crew(Protocol):
     @property
     def description(self) -> str:
         """All devices in one line, for people."""
+
+    def gpus(self) -> tuple[Gpu, ...]:
+        """How its GPUs fare just now; none of which that cannot be told. Never raises."""
 
     def executor(
         self,
@@ -40,6 +45,10 @@ class LocalCrew:
         self._devices = choose_devices(setting)
         self.description = describe_devices(self._devices)
 
+    def gpus(self) -> tuple[Gpu, ...]:
+        """How the GPUs of this machine that work on the study fare."""
+        return read_gpus(self._devices)
+
     def executor(
         self,
         job: Job,
@@ -53,7 +62,7 @@ class LocalCrew:
         (device,) = self._devices
         worker = Worker(
             job.study, job.text, job.tokenizer, sources, device, results,
-            lambda work: progress.show(str(device), work),
+            lambda work: progress.show(name_devices(self._devices)[0], work),
         )  # fmt: skip
         return InlineExecutor(worker)
 

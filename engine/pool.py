@@ -29,8 +29,9 @@ _END_SECONDS = 7.0  # for stations to end what is under way
 class Slot:
     """The coordinator's end of one station."""
 
-    def __init__(self, name: str) -> None:
-        self.name = name
+    def __init__(self, name: str, device: str) -> None:
+        self.name = name  # for messages
+        self.device = device  # what it is called where its progress is shown
         self.ready = False
         self.tasks: list[Pass] = []  # given to it and not answered; it works on the first
 
@@ -129,11 +130,11 @@ class Pool(ABC, Generic[AnySlot]):
                 slot.tasks.remove(message.task)
                 self._outcomes.append(message)
                 if not slot.tasks:
-                    self._progress.show(slot.name, None)
+                    self._progress.show(slot.device, None)
             case Ended():
                 self._lose(slot, message)
             case work:
-                self._progress.show(slot.name, work)
+                self._progress.show(slot.device, work)
 
     def _lose(self, slot: AnySlot, ended: Ended) -> None:
         self._slots.remove(slot)
@@ -146,7 +147,7 @@ class Pool(ABC, Generic[AnySlot]):
             self._outcomes.append(Outcome(slot.tasks[0], 0.0, lost=self._last_trouble))
         else:
             self._progress.tell("warning", f"{self._last_trouble}; going on without it")
-        self._progress.show(slot.name, None)
+        self._progress.show(slot.device, None)
 
     def __enter__(self) -> Self:
         self._start()

@@ -25,8 +25,8 @@ _EXIT_SECONDS = 1.0  # from the last message of a process to its end
 
 
 class _ProcessSlot(Slot):
-    def __init__(self, name: str, process: SpawnProcess, connection: Connection) -> None:
-        super().__init__(name)
+    def __init__(self, device: str, process: SpawnProcess, connection: Connection) -> None:
+        super().__init__(f"{device} (process {process.pid})", device)
         self.process, self.connection = process, connection
 
 
@@ -53,7 +53,7 @@ class ProcessExecutor(Pool[_ProcessSlot]):
             process = context.Process(target=_work, args=arguments, name=name, daemon=True)
             process.start()
             theirs.close()
-            self._slots.append(_ProcessSlot(f"{name} (process {process.pid})", process, ours))
+            self._slots.append(_ProcessSlot(name, process, ours))
 
     def _receive(self, seconds: float) -> Iterator[tuple[_ProcessSlot, Message]]:
         slots = {slot.connection: slot for slot in self._slots}

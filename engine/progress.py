@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 
 from engine.errors import Interrupted
 from engine.events import Level
@@ -20,7 +21,7 @@ class Progress:
     def show(self, device: str, work: Work | None) -> None:
         """Show what a device is doing; None: nothing. Raises Interrupted when asked to stop."""
         if work is not None:
-            self._works[device] = work
+            self._works[device] = replace(work, device=device)
         elif self._works.pop(device, None) is None:
             return
         self._session.show(state="working", works=tuple(self._works.values()))

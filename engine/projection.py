@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from engine.session import disk_free
 from engine.sources import Source
 from engine.study_file import StudyFile
 from store import Representation
+from store.ledger import Ledger
 
 REPRESENTATIONS: tuple[Representation, ...] = get_args(Representation)
 
@@ -64,6 +66,23 @@ def size_text(n_bytes: float) -> str:
             return f"{n_bytes:.3g} {unit}"
         n_bytes /= 1000
     return f"{n_bytes:,.3g} TB" if n_bytes < 1000 else f"{n_bytes:,.0f} TB"
+
+
+def bytes_to_come(ledger: Ledger, retention: str) -> int | None:
+    """Bytes of log-probs that planned checkpoints will add, going by those of the same model.
+
+    None while a model that has any planned has none that was scored.
+    """
+    of_steps = [0.0]
+    for known in ledger.models.values():
+        left = Counter(
+            step for _, step in known.planned - known.scored.keys() - known.failed.keys()
+        )
+        if left and not known.scored:
+            return None
+        total = sum(int(record.get("bytes", 0)) for record in known.scored.values())
+        of_steps += [n * total / len(known.scored) for n in left.values()]
+    return int(sum(of_steps) if retention == "all" else max(of_steps))
 
 
 @dataclass(frozen=True)

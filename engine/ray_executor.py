@@ -29,6 +29,7 @@ from engine.progress import Progress
 from engine.sources import Source
 from engine.station import Ended, Job, Message, Station
 from store.results import ResultWriter
+from store.snapshot import Gpu
 
 _CONNECT_SECONDS = 5.0
 _LOOK_SECONDS = 5.0  # how often machines that joined are looked for
@@ -61,6 +62,10 @@ class RayCrew:
         machines = f"{len(nodes)} machine{'s' * (len(nodes) > 1)}"
         self.description = f"Ray cluster: {machines}, {n} {self._kind}s"
 
+    def gpus(self) -> tuple[Gpu, ...]:
+        """None: they are in other machines, whose drivers cannot be asked from here."""
+        return ()
+
     def executor(
         self,
         job: Job,
@@ -74,7 +79,7 @@ class RayCrew:
 
 class _RaySlot(Slot):
     def __init__(self, name: str, node: str, actor: Any) -> None:
-        super().__init__(name)
+        super().__init__(name, name)
         self.node, self.actor = node, actor
         self.messages = actor.messages.remote()  # what the actor says next, once it does
         self.started: float | None = time.monotonic()  # None: it is there, or was waited for

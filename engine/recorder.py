@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from engine.fingerprints import Fingerprints
 from engine.outliers import newly_outlying
 from engine.phases import find_phases
 from engine.planner import Pass
@@ -48,7 +47,6 @@ class Recorder:
     ) -> None:
         self._study, self._sources, self._writer, self._session = study, sources, writer, session
         self._reader = writer.study()
-        self._fingerprints = Fingerprints(writer.ledger)
         self._clock = clock
         self._since: float | None = None  # work has been going on
         self._seconds_busy = 0.0
@@ -57,6 +55,11 @@ class Recorder:
         self.totals = Totals()
         self.given_up: dict[tuple[str, Checkpoint], object] = {}  # failed, and how it looked then
         self.damaged: set[tuple[str, int]] = set()  # steps whose log-probs cannot be read
+        self._told_duplicates = {
+            (model, key)
+            for model in writer.ledger.models
+            for key in writer.ledger.duplicates(model)
+        }
 
     def start(self) -> None:
         """Work begins, or goes on after a wait."""
@@ -104,17 +107,17 @@ class Recorder:
             step=task.step,
             seconds=round(seconds, 3),
         )
-        key = result.seed, task.step
-        fingerprint = str(result.details["fingerprint"])
-        if first := self._fingerprints.add(task.model, key, fingerprint):
-            model, (other, at) = first
-            self._session.say(
-                "warning",
-                "duplicate",
-                f"{task.model}, seed {result.seed}, step {task.step}: same weights as {model}, "
-                f"seed {other}, step {at}",
-                model=task.model,
-            )
+        self._tell_duplicate(task.model, (result.seed, task.step))
+
+    def _tell_duplicate(self, model: str, key: Checkpoint) -> None:
+        """Say, once, that a checkpoint has the weights of one that was scored before."""
+        first = self._writer.ledger.duplicates(model).get(key)
+        if first is None or (model, key) in self._told_duplicates:
+            return
+        self._told_duplicates.add((model, key))
+        text = "{}, seed {}, step {}: same weights as {}, seed {}, step {}"
+        text = text.format(model, *key, *first)
+        self._session.say("warning", "duplicate", text, model=model)
 
     def _tell_reduced(self, task: Pass, pairs: PairsResult) -> None:
         name, at = task.model, task.step

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import math
 import shutil
 import threading
 from collections.abc import Callable
@@ -13,9 +14,10 @@ from typing import Any
 from engine.errors import Interrupted
 from engine.events import Event, Level, Listener
 from store import StudyWriter
-from store.snapshot import EngineStatus, JournalEntry
+from store.snapshot import EngineStatus, Gpu, JournalEntry
 
 _HEARTBEAT_SECONDS = 1.0
+_GPU_SECONDS = 3.0  # between two readings of the GPUs
 
 
 class Session:
@@ -27,8 +29,12 @@ class Session:
         status: EngineStatus,
         listener: Listener,
         clock: Callable[[], float],
+        read_gpus: Callable[[], tuple[Gpu, ...]] = tuple,
     ) -> None:
+        """`read_gpus` is called in the heart's thread, and never raises."""
         self._writer, self._listener, self._clock = writer, listener, clock
+        self._read_gpus, self._gpus = read_gpus, tuple[Gpu, ...]()
+        self._gpus_due = -math.inf
         self.status = status  # replaced, never changed: the heart reads it from another thread
         self._over = threading.Event()
         self._heart = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
@@ -50,10 +56,13 @@ class Session:
             if self._over.wait(_HEARTBEAT_SECONDS):
                 return
 
-    def _write(self) -> None:
-        free = disk_free(self._writer.path)
+    def _write(self, *, over: bool = False) -> None:
+        now, free = self._clock(), disk_free(self._writer.path)
+        if now >= self._gpus_due or over:
+            self._gpus, self._gpus_due = () if over else self._read_gpus(), now + _GPU_SECONDS
+        status = replace(self.status, heartbeat=now, disk_free=free, gpus=self._gpus)
         try:
-            self._writer.beat(replace(self.status, heartbeat=self._clock(), disk_free=free))
+            self._writer.beat(status)
         except OSError:  # a full disk must not silence the engine before it can say so
             return
 
@@ -70,7 +79,7 @@ class Session:
         self._over.set()
         self._heart.join()
         self.show(state=how, works=(), message=message)
-        self._write()
+        self._write(over=True)
         try:
             self._writer.close(how)
         except OSError:

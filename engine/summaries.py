@@ -89,10 +89,22 @@ class Summaries:
     def _step_of(self, model: str, known: ModelLedger) -> int | None:
         partition = known.categories.get(_SURPRISAL)
         if partition is not None and model not in self._own:  # kept by an earlier session
-            self._own[model] = {
-                name: self._study.own_category(name, model) for name in known.categories
-            }
+            try:
+                self._own[model] = {
+                    name: self._study.own_category(name, model) for name in known.categories
+                }
+            except DamagedError as error:
+                self._make_anew(model, error)
+                return None
         return None if partition is None else partition.step
+
+    def _make_anew(self, model: str, error: DamagedError) -> None:
+        """Take back the model's own categories, of which one is damaged."""
+        text = f"{model}: {error}; the levels of surprisal are made anew"
+        self._session.say("warning", "damaged", text, model=model)
+        for name in tuple(self._study.own_categories(model)):
+            self._writer.drop_category(name, model)
+        self._study.refresh()
 
     def _move(self, model: str, step: int) -> None:
         """Part the tokens by their surprisal at `step`, and summarise all steps by that."""

@@ -5,31 +5,40 @@ from __future__ import annotations
 import os
 import time
 from functools import partial
-from typing import TYPE_CHECKING
+from pathlib import Path
+from threading import Thread
+from typing import TYPE_CHECKING, Any
 
-from textual.app import App, SystemCommand
+from textual.app import App
 from textual.binding import Binding
 
+from seedconv_tui import saving
+from seedconv_tui.clipboard import osc52
 from seedconv_tui.details import Answered, Details
 from seedconv_tui.glyphs import Glyphs
+from seedconv_tui.memory import Kept, Memory
 from seedconv_tui.screens.base import StudyScreen
 from seedconv_tui.screens.categories import CategoriesScreen
 from seedconv_tui.screens.curves import CurvesScreen
-from seedconv_tui.screens.help import help_lines
+from seedconv_tui.screens.export import ExportScreen
+from seedconv_tui.screens.help import commands, help_lines
 from seedconv_tui.screens.reader import ReaderScreen
 from seedconv_tui.screens.runs import RunsScreen
 from seedconv_tui.screens.seeds import SeedsScreen
 from seedconv_tui.screens.tokens import TokensScreen
-from seedconv_tui.source import Crashed, Feed
+from seedconv_tui.source import Crashed, Feed, Saved
+from seedconv_tui.text import visible
 from seedconv_tui.theme import DARK, LIGHT, PALETTES, Look
 from seedconv_tui.watch import Arrived, Studies, Troubled, Watch
+from seedconv_tui.widgets.bars import KeyBar
 from seedconv_tui.wire import lean_driver
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
-    from threading import Thread
+    from collections.abc import Callable, Iterable, Mapping
 
+    from textual.app import SystemCommand
     from textual.driver import Driver
+    from textual.message import Message
     from textual.screen import Screen
 
     from seedconv_tui.source import SnapshotSource
@@ -43,6 +52,7 @@ SCREENS: tuple[type[StudyScreen], ...] = (
 )
 """The screens, in the order of their number keys."""
 
+_REMEMBER_SECONDS = 3.0
 _GLYPHS = "charts of braille dots, or of half blocks"
 _STUDY = "another of the studies"
 _QUIT = "leave; an engine that is at work goes on"
@@ -64,6 +74,8 @@ class SeedconvApp(App[None], inherit_bindings=False):
             for number, screen in enumerate(SCREENS, start=1)
         ),
         Binding("question_mark", "help", "Help", key_display="?", tooltip="this help"),
+        Binding("e", "export", "Export", tooltip="save the view as SVG, CSV or text"),
+        Binding("Y", "copy", "Copy", show=False, tooltip="copy what is under the cursor"),
         Binding("P", "pause", "Pause", show=False, tooltip="stop or resume updates"),
         Binding("a", "study", "Study", tooltip=_STUDY),
         Binding("B", "glyphs", "Glyphs", show=False, tooltip=_GLYPHS),
@@ -78,6 +90,7 @@ class SeedconvApp(App[None], inherit_bindings=False):
         poll_seconds: float = 1.0,
         ascii: bool = False,  # noqa: A002  the name of the command's option
         glyphs: Glyphs = Glyphs.BRAILLE,
+        memory: Memory | None = None,
     ) -> None:
         """Makes the app; `run` starts it.
 
@@ -87,6 +100,7 @@ class SeedconvApp(App[None], inherit_bindings=False):
             poll_seconds: Time between two readings.
             ascii: Send ASCII only.
             glyphs: What charts are drawn with, where more than ASCII may be sent.
+            memory: Where it is kept what the user looks at; None: nowhere.
         """
         # Without colours Textual would use greys; with the terminal's own it sends none at all.
         super().__init__(ansi_color=True if "NO_COLOR" in os.environ else None)
@@ -96,16 +110,33 @@ class SeedconvApp(App[None], inherit_bindings=False):
         self._poll_seconds = poll_seconds
         self._ascii = ascii
         self._glyphs = Glyphs.ASCII if ascii else glyphs
+        self.saving: Thread | None = None
         self.use_command_palette = not ascii  # it is drawn by Textual, and not in ASCII
         for theme in (DARK, LIGHT):
             self.register_theme(theme)
-        self.theme = DARK.name
-        self._look = self._look_of(DARK.name)
-        self.add_mode(CurvesScreen.NAME, partial(CurvesScreen, self.studies))
+        self._memory = memory
+        self._kept = Kept({}) if memory is None else memory.load()
+        self._remembered: Mapping[str, Any] = {}
+        self._at_exit: Mapping[str, Any] | None = None
+        self.remembering: Thread | None = None
+        self._study_screens: dict[str, StudyScreen] = {}  # those that were gone to
+        self.theme = LIGHT.name if self._kept.text("theme") == LIGHT.name else DARK.name
+        self._look = self._look_of(self.theme)
         for number, watch in enumerate(self.studies.watches):
             for screen in SCREENS:
                 if screen is not CurvesScreen:
-                    self.add_mode(_mode(screen.NAME, number), partial(screen, watch.feed))
+                    self._add(_mode(screen.NAME, number), partial(screen, watch.feed))
+        self._add(CurvesScreen.NAME, partial(CurvesScreen, self.studies))
+
+    def _add(self, mode: str, make: Callable[[], StudyScreen]) -> None:
+        """Adds a screen, which will be as it was left in the last session."""
+
+        def restored() -> StudyScreen:
+            screen = self._study_screens[mode] = make()
+            screen.restore(self._kept.part("screens").part(mode))
+            return screen
+
+        self.add_mode(mode, restored)
 
     @property
     def look(self) -> Look:
@@ -120,6 +151,10 @@ class SeedconvApp(App[None], inherit_bindings=False):
         self.set_class(self._ascii, "-ascii")
         self.poll()
         self.set_interval(self._poll_seconds, self.poll)
+        if self._memory is not None:
+            self.set_interval(_REMEMBER_SECONDS, self.remember)
+        if (name := self._kept.text("screen")) in {screen.NAME for screen in SCREENS}:
+            self.switch_mode(name)
 
     @property
     def feed(self) -> Feed:
@@ -168,6 +203,114 @@ class SeedconvApp(App[None], inherit_bindings=False):
         screen = self.screen_stack[0]
         if isinstance(screen, StudyScreen):
             screen.show_feed()
+
+    # What is kept for the next session
+
+    def state(self) -> dict[str, Any]:
+        """What the user looks at, and how; of screens not gone to, what was remembered of them."""
+        kept = self._kept.part("screens")
+        screens = {
+            screen.NAME: self._study_screens[screen.NAME].state()
+            if screen.NAME in self._study_screens
+            else kept.part(screen.NAME).values
+            for screen in SCREENS
+        }
+        return {"screen": self.current_mode, "theme": self.theme, "screens": screens}
+
+    def remember(self) -> None:
+        """Keeps what has changed; in a thread, because homes can be as slow as stores."""
+        busy = self.remembering is not None and self.remembering.is_alive()
+        if self._memory is None or busy or (state := self.state()) == self._remembered:
+            return
+        self._remembered = state
+        self.remembering = Thread(target=self._memory.save, args=(state,), daemon=True)
+        self.remembering.start()
+
+    def exit(self, *args: Any, **kwargs: Any) -> None:
+        """Ends the app."""
+        if self._memory is not None:
+            self._at_exit = self.state()
+        super().exit(*args, **kwargs)
+
+    def remember_the_end(self) -> str:
+        """Keeps what was looked at last, once the app has ended; returns why it could not be."""
+        if self._memory is None:
+            return ""
+        if self.remembering is not None:
+            self.remembering.join()
+        if self._at_exit is not None and self._at_exit != self._remembered:
+            self._memory.save(self._at_exit)
+        return self._memory.trouble
+
+    # What is done with the view
+
+    def say(self, words: str, *, bad: bool = False) -> None:
+        """Says what was done, in the bottom row."""
+        for bar in self.screen.query(KeyBar):
+            bar.say(words, bad=bad)
+
+    def action_export(self) -> None:
+        """Asks what to save the view as, and does so."""
+        self.push_screen(ExportScreen(), self.save_view)
+
+    def save_view(self, kind: str | None) -> None:
+        """Saves the view into the working directory as one of `saving.SUFFIXES`; says where."""
+        screen = self.screen_stack[0]
+        if kind is None or not isinstance(screen, StudyScreen):
+            return
+        if kind == "CSV":
+            if (table := screen.table()) is None:
+                self.say("there are no data behind this view yet", bad=True)
+                return
+            make: Callable[[], bytes] = partial(saving.csv_of, table)
+        elif kind == "SVG":
+            picture = self.export_screenshot(title=visible(f"{self.title}: {screen.NAME}"))
+            make = picture.encode
+        else:
+            make = partial(saving.text_of, screen._compositor.render_strips())
+        study = self.feed.snapshot.name if self.feed.snapshot else ""
+        name = saving.file_name(study, screen.NAME, self._clock(), saving.SUFFIXES[kind])
+        self.saving = Thread(target=self._save, args=(name, make), name="save", daemon=True)
+        self.saving.start()
+
+    def _save(self, name: str, make: Callable[[], bytes]) -> None:
+        """Runs in a thread; only posts what came of it."""
+        try:
+            folder = Path.cwd()
+            path = saving.write_new(folder, name, make())
+            message: Message = Saved(f"wrote {path.name} in {folder}")
+        except OSError as error:
+            message = Saved(f"{name} was not written: {error.strerror or error}", bad=True)
+        except Exception as error:  # a bug of ours: the app ends with its traceback
+            message = Crashed(error)
+        try:
+            self.post_message(message)
+        except RuntimeError:
+            return
+
+    def on_saved(self, message: Saved) -> None:
+        """Says how it went."""
+        self.say(message.words, bad=message.bad)
+
+    def action_copy(self) -> None:
+        """Has the terminal copy what is under the cursor."""
+        screen = self.screen_stack[0]
+        if isinstance(screen, StudyScreen):
+            self.copy_to_clipboard(screen.chosen_text())
+
+    def copy_to_clipboard(self, text: str) -> None:
+        """Has the terminal copy a text, made safe to paste, and says so."""
+        lines = [visible(line) for line in text.splitlines()]
+        if not lines or self._driver is None:
+            self.say("nothing here to copy", bad=True)
+            return
+        self._clipboard = text = "\n".join(lines)
+        try:
+            self._driver.write(osc52(text))
+        except ValueError as error:
+            self.say(str(error), bad=True)
+        else:
+            self.say(f"copied: {' '.join(lines)}")
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Offers another study only where there is one, and other glyphs only beside ASCII."""
@@ -231,17 +374,8 @@ class SeedconvApp(App[None], inherit_bindings=False):
         self.push_screen(ReaderScreen("keys", help_lines(self.screen, self.look)))
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
-        """What the command palette offers."""
-        for number, other in enumerate(SCREENS, start=1):
-            go = partial(self.action_show_screen, other.NAME)
-            yield SystemCommand(other.NAME, f"go to this screen; its key is {number}", go)
-        yield SystemCommand("Pause or resume", "stop or resume updates", self.action_pause)
-        yield SystemCommand("Theme", "change between dark and light", self.action_theme)
-        yield SystemCommand("Glyphs", _GLYPHS, self.action_glyphs)
-        if len(self.studies.watches) > 1:
-            yield SystemCommand("Study", _STUDY, self.action_study)
-        yield SystemCommand("Keys", "list what each key does", self.action_help)
-        yield SystemCommand("Quit", _QUIT, self.exit)
+        """What the command palette offers: all that keys do just now."""
+        return commands(screen)
 
 
 def _mode(screen: str, study: int) -> str:

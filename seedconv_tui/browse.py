@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from seedconv_tui.levels import COLUMNS, at_step
 
 if TYPE_CHECKING:
     from seedconv_tui.level_queries import Levels, Ranked
+    from seedconv_tui.memory import Kept
 
 
 @dataclass
@@ -25,6 +26,18 @@ class LevelRows:
     order: list[int] = field(default_factory=list)  # levels, as they are shown
     place: int = 0  # of the chosen one in `order`
     _labels: tuple[str, ...] = ()
+
+    def state(self) -> dict[str, Any]:
+        """What was chosen, for the next session."""
+        sort = COLUMNS[self.column]
+        chosen = {"filter": self.pattern, "label": self.label}
+        return {"sort": sort, "backwards": self.backwards, **chosen}
+
+    @classmethod
+    def restored(cls, kept: Kept) -> LevelRows:
+        """What `state` gave, anew."""
+        column, backwards = kept.choice("sort", COLUMNS), kept.flag("backwards", False)
+        return cls(column, backwards, kept.text("filter"), kept.text("label"))
 
     def take(self, levels: Levels, step: int | None) -> None:
         """Sorts anew."""
@@ -68,6 +81,19 @@ class TokenRows:
     pattern: str = ""  # only tokens with this in their text
     token: int | None = None  # None: whichever is first
     ranked: Ranked | None = None  # None while it is read
+
+    def state(self) -> dict[str, Any]:
+        """What was chosen, for the next session."""
+        sort = {"rank": RANKS[self.rank], "upwards": self.upwards}
+        return {"level": self.level, **sort, "filter": self.pattern, "token": self.token}
+
+    @classmethod
+    def restored(cls, kept: Kept) -> TokenRows | None:
+        """What `state` gave, anew; None: no level was entered."""
+        if "level" not in kept.values:
+            return None
+        rank, upwards = kept.choice("rank", RANKS), kept.flag("upwards", False)
+        return cls(kept.text("level"), rank, upwards, kept.text("filter"), kept.number("token"))
 
     def query(self, model: str, levels: Levels, step: int) -> LevelTokens:
         """What to ask the store."""

@@ -297,8 +297,11 @@ class _Pen:
         taken: NDArray[np.int64],
         ends: Sequence[tuple[int, int] | None],
     ) -> None:
-        """Writes names at the ends of the lines, over nothing but the line's own band."""
-        for number, (s, end) in enumerate(zip(series, ends, strict=True)):
+        """Writes names at the ends of the lines, over nothing but the line's own band.
+
+        The line on top is the first to be named.
+        """
+        for number, (s, end) in reversed(list(enumerate(zip(series, ends, strict=True)))):
             units = cut(units_of(s.name, self.ascii), _NAME_MAX, self.signs.more)
             if end is None or not units:
                 continue

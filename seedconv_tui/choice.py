@@ -1,14 +1,12 @@
-"""What of a study is wanted, by model, category and step, and reading it while it grows."""
+"""What of a study is wanted, by model, category and step."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, TypeVar
 
 from seedconv_tui.steps import Steps
-from store import DamagedError, StoreError, Study, UnsupportedError
+from store import StoreError, Study, UnsupportedError
 
 
 class ChoiceError(UnsupportedError):
@@ -110,40 +108,3 @@ def newest_common(study: Study, models: Sequence[str]) -> int:
         names = ", ".join(models) or "no models"
         raise StoreError(f"{study.path}: no step at which all of {names} are summarised")
     return steps[-1]
-
-
-_Read = TypeVar("_Read")
-
-
-def steady(study: Study, model: str, steps: Sequence[int], read: Callable[[], _Read]) -> _Read:
-    """What `read` gives of one moment.
-
-    While it reads, an engine may summarise these steps anew: with more seeds, or by a category
-    that has moved on. It is read again then.
-    """
-    while True:
-        before = _state(study, model, steps)
-        try:
-            found = read()
-        except DamagedError:
-            if not study.refresh() or _state(study, model, steps) == before:
-                raise
-            continue
-        study.refresh()
-        if _state(study, model, steps) == before:
-            return found
-
-
-def steady_all(
-    study: Study, steps: Mapping[str, Sequence[int]], read: Callable[[], _Read]
-) -> _Read:
-    """The same of these steps of several models."""
-    for model, of in steps.items():
-        read = partial(steady, study, model, of, read)
-    return read()
-
-
-def _state(study: Study, model: str, steps: Sequence[int]) -> list[Any]:
-    known = study.ledger(model)
-    partitions = [study.partition(model, name) for name in study.categories(model)]
-    return partitions + [known.summaries.get(step) for step in steps]

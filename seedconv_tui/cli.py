@@ -205,7 +205,8 @@ def _demo(options: argparse.Namespace) -> int:
         headless=options.headless,
         second_size=options.second_size,
         glyphs=glyphs_of(options),
-        show=lambda store: show(store, options=options),
+        # A new study every time, with nothing to go back to.
+        show=lambda store: show(store, options=options, fresh=True),
     )
 
 

@@ -60,8 +60,9 @@ def add_compare(command: Command, store: Callable[[str], str | Path], store_help
 
 
 def _compare(options: argparse.Namespace) -> int:
-    from seedconv_tui.choice import check, newest_common, steady_all
+    from seedconv_tui.choice import check, newest_common
     from store import open_study
+    from store.steady import steady_all
 
     if (options.steps is None) == (options.models is None):
         return _usage("give either --steps A B or --models X Y")

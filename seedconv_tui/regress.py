@@ -63,10 +63,11 @@ def add_regress(command: Command, store: Callable[[str], str | Path], store_help
 
 
 def _regress(options: argparse.Namespace) -> int:
-    from seedconv_tui.choice import check, newest_common, steady_all
+    from seedconv_tui.choice import check, newest_common
     from store import open_study
     from store.category import CONTEXT
     from store.regression import common_steps
+    from store.steady import steady_all
 
     study = open_study(options.store)
     models = tuple(dict.fromkeys(options.model or study.models))

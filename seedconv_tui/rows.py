@@ -19,13 +19,13 @@ from seedconv_tui.choice import (
     chosen_categories,
     chosen_models,
     chosen_steps,
-    steady,
     summarised,
 )
 from store import Study, statistics
 from store.category import ALL
 from store.layout import PERCENTILES
 from store.snapshot import State
+from store.steady import steady
 from store.summary import Summary, SummaryReader
 
 Floats = NDArray[np.float64]

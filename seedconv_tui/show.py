@@ -25,6 +25,9 @@ def add_tui(command: Command, store: Callable[[str], str | Path], store_help: st
     several = f"{store_help}; several are compared"
     tui.add_argument("store", type=store, metavar="STORE", nargs="+", help=several)
     add_screen_options(tui)
+    tui.add_argument(
+        "--fresh", action="store_true", help="begin anew, not where the last session ended"
+    )
 
 
 def add_plot(
@@ -67,10 +70,15 @@ def glyphs_of(options: argparse.Namespace) -> Glyphs:
     return Glyphs.ASCII if options.ascii else Glyphs(options.glyphs)
 
 
-def show(*stores: str | Path, options: argparse.Namespace) -> int:
-    """Open the monitor on stores and return the exit code, once the user leaves it."""
+def show(*stores: str | Path, options: argparse.Namespace, fresh: bool) -> int:
+    """Open the monitor on stores and return the exit code, once the user leaves it.
+
+    It goes on where the last session on a store ended, unless `fresh` or there are several.
+    """
     from seedconv_tui.app import SeedconvApp
     from seedconv_tui.live import StoreSource
+    from seedconv_tui.memory import memory_of
+    from seedconv_tui.text import visible
 
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         print(
@@ -79,8 +87,11 @@ def show(*stores: str | Path, options: argparse.Namespace) -> int:
         )
         return _USAGE
     sources = (StoreSource(store) for store in stores)
-    app = SeedconvApp(*sources, ascii=options.ascii, glyphs=glyphs_of(options))
+    memory = memory_of(stores[0], fresh=fresh) if len(stores) == 1 else None
+    app = SeedconvApp(*sources, ascii=options.ascii, glyphs=glyphs_of(options), memory=memory)
     app.run(mouse=not options.no_mouse)
+    if trouble := app.remember_the_end():
+        print(f"seedconv: {visible(trouble)}; where you were is not kept", file=sys.stderr)
     return app.return_code or _OK
 
 
@@ -92,7 +103,7 @@ def _tui(options: argparse.Namespace) -> int:
     places = [store if isinstance(store, str) else store.resolve() for store in options.store]
     if twice := next((place for place in places if places.count(place) > 1), None):
         raise NotAStudyError(f"{twice}: named twice; name different studies to compare them")
-    return show(*options.store, options=options)
+    return show(*options.store, options=options, fresh=options.fresh)
 
 
 def _plot(options: argparse.Namespace) -> int:

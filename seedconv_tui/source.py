@@ -7,15 +7,14 @@ from typing import TYPE_CHECKING, Protocol
 
 from textual.message import Message
 
+from store.snapshot import ACTIVE_STATES as ACTIVE_STATES
+
 if TYPE_CHECKING:
     from store import Study
     from store.snapshot import EngineStatus, StudySnapshot
 
 SILENT_AFTER = 10.0
 """Seconds without a heartbeat, or without an answer from the store, before it is said."""
-
-ACTIVE_STATES = frozenset({"starting", "working", "waiting"})
-"""Engine states in which a heartbeat is due; after any other the engine has ended."""
 
 
 class SnapshotSource(Protocol):
@@ -45,6 +44,14 @@ class Crashed(Message):
 
     def __init__(self, error: Exception) -> None:
         self.error = error
+        super().__init__()
+
+
+class Saved(Message):
+    """A view was saved, or could not be."""
+
+    def __init__(self, words: str, *, bad: bool = False) -> None:
+        self.words, self.bad = words, bad
         super().__init__()
 
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
-from seedconv_tui.text import count, duration, nats, phase_words, size, visible
-from store.snapshot import ModelSnapshot, Phase, State, StudySnapshot
+from seedconv_tui.text import count, duration, nats, phase_words, same_weights, size, visible
+from store.snapshot import ACTIVE_STATES, ModelSnapshot, Named, Phase, State, StudySnapshot
 from store.statistics import outliers
+
+_FEW = 5  # errors or duplicates of a model that are told in full
 
 
 def status_json(snapshot: StudySnapshot, now: float | None = None) -> dict[str, Any]:
@@ -28,6 +31,7 @@ def status_json(snapshot: StudySnapshot, now: float | None = None) -> dict[str, 
         "study": snapshot.name,
         "tokens": snapshot.n_tokens,
         "vocab_size": snapshot.vocab_size,
+        "bytes_stored": snapshot.bytes_stored,
         "engine": engine,
         "models": [_model(model) for model in snapshot.models],
     }
@@ -58,7 +62,15 @@ def _model(model: ModelSnapshot) -> dict[str, Any]:
             {"seed": seed, "step": step, "error": error}
             for (seed, step), error in model.errors.items()
         ],
+        "duplicates": [
+            {"seed": seed, "step": step, "of": _named(first)}
+            for (seed, step), first in model.duplicates.items()
+        ],
     }
+
+
+def _named(checkpoint: Named) -> dict[str, Any]:
+    return dict(zip(("model", "seed", "step"), checkpoint, strict=True))
 
 
 def _interval(model: ModelSnapshot, row: int) -> list[float] | None:
@@ -81,6 +93,7 @@ def status_text(snapshot: StudySnapshot, now: float | None = None) -> str:
         f"{visible(snapshot.name)}: {count(snapshot.n_tokens)} tokens, vocabulary "
         f"{count(snapshot.vocab_size)}",
         _engine_line(report["engine"]),
+        *_disk(report["bytes_stored"], report["engine"]),
     ]
     for model in report["models"]:
         parts = ", ".join(f"{n} {state}" for state, n in model["checkpoints"].items())
@@ -102,20 +115,37 @@ def status_text(snapshot: StudySnapshot, now: float | None = None) -> str:
         if model["phases"]:
             phases = ", ".join(phase_words(Phase(**phase)) for phase in model["phases"])
             lines.append(f"  phases: {phases}")
-        lines += [
-            f"  seed {visible(error['seed'])}, step {error['step']}: {visible(error['error'])}"
-            for error in model["errors"][:5]
-        ]
-        if len(model["errors"]) > 5:
-            lines.append(f"  and {len(model['errors']) - 5} more errors (--json lists all)")
+        lines += _first_few(model["errors"], "errors", lambda error: visible(error["error"]))
+        lines += _first_few(
+            model["duplicates"], "duplicates", lambda one: same_weights(tuple(one["of"].values()))
+        )
     return "\n".join(lines)
+
+
+def _disk(stored: int, engine: dict[str, Any] | None) -> list[str]:
+    projected = engine["bytes_projected"] if engine and engine["state"] in ACTIVE_STATES else None
+    if not stored and not projected:
+        return []
+    line = f"log-probs: {size(stored)} stored"
+    return [f"{line} of about {size(projected)}" if projected and projected > stored else line]
+
+
+def _first_few(
+    found: list[dict[str, Any]], what: str, tell: Callable[[dict[str, Any]], str]
+) -> list[str]:
+    lines = [
+        f"  seed {visible(one['seed'])}, step {one['step']}: {tell(one)}" for one in found[:_FEW]
+    ]
+    if len(found) > _FEW:
+        lines.append(f"  and {len(found) - _FEW} more {what} (--json lists all)")
+    return lines
 
 
 def _engine_line(engine: dict[str, Any] | None) -> str:
     if engine is None:
         return "engine: none has worked on it yet"
     parts = [f"engine: {engine['state']}"]
-    if engine["state"] in {"starting", "working", "waiting"}:
+    if engine["state"] in ACTIVE_STATES:
         parts.append(f"heartbeat {duration(max(0.0, engine['heartbeat_age']))} ago")
     for work in engine["works"]:  # one for each device that is busy
         who = f"seed {work['seed']}, " if work["seed"] is not None else ""
@@ -127,6 +157,14 @@ def _engine_line(engine: dict[str, Any] | None) -> str:
         parts.append(f"{engine['queued']} to go")
     if engine["eta_seconds"] and engine["queued"]:
         parts.append(f"about {duration(engine['eta_seconds'])} left")
+    for gpu in engine["gpus"]:
+        known = []
+        if gpu["utilisation"] is not None:
+            known.append(f"{gpu['utilisation']:.0%} busy")
+        if gpu["memory_used"] is not None and gpu["memory_total"] is not None:
+            known.append(f"{size(gpu['memory_used'])} of {size(gpu['memory_total'])} in use")
+        if known:
+            parts.append(f"{visible(gpu['device'])} {', '.join(known)}")
     if engine["disk_free"] is not None:
         parts.append(f"{size(engine['disk_free'])} free")
     if engine["message"]:

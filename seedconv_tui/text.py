@@ -7,7 +7,7 @@ import unicodedata
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from store.snapshot import Phase
+    from store.snapshot import Named, Phase
 
 
 def visible(text: str, ascii: bool = False) -> str:  # noqa: A002  said the same everywhere
@@ -99,6 +99,12 @@ def phase_words(phase: Phase, ascii: bool = False) -> str:  # noqa: A002
     if phase.low is not None and phase.high is not None and phase.low < phase.high:
         words += f" ({phase.low}-{phase.high})"
     return words
+
+
+def same_weights(first: Named, ascii: bool = False) -> str:  # noqa: A002
+    """What is said of a duplicate: which checkpoint has the same weights."""
+    model, seed, step = first
+    return f"same weights as {visible(model, ascii)}, seed {visible(seed, ascii)}, step {step:,}"
 
 
 def duration(seconds: float) -> str:

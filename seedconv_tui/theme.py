@@ -65,6 +65,7 @@ SIGNS: dict[State, Sign] = {
     State.FAILED: Sign("×", "X"),  # noqa: RUF001  it is in every font
     State.MISSING: Sign("?", "?"),
     State.PRUNED: Sign("□", "o"),
+    State.DUPLICATE: Sign("=", "="),
 }
 
 RELEVANCE: tuple[State, ...] = (
@@ -73,6 +74,7 @@ RELEVANCE: tuple[State, ...] = (
     State.DONE,
     State.SCORED,
     State.QUEUED,
+    State.DUPLICATE,
     State.MISSING,
     State.REDUCING,
     State.READING,
@@ -168,6 +170,7 @@ def _palette(
             State.FAILED: Style(color=bad, bold=True),
             State.MISSING: Style(color=warn),
             State.PRUNED: Style(color=done),
+            State.DUPLICATE: Style(color=warn, bold=True),
         },
         series=tuple(Style(color=color) for color in series.split()),
         heat=_ramp(text, heat, on_last),

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -11,6 +12,8 @@ from seedconv_tui.view import Series, View, fit
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from seedconv_tui.memory import Kept
 
 _SLACK = 0.01  # steps: the ends of a view have been through a logarithm
 _ZOOM = 1.5
@@ -93,6 +96,34 @@ class Window:
             return "", "follows"
         later = sum(step > self.view.x_max + _SLACK for step in steps)
         return f"held, {later} later, 0 follows" if later else "held, 0 follows", ""
+
+    def ends(self, series: Sequence[Series]) -> tuple[float, float]:
+        """The first and the last step in view."""
+        view = self.now(series)
+        return view.x_min - _SLACK, view.x_max + _SLACK
+
+    def state(self) -> dict[str, Any]:
+        """All of it, as JSON can hold it."""
+        view = self.view
+        return {
+            "log_x": self.log_x,
+            "log_y": self.log_y,
+            "cursor": self.cursor,
+            "tail": self.tail,
+            "view": [] if view is None else [view.x_min, view.x_max, view.y_min, view.y_max],
+        }
+
+    def restore(self, kept: Kept) -> None:
+        """Takes what `state` gave in another session."""
+        self.log_x = kept.flag("log_x", self.log_x)
+        self.log_y = kept.flag("log_y", self.log_y)
+        self.cursor = kept.number("cursor")
+        if len(view := kept.numbers("view")) == 4:
+            with suppress(ValueError):  # there is nothing to be seen through it
+                self.view = View(
+                    view[0], view[1], view[2], view[3], log_y=self.log_y, log_x=self.log_x
+                )
+        self.tail = self.view is not None and kept.flag("tail", self.tail)
 
     def _place(self, step: int, series: Sequence[Series]) -> None:
         self.cursor, self.tail = step, False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 from collections.abc import Collection, Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -174,18 +175,26 @@ def read_cells(
     and are not asked for. `complete` arrays hold no NaN where something was committed.
     """
     values = np.full(committed.shape, np.nan)
-    for box in boxes(committed.shape, array.chunks):
-        inside = committed[box]
-        if inside.any():
-            found = read(array, box)
-            if found.shape != inside.shape:
-                raise DamagedError(f"{array.store_path}: smaller than what was committed to it")
-            if (
-                complete and np.isnan(found[inside]).any()
-            ):  # an older chunk, in a copy that is still growing
-                raise DamagedError(f"{array.store_path}: lacks values that were committed to it")
-            values[box] = np.where(inside, found, np.nan)
+    for box in _joined([b for b in boxes(committed.shape, array.chunks) if committed[b].any()]):
+        inside, found = committed[box], read(array, box)
+        if found.shape != inside.shape:
+            raise DamagedError(f"{array.store_path}: smaller than what was committed to it")
+        if (
+            complete and np.isnan(found[inside]).any()
+        ):  # an older chunk, in a copy that is still growing
+            raise DamagedError(f"{array.store_path}: lacks values that were committed to it")
+        values[box] = np.where(inside, found, np.nan)
     return values
+
+
+def _joined(parts: list[tuple[slice, ...]]) -> list[tuple[slice, ...]]:
+    """These boxes; as one, which Zarr reads several times as fast, where they make up a box."""
+    if len(parts) < 2:
+        return parts
+    axes = [sorted({(run.start, run.stop) for run in axis}) for axis in zip(*parts, strict=True)]
+    whole = tuple(slice(runs[0][0], runs[-1][1]) for runs in axes)
+    adjoin = all(a[1] == b[0] for runs in axes for a, b in itertools.pairwise(runs))
+    return [whole] if adjoin and len(parts) == math.prod(map(len, axes)) else parts
 
 
 def boxes(shape: tuple[int, ...], chunks: tuple[int, ...]) -> Iterator[tuple[slice, ...]]:

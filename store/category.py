@@ -87,6 +87,6 @@ def read_category(store: Store, name: str, model: str | None, digest: str) -> Ca
         read(array, (slice(None),)),
         str(attributes.get("description")),
     )
-    if category.digest != digest:
+    if category.digest != digest or attributes.get("counts") != category.counts.tolist():
         raise DamagedError(f"{array.store_path}: is not the category that summaries were made by")
     return category

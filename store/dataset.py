@@ -90,6 +90,8 @@ class _SummaryArray(BackendArray):
     def __init__(self, study: Study, model: str, name: str) -> None:
         self._study, self._model, self._name = study, model, name
         self._reader = SummaryReader(study, model)
+        self._partitions = {c: study.partition(model, c) for c in study.categories(model)}
+        self._spans = {c: study.levels(c) for c in self._partitions}
         known, self._variable = study.ledger(model), layout.SUMMARIES[name]
         sizes = len(known.steps), len(known.seeds), study.n_tokens, study.n_levels
         self.shape, self.dtype = self._variable.shape(*sizes), np.dtype(self._variable.dtype)
@@ -107,10 +109,11 @@ class _SummaryArray(BackendArray):
             for row in np.flatnonzero(chosen & self._reader.summarised):
                 values[row] = self._study.token_kl(self._model, int(self._reader.steps[row]))
         else:
-            for category in self._study.categories(self._model):
-                span = self._study.levels(category)
-                found = self._reader.read(self._name, category, chosen)
-                values[..., span.start : span.stop] = found
+            inner = tuple(slice(n) for n in self.shape[1:-1])  # seeds may have come since
+            for category, span in self._spans.items():
+                if self._study.partition(self._model, category) == self._partitions[category]:
+                    found = self._reader.read(self._name, category, chosen)
+                    values[..., span.start : span.stop] = found[:, *inner]
         selected: NDArray[Any] = values[key]
         return selected
 

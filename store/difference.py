@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from store.errors import StoreError, UnsupportedError
 from store.statistics import cluster_sums, difference, few_levels, pair_mean, token_clusters
+from store.steady import steady
 from store.summary import SummaryReader
 
 if TYPE_CHECKING:
@@ -43,6 +44,16 @@ def read_difference(
     study: Study, a: tuple[str, int], b: tuple[str, int], category: str
 ) -> Difference:
     """See `Study.difference`."""
+
+    def read_b() -> Difference:
+        return steady(study, b[0], [b[1]], lambda: _read_difference(study, a, b, category))
+
+    return steady(study, a[0], [a[1]], read_b)
+
+
+def _read_difference(
+    study: Study, a: tuple[str, int], b: tuple[str, int], category: str
+) -> Difference:
     same_seeds = a[0] == b[0]
     if not same_seeds and any(category in study.own_categories(model) for model in (a[0], b[0])):
         raise UnsupportedError(

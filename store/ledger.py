@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from store.snapshot import Phase
+from store.snapshot import Named, Phase
 
 Record = dict[str, Any]
 Checkpoint = tuple[str, int]  # (seed, step)
@@ -43,6 +43,15 @@ class ModelLedger:
     categories: dict[str, Partition] = field(default_factory=dict)  # the model's own
     summaries: dict[int, Summarised] = field(default_factory=dict)  # by step
     changes: int = 0
+    _bytes: tuple[int, int] = (-1, 0)  # `bytes_stored` as of `changes`
+
+    @property
+    def bytes_stored(self) -> int:
+        """Bytes of the log-probs that can be read."""
+        if self._bytes[0] != self.changes:
+            total = sum(int(self.scored[key].get("bytes", 0)) for key in self.stored)
+            self._bytes = (self.changes, total)
+        return self._bytes[1]
 
     def forget(self, step: int, seeds: frozenset[str], *, pairs_only: bool) -> None:
         """Take results back: what is forgotten is as if it had only been planned."""
@@ -72,10 +81,34 @@ class Ledger:
     session: Record | None = None
     ended: str | None = None  # how the last session ended; None: it did not say
     changes: int = 0
+    _first: dict[str, Named] = field(default_factory=dict)  # by the fingerprint of its weights
+    _shared: dict[str, list[Named]] = field(default_factory=dict)  # those of several, oldest first
 
     def model(self, name: str) -> ModelLedger:
         """The model's ledger, made empty when it is new."""
         return self.models.setdefault(name, ModelLedger())
+
+    def duplicates(self, model: str) -> dict[Checkpoint, Named]:
+        """The model's checkpoints with the weights of one that was scored before; and that one."""
+        found: dict[Checkpoint, Named] = {}
+        for fingerprint, group in self._shared.items():
+            first, *others = [it for it in group if self._has(it, fingerprint)] or group[:1]
+            found |= {(seed, step): first for name, seed, step in others if name == model}
+        return found
+
+    def _has(self, named: Named, fingerprint: str) -> bool:
+        model, seed, step = named
+        return self.models[model].scored.get((seed, step), {}).get("fingerprint") == fingerprint
+
+    def _take_fingerprint(self, named: Named, fingerprint: str) -> None:
+        first = self._first.setdefault(fingerprint, named)
+        if first != named and named not in (group := self._shared.setdefault(fingerprint, [first])):
+            group.append(named)
+
+    @property
+    def bytes_stored(self) -> int:
+        """Bytes of all log-probs that can be read."""
+        return sum(model.bytes_stored for model in self.models.values())
 
     def apply(self, record: Record) -> None:
         """Take one record in. Kinds that this version does not know change nothing."""
@@ -114,6 +147,8 @@ class Ledger:
                 model.missing.pop(key, None)
                 if record.get("log_probs"):
                     model.stored.add(key)
+                if record.get("fingerprint"):
+                    self._take_fingerprint((name, seed, step), str(record["fingerprint"]))
             case {"kind": "reduced", "step": int(step), "seeds": list(seeds)}:
                 model.reduced[step] = frozenset(map(str, seeds))
             case {"kind": "failed", "seed": str(seed), "step": int(step), "error": str(error)}:

@@ -61,7 +61,9 @@ def mend(path: Path, damage: Sequence[Damage]) -> None:
     """
     with maintain(path, "mending") as writer:
         for d in damage:
-            if d.part is Part.CATEGORY:
+            if d.path == f"{layout.CORPUS}/{layout.CATEGORY}":
+                _write_document(writer, d.path, _group({}))
+            elif d.part is Part.CATEGORY:
                 writer.drop_category(unquote(d.path.rpartition("/")[2]), d.model)
         for model in dict.fromkeys(d.model for d in damage if d.part in MENDABLE):
             if model is not None:
@@ -137,12 +139,16 @@ def _restore_metadata(writer: StudyWriter, model: str, paths: set[str]) -> None:
         labels = {} if name == "step" else {"labels": list(known.seeds)}
         documents[f"{group}/{name}"] = metadata(**coordinate_layout(name, len(numbers), labels))
     for path in paths & documents.keys():
-        buffer = default_buffer_prototype().buffer.from_bytes(documents[path])
-        store.set_sync(f"{path}/zarr.json", buffer)
+        _write_document(writer, path, documents[path])
         name = path.rpartition("/")[2]
         if path == f"{group}/{name}" and name in values:
             remove_tree(store.root, store.root / path / "c")
             open_array(store, path)[:] = values[name]
+
+
+def _write_document(writer: StudyWriter, path: str, document: bytes) -> None:
+    buffer = default_buffer_prototype().buffer.from_bytes(document)
+    writer.files.set_sync(f"{path}/zarr.json", buffer)
 
 
 def _group(attributes: dict[str, str]) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,15 +11,17 @@ from numpy.typing import NDArray
 from store import layout
 from store.arrays import read_cells
 from store.category import ALL
-from store.ledger import ModelLedger
-from store.snapshot import ModelSnapshot, State
+from store.ledger import Checkpoint, ModelLedger
+from store.snapshot import ModelSnapshot, Named, State
 from store.summary import SummaryReader
 
 if TYPE_CHECKING:
     from store.reader import Study
 
 
-def read_model(study: Study, name: str, known: ModelLedger) -> ModelSnapshot:
+def read_model(
+    study: Study, name: str, known: ModelLedger, duplicates: Mapping[Checkpoint, Named]
+) -> ModelSnapshot:
     """See `Study.model_snapshot`."""
     seeds, steps = tuple(known.seeds), sorted(known.steps)
 
@@ -41,6 +44,7 @@ def read_model(study: Study, name: str, known: ModelLedger) -> ModelSnapshot:
         errors={**known.missing, **known.failed},
         kl_interval=_interval(study, name),
         phases=known.phases,
+        duplicates=duplicates,
     )
 
 

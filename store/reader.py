@@ -26,6 +26,7 @@ from store.model_reader import read_means, read_model
 from store.seal import checksum
 from store.snapshot import EngineStatus, ModelSnapshot, State, StudySnapshot
 from store.status import read_journal, read_status
+from store.steady import steady
 from store.summary import Summary, read_summary
 
 if TYPE_CHECKING:
@@ -249,11 +250,15 @@ class Study:
 
         Raises StoreError when the step is not summarised, DamagedError.
         """
-        known = self.ledger(model)
-        if step not in known.summaries:
-            raise StoreError(f"{self.path}: {model}, step {step}: not summarised (yet)")
-        array = self.array(model, f"{layout.SUMMARY}/token_kl")
-        return read(array, (known.steps[step], tokens))
+
+        def read_tokens() -> NDArray[np.float32]:
+            known = self.ledger(model)
+            if step not in known.summaries:
+                raise StoreError(f"{self.path}: {model}, step {step}: not summarised (yet)")
+            array = self.array(model, f"{layout.SUMMARY}/token_kl")
+            return read(array, (known.steps[step], tokens))
+
+        return steady(self, model, [step], read_tokens)
 
     # -- between steps and models ----------------------------------------------------------------
 
@@ -314,13 +319,15 @@ class Study:
             models=tuple(self._with_work(self.model_snapshot(name)) for name in ledger.models),
             engine=self._engine,
             journal=tuple(read_journal(self._files, ledger.writers[-_JOURNALS:])),
+            bytes_stored=ledger.bytes_stored,
         )
 
     def model_snapshot(self, model: str) -> ModelSnapshot:
         """One model's summary as of the last refresh; read again only when something changed."""
-        known = self.ledger(model)
-        if model not in self._models or self._models[model][0] != known.changes:
-            self._models[model] = (known.changes, read_model(self, model, known))
+        known, duplicates = self.ledger(model), self._commits.ledger.duplicates(model)
+        last = self._models.get(model)
+        if last is None or last[0] != known.changes or last[1].duplicates != duplicates:
+            self._models[model] = (known.changes, read_model(self, model, known, duplicates))
         return self._models[model][1]
 
     def _with_work(self, model: ModelSnapshot) -> ModelSnapshot:

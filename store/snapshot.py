@@ -30,7 +30,13 @@ class State(IntEnum):
     FAILED = 7  # could not be scored; `ModelSnapshot.errors` says why
     MISSING = 8  # named by the study, not found at its source
     PRUNED = 9  # done, and its log-probs were dropped; results stay
+    DUPLICATE = 10  # done or pruned, with the weights of another; in `ModelSnapshot.marked` alone
 
+
+Named = tuple[str, str, int]  # a checkpoint of any model: model, seed, step
+
+ACTIVE_STATES = frozenset({"starting", "working", "waiting"})
+"""Engine states in which a heartbeat is due; after any other the engine has ended."""
 
 UNDECIDED = "undecided"  # name of the current phase while the data do not support one
 
@@ -74,6 +80,19 @@ class ModelSnapshot:
     errors: Mapping[tuple[str, int], str] = field(default_factory=dict)  # (seed, step) -> one line
     kl_interval: NDArray[np.float64] | None = None  # (step, 2): 95 %, low and high, nats; NaN: none
     phases: tuple[Phase, ...] = ()
+    # Those with the weights of a checkpoint that was scored before: (seed, step) -> that one
+    duplicates: Mapping[tuple[str, int], Named] = field(default_factory=dict)
+
+    @cached_property
+    def marked(self) -> NDArray[np.uint8]:
+        """`state`, (step, seed), with `State.DUPLICATE` for what is done and one of those."""
+        marked = self.state.copy()
+        rows = {int(step): row for row, step in enumerate(self.steps)}
+        for seed, step in self.duplicates:
+            cell = rows[step], self.seeds.index(seed)
+            if marked[cell] in (State.DONE, State.PRUNED):
+                marked[cell] = State.DUPLICATE
+        return marked
 
     @cached_property
     def n_pairs(self) -> NDArray[np.int64]:
@@ -113,6 +132,17 @@ class Work:
     state: State  # READING, SCORING or REDUCING
     tokens_done: int
     tokens_total: int
+    device: str = ""  # which one has it in hand, e.g. "cuda:1"
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """How a GPU fares, whoever uses it: what its driver says of the whole device."""
+
+    device: str  # as in `Work`
+    utilisation: float | None  # share of the time in which a kernel ran, 0 to 1; None: not known
+    memory_used: int | None  # bytes
+    memory_total: int | None  # bytes
 
 
 @dataclass(frozen=True)
@@ -134,6 +164,8 @@ class EngineStatus:
     eta_seconds: float | None = None
     bytes_written: int = 0  # by this process
     disk_free: int | None = None  # bytes free where the store lies
+    bytes_projected: int | None = None  # about what log-probs will take; None: not known
+    gpus: tuple[Gpu, ...] = ()  # those that the engine uses, as far as it can tell
 
     @property
     def work(self) -> Work | None:
@@ -163,3 +195,4 @@ class StudySnapshot:
     models: tuple[ModelSnapshot, ...] = ()
     engine: EngineStatus | None = None  # None: no engine ever ran
     journal: tuple[JournalEntry, ...] = ()  # oldest first, the last few hundred
+    bytes_stored: int = 0  # that log-probs take

@@ -17,7 +17,7 @@ from store.errors import DamagedError, StoreError
 from store.files import Files, LocalFiles
 from store.layout import JOURNAL, STATUS
 from store.links import refuse_link
-from store.snapshot import EngineStatus, JournalEntry, State, Work
+from store.snapshot import EngineStatus, Gpu, JournalEntry, State, Work
 
 _TAIL_BYTES = 64 * 1024
 
@@ -46,7 +46,8 @@ def read_status(root: Path | Files, writer: str) -> EngineStatus | None:
         works = tuple(
             Work(**{**work, "state": State(work["state"])}) for work in fields.pop("works")
         )
-        return EngineStatus(**fields, works=works)
+        gpus = tuple(Gpu(**gpu) for gpu in fields.pop("gpus", ()))
+        return EngineStatus(**fields, works=works, gpus=gpus)
     except (OSError, StoreError, ValueError, TypeError, KeyError):
         return None
 

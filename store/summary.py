@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -11,6 +12,9 @@ from numpy.typing import NDArray
 
 from store import layout
 from store.arrays import Array, read, read_cells
+from store.errors import DamagedError
+from store.statistics import FEWEST_SEEDS
+from store.steady import steady
 
 if TYPE_CHECKING:
     import xarray
@@ -100,6 +104,25 @@ class SummaryReader:
         values = read_cells(self._array(name), committed, complete=False)
         return values[self._order][..., span.start :]
 
+    def expect_whole(
+        self, category: str, full: NDArray[np.bool_], values: Mapping[str, NDArray[np.float64]]
+    ) -> None:
+        """Raise DamagedError when one of the values that `read` gave lacks what was committed.
+
+        As in a copy that still grows, whose log is ahead of its data. `full`, (level,), are the
+        levels that have tokens: others are NaN.
+        """
+        for at in np.flatnonzero(self.valid(category)):
+            members = self._known.summaries[int(self.steps[at])].seeds
+            seeds = [index for seed, index in self._known.seeds.items() if seed in members]
+            for name, of in values.items():
+                if lacks_values(name, of[at], seeds, full):
+                    path = f"{self._study.path}/{layout.model_path(self._model)}/{layout.SUMMARY}"
+                    raise DamagedError(
+                        f"{path}/{name}: lacks values that were committed to it, by {category} at "
+                        f"step {self.steps[at]}"
+                    )
+
     def at(self, step: int, name: str, category: str) -> NDArray[np.float64]:
         """The same of one step that is summarised: ([...,] level)."""
         span, t = self._study.levels(category), self._known.steps[step]
@@ -121,8 +144,27 @@ class SummaryReader:
         return self._study.array(self._model, f"{layout.SUMMARY}/{name}")
 
 
+def lacks_values(
+    name: str, values: NDArray[np.float64], seeds: Sequence[int], full: NDArray[np.bool_]
+) -> bool:
+    """Whether there is NaN among one step's values, ([...,] level), in levels that have tokens."""
+    if name in ("kl_low", "kl_high") and len(seeds) < FEWEST_SEEDS:
+        return False
+    variable = layout.SUMMARIES[name]
+    if variable.by_pair:
+        values = values[np.ix_(seeds, seeds)][~np.eye(len(seeds), dtype=bool)]
+    elif "seed" in variable.dims:
+        values = values[seeds]
+    return bool(np.isnan(values[..., full]).any())
+
+
 def read_summary(study: Study, model: str, category: str) -> Summary:
     """See `Study.summary`."""
+    steps = tuple(study.ledger(model).summaries)
+    return steady(study, model, steps, lambda: _read_summary(study, model, category))
+
+
+def _read_summary(study: Study, model: str, category: str) -> Summary:
     found, partition = study.category(model, category), study.partition(model, category)
     reader, known = SummaryReader(study, model), study.ledger(model)
     valid = reader.valid(category)
@@ -130,6 +172,12 @@ def read_summary(study: Study, model: str, category: str) -> Summary:
         len(known.summaries[int(step)].seeds) if at else 0
         for step, at in zip(reader.steps, valid, strict=True)
     ]
+    values = {
+        name: reader.read(name, category)
+        for name, variable in layout.SUMMARIES.items()
+        if "level" in variable.dims and not variable.by_pair
+    }
+    reader.expect_whole(category, found.counts > 0, values)
     return Summary(
         model=model,
         category=category,
@@ -141,9 +189,5 @@ def read_summary(study: Study, model: str, category: str) -> Summary:
         seeds=tuple(known.seeds),
         n_seeds=np.array(n_seeds, np.int64),
         vocab_size=study.vocab_size,
-        **{
-            name: reader.read(name, category)
-            for name, variable in layout.SUMMARIES.items()
-            if "level" in variable.dims and not variable.by_pair
-        },
+        **values,
     )

@@ -116,7 +116,7 @@ class _Walk:
             yield Part.PAIRS, model, None, step, self.pairs(model, step)
         yield Part.MEANS, model, None, None, self.means(model)
         yield Part.CATEGORY, model, None, None, category_damage(self.study, model)
-        yield Part.SUMMARY, model, None, None, summary_damage(self.study, model)
+        yield Part.SUMMARY, model, None, None, self.summaries(model)
 
     def _try(self, check: Callable[[], None], still: Callable[[], bool]) -> str | None:
         """What is wrong, or None. Tried twice: the first time an engine may have dropped it."""
@@ -142,7 +142,6 @@ class _Walk:
             names, source = list(self.study.corpus.document_name), self.study.vocabulary.source
             attributes = {"document_names": names, "unigram_source": source}
             expect_group(self.study.folder, layout.CORPUS, attributes)
-            expect_group(self.study.folder, f"{layout.CORPUS}/{layout.CATEGORY}", {})
             for name in CORPUS_ARRAYS:
                 array = open_array(self._store, f"{layout.CORPUS}/{name}")
                 expect_nothing_else(self.study.folder, array)
@@ -290,6 +289,12 @@ class _Walk:
             if not variable.per_token and (model, name) not in self._unreadable:
                 found += self._mean(model, name)
         return found
+
+    def summaries(self, model: str) -> list[Damage]:
+        """Summaries by level, against the results that were read."""
+        means = self._means.items()
+        kl = {cell: mean for (of, name, cell), (mean, _) in means if (of, name) == (model, "kl")}
+        return summary_damage(self.study, model, kl)
 
     def _mean(self, model: str, name: str) -> list[Damage]:
         path, cells = f"{layout.model_path(model)}/{name}", self._cells(model, name)

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 
 from store import layout
-from store.arrays import read
 from store.category import category_path
 from store.damage import Damage, Part
 from store.errors import DamagedError, StoreError
+from store.metadata import expect_group
 from store.reader import Study
-from store.summary import SummaryReader
+from store.summary import SummaryReader, lacks_values
+
+Cell = tuple[int, ...]
 
 _ROUNDING = 1e-10  # of float64 sums over tokens, relative to the size of what is summed
 _SINGLE = 1e-5  # of token_kl, which is float32
@@ -22,6 +24,10 @@ _SINGLE = 1e-5  # of token_kl, which is float32
 def category_damage(study: Study, model: str | None) -> list[Damage]:
     """Partitions that cannot be read: of the corpus, or with `model` those of its own."""
     found = []
+    if model is None:  # a model's group is among its metadata
+        group = f"{layout.CORPUS}/{layout.CATEGORY}"
+        if message := _twice(study, lambda: expect_group(study.folder, group, {})):
+            found.append(Damage(Part.CATEGORY, group, message))
     for name in tuple(study.own_categories(model)):
         path = category_path(name, model)
 
@@ -34,15 +40,19 @@ def category_damage(study: Study, model: str | None) -> list[Damage]:
     return found
 
 
-def summary_damage(study: Study, model: str) -> list[Damage]:
-    """Steps whose summaries cannot be read or do not agree with the means that are there."""
+def summary_damage(study: Study, model: str, kl: Mapping[Cell, float]) -> list[Damage]:
+    """Steps whose summaries cannot be read or do not agree with the results they are made of.
+
+    `kl` are the means over tokens, nats, of the pairs that could be read: of (step, seed, other
+    seed), all three indices.
+    """
     found = []
     path = f"{layout.model_path(model)}/{layout.SUMMARY}"
     for step in sorted(study.ledger(model).summaries):
 
         def check(step: int = step) -> None:
             if step in study.ledger(model).summaries:
-                for error in _contradictions(study, model, step):
+                for error in _contradictions(study, model, step, kl):
                     raise DamagedError(f"{study.folder / path}: step {step}: {error}")
 
         if message := _twice(study, check):
@@ -66,7 +76,9 @@ def _twice(study: Study, check: Callable[[], None]) -> str | None:
     return message
 
 
-def _contradictions(study: Study, model: str, step: int) -> Iterator[str]:
+def _contradictions(
+    study: Study, model: str, step: int, of_pairs: Mapping[Cell, float]
+) -> Iterator[str]:
     """What does not fit together in one step's summaries. Raises DamagedError."""
     known = study.ledger(model)
     summary = known.summaries[step]
@@ -74,12 +86,15 @@ def _contradictions(study: Study, model: str, step: int) -> Iterator[str]:
     index = [known.seeds[seed] for seed in seeds]
     off = ~np.eye(len(seeds), dtype=bool)
     t = known.steps[step]
-    means = read(study.array(model, "mean_kl"), (t, slice(None), slice(None)))
-    means = means[np.ix_(index, index)]
+    means = np.array([[of_pairs.get((t, i, j), np.nan) for j in index] for i in index])
+    known_pairs = bool(np.isfinite(means[off]).all())  # else that is said of them
     reader = SummaryReader(study, model)
     token_kl = study.token_kl(model, step)
     scale = float(np.abs(means[off]).mean())
-    if not abs(token_kl.mean(dtype=np.float64) - means[off].mean()) <= _SINGLE * scale:
+    if (
+        known_pairs
+        and not abs(token_kl.mean(dtype=np.float64) - means[off].mean()) <= _SINGLE * scale
+    ):
         yield "token_kl is not the mean over pairs"
     for category in summary.categories:
         partition = study.partition(model, category)
@@ -88,7 +103,7 @@ def _contradictions(study: Study, model: str, step: int) -> Iterator[str]:
         n = study.category(model, category).counts
         kl = reader.at(step, "kl", category)[np.ix_(index, index)]
         full = n > 0
-        if full.any() and n.sum() == study.n_tokens:
+        if known_pairs and full.any() and n.sum() == study.n_tokens:
             joined = kl[..., full] @ n[full] / n.sum()
             if not np.allclose(joined[off], means[off], rtol=0, atol=_ROUNDING * max(scale, 1e-9)):
                 yield f"kl by {category} does not add up to mean_kl"
@@ -99,7 +114,8 @@ def _contradictions(study: Study, model: str, step: int) -> Iterator[str]:
         low, high = (reader.at(step, name, category) for name in ("kl_low", "kl_high"))
         if (low > expected).any() or (high < expected).any():
             yield f"the interval by {category} does not hold its expected_kl"
-        for name in ("cross_entropy", "entropy", "kl_unigram"):
-            values = reader.at(step, name, category)[index]
-            if np.isnan(values[:, full]).any():
+        for name, variable in layout.SUMMARIES.items():
+            if "level" in variable.dims and lacks_values(
+                name, reader.at(step, name, category), index, full
+            ):
                 yield f"{name} by {category} lacks values"

@@ -146,10 +146,13 @@ class StudyWriter:
             self._grow(model, list(known.steps), list(known.seeds))
         return self._arrays[model]
 
-    def _grow(self, model: str, steps: Sequence[int], seeds: Sequence[str]) -> None:
+    def _grow(
+        self, model: str, steps: Sequence[int], seeds: Sequence[str], n_levels: int | None = None
+    ) -> None:
         if model not in self._arrays:
             self._arrays[model] = ModelArrays(self._store, model, self.n_tokens)
-        self._arrays[model].grow(steps, seeds, self.ledger.n_levels)
+        n_levels = self.ledger.n_levels if n_levels is None else n_levels
+        self._arrays[model].grow(steps, seeds, n_levels)
 
     # -- results -------------------------------------------------------------------------------
 
@@ -247,11 +250,11 @@ class StudyWriter:
         size, n_levels = len(category.labels), self.ledger.n_levels
         span = self.ledger.levels.get(category.name, range(0))
         first = span.start if len(span) == size else n_levels
+        if first + size > n_levels:  # before the record: readers expect arrays as long as it says
+            for name, ledger in self.ledger.models.items():
+                self._grow(name, list(ledger.steps), list(ledger.seeds), first + size)
+            self._store.flush()
         self._commits.append({**record, "digest": category.digest, "first": first, "size": size})
-        if self.ledger.n_levels != n_levels:
-            for name in self._arrays:
-                ledger = self.ledger.model(name)
-                self._grow(name, list(ledger.steps), list(ledger.seeds))
 
     def summarise(
         self,
@@ -284,18 +287,18 @@ class StudyWriter:
         elif before is not None:
             self.forget_summaries(model, [step])
         t = known.steps[step]
+        by_level = {name: v for name, v in layout.SUMMARIES.items() if "level" in v.dims}
+        rows = {
+            name: read(arrays[f"{layout.SUMMARY}/{name}"], (slice(t, t + 1),)) for name in by_level
+        }
         if before is None or before.seeds != set(seeds):
             arrays[f"{layout.SUMMARY}/token_kl"][t] = token_kl
         index = [known.seeds[seed] for seed in seeds]
-        for name, variable in layout.SUMMARIES.items():
-            if "level" in variable.dims:
-                array = arrays[f"{layout.SUMMARY}/{name}"]
-                row = np.array(
-                    read(array, (slice(t, t + 1),))
-                )  # its chunk is replaced whole, so once
-                for category, values in levels.items():
-                    row[variable.cells(0, index, self.ledger.levels[category])] = values[name]
-                array[t : t + 1] = row
+        for name, row in rows.items():
+            for category, values in levels.items():
+                cells = by_level[name].cells(0, index, self.ledger.levels[category])
+                row[cells] = values[name]
+            arrays[f"{layout.SUMMARY}/{name}"][t : t + 1] = row  # its chunk is replaced whole: once
         self._store.flush()
         self._commits.append(
             {

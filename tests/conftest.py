@@ -1,6 +1,7 @@
 """Tests never use the network: the hub's client refuses at once instead of trying for a minute.
 
-Code that comes with checkpoints is kept as transformers does it, in one folder for the process.
+Nor do they touch anybody's home. Code that comes with checkpoints is kept as transformers does it,
+in one folder for the process.
 """
 
 import os
@@ -15,6 +16,8 @@ from tests.hub_server import HubServer
 os.environ["HF_HUB_OFFLINE"] = "1"
 _modules = tempfile.TemporaryDirectory(prefix="seedconv-tests-")  # gone when the process ends
 os.environ["HF_MODULES_CACHE"] = _modules.name
+_state = tempfile.TemporaryDirectory(prefix="seedconv-tests-")  # what the terminal remembers
+os.environ["XDG_STATE_HOME"] = _state.name
 
 
 @pytest.fixture

@@ -101,6 +101,8 @@ def test_two_give_the_results_of_one(made: Path) -> None:
     totals = score(made, "two.zarr", heard)
     assert (totals.scored, totals.reduced, totals.failed) == (9, 3, 0)
     assert max(len(status.works) for status in heard.statuses) == 2
+    names = {work.device for status in heard.statuses for work in status.works}
+    assert names == {"cpu (1)", "cpu (2)"}
     assert heard.statuses[-1].works == ()
     assert heard.statuses[-1].device == "2 x CPU, 1 threads"
     assert not heard.of("lost", "device", "failed", "note")

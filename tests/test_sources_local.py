@@ -18,6 +18,7 @@ from engine.presets import PRESETS
 from engine.study_file import ModelSection
 from seedconv_tui.cli import run
 from store import open_study
+from store.snapshot import State
 from tests.models import make_runs, write_study
 
 
@@ -299,6 +300,20 @@ def test_equal_weights_are_flagged_once_in_the_whole_study(
     assert "m, seed 3, step 0: same weights as m, seed 1, step 0" in said[0]
     assert "n, seed 1, step 0: same weights as m, seed 1, step 0" in said[1]
     assert "n, seed 2, step 0: same weights as m, seed 2, step 0" in said[2]
+    study = open_study(tmp_path / "study.zarr")
+    shown = study.snapshot().models
+    assert shown[0].duplicates == {("3", 0): ("m", "1", 0)}
+    assert shown[1].duplicates == {("1", 0): ("m", "1", 0), ("2", 0): ("m", "2", 0)}
+    assert State.DUPLICATE not in shown[0].state
+    assert shown[0].marked.tolist() == [[State.DONE, State.DONE, State.DUPLICATE]]
+    assert run(["status", str(tmp_path / "study.zarr")]) == 0
+    told = capsys.readouterr().out
+    assert "m: 3 seeds x 1 steps: 3 done" in told
+    assert "  seed 3, step 0: same weights as m, seed 1, step 0" in told
+    assert run(["status", "--json", str(tmp_path / "study.zarr")]) == 0
+    assert json.loads(capsys.readouterr().out)["models"][0]["duplicates"] == [
+        {"seed": "3", "step": 0, "of": {"model": "m", "seed": "1", "step": 0}}
+    ]
     shutil.copytree(tmp_path / "runs/seed2", tmp_path / "runs/seed4")
     assert run(["run", str(file)]) == 0
     said = [line for line in capsys.readouterr().err.splitlines() if "same weights" in line]

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from store import open_study
 from store.layout import ARRAYS, SUMMARIES, SUMMARY, VARIABLES, log_probs_path, model_path
-from store.snapshot import EngineStatus, JournalEntry, Work
+from store.snapshot import EngineStatus, Gpu, JournalEntry, Work
 from tests.store_helpers import (
     N_TOKENS,
     PER_TOKEN,
@@ -335,7 +335,7 @@ def test_the_description_names_everything(study: Path) -> None:
     text = (Path(__file__).parent.parent / "docs" / "store-format.md").read_text(encoding="utf-8")
     words = set(re.findall(r"\w+", text))
     assert words >= VARIABLES.keys() | {f.name for f in (study / "corpus").iterdir() if f.is_dir()}
-    for kind in (EngineStatus, JournalEntry, Work):
+    for kind in (EngineStatus, Gpu, JournalEntry, Work):
         assert words >= {field.name for field in fields(kind)}
     for log in (study / "commits").iterdir():
         for line in log.read_bytes().splitlines():

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import itertools
+import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
 import pytest
 import scipy.stats
 import torch
+import zarr
 from transformers import AutoModelForCausalLM
 
+from engine.summarise import summarise
 from seedconv_tui.cli import run
-from store import StoreError, Study, open_study
+from store import Category, DamagedError, StoreError, Study, open_study
 from tests.models import make_runs, write_study
 from tests.store_helpers import fill, make_categories, open_writer, reduce, score, summarise_step
 
@@ -285,6 +288,135 @@ def test_summaries_go_with_what_they_are_of(filled: Any) -> None:
     assert np.isfinite(study.summary("m", "third").expected_kl[0, :2]).all()  # nothing else changed
 
 
+def test_levels_are_there_before_a_new_category_is(tmp_path: Path) -> None:
+    """Also in models that the writer has nothing to do with, and where nothing is reduced."""
+    first = open_writer(tmp_path / "study.zarr")
+    fill(first, "m", SEEDS, (0, 8))
+    fill(first, "alone", ("1",), (0,))
+    first.close("finished")
+    writer = open_writer(first.path)
+    level = np.zeros(writer.n_tokens, np.int32)
+    writer.set_category(Category("new", ("a", "b", "c"), level, "made in the test"))
+    study = writer.study()
+    assert np.isfinite(study.summary("m").expected_kl).all()
+    assert np.isnan(study.summary("m", "new").expected_kl).all()
+    assert np.isnan(study.summary("alone").expected_kl).all()
+    assert len(study.snapshot().models) == 2
+    writer.close("finished")
+    assert run(["verify", str(writer.path)]) == 0
+
+
+def test_a_reader_that_has_not_looked_for_long_gets_numbers_of_one_moment(filled: Any) -> None:
+    study = filled.study()
+    filled.plan("m", [("late", 8)], {})
+    score(filled, "m", "late", 8)
+    reduce(filled, "m", 8, (*SEEDS, "late"))
+    summarise_step(filled, "m", 8)
+    swapped = Category("third", ("c", "b", "a"), make_categories()[1].level, "the same levels")
+    filled.set_category(swapped)
+    summary = study.summary("m")
+    assert summary.n_seeds.tolist() == [3, 4]
+    np.testing.assert_array_equal(summary.expected_kl, filled.study().summary("m").expected_kl)
+    assert study.summary("m", "third").labels == ("c", "b", "a")
+
+
+def test_a_dataset_stays_readable_while_the_study_grows(filled: Any) -> None:
+    study = filled.study()
+    before = study.summary("m", "third").cross_entropy
+    data = study.dataset("m")
+    filled.plan("m", [("late", 8)], {})
+    level = np.zeros(filled.n_tokens, np.int32)
+    filled.set_category(Category("new", ("a", "b"), level, "made in the test"))
+    study.refresh()
+    span = study.levels("third")
+    found = data["level_cross_entropy"].to_numpy()[..., span.start : span.stop]
+    np.testing.assert_array_equal(found, before)
+    filled.set_category(Category("third", ("c", "b", "a"), make_categories()[1].level, "renamed"))
+    summarise_of = (make_categories()[0], study_category(filled, "third"))
+    filled.summarise("m", 8, SEEDS, *summarise(filled.study(), "m", 8, SEEDS, summarise_of))
+    study.refresh()
+    found = data["level_cross_entropy"].to_numpy()[..., span.start : span.stop]
+    assert np.isnan(found).all()  # its labels are others now
+
+
+def study_category(writer: Any, name: str) -> Category:
+    return cast(Study, writer.study()).category("m", name)
+
+
+def test_values_that_are_gone_are_damage_and_no_nan(tmp_path: Path) -> None:
+    """As in a copy whose log is ahead of its data, or where a chunk was lost before it grew."""
+    path = tmp_path / "study.zarr"
+    writer = open_writer(path)
+    fill(writer, "m", SEEDS, (0, 8))
+    writer.close("finished")
+    for name in ("kl_percentile", "kl_low", "entropy"):
+        lost = Path(shutil.copytree(path, path.parent / name))
+        array = zarr.open_array(lost / "models/m/summary" / name, mode="r+")
+        array.with_config({"write_empty_chunks": True})[...] = np.nan
+        with pytest.raises(DamagedError, match=f"{name}: lacks values"):
+            open_study(lost).summary("m", "third")
+        assert run(["verify", str(lost)]) == 1
+        assert run(["verify", str(lost), "--mend"]) == 0
+
+
+@pytest.mark.parametrize("how", ["flipped", "gone"])
+def test_a_run_mends_the_levels_of_surprisal(
+    copy: Path, how: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = open_study(copy / "study.zarr").summary("m", "surprisal")
+    chunk = copy / "study.zarr/models/m/category/surprisal/c/0"
+    if how == "gone":
+        chunk.unlink()
+    else:
+        chunk.write_bytes(chunk.read_bytes()[:-1] + b"\x55")
+    file = write_study(copy)
+    assert run(["run", str(file)]) == 0
+    assert "levels of surprisal are made anew" in capsys.readouterr().err
+    after = open_study(copy / "study.zarr").summary("m", "surprisal")
+    np.testing.assert_array_equal(after.expected_kl, before.expected_kl)
+    assert run(["verify", str(copy / "study.zarr")]) == 0
+    assert run(["run", str(file)]) == 0
+    assert "levels of surprisal" not in capsys.readouterr().err  # where they have not moved
+
+
+def test_a_damaged_summary_stops_no_run_and_is_not_written_over(
+    copy: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    chunk = next((copy / "study.zarr/models/m/summary/kl_low/c").rglob("0"))
+    chunk = chunk if chunk.is_file() else next(f for f in chunk.rglob("*") if f.is_file())
+    chunk.write_bytes(chunk.read_bytes()[:-1] + b"\x55")
+    file = write_study(copy, categories__include=["frequency"])
+    file.write_text(file.read_text() + CUSTOM)
+    assert run(["run", str(file)]) == 1
+    said = capsys.readouterr().err
+    assert "m, step 0: cannot be summarised: " in said
+    assert "--mend` has it computed again" in said
+    assert "internal error" not in said
+    assert run(["verify", str(copy / "study.zarr"), "--mend"]) == 0
+    assert run(["run", str(file)]) == 0
+    assert run(["verify", str(copy / "study.zarr")]) == 0
+    assert np.isfinite(open_study(copy / "study.zarr").summary("m", "vowel").kl_low).all()
+
+
 def test_an_unknown_category_is_told(study: Study) -> None:
     with pytest.raises(StoreError, match="no category 'colour'; it has: all, frequency"):
         study.summary("m", "colour")
+
+
+def test_every_file_of_categories_is_checked_and_mended(copy: Path) -> None:
+    """The group, the labels and the counts, which other readers rely on."""
+    group = copy / "study.zarr/corpus/category"
+    file = write_study(copy)
+    for path, change in (
+        (group, lambda metadata: metadata["attributes"].update(x=1)),
+        (group / "frequency", lambda metadata: metadata["attributes"]["labels"].reverse()),
+        (group / "frequency", lambda metadata: metadata["attributes"]["counts"].reverse()),
+    ):
+        metadata = json.loads((path / "zarr.json").read_text())
+        change(metadata)
+        (path / "zarr.json").write_text(json.dumps(metadata))
+        assert run(["verify", str(copy / "study.zarr")]) == 1
+        assert run(["verify", str(copy / "study.zarr"), "--mend"]) == 0
+        assert run(["run", str(file)]) == 0
+        assert run(["verify", str(copy / "study.zarr")]) == 0
+    assert np.isfinite(open_study(copy / "study.zarr").summary("m", "frequency").kl_low).any()

@@ -9,7 +9,7 @@ import pytest
 
 from seedconv_tui.widgets.fold import Fold, fold_states
 from seedconv_tui.widgets.matrix import Matrix
-from store.snapshot import JournalEntry, State
+from store.snapshot import EngineStatus, Gpu, JournalEntry, ModelSnapshot, State, Work
 from tests.tui_support import START, make_engine, make_model, make_study, terminal
 
 PYTHIA_STEPS = [0, *(2**n for n in range(10)), *range(1000, 144_000, 1000)]
@@ -22,7 +22,7 @@ async def test_shows_study_engine_work_and_matrix_at_every_size(size: tuple[int,
         assert "demo > Runs" in screen.row("Runs")
         assert "20/36 done" in screen.text
         assert "4,096 tokens" in screen.text
-        assert "vocabulary 50,277" in screen.text
+        assert ("vocabulary 50,277" in screen.text) == (size[0] > 80)
         assert "working · 12,345 tokens/s · ETA 3 min · 7 queued" in screen.text
         assert "scoring pythia-14m seed 2 step 64" in screen.text
         assert "25%" in screen.row("scoring pythia-14m")
@@ -126,6 +126,21 @@ async def test_enter_opens_the_whole_error_and_n_finds_it() -> None:
         assert "journal" in screen.text
 
 
+@pytest.mark.parametrize(
+    ("error", "shown"),
+    [
+        ("/data/runs of mine/x: bad", "× failed · /data/runs of mine/x: bad"),
+        ("/data/very-long-folder/another/seed3/step16/model.safetensors: 0 bytes, cut off",
+         "× failed · …/model.safetensors: 0 bytes, cut o…"),
+        ("out of memory: " + "a/b " * 20, "× failed · out of memory: a/b a/b a/b a/b a/b …"),
+    ],
+)  # fmt: skip
+async def test_a_long_error_begins_with_the_name_of_the_file(error: str, shown: str) -> None:
+    async with terminal(make_study(make_model(failed=(5, 2), error=error))) as screen:
+        await screen.press("n")
+        assert shown in screen.text
+
+
 async def test_keys_that_would_do_nothing_are_not_offered() -> None:
     async with terminal(make_study(make_model())) as screen:
         await screen.press("home")
@@ -206,3 +221,186 @@ async def test_an_engine_that_ended_says_how() -> None:
         await screen.poll()
         assert "failed · 2 h ago · disk full [b]now[/b]" in screen.text
         assert "tokens/s" not in screen.text
+
+
+# -- duplicates ----------------------------------------------------------------------------------
+
+
+def with_duplicates(model: ModelSnapshot) -> ModelSnapshot:
+    """Step 16 of seed 3 is step 8 of it again; step 2 of seed 1 is another model's, pruned."""
+    state = model.state.copy()
+    state[2, 0] = State.PRUNED
+    found = {("3", 16): (model.name, "3", 8), ("1", 2): ("[b]other[/b]", "2", 143_000)}
+    return replace(model, state=state, duplicates=found)
+
+
+@pytest.mark.parametrize("size", [(80, 24), (200, 50), (60, 16)])
+async def test_a_duplicate_has_a_sign_counts_as_done_and_says_of_which(
+    size: tuple[int, int],
+) -> None:
+    async with terminal(make_study(with_duplicates(make_model(n_done=7))), size=size) as screen:
+        assert "21/36 done" in screen.text
+        assert "= duplicate 2" in screen.text
+        cells = screen.row("▸ 2 ").split("2", 1)[1].split()
+        assert "=" not in cells
+        await screen.press("n")
+        assert "seed 3 · step 16 · = duplicate · same w" in screen.text
+        cells = screen.row("▸ 3 ").split("3", 1)[1].split()
+        assert cells == ["■"] * 5 + ["="] + ["■"] + ["·"] * 5
+        await screen.press("enter")
+        assert "pythia-14m, seed 3, step 16" in screen.text
+        assert "same weights as pythia-14m, seed 3, step 8" in screen.text
+        await screen.press("escape", "n", "enter")
+        assert "same weights as [b]other[/b], seed 2, step 143,000" in screen.text
+
+
+async def test_a_duplicate_that_waits_for_its_reduction_is_not_done() -> None:
+    model = make_model(n_done=7)
+    model.state[5, 2] = State.SCORED
+    async with terminal(make_study(with_duplicates(model)), size=(100, 24)) as screen:
+        assert "20/36 done" in screen.text
+        assert "= duplicate 1" in screen.text
+        await screen.press("home", "j", *["right"] * 5)
+        assert "step 16 · ▪ scored · same weights as pythia-14m, seed 3, step 8" in screen.text
+
+
+def test_a_duplicate_is_seen_where_steps_share_a_cell() -> None:
+    state = with_duplicates(make_model()).marked[:, [2]]
+    assert fold_states(state, Fold(4, 1, 3)).tolist() == [
+        State.DONE, State.DUPLICATE, State.DONE
+    ]  # fmt: skip
+
+
+# -- devices and disk ----------------------------------------------------------------------------
+
+
+def make_devices(n: int, busy: int) -> EngineStatus:
+    """An engine with `n` GPUs, the last `busy` of them at work."""
+    gpus = tuple(Gpu(f"cuda:{i}", 0.8 + i / 100, i * 10**9, 85 * 10**9) for i in range(n))
+    works = tuple(
+        Work("pythia-14m", "2", 2**i, State.SCORING, 2048, 4096, gpus[i].device)
+        for i in range(n - busy, n)
+    )
+    return make_engine(gpus=gpus, works=works, bytes_projected=40_000_000_000)
+
+
+async def test_one_gpu_shows_how_it_fares_beside_its_work() -> None:
+    study = make_study(engine=make_devices(1, 1), bytes_stored=1_200_000_000)
+    async with terminal(study) as screen:
+        row = screen.row("scoring pythia-14m seed 2 step 1")
+        assert "50%" in row
+        assert row.rstrip().endswith("80% · 0 B of 85 GB")
+        assert "log-probs 1.2 GB of 40 GB · 3.0 TB free" in screen.row("36/36 done")
+        await screen.resize(60, 16)
+        assert screen.row("scoring pythia-14m").rstrip().endswith("80% · 0 B of 85 GB")
+        assert "1.2 GB of 40 GB · 3.0 TB free" in screen.text
+        await screen.resize(200, 50)
+        assert "GPU ━━━━━━━━┄┄  80% ·    0 B of 85 GB" in screen.row("scoring pythia-14m")
+
+
+@pytest.mark.parametrize(
+    ("known", "shown"),
+    [
+        ({"utilisation": None}, "2.0 GB of 85 GB"),
+        ({"memory_used": None}, "87%"),
+        ({"memory_total": None}, "87% · 2.0 GB"),
+        ({"utilisation": None, "memory_used": None}, "50%"),
+    ],
+)
+async def test_what_a_gpu_does_not_tell_is_not_shown(known: dict[str, object], shown: str) -> None:
+    gpu = replace(Gpu("cuda:0", 0.87, 2 * 10**9, 85 * 10**9), **known)  # type: ignore[arg-type]
+    engine = replace(make_devices(1, 1), gpus=(gpu,))
+    async with terminal(make_study(engine=engine)) as screen:
+        assert screen.row("scoring pythia-14m").rstrip().endswith(shown)
+
+
+async def test_each_device_has_a_row_idle_ones_too_and_the_busy_ones_come_first() -> None:
+    async with terminal(make_study(engine=make_devices(8, 3)), size=(200, 50)) as screen:
+        rows = [row for row in screen.text.splitlines() if row.startswith(" cuda:")]
+        assert [row.split()[0] for row in rows] == [f"cuda:{i}" for i in range(8)]
+        assert ["nothing in hand" in row for row in rows] == [True] * 5 + [False] * 3
+        assert "scoring pythia-14m seed 2 step 64" in rows[6]
+        assert "86% · 6.0 GB of 85 GB" in rows[6]
+        await screen.resize(80, 24)
+        rows = [row for row in screen.text.splitlines() if row.startswith(" cuda:")]
+        assert [row.split()[0] for row in rows] == ["cuda:5", "cuda:6"]
+        assert "(and 6 more)" in rows[1]
+        assert "86% · 6.0 GB of 85 GB" in rows[1]
+        assert "▸ 2 " in screen.text
+        await screen.resize(60, 16)
+        rows = [row for row in screen.text.splitlines() if row.startswith(" cuda:")]
+        assert [row.split()[0] for row in rows] == ["cuda:5"]
+        assert "▸ 2 " in screen.text
+
+
+async def test_devices_without_gpus_keep_their_order() -> None:
+    works = [
+        Work("pythia-14m", "2", n, State.SCORING, 1024, 4096, f"cpu ({n})") for n in (10, 2, 1)
+    ]
+    async with terminal(
+        make_study(engine=make_engine(works=tuple(works))), size=(80, 40)
+    ) as screen:
+        rows = [row for row in screen.text.splitlines() if row.startswith(" cpu (")]
+        assert [row.split(" scoring ")[0].strip() for row in rows] == [
+            "cpu (1)",
+            "cpu (2)",
+            "cpu (10)",
+        ]
+
+
+async def test_a_silent_engine_shows_no_reading_of_its_gpu() -> None:
+    async with terminal(make_study(engine=make_devices(1, 1))) as screen:
+        screen.clock.now += 200
+        await screen.poll()
+        assert "silent for 3 min · 7 queued" in screen.text  # and when it will be done nobody knows
+        assert "scoring pythia-14m seed 2 step 1" in screen.text
+        assert "of 85 GB" not in screen.text
+
+
+async def test_an_engine_that_ended_projects_nothing() -> None:
+    ended = make_engine(state="finished", works=(), bytes_projected=40_000_000_000)
+    async with terminal(make_study(engine=ended, bytes_stored=1_200_000_000)) as screen:
+        assert "log-probs 1.2 GB · 3.0 TB free" in screen.text
+        await screen.poll(make_study(engine=ended, bytes_stored=0))
+        assert "no log-probs stored · 3.0 TB free" in screen.text
+
+
+# -- the journal by its text ---------------------------------------------------------------------
+
+
+async def test_the_journal_shows_entries_with_a_text_until_escape() -> None:
+    async with terminal(make_study(journal=entries(40))) as screen:
+        await screen.press("slash", *"BER 7.")
+        assert "enter Search  esc Leave " in screen.row("q Quit")
+        assert "/ Find" not in screen.text
+        await screen.press("enter")
+        assert 'journal: all with "BER 7."' in screen.text
+        assert [row.split()[-1] for row in screen.text.splitlines() if "entry number" in row] == [
+            "7."
+        ]
+        await screen.press("slash", *"number 1", "enter", "f", "f")
+        assert 'journal: errors with "number 1"' in screen.text
+        shown = [row.split()[-1] for row in screen.text.splitlines() if "entry number" in row]
+        assert shown == ["11.", "14.", "17."]
+        await screen.press("home")  # the cursor no longer follows: Escape is for the text first
+        assert "esc All" in screen.row("q Quit")
+        await screen.press("escape")
+        assert "journal: errors ─" in screen.text
+        assert "entry number 38." in screen.text
+        assert "step 0 ·" in screen.text
+        assert "esc Follow" in screen.row("q Quit")
+        await screen.press("escape")
+        assert "step 64 ·" in screen.text
+
+
+async def test_a_text_that_no_entry_has_is_said_and_the_line_can_be_left() -> None:
+    async with terminal(make_study(journal=entries(4))) as screen:
+        await screen.press("slash", *"[red]", "enter")
+        assert 'with "[red]"' in screen.text
+        assert "no such entry" in screen.text
+        await screen.press("J")
+        assert "entry number" not in screen.text
+        await screen.press("escape", "slash", *"2f", "escape")
+        assert 'with "[red]"' in screen.text  # left as it was
+        await screen.press("slash", "backspace", "enter")
+        assert "entry number 3." in screen.text

@@ -27,6 +27,7 @@ from tests.store_helpers import (
     open_writer,
     reduce,
     score,
+    summarise_step,
 )
 
 SEEDS, STEPS = ("1", "2", "3"), (0, 8)
@@ -62,12 +63,12 @@ def test_a_sound_study_is_read_and_not_touched(
     before = files(study)
     assert run(["verify", str(study)]) == 0
     shown = capsys.readouterr()
-    assert shown.out == f"{study}: sound, 19 parts checked\n"
+    assert shown.out == f"{study}: sound, 22 parts checked\n"
     assert not shown.err  # no progress where there is no terminal
     assert run(["verify", str(study), "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
     assert report == {
-        "store": str(study), "sound": True, "checked": 19, "damage": [], "mended": []
+        "store": str(study), "sound": True, "checked": 22, "damage": [], "mended": []
     }  # fmt: skip
     assert files(study) == before
 
@@ -107,7 +108,7 @@ def test_what_was_damaged_is_queued_again_and_the_rest_stays(
     lines = said(capsys)
     assert lines[-2:] == [
         "what was forgotten is computed again by: seedconv run STUDY.toml",
-        f"{study}: sound, 16 parts checked",
+        f"{study}: sound, 19 parts checked",
     ]
     after = committed(open_study(study))
     expect_nothing_changed(after, before | {k: after[k] for k in after if k[1] == "expected_kl"})
@@ -124,6 +125,8 @@ def test_what_was_damaged_is_queued_again_and_the_rest_stays(
     reduce(writer, "m", 8, SEEDS)
     score(writer, "m", "1", 0)
     reduce(writer, "m", 0, SEEDS)
+    for step in (0, 8):
+        summarise_step(writer, "m", step)
     writer.close("finished")
     assert committed(open_study(study)) == before
     assert run(["verify", str(study)]) == 0

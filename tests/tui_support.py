@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from textual.pilot import Pilot
 
+    from seedconv_tui.memory import Memory
     from seedconv_tui.screens.base import StudyScreen
 
 START = 1_000_000.0
@@ -222,13 +223,21 @@ async def terminal(
     size: tuple[int, int] = (80, 24),
     ascii_only: bool = False,
     store: Path | None = None,
+    memory: Memory | None = None,
 ) -> AsyncIterator[Terminal]:
     """The app on sources with these answers, or on a store; polls only when told to."""
     if answer is None:
         answer = make_study() if store is None else Study(store).snapshot()
     source, clock = FakeSource(answer, store), FakeClock()
     further = [FakeSource(other) for other in others]
-    app = SeedconvApp(source, *further, clock=clock, poll_seconds=86_400, ascii=ascii_only)
+    app = SeedconvApp(
+        source,
+        *further,
+        clock=clock,
+        poll_seconds=86_400,
+        ascii=ascii_only,
+        memory=memory,
+    )
     app.driver_class = lean_driver(CountingDriver)
     async with app.run_test(size=size, headless=False) as pilot:
         screen = Terminal(app, pilot, source, clock)

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Protocol, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, cast
 
 from textual.containers import Vertical
 from textual.screen import Screen
 
 from seedconv_tui.widgets.bars import Banner, KeyBar, Notice, TopBar
+from seedconv_tui.widgets.facts import Facts
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from textual.app import ComposeResult
     from textual.widget import Widget
 
     from seedconv_tui.details import Details
+    from seedconv_tui.memory import Kept
     from seedconv_tui.source import Feed
     from seedconv_tui.watch import Studies
     from store.snapshot import StudySnapshot
@@ -70,11 +72,33 @@ class StudyScreen(Screen[None], inherit_bindings=False):
         """Why what is shown could not be read again; empty: it could."""
         return self.feed.trouble if self.feed.snapshot is not None else ""
 
+    def state(self) -> dict[str, Any]:
+        """What was chosen here, for the next session; nothing but what JSON can hold."""
+        return {}
+
+    def restore(self, kept: Kept) -> None:
+        """Takes what `state` gave in another session; called before there are data, or widgets."""
+
+    def table(self) -> Mapping[str, Any] | None:
+        """The data behind the view: column -> list or array, (row,) each; None: there are none."""
+        return None
+
+    def chosen_text(self) -> str:
+        """What is under the cursor, in words; empty: nothing. It may be untrusted."""
+        return "\n".join(facts.text for facts in self.query(Facts) if facts.display)
+
     def on_mount(self) -> None:
         self.show_feed()
 
     def on_screen_resume(self) -> None:
         self.show_feed()
+
+    def say(self, words: str, *, bad: bool = False) -> None:
+        """Says in the bottom row what was done, or why it was not."""
+        self.query_one(KeyBar).say(words, bad=bad)
+
+    def on_key(self) -> None:
+        self.query_one(KeyBar).be_silent()
 
     def on_resize(self) -> None:
         self._say_what_is_missing()

@@ -10,6 +10,7 @@ from textual.message import Message
 
 from seedconv_tui import chart
 from seedconv_tui.browse import LevelRows, TokenRows
+from seedconv_tui.columns import Columns, level_columns, token_columns
 from seedconv_tui.level_queries import LevelSummary, Text, counterpart, neighbour
 from seedconv_tui.levels import (
     COLUMNS,
@@ -40,12 +41,13 @@ if TYPE_CHECKING:
 
     from seedconv_tui.details import Query
     from seedconv_tui.level_queries import Levels
+    from seedconv_tui.memory import Kept
     from seedconv_tui.source import Feed
     from store.snapshot import ModelSnapshot
 
 _FAR = 10**9
 _OTHER_ROWS = 5  # bars, title, facts
-_WIDE, _TABLE = 150, 84  # cells: of a terminal in which they stand side by side, of the table
+_WIDE, _TABLE = 150, 92  # cells: of a terminal in which they stand side by side, of the table
 
 
 class CategoriesScreen(StepScreen):
@@ -175,7 +177,9 @@ class CategoriesScreen(StepScreen):
         wide, room = width >= _WIDE, height - _OTHER_ROWS
         n = len(levels.labels) + 1 if levels is not None and not self._inside else room
         self.query_one("#levels").set_class(wide, "-wide")
-        self.query_one(ChartView).styles.height = "100%" if wide else max(room * 2 // 5, room - n)
+        self.query_one(ChartView).styles.height = (
+            "100%" if wide else max(room * 9 // 20, room - n, 5)
+        )
         for kind in ("LevelTable", "Ranking"):
             self.query_one(kind).styles.width = max(_TABLE, width // 2) if wide else "100%"
 
@@ -272,6 +276,49 @@ class CategoriesScreen(StepScreen):
             f"{at + 1:,} of {len(inside.ranked.tokens):,} in {inside.level}",
             corpus.document_name[int(corpus.document[token])],
         ]
+
+    # What is kept and saved
+
+    def state(self) -> dict[str, Any]:
+        return super().state() | {
+            "category": self._category,
+            "compared": list(self._compared),
+            "metric": METRICS[self._metric],
+            "log_y": self._log_y,
+            "band": self._band,
+            "levels": self._outside.state(),
+            "tokens": self._inside.state() if self._inside else None,
+        }
+
+    def restore(self, kept: Kept) -> None:
+        super().restore(kept)
+        self._category, self._compared = kept.text("category"), kept.texts("compared")[-COMPARED:]
+        self._metric = kept.choice("metric", METRICS)
+        self._log_y, self._band = kept.flag("log_y", False), kept.flag("band", True)
+        self._outside = LevelRows.restored(kept.part("levels"))
+        self._inside = TokenRows.restored(kept.part("tokens"))
+
+    def table(self) -> Columns | None:
+        """The levels as they are listed, or within one the tokens."""
+        model, levels = self.model, self._known()
+        step = self.step_of(model) if model else None
+        if model is None or levels is None or step is None:
+            return None
+        head = {"model": model.name, "step": step, "category": levels.category}
+        if self._inside is None:
+            return level_columns(head, at_step(levels, step), self._outside.order)
+        ranked, corpus = self._inside.ranked, self.details.get(Text())
+        if ranked is None or corpus is None:
+            return None
+        return token_columns(head | {"label": self._inside.level}, ranked, corpus)
+
+    def chosen_text(self) -> str:
+        """The chosen level; within one, the chosen token with its text."""
+        token = self._inside.chosen if self._inside else None
+        corpus = self.details.get(Text())
+        if token is None or corpus is None:
+            return super().chosen_text()
+        return f"{corpus.token_text(token)!r}, {super().chosen_text()}"
 
     # What the keys do
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from textual.binding import Binding
 from textual.containers import Horizontal
 
 from seedconv_tui import chart
+from seedconv_tui.columns import Columns, curve_columns
 from seedconv_tui.level_queries import Whole, WholeSummary
 from seedconv_tui.screens.base import MIN_WIDTH, StudyScreen
 from seedconv_tui.source import ACTIVE_STATES
@@ -25,6 +26,7 @@ from seedconv_tui.widgets.bars import Notice
 from seedconv_tui.widgets.chart import ChartTitle, ChartView
 from seedconv_tui.widgets.metrics import KL_UNIGRAM, METRICS, Beside, Metric
 from seedconv_tui.widgets.readout import Readout, entries, heading
+from seedconv_tui.widgets.search import SearchBar, found_in, step_in
 from seedconv_tui.window import Window
 from store.snapshot import State
 
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
 
     from textual.widget import Widget
 
+    from seedconv_tui.memory import Kept
     from seedconv_tui.watch import Studies, Watch
     from store.snapshot import StudySnapshot
 
@@ -41,6 +44,7 @@ class CurvesScreen(StudyScreen):
     """The chart, its legend with exact values, and a cursor over the steps."""
 
     NAME = "Curves"
+    AUTO_FOCUS = ""
     BINDINGS = [
         Binding("left,h", "step(-1)", "Step", key_display="arrows", tooltip="cursor: step before"),
         Binding("right,l", "step(1)", "Step on", show=False, tooltip="cursor: next step"),
@@ -69,6 +73,7 @@ class CurvesScreen(StudyScreen):
         Binding("b", "band", "Band", tooltip="another band, or none"),
         Binding("p", "phases", "Phases", tooltip="show or hide the phases of the chosen model"),
         Binding("n", "floors", "Floors", tooltip="show or hide what rounding alone makes"),
+        Binding("slash", "find", "Find", key_display="/", tooltip="go to a step or a model"),
         Binding("v", "side", "Side by side", tooltip="studies side by side, or in one chart"),
     ]
 
@@ -92,6 +97,7 @@ class CurvesScreen(StudyScreen):
             yield from (ChartView() for _ in self._studies.watches)
         yield Notice(id="nothing")
         yield Readout()
+        yield SearchBar("a step, or a part of a model's name")
 
     def on_screen_resume(self) -> None:
         chosen = self._choice.chosen
@@ -258,6 +264,52 @@ class CurvesScreen(StudyScreen):
         words = heading(models, self._choice, self._window.cursor, steps)
         readout.show(words, rows, self._choice.of(models))
 
+    # What is kept, copied and saved
+
+    def state(self) -> dict[str, Any]:
+        chosen, pinned = (
+            key.model if key else "" for key in (self._choice.chosen, self._choice.pinned)
+        )
+        return {
+            "metric": METRICS[self._metric].title,
+            "bands": self._band,
+            "phases": self._phases,
+            "floors": self._floors,
+            "model": chosen,
+            "pinned": pinned,
+            "hidden": sorted(key.model for key in self._choice.hidden),
+            **self._window.state(),
+        }
+
+    def restore(self, kept: Kept) -> None:
+        """Takes what a session on one study left: its number is 0."""
+        self._metric = kept.choice("metric", [metric.title for metric in METRICS])
+        bands = kept.part("bands")
+        self._band = {name: bands.number(name) or 0 for name in bands.values}
+        self._phases = kept.flag("phases", self._phases)
+        self._floors = kept.flag("floors", self._floors)
+        chosen, pinned = (kept.text(name) for name in ("model", "pinned"))
+        self._choice.chosen = Key(0, chosen) if chosen else None
+        self._choice.pinned = Key(0, pinned) if pinned else None
+        self._choice.hidden = frozenset(Key(0, name) for name in kept.texts("hidden"))
+        self._window.restore(kept)
+
+    def table(self) -> Columns | None:
+        """The values of all models that are shown, at the steps in view."""
+        models = self._models()
+        seen = self._choice.seen(models)
+        if not steps_of(seen):
+            return None
+        metric = METRICS[self._metric]
+        ends = self._window.ends(self._series(models))
+        curves = {each.name: each.curve for each in seen}
+        return curve_columns(metric, self._shown_band or metric.bands[0], curves, *ends)
+
+    def chosen_text(self) -> str:
+        """The chosen model's value at the cursor."""
+        text = self.query_one(Readout).text
+        return f"{METRICS[self._metric].title}: {text}" if text else ""
+
     # What the keys do
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
@@ -289,10 +341,27 @@ class CurvesScreen(StudyScreen):
             self._draw()
 
     def on_chart_view_pointed(self, message: ChartView.Pointed) -> None:
+        self._go_near(message.step)
+
+    def _go_near(self, step: float) -> None:
         models = self._models()
         if steps := steps_of(self._choice.seen(models)):
-            self._window.point(steps, self._series(models), message.step)
+            self._window.point(steps, self._series(models), step)
             self._draw()
+
+    def action_find(self) -> None:
+        """Opens the line to type in."""
+        self.query_one(SearchBar).open()
+
+    def on_search_bar_asked(self, message: SearchBar.Asked) -> None:
+        models = self._models()
+        if (step := step_in(message.text)) is not None:
+            self._go_near(step)
+        elif name := found_in([each.name for each in models], message.text):
+            self._choice.chosen = next(each.key for each in models if each.name == name)
+            self.show_feed()
+        elif message.text:
+            self.say(f"no model has {message.text!r} in its name", bad=True)
 
     def on_chart_view_rolled(self, message: ChartView.Rolled) -> None:
         self._window.zoom(self._series(self._models()), message.direction, message.step)

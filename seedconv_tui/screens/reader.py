@@ -29,6 +29,7 @@ class ReaderScreen(ModalScreen[None], inherit_bindings=False):
         Binding("pageup", "page(-1)", "Previous page", show=False),
         Binding("home,g", "page(-10000)", "Start", show=False),
         Binding("end,G", "page(10000)", "End", show=False),
+        Binding("Y", "copy", "Copy", tooltip="copy all of it"),
         Binding("escape,q,enter,question_mark", "dismiss", "Close", key_display="esc"),
     ]
 
@@ -40,6 +41,13 @@ class ReaderScreen(ModalScreen[None], inherit_bindings=False):
         with Vertical(id="reader"):
             yield self._pager
             yield KeyBar()
+
+    def on_key(self) -> None:
+        self.query_one(KeyBar).be_silent()
+
+    def action_copy(self) -> None:
+        """Has the terminal copy the whole text."""
+        self.app.copy_to_clipboard(self._pager.text)
 
     def action_scroll(self, lines: int) -> None:
         """Scrolls by lines."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,13 +11,15 @@ from textual.binding import Binding
 from textual.containers import Container
 
 from seedconv_tui import chart
-from seedconv_tui.queries import PairMeans
+from seedconv_tui.columns import Columns, pair_columns
+from seedconv_tui.queries import PAIR_MEANS, PairMeans
 from seedconv_tui.screens.steps import STEP_KEYS, StepScreen
 from seedconv_tui.text import nats
 from seedconv_tui.widgets.bars import Notice
 from seedconv_tui.widgets.chart import ChartTitle, ChartView
 from seedconv_tui.widgets.facts import Facts
 from seedconv_tui.widgets.pairs import PairMatrix, PairTable
+from seedconv_tui.widgets.search import SearchBar, found_in, step_in
 from store.statistics import distance, outliers
 
 if TYPE_CHECKING:
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 
     from textual.widget import Widget
 
+    from seedconv_tui.memory import Kept
     from store.snapshot import ModelSnapshot
 
 Floats = NDArray[np.float64]
@@ -57,6 +60,7 @@ class SeedsScreen(StepScreen):
     """The pair matrix at a step, and each seed's distance from the rest over the steps."""
 
     NAME = "Seeds"
+    AUTO_FOCUS = ""
     BINDINGS = [
         Binding("left,h", "step(-1)", "Step", key_display="arrows", tooltip="step before"),
         Binding("right,l", "step(1)", "Step on", show=False, tooltip="next step"),
@@ -69,6 +73,7 @@ class SeedsScreen(StepScreen):
         Binding("m", "measure", "Measure", tooltip="KL, Jensen-Shannon, same top-1, target RMS"),
         Binding("o", "outlier", "Outlier", tooltip="next outlier at this step"),
         Binding("y", "log_y", "Log", tooltip="logarithmic or linear distances"),
+        Binding("slash", "find", "Find", key_display="/", tooltip="go to a seed, step or model"),
         *STEP_KEYS,
     ]
 
@@ -84,6 +89,7 @@ class SeedsScreen(StepScreen):
             yield ChartView()
         yield Notice(id="nothing")
         yield Facts()
+        yield SearchBar("a seed; a step; or a part of a model's name")
 
     def on_resize(self) -> None:
         self._share_room()
@@ -210,6 +216,29 @@ class SeedsScreen(StepScreen):
         rows = min(len(model.seeds) + 1, max(room - _CHART_HEIGHT, room // 2))
         matrix.styles.height = "100%" if wide else rows
 
+    # What is kept and saved
+
+    def state(self) -> dict[str, Any]:
+        measure = MEASURES[self._measure].title
+        own = {"seed": self._seed, "other": self._other, "measure": measure, "log_y": self._log_y}
+        return super().state() | own
+
+    def restore(self, kept: Kept) -> None:
+        super().restore(kept)
+        self._seed, self._other = kept.text("seed"), kept.text("other")
+        self._measure = kept.choice("measure", [measure.title for measure in MEASURES])
+        self._log_y = kept.flag("log_y", self._log_y)
+
+    def table(self) -> Columns | None:
+        """The pairs at the step, with what is known of each."""
+        if (model := self.model) is None or (step := self.step_of(model)) is None:
+            return None
+        at = int(np.flatnonzero(model.steps == step)[0])
+        rest, far = self._distances(model)
+        means, nothing = self._means(model, at), np.full(model.kl[at].shape, np.nan)
+        known = {name: means.get(name, nothing) for name in PAIR_MEANS}
+        return pair_columns(model, at, known, rest[at], far[at])
+
     # What the keys do
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
@@ -251,6 +280,25 @@ class SeedsScreen(StepScreen):
     def _choose(self, model: ModelSnapshot, seed: int, other: int) -> None:
         self._seed, self._other = model.seeds[seed], model.seeds[other]
         self.draw()
+
+    def action_find(self) -> None:
+        """Opens the line to type in."""
+        self.query_one(SearchBar).open()
+
+    def on_search_bar_asked(self, message: SearchBar.Asked) -> None:
+        model, text = self.model, message.text
+        if model is None or not text:
+            return
+        models = [other.name for other in self.feed.snapshot.models] if self.feed.snapshot else []
+        if text in model.seeds:
+            self._choose(model, model.seeds.index(text), self._pair(model)[1])
+        elif (step := step_in(text)) is not None:
+            self.hold_nearest(step)
+        elif name := found_in(models, text):
+            self._model_name = name
+            self.draw()
+        else:
+            self.say(f"no seed is called {text!r}, and no model has it in its name", bad=True)
 
     def action_measure(self) -> None:
         """Shows the next measure of the pairs."""

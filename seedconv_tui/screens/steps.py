@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from textual.binding import Binding
@@ -12,6 +12,7 @@ from seedconv_tui.screens.base import StudyScreen
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from seedconv_tui.memory import Kept
     from store.snapshot import ModelSnapshot, StudySnapshot
 
 STEP_KEYS = (
@@ -87,6 +88,12 @@ class StepScreen(StudyScreen):
         if action == "model":
             return self.feed.snapshot is not None and len(self.feed.snapshot.models) > 1
         return True
+
+    def state(self) -> dict[str, Any]:
+        return {"model": self._model_name, "step": self._held}
+
+    def restore(self, kept: Kept) -> None:
+        self._model_name, self._held = kept.text("model"), kept.number("step")
 
     def action_step(self, count: int) -> None:
         """Goes to an earlier or later step, and stays there."""

@@ -9,6 +9,7 @@ import numpy as np
 from textual.binding import Binding
 
 from seedconv_tui import chart
+from seedconv_tui.columns import Columns, text_columns
 from seedconv_tui.heat import CHANGE, SCALES, SURPRISAL, next_in_rank
 from seedconv_tui.queries import Course, Found, Predictions, Reflowed, TokenPairs, TokenValues
 from seedconv_tui.screens.steps import STEP_KEYS, StepScreen, n_scored
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
     from seedconv_tui.details import Query
     from seedconv_tui.heat import Scale
+    from seedconv_tui.memory import Kept
     from seedconv_tui.queries import Spans
     from seedconv_tui.reflow import Rows
     from store.snapshot import ModelSnapshot
@@ -65,7 +67,9 @@ class TokensScreen(StepScreen):
         Binding("w", "lines", "Lines", tooltip="the text reflowed, or with its own lines"),
         Binding("shift+left,H", "seed(-1)", "Seed", show=False, tooltip="seed to the left"),
         Binding("shift+right,L", "seed(1)", "Seed right", show=False, tooltip="seed to the right"),
-        *STEP_KEYS[1:],
+        *STEP_KEYS[1:-1],
+        Binding("0", "follow", "Follow", tooltip="the latest step, and new ones as they come"),
+        Binding("escape", "back", "Back", show=False, tooltip="end the search; then follow"),
     ]
 
     _metric = 0
@@ -290,12 +294,52 @@ class TokensScreen(StepScreen):
         """Goes to a token as soon as the screen is drawn; step None: the latest."""
         self._model_name, self._held, self._token = model, step, token
 
+    # What is kept and saved
+
+    def state(self) -> dict[str, Any]:
+        return super().state() | {
+            "metric": self.scale.title,
+            "token": self._token,
+            "pinned": self._pinned,
+            "panel": PANELS[self._panel],
+            "seed": self._seed,
+            "marked": self._marked,
+            "pattern": self._pattern,
+            "keep_lines": self._keep_lines,
+        }
+
+    def restore(self, kept: Kept) -> None:
+        super().restore(kept)
+        self._metric = kept.choice("metric", [scale.title for scale in SCALES])
+        self._token = kept.number("token") or 0
+        self._pinned = kept.number("pinned")
+        self._panel = kept.choice("panel", PANELS)
+        self._seed, self._pattern = kept.text("seed"), kept.text("pattern")
+        self._marked = kept.flag("marked", None)
+        self._keep_lines = kept.flag("keep_lines", False)
+
+    def table(self) -> Columns | None:
+        """Every token with its value at the step."""
+        model, rows = self.model, self._rows
+        if model is None or rows is None or (step := self.step_of(model)) is None:
+            return None
+        values, _ = self._values(model, step, [])
+        if values is None:
+            return None
+        head: Columns = {"model": model.name, "step": step}
+        name = "surprisal" if self.scale is SURPRISAL else "kl"
+        if self.scale is CHANGE:
+            head, name = head | {"since": self._since(model, step)}, "kl_change"
+        return text_columns(head, rows.corpus, {name: values})
+
     # What the keys do
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Offers only the keys that would do something now."""
         if action == "match":
             return bool(self._pattern)
+        if action == "back":
+            return bool(self._pattern) or self._held is not None
         return super().check_action(action, parameters)
 
     def _go_to(self, token: int) -> None:
@@ -378,6 +422,14 @@ class TokensScreen(StepScreen):
             here = next_in_rank(size, self._token, down=down)
         self._ranked = here
         self._go_to(here)
+
+    def action_back(self) -> None:
+        """Ends the search, or holds the step no longer."""
+        if self._pattern:
+            self._pattern = ""
+            self.draw()
+        else:
+            self.action_follow()
 
     def action_search(self) -> None:
         """Opens the line to type in."""

@@ -14,14 +14,18 @@ from store.snapshot import State
 if TYPE_CHECKING:
     from rich.style import Style
     from textual.screen import Screen
+    from textual.timer import Timer
 
     from seedconv_tui.source import Feed
     from seedconv_tui.theme import Look
     from store.snapshot import EngineStatus
 
+SAID_FOR = 6.0
+"""Seconds for which the bottom row says what was done."""
+
 
 _CRUMB = 24  # cells of a name in the path
-_ROOMY = 120  # cells of a terminal in which every screen is named
+_ROOMY = 140  # cells of a terminal in which every screen is named
 
 
 def coarse(seconds: float) -> str:
@@ -101,7 +105,28 @@ class Banner(Canvas):
 
 
 class KeyBar(Canvas):
-    """The keys that work now: the screen's as far as they fit, then those that always work."""
+    """The keys that work now: the screen's as far as they fit, then those that always work.
+
+    What was done that cannot be seen is said instead, for some seconds or until the next key.
+    """
+
+    _said: Line | None = None
+    _until: Timer | None = None
+
+    def say(self, words: str, *, bad: bool = False) -> None:
+        """Shows these words for a while."""
+        if self._until is not None:
+            self._until.stop()
+        palette = self.look.palette
+        self._said = [(" " + self.look.visible(words), palette.bad if bad else palette.good)]
+        self._until = self.set_timer(SAID_FOR, self.be_silent)
+        self.redraw()
+
+    def be_silent(self) -> None:
+        """Shows the keys again."""
+        if self._said is not None:
+            self._said = None
+            self.redraw()
 
     def on_mount(self) -> None:
         self.screen.bindings_updated_signal.subscribe(self, self._bindings_changed)
@@ -110,6 +135,8 @@ class KeyBar(Canvas):
         self.redraw()
 
     def paint(self, width: int, height: int) -> list[Line]:
+        if self._said is not None:
+            return [[(self.look.shorten(text, width), style) for text, style in self._said]]
         own: list[Line] = []
         common: list[Line] = []
         screens: list[str] = []

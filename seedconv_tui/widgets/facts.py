@@ -17,6 +17,11 @@ class Facts(Canvas):
         self._rows = list(rows)
         self.redraw()
 
+    @property
+    def text(self) -> str:
+        """All of the facts; a row of them to a line."""
+        return "\n".join(", ".join(filter(None, row)) for row in self._rows)
+
     def paint(self, width: int, height: int) -> list[Line]:
         look, palette = self.look, self.look.palette
         lines = []

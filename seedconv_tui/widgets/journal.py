@@ -1,4 +1,4 @@
-"""The end of the journal, with a filter by level; it keeps its place when more arrives."""
+"""The end of the journal, filtered by level and text; it keeps its place when more arrives."""
 
 from __future__ import annotations
 
@@ -35,17 +35,27 @@ def journal_line(entry: JournalEntry, look: Look) -> Line:
 class Journal(Canvas):
     """A title, then as many of the latest entries as fit."""
 
-    def __init__(self) -> None:
+    def __init__(self, chosen: int = 0) -> None:
         super().__init__()
         self._entries: tuple[JournalEntry, ...] = ()
-        self._filter = 0
+        self._filter = chosen
+        self.text = ""  # what entries must hold, in whatever case
         self._back = 0  # entries between the last one shown and the latest
 
     @property
+    def filter_name(self) -> str:
+        """Which of `FILTERS` is chosen."""
+        return FILTERS[self._filter][0]
+
+    @property
     def shown(self) -> Sequence[JournalEntry]:
-        """The entries that pass the filter."""
-        levels = FILTERS[self._filter][1]
-        return [entry for entry in self._entries if not levels or entry.level in levels]
+        """The entries that pass the filters."""
+        levels, text = FILTERS[self._filter][1], self.text.casefold()
+        return [
+            entry
+            for entry in self._entries
+            if (not levels or entry.level in levels) and text in entry.text.casefold()
+        ]
 
     def show(self, entries: tuple[JournalEntry, ...]) -> None:
         """Takes the journal as it is now; what is being read stays where it is."""
@@ -66,6 +76,11 @@ class Journal(Canvas):
         self._back = 0
         self.redraw()
 
+    def look_for(self, text: str) -> None:
+        """Lets through only entries that hold `text`; all of them if it is empty."""
+        self.text, self._back = text, 0
+        self.redraw()
+
     def scroll_pages(self, count: int) -> None:
         """Moves by so many windows, backward when negative."""
         page = max(1, self.size.height - 1)
@@ -77,6 +92,8 @@ class Journal(Canvas):
         palette, look = self.look.palette, self.look
         shown = self.shown
         title = f"{look.rule * 2} journal: {FILTERS[self._filter][0]} "
+        if self.text:
+            title += f'with "{look.shorten(look.visible(self.text), max(width // 3, 8))}" '
         place = f" {self._back:,} newer below, PgDn " if self._back else ""
         rule = look.rule * max(0, width - len(title) - len(place))
         lines: list[Line] = [[(title, palette.dim), (rule, palette.faint), (place, palette.accent)]]
@@ -86,5 +103,6 @@ class Journal(Canvas):
             room = width - line_width(head)
             lines.append([*head, (look.shorten(text, max(room, 1)), style)])
         if not shown:
-            lines.append([(" nothing yet", palette.dim)])
+            nothing = " no such entry" if self._entries else " nothing yet"
+            lines.append([(nothing, palette.dim)])
         return [spread(line, [], width) for line in lines]

@@ -30,7 +30,7 @@ _HEAD = 6  # cells of mark and swatch
 _LABEL, _LABEL_MOST = 8, 28
 _SPARK, _SPARK_MOST = 8, 60
 _WIDTHS = {"n": 8, "KL": 9, "95 % interval": 19, "change": 10, "cross-entropy": 10}
-_ROOMY = 100  # cells from which nothing in the header is cut
+_ROOMY = 90  # cells from which nothing in the header is cut
 _GIVEN_UP = ("training", "cross-entropy", "change", "95 % interval")  # first to go
 
 
@@ -132,7 +132,7 @@ class LevelTable(Canvas):
         }
         for column, width in columns.items():
             if column == "training":
-                line += self._spark(table, n, width)
+                line += self._spark(table, n, width, palette.dim if chosen else palette.faint)
                 continue
             text = f"{cells[column]:>{width}}"
             if column == "n" and 0 < count < FEW:
@@ -152,21 +152,20 @@ class LevelTable(Canvas):
         marker = MARKERS[color % len(MARKERS)] * 2 if self.look.ascii else "━━"
         return f"{marker} ", palette.series[color % len(palette.series)]
 
-    def _spark(self, table: Table, n: int, width: int) -> Line:
+    def _spark(self, table: Table, n: int, width: int, style: Style) -> Line:
         """The level's curve; the step that is shown stands out."""
         key = n, width
         if key not in self._sparks:
             curve = table.curves[:, n]
             self._sparks[key] = spark(table.steps, curve, width - 2, self.look.ascii)
         bars = self._sparks[key]
-        palette = self.look.palette
         if table.step is None or not bars:
-            return [("  " + bars, palette.dim)]
+            return [("  " + bars, style)]
         at = spark_column(table.steps, table.step, width - 2)
         return [
-            ("  " + bars[:at], palette.dim),
-            (bars[at], palette.accent),
-            (bars[at + 1 :], palette.dim),
+            ("  " + bars[:at], style),
+            (bars[at], self.look.palette.accent),
+            (bars[at + 1 :], style),
         ]
 
     def on_click(self, event: events.Click) -> None:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from store.snapshot import StudySnapshot
 
 _REVERSE = Style(reverse=True)
-_PROBLEMS = (State.FAILED, State.MISSING)
+_PROBLEMS = (State.FAILED, State.MISSING, State.DUPLICATE)
 _MAX_LABEL = 12
 
 
@@ -50,10 +50,10 @@ class Matrix(Canvas):
     class Moved(Message):
         """The cursor is on another checkpoint."""
 
-    def __init__(self) -> None:
+    def __init__(self, spot: Spot | None = None) -> None:
         super().__init__()
         self._models: tuple[ModelSnapshot, ...] = ()
-        self._spot: Spot | None = None
+        self._spot = spot
         self._following: Spot | None = None  # what the cursor is on until someone moves it
         self._top = 0
         self._rows: list[Row] = []
@@ -118,15 +118,15 @@ class Matrix(Canvas):
 
     @property
     def has_problems(self) -> bool:
-        """Whether any checkpoint failed or is missing."""
-        return any(np.isin(model.state, _PROBLEMS).any() for model in self._models)
+        """Whether any checkpoint failed, is missing or a duplicate."""
+        return any(np.isin(model.marked, _PROBLEMS).any() for model in self._models)
 
     def next_problem(self) -> None:
-        """Moves the cursor to the next failed or missing checkpoint, from the last to the first."""
+        """Moves the cursor to the next such checkpoint, from the last to the first."""
         places = [
             (number, int(seed), int(step))
             for number, model in enumerate(self._models)
-            for seed, step in np.argwhere(np.isin(model.state.T, _PROBLEMS))
+            for seed, step in np.argwhere(np.isin(model.marked.T, _PROBLEMS))
         ]
         if places:
             here = self._indices()
@@ -227,7 +227,7 @@ class Matrix(Canvas):
         mark = self.look.pick("▸", ">") if chosen else " "
         name = self.look.shorten(self.look.visible(model.seeds[row.seed]), _MAX_LABEL)
         style = self.look.palette.strong if chosen else self.look.palette.dim
-        cells = self._cells(model.state[:, [row.seed]], fold, here if chosen else -1)
+        cells = self._cells(model.marked[:, [row.seed]], fold, here if chosen else -1)
         label = f"  {mark} {name}"
         return [(label + " " * (label_width - cell_len(label)), style), *cells]
 
@@ -271,7 +271,7 @@ class Matrix(Canvas):
             (f"{done / total if total else 0:>5.0%}  ", palette.text),
         ]
         fold = Fold.of(len(model.steps), width - line_width(head))
-        return [*head, *self._cells(model.state, fold, -1)]
+        return [*head, *self._cells(model.marked, fold, -1)]
 
     def _short_name(self, model: ModelSnapshot, width: int) -> str:
         return self.look.shorten(self.look.visible(model.name), max(width // 3, 8))
@@ -333,4 +333,4 @@ def _last_worked_on(models: Sequence[ModelSnapshot]) -> Spot | None:
 
 
 def _tally(model: ModelSnapshot) -> Counter[State]:
-    return Counter({State(s): int(n) for s, n in enumerate(np.bincount(model.state.ravel())) if n})
+    return Counter({State(s): int(n) for s, n in enumerate(np.bincount(model.marked.ravel())) if n})

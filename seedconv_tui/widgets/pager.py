@@ -27,6 +27,11 @@ class Pager(Canvas):
         self._top = 0
         self._at_end = at_end
 
+    @property
+    def text(self) -> str:
+        """All of the lines."""
+        return "\n".join("".join(text for text, _ in line) for line in self._source)
+
     def scroll_lines(self, count: int) -> None:
         """Moves the window by so many rows; stops at the ends."""
         last = max(0, len(self._wrapped) - self.size.height + 2)

@@ -137,6 +137,16 @@ class Readout(Canvas):
         self._heading, self._entries, self._chosen = heading, entries, chosen
         self.redraw()
 
+    @property
+    def text(self) -> str:
+        """The chosen model's row in words, with the step that heads it; empty: there is none."""
+        if not self._entries or self._chosen >= len(self._entries):
+            return ""
+        entry, heading = self._entries[self._chosen], ", ".join(self._heading[:1])
+        value = entry.missing if entry.value is None else f"{entry.value:.6g} nats"
+        facts = [entry.name, heading, value, entry.spread, entry.counts, entry.caution]
+        return ", ".join(filter(None, facts))
+
     def paint(self, width: int, height: int) -> list[Line]:
         rows = height - 1
         self._top = max(min(self._top, self._chosen), self._chosen - rows + 1)

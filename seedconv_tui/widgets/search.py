@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import re
+from typing import TYPE_CHECKING
+
 from textual.binding import Binding
 from textual.message import Message
 from textual.widgets import Input
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 
 class SearchBar(Input):
@@ -41,3 +47,18 @@ class SearchBar(Input):
         """Asks for what was typed."""
         self.action_leave()
         self.post_message(self.Asked(self.value))
+
+
+def step_in(text: str) -> int | None:
+    """A step as people write it: `1000`, `1,000`, `143k`, `2M`; None: it is none."""
+    found = re.fullmatch(r"(\d{1,9})([kM]?)", text.strip().replace(",", ""), re.ASCII)
+    return int(found[1]) * {"": 1, "k": 1000, "M": 1_000_000}[found[2]] if found else None
+
+
+def found_in(names: Sequence[str], text: str) -> str:
+    """The name that `text` is, else the first that it is a part of; empty: none."""
+    if not text:
+        return ""
+    sought = text.casefold()
+    alike = (name for name in names if sought in name.casefold())
+    return text if text in names else next(alike, "")

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 from rich.cells import cell_len
 
-from seedconv_tui.source import ACTIVE_STATES
-from seedconv_tui.text import count, duration, size, step_label
+from seedconv_tui.text import count, duration, size
 from seedconv_tui.theme import RELEVANCE
 from seedconv_tui.widgets.bars import coarse, engine_words
 from seedconv_tui.widgets.canvas import Canvas, Line, line_width, spread
-from store.snapshot import State
+from seedconv_tui.widgets.devices import device_rows, devices_of
+from store.snapshot import ACTIVE_STATES, State
 
 if TYPE_CHECKING:
     from seedconv_tui.source import Feed
-    from store.snapshot import EngineStatus, StudySnapshot, Work
+    from store.snapshot import EngineStatus, StudySnapshot
 
 _ROOMY = 80
 
@@ -25,6 +25,7 @@ LEGEND_ORDER = (
     State.DONE,
     State.FAILED,
     State.MISSING,
+    State.DUPLICATE,
     State.SCORING,
     State.READING,
     State.REDUCING,
@@ -39,19 +40,19 @@ def tally(snapshot: StudySnapshot) -> Counter[State]:
     """How many checkpoints of the study are in each state."""
     total: Counter[State] = Counter()
     for model in snapshot.models:
-        numbers = np.bincount(model.state.ravel(), minlength=len(RELEVANCE))
+        numbers = np.bincount(model.marked.ravel(), minlength=len(RELEVANCE))
         total.update({State(state): int(n) for state, n in enumerate(numbers) if n})
     return total
 
 
 def progress(states: Counter[State]) -> tuple[int, int]:
     """Checkpoints that are done, and all that can be: missing ones cannot."""
-    done = states[State.DONE] + states[State.PRUNED]
+    done = states[State.DONE] + states[State.PRUNED] + states[State.DUPLICATE]
     return done, sum(states.values()) - states[State.ABSENT] - states[State.MISSING]
 
 
 class StudyStrip(Canvas):
-    """Three rows on the study and its engine, and one that explains the signs and counts them."""
+    """Two rows on the study and its engine, one for each device, and one that counts the signs."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -66,6 +67,11 @@ class StudyStrip(Canvas):
             self._tallied, self._tally = feed.snapshot, tally(feed.snapshot)
         self.redraw()
 
+    def rows_wanted(self, most: int) -> int:
+        """Rows that it takes, with at most so many for devices."""
+        engine = self._feed.snapshot.engine if self._feed and self._feed.snapshot else None
+        return 3 + min(max(len(devices_of(engine)) if engine else 0, 1), most)
+
     def paint(self, width: int, height: int) -> list[Line]:
         feed = self._feed
         if feed is None or feed.snapshot is None:
@@ -74,7 +80,7 @@ class StudyStrip(Canvas):
         return [
             self._study_row(snapshot, width),
             self._engine_row(feed, engine, width) if engine else self._no_engine_row(),
-            self._work_row(feed, engine, width) if engine else [],
+            *(self._device_rows(feed, engine, width, height - 3) if engine else [[]]),
             self._legend_row(width),
         ]
 
@@ -90,13 +96,31 @@ class StudyStrip(Canvas):
 
     def _study_row(self, snapshot: StudySnapshot, width: int) -> Line:
         done, total = progress(self._tally)
-        facts = [
-            f"{done:,}/{total:,} done",
-            f"{snapshot.n_tokens:,} tokens",
-            f"vocabulary {snapshot.vocab_size:,}",
+        first = [f"{done:,}/{total:,} done", f"{snapshot.n_tokens:,} tokens"]
+        more = [
             f"{len(snapshot.models)} model{'s' * (len(snapshot.models) != 1)}",
+            f"vocabulary {snapshot.vocab_size:,}",
         ]
-        return [(self._facts(facts, width), self.look.palette.text)]
+        room = width - cell_len(self._facts(first, width)) - 1
+        disk = self._disk(snapshot, room)
+        facts = self._facts([*first, *more], width - cell_len(disk) - 1)
+        return spread([(facts, self.look.palette.text)], [(disk, self.look.palette.dim)], width)
+
+    def _disk(self, snapshot: StudySnapshot, room: int) -> str:
+        """What the study takes of the disk and what is free, in as many words as there is room."""
+        free, projected = [], None
+        if (engine := snapshot.engine) is not None:
+            free = [] if engine.disk_free is None else [f"{size(engine.disk_free)} free"]
+            projected = engine.bytes_projected if engine.state in ACTIVE_STATES else None
+        if snapshot.bytes_stored or projected:
+            used = size(snapshot.bytes_stored)
+            if projected is not None and projected > snapshot.bytes_stored:
+                used += f" of {size(projected)}"
+            ways = [[f"log-probs {used}", *free], [used, *free], [used], free]
+        else:
+            ways = [["no log-probs stored", *free], free]
+        lines = (self.look.dot.join(way) + " " for way in ways)
+        return next((line for line in lines if cell_len(line) <= room), "")
 
     def _no_engine_row(self) -> Line:
         return [
@@ -109,9 +133,10 @@ class StudyStrip(Canvas):
         words, style = engine_words(feed, engine, self.look)
         facts = []
         if engine.state in ACTIVE_STATES:
-            if engine.tokens_per_second is not None:
+            alive = not feed.is_silent(engine)
+            if engine.tokens_per_second is not None and alive:
                 facts.append(f"{count(engine.tokens_per_second)} tokens/s")
-            if engine.eta_seconds is not None:
+            if engine.eta_seconds is not None and alive:
                 facts.append(f"ETA {duration(engine.eta_seconds)}")
             facts.append(f"{engine.queued:,} queued")
         else:
@@ -124,35 +149,13 @@ class StudyStrip(Canvas):
         rest = self._facts(known, width - line_width(head), self.look.dot)
         return [*head, (rest, palette.text)]
 
-    def _work_row(self, feed: Feed, engine: EngineStatus, width: int) -> Line:
-        palette = self.look.palette
-        disk = "" if engine.disk_free is None else f"{size(engine.disk_free)} free "
-        if width >= _ROOMY or engine.work is None:
-            disk = f"{size(engine.bytes_written)} written{self.look.dot if disk else ' '}{disk}"
-        right: Line = [(disk, palette.dim)]
-        if engine.work is None or engine.state not in ACTIVE_STATES:
-            idle = "nothing in hand" if engine.state in ACTIVE_STATES else ""
-            return spread([(f" {idle}", palette.dim)], right, width)
-        return spread(self._work(engine.works, width - line_width(right)), right, width)
-
-    def _work(self, works: tuple[Work, ...], width: int) -> Line:
-        palette, work = self.look.palette, works[0]
-        seed = "all seeds" if work.seed is None else f"seed {self.look.visible(work.seed)}"
-        what = f" {work.state.name.lower()} {self.look.visible(work.model)} {seed}"
-        what += f" step {step_label(work.step)} "
-        if len(works) > 1:
-            what += f"(and {len(works) - 1} more) "
-        fraction = work.tokens_done / work.tokens_total if work.tokens_total else 0.0
-        percent = f" {fraction:.0%}  "
-        room = width - len(percent)
-        what = self.look.shorten(what, room)
-        full, empty = self.look.bar(fraction, min(max(room - len(what), 0), 30))
-        return [
-            (what, palette.text),
-            (full, palette.accent),
-            (empty, palette.faint),
-            (percent, palette.text),
-        ]
+    def _device_rows(self, feed: Feed, engine: EngineStatus, width: int, limit: int) -> list[Line]:
+        rows: list[Line] = []
+        if engine.state in ACTIVE_STATES:
+            stale = feed.is_silent(engine)
+            rows = device_rows(engine, self.look, width, limit, stale=stale)
+            rows = rows or [[(" nothing in hand", self.look.palette.dim)]]
+        return rows or [[]]
 
     def _legend_row(self, width: int) -> Line:
         palette = self.look.palette
