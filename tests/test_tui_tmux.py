@@ -23,7 +23,10 @@ pytestmark = pytest.mark.skipif(shutil.which("tmux") is None, reason="tmux is no
 
 SEEDS, STEPS = ("1", "2", "3"), (0, 8, 64, 512, 4096)
 ROOT = Path(__file__).parents[1]
-DEADLINE = 30.0  # seconds, for a machine that is busy; none of it is waited on one that is not
+POLL = (
+    0.3  # seconds between two looks: asked more often, tmux 3.3 puts off what it has to do itself
+)
+DEADLINE = 8.0  # seconds, for a machine that is busy; none of it is waited on one that is not
 
 ENGINE = f"""
 import sys
@@ -114,14 +117,14 @@ class Tmux:
             if seen in text if isinstance(seen, str) else seen(text):
                 return text
             assert time.monotonic() < end, f"never seen: {seen}; the pane is\n{text}"
-            time.sleep(0.1)
+            time.sleep(POLL)
 
     def exit_status(self) -> int:
         """How the monitor ended, once it has."""
         end = time.monotonic() + DEADLINE
         while not (status := self("display", "-p", "#{pane_dead_status}").strip()):
             assert time.monotonic() < end, f"it does not end; the pane is\n{self.text}"
-            time.sleep(0.1)
+            time.sleep(POLL)
         return int(status)
 
     def close(self) -> None:
