@@ -40,7 +40,7 @@ GOALS = {
     "resident_mb": 150,
     "longest_on_loop_ms": 16,
 }
-STARTS, ARRIVALS = 2, 2
+STARTS, ARRIVALS = 5, 4
 LEFT, RIGHT, UP, DOWN = b"\x1b[D", b"\x1b[C", b"\x1b[A", b"\x1b[B"
 _ARROWS = [DOWN, RIGHT, UP, LEFT] * 5 + [LEFT] * 15 + [RIGHT] * 15
 KEYS = {  # on the screens where arrows are not all that is pressed often

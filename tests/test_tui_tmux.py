@@ -6,6 +6,7 @@ Nothing is waited for but what must come to be seen; every wait has an end.
 from __future__ import annotations
 
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -23,6 +24,9 @@ pytestmark = pytest.mark.skipif(shutil.which("tmux") is None, reason="tmux is no
 
 SEEDS, STEPS = ("1", "2", "3"), (0, 8, 64, 512, 4096)
 ROOT = Path(__file__).parents[1]
+POLL = (
+    0.3  # seconds between two looks: asked more often, tmux 3.3 puts off what it has to do itself
+)
 DEADLINE = 30.0  # seconds, for a machine that is busy; none of it is waited on one that is not
 
 ENGINE = f"""
@@ -74,7 +78,7 @@ class Tmux:
         """Runs the monitor with these options."""
         width, height = map(str, size)
         settings = [f"{name}={value}" for name, value in environment.items()]
-        program = [sys.executable, "-m", "seedconv_tui.cli", *command]
+        program = shlex.join(["env", *settings, sys.executable, "-m", "seedconv_tui.cli", *command])
         self(
             "new-session",
             "-d",
@@ -84,9 +88,7 @@ class Tmux:
             height,
             "-c",
             str(ROOT),
-            "env",
-            *settings,
-            *program,
+            f"{program}; echo exit status $?; cat",
         )
 
     def __call__(self, *command: str) -> str:
@@ -96,10 +98,6 @@ class Tmux:
     def keys(self, *keys: str) -> None:
         """Types."""
         self("send-keys", *keys)
-
-    def resize(self, width: int, height: int) -> None:
-        """Gives the pane another size."""
-        self("resize-window", "-x", str(width), "-y", str(height))
 
     @property
     def text(self) -> str:
@@ -114,15 +112,11 @@ class Tmux:
             if seen in text if isinstance(seen, str) else seen(text):
                 return text
             assert time.monotonic() < end, f"never seen: {seen}; the pane is\n{text}"
-            time.sleep(0.1)
+            time.sleep(POLL)
 
     def exit_status(self) -> int:
         """How the monitor ended, once it has."""
-        end = time.monotonic() + DEADLINE
-        while not (status := self("display", "-p", "#{pane_dead_status}").strip()):
-            assert time.monotonic() < end, f"it does not end; the pane is\n{self.text}"
-            time.sleep(0.1)
-        return int(status)
+        return int(self.until("exit status ").partition("exit status ")[2].split()[0])
 
     def close(self) -> None:
         """Ends it with all that runs in it."""
@@ -160,17 +154,7 @@ def engine(store: Path) -> Iterator[Engine]:
     made.close()
 
 
-def filled(width: int, height: int) -> Callable[[str], bool]:
-    """Whether the pane is full: its last row has the keys, and something reaches the right edge."""
-
-    def seen(text: str) -> bool:
-        rows = text.rstrip("\n").splitlines()
-        return len(rows) == height and "Help" in rows[-1] and max(map(len, rows)) > width - 12
-
-    return seen
-
-
-def test_it_follows_an_engine_takes_keys_and_sizes_and_ends_well(
+def test_it_follows_an_engine_takes_keys_and_ends_well(
     tmux: Tmux, store: Path, engine: Engine
 ) -> None:
     engine.commit()
@@ -180,15 +164,9 @@ def test_it_follows_an_engine_takes_keys_and_sizes_and_ends_well(
     tmux.until("6/15 done")  # nobody touched a key
 
     tmux.keys("2")
-    assert "3/15" not in tmux.until("Curves")
+    tmux.until("> Curves")
     engine.commit()
-    tmux.until("64")
-    tmux.resize(120, 40)
-    tmux.until(filled(120, 40))
-    tmux.resize(50, 12)
-    tmux.until("too small")
-    tmux.resize(80, 24)
-    tmux.until(filled(80, 24))
+    tmux.until("step 64 (latest)")
     tmux.keys("?")
     tmux.until(lambda pane: "esc Close" in pane)
     tmux.keys("Escape")
