@@ -86,6 +86,8 @@ def show(*stores: str | Path, options: argparse.Namespace, fresh: bool) -> int:
             file=sys.stderr,
         )
         return _USAGE
+    for name in ("COLUMNS", "LINES"):  # what a parent exported is not so after the first resize
+        os.environ.pop(name, None)
     sources = (StoreSource(store) for store in stores)
     memory = memory_of(stores[0], fresh=fresh) if len(stores) == 1 else None
     app = SeedconvApp(*sources, ascii=options.ascii, glyphs=glyphs_of(options), memory=memory)

@@ -5,6 +5,7 @@ Nothing is waited for but what must come to be seen; every wait has an end.
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import shutil
@@ -24,9 +25,7 @@ pytestmark = pytest.mark.skipif(shutil.which("tmux") is None, reason="tmux is no
 
 SEEDS, STEPS = ("1", "2", "3"), (0, 8, 64, 512, 4096)
 ROOT = Path(__file__).parents[1]
-POLL = (
-    0.3  # seconds between two looks: asked more often, tmux 3.3 puts off what it has to do itself
-)
+POLL = 0.1  # seconds between two looks
 DEADLINE = 30.0  # seconds, for a machine that is busy; none of it is waited on one that is not
 
 ENGINE = f"""
@@ -67,6 +66,8 @@ class Tmux:
     """A tmux server of our own with one pane, in which the monitor runs."""
 
     def __init__(self, folder: Path, term: str) -> None:
+        # As shells and readline leave them: a size that is true until the first change.
+        self._environment = {**os.environ, "COLUMNS": "80", "LINES": "24"}
         config = folder / "tmux.conf"
         config.write_text(
             f"set -g default-terminal {term}\nset -g remain-on-exit on\nset -g status off\n"
@@ -92,12 +93,22 @@ class Tmux:
         )
 
     def __call__(self, *command: str) -> str:
-        done = subprocess.run([*self._tmux, *command], capture_output=True, text=True, check=True)
+        done = subprocess.run(
+            [*self._tmux, *command],
+            capture_output=True,
+            text=True,
+            check=True,
+            env=self._environment,
+        )
         return done.stdout
 
     def keys(self, *keys: str) -> None:
         """Types."""
         self("send-keys", *keys)
+
+    def resize(self, width: int, height: int) -> None:
+        """Gives the pane another size."""
+        self("resize-window", "-x", str(width), "-y", str(height))
 
     @property
     def text(self) -> str:
@@ -154,7 +165,17 @@ def engine(store: Path) -> Iterator[Engine]:
     made.close()
 
 
-def test_it_follows_an_engine_takes_keys_and_ends_well(
+def filled(width: int, height: int) -> Callable[[str], bool]:
+    """Whether the pane is full: its last row has the keys, and something reaches the right edge."""
+
+    def seen(text: str) -> bool:
+        rows = text.rstrip("\n").splitlines()
+        return len(rows) == height and "Help" in rows[-1] and max(map(len, rows)) > width - 12
+
+    return seen
+
+
+def test_it_follows_an_engine_takes_keys_and_sizes_and_ends_well(
     tmux: Tmux, store: Path, engine: Engine
 ) -> None:
     engine.commit()
@@ -171,6 +192,12 @@ def test_it_follows_an_engine_takes_keys_and_ends_well(
     tmux.until(lambda pane: "esc Close" in pane)
     tmux.keys("Escape")
     tmux.until(lambda pane: "esc Close" not in pane)
+    tmux.resize(120, 40)
+    tmux.until(filled(120, 40))
+    tmux.resize(50, 12)
+    tmux.until("too small")
+    tmux.resize(80, 24)
+    tmux.until(filled(80, 24))
     engine.commit()
     tmux.keys("1")
     tmux.until("12/15 done")
