@@ -208,18 +208,6 @@ def committed(study: Study) -> dict[tuple[Any, ...], bytes]:
                 found[name, "log_probs", seed, step] = study.log_probs(name, seed, step)[
                     :
                 ].tobytes()
-        for step, summary in known.summaries.items():
-            members = tuple(sorted(summary.seeds))
-            found[name, "token_kl", members, step] = study.token_kl(name, step).tobytes()
-            for category in study.categories(name):
-                values = study.summary(name, category)
-                for field, variable in SUMMARIES.items():
-                    if hasattr(values, field):
-                        row = getattr(values, field)[rows[step]]
-                        if "seed" in variable.dims:
-                            row = row[[columns[seed] for seed in members]]
-                        key = (name, "summary", category, field, members, step)
-                        found[key] = row.tobytes()
         for step, seeds in known.reduced.items():
             members = tuple(sorted(seeds))
             found[name, "expected_kl", members, step] = snapshot.expected_kl[rows[step]].tobytes()
@@ -230,6 +218,20 @@ def committed(study: Study) -> dict[tuple[Any, ...], bytes]:
                         found[name, variable, i, j, step] = values.tobytes()
                     mean = snapshot.kl[rows[step], columns[i], columns[j]]
                     found[name, "mean_kl", i, j, step] = mean.tobytes()
+        for step, summary in list(known.summaries.items()):
+            members = tuple(sorted(summary.seeds))
+            read = {(name, "token_kl", members, step): study.token_kl(name, step).tobytes()}
+            for category in study.categories(name):
+                values = study.summary(name, category)
+                at = int(np.searchsorted(values.steps, step))
+                for field, variable in SUMMARIES.items():
+                    if hasattr(values, field):
+                        row = getattr(values, field)[at]
+                        if "seed" in variable.dims:
+                            row = row[[columns[seed] for seed in members]]
+                        read[name, "summary", category, field, members, step] = row.tobytes()
+            if study.ledger(name).summaries.get(step) == summary:  # else made anew meanwhile
+                found |= read
     return found
 
 

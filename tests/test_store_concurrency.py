@@ -62,8 +62,8 @@ class Follower:
             digest = hashlib.blake2b(value, digest_size=16).digest()
             self.compared += key in self.seen
             assert self.seen.setdefault(key, digest) == digest, f"{key} changed"
-        # Log-probs may be pruned, and a new seed makes another mean over pairs.
-        may_go = {"log_probs", "expected_kl"}
+        # Log-probs may be pruned, and a new seed makes other means over pairs.
+        may_go = {"log_probs", "expected_kl", "token_kl", "summary"}
         gone = [key for key in self.seen.keys() - found.keys() if key[1] not in may_go]
         assert not gone, f"{gone[:3]} gone"
         self.passes += 1
