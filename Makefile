@@ -10,8 +10,9 @@ SOURCES := store engine seedconv_tui tests benchmarks docs
 demo: $(VENV)/engine
 	$(BIN)/seedconv demo $(ARGS)
 
-# A few files of tests at once: they mostly wait for processes of their own.
-SPREAD := --numprocesses=auto --maxprocesses=4 --dist=loadfile
+# A few files of tests at once, each on one core; in their order, as short ones come last in it.
+SPREAD := --numprocesses=auto --maxprocesses=4 --dist=loadfile --no-loadscope-reorder
+test check: export OMP_NUM_THREADS := 1
 
 test: $(VENV)/dev
 	$(BIN)/python -m pytest $(SPREAD) $(ARGS)
