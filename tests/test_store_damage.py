@@ -14,7 +14,7 @@ from store.damage import Damage
 from store.verify import verify
 from tests.store_helpers import committed, fill, open_writer
 
-DAMAGES, SEED = 96, 20_240_901
+DAMAGES, SEED = 64, 20_240_901
 WAYS = ("flip", "flip", "truncate", "zero", "delete")
 NOTHING_COMMITTED = {"status", "journal"}
 
