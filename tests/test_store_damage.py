@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import shutil
 from pathlib import Path
@@ -14,7 +15,8 @@ from store.damage import Damage
 from store.verify import verify
 from tests.store_helpers import committed, fill, open_writer
 
-DAMAGES, SEED = 64, 20_240_901
+DAMAGES = 160 if os.environ.get("SEEDCONV_SOAK") else 48
+SEED = 20_240_901
 WAYS = ("flip", "flip", "truncate", "zero", "delete")
 NOTHING_COMMITTED = {"status", "journal"}
 

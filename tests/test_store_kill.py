@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import shutil
 import subprocess
@@ -17,7 +18,8 @@ from tests.models import make_runs, write_study
 from tests.store_engine import Ended, Engines
 from tests.store_helpers import committed, expect_nothing_changed
 
-KILLS = 100
+SOAK = bool(os.environ.get("SEEDCONV_SOAK"))
+KILLS = 100 if SOAK else 50
 SPAN = 0.6  # of an undisturbed run: kills reach its end because each run starts where one died
 
 
@@ -104,7 +106,7 @@ def expect_equal(store: Path, reference: Undisturbed) -> None:
     assert not list(store.parent.rglob("*.partial"))
 
 
-def test_killed_at_a_hundred_moments(engines: Engines, study: Path, reference: Undisturbed) -> None:
+def test_killed_at_many_moments(engines: Engines, study: Path, reference: Undisturbed) -> None:
     """Half of them at any time, half right before a file is made, renamed or removed."""
     rng, store = random.Random(20251124), study.parent / "study.zarr"
     kills, finished, sizes, shown = 0, 0, set(), 0
@@ -129,8 +131,8 @@ def test_killed_at_a_hundred_moments(engines: Engines, study: Path, reference: U
     expect_equal(store, reference)
     undisturbed = open_study(reference.folder / "study.zarr")
     assert open_study(store).dataset("m").load().equals(undisturbed.dataset("m").load())
-    assert finished > 5  # the moments reach the end of a run ...
-    assert len(sizes) > 10  # ... and nearly every commit of the twelve is once the last
+    assert finished > 2  # the moments reach the end of a run ...
+    assert len(sizes) > 8  # ... and most commits of the twelve are once the last
 
 
 def test_killed_at_every_other_change_to_one_checkpoint(
@@ -144,7 +146,7 @@ def test_killed_at_every_other_change_to_one_checkpoint(
     assert engines.run(study, kill_at_change=reference.ended.changes * 3 // 4).killed
     start = tmp_path_factory.mktemp("start") / "study.zarr"
     store.rename(start)
-    for change in rng.sample(range(5, reference.ended.changes // 4), 20):
+    for change in rng.sample(range(5, reference.ended.changes // 4), 20 if SOAK else 10):
         shutil.rmtree(store, ignore_errors=True)
         shutil.copytree(start, store)
         assert engines.run(study, kill_at_change=change).killed
