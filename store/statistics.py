@@ -13,13 +13,14 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from store.layout import PERCENTILES
+
 if TYPE_CHECKING:
     from store.category import Category
     from store.corpus import Corpus
 
 Floats = NDArray[np.float64]
 
-PERCENTILES = (50.0, 90.0, 95.0, 99.0, 99.9, 100.0)  # of the KL over tokens; the last is the max
 FEWEST_SEEDS = 3  # below which the spread over seeds cannot be told
 FEWEST_TO_COMPARE = 4  # below which no seed can be told from the others
 
