@@ -6,29 +6,25 @@ import argparse
 import errno
 import json
 import os
-import signal
 import sys
-import threading
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from seedconv_tui.compare import add_compare
+from seedconv_tui.exit_codes import FAILED, INTERRUPTED, OK, USAGE
 from seedconv_tui.export import add_export
 from seedconv_tui.regress import add_regress
 from seedconv_tui.show import add_plot, add_screen_options, add_tui, glyphs_of, show
 from seedconv_tui.upkeep import add_prune, add_verify
+from seedconv_tui.work import add_run_and_watch
 from store.errors import NotAStudyError, StoreError, StudyMismatchError, UnsupportedError
 
 if TYPE_CHECKING:
-    from engine.coordinator import Coordinator
-    from engine.recorder import Totals
-    from engine.study_file import StudyFile
     from store.snapshot import StudySnapshot
 
 _STORE_HELP = "the study's store: a folder, or an address like s3://bucket/study.zarr"
-OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
@@ -128,58 +124,6 @@ def _init(options: argparse.Namespace) -> int:
     return OK
 
 
-def _run(options: argparse.Namespace) -> int:
-    return _engine(options, lambda engine: engine.run())
-
-
-def _watch(options: argparse.Namespace) -> int:
-    return _engine(options, lambda engine: engine.watch(until_complete=options.until_complete))
-
-
-def _engine(options: argparse.Namespace, work: Callable[[Coordinator], Totals]) -> int:
-    from engine.study_file import load_study_file, with_device
-    from store.files import refuse_remote
-
-    study = load_study_file(options.study)  # before torch is imported: mistakes are told at once
-    if options.device is not None:
-        study = with_device(study, options.device)
-    refuse_remote(study.study.store)
-    from engine.coordinator import Coordinator
-    from seedconv_tui.console import listener
-
-    stop = threading.Event()
-    _stop_on_signals(stop)
-    with listener(as_json=options.json) as shown:
-        totals = work(Coordinator(study, shown, ray=options.ray, stop=stop))
-    _summary(study, totals, as_json=options.json)
-    return FAILED if totals.failed else OK
-
-
-def _stop_on_signals(stop: threading.Event) -> None:
-    """First signal: finish cleanly, soon. Second: leave at once; commits are safe either way."""
-
-    def handle(number: int, frame: object) -> None:
-        if stop.is_set():
-            os._exit(INTERRUPTED)
-        stop.set()
-        print("seedconv: stopping; once more to stop at once", file=sys.stderr)
-
-    signal.signal(signal.SIGINT, handle)
-    signal.signal(signal.SIGTERM, handle)
-
-
-def _summary(study: StudyFile, totals: Totals, *, as_json: bool) -> None:
-    if as_json:
-        print(json.dumps({"event": "end", **vars(totals)}), file=sys.stderr)
-        return
-    parts = [f"{totals.scored} checkpoints scored", f"{totals.reduced} steps reduced"]
-    if totals.missing:
-        parts.append(f"{totals.missing} missing")
-    if totals.failed:
-        parts.append(f"{totals.failed} failed")
-    print(f"{', '.join(parts)}; look at it: seedconv tui {study.store}", file=sys.stderr)
-
-
 def _status(options: argparse.Namespace) -> int:
     from seedconv_tui.status import status_json, status_text
 
@@ -275,29 +219,7 @@ def _parser() -> argparse.ArgumentParser:
         help='"-" for stdout (%(default)s)',
     )
 
-    for name, function, text in (
-        ("run", _run, "score and reduce all that is missing, then exit"),
-        ("watch", _watch, "the same, and go on as checkpoints arrive"),
-    ):
-        made = command(name, function, text, f"seedconv {name} study.toml")
-        made.add_argument("study", type=Path, metavar="STUDY.toml", help="the study file")
-        made.add_argument("--json", action="store_true", help="events as JSON lines on stderr")
-        made.add_argument(
-            "--device",
-            metavar="LIST",
-            help='in place of scoring.device: "cuda:1", or several: "cuda:0,cuda:1", "cpu,cpu"',
-        )
-        made.add_argument(
-            "--ray",
-            metavar="ADDRESS",
-            help='have a Ray cluster do the work: "auto" for the one of this machine, or host:port',
-        )
-        if name == "watch":
-            made.add_argument(
-                "--until-complete",
-                action="store_true",
-                help="exit once every listed checkpoint is scored and reduced",
-            )
+    add_run_and_watch(command)
 
     status = command(
         "status",

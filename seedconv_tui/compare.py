@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from seedconv_tui.exit_codes import OK, USAGE
 from seedconv_tui.text import count, nats, shorten, visible
 from seedconv_tui.upkeep import Command
 
@@ -90,12 +91,12 @@ def _compare(options: argparse.Namespace) -> int:
         print(json.dumps(_report(study, first, second, change, moved), indent=2))
     else:
         print(_text(study, first, second, change, moved, ascii_only=options.ascii))
-    return 0
+    return OK
 
 
 def _usage(text: str) -> int:
     print(f"seedconv: compare: {text}; `seedconv compare --help` tells more", file=sys.stderr)
-    return 2
+    return USAGE
 
 
 # -- what is asked of the study ------------------------------------------------------------------

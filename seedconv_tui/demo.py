@@ -13,6 +13,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+from seedconv_tui.exit_codes import FAILED, OK
 from seedconv_tui.glyphs import Glyphs
 from seedconv_tui.live import StoreSource
 from seedconv_tui.plot import plot_text, table_text
@@ -64,12 +65,12 @@ def run_demo(
             last = (folder / log).read_text(encoding="utf-8", errors="replace").strip()
             line = last.splitlines()[-1] if last else "it left no message"
             print(f"seedconv: {folder / log}: {visible(line)}", file=sys.stderr)
-            return 1
+            return FAILED
     if over:
         print(f"done; look at it again with: seedconv tui {store}", file=sys.stderr)
     else:
         print(f"stopped; go on with: seedconv demo --dir {folder}", file=sys.stderr)
-    return 0
+    return OK
 
 
 def _start(log: Path, module: str, *arguments: str) -> subprocess.Popen[bytes]:

@@ -10,6 +10,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn
 
+from seedconv_tui.exit_codes import OK, USAGE
 from seedconv_tui.steps import steps_argument
 from seedconv_tui.upkeep import Command
 
@@ -89,7 +90,7 @@ def _export(options: argparse.Namespace) -> int:
         return _write(options.store, options.what, choice, kind, options.output)
     except ChoiceError as error:
         print(f"seedconv: {visible(str(error))}", file=sys.stderr)
-        return 2
+        return USAGE
 
 
 def _format(given: str | None, output: Path | None, what: str, choice: Choice) -> str:
@@ -139,7 +140,7 @@ def _write(store: str | Path, what: str, choice: Choice, kind: str, output: Path
         print(f"wrote {count(n_rows)} rows to {visible(str(output))}", file=sys.stderr)
     if not n_rows:
         print(f"seedconv: {visible(str(store))}: {_why_nothing(study, what)}", file=sys.stderr)
-    return 0
+    return OK
 
 
 def _writer(

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from seedconv_tui.exit_codes import OK
 from seedconv_tui.text import count, size, visible
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def prune_command(
         print(json.dumps(report(store, chosen, dry_run=dry_run), indent=2))
     else:
         print(report_text(store, chosen, dry_run=dry_run))
-    return 0
+    return OK
 
 
 def report(store: Path, chosen: list[Prunable], *, dry_run: bool) -> dict[str, Any]:

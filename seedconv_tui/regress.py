@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from seedconv_tui.compare import finite, level_label, sure, table
+from seedconv_tui.exit_codes import OK
 from seedconv_tui.text import count, nats, visible
 from seedconv_tui.upkeep import Command
 
@@ -97,7 +98,7 @@ def _regress(options: argparse.Namespace) -> int:
     else:
         texts = (_text(study, at, ascii_only=options.ascii) for at in found)
         print("\n\n".join(texts))
-    return 0
+    return OK
 
 
 def _fitted(study: Study, step: int | None, chosen: dict[str, Any]) -> tuple[Regression, ...]:

@@ -10,13 +10,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from seedconv_tui.exit_codes import OK, USAGE
 from seedconv_tui.upkeep import Command
 from store.errors import NotAStudyError
 
 if TYPE_CHECKING:
     from seedconv_tui.glyphs import Glyphs
-
-_OK, _USAGE = 0, 2
 
 
 def add_tui(command: Command, store: Callable[[str], str | Path], store_help: str) -> None:
@@ -85,7 +84,7 @@ def show(*stores: str | Path, options: argparse.Namespace, fresh: bool) -> int:
             "seedconv: the monitor needs a terminal; `seedconv status` and `seedconv plot` do not",
             file=sys.stderr,
         )
-        return _USAGE
+        return USAGE
     for name in ("COLUMNS", "LINES"):  # what a parent exported is not so after the first resize
         os.environ.pop(name, None)
     sources = (StoreSource(store) for store in stores)
@@ -94,7 +93,7 @@ def show(*stores: str | Path, options: argparse.Namespace, fresh: bool) -> int:
     app.run(mouse=not options.no_mouse)
     if trouble := app.remember_the_end():
         print(f"seedconv: {visible(trouble)}; where you were is not kept", file=sys.stderr)
-    return app.return_code or _OK
+    return app.return_code or OK
 
 
 def _tui(options: argparse.Namespace) -> int:
@@ -130,4 +129,4 @@ def _plot(options: argparse.Namespace) -> int:
             models=options.model,
         )
     )
-    return _OK
+    return OK

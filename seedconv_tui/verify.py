@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from seedconv_tui.exit_codes import FAILED, OK
 from seedconv_tui.text import count, visible
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def verify_command(store: Path, *, as_json: bool, mend: bool) -> int:
         print(json.dumps(report(store, checked, damage, mended), indent=2))
     else:
         print(report_text(store, checked, damage, mended))
-    return 1 if damage else 0
+    return FAILED if damage else OK
 
 
 def _check(store: Path) -> tuple[int, list[Damage]]:

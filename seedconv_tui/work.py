@@ -1,0 +1,107 @@
+"""The commands that do the work, `run` and `watch`, as the command line takes them."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from seedconv_tui.exit_codes import FAILED, INTERRUPTED, OK
+from seedconv_tui.upkeep import Command
+
+if TYPE_CHECKING:
+    from engine.coordinator import Coordinator
+    from engine.recorder import Totals
+    from engine.study_file import StudyFile
+
+
+def add_run_and_watch(command: Command) -> None:
+    """Add `seedconv run` and `seedconv watch`."""
+    run = command(
+        "run",
+        _run,
+        "score and reduce all that is missing, then exit",
+        "seedconv run study.toml",
+    )
+    watch = command(
+        "watch",
+        _watch,
+        "the same, and go on as checkpoints arrive",
+        "seedconv watch study.toml",
+    )
+    for made in (run, watch):
+        made.add_argument("study", type=Path, metavar="STUDY.toml", help="the study file")
+        made.add_argument("--json", action="store_true", help="events as JSON lines on stderr")
+        made.add_argument(
+            "--device",
+            metavar="LIST",
+            help='in place of scoring.device: "cuda:1", or several: "cuda:0,cuda:1", "cpu,cpu"',
+        )
+        made.add_argument(
+            "--ray",
+            metavar="ADDRESS",
+            help='have a Ray cluster do the work: "auto" for the one of this machine, or host:port',
+        )
+    watch.add_argument(
+        "--until-complete",
+        action="store_true",
+        help="exit once every listed checkpoint is scored and reduced",
+    )
+
+
+def _run(options: argparse.Namespace) -> int:
+    return _engine(options, lambda engine: engine.run())
+
+
+def _watch(options: argparse.Namespace) -> int:
+    return _engine(options, lambda engine: engine.watch(until_complete=options.until_complete))
+
+
+def _engine(options: argparse.Namespace, work: Callable[[Coordinator], Totals]) -> int:
+    from engine.study_file import load_study_file, with_device
+    from store.files import refuse_remote
+
+    study = load_study_file(options.study)  # before torch is imported: mistakes are told at once
+    if options.device is not None:
+        study = with_device(study, options.device)
+    refuse_remote(study.study.store)
+    from engine.coordinator import Coordinator
+    from seedconv_tui.console import listener
+
+    stop = threading.Event()
+    _stop_on_signals(stop)
+    with listener(as_json=options.json) as shown:
+        totals = work(Coordinator(study, shown, ray=options.ray, stop=stop))
+    _summary(study, totals, as_json=options.json)
+    return FAILED if totals.failed else OK
+
+
+def _stop_on_signals(stop: threading.Event) -> None:
+    """First signal: finish cleanly, soon. Second: leave at once; commits are safe either way."""
+
+    def handle(number: int, frame: object) -> None:
+        if stop.is_set():
+            os._exit(INTERRUPTED)
+        stop.set()
+        print("seedconv: stopping; once more to stop at once", file=sys.stderr)
+
+    signal.signal(signal.SIGINT, handle)
+    signal.signal(signal.SIGTERM, handle)
+
+
+def _summary(study: StudyFile, totals: Totals, *, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps({"event": "end", **vars(totals)}), file=sys.stderr)
+        return
+    parts = [f"{totals.scored} checkpoints scored", f"{totals.reduced} steps reduced"]
+    if totals.missing:
+        parts.append(f"{totals.missing} missing")
+    if totals.failed:
+        parts.append(f"{totals.failed} failed")
+    print(f"{', '.join(parts)}; look at it: seedconv tui {study.store}", file=sys.stderr)
