@@ -8,7 +8,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine.errors import CheckpointError
+from engine.errors import CheckpointError, may_pass
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
@@ -88,7 +88,8 @@ def read_json(file: Path) -> dict[str, object]:
     except FileNotFoundError:
         raise CheckpointError(f"{file}: is missing") from None
     except OSError as error:
-        raise CheckpointError(f"{file}: cannot be read: {error.strerror}") from None
+        text = f"{file}: cannot be read: {error.strerror}"
+        raise CheckpointError(text, passing=may_pass(error)) from None
     except ValueError:
         raise CheckpointError(f"{file}: is not valid JSON; it may be half written") from None
     if not isinstance(value, dict):
@@ -109,7 +110,8 @@ def _check_safetensors(file: Path) -> None:
     except FileNotFoundError:
         raise CheckpointError(f"{file}: is missing") from None
     except OSError as error:
-        raise CheckpointError(f"{file}: cannot be read: {error.strerror}") from None
+        text = f"{file}: cannot be read: {error.strerror}"
+        raise CheckpointError(text, passing=may_pass(error)) from None
     except (ValueError, KeyError, TypeError, AttributeError, IndexError):
         raise CheckpointError(f"{file}: has no valid safetensors header") from None
     if not ends:

@@ -53,7 +53,6 @@ class HubSource:
         self._pinned: dict[Checkpoint, Place] = {}
         self._found: Found | None = None
         self._looked = 0.0
-        self._passing: set[Checkpoint] = set()  # failed, but not for good
         self._config: Path | None = None
         self._config_asked = False
         self._dropping = threading.Lock()
@@ -220,22 +219,16 @@ class HubSource:
     def fetch(self, key: Checkpoint) -> Path:
         """The hub's cache of the checkpoint, with what scoring takes: no more is downloaded."""
         place = self._place(key)
-        try:
-            names = self._client.files(place.repository, place.commit)
-            if "config.json" not in names:
-                raise CheckpointError(f"{place}: has no config.json")
-            main = main_weights(str(place), names, allow_pickle=self._model.allow_pickle)
-            folder = self._download_config(place)
-            for name in self._small_files(names):
-                self._download(place, name)
-            file = self._download(place, main)
-            for name in shards(file) if main in (INDEX, PICKLED_INDEX) else ():
-                self._download(place, name)
-        except HubError as error:
-            if error.passing:
-                self._passing.add(key)
-            raise
-        self._passing.discard(key)
+        names = self._client.files(place.repository, place.commit)
+        if "config.json" not in names:
+            raise CheckpointError(f"{place}: has no config.json")
+        main = main_weights(str(place), names, allow_pickle=self._model.allow_pickle)
+        folder = self._download_config(place)
+        for name in self._small_files(names):
+            self._download(place, name)
+        file = self._download(place, main)
+        for name in shards(file) if main in (INDEX, PICKLED_INDEX) else ():
+            self._download(place, name)
         return folder
 
     def _place(self, key: Checkpoint) -> Place:
@@ -272,14 +265,9 @@ class HubSource:
         return self._config
 
     def signature(self, key: Checkpoint) -> object:
-        """The commit; and, where only the connection failed, the time."""
+        """The commit."""
         place = self._pinned.get(key)
-        period = int(self._clock() / LOOK_AGAIN_SECONDS) if key in self._passing else 0
-        return (place and place.commit, period)
-
-    def failed(self, key: Checkpoint, *, passing: bool) -> None:
-        """Remember whether only the connection failed, here or in another process."""
-        (self._passing.add if passing else self._passing.discard)(key)
+        return place and place.commit
 
     def finished(self, key: Checkpoint) -> bool:
         """A commit is whole."""

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping
 
 from engine.events import Level
 from engine.planner import Step, lonely, remaining, remaining_of, seed_order
-from engine.recorder import Recorder
+from engine.retries import Retries
 from engine.session import Session
 from engine.sources import Found, Source
 from engine.study_file import ModelSection
@@ -25,80 +25,116 @@ class Inventory:
         sources: Mapping[str, Source],
         writer: StudyWriter,
         session: Session,
-        recorder: Recorder,
+        retries: Retries,
     ) -> None:
         self._models, self._sources, self._writer = models, sources, writer
-        self._session, self._recorder = session, recorder
-        self._told: set[tuple[str, str]] = set()
+        self._session, self._retries = session, retries
+        self._told: dict[str, set[str]] = {name: set() for name in models}  # troubles of sources
+        self._nothing: set[str] = set()  # models of which nothing was found, or nothing to compare
+        self._failing: dict[str, int] = {}  # errors of each source, when it was last asked
+        self._missing: dict[str, int] = {}
+        self._available: Available = {}
 
     def look(self, *, waiting: bool) -> Available:
         """What can be scored now; the store learns what is planned or missing.
 
         `waiting` for more, what is still being written is left out and nothing counts as missing.
         """
-        return {name: self._look(name, waiting=waiting) for name in self._models}
+        self._available = {name: self._look(name, waiting=waiting) for name in self._models}
+        return self._available
 
     def _look(self, name: str, *, waiting: bool) -> set[Checkpoint]:
         model, known = self._models[name], self._writer.ledger.model(name)
         source = self._sources[name]
-        found = source.find()
-        wanted, there = set(found.wanted), set(found.there)
-        for key in there & {key for owner, key in self._recorder.given_up if owner == name}:
-            if self._recorder.given_up[name, key] == source.signature(key):
-                wanted, there = wanted - {key}, there - {key}
-            else:
-                del self._recorder.given_up[name, key]
-        if waiting:
-            done = set(known.stored)
-            there = {key for key in there if key in done or source.finished(key)}
-            wanted = wanted if model.listed is not None else there
+        try:
+            found = source.find()
+            wanted, there = set(found.wanted), set(found.there)
+            held = self._retries.held(name, there, source.signature)
+            wanted, there = wanted - held, there - held
+            if waiting:
+                done = set(known.stored)
+                there = {key for key in there if key in done or source.finished(key)}
+                wanted = wanted if model.listed is not None else there
+        except OSError as error:  # such as a network file system that went away
+            text = f"{error.filename or 'its folders'}: cannot be read: {error.strerror}"
+            nothing = frozenset[Checkpoint]()
+            found = Found(nothing, nothing, {}, errors=(f"{text}; is the file system mounted?",))
+            wanted, there = set(), set()
         absent = {
             key: found.missing[key]
             for key in _ordered(set() if waiting else set(found.missing))
             if key not in known.scored
         }
         self._writer.plan(name, _ordered(wanted - absent.keys()), absent)
-        self._recorder.totals.missing += len(absent)
+        self._missing[name] = len(absent)
         self._tell_troubles(name, found)
         return there
 
     def _tell_troubles(self, name: str, found: Found) -> None:
         """Say what a source could not tell; once, though it may be asked often."""
         for text in (*found.warnings, *found.errors):
-            if (name, text) not in self._told:
-                self._told.add((name, text))
+            if text not in self._told[name]:
+                self._told[name].add(text)
                 level: Level = "error" if text in found.errors else "warning"
                 self._session.say(level, "source", f"model {name}: {text}", model=name)
-                self._recorder.totals.failed += level == "error"
+        if self._failing.get(name) and not found.errors:
+            self._told[name] = set(found.warnings)  # if it happens again, it is told again
+            text = f"model {name}: its source can be asked again"
+            self._session.say("info", "source", text, model=name)
+        self._failing[name] = len(found.errors)
+
+    def count(self) -> dict[str, int]:
+        """What was amiss when the sources were last looked at, as fields of `Totals`.
+
+        What could not be scored counts as failed, whoever tried it, until it is.
+        """
+        failed, parked = self._retries.count()
+        failed += sum(self._failing.values()) + len(self._nothing)
+        return {"failed": failed, "parked": parked, "missing": sum(self._missing.values())}
+
+    def tell_parked(self) -> None:
+        """Say what earlier engines left that this one leaves alone, too."""
+        for name in self._models:
+            found = self._retries.failed(name)
+            parked = _ordered([key for key, failure in found.items() if failure.parked])
+            if parked:
+                (seed, step), *others = parked
+                text = f"seed {seed}, step {step} is parked: {found[seed, step].error}"
+                text += f" (and {len(others)} more)" if others else ""
+                text = f"model {name}: {text}; --retry-failed tries again what is parked"
+                self._session.say("warning", "parked", text, model=name, parked=len(parked))
 
     def remaining(self, available: Mapping[str, Collection[Checkpoint]]) -> list[Step]:
         """Steps with something left to do, the first ones first."""
         steps = [
             step
             for name, keys in available.items()
-            for step in remaining(self._writer.ledger, name, set(keys), self._damaged(name))
+            for step in remaining(
+                self._writer.ledger, name, set(keys), self._retries.held_steps(name)
+            )
         ]
         order = list(self._models)
         steps.sort(key=lambda step: (step.step, order.index(step.model)))
         self._session.show(queued=sum(len(step.score) for step in steps))
         return steps
 
+    def left(self) -> list[Step]:
+        """Steps with something left to do of what was there when it was last looked at."""
+        return self.remaining(self._available)
+
     def remaining_of(self, model: str, step: int, available: Available) -> Step | None:
         """What is left to do of one step; None when it is done or cannot be."""
-        given_up = {key for owner, key in self._recorder.given_up if owner == model}
-        seeds = {seed for seed, at in available[model] - given_up if at == step}
-        known, reducible = self._writer.ledger.model(model), step not in self._damaged(model)
+        known = self._writer.ledger.model(model)
+        reducible = step not in self._retries.held_steps(model)
+        seeds = {seed for seed, at in available[model] - known.failed.keys() if at == step}
         return remaining_of(known, model, step, seeds, reducible=reducible)
 
-    def _damaged(self, model: str) -> set[int]:
-        return {step for name, step in self._recorder.damaged if name == model}
-
     def complete(self) -> bool:
-        """Whether every checkpoint that is listed was scored or given up."""
+        """Whether every checkpoint that is listed was scored or is parked."""
         for name in self._models:
             known = self._writer.ledger.model(name)
             done = set(known.scored)
-            done |= {key for model, key in self._recorder.given_up if model == name}
+            done |= {key for key, found in self._retries.failed(name).items() if found.parked}
             if not known.planned or not known.planned <= done:
                 return False
         return True
@@ -107,9 +143,9 @@ class Inventory:
         """Say what was found, before hours are spent on it."""
         for name, keys in available.items():
             known = self._writer.ledger.model(name)
-            if not keys and not known.scored:
-                if not self._sources[name].find().errors:  # else that was told
-                    self._recorder.totals.failed += 1
+            if not keys and (self._failing[name] or not known.scored):
+                if not self._failing[name] and not self._retries.failed(name):  # else that is told
+                    self._nothing.add(name)
                     text = f"model {name}: {self._nothing_fits(name)}"
                     self._session.say("error", "nothing", text, model=name)
                 continue
@@ -126,7 +162,7 @@ class Inventory:
                 more = f" (and {len(absent) - 1} more)" if len(absent) > 1 else ""
                 self._session.say("warning", "missing", f"model {name}: {first}{more}", model=name)
             if why := lonely(known, keys):
-                self._recorder.totals.failed += 1
+                self._nothing.add(name)
                 self._session.say("error", "lonely", f"model {name}: {why}", model=name)
 
     def _nothing_fits(self, name: str) -> str:

@@ -91,9 +91,6 @@ class LocalSource:
         """Name, size and time of every file."""
         return signature(self._path(key))
 
-    def failed(self, key: Checkpoint, *, passing: bool) -> None:
-        """There is nothing to remember: a folder that changes says so."""
-
     def finished(self, key: Checkpoint) -> bool:
         """Whether the folder says it is finished, or rests."""
         return self._settling.finished(self._path(key))

@@ -51,10 +51,7 @@ class Source(Protocol):
         """A config.json that tells the checkpoint's architecture; None when it cannot be had."""
 
     def signature(self, key: Checkpoint) -> object:
-        """Equal as long as there is no reason to look at a checkpoint again that failed."""
-
-    def failed(self, key: Checkpoint, *, passing: bool) -> None:
-        """A checkpoint failed, perhaps for a reason that may pass, which its signature tells."""
+        """Plain data that stay equal, also in a later process, while the checkpoint is the same."""
 
     def finished(self, key: Checkpoint) -> bool:
         """Whether the checkpoint is all there, or still being written."""

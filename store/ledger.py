@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from store.snapshot import Named, Phase
+from store.snapshot import Failure, Named, Phase
 
 Record = dict[str, Any]
 Checkpoint = tuple[str, int]  # (seed, step)
@@ -38,6 +38,7 @@ class ModelLedger:
     stored: set[Checkpoint] = field(default_factory=set)  # log-probs can be read
     reduced: dict[int, frozenset[str]] = field(default_factory=dict)  # step -> seeds, all pairs
     failed: dict[Checkpoint, str] = field(default_factory=dict)
+    failures: dict[Checkpoint, Failure] = field(default_factory=dict)  # the last, until it succeeds
     missing: dict[Checkpoint, str] = field(default_factory=dict)
     phases: tuple[Phase, ...] = ()
     categories: dict[str, Partition] = field(default_factory=dict)  # the model's own
@@ -144,6 +145,7 @@ class Ledger:
                 key = (seed, step)
                 model.scored[key] = record
                 model.failed.pop(key, None)
+                model.failures.pop(key, None)
                 model.missing.pop(key, None)
                 if record.get("log_probs"):
                     model.stored.add(key)
@@ -153,6 +155,13 @@ class Ledger:
                 model.reduced[step] = frozenset(map(str, seeds))
             case {"kind": "failed", "seed": str(seed), "step": int(step), "error": str(error)}:
                 model.failed[seed, step] = error
+                model.failures[seed, step] = Failure(
+                    error,
+                    int(record.get("attempts", 1)),
+                    record.get("time"),
+                    record.get("retry_at"),
+                    record.get("looks"),
+                )
             case {"kind": "missing", "seed": str(seed), "step": int(step), "error": str(error)}:
                 model.missing[seed, step] = error
             case {"kind": "pruned", "step": int(step), "seeds": list(seeds)}:

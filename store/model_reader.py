@@ -41,11 +41,18 @@ def read_model(
         entropy=read_means(study, name, "mean_entropy"),
         storage_floor=over_seeds("storage_floor"),
         noise_floor=over_seeds("noise_floor"),
-        errors={**known.missing, **known.failed},
+        errors={**known.missing, **{key: _told(known, key) for key in known.failed}},
         kl_interval=_interval(study, name),
         phases=known.phases,
         duplicates=duplicates,
+        failures={key: known.failures[key] for key in known.failed},
     )
+
+
+def _told(known: ModelLedger, key: Checkpoint) -> str:
+    """Why a checkpoint failed, and what becomes of it where that was recorded."""
+    failure = known.failures[key]
+    return failure.error if failure.time is None else f"{failure.error} ({failure.fate})"
 
 
 def _interval(study: Study, name: str) -> NDArray[np.float64] | None:
