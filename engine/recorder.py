@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,7 +35,7 @@ class Totals:
 
 
 class Recorder:
-    """The one that commits. `given_up` and `damaged` are what planning has to leave out."""
+    """The one that commits. `given_up`, `gone`, `damaged`: what planning leaves out."""
 
     def __init__(
         self,
@@ -54,6 +54,7 @@ class Recorder:
         self._losses: Counter[Pass] = Counter()
         self.totals = Totals()
         self.given_up: dict[tuple[str, Checkpoint], object] = {}  # failed, and how it looked then
+        self.gone: dict[tuple[str, Checkpoint], str] = {}  # deleted before it was scored, and where
         self.damaged: set[tuple[str, int]] = set()  # steps whose log-probs cannot be read
         self._told_duplicates = {
             (model, key)
@@ -164,12 +165,26 @@ class Recorder:
 
     def _fail(self, task: Pass, seed: str, error: str, *, passing: bool = False) -> None:
         key, source = (seed, task.step), self._sources[task.model]
+        if source.gone(key):
+            self.lose(task.model, [key])
+            return
         source.failed(key, passing=passing)
         self.given_up[task.model, key] = source.signature(key)
         self._writer.fail(task.model, seed, task.step, error)
         self.totals.failed += 1
         self._session.show(queued=max(0, self._session.status.queued - 1))
         self._session.say("error", "failed", error, model=task.model, seed=seed, step=task.step)
+
+    def lose(self, model: str, keys: Sequence[Checkpoint]) -> None:
+        """Note checkpoints that were deleted before they were scored; nothing failed."""
+        where, known = self._sources[model].where, self._writer.ledger.model(model)
+        lost = {key: f"{where(key)} is gone: deleted before it was scored" for key in keys}
+        self.gone |= {(model, key): why for key, why in lost.items()}
+        new = [why for key, why in lost.items() if known.missing.get(key) != why]
+        self._writer.plan(model, [], lost)
+        if new:
+            more = f" (and {len(new) - 1} more)" if len(new) > 1 else ""
+            self._session.say("warning", "gone", f"model {model}: {new[0]}{more}", model=model)
 
     def _tell_damaged(self, task: Pass, error: str) -> None:
         self.damaged.add((task.model, task.step))
