@@ -75,8 +75,9 @@ def recognise(names: Collection[str]) -> str | None:
 
     `names` are of files and folders, and of what lies in those folders, as `folder/name`.
     """
+    anywhere = {*names, *(name.rpartition("/")[2] for name in names)}
     for layout in LAYOUTS:
-        if any(fnmatch.filter(names, sign) for sign in layout.signs):
+        if any(fnmatch.filter(anywhere, sign) for sign in layout.signs):
             return f"is {layout.name}: {layout.converter}"
     return None
 

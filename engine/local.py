@@ -46,6 +46,7 @@ class LocalSource:
         self._settling = Settling(clock, settle_seconds, allow_pickle=model.allow_pickle)
         self._had: dict[Checkpoint, frozenset[str]] = {}  # files without which one is gone
         self._whole: set[Checkpoint] = set()  # found finished
+        self._given: dict[Checkpoint, Path] = {}  # to whoever reads it
 
     def find(self) -> Found:
         """Look into the folders."""
@@ -114,7 +115,9 @@ class LocalSource:
 
     def place(self, key: Checkpoint) -> object:
         """The folder that was found, where the template alone does not tell."""
-        return self._path(key) if key in self._announced else self._found.get(key)
+        if key in self._announced:
+            return self.fetch(key)
+        return self._found.get(key)
 
     def adopt(self, key: Checkpoint, place: object) -> None:
         """Take the folder that another process found."""
@@ -123,7 +126,8 @@ class LocalSource:
 
     def fetch(self, key: Checkpoint) -> Path:
         """The folder; there is nothing to do."""
-        return self._path(key)
+        self._given[key] = self._path(key)
+        return self._given[key]
 
     def config(self, key: Checkpoint) -> Path | None:
         """The checkpoint's own."""
@@ -173,15 +177,18 @@ class LocalSource:
             self._had[key] = frozenset()
 
     def gone(self, key: Checkpoint) -> bool:
-        """Whether a checkpoint that was there has been deleted, all or some of it."""
-        folder = self._path(key)
+        """Whether a checkpoint that was there has been deleted, all or some of it.
+
+        Where it was read, if it was: what is let go of may still lie where it was announced.
+        """
+        folder = self._given.pop(key, None) or self._path(key)
         if is_folder(folder):
             try:
                 lost = self._had.get(key, frozenset()) - list_names(folder)
             except CheckpointError:
                 return False  # it cannot be told
             gone = bool(lost)
-        elif key in self._announced:
+        elif key in self._announced and not self._had.get(key):
             gone = self._clock() - self._announced[key].since >= ANNOUNCED_SECONDS
         else:
             gone = is_folder(self._root(key))  # else all are: a disk that is not mounted
