@@ -188,8 +188,10 @@ class LocalSource:
             except CheckpointError:
                 return False  # it cannot be told
             gone = bool(lost)
-        elif key in self._announced and not self._had.get(key):
-            gone = self._clock() - self._announced[key].since >= ANNOUNCED_SECONDS
+        elif key in self._announced:
+            letter = self._announced[key]
+            late = self._clock() - letter.since >= ANNOUNCED_SECONDS
+            gone = is_folder(letter.path.parent) if self._had.get(key) else late
         else:
             gone = is_folder(self._root(key))  # else all are: a disk that is not mounted
         if gone:
