@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from functools import partial
 
+from engine.announced import Announcements
 from engine.categories import build_categories, context_targets
 from engine.corpus import build_text
 from engine.crew import choose_crew
@@ -31,7 +32,6 @@ from engine.tokenizer import entry_texts, load_tokenizer
 from store import Header, StudyWriter, Vocabulary
 from store.snapshot import EngineStatus
 
-POLL_SECONDS = 2.0
 PATIENCE_SECONDS = 60.0  # of `run`, with what failed, when all the rest is done
 
 
@@ -62,8 +62,12 @@ class Coordinator:
         self._text = build_text(study, self._tokenizer)
         self._n_tokens = len(self._text.corpus)
         self._models = {model.name: model for model in study.models}
+        announcements = Announcements(study.announcements, self._models, clock)
         self._sources = {
-            model.name: open_source(model, study.folder, hub, clock) for model in study.models
+            model.name: open_source(
+                model, study.folder, hub, clock, watch=study.watch, announcements=announcements
+            )
+            for model in study.models
         }
         categories = build_categories(study, self._tokenizer, self._text)
         if stop.is_set():
@@ -89,7 +93,13 @@ class Coordinator:
             study, self._sources, self._writer, self._session, self._retries, clock
         )
         self._inventory = Inventory(
-            self._models, self._sources, self._writer, self._session, self._retries
+            self._models,
+            self._sources,
+            self._writer,
+            self._session,
+            self._recorder,
+            self._retries,
+            announcements,
         )
         self._progress = Progress(self._session, stop)
         self._summaries = Summaries(
@@ -146,6 +156,7 @@ class Coordinator:
                 self._tell_size(steps)
             self._work(steps, available)
             self._try_again()
+            self._inventory.answer()
             self._summaries.catch_up(exactly=True)
         return self.totals()
 
@@ -160,10 +171,10 @@ class Coordinator:
                 break
             self._work(steps, available)
 
-    def watch(self, *, until_complete: bool = False, poll_seconds: float = POLL_SECONDS) -> Totals:
+    def watch(self, *, until_complete: bool = False, poll_seconds: float | None = None) -> Totals:
         """Go on as checkpoints arrive, until stopped or, if asked, until every listed one is done.
 
-        Raises ConfigError when it could never be complete.
+        `poll_seconds` replaces the study file's. Raises ConfigError when it can never be complete.
         """
         if until_complete:
             for name, model in self._models.items():
@@ -177,14 +188,15 @@ class Coordinator:
             available = self._inventory.look(waiting=True)
             self._inventory.tell_parked()
             while True:
-                steps = self._inventory.remaining(available)
+                newest = self._study.watch.order == "newest"
+                steps = self._inventory.remaining(available, newest_first=newest)
                 self._show_size()
                 if steps:  # look again soon: newer checkpoints may be there
                     self._work(steps[: max(1, self._executor.capacity // 2)], available)
                 elif until_complete and self._inventory.complete():
                     break
                 else:
-                    self._progress.wait(poll_seconds)
+                    self._progress.wait(poll_seconds or self._study.watch.poll_seconds)
                 self._progress.check_stop()
                 available = self._inventory.look(waiting=True)
             self._summaries.catch_up(exactly=True)

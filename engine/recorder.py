@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,7 +38,7 @@ class Totals:
 
 
 class Recorder:
-    """The one that commits."""
+    """The one that commits. `gone` is what planning leaves out."""
 
     def __init__(
         self,
@@ -58,6 +58,7 @@ class Recorder:
         self._tokens_done = 0
         self._losses: Counter[Pass] = Counter()
         self.totals = Totals()
+        self.gone: dict[tuple[str, Checkpoint], str] = {}  # deleted before it was scored, and where
         self._told_duplicates = {
             (model, key)
             for model in writer.ledger.models
@@ -168,8 +169,12 @@ class Recorder:
             )
 
     def _fail(self, task: Pass, seed: str, error: str, *, passing: bool = False) -> None:
-        key = seed, task.step
-        signature = self._sources[task.model].signature(key)
+        key, source = (seed, task.step), self._sources[task.model]
+        if source.gone(key):
+            self.lose(task.model, [key])
+            return
+        source.failed(key)
+        signature = source.signature(key)
         failure = self._retries.fail(task.model, key, error, signature, passing=passing)
         self._session.show(queued=max(0, self._session.status.queued - 1))
         self._session.say(
@@ -182,6 +187,17 @@ class Recorder:
             attempts=failure.attempts,
             retry_at=failure.retry_at,
         )
+
+    def lose(self, model: str, keys: Sequence[Checkpoint]) -> None:
+        """Note checkpoints that were deleted before they were scored; nothing failed."""
+        where, known = self._sources[model].where, self._writer.ledger.model(model)
+        lost = {key: f"{where(key)} is gone: deleted before it was scored" for key in keys}
+        self.gone |= {(model, key): why for key, why in lost.items()}
+        new = [why for key, why in lost.items() if known.missing.get(key) != why]
+        self._writer.plan(model, [], lost)
+        if new:
+            more = f" (and {len(new) - 1} more)" if len(new) > 1 else ""
+            self._session.say("warning", "gone", f"model {model}: {new[0]}{more}", model=model)
 
     def _fail_step(self, task: Pass, error: str, *, passing: bool = False) -> None:
         failure = self._retries.fail_step(task.model, task.step, error, passing=passing)

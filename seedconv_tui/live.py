@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from store.progress import Progress
+
 if TYPE_CHECKING:
     from store import Study
     from store.snapshot import StudySnapshot
@@ -21,9 +23,13 @@ class StoreSource:
         self._study: Study | None = None
         self._details: Study | None = None
 
+    def progress(self) -> StudySnapshot:
+        """How far the study is, without results. Raises StoreError while it cannot be read."""
+        return Progress(self._path).snapshot()
+
     def snapshot(self) -> StudySnapshot:
         """How the study stands now. Raises StoreError while it cannot be read."""
-        from store import open_study  # zarr: only once the first screen is painted
+        from store import open_study  # zarr: only once progress is painted
 
         if self._study is None:
             self._study = open_study(self._path)

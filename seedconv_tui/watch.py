@@ -20,10 +20,10 @@ if TYPE_CHECKING:
 
 
 class Arrived(Message):
-    """A reading of a study."""
+    """A reading of a study; the first one is without results, because that is quicker."""
 
-    def __init__(self, watch: Watch, snapshot: StudySnapshot) -> None:
-        self.watch, self.snapshot = watch, snapshot
+    def __init__(self, watch: Watch, snapshot: StudySnapshot, *, results: bool = True) -> None:
+        self.watch, self.snapshot, self.results = watch, snapshot, results
         super().__init__()
 
 
@@ -58,10 +58,11 @@ class Watch:
 
     def arrived(self, message: Arrived, now: float) -> None:
         """Takes a reading."""
-        self.reading = None
         self.feed.now = now
-        self.feed.accept(message.snapshot)
-        self.details.retry()
+        self.feed.accept(message.snapshot, results=message.results)
+        if message.results:
+            self.reading = None
+            self.details.retry()
 
     def troubled(self, message: Troubled, now: float) -> None:
         """Keeps what was read before, and why it could not be read again."""
@@ -72,6 +73,8 @@ class Watch:
     def _read(self) -> None:
         """Runs in the thread; only posts what came of it."""
         try:
+            if self.feed.progress is None:
+                self._post(Arrived(self, self._source.progress(), results=False))
             message: Message = Arrived(self, self._source.snapshot())
         except (StoreError, OSError) as error:
             message = Troubled(self, str(error) or type(error).__name__)

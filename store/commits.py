@@ -48,6 +48,19 @@ def decode(line: bytes) -> Record | None:
     return record if isinstance(record, dict) else None
 
 
+def _decode_all(lines: list[bytes]) -> list[Record] | None:
+    """The records of lines, all at once, which is quicker; None when one of them is not whole."""
+    parts = [line.partition(b" ") for line in lines]
+    try:
+        if any(int(checksum, 16) != zlib.crc32(text) for checksum, _, text in parts):
+            return None
+        records = json.loads(b"[%s]" % b",".join(text for _, _, text in parts))
+    except ValueError:
+        return None
+    whole = len(records) == len(lines) and all(isinstance(record, dict) for record in records)
+    return records if whole else None
+
+
 def _holds_record(damaged: bytes) -> bool:
     """Whether there is a whole record past the start, so that what precedes it was whole once."""
     starts = (match.start() for match in _RECORD_START.finditer(damaged, 1))
@@ -173,8 +186,8 @@ class CommitReader:
         except FileNotFoundError:
             raise DamagedError(f"{path}: missing, though it was there") from None
         *lines, _ = data.split(b"\n")
-        for position, line in enumerate(lines):
-            record = decode(line)
+        whole = _decode_all(lines) or map(decode, lines)  # one by one to find the damaged one
+        for position, (line, record) in enumerate(zip(lines, whole, strict=True)):
             if record is None:
                 if limit is not None or _holds_record(b"\n".join(lines[position:])):
                     raise DamagedError(f"{path}: byte {self.offset} starts a damaged record")

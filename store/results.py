@@ -16,12 +16,12 @@ import numpy as np
 from store import layout
 from store.arrays import Array, open_array
 from store.commits import CommitReader, refuse_lost
-from store.durable import DurableStore
+from store.durable_store import DurableStore
 from store.ledger import ModelLedger
 from store.links import remove_tree
 from store.log_probs import OutputLayer, Representation, create_log_probs
 from store.pending import PendingCheckpoint, PendingPairs
-from store.reader import read_root
+from store.progress import read_root
 
 _WRITER_THREADS = 4
 

@@ -20,7 +20,7 @@ from store.category import Category, write_category
 from store.commits import CommitReader, CommitWriter
 from store.corpus import Corpus, Vocabulary
 from store.create import Header, create_study, refuse_mismatch
-from store.durable import DurableStore
+from store.durable_store import DurableStore
 from store.files import refuse_remote
 from store.ledger import Checkpoint, Ledger, Partition, Record, phases_record
 from store.links import remove_tree
@@ -28,7 +28,8 @@ from store.means import PAIR_OF, RECORDED, mean_over_pairs
 from store.model_arrays import ModelArrays
 from store.owner import pid_space, refuse_if_busy
 from store.pending import CheckpointResult, PairsResult
-from store.reader import Study, read_root
+from store.progress import read_root
+from store.reader import Study
 from store.recovery import remove_leftovers
 from store.results import ResultWriter, remove_pair, remove_results
 from store.snapshot import EngineStatus, Failure, JournalEntry, Phase

@@ -11,11 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from seedconv_tui.app import SCREENS
 from seedconv_tui.screens.base import StudyScreen
 from store.snapshot import EngineStatus, Failure, Phase, State, Work
 from tests.store_helpers import N_TOKENS, Clock, fill, open_writer
-from tests.tui_support import START, terminal
+from tests.tui_support import SCREENS, START, terminal
 
 GOLDENS = Path(__file__).parent / "goldens"
 SEEDS, STEPS, LATER = ("1", "2", "3"), (0, 1, 4, 16, 64, 256), (512, 1024)
