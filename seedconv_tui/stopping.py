@@ -9,6 +9,7 @@ import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from typing import NoReturn
 
@@ -16,6 +17,8 @@ from seedconv_tui.exit_codes import INTERRUPTED
 
 _SECONDS = 9.5  # to end in good order
 _STARTING_SECONDS = 2.0  # the same before work begins: there is nothing to bring in order yet
+_LAST_SECONDS = 1.0  # to say how it ended, and for the process to end by itself
+_GO_ON = "what was committed stays, run the same command again to go on"
 _SHOW_CURSOR = "\x1b[?25h"  # a progress bar hides it
 
 
@@ -44,37 +47,38 @@ def stopping() -> Iterator[Stop]:
     try:
         yield stop
     finally:
-        if not stop.is_set():  # else listened to until the process ends, which threads may delay
-            for number, handler in handlers.items():
-                signal.signal(number, handler)
-            signal.set_wakeup_fd(descriptor)
-            theirs.close()
+        signal.set_wakeup_fd(descriptor)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        theirs.close()
 
 
 def _listen(ours: socket.socket, stop: Stop, numbers: set[signal.Signals]) -> None:
-    with contextlib.suppress(TimeoutError):
+    with ours, contextlib.suppress(TimeoutError):
         while heard := ours.recv(1):
             if heard[0] not in numbers:
                 continue
             if stop.is_set():
-                break
+                _leave(f"stopped at once; {_GO_ON}")
             if heard[0] == signal.SIGHUP:
                 _let_go_of_terminal()
             stop.set()
             _say("stopping; once more to stop at once")
             ours.settimeout(_SECONDS if stop.begun else _STARTING_SECONDS)
-        else:
-            return
-        _leave("stopped at once; what was committed stays, run the same command again to go on")
+        if stop.is_set():  # all is in order, but a thread may still wait for a disk or a hub
+            time.sleep(_LAST_SECONDS)
+            _leave()
+        return
     if stop.begun:
-        _leave("it did not end in time and was stopped; what was committed stays, run it again")
+        _leave(f"it did not end in time and was stopped; {_GO_ON}")
     _leave("stopped before work began; run the same command again to go on")
 
 
-def _leave(text: str) -> NoReturn:
+def _leave(text: str | None = None) -> NoReturn:
     for process in multiprocessing.active_children():
         process.kill()
-    _say(text)
+    if text is not None:
+        _say(text)
     with contextlib.suppress(OSError):
         if os.isatty(2):
             os.write(2, _SHOW_CURSOR.encode())
