@@ -107,7 +107,10 @@ class LocalSource:
         return known
 
     def _template(self, key: Checkpoint) -> Pattern:
-        return self._templates.get(key[0]) or self._templates[None]
+        template = self._templates.get(key[0]) or self._templates.get(None)
+        if template is None:  # it was once part of the study
+            raise CheckpointError(f"seed {key[0]} has no source")
+        return template
 
     def _path(self, key: Checkpoint) -> Path:
         letter = self._announced.get(key)
@@ -119,7 +122,7 @@ class LocalSource:
         known = {"model": self._model.name, "seed": seed, "step": str(step)}
         try:
             return self._folder / Path(self._template(key).fill(known)).expanduser()
-        except (CheckpointError, KeyError):  # of no template, or a step it cannot write
+        except CheckpointError:  # of no template, or a step it cannot write
             if letter is None:
                 raise
             return letter.path
@@ -201,7 +204,10 @@ class LocalSource:
 
         Where it was read, if it was: what is let go of may still lie where it was announced.
         """
-        folder = self._given.pop(key, None) or self._path(key)
+        try:
+            folder = self._given.pop(key, None) or self._path(key)
+        except CheckpointError:
+            return False
         if is_folder(folder):
             try:
                 lost = self._had.get(key, frozenset()) - list_names(folder)

@@ -169,6 +169,9 @@ def test_a_disk_that_is_not_mounted_deletes_nothing(tmp_path: Path) -> None:
     (tmp_path / "runs").rename(tmp_path / "away")
     assert source.find().there == frozenset()
     assert not source.gone(("1", 0))
+    table = {"name": "m", "source": {"1": "runs/seed1/step{step}"}}
+    shrunk = LocalSource(ModelSection.model_validate(table), tmp_path)
+    assert not shrunk.gone(("2", 0))  # planned once, of no source now
     (tmp_path / "runs").mkdir()
     assert source.gone(("1", 0))
 
