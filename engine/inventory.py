@@ -91,6 +91,7 @@ class Inventory:
         once = self._seen[name] | found.announced
         if self._models[name].listed is None:
             once |= known.planned  # as it was found
+        gone = {key for owner, key in recorder.gone if owner == name}
         once -= there | gone | known.scored.keys() | known.failed.keys()
         once = {key for key in once if self._models[name].asks_for(key)}  # still
         recorder.lose(name, [key for key in _ordered(once) if self._sources[name].gone(key)])
