@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from store.snapshot import Named, Phase
+from store.snapshot import Failure, Named, Phase
 
 Record = dict[str, Any]
 Checkpoint = tuple[str, int]  # (seed, step)
@@ -38,6 +38,7 @@ class ModelLedger:
     stored: set[Checkpoint] = field(default_factory=set)  # log-probs can be read
     reduced: dict[int, frozenset[str]] = field(default_factory=dict)  # step -> seeds, all pairs
     failed: dict[Checkpoint, str] = field(default_factory=dict)
+    failures: dict[Checkpoint, Failure] = field(default_factory=dict)  # the last, until it succeeds
     missing: dict[Checkpoint, str] = field(default_factory=dict)
     phases: tuple[Phase, ...] = ()
     categories: dict[str, Partition] = field(default_factory=dict)  # the model's own
@@ -60,6 +61,7 @@ class ModelLedger:
                 key = (seed, step)
                 self.scored[key] = record
                 self.failed.pop(key, None)
+                self.failures.pop(key, None)
                 self.missing.pop(key, None)
                 if record.get("log_probs"):
                     self.stored.add(key)
@@ -80,6 +82,9 @@ class ModelLedger:
                     self.missing.pop((seed, int(step)), None)
             case {"kind": "failed", "seed": str(seed), "step": int(step), "error": str(error)}:
                 self.failed[seed, step] = error
+                fields = ("attempts", "time", "retry_at", "looks")
+                more = {name: record[name] for name in fields if name in record}
+                self.failures[seed, step] = Failure(error, **more)
             case {"kind": "missing", "seed": str(seed), "step": int(step), "error": str(error)}:
                 self.missing[seed, step] = error
             case {"kind": "pruned", "step": int(step), "seeds": list(seeds)}:
@@ -105,6 +110,14 @@ class ModelLedger:
             for seed in seeds:
                 self.scored.pop((seed, step), None)
                 self.stored.discard((seed, step))
+
+    def errors(self) -> dict[Checkpoint, str]:
+        """Why checkpoints are missing or failed; of these what becomes of them, where recorded."""
+        told = dict(self.missing)
+        for key, error in self.failed.items():
+            failure = self.failures[key]
+            told[key] = error if failure.time is None else f"{error} ({failure.fate})"
+        return told
 
     def scored_at(self, step: int) -> frozenset[str]:
         """Seeds whose results at `step` are committed."""
