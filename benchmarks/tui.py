@@ -87,7 +87,7 @@ def starts(store: Path) -> dict[str, Any]:
     """From the command to the first bytes, and to the progress of the study."""
     first, useful, busy, memory = [], [], [], []
     for _ in range(STARTS):
-        terminal = Terminal([*SEEDCONV, "tui", str(store)], (80, 24))
+        terminal = Terminal([*SEEDCONV, "tui", "--fresh", str(store)], (80, 24))
         first.append(terminal.until(str.strip))
         useful.append(terminal.until(lambda text: _DONE in text))
         busy.append(terminal.busy_seconds())
@@ -139,7 +139,7 @@ def results(text: str) -> list[str]:
 def session(store: Path, name: str) -> dict[str, Any]:
     """All screens in a terminal of one size, one after the other."""
     size, goal = SIZES[name]
-    terminal = Terminal([*SEEDCONV, "tui", str(store)], size)
+    terminal = Terminal([*SEEDCONV, "tui", "--fresh", str(store)], size)
     screens: dict[str, Any] = {}
     with engine(store) as process:
         terminal.until(lambda text: _DONE in text)

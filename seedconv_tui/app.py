@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING, Any
@@ -133,6 +134,11 @@ class SeedconvApp(App[None], inherit_bindings=False):
         """How things are drawn just now."""
         return self._look
 
+    @property
+    def behind(self) -> bool:
+        """Whether the terminal has yet to take what it was sent before."""
+        return bool(getattr(self._driver, "behind", False))
+
     def get_driver_class(self) -> type[Driver]:
         """The terminal as Textual knows it, sent fewer bytes."""
         return lean_driver(super().get_driver_class())
@@ -180,7 +186,7 @@ class SeedconvApp(App[None], inherit_bindings=False):
         message.watch.arrived(message, self._clock())
         self._show()
         if first:  # import what the number keys will need, once the first paint is on its way
-            Thread(target=lambda: [*map(screen_class, SCREENS)], daemon=True).start()
+            Thread(target=_import_the_rest, daemon=True).start()
 
     def on_troubled(self, message: Troubled) -> None:
         """Keeps what is on screen, and says that it could not be read again."""
@@ -373,6 +379,13 @@ class SeedconvApp(App[None], inherit_bindings=False):
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
         """What the command palette offers: all that keys do just now."""
         return commands(screen)
+
+
+def _import_the_rest() -> None:
+    """What screens would import when they are gone to, or draw first."""
+    for name in SCREENS:
+        screen_class(name)
+    import_module("numpy.ma")  # np.unique needs it
 
 
 def _mode(screen: str, study: int) -> str:

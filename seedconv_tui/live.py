@@ -33,7 +33,10 @@ class StoreSource:
 
         if self._study is None:
             self._study = open_study(self._path)
-        return self._study.snapshot()
+        snapshot = self._study.snapshot()
+        for model in snapshot.models:  # in this thread, so that no screen has to wait for them
+            _ = model.marked, model.expected_kl, model.pair_std
+        return snapshot
 
     def study(self) -> Study:
         """The study as it is committed now. Raises StoreError while it cannot be read."""

@@ -88,14 +88,14 @@ class Progress:
         engine = self._engine
         if engine is None or self._clock() - engine.heartbeat > _ALIVE_SECONDS:
             return model
+        works = [work for work in engine.works if work.model == model.name]
         state = model.state.copy()
-        for work in engine.works:
-            if work.model == model.name:
-                rows = model.steps == work.step
-                busy = np.array([work.seed in (None, seed) for seed in model.seeds], dtype=bool)
-                waiting = np.isin(state, [State.QUEUED, State.FAILED, State.SCORED])
-                state[rows[:, None] & busy[None, :] & waiting] = work.state
-        return replace(model, state=state)
+        for work in works:
+            rows = model.steps == work.step
+            busy = np.array([work.seed in (None, seed) for seed in model.seeds], dtype=bool)
+            waiting = np.isin(state, [State.QUEUED, State.FAILED, State.SCORED])
+            state[rows[:, None] & busy[None, :] & waiting] = work.state
+        return replace(model, state=state) if works else model
 
 
 def states(known: ModelLedger, seeds: tuple[str, ...], steps: list[int]) -> NDArray[np.uint8]:
