@@ -18,7 +18,7 @@ from engine.worker import Outcome
 from store import StudyWriter
 from store.ledger import Checkpoint
 from store.pending import CheckpointResult, PairsResult
-from store.snapshot import ModelSnapshot
+from store.snapshot import UNDECIDED, ModelSnapshot, Named, Phase
 from store.statistics import distance
 
 _MOST_LOSSES = 2  # devices that one pass may take with it before it counts as failed
@@ -54,6 +54,7 @@ class Recorder:
         self._losses: Counter[Pass] = Counter()
         self.totals = Totals()
         self.given_up: dict[tuple[str, Checkpoint], object] = {}  # failed, and how it looked then
+        self._told_outliers: set[Named] = set()
         self.damaged: set[tuple[str, int]] = set()  # steps whose log-probs cannot be read
         self._told_duplicates = {
             (model, key)
@@ -124,7 +125,7 @@ class Recorder:
         self.totals.reduced += 1
         self._reader.refresh()
         model = self._reader.model_snapshot(name)
-        self._writer.set_phases(name, find_phases(model.steps, model.kl))
+        self._take_phases(name, at, find_phases(model.steps, model.kl))
         value = float(model.expected_kl[model.steps == at][0])
         self._session.say(
             "info",
@@ -142,6 +143,27 @@ class Recorder:
         if self._study.log_probs.retention == "until_reduced" and planned <= set(pairs.seeds):
             self._writer.drop_log_probs(name, at, pairs.seeds)
 
+    def _take_phases(self, name: str, at: int, phases: tuple[Phase, ...]) -> None:
+        """Record the phases; say, once for good, that training is in one that is new."""
+        seen = {UNDECIDED, *self._writer.ledger.model(name).phases_seen}
+        self._writer.set_phases(name, phases)
+        if not phases or phases[-1].name in seen:
+            return
+        now = phases[-1]
+        between = "" if now.low is None else f" ({now.low} to {now.high})"
+        self._session.say(
+            "info",
+            "phase",
+            f"{name} is in the phase {now.name}, from step {now.start}{between}",
+            model=name,
+            step=at,
+            phase=now.name,
+            start=now.start,
+            low=now.low,
+            high=now.high,
+            support=now.support,
+        )
+
     def _tell_outliers(self, model: ModelSnapshot, step: int) -> None:
         reduced = model.n_pairs > 0
         kl, at = model.kl[reduced], int(np.flatnonzero(model.steps[reduced] == step)[0])
@@ -149,6 +171,9 @@ class Recorder:
         median = float(np.nanmedian(far))
         for index in np.flatnonzero(newly_outlying(kl, at)):
             seed, value = model.seeds[index], float(far[index])
+            if (model.name, seed, step) in self._told_outliers:
+                continue  # another seed joined the step
+            self._told_outliers.add((model.name, seed, step))
             self._session.say(
                 "warning",
                 "outlier",

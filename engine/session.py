@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import math
 import shutil
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,7 @@ class Session:
         self._read_gpus, self._gpus = read_gpus, tuple[Gpu, ...]()
         self._gpus_due = -math.inf
         self.status = status  # replaced, never changed: the heart reads it from another thread
+        self.counts: Callable[[], Mapping[str, int]] = dict  # of what was done, told at the end
         self._over = threading.Event()
         self._heart = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
 
@@ -47,8 +49,8 @@ class Session:
     def say(self, level: Level, event: str, text: str, **fields: Any) -> None:
         """Tell the journal and whoever listens that something happened."""
         now = self._clock()
-        self._writer.log(JournalEntry(now, level, event, text))
         self._listener.on_event(Event(now, level, event, text, fields))
+        self._writer.log(JournalEntry(now, level, event, text))
 
     def _beat(self) -> None:
         while True:
@@ -66,6 +68,14 @@ class Session:
         except OSError:  # a full disk must not silence the engine before it can say so
             return
 
+    def _tell_end(self, how: str, message: str) -> None:
+        counts = dict(self.counts())
+        did = ", ".join(f"{n} {what}" for what, n in counts.items() if n) or "nothing to do"
+        text = f"{how}: {did}" + (f"; {message}" if message else "")
+        level: Level = "error" if how == "failed" else "info"
+        with contextlib.suppress(OSError):  # a full disk takes no journal; listeners heard of it
+            self.say(level, "end", text, how=how, message=message, **counts)
+
     def __enter__(self) -> None:
         self._heart.start()
 
@@ -79,6 +89,7 @@ class Session:
         self._over.set()
         self._heart.join()
         self.show(state=how, works=(), message=message)
+        self._tell_end(how, message)
         self._write(over=True)
         try:
             self._writer.close(how)

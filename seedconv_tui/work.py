@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import signal
 import sys
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from seedconv_tui.exit_codes import FAILED, INTERRUPTED, OK
+from seedconv_tui.telling.setup import add_telling_options
 from seedconv_tui.upkeep import Command
 
 if TYPE_CHECKING:
@@ -36,8 +36,8 @@ def add_run_and_watch(command: Command) -> None:
         "seedconv watch study.toml",
     )
     for made in (run, watch):
+        add_telling_options(made)
         made.add_argument("study", type=Path, metavar="STUDY.toml", help="the study file")
-        made.add_argument("--json", action="store_true", help="events as JSON lines on stderr")
         made.add_argument(
             "--device",
             metavar="LIST",
@@ -72,12 +72,12 @@ def _engine(options: argparse.Namespace, work: Callable[[Coordinator], Totals]) 
         study = with_device(study, options.device)
     refuse_remote(study.study.store)
     from engine.coordinator import Coordinator
-    from seedconv_tui.console import listener
+    from seedconv_tui.telling.setup import telling
 
     stop = threading.Event()
     _stop_on_signals(stop)
-    with listener(as_json=options.json) as shown:
-        totals = work(Coordinator(study, shown, ray=options.ray, stop=stop))
+    with telling(study, options) as listener:
+        totals = work(Coordinator(study, listener, ray=options.ray, stop=stop))
     _summary(study, totals, as_json=options.json)
     return FAILED if totals.failed else OK
 
@@ -97,8 +97,7 @@ def _stop_on_signals(stop: threading.Event) -> None:
 
 def _summary(study: StudyFile, totals: Totals, *, as_json: bool) -> None:
     if as_json:
-        print(json.dumps({"event": "end", **vars(totals)}), file=sys.stderr)
-        return
+        return  # the event "end" says it
     parts = [f"{totals.scored} checkpoints scored", f"{totals.reduced} steps reduced"]
     if totals.missing:
         parts.append(f"{totals.missing} missing")

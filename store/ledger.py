@@ -40,6 +40,7 @@ class ModelLedger:
     failed: dict[Checkpoint, str] = field(default_factory=dict)
     missing: dict[Checkpoint, str] = field(default_factory=dict)
     phases: tuple[Phase, ...] = ()
+    phases_seen: set[str] = field(default_factory=set)  # names of all that were ever recorded
     categories: dict[str, Partition] = field(default_factory=dict)  # the model's own
     summaries: dict[int, Summarised] = field(default_factory=dict)  # by step
     changes: int = 0
@@ -89,6 +90,7 @@ class ModelLedger:
             case {"kind": "forgotten", "step": int(step), "seeds": list(seeds), "what": str(what)}:
                 self.forget(step, frozenset(map(str, seeds)), pairs_only=what == "pairs")
             case {"kind": "phases", "names": list(names), "starts": list(starts)}:
+                self.phases_seen.update(map(str, names))
                 sure = (record[key] for key in ("lows", "highs", "supports"))
                 self.phases = tuple(
                     Phase(str(name), int(start), *rest)
