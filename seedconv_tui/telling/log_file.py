@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import logging
+import os
+import socket
 import sys
 import time
 import traceback
+from importlib.metadata import version
 from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from types import TracebackType
@@ -40,6 +43,8 @@ class LogFile:
     def __enter__(self) -> Self:
         logging.getLogger().addHandler(self._handler)
         logging.captureWarnings(capture=True)
+        who = f"seedconv {version('seedconv-tui')}, process {os.getpid()} on {socket.gethostname()}"
+        self._write(logging.INFO, who)
         return self
 
     def __exit__(

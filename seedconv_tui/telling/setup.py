@@ -114,7 +114,7 @@ def _of_section(
     from seedconv_tui.telling.targets import CommandTarget, UrlTarget
 
     if argv := section.argv:
-        program = argv[0] if os.sep not in argv[0] else str(folder / argv[0])
+        program = argv[0] if os.sep not in argv[0] else str((folder / argv[0]).absolute())
         if shutil.which(program) is None:
             raise ConfigError(f"{field}: there is no program {argv[0]!r} that can be run")
         yield CommandTarget(argv, folder), section.on
@@ -126,7 +126,8 @@ def _sinks(study: StudyFile) -> list[Sink]:
     """Where scalars go. Raises UnsupportedError for what is not installed."""
     from seedconv_tui.telling.trackers import Trackio, Wandb
 
-    scalars, sinks = study.scalars, list[Sink]()
+    sinks: list[Sink] = []
+    scalars = study.scalars
     if scalars.tensorboard is not None:
         from seedconv_tui.telling.tensorboard import EventFiles
 

@@ -45,6 +45,10 @@ class Sent:
         """The rows that it was not given."""
         return [row for row in rows if (model, row.step, row.n_seeds) not in self._known]
 
+    def count(self, model: str) -> int:
+        """How many rows of the model it was given."""
+        return sum(name == model for name, _, _ in self._known)
+
     def add(self, model: str, row: Row) -> None:
         """It was given one. Raises OSError."""
         self._known.add((model, row.step, row.n_seeds))
@@ -83,7 +87,8 @@ class Wandb:
         """Log the rows that are new."""
         for row in self._sent.new(model, rows):
             run = self._run(model)
-            run.log({STEP: row.step, **_named(row)})
+            values = {STEP: row.step, **_named(row)}
+            run.log(values, step=self._sent.count(model))  # ascends, also over restarts offline
             self._sent.add(model, row)
 
     def _run(self, model: str) -> Any:
