@@ -6,7 +6,7 @@ import shlex
 from typing import Literal, get_args
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 Kind = Literal["phase", "outlier", "failure", "end"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -70,7 +70,10 @@ def is_url(text: str) -> bool:
 
 def notify_from(target: str) -> NotifySection:
     """What `--notify TARGET` asks for: a URL, or a command line. Raises ValueError."""
-    section = NotifySection(url=target) if "://" in target else NotifySection(command=target)
+    try:
+        section = NotifySection.model_validate({"url" if "://" in target else "command": target})
+    except ValidationError as error:
+        raise ValueError(error.errors()[0]["msg"].removeprefix("Value error, ")) from None
     if section.url is None and not section.argv:
         raise ValueError("should be a URL or a command line")
     return section

@@ -140,7 +140,8 @@ class _Line(threading.Thread):
         if message.kind not in self._kinds:
             return
         with self._change:
-            if message.kind == "failure" and self._clock() < self._quiet_until:
+            quiet = self._held is not None or self._clock() < self._quiet_until
+            if message.kind == "failure" and quiet:
                 self._held, self._n_held = message, self._n_held + 1
             else:
                 if message.kind == "failure":

@@ -101,8 +101,7 @@ def _targets(study: StudyFile, asked: Sequence[str]) -> list[tuple[Target, Seque
         try:
             section = notify_from(target)
         except ValueError as error:
-            reason = str(error).removeprefix("Value error, ")
-            raise ConfigError(f"--notify: {reason}, found {target!r}") from None
+            raise ConfigError(f"--notify: {error}, found {target!r}") from None
         found += _of_section(section, Path(), "--notify")
     return found
 
