@@ -25,6 +25,11 @@ _OLDER = 3  # such files are kept
 _LEVELS = {"info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
 
+def log_file(store: Path) -> Path:
+    """Where an engine's log is kept unless asked otherwise: `study.log` beside `study.zarr`."""
+    return store.with_name(f"{store.name.removesuffix('.zarr')}.log")
+
+
 class LogFile:
     """Appends to a file; a context manager. What libraries warn of while it is open goes in too.
 

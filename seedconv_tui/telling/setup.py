@@ -53,12 +53,13 @@ def telling(study: StudyFile, options: argparse.Namespace) -> Iterator[Listener]
     """
     from engine.events import Event, Listeners
     from seedconv_tui.console import listener
+    from seedconv_tui.telling.log_file import log_file
     from seedconv_tui.telling.notify import Notifier
 
     targets = _targets(study, options.notify)
     with contextlib.ExitStack() as stack:
         shown = stack.enter_context(listener(as_json=options.json))
-        log = stack.enter_context(_log(options.log or study.store.with_suffix(".log")))
+        log = stack.enter_context(_log(options.log or log_file(study.store)))
         heard = Listeners([shown, log])
 
         def warn(text: str) -> None:

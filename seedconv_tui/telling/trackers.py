@@ -25,7 +25,7 @@ STEP = "training_step"  # what the charts' horizontal axis is
 
 def sent_file(store: Path) -> Path:
     """Where it is kept what trackers were given: `study.sent.jsonl` beside `study.zarr`."""
-    return store.with_suffix(".sent.jsonl")
+    return store.with_name(f"{store.name.removesuffix('.zarr')}.sent.jsonl")
 
 
 class Sent:
