@@ -207,14 +207,32 @@ def test_wandb_has_a_step_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert len(sent_file(tmp_path / "study.zarr").read_text().splitlines()) == 2
 
 
-def test_a_tracker_that_is_not_installed_is_named(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("library", "ours", "extra"),
+    [
+        ("wandb", None, "wandb"),
+        ("trackio", None, "trackio"),
+        ("tensorboardX.event_file_writer", "seedconv_tui.telling.tensorboard", "tensorboard"),
+        ("prometheus_client", "seedconv_tui.telling.metrics", "metrics"),
+    ],
+)
+def test_what_is_not_installed_is_named(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    library: str,
+    ours: str | None,
+    extra: str,
 ) -> None:
-    for name in ("wandb", "trackio"):
-        monkeypatch.setitem(sys.modules, name, None)
-        study = write_study(tmp_path)
+    monkeypatch.setitem(sys.modules, library, None)
+    if ours is not None:
+        monkeypatch.delitem(sys.modules, ours, raising=False)
+    study, options = write_study(tmp_path), list[str]()
+    if extra == "metrics":
+        options = ["--metrics-port", "0"]
+    else:
         with study.open("a") as file:
-            file.write(f'\n[scalars]\n{name} = "project"\n')
-        assert getattr(load_study_file(study).scalars, name) == "project"
-        assert run(["run", str(study)]) == 2
-        assert f"pip install 'seedconv-tui[{name}]'" in capsys.readouterr().err
+            file.write(f'\n[scalars]\n{extra} = "project"\n')
+        assert getattr(load_study_file(study).scalars, extra) == "project"
+    assert run(["run", str(study), *options]) == 2
+    assert f"pip install 'seedconv-tui[{extra}]'" in capsys.readouterr().err

@@ -137,9 +137,9 @@ def test_a_run_tells_everybody(
     command.chmod(0o755)
     with study.open("a") as file:
         file.write("\n[notify]\ncommand = \"./tell.py 'two words' $HOME\"\n")
-        file.write('on = ["phase", "failure", "end"]\n')
+        file.write(f'url = "{hook.url}"\non = ["phase", "failure", "end"]\n')
     capsys.readouterr()
-    assert run(["run", str(study), "--json", "--notify", hook.url]) == 1
+    assert run(["run", str(study), "--json"]) == 1
 
     events = [json.loads(line) for line in capsys.readouterr().err.splitlines() if line[0] == "{"]
     for event in events:
@@ -161,6 +161,7 @@ def test_a_run_tells_everybody(
     arguments = (tmp_path / "env.txt").read_text().splitlines()
     assert "['two words', '$HOME'] failure 1" in arguments
 
+    assert "secret" not in (tmp_path / "study.zarr/zarr.json").read_text()
     log = (tmp_path / "study.log").read_text(encoding="utf-8")
     assert f"process {os.getpid()} on" in log
     assert re.search(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d error   .*step60", log, re.M)
@@ -169,7 +170,9 @@ def test_a_run_tells_everybody(
     # More arrives, and an engine starts again: the phase is no news.
     for step in steps[:2]:
         (tmp_path / f"late{step}").rename(tmp_path / f"runs/seed3/step{step}")
+    n_posts = len(hook.posts)
     run(["run", str(study), "--notify", hook.url])
+    assert [json.loads(body)["kind"] for _, body in hook.posts[n_posts:]].count("end") == 2
     kinds = [json.loads(line)["kind"] for line in (tmp_path / "told.jsonl").open()]
     assert kinds.count("phase") == 1
     assert kinds.count("end") == 2

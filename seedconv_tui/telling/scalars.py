@@ -29,6 +29,8 @@ def read_rows(study: Study, model: str, categories: Sequence[str] = CATEGORIES) 
     `kl_<category>/<level>` of each category that the model has; `phase/index`: 1 to 4 in the order
     of `PHASES`, 0 where it is undecided. What is not known has no entry. Raises DamagedError.
     """
+    if not study.ledger(model).summaries:
+        return []
     whole = study.summary(model)
     series: dict[str, np.ndarray] = {
         "expected_kl/mean": whole.expected_kl[:, 0],

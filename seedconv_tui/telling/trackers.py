@@ -76,8 +76,8 @@ class Wandb:
         self._wandb, self._project, self._study, self._store = wandb, project, study, store
         self._sent = Sent(sent_file(store), f"wandb:{project}")
         self._runs: dict[str, Any] = {}
-        online = wandb.setup().settings.mode in {"online", "shared", "run"}
-        if online and not wandb.api.api_key:
+        self._mode = wandb.setup().settings.mode
+        if self._mode not in {"offline", "disabled"} and not wandb.login(prompt=False, verify=False):
             raise UnsupportedError(
                 "scalars.wandb: not logged in; run `wandb login`, set WANDB_API_KEY, or keep the "
                 "runs on this machine with WANDB_MODE=offline"
@@ -85,6 +85,8 @@ class Wandb:
 
     def take(self, model: str, rows: Sequence[Row]) -> None:
         """Log the rows that are new."""
+        if self._mode == "disabled":
+            return
         for row in self._sent.new(model, rows):
             run = self._run(model)
             values = {STEP: row.step, **_named(row)}
