@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
-SOURCES := store engine seedconv_tui tests benchmarks docs
+SOURCES := store engine seedconv_tui tests benchmarks docs examples
 
 .PHONY: demo test check lint ci bench picture clean
 
@@ -54,6 +54,6 @@ $(VENV)/engine: $(VENV)/bin/python pyproject.toml constraints.txt
 
 $(VENV)/dev: $(VENV)/engine
 	$(PIP) --editable '.[analysis,engine,metrics,ray,remote,tensorboard,xarray]' \
-		flask flask-cors import-linter mypy 'moto[s3]' py-spy pyte pytest pytest-asyncio \
+		accelerate flask flask-cors import-linter mypy 'moto[s3]' py-spy pyte pytest pytest-asyncio \
 		pytest-cov pytest-xdist ruff tensorboard tensorstore
 	touch $@

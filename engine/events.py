@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
@@ -44,9 +45,11 @@ class Listeners:
     def on_event(self, event: Event) -> None:
         """Tell all of them."""
         for listener in self._listeners:
-            listener.on_event(event)
+            with contextlib.suppress(OSError):  # a terminal that is gone leaves the log
+                listener.on_event(event)
 
     def on_status(self, status: EngineStatus) -> None:
         """Tell all of them."""
         for listener in self._listeners:
-            listener.on_status(status)
+            with contextlib.suppress(OSError):
+                listener.on_status(status)

@@ -68,6 +68,15 @@ surprisal_step = "latest"         # that all seeds have reached, or a step
 # labels = "labels.txt"           # a file: a label for each token of the corpus, one a line, or
                                   # lines of token id, tab, label
 
+# [watch]                         # docs/watching.md tells it as a story
+# order = "newest"                # which step `watch` takes first; or "oldest", as `run` does
+# settle_seconds = 3              # how long a folder without trainer_state.json must rest; on NFS
+                                  # longer than its attributes are cached, such as 60
+# poll_seconds = 2                # between two looks into the folders
+# hub_poll_seconds = 300          # between two looks at the hub
+# announcements = "announced"     # where training scripts announce checkpoints; if left out, a
+                                  # folder beside the store: study-announced
+
 # [notify]                        # told when something happens; docs/watching.md has examples
 # command = "./tell.sh"           # a program, which gets JSON on stdin; no shell reads this
 # url = "https://hooks.example.org/..."   # gets a POST of JSON with a field "text", or

@@ -69,14 +69,24 @@ def _about_checkpoints(models: tuple[ModelSnapshot, ...]) -> list[str]:
     states = np.concatenate([np.zeros(0, np.uint8), *(model.state.ravel() for model in models)])
     failed, missing = int((states == State.FAILED).sum()), int((states == State.MISSING).sum())
     lines = []
-    if failed:
+    waiting = sum(not f.parked for model in models for f in model.failures.values())
+    if parked := max(0, failed - waiting):
         lines.append(
-            f"{count(failed)} checkpoint{'s' * (failed > 1)} failed, see above; once mended, have "
-            f"{'them' if failed > 1 else 'it'} tried again: seedconv run STUDY.toml"
+            f"{count(parked)} checkpoint{'s' * (parked > 1)} failed and {_are(parked)} left alone "
+            "until changed; to try without that: seedconv run STUDY.toml --retry-failed"
+        )
+    if failed and waiting:
+        lines.append(
+            f"{count(waiting)} checkpoint{'s' * (waiting > 1)} failed and {_are(waiting)} tried "
+            "again by an engine at work"
         )
     if missing:
         lines.append(
             f"{count(missing)} checkpoint{'s' * (missing > 1)} named in the study file "
-            f"{'are' if missing > 1 else 'is'} not there; `run` looks again, others go on"
+            f"{_are(missing)} not there; `run` looks again, others go on"
         )
     return lines
+
+
+def _are(n: int) -> str:
+    return "are" if n > 1 else "is"

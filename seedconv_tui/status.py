@@ -12,7 +12,7 @@ import numpy as np
 
 from seedconv_tui.health import SILENT, advice, health
 from seedconv_tui.text import count, duration, nats, phase_words, same_weights, size, visible
-from store.snapshot import ACTIVE_STATES, ModelSnapshot, Named, Phase, State, StudySnapshot
+from store.snapshot import ACTIVE_STATES, Failure, ModelSnapshot, Named, Phase, State, StudySnapshot
 from store.statistics import outliers
 
 SCHEMA = 1  # of the JSON object; it grows when a field changes its meaning or goes
@@ -79,7 +79,10 @@ def _errors(model: ModelSnapshot, state: State) -> list[dict[str, Any]]:
     found = []
     for (seed, step), error in sorted(model.errors.items(), key=lambda item: item[0][::-1]):
         if model.state[rows[step], model.seeds.index(seed)] == state:
-            found.append({"seed": seed, "step": step, "error": error})
+            entry = {"seed": seed, "step": step, "error": error}
+            if failure := model.failures.get((seed, step)):
+                entry |= {"attempts": failure.attempts, "retry_at": failure.retry_at}
+            found.append(entry)
     return found
 
 
@@ -129,7 +132,7 @@ def status_text(snapshot: StudySnapshot, now: float | None = None) -> str:
         if model["phases"]:
             phases = ", ".join(phase_words(Phase(**phase)) for phase in model["phases"])
             lines.append(f"  phases: {phases}")
-        lines += _first_few(model["errors"], "errors", lambda error: visible(error["error"]))
+        lines += _first_few(model["errors"], "errors", _failed)
         lines += _first_few(
             model["duplicates"], "duplicates", lambda one: same_weights(tuple(one["of"].values()))
         )
@@ -146,6 +149,13 @@ def _disk(stored: int, engine: dict[str, Any] | None) -> list[str]:
         return []
     line = f"log-probs: {size(stored)} stored"
     return [f"{line} of about {size(projected)}" if projected and projected > stored else line]
+
+
+def _failed(error: dict[str, Any]) -> str:
+    if "attempts" not in error:
+        return visible(error["error"])
+    fate = Failure(error["error"], error["attempts"], retry_at=error["retry_at"]).fate
+    return f"{visible(error['error'])}; {fate}"
 
 
 def _first_few(

@@ -19,7 +19,7 @@ import zlib
 from pathlib import Path
 
 from store.durable import PARTIAL, sync_folders, write_file
-from store.errors import BusyError, DamagedError
+from store.errors import BusyError, DamagedError, StoreError
 from store.files import Files, LocalFiles
 from store.ledger import Ledger, Record
 
@@ -75,6 +75,21 @@ def log_file(folder: Path, number: int) -> Path:
 def seal_file(folder: Path, number: int) -> Path:
     """What session `number` left when it ended: how long its file is, in one record."""
     return folder / f"{number}.end"
+
+
+def refuse_lost(folder: Path, number: int) -> None:
+    """Raise BusyError when another has taken over from session `number`, or StoreError.
+
+    What is written to a study that was removed, or whose file system is away, goes nowhere, or into
+    the empty folder where that was mounted.
+    """
+    if log_file(folder, number + 1).exists():
+        raise BusyError(f"{folder.parent}: another engine has taken this study over")
+    if not log_file(folder, number).exists():
+        raise StoreError(
+            f"{folder.parent}: is not there any more: was it removed, or is its file system not "
+            "mounted? Once it is back, run the same command again: what is committed stays"
+        )
 
 
 class CommitReader:
@@ -208,16 +223,15 @@ class CommitWriter:
         reader.refresh()
 
     def check(self) -> None:
-        """Raise BusyError when another coordinator has taken the study over."""
-        if log_file(self._folder, self.number + 1).exists():
-            raise BusyError(f"{self._folder.parent}: another engine has taken this study over")
+        """Raise BusyError when another has taken the study over, StoreError when it is gone."""
+        refuse_lost(self._folder, self.number)
 
     def append(self, *records: Record) -> None:
         """Commit: the records are on disk when this returns.
 
-        Raises BusyError when another coordinator has taken the study over, OSError when they could
-        not be written. A session that failed to write can commit no more: readers may have taken
-        in what had to be undone, and only a new session tells them to forget it.
+        Raises what `check` raises, and OSError when they could not be written. A session that
+        failed to write can commit no more: readers may have taken in what had to be undone, and
+        only a new session tells them to forget it.
         """
         if self._failed is not None:
             raise OSError(self._failed.errno, self._failed.strerror, str(self._path))

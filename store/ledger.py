@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from store.snapshot import Named, Phase
+from store.snapshot import Failure, Named, Phase
 
 Record = dict[str, Any]
 Checkpoint = tuple[str, int]  # (seed, step)
@@ -38,9 +38,12 @@ class ModelLedger:
     stored: set[Checkpoint] = field(default_factory=set)  # log-probs can be read
     reduced: dict[int, frozenset[str]] = field(default_factory=dict)  # step -> seeds, all pairs
     failed: dict[Checkpoint, str] = field(default_factory=dict)
+    failures: dict[Checkpoint, Failure] = field(default_factory=dict)  # the last, until it succeeds
     missing: dict[Checkpoint, str] = field(default_factory=dict)
     phases: tuple[Phase, ...] = ()
-    phases_seen: set[str] = field(default_factory=set)  # names of all that were ever recorded
+    phases_seen: set[str] = field(
+        default_factory=set
+    )  # names of those that were ever recorded as settled
     categories: dict[str, Partition] = field(default_factory=dict)  # the model's own
     summaries: dict[int, Summarised] = field(default_factory=dict)  # by step
     changes: int = 0
@@ -61,6 +64,7 @@ class ModelLedger:
                 key = (seed, step)
                 self.scored[key] = record
                 self.failed.pop(key, None)
+                self.failures.pop(key, None)
                 self.missing.pop(key, None)
                 if record.get("log_probs"):
                     self.stored.add(key)
@@ -81,6 +85,9 @@ class ModelLedger:
                     self.missing.pop((seed, int(step)), None)
             case {"kind": "failed", "seed": str(seed), "step": int(step), "error": str(error)}:
                 self.failed[seed, step] = error
+                fields = ("attempts", "time", "retry_at", "looks")
+                more = {name: record[name] for name in fields if name in record}
+                self.failures[seed, step] = Failure(error, **more)
             case {"kind": "missing", "seed": str(seed), "step": int(step), "error": str(error)}:
                 self.missing[seed, step] = error
             case {"kind": "pruned", "step": int(step), "seeds": list(seeds)}:
@@ -90,7 +97,8 @@ class ModelLedger:
             case {"kind": "forgotten", "step": int(step), "seeds": list(seeds), "what": str(what)}:
                 self.forget(step, frozenset(map(str, seeds)), pairs_only=what == "pairs")
             case {"kind": "phases", "names": list(names), "starts": list(starts)}:
-                self.phases_seen.update(map(str, names))
+                if record.get("settled", True):
+                    self.phases_seen.update(map(str, names))
                 sure = (record[key] for key in ("lows", "highs", "supports"))
                 self.phases = tuple(
                     Phase(str(name), int(start), *rest)
@@ -107,6 +115,14 @@ class ModelLedger:
             for seed in seeds:
                 self.scored.pop((seed, step), None)
                 self.stored.discard((seed, step))
+
+    def errors(self) -> dict[Checkpoint, str]:
+        """Why checkpoints are missing or failed; of these what becomes of them, where recorded."""
+        told = dict(self.missing)
+        for key, error in self.failed.items():
+            failure = self.failures[key]
+            told[key] = error if failure.time is None else f"{error} ({failure.fate})"
+        return told
 
     def scored_at(self, step: int) -> frozenset[str]:
         """Seeds whose results at `step` are committed."""
@@ -192,7 +208,7 @@ class Ledger:
         categories[name] = Partition(str(record["digest"]), None if step is None else int(step))
 
 
-def phases_record(model: str, phases: tuple[Phase, ...]) -> Record:
+def phases_record(model: str, phases: tuple[Phase, ...], *, settled: bool) -> Record:
     """The record that replaces the model's phases by these."""
     return {
         "kind": "phases",
@@ -202,4 +218,5 @@ def phases_record(model: str, phases: tuple[Phase, ...]) -> Record:
         "lows": [phase.low for phase in phases],
         "highs": [phase.high for phase in phases],
         "supports": [phase.support for phase in phases],
+        "settled": settled,
     }

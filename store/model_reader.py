@@ -42,10 +42,11 @@ def read_model(
         entropy=read_means(study, name, "mean_entropy"),
         storage_floor=over_seeds("storage_floor"),
         noise_floor=over_seeds("noise_floor"),
-        errors={**known.missing, **known.failed},
+        errors=known.errors(),
         kl_interval=_interval(study, name),
         phases=known.phases,
         duplicates=duplicates,
+        failures={key: known.failures[key] for key in known.failed},
     )
 
 

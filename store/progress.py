@@ -77,9 +77,10 @@ class Progress:
             entropy=by_seed,
             storage_floor=by_step,
             noise_floor=by_step,
-            errors={**known.missing, **known.failed},
+            errors=known.errors(),
             phases=known.phases,
             duplicates=ledger.duplicates(name),
+            failures={key: known.failures[key] for key in known.failed},
         )
 
     def _with_work(self, model: ModelSnapshot) -> ModelSnapshot:

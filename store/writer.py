@@ -8,6 +8,7 @@ import socket
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +32,7 @@ from store.progress import read_root
 from store.reader import Study
 from store.recovery import remove_leftovers
 from store.results import ResultWriter, remove_pair, remove_results
-from store.snapshot import EngineStatus, JournalEntry, Phase
+from store.snapshot import EngineStatus, Failure, JournalEntry, Phase
 from store.status import Journal, write_status
 
 
@@ -329,15 +330,20 @@ class StudyWriter:
         own = self.ledger.model(model).categories
         return own[name] if name in own else self.ledger.categories[name]
 
-    def set_phases(self, model: str, phases: tuple[Phase, ...]) -> None:
-        """Record the phases of training as the results so far show them."""
-        if phases != self.ledger.model(model).phases:
-            self._commits.append(phases_record(model, phases))
+    def set_phases(self, model: str, phases: tuple[Phase, ...], *, settled: bool = True) -> None:
+        """Record the phases of training as the results so far show them.
 
-    def fail(self, model: str, seed: str, step: int, error: str) -> None:
-        """Record that a checkpoint could not be scored, in one line."""
-        record = {"kind": "failed", "model": model, "seed": seed, "step": step, "error": error}
-        self._commits.append(record)
+        `settled`: no results before the newest are still to come, as far as is known.
+        """
+        known = self.ledger.model(model)
+        new = settled and not {phase.name for phase in phases} <= known.phases_seen
+        if phases != known.phases or new:
+            self._commits.append(phases_record(model, phases, settled=settled))
+
+    def fail(self, model: str, seed: str, step: int, failure: Failure) -> None:
+        """Record that a checkpoint could not be scored, and when it is tried again."""
+        record = {"kind": "failed", "model": model, "seed": seed, "step": step}
+        self._commits.append(record | asdict(failure))
 
     def drop_log_probs(self, model: str, step: int, seeds: Iterable[str]) -> None:
         """Remove log-probs; results stay. They are declared gone before the first byte goes."""

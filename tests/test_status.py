@@ -18,7 +18,7 @@ from seedconv_tui.cli import run
 from seedconv_tui.health import advice, health, troubled
 from seedconv_tui.status import status_json, status_text
 from seedconv_tui.telling.metrics import serve
-from store.snapshot import Gpu, Phase, State, StudySnapshot
+from store.snapshot import Failure, Gpu, Phase, State, StudySnapshot
 from tests.store_helpers import beat, fill, open_writer
 from tests.tui_support import START, make_engine, make_model, make_study
 
@@ -57,6 +57,7 @@ def everything() -> StudySnapshot:
         errors={**model.errors, ("2", 256): "runs/seed2/step256: there is no such folder"},
         phases=(Phase("uniform", 0, 0, 0, 1.0), Phase("sharp convergence", 16, 8, 32, 0.9)),
         duplicates={("3", 4): ("other", "1", 2)},
+        failures={("1", 128): Failure("CUDA out of memory", 3, START, START + 60)},
     )
     engine = make_engine(gpus=(Gpu("cuda:0", 0.9, 1, 2),), bytes_projected=4 * 10**12)
     return make_study(model, engine=engine, bytes_stored=10)
@@ -67,7 +68,15 @@ def test_the_report_is_what_is_documented() -> None:
     fields = {path for path in paths(report) if path != "models[].duplicates[].of"}
     assert fields == documented("`seedconv status`")
     (model,) = report["models"]
-    assert model["errors"] == [{"seed": "1", "step": 128, "error": "CUDA out of memory"}]
+    assert model["errors"] == [
+        {
+            "seed": "1",
+            "step": 128,
+            "error": "CUDA out of memory",
+            "attempts": 3,
+            "retry_at": START + 60,
+        }
+    ]
     assert [missing["step"] for missing in model["missing"]] == [256]
     assert model["latest"]["interval"] == pytest.approx([0.75, 0.85])
     assert report["engine"]["heartbeat_age"] == 2.0
@@ -102,7 +111,10 @@ def test_what_to_do_next() -> None:
     assert troubled(full, START)
     lines = advice(full, START)
     assert [line[:12] for line in lines] == ["1 checkpoint", "1 checkpoint", "about 4.0 TB"]
-    assert "failed" in lines[0]
+    assert "failed and is tried again" in lines[0]
+    (model,) = full.models
+    parked = replace(model, failures={("1", 128): Failure("CUDA out of memory")})
+    assert "seedconv run STUDY.toml --retry-failed" in advice(make_study(parked), START)[0]
     assert "not there" in lines[1]
 
 
@@ -113,6 +125,7 @@ def test_a_heartbeat_is_told_in_words() -> None:
     assert "engine: silent, last heartbeat 5 min ago while working" in silent
     assert "next: the engine (process 4242" in silent
     assert "seed 2, step 256: missing: runs/seed2" in silent
+    assert "seed 1, step 128: CUDA out of memory; tried 3 times, next try at " in silent
     ended = make_study(engine=make_engine(state="finished", works=()))
     assert "engine: finished, ended 1 h ago" in status_text(ended, START + 3600)
 
@@ -130,7 +143,7 @@ def test_check_is_for_scripts(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     assert json.loads(capsys.readouterr().out)["health"] == "silent"
     beat(writer, time.time())
     writer.plan("m", [("1", 10)], {})
-    writer.fail("m", "1", 10, "its weights are not finite")
+    writer.fail("m", "1", 10, Failure("its weights are not finite"))
     assert run(["status", str(store), "--check"]) == 1
     assert run(["status", str(tmp_path / "none.zarr"), "--check"]) == 2
 

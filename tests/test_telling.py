@@ -103,7 +103,8 @@ def said_in_the_engine() -> set[str]:
                 continue
             called = node.func.attr if isinstance(node.func, ast.Attribute) else ""
             named = node.func.id if isinstance(node.func, ast.Name) else ""
-            at = 1 if called == "say" else 2 if named in {"Event", "partial"} else None
+            at = 2 if called == "_tell" or named in {"Event", "partial"} else None
+            at = 1 if called == "say" else at
             if at is not None and len(node.args) > at and isinstance(node.args[at], ast.Constant):
                 found.add(node.args[at].value)
     return found
@@ -165,6 +166,7 @@ def test_a_run_tells_everybody(
     log = (tmp_path / "study.log").read_text(encoding="utf-8")
     assert f"process {os.getpid()} on" in log
     assert re.search(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d error   .*step60", log, re.M)
+    assert re.search(r"step60.*parked.*\n    Traceback.*\n(    .*\n)+    .*CheckpointError", log)
     assert re.search(r"info    finished: 18 scored, \d reduced, 1 failed", log)
 
     # More arrives, and an engine starts again: the phase is no news.

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _SECONDS = 5.0  # between two looks
 _REST_SECONDS = 60.0  # before a tool that failed is tried again
 _LAST_SECONDS = 60.0  # for what is left when the work is done
-_HURRIED_SECONDS = 3.0  # and when it was stopped
+_HURRIED_SECONDS = 2.0  # and when it was stopped
 
 
 class Sink(Protocol):

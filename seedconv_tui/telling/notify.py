@@ -23,7 +23,7 @@ _MOST_WAITING = 100  # messages; beyond them the oldest go
 _QUIET_SECONDS = 60.0  # after a failure, until more of them are told in one message
 _WAITS = (2.0, 10.0, 60.0, 300.0)  # seconds before it is tried again
 _SENDING_SECONDS = 20.0  # that one attempt may take
-_CLOSING_SECONDS = 4.0  # for what is left when the engine ends
+_CLOSING_SECONDS = 3.0  # for what is left when the engine ends
 
 
 @dataclass(frozen=True)

@@ -77,7 +77,8 @@ class Wandb:
         self._sent = Sent(sent_file(store), f"wandb:{project}")
         self._runs: dict[str, Any] = {}
         self._mode = wandb.setup().settings.mode
-        if self._mode not in {"offline", "disabled"} and not wandb.login(prompt=False, verify=False):
+        online = self._mode not in {"offline", "disabled"}
+        if online and not wandb.login(prompt=False, verify=False):
             raise UnsupportedError(
                 "scalars.wandb: not logged in; run `wandb login`, set WANDB_API_KEY, or keep the "
                 "runs on this machine with WANDB_MODE=offline"
