@@ -24,10 +24,10 @@ from seedconv_tui.cli import run
 from seedconv_tui.telling.log_file import LogFile
 from seedconv_tui.telling.notify import Message, Notifier
 from seedconv_tui.telling.targets import CommandTarget, UrlTarget
-from store.snapshot import JournalEntry
+from store.snapshot import JournalEntry, Phase
 from store.status import Journal
 from tests.models import make_runs, write_study
-from tests.store_helpers import Clock
+from tests.store_helpers import Clock, fill, open_writer
 
 ROOT = Path(__file__).parent.parent
 HOSTILE = "a\x1b[2J$(touch pwned) `touch pwned`; <!channel>\nnext"
@@ -374,7 +374,7 @@ def test_a_journal_does_not_grow_for_ever(tmp_path: Path) -> None:
         ('[scalars]\ncategories = ["pos", "x"]', [], "scalars.categories: no category is named"),
         ("", ["--notify", "ftp://x/y"], "--notify: should start with http:// or https://"),
         ("", ["--notify", " "], "--notify: should be a URL or a command line"),
-        ("", ["--log", "/dev/null/x.log"], "the log cannot be written"),
+        ("", ["--log", "/dev/null/x.log"], "--log /dev/null/x.log: cannot be written: Not a dir"),
         ("", ["--metrics-port", "99999"], "--metrics-port 99999: cannot serve"),
     ],
 )
@@ -402,3 +402,19 @@ def test_a_port_that_is_taken_is_named(tmp_path: Path, capsys: pytest.CaptureFix
     assert f"--metrics-port {port}: cannot serve at 127.0.0.1: Address already in use" in (
         capsys.readouterr().err
     )
+
+
+def test_a_phase_of_half_a_curve_is_not_told_for_good(tmp_path: Path) -> None:
+    writer = open_writer(tmp_path / "study.zarr")
+    fill(writer, "m", "12", [10])
+    phases = (Phase("uniform", 10),)
+    writer.set_phases("m", phases, settled=False)  # earlier steps wait
+    assert writer.study().model_snapshot("m").phases == phases
+    assert not writer.study().ledger("m").phases_seen
+    for _ in range(2):
+        writer.set_phases("m", phases)
+    assert writer.study().ledger("m").phases_seen == {"uniform"}
+    log = (tmp_path / "study.zarr/commits/1.log").read_text()
+    assert log.count('"kind":"phases"') == 2
+    writer.set_phases("m", (Phase("uniform", 0), Phase("sharp convergence", 10)), settled=False)
+    assert writer.study().ledger("m").phases_seen == {"uniform"}

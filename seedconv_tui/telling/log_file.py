@@ -31,25 +31,26 @@ def log_file(store: Path) -> Path:
 
 
 class LogFile:
-    """Appends to a file; a context manager. What libraries warn of while it is open goes in too.
+    """Appends to a file, from the engine's first sign on: a study that is refused is not touched.
 
-    The journal in the store has the same events in short, for the monitor; the log is for people,
-    and outlives the store.
+    A context manager. What libraries warn of meanwhile goes in too. The journal in the store has
+    the same events in short, for the monitor; the log is for people, and outlives the store.
     """
 
     def __init__(self, path: Path, most_bytes: int = _MOST_BYTES) -> None:
-        """Raises OSError when the file cannot be opened."""
+        self._begun = False
         self._handler = _Handler(
-            path, maxBytes=most_bytes, backupCount=_OLDER, encoding="utf-8", errors="replace"
+            path,
+            maxBytes=most_bytes,
+            backupCount=_OLDER,
+            encoding="utf-8",
+            errors="replace",
+            delay=True,
         )
         self._handler.setFormatter(_Lines())
         self._handler.setLevel(logging.WARNING)
 
     def __enter__(self) -> Self:
-        logging.getLogger().addHandler(self._handler)
-        logging.captureWarnings(capture=True)
-        who = f"seedconv {version('seedconv-tui')}, process {os.getpid()} on {socket.gethostname()}"
-        self._write(logging.INFO, who)
         return self
 
     def __exit__(
@@ -58,6 +59,8 @@ class LogFile:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        if not self._begun:
+            return
         if error is not None and kind is not None and kind.__name__ != "Interrupted":
             self._write(logging.ERROR, f"ended by {type(error).__name__}: {error}", error)
         logging.captureWarnings(capture=False)
@@ -66,13 +69,24 @@ class LogFile:
 
     def on_event(self, event: Event) -> None:
         """Write a line; below it, indented, the traceback of what failed."""
+        self._begin()
         text = visible(event.text)
         if trace := event.fields.get("trace"):
             text = "\n".join([text, *map(visible, str(trace).splitlines())])
         self._write(_LEVELS[event.level], text, at=event.time)
 
     def on_status(self, status: EngineStatus) -> None:
-        """Progress is not worth a line of a log."""
+        """Begin; progress is not worth a line."""
+        self._begin()
+
+    def _begin(self) -> None:
+        if self._begun:
+            return
+        self._begun = True
+        logging.getLogger().addHandler(self._handler)
+        logging.captureWarnings(capture=True)
+        who = f"seedconv {version('seedconv-tui')}, process {os.getpid()} on {socket.gethostname()}"
+        self._write(logging.INFO, who)
 
     def _write(
         self, level: int, text: str, error: BaseException | None = None, at: float | None = None

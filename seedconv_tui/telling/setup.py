@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from engine.study_file import StudyFile
     from engine.telling_file import NotifySection
     from seedconv_tui.telling.follow import Sink
-    from seedconv_tui.telling.log_file import LogFile
     from seedconv_tui.telling.notify import Target
 
 
@@ -53,13 +52,14 @@ def telling(study: StudyFile, options: argparse.Namespace) -> Iterator[Listener]
     """
     from engine.events import Event, Listeners
     from seedconv_tui.console import listener
-    from seedconv_tui.telling.log_file import log_file
+    from seedconv_tui.telling.log_file import LogFile, log_file
     from seedconv_tui.telling.notify import Notifier
 
     targets = _targets(study, options.notify)
     with contextlib.ExitStack() as stack:
         shown = stack.enter_context(listener(as_json=options.json))
-        log = stack.enter_context(_log(options.log or log_file(study.store)))
+        path = _writable(options.log) if options.log is not None else log_file(study.store)
+        log = stack.enter_context(LogFile(path))
         heard = Listeners([shown, log])
 
         def warn(text: str) -> None:
@@ -81,15 +81,15 @@ def telling(study: StudyFile, options: argparse.Namespace) -> Iterator[Listener]
         yield Listeners([heard, *others])
 
 
-def _log(path: Path) -> LogFile:
+def _writable(path: Path) -> Path:
+    """The path, once it is known that a file can be there. Raises ConfigError."""
     from engine.errors import ConfigError
-    from seedconv_tui.telling.log_file import LogFile
 
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return LogFile(path)
+        with path.open("a"):
+            return path
     except OSError as error:
-        raise ConfigError(f"{path}: the log cannot be written: {error.strerror}") from None
+        raise ConfigError(f"--log {path}: cannot be written: {error.strerror}") from None
 
 
 def _targets(study: StudyFile, asked: Sequence[str]) -> list[tuple[Target, Sequence[str]]]:
