@@ -81,6 +81,7 @@ def _errors(model: ModelSnapshot, state: State) -> list[dict[str, Any]]:
         if model.state[rows[step], model.seeds.index(seed)] == state:
             entry = {"seed": seed, "step": step, "error": error}
             if failure := model.failures.get((seed, step)):
+                entry["error"] = failure.error  # the other one says the same in words
                 entry |= {"attempts": failure.attempts, "retry_at": failure.retry_at}
             found.append(entry)
     return found
