@@ -29,7 +29,7 @@ from engine.station import Job
 from engine.study_file import StudyFile
 from engine.summaries import Summaries
 from engine.tokenizer import entry_texts, load_tokenizer
-from store import Header, StudyWriter, Vocabulary
+from store import DamagedError, Header, StudyWriter, Vocabulary
 from store.snapshot import EngineStatus
 
 PATIENCE_SECONDS = 60.0  # of `run`, with what failed, when all the rest is done
@@ -219,6 +219,9 @@ class Coordinator:
                 yield
             except Interrupted:
                 raise Interrupted(self._where_it_stands()) from None
+            except DamagedError:
+                self._writer.results.check()  # what seems damaged may have gone altogether
+                raise
             except OSError as error:
                 raise EngineError(store_trouble(error, self._study.store)) from error
 

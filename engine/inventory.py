@@ -41,6 +41,7 @@ class Inventory:
         self._told: set[tuple[str, str]] = set()
         self._seen: dict[str, set[Checkpoint]] = {name: set() for name in models}
         self._refused: dict[str, dict[Checkpoint, str]] = {}
+        self._passed: dict[str, frozenset[Checkpoint]] = {}
 
     def look(self, *, waiting: bool) -> Available:
         """What can be scored now; the store learns what is planned or missing.
@@ -70,9 +71,11 @@ class Inventory:
         if waiting and model.listed is None:
             wanted = set(there)
         absent = self._find_gone(name, there, found) | refused
-        absent |= {} if waiting else {k: why for k, why in found.missing.items() if k not in absent}
+        for key in found.passed if waiting else found.missing:
+            later = ", though later steps of its seed have been" if waiting else ""
+            absent.setdefault(key, found.missing[key] + later)
         absent = {key: absent[key] for key in _ordered(absent) if key not in known.scored}
-        self._refused[name] = refused
+        self._refused[name], self._passed[name] = refused, found.passed
         self._writer.plan(name, _ordered(wanted - absent.keys()), absent)
         self._missing[name] = len(absent)
         self._tell_troubles(name, found)
@@ -90,6 +93,8 @@ class Inventory:
             once |= known.planned  # as it was found
         gone = {key for owner, key in recorder.gone if owner == name}
         once -= there | gone | known.scored.keys() | known.failed.keys()
+        once = {key for key in once if self._models[name].asks_for(key)}  # still
+        recorder.lose(name, [key for key in _ordered(once) if self._sources[name].gone(key)])
         recorder.lose(name, [key for key in _ordered(once) if self._sources[name].gone(key)])
         self._seen[name] |= there
         return {key: why for (owner, key), why in recorder.gone.items() if owner == name}
@@ -198,10 +203,10 @@ class Inventory:
         return remaining_of(known, model, step, seeds, reducible=reducible)
 
     def complete(self) -> bool:
-        """Whether every checkpoint that is listed was scored, is parked or is gone."""
+        """Whether every checkpoint that is listed was scored, is parked or will not come."""
         for name in self._models:
             known = self._writer.ledger.model(name)
-            done = known.scored.keys() | self._refused[name].keys()
+            done = known.scored.keys() | self._refused[name].keys() | self._passed[name]
             done |= {key for model, key in self._recorder.gone if model == name}
             done |= {key for key, found in self._retries.failed(name).items() if found.parked}
             if not known.planned or not known.planned <= done:

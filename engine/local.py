@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +19,7 @@ from store.ledger import Checkpoint
 
 SETTLE_SECONDS = 3.0  # a checkpoint that does not say it is finished must rest so long
 ANNOUNCED_SECONDS = 60.0  # within which NFS shows what another machine has announced
-STUCK_SECONDS = 600.0  # what is not finished and rests so long is told
+STUCK_SECONDS = 600.0  # what is not finished, or passed over, for so long is told
 
 
 class LocalSource:
@@ -46,6 +46,8 @@ class LocalSource:
         self._settling = Settling(clock, settle_seconds, allow_pickle=model.allow_pickle)
         self._had: dict[Checkpoint, frozenset[str]] = {}  # files without which one is gone
         self._whole: set[Checkpoint] = set()  # found finished
+        self._latest: dict[str, int] = {}  # step that a seed has had
+        self._passed: dict[Checkpoint, float] = {}  # since when a later step of its seed is there
         self._given: dict[Checkpoint, Path] = {}  # to whoever reads it
 
     def find(self) -> Found:
@@ -66,7 +68,25 @@ class LocalSource:
             except CheckpointError as error:  # a step that the template cannot write
                 missing[key] = str(error)
         asked = frozenset(self._found.keys() | self._announced if wanted is None else wanted)
-        return Found(asked, asked - missing.keys(), missing, announced=frozenset(self._announced))
+        there = asked - missing.keys()
+        return Found(
+            asked,
+            there,
+            missing,
+            announced=frozenset(self._announced),
+            passed=self._find_passed(there, missing) if wanted is not None else frozenset(),
+        )
+
+    def _find_passed(
+        self, there: Collection[Checkpoint], missing: Mapping[Checkpoint, str]
+    ) -> frozenset[Checkpoint]:
+        """What will not come any more, as steps are saved in order: deleted, or never made."""
+        now = self._clock()
+        for seed, step in there:
+            self._latest[seed] = max(step, self._latest.get(seed, step))
+        passed = [key for key in missing if key[1] < self._latest.get(key[0], 0)]
+        self._passed = {key: self._passed.get(key, now) for key in passed}
+        return frozenset(k for k, since in self._passed.items() if now - since >= STUCK_SECONDS)
 
     def _discover(self) -> Iterator[tuple[Checkpoint, Path]]:
         for label, template in self._templates.items():
@@ -87,7 +107,10 @@ class LocalSource:
         return known
 
     def _template(self, key: Checkpoint) -> Pattern:
-        return self._templates.get(key[0]) or self._templates[None]
+        template = self._templates.get(key[0]) or self._templates.get(None)
+        if template is None:  # it was once part of the study
+            raise CheckpointError(f"seed {key[0]} has no source")
+        return template
 
     def _path(self, key: Checkpoint) -> Path:
         letter = self._announced.get(key)
@@ -99,7 +122,7 @@ class LocalSource:
         known = {"model": self._model.name, "seed": seed, "step": str(step)}
         try:
             return self._folder / Path(self._template(key).fill(known)).expanduser()
-        except (CheckpointError, KeyError):  # of no template, or a step it cannot write
+        except CheckpointError:  # of no template, or a step it cannot write
             if letter is None:
                 raise
             return letter.path
@@ -181,7 +204,10 @@ class LocalSource:
 
         Where it was read, if it was: what is let go of may still lie where it was announced.
         """
-        folder = self._given.pop(key, None) or self._path(key)
+        try:
+            folder = self._given.pop(key, None) or self._path(key)
+        except CheckpointError:
+            return False
         if is_folder(folder):
             try:
                 lost = self._had.get(key, frozenset()) - list_names(folder)

@@ -27,6 +27,7 @@ class Found:
     warnings: tuple[str, ...] = ()
     errors: tuple[str, ...] = ()  # what could not be asked
     announced: frozenset[Checkpoint] = frozenset()  # by training scripts
+    passed: frozenset[Checkpoint] = frozenset()  # missing, and training has long passed them
 
 
 class Source(Protocol):

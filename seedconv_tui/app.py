@@ -134,6 +134,11 @@ class SeedconvApp(App[None], inherit_bindings=False):
         """How things are drawn just now."""
         return self._look
 
+    @property
+    def behind(self) -> bool:
+        """Whether the terminal has yet to take what it was sent before."""
+        return bool(getattr(self._driver, "behind", False))
+
     def get_driver_class(self) -> type[Driver]:
         """The terminal as Textual knows it, sent fewer bytes."""
         return lean_driver(super().get_driver_class())

@@ -72,6 +72,7 @@ class Feed:
     snapshot: StudySnapshot | None = None  # the newest reading with results
     read_at: float = 0.0  # when the store last answered
     trouble: str = ""  # why the last reading failed; empty: it did not
+    absent: bool = False  # it failed because there is no study
     paused: bool = False
     _beat: float = 0.0
     _beat_seen: float = 0.0  # when the heartbeat was seen to change; 0: never

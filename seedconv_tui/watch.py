@@ -10,7 +10,7 @@ from textual.message import Message
 
 from seedconv_tui.details import Details
 from seedconv_tui.source import Crashed, Feed
-from store.errors import StoreError
+from store.errors import NotAStudyError, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -30,8 +30,8 @@ class Arrived(Message):
 class Troubled(Message):
     """A reading that failed."""
 
-    def __init__(self, watch: Watch, reason: str) -> None:
-        self.watch, self.reason = watch, reason
+    def __init__(self, watch: Watch, reason: str, *, absent: bool) -> None:
+        self.watch, self.reason, self.absent = watch, reason, absent
         super().__init__()
 
 
@@ -68,7 +68,7 @@ class Watch:
         """Keeps what was read before, and why it could not be read again."""
         self.reading = None
         self.feed.now = now
-        self.feed.trouble = message.reason
+        self.feed.trouble, self.feed.absent = message.reason, message.absent
 
     def _read(self) -> None:
         """Runs in the thread; only posts what came of it."""
@@ -77,7 +77,8 @@ class Watch:
                 self._post(Arrived(self, self._source.progress(), results=False))
             message: Message = Arrived(self, self._source.snapshot())
         except (StoreError, OSError) as error:
-            message = Troubled(self, str(error) or type(error).__name__)
+            absent = isinstance(error, NotAStudyError)
+            message = Troubled(self, str(error) or type(error).__name__, absent=absent)
         except Exception as error:  # a bug of ours: the app ends with its traceback
             message = Crashed(error)
         try:

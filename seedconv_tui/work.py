@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from seedconv_tui.exit_codes import FAILED, OK
-from seedconv_tui.stopping import Stop, stopping
+from seedconv_tui.stopping import Stop, lasting_stderr, stopping
 from seedconv_tui.telling.setup import add_telling_options
 from seedconv_tui.upkeep import Command
 
@@ -68,9 +68,9 @@ def _watch(options: argparse.Namespace) -> int:
 
 
 def _engine(options: argparse.Namespace, work: Callable[[Coordinator], Totals]) -> int:
-    with stopping() as stop:
+    with stopping() as stop, lasting_stderr():
         study, totals = _work(options, work, stop)
-    _summary(options.study, study, totals, as_json=options.json)
+        _summary(options.study, study, totals, as_json=options.json)
     return FAILED if totals.failed else OK
 
 

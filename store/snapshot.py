@@ -29,7 +29,7 @@ class State(IntEnum):
     REDUCING = 5  # divergences are being computed
     DONE = 6  # reduced against every other seed scored at this step
     FAILED = 7  # could not be scored; `ModelSnapshot.errors` says why
-    MISSING = 8  # named by the study, not found at its source
+    MISSING = 8  # not at its source, or gone from there, or of another trainer; `errors` says
     PRUNED = 9  # done, and its log-probs were dropped; results stay
     DUPLICATE = 10  # done or pruned, with the weights of another; in `ModelSnapshot.marked` alone
 

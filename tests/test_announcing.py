@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import os
@@ -19,12 +20,14 @@ from transformers import Trainer, TrainingArguments
 from engine.announced import Announcements
 from engine.announcing import HELD, announce, announcements_folder
 from engine.callback import SeedconvCallback
+from engine.coordinator import Coordinator
 from engine.local import ANNOUNCED_SECONDS, SETTLE_SECONDS, LocalSource
-from engine.study_file import ModelSection
+from engine.study_file import ModelSection, load_study_file
 from seedconv_tui.cli import run
 from store import open_study
 from store.snapshot import State
 from tests.models import make_model, make_runs, write_study
+from tests.test_watching import Script
 
 ROOT = Path(__file__).parents[1]
 
@@ -114,7 +117,10 @@ def test_without_a_hold_what_trainer_deletes_is_gone_and_only_rank_zero_speaks(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     make_runs(tmp_path, seeds=())
-    file = write_study(tmp_path, models__source="out/{seed}/checkpoint-{step}")
+    file = write_study(
+        tmp_path, models__source="out/{seed}/checkpoint-{step}",
+        models__seeds=["1", "2"], models__steps=[2, 4, 6, 8, 10], watch__poll_seconds=0.01,
+    )  # fmt: skip
     for seed in (1, 2):
         train(tmp_path, seed)
     other = SeedconvCallback(file, "m")
@@ -126,6 +132,14 @@ def test_without_a_hold_what_trainer_deletes_is_gone_and_only_rank_zero_speaks(
     (model,) = open_study(tmp_path / "study.zarr").snapshot().models
     assert (model.state[:-1] == State.MISSING).all()
     assert (model.state[-1] == State.DONE).all()
+    assert len(list((tmp_path / "study-announced").iterdir())) == 8  # NFS may show them yet
+
+    clock, script = itertools.count(0, 10), Script()
+    engine = Coordinator(load_study_file(file), script, clock=lambda: float(next(clock)))
+    assert engine.watch(until_complete=True).missing == 8
+    (told,) = script.said("gone")
+    assert "checkpoint-2 is gone: deleted before it was scored (and 7 more)" in told
+    assert list((tmp_path / "study-announced").iterdir()) == []
 
 
 # -- holds -------------------------------------------------------------------------------------
@@ -304,3 +318,11 @@ def test_a_study_that_cannot_be_read_is_told_before_training(tmp_path: Path) -> 
     file = tmp_path / "study.toml"
     file.write_text('[study]\nstore = "s.zarr"\n[watch]\nannouncements = "letters"\n')
     assert announcements_folder(file) == tmp_path / "letters"
+
+
+def test_script_and_engine_agree_on_where_announcements_go(tmp_path: Path) -> None:
+    example = ROOT / "examples/train_three_seeds.toml"
+    assert load_study_file(example).announcements == announcements_folder(example)
+    for settings in ({}, {"watch__announcements": "letters"}, {"study__store": "deep/er/my.zarr"}):
+        file = write_study(tmp_path, **settings)
+        assert load_study_file(file).announcements == announcements_folder(file)

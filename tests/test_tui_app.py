@@ -41,8 +41,10 @@ def sent(screen: Terminal) -> str:
 
 async def test_a_broken_store_says_so_and_recovers() -> None:
     async with terminal(NotAStudyError("study.zarr: no study here")) as screen:
-        assert "the study cannot be read" in screen.text
+        assert "there is no study yet" in screen.text
         assert "study.zarr: no study here" in screen.text
+        await screen.poll(DamagedError("study.zarr/zarr.json: damaged"))
+        assert "the study cannot be read" in screen.text
         await screen.poll(make_study())
         assert "cannot be read" not in screen.text
         assert "36/36 done" in screen.text

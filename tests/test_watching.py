@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 import threading
@@ -145,6 +146,22 @@ def test_what_stays_away_is_missing_and_holds_up_nothing(
     assert "is gone" in model["errors"][0]["error"]
 
 
+def test_what_training_has_long_passed_is_not_waited_for(tmp_path: Path) -> None:
+    make_runs(tmp_path, seeds=("1", "2"), steps=(10,))
+    finish(tmp_path)
+    file = write_study(
+        tmp_path, models__seeds=["1", "2"], models__steps=[0, 10], watch__poll_seconds=0.01
+    )
+    clock = itertools.count(0, 10)
+    script = Script()
+    engine = Coordinator(load_study_file(file), script, clock=lambda: float(next(clock)))
+    totals = engine.watch(until_complete=True)
+    assert (totals.scored, totals.missing, totals.failed) == (2, 2, 0)
+    assert next(clock) > STUCK_SECONDS
+    why = f"{tmp_path}/runs/seed1/step0: there is no such folder, though later steps"
+    assert model_of(tmp_path).errors["1", 0].startswith(why)
+
+
 def test_a_disk_that_is_not_mounted_deletes_nothing(tmp_path: Path) -> None:
     make_runs(tmp_path, seeds=("1",), steps=(0,))
     source = local(tmp_path)
@@ -152,6 +169,9 @@ def test_a_disk_that_is_not_mounted_deletes_nothing(tmp_path: Path) -> None:
     (tmp_path / "runs").rename(tmp_path / "away")
     assert source.find().there == frozenset()
     assert not source.gone(("1", 0))
+    table = {"name": "m", "source": {"1": "runs/seed1/step{step}"}}
+    shrunk = LocalSource(ModelSection.model_validate(table), tmp_path)
+    assert not shrunk.gone(("2", 0))  # planned once, of no source now
     (tmp_path / "runs").mkdir()
     assert source.gone(("1", 0))
 

@@ -134,7 +134,8 @@ class StudyScreen(Screen[None], inherit_bindings=False):
     def _missing(self) -> tuple[str, ...]:
         snapshot = self.snapshot
         if snapshot is None and self.feed.trouble:
-            return "the study cannot be read", self.feed.trouble, "trying again, all the time"
+            what = "there is no study yet" if self.feed.absent else "the study cannot be read"
+            return what, self.feed.trouble, "trying again, all the time"
         if snapshot is None:
             return ("reading the study",)
         if not snapshot.models:

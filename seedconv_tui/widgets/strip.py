@@ -136,7 +136,7 @@ class StudyStrip(Canvas):
             alive = not feed.is_silent(engine)
             if engine.tokens_per_second is not None and alive:
                 facts.append(f"{count(engine.tokens_per_second)} tokens/s")
-            if engine.eta_seconds is not None and alive:
+            if engine.eta_seconds and engine.queued and alive:
                 facts.append(f"ETA {duration(engine.eta_seconds)}")
             facts.append(f"{engine.queued:,} queued")
         else:
