@@ -156,7 +156,7 @@ def _failed(error: dict[str, Any]) -> str:
     if "attempts" not in error:
         return visible(error["error"])
     fate = Failure(error["error"], error["attempts"], retry_at=error["retry_at"]).fate
-    return f"{visible(error['error'])}; {fate}"
+    return f"{visible(error['error'])} ({fate})"
 
 
 def _first_few(
