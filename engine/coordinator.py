@@ -114,6 +114,7 @@ class Coordinator:
         job = Job.of(study, self._text, self._tokenizer, results.session)
         self._executor = crew.executor(job, self._sources, results, self._progress)
         self._told_plans: dict[str, set[str]] = {}
+        self._session.counts = lambda: vars(self.totals())
 
     def _header(self) -> Header:
         scoring = self._study.scoring

@@ -23,6 +23,7 @@ from engine.announcing import choose_folder
 from engine.errors import ConfigError
 from engine.patterns import on_hub, source_fields
 from engine.presets import PRESETS, Preset
+from engine.telling_file import NotifySection, ScalarsSection
 from engine.watching_file import WatchSection
 from store import Representation
 from store.category import CONTEXT
@@ -306,6 +307,8 @@ class StudyFile(_Section):
     scoring: ScoringSection = ScoringSection()
     log_probs: LogProbsSection = LogProbsSection()
     categories: CategoriesSection = CategoriesSection()
+    notify: NotifySection = Field(default=NotifySection(), exclude=True)  # may hold secrets
+    scalars: ScalarsSection = ScalarsSection()
     watch: WatchSection = WatchSection()
     folder: Path = Field(default=Path(), exclude=True)
 
@@ -317,6 +320,14 @@ class StudyFile(_Section):
         if twice:
             raise ValueError(f"two models are named {', '.join(twice)}; names must differ")
         return models
+
+    @model_validator(mode="after")
+    def _charted(self) -> Self:
+        made = {"pos_fine", *self.categories.include, *(one.name for one in self.categories.custom)}
+        for name in self.scalars.categories:
+            if name.removesuffix(CONTEXT) not in made | set(PARTITIONS):
+                raise ValueError(f"scalars.categories: no category is named {name!r}")
+        return self
 
     @property
     def store(self) -> Path:

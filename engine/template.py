@@ -76,4 +76,16 @@ surprisal_step = "latest"         # that all seeds have reached, or a step
 # hub_poll_seconds = 300          # between two looks at the hub
 # announcements = "announced"     # where training scripts announce checkpoints; if left out, a
                                   # folder beside the store: study-announced
+
+# [notify]                        # told when something happens; docs/watching.md has examples
+# command = "./tell.sh"           # a program, which gets JSON on stdin; no shell reads this
+# url = "https://hooks.example.org/..."   # gets a POST of JSON with a field "text", or
+# format = "text"                 # of the text alone
+# on = ["phase", "outlier", "failure", "end"]
+
+# [scalars]                       # also show expected KL, KL by level and phase
+# tensorboard = "runs/tensorboard"  # in event files in this folder,
+# wandb = "my-project"            # in a project of Weights & Biases,
+# trackio = "my-project"          # or of trackio
+# categories = ["frequency", "pos", "word_class", "surprisal"]
 """

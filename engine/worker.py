@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
@@ -45,6 +46,7 @@ class Outcome:
     checkpoints: tuple[CheckpointResult, ...] = ()
     pairs: PairsResult | None = None
     failed: tuple[str, str] | None = None  # a seed that cannot be scored, and why
+    trace: str = ""  # where in the code, for the log
     passing: bool = False  # it failed for a reason that may pass
     damaged: str | None = None  # why stored log-probs cannot be reduced
     lost: str | None = None  # the device or its process is gone
@@ -131,7 +133,8 @@ class Worker:
             outcome = replace(outcome, checkpoints=checkpoints, pairs=pairs)
         except _SeedError as error:
             failed = error.seed, str(error)
-            outcome = replace(outcome, failed=failed, passing=error.passing)
+            trace = "".join(traceback.format_exception(error.__context__))
+            outcome = replace(outcome, failed=failed, passing=error.passing, trace=trace)
             done = (error.seed,)
         except DamagedError as error:
             text = f"{error}; `seedconv verify {self._study.store} --mend` has it scored again"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import shlex
 import sys
 from collections.abc import Callable
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from seedconv_tui.exit_codes import FAILED, OK
 from seedconv_tui.stopping import Stop, lasting_stderr, stopping
+from seedconv_tui.telling.setup import add_telling_options
 from seedconv_tui.upkeep import Command
 
 if TYPE_CHECKING:
@@ -35,8 +35,8 @@ def add_run_and_watch(command: Command) -> None:
         "seedconv watch study.toml",
     )
     for made in (run, watch):
+        add_telling_options(made)
         made.add_argument("study", type=Path, metavar="STUDY.toml", help="the study file")
-        made.add_argument("--json", action="store_true", help="events as JSON lines on stderr")
         made.add_argument(
             "--device",
             metavar="LIST",
@@ -87,12 +87,12 @@ def _work(
         study = with_device(study, options.device)
     refuse_remote(study.study.store)
     from engine.coordinator import Coordinator
-    from seedconv_tui.console import listener
+    from seedconv_tui.telling.setup import telling
 
     try:
-        with listener(as_json=options.json) as shown:
+        with telling(study, options) as listener:
             engine = Coordinator(
-                study, shown, ray=options.ray, retry_failed=options.retry_failed, stop=stop
+                study, listener, ray=options.ray, retry_failed=options.retry_failed, stop=stop
             )
             stop.begun = True
             return study, work(engine)
@@ -102,8 +102,7 @@ def _work(
 
 def _summary(file: Path, study: StudyFile, totals: Totals, *, as_json: bool) -> None:
     if as_json:
-        print(json.dumps({"event": "end", **vars(totals)}), file=sys.stderr)
-        return
+        return  # the event "end" says it
     parts = [f"{totals.scored} checkpoints scored", f"{totals.reduced} steps reduced"]
     if totals.missing:
         parts.append(f"{totals.missing} missing")
