@@ -20,6 +20,7 @@ from pydantic import (
 )
 
 from engine.errors import ConfigError
+from engine.limits_file import NO_LIMITS, LimitsSection
 from engine.patterns import on_hub, source_fields
 from engine.presets import PRESETS, Preset
 from store import Representation
@@ -300,6 +301,7 @@ class StudyFile(_Section):
     scoring: ScoringSection = ScoringSection()
     log_probs: LogProbsSection = LogProbsSection()
     categories: CategoriesSection = CategoriesSection()
+    limits: LimitsSection = NO_LIMITS
     folder: Path = Field(default=Path(), exclude=True)
 
     @field_validator("models")
