@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
-SOURCES := store engine seedconv_tui tests benchmarks docs
+SOURCES := store engine seedconv_tui tests benchmarks docs examples
 
 .PHONY: demo test check lint ci soak bench picture clean
 
@@ -57,6 +57,6 @@ $(VENV)/engine: $(VENV)/bin/python pyproject.toml constraints.txt
 	touch $@
 
 $(VENV)/dev: $(VENV)/engine
-	$(PIP) --editable '.[analysis,engine,ray,remote,xarray]' flask flask-cors import-linter mypy \
+	$(PIP) --editable '.[analysis,engine,ray,remote,xarray]' accelerate flask flask-cors import-linter mypy \
 		'moto[s3]' py-spy pyte pytest pytest-asyncio pytest-cov pytest-xdist ruff tensorstore
 	touch $@

@@ -29,7 +29,7 @@ from benchmarks.checkpoints import library_text, train_tokenizer
 from benchmarks.study import VOCAB
 from engine.divergence import divergences
 from store import OutputLayer
-from store.durable import DurableStore
+from store.durable_store import DurableStore
 from store.log_probs import create_log_probs, open_log_probs
 
 WINDOW, BATCH, TOKENS, UNITS = 128, 4, 1024, 128

@@ -30,7 +30,7 @@ import numpy as np
 from benchmarks.pty_terminal import Terminal
 from benchmarks.run import SEEDCONV, add_save, machine
 from benchmarks.tui_store import made
-from seedconv_tui.app import SCREENS
+from seedconv_tui.screens import SCREENS
 
 SIZES = {"80x24": ((80, 24), 10_000), "200x50": ((200, 50), 30_000)}  # and bytes of a refresh
 GOALS = {
@@ -87,7 +87,7 @@ def starts(store: Path) -> dict[str, Any]:
     """From the command to the first bytes, and to the progress of the study."""
     first, useful, busy, memory = [], [], [], []
     for _ in range(STARTS):
-        terminal = Terminal([*SEEDCONV, "tui", str(store)], (80, 24))
+        terminal = Terminal([*SEEDCONV, "tui", "--fresh", str(store)], (80, 24))
         first.append(terminal.until(str.strip))
         useful.append(terminal.until(lambda text: _DONE in text))
         busy.append(terminal.busy_seconds())
@@ -139,12 +139,12 @@ def results(text: str) -> list[str]:
 def session(store: Path, name: str) -> dict[str, Any]:
     """All screens in a terminal of one size, one after the other."""
     size, goal = SIZES[name]
-    terminal = Terminal([*SEEDCONV, "tui", str(store)], size)
+    terminal = Terminal([*SEEDCONV, "tui", "--fresh", str(store)], size)
     screens: dict[str, Any] = {}
     with engine(store) as process:
         terminal.until(lambda text: _DONE in text)
         for number, screen in enumerate(SCREENS, start=1):
-            screens[screen.NAME] = visit(terminal, process, number, screen.NAME, goal)
+            screens[screen] = visit(terminal, process, number, screen, goal)
     memory = terminal.resident_mb()
     terminal.close()
     return {"screens": screens, "resident_mb": against(memory, GOALS["resident_mb"])}
@@ -193,7 +193,7 @@ def loop(store: Path, log: Path) -> dict[str, Any]:
     with engine(store) as process:
         terminal.until(lambda text: _DONE in text)
         terminal.quiet(0.5)
-        for number, name in enumerate(["start", *(screen.NAME for screen in SCREENS)]):
+        for number, name in enumerate(["start", *SCREENS]):
             if number:
                 visit(terminal, process, number, name, 0)
             found[name] = _longest(log, began, time.monotonic())

@@ -40,4 +40,4 @@ def _watch(log: Path) -> None:
 
 
 _watch(Path(sys.argv[2]))
-main(["tui", sys.argv[1]])
+main(["tui", "--fresh", sys.argv[1]])

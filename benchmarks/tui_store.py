@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from engine.summarise import summarise
 from store import Category, Corpus, Header, Study, StudyWriter, Vocabulary, open_study
 from store.commits import CommitReader, CommitWriter
-from store.durable import DurableStore
+from store.durable_store import DurableStore
 from store.layout import ARRAYS, COMMITS, SUMMARIES, SUMMARY, VARIABLES, model_path
 from store.ledger import phases_record
 from store.means import MEAN_OF

@@ -21,8 +21,8 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.tui_meter import Meter, resident_mb
-from seedconv_tui.app import SCREENS
 from seedconv_tui.live import StoreSource
+from seedconv_tui.screens import SCREENS
 from store import Category
 from tests.token_store import MODEL, make_store, open_writer
 
@@ -84,16 +84,16 @@ async def measure(store: Path, size: tuple[int, int]) -> dict[str, float]:
     async with meter.app.run_test(size=size, headless=False):
         await meter.shows("done")
         for kind in SCREENS:
-            for name, keys in KEYS.get(kind.NAME, {}).items():
-                if kind.NAME not in str(meter.app.current_mode):
+            for name, keys in KEYS.get(kind, {}).items():
+                if kind not in str(meter.app.current_mode):
                     start = time.perf_counter()
                     await meter.key(str(SCREENS.index(kind) + 1))
                     await meter.shows("latest")
-                    result[f"{kind.NAME.lower()}_first_s"] = round(time.perf_counter() - start, 3)
+                    result[f"{kind.lower()}_first_s"] = round(time.perf_counter() - start, 3)
                     await asyncio.sleep(2)
                 await meter.quiet()
                 taken = [await meter.key(key) for key in keys]
-                at = f"{kind.NAME.lower()}_{name}"
+                at = f"{kind.lower()}_{name}"
                 result[f"{at}_key_ms_p95"] = round(float(np.percentile(taken, 95)), 1)
                 result[f"{at}_key_bytes"] = round(meter.sent / len(keys))
     return result

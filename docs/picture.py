@@ -7,8 +7,9 @@ import os
 import sys
 from pathlib import Path
 
-from seedconv_tui.app import SCREENS, SeedconvApp
+from seedconv_tui.app import SeedconvApp
 from seedconv_tui.live import StoreSource
+from seedconv_tui.screens import SCREENS
 
 KEYS = {"Categories": ["c", "s", "s", "space", "down"], "Tokens": ["x"] * 4}
 """What is pressed on a screen before it is saved."""
@@ -19,13 +20,13 @@ async def main(store: Path, folder: Path) -> None:
     app = SeedconvApp(StoreSource(store))
     async with app.run_test(size=(100, 28)) as pilot:
         for number, screen in enumerate(SCREENS, start=1):
-            for key in (str(number), *KEYS.get(screen.NAME, ())):
+            for key in (str(number), *KEYS.get(screen, ())):
                 await pilot.press(key)
                 while app.reading is not None or app.details.busy:
                     await pilot.pause(0.05)
                 await pilot.pause()
             picture = app.export_screenshot(title="seedconv")
-            (folder / f"{screen.NAME.lower()}.svg").write_text(picture, encoding="utf-8")
+            (folder / f"{screen.lower()}.svg").write_text(picture, encoding="utf-8")
 
 
 os.environ["COLORTERM"] = "truecolor"

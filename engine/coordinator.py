@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from functools import partial
 
+from engine.announced import Announcements
 from engine.categories import build_categories, context_targets
 from engine.corpus import build_text
 from engine.crew import choose_crew
-from engine.errors import ConfigError, EngineError
+from engine.errors import ConfigError, EngineError, Interrupted, store_trouble
 from engine.events import Listener
 from engine.hub import HubClient
 from engine.inventory import Available, Inventory
@@ -20,6 +22,7 @@ from engine.planner import Pass, Step, make_plan
 from engine.progress import Progress
 from engine.projection import bytes_to_come, project
 from engine.recorder import Recorder, Totals
+from engine.retries import Retries
 from engine.session import Session
 from engine.sources import open_source
 from engine.station import Job
@@ -29,7 +32,7 @@ from engine.tokenizer import entry_texts, load_tokenizer
 from store import Header, StudyWriter, Vocabulary
 from store.snapshot import EngineStatus
 
-POLL_SECONDS = 2.0
+PATIENCE_SECONDS = 60.0  # of `run`, with what failed, when all the rest is done
 
 
 class Coordinator:
@@ -41,14 +44,17 @@ class Coordinator:
         listener: Listener,
         *,
         ray: str | None = None,
+        retry_failed: bool = False,
         stop: threading.Event | None = None,
         clock: Callable[[], float] = time.time,
     ) -> None:
         """Load tokenizer and corpus and open the store; with `ray`, an address, for a cluster.
 
-        Raises ConfigError, StoreError; nothing was written then.
+        With `retry_failed`, checkpoints that are parked are tried again.
+
+        Raises ConfigError, StoreError, Interrupted; nothing was written then.
         """
-        self._study = study
+        self._study, self._clock = study, clock
         stop = stop or threading.Event()
         crew = choose_crew(study.scoring.device, ray, study.limits)
         hub = HubClient(stop)
@@ -56,10 +62,16 @@ class Coordinator:
         self._text = build_text(study, self._tokenizer)
         self._n_tokens = len(self._text.corpus)
         self._models = {model.name: model for model in study.models}
+        announcements = Announcements(study.announcements, self._models, clock)
         self._sources = {
-            model.name: open_source(model, study.folder, hub, clock) for model in study.models
+            model.name: open_source(
+                model, study.folder, hub, clock, watch=study.watch, announcements=announcements
+            )
+            for model in study.models
         }
         categories = build_categories(study, self._tokenizer, self._text)
+        if stop.is_set():
+            raise Interrupted("stopped before work began; run the same command again to go on")
         counts = self._text.counts
         vocabulary = Vocabulary(entry_texts(self._tokenizer), counts.count, counts.source)
         self._writer = StudyWriter.open(
@@ -76,9 +88,18 @@ class Coordinator:
         )
         self._session = Session(self._writer, status, listener, clock, crew.gpus)
         hub.tell = partial(self._session.say, "warning", "hub")
-        self._recorder = Recorder(study, self._sources, self._writer, self._session, clock)
+        self._retries = Retries(self._writer, self._remedies(), clock, forgive=retry_failed)
+        self._recorder = Recorder(
+            study, self._sources, self._writer, self._session, self._retries, clock
+        )
         self._inventory = Inventory(
-            self._models, self._sources, self._writer, self._session, self._recorder
+            self._models,
+            self._sources,
+            self._writer,
+            self._session,
+            self._recorder,
+            self._retries,
+            announcements,
         )
         self._progress = Progress(self._session, stop)
         self._summaries = Summaries(
@@ -113,27 +134,47 @@ class Coordinator:
         }
         return Header(self._study.study.name, identity, details)
 
+    def _remedies(self) -> dict[str, object]:
+        """By model, all that may help a checkpoint that failed without it: settings, libraries."""
+        shared = self._study.scoring.model_dump(mode="json"), _versions()
+        return {
+            name: (model.allow_pickle, model.trust_remote_code, *shared)
+            for name, model in self._models.items()
+        }
+
     # -- the two ways to work ------------------------------------------------------------------
 
     def run(self) -> Totals:
         """Score and reduce all that is missing and there, then return."""
-        with self._session, self._executor:
-            self._warn_of_remote_code()
-            self._summaries.start()
+        with self._at_work():
             available = self._inventory.look(waiting=False)
             self._inventory.explain(available)
+            self._inventory.tell_parked()
             steps = self._inventory.remaining(available)
             self._session.show(bytes_projected=self._writer.ledger.bytes_stored)
             if steps:
                 self._tell_size(steps)
             self._work(steps, available)
+            self._try_again()
+            self._inventory.answer()
             self._summaries.catch_up(exactly=True)
-        return self._totals()
+        return self.totals()
 
-    def watch(self, *, until_complete: bool = False, poll_seconds: float = POLL_SECONDS) -> Totals:
+    def _try_again(self) -> None:
+        """Give what failed for a reason that may pass another chance, for a minute at most."""
+        patience = self._clock() + PATIENCE_SECONDS
+        while (due := self._retries.next_due()) is not None and due <= patience:
+            self._progress.wait(max(0.0, due - self._clock()))
+            available = self._inventory.look(waiting=False)
+            steps = self._inventory.remaining(available)
+            if not steps:
+                break
+            self._work(steps, available)
+
+    def watch(self, *, until_complete: bool = False, poll_seconds: float | None = None) -> Totals:
         """Go on as checkpoints arrive, until stopped or, if asked, until every listed one is done.
 
-        Raises ConfigError when it could never be complete.
+        `poll_seconds` replaces the study file's. Raises ConfigError when it can never be complete.
         """
         if until_complete:
             for name, model in self._models.items():
@@ -143,26 +184,52 @@ class Coordinator:
                         f"models {name!r}: list its seeds and steps; with "
                         '"discover" there is no telling when all of them are done'
                     )
-        with self._session, self._executor:
-            self._warn_of_remote_code()
-            self._summaries.start()
+        with self._at_work():
+            available = self._inventory.look(waiting=True)
+            self._inventory.tell_parked()
             while True:
-                available = self._inventory.look(waiting=True)
-                steps = self._inventory.remaining(available)
+                newest = self._study.watch.order == "newest"
+                steps = self._inventory.remaining(available, newest_first=newest)
                 self._show_size()
                 if steps:  # look again soon: newer checkpoints may be there
                     self._work(steps[: max(1, self._executor.capacity // 2)], available)
                 elif until_complete and self._inventory.complete():
                     break
                 else:
-                    self._progress.wait(poll_seconds)
+                    self._progress.wait(poll_seconds or self._study.watch.poll_seconds)
                 self._progress.check_stop()
+                available = self._inventory.look(waiting=True)
             self._summaries.catch_up(exactly=True)
-        return self._totals()
+        return self.totals()
 
-    def _totals(self) -> Totals:
-        totals = self._recorder.totals
-        return replace(totals, failed=totals.failed + self._summaries.failed)
+    def totals(self) -> Totals:
+        """What was done so far, and what is amiss now."""
+        amiss = self._inventory.count()
+        amiss["failed"] += self._summaries.failed
+        return replace(self._recorder.totals, **amiss)
+
+    @contextlib.contextmanager
+    def _at_work(self) -> Iterator[None]:
+        """From the first heartbeat to the last; an end before time says what to do."""
+        with self._session, self._executor:
+            try:
+                self._warn_of_remote_code()
+                self._summaries.start()
+                yield
+            except Interrupted:
+                raise Interrupted(self._where_it_stands()) from None
+            except OSError as error:
+                raise EngineError(store_trouble(error, self._study.store)) from error
+
+    def _where_it_stands(self) -> str:
+        done, steps = self._recorder.totals, self._inventory.left()
+        score, reduce = sum(len(step.score) for step in steps), sum(step.reduce for step in steps)
+        left = f"{_count(score, 'checkpoint')} to score and {_count(reduce, 'step')} to reduce"
+        return (
+            f"stopped; what was committed stays: {_count(done.scored, 'checkpoint')} scored and "
+            f"{_count(done.reduced, 'step')} reduced, {left} are left; "
+            "run the same command again to go on"
+        )
 
     # -- one round of work ---------------------------------------------------------------------
 
@@ -250,6 +317,10 @@ class Coordinator:
                     "its checkpoints may run",
                     model=name,
                 )
+
+
+def _count(n: int, what: str) -> str:
+    return f"{n} {what}{'s' * (n != 1)}"
 
 
 def _versions() -> dict[str, str]:

@@ -30,10 +30,11 @@ def name_devices(devices: Sequence[torch.device]) -> tuple[str, ...]:
 
 def describe_devices(devices: Sequence[torch.device]) -> str:
     """All of them in one line, for people."""
+    threads = threads_each(devices)
     found = Counter(
         torch.cuda.get_device_name(device)
         if device.type == "cuda"
-        else f"CPU, {threads_each(devices)} threads"
+        else f"CPU, {threads} thread{'s' * (threads != 1)}"
         for device in devices
     )
     return "; ".join(f"{n} x {name}" if n > 1 else name for name, n in found.items())

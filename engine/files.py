@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import struct
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine.errors import CheckpointError
+from engine.errors import CheckpointError, may_pass
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
@@ -32,14 +33,12 @@ def checkpoint_files(folder: Path, *, allow_pickle: bool = False) -> CheckpointF
     Raises CheckpointError, in one line, when it is unfinished, damaged or has no weights that may
     be read: pickled ones are only if `allow_pickle` is set and there are no others.
     """
-    if not folder.is_dir():
-        raise CheckpointError(f"{folder}: there is no such folder")
-    if (folder / INCOMPLETE).exists():
+    names = list_names(folder)
+    if INCOMPLETE in names:
         raise CheckpointError(f"{folder}: holds {INCOMPLETE}: it is still being written")
     read_json(folder / "config.json")
-    if (folder / "trainer_state.json").exists():
+    if "trainer_state.json" in names:
         read_json(folder / "trainer_state.json")
-    names = {entry.name for entry in folder.iterdir()}
     main = main_weights(str(folder), names, allow_pickle=allow_pickle)
     weights = shards(folder / main) if main in (INDEX, PICKLED_INDEX) else (main,)
     files = tuple(folder / name for name in weights)
@@ -50,6 +49,36 @@ def checkpoint_files(folder: Path, *, allow_pickle: bool = False) -> CheckpointF
         elif not file.exists():
             raise CheckpointError(f"{file}: is missing")
     return CheckpointFiles(folder, files, pickled)
+
+
+def is_folder(path: Path) -> bool:
+    """Whether there is a folder; False also where that cannot be told."""
+    try:
+        return path.is_dir()
+    except OSError:  # a network mount that is gone
+        return False
+
+
+def list_names(folder: Path) -> frozenset[str]:
+    """Names of what a folder holds. Raises CheckpointError."""
+    try:
+        with os.scandir(folder) as entries:
+            return frozenset(entry.name for entry in entries)
+    except (FileNotFoundError, NotADirectoryError):
+        raise CheckpointError(f"{folder}: there is no such folder") from None
+    except OSError as error:
+        raise CheckpointError(f"{folder}: cannot be read: {error.strerror}") from None
+
+
+def needed(names: Collection[str]) -> frozenset[str]:
+    """Those without which a checkpoint cannot be read any more once they were there."""
+    return frozenset(
+        name
+        for name in names
+        if name in ("config.json", INDEX, PICKLED_INDEX)
+        or name.endswith(".safetensors")
+        or (name.startswith("pytorch_model") and name.endswith(".bin"))
+    )
 
 
 def main_weights(where: str, names: Collection[str], *, allow_pickle: bool) -> str:
@@ -88,7 +117,8 @@ def read_json(file: Path) -> dict[str, object]:
     except FileNotFoundError:
         raise CheckpointError(f"{file}: is missing") from None
     except OSError as error:
-        raise CheckpointError(f"{file}: cannot be read: {error.strerror}") from None
+        text = f"{file}: cannot be read: {error.strerror}"
+        raise CheckpointError(text, passing=may_pass(error)) from None
     except ValueError:
         raise CheckpointError(f"{file}: is not valid JSON; it may be half written") from None
     if not isinstance(value, dict):
@@ -109,7 +139,8 @@ def _check_safetensors(file: Path) -> None:
     except FileNotFoundError:
         raise CheckpointError(f"{file}: is missing") from None
     except OSError as error:
-        raise CheckpointError(f"{file}: cannot be read: {error.strerror}") from None
+        text = f"{file}: cannot be read: {error.strerror}"
+        raise CheckpointError(text, passing=may_pass(error)) from None
     except (ValueError, KeyError, TypeError, AttributeError, IndexError):
         raise CheckpointError(f"{file}: has no valid safetensors header") from None
     if not ends:

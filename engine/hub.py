@@ -53,8 +53,8 @@ class HubError(CheckpointError):
     """
 
     def __init__(self, text: str, *, absent: bool = False, passing: bool = False) -> None:
-        super().__init__(text)
-        self.absent, self.passing = absent, passing
+        super().__init__(text, passing=passing)
+        self.absent = absent
 
 
 class _Refused(Exception):  # noqa: N818  (asked again, mostly)

@@ -11,12 +11,13 @@ from pathlib import Path
 from engine.errors import CheckpointError
 from engine.files import INDEX, PICKLED_INDEX, main_weights, shards
 from engine.hub import HubClient, HubError
+from engine.layouts import recognise
 from engine.patterns import HubTemplate, Pattern
 from engine.sources import Found
 from engine.study_file import ModelSection
 from store.ledger import Checkpoint
 
-LOOK_AGAIN_SECONDS = 300.0  # `watch` asks the hub no more often
+LOOK_AGAIN_SECONDS = 300.0  # `watch` asks the hub no more often, unless told to
 
 
 @dataclass(frozen=True)
@@ -47,13 +48,19 @@ class _Look:
 class HubSource:
     """Revisions that fit a template such as `EleutherAI/{model}-seed{seed}@step{step}`."""
 
-    def __init__(self, model: ModelSection, client: HubClient, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        model: ModelSection,
+        client: HubClient,
+        clock: Callable[[], float],
+        look_again_seconds: float = LOOK_AGAIN_SECONDS,
+    ) -> None:
         self._model, self._client, self._clock = model, client, clock
+        self._look_again_seconds = look_again_seconds
         self._templates = {seed: HubTemplate.parse(t) for seed, t in model.templates.items()}
         self._pinned: dict[Checkpoint, Place] = {}
         self._found: Found | None = None
         self._looked = 0.0
-        self._passing: set[Checkpoint] = set()  # failed, but not for good
         self._config: Path | None = None
         self._config_asked = False
         self._dropping = threading.Lock()
@@ -61,11 +68,11 @@ class HubSource:
     # -- finding -------------------------------------------------------------------------------
 
     def find(self) -> Found:
-        """Ask the hub, or tell what it said less than five minutes ago.
+        """Ask the hub, or tell what it said not long ago.
 
         A checkpoint found before stays at the commit it was found at.
         """
-        if self._found is not None and self._clock() - self._looked < LOOK_AGAIN_SECONDS:
+        if self._found is not None and self._clock() - self._looked < self._look_again_seconds:
             return self._found
         look, wanted = _Look(), self._model.listed
         for label, template in self._templates.items():
@@ -220,22 +227,16 @@ class HubSource:
     def fetch(self, key: Checkpoint) -> Path:
         """The hub's cache of the checkpoint, with what scoring takes: no more is downloaded."""
         place = self._place(key)
-        try:
-            names = self._client.files(place.repository, place.commit)
-            if "config.json" not in names:
-                raise CheckpointError(f"{place}: has no config.json")
-            main = main_weights(str(place), names, allow_pickle=self._model.allow_pickle)
-            folder = self._download_config(place)
-            for name in self._small_files(names):
-                self._download(place, name)
-            file = self._download(place, main)
-            for name in shards(file) if main in (INDEX, PICKLED_INDEX) else ():
-                self._download(place, name)
-        except HubError as error:
-            if error.passing:
-                self._passing.add(key)
-            raise
-        self._passing.discard(key)
+        names = self._client.files(place.repository, place.commit)
+        if "config.json" not in names:
+            raise CheckpointError(f"{place} {recognise(names) or 'has no config.json'}")
+        main = main_weights(str(place), names, allow_pickle=self._model.allow_pickle)
+        folder = self._download_config(place)
+        for name in self._small_files(names):
+            self._download(place, name)
+        file = self._download(place, main)
+        for name in shards(file) if main in (INDEX, PICKLED_INDEX) else ():
+            self._download(place, name)
         return folder
 
     def _place(self, key: Checkpoint) -> Place:
@@ -272,18 +273,28 @@ class HubSource:
         return self._config
 
     def signature(self, key: Checkpoint) -> object:
-        """The commit; and, where only the connection failed, the time."""
+        """The commit."""
         place = self._pinned.get(key)
-        period = int(self._clock() / LOOK_AGAIN_SECONDS) if key in self._passing else 0
-        return (place and place.commit, period)
+        return place and place.commit
 
-    def failed(self, key: Checkpoint, *, passing: bool) -> None:
-        """Remember whether only the connection failed, here or in another process."""
-        (self._passing.add if passing else self._passing.discard)(key)
+    def failed(self, key: Checkpoint) -> None:
+        """There is nothing to do: the commit stays."""
 
     def finished(self, key: Checkpoint) -> bool:
         """A commit is whole."""
         return True
+
+    def refused(self, key: Checkpoint, *, waiting: bool) -> str | None:
+        """None: what a repository holds is told when it is fetched."""
+        return None
+
+    def gone(self, key: Checkpoint) -> bool:
+        """Never: a commit that was pinned and is not there any more fails when it is fetched."""
+        return False
+
+    def hint(self) -> str | None:
+        """None: what is missing is told by the hub."""
+        return None
 
     def details(self, key: Checkpoint) -> dict[str, str]:
         """Repository, revision and the commit that was scored."""

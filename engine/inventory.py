@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
+from engine.announced import Announcements
 from engine.events import Level
 from engine.planner import Step, lonely, remaining, remaining_of, seed_order
 from engine.recorder import Recorder
+from engine.retries import Retries
 from engine.session import Session
 from engine.sources import Found, Source
 from engine.study_file import ModelSection
@@ -26,79 +28,187 @@ class Inventory:
         writer: StudyWriter,
         session: Session,
         recorder: Recorder,
+        retries: Retries,
+        announcements: Announcements,
     ) -> None:
         self._models, self._sources, self._writer = models, sources, writer
-        self._session, self._recorder = session, recorder
+        self._session, self._recorder, self._retries = session, recorder, retries
+        self._announcements = announcements
+        self._available: Available = {}
+        self._nothing: set[str] = set()  # models of which nothing was found, or nothing to compare
+        self._failing: dict[str, int] = {}  # errors of each source, when it was last asked
+        self._missing: dict[str, int] = {}
         self._told: set[tuple[str, str]] = set()
+        self._seen: dict[str, set[Checkpoint]] = {name: set() for name in models}
+        self._refused: dict[str, dict[Checkpoint, str]] = {}
+        self._passed: dict[str, frozenset[Checkpoint]] = {}
 
     def look(self, *, waiting: bool) -> Available:
         """What can be scored now; the store learns what is planned or missing.
 
-        `waiting` for more, what is still being written is left out and nothing counts as missing.
+        `waiting` for more, what is still being written is left out, and what is not there yet does
+        not count as missing, unless it was there before.
         """
-        return {name: self._look(name, waiting=waiting) for name in self._models}
+        for text in self._announcements.look():
+            self._tell("", "warning", "announcement", text)
+        self._available = {name: self._look(name, waiting=waiting) for name in self._models}
+        self.answer()
+        return self._available
 
     def _look(self, name: str, *, waiting: bool) -> set[Checkpoint]:
         model, known = self._models[name], self._writer.ledger.model(name)
         source = self._sources[name]
         found = source.find()
         wanted, there = set(found.wanted), set(found.there)
-        for key in there & {key for owner, key in self._recorder.given_up if owner == name}:
-            if self._recorder.given_up[name, key] == source.signature(key):
-                wanted, there = wanted - {key}, there - {key}
-            else:
-                del self._recorder.given_up[name, key]
+        held = self._retries.held(name, there, source.signature)
+        wanted, there = wanted - held, there - held
+        new = there - known.scored.keys()
         if waiting:
-            done = set(known.stored)
-            there = {key for key in there if key in done or source.finished(key)}
-            wanted = wanted if model.listed is not None else there
-        absent = {
-            key: found.missing[key]
-            for key in _ordered(set() if waiting else set(found.missing))
-            if key not in known.scored
-        }
+            new = {key for key in new if not source.finished(key)}
+        refusals = {key: source.refused(key, waiting=waiting) for key in _ordered(new)}
+        refused = {key: why for key, why in refusals.items() if why}
+        there -= new if waiting else refused.keys()
+        if waiting and model.listed is None:
+            wanted = set(there)
+        absent = self._find_gone(name, there, found) | refused
+        for key in found.passed if waiting else found.missing:
+            later = ", though later steps of its seed have been" if waiting else ""
+            absent.setdefault(key, found.missing[key] + later)
+        absent = {key: absent[key] for key in _ordered(absent) if key not in known.scored}
+        self._refused[name], self._passed[name] = refused, found.passed
         self._writer.plan(name, _ordered(wanted - absent.keys()), absent)
-        self._recorder.totals.missing += len(absent)
+        self._missing[name] = len(absent)
         self._tell_troubles(name, found)
+        if waiting:
+            self._tell_waiting(name, nothing=not (found.there or known.scored))
         return there
 
-    def _tell_troubles(self, name: str, found: Found) -> None:
-        """Say what a source could not tell; once, though it may be asked often."""
-        for text in (*found.warnings, *found.errors):
-            if (name, text) not in self._told:
-                self._told.add((name, text))
-                level: Level = "error" if text in found.errors else "warning"
-                self._session.say(level, "source", f"model {name}: {text}", model=name)
-                self._recorder.totals.failed += level == "error"
+    def _find_gone(self, name: str, there: set[Checkpoint], found: Found) -> dict[Checkpoint, str]:
+        """Checkpoints that were deleted before they were scored, until they are back."""
+        known, recorder = self._writer.ledger.model(name), self._recorder
+        for key in there & {key for owner, key in recorder.gone if owner == name}:
+            del recorder.gone[name, key]
+        once = self._seen[name] | found.announced
+        if self._models[name].listed is None:
+            once |= known.planned  # as it was found
+        gone = {key for owner, key in recorder.gone if owner == name}
+        once -= there | gone | known.scored.keys() | known.failed.keys()
+        once = {key for key in once if self._models[name].asks_for(key)}  # still
+        recorder.lose(name, [key for key in _ordered(once) if self._sources[name].gone(key)])
+        recorder.lose(name, [key for key in _ordered(once) if self._sources[name].gone(key)])
+        self._seen[name] |= there
+        return {key: why for (owner, key), why in recorder.gone.items() if owner == name}
 
-    def remaining(self, available: Mapping[str, Collection[Checkpoint]]) -> list[Step]:
-        """Steps with something left to do, the first ones first."""
-        steps = [
-            step
-            for name, keys in available.items()
-            for step in remaining(self._writer.ledger, name, set(keys), self._damaged(name))
-        ]
-        order = list(self._models)
-        steps.sort(key=lambda step: (step.step, order.index(step.model)))
-        self._session.show(queued=sum(len(step.score) for step in steps))
-        return steps
+    def answer(self) -> None:
+        """Let go of what was announced and is not needed any more."""
+        for name, model in self._models.items():
+            known = self._writer.ledger.model(name)
+            for key, letter in self._announcements.of(name).items():
+                seed, _ = key
+                if model.on_hub:
+                    text = "was announced, but its source is the hub: nothing is done about it"
+                    self._tell(name, "warning", "announcement", f"model {name} {text}")
+                    continue
+                if not model.accepts(seed):
+                    text = f"seed {seed} was announced, but is none of those that are listed"
+                    self._tell(name, "warning", "announcement", f"model {name}: {text}")
+                unwanted = not model.asks_for(key) or (name, key) in self._recorder.gone
+                if unwanted or (key in known.scored and not self._needed_again(name, key)):
+                    self._announcements.answer(letter)
+
+    def _needed_again(self, name: str, key: Checkpoint) -> bool:
+        """Whether a checkpoint that is scored may have to be read for seeds that come later."""
+        known, listed = self._writer.ledger.model(name), self._models[name].listed
+        seeds = known.seeds.keys() if listed is None else {seed for seed, _ in listed}
+        return key not in known.stored and not seeds <= known.reduced.get(key[1], frozenset())
+
+    def _tell(self, model: str, level: Level, event: str, text: str, kind: str = "") -> bool:
+        """Say something once, though it may be found often; of a `kind`, the first alone."""
+        if (model, kind or text) in self._told:
+            return False
+        self._told.add((model, kind or text))
+        self._session.say(level, event, text, **({"model": model} if model else {}))
+        return True
+
+    def _tell_troubles(self, name: str, found: Found) -> None:
+        """Say what a source could not tell."""
+        for text in found.warnings:
+            self._tell(name, "warning", "source", f"model {name}: {text}")
+        for text in found.errors:
+            self._tell(name, "error", "source", f"model {name}: {text}")
+        if self._failing.get(name) and not found.errors:
+            self._told = {(model, text) for model, text in self._told if model != name}
+            text = f"model {name}: its source can be asked again"
+            self._session.say("info", "source", text, model=name)
+        self._failing[name] = len(found.errors)
+
+    def count(self) -> dict[str, int]:
+        """What was amiss when the sources were last looked at, as fields of `Totals`.
+
+        What could not be scored counts as failed, whoever tried it, until it is.
+        """
+        failed, parked = self._retries.count()
+        failed += sum(self._failing.values()) + len(self._nothing)
+        return {"failed": failed, "parked": parked, "missing": sum(self._missing.values())}
+
+    def tell_parked(self) -> None:
+        """Say what earlier engines left that this one leaves alone, too."""
+        for name in self._models:
+            found = self._retries.failed(name)
+            parked = _ordered([key for key, failure in found.items() if failure.parked])
+            if parked:
+                (seed, step), *others = parked
+                text = f"seed {seed}, step {step} is parked: {found[seed, step].error}"
+                text += f" (and {len(others)} more)" if others else ""
+                text = f"model {name}: {text}; --retry-failed tries again what is parked"
+                self._session.say("warning", "parked", text, model=name, parked=len(parked))
+
+    def _tell_waiting(self, name: str, *, nothing: bool) -> None:
+        """Say, while more is waited for, why what is there is not taken; or that nothing is."""
+        source = self._sources[name]
+        for key, why in self._refused[name].items():
+            kind = why.replace(source.where(key), "")
+            self._tell(name, "warning", "refused", f"model {name}: {why}", kind)
+        if nothing and not self._models[name].on_hub:
+            text = self._nothing_fits(name)
+            level: Level = "warning" if source.hint() else "info"
+            self._tell(name, level, "waiting", f"model {name}: {text}; waiting for it", "waiting")
+
+    def remaining(
+        self, available: Mapping[str, Collection[Checkpoint]], *, newest_first: bool = False
+    ) -> list[Step]:
+        """Steps with something left to do, ascending; or the newest of every model first."""
+        ranked = []
+        for place, (name, keys) in enumerate(available.items()):
+            held = self._retries.held_steps(name)
+            steps = remaining(self._writer.ledger, name, set(keys), held)
+            if newest_first:
+                ranked += [(n, place, step) for n, step in enumerate(reversed(steps))]
+            else:
+                ranked += [(step.step, place, step) for step in steps]
+        ordered = [step for *_, step in sorted(ranked, key=lambda entry: entry[:2])]
+        self._session.show(queued=sum(len(step.score) for step in ordered))
+        return ordered
+
+    def left(self) -> list[Step]:
+        """Steps with something left to do of what was there when it was last looked at."""
+        return self.remaining(self._available)
 
     def remaining_of(self, model: str, step: int, available: Available) -> Step | None:
         """What is left to do of one step; None when it is done or cannot be."""
-        given_up = {key for owner, key in self._recorder.given_up if owner == model}
-        seeds = {seed for seed, at in available[model] - given_up if at == step}
-        known, reducible = self._writer.ledger.model(model), step not in self._damaged(model)
+        known = self._writer.ledger.model(model)
+        gone = {key for owner, key in self._recorder.gone if owner == model}
+        seeds = {seed for seed, at in available[model] - gone - known.failed.keys() if at == step}
+        reducible = step not in self._retries.held_steps(model)
         return remaining_of(known, model, step, seeds, reducible=reducible)
 
-    def _damaged(self, model: str) -> set[int]:
-        return {step for name, step in self._recorder.damaged if name == model}
-
     def complete(self) -> bool:
-        """Whether every checkpoint that is listed was scored or given up."""
+        """Whether every checkpoint that is listed was scored, is parked or will not come."""
         for name in self._models:
             known = self._writer.ledger.model(name)
-            done = set(known.scored)
-            done |= {key for model, key in self._recorder.given_up if model == name}
+            done = known.scored.keys() | self._refused[name].keys() | self._passed[name]
+            done |= {key for model, key in self._recorder.gone if model == name}
+            done |= {key for key, found in self._retries.failed(name).items() if found.parked}
             if not known.planned or not known.planned <= done:
                 return False
         return True
@@ -107,9 +217,9 @@ class Inventory:
         """Say what was found, before hours are spent on it."""
         for name, keys in available.items():
             known = self._writer.ledger.model(name)
-            if not keys and not known.scored:
-                if not self._sources[name].find().errors:  # else that was told
-                    self._recorder.totals.failed += 1
+            if not keys and (self._failing[name] or not known.scored):
+                if not self._failing[name] and not self._retries.failed(name):  # else that is told
+                    self._nothing.add(name)
                     text = f"model {name}: {self._nothing_fits(name)}"
                     self._session.say("error", "nothing", text, model=name)
                 continue
@@ -121,22 +231,28 @@ class Inventory:
                 f"model {name}: {len(keys)} checkpoints, {len(seeds)} seeds, {len(steps)} steps",
                 model=name,
             )
-            if absent := {key: why for key, why in known.missing.items() if key not in keys}:
+            gone = {key for model, key in self._recorder.gone if model == name}  # which was told
+            absent = {k: why for k, why in known.missing.items() if k not in keys and k not in gone}
+            if absent:
                 first = next(iter(absent.values()))
                 more = f" (and {len(absent) - 1} more)" if len(absent) > 1 else ""
                 self._session.say("warning", "missing", f"model {name}: {first}{more}", model=name)
             if why := lonely(known, keys):
-                self._recorder.totals.failed += 1
+                self._nothing.add(name)
                 self._session.say("error", "lonely", f"model {name}: {why}", model=name)
 
     def _nothing_fits(self, name: str) -> str:
-        model = self._models[name]
+        model, refused = self._models[name], list(self._refused[name].values())
+        if refused:
+            return refused[0] + (f" (and {len(refused) - 1} more)" if len(refused) > 1 else "")
         templates = list(model.templates.values())
         text = templates[0] + (f" (and {len(templates) - 1} more)" if len(templates) > 1 else "")
         if model.on_hub:
             missing = self._writer.ledger.model(name).missing
             reason = f": {next(iter(missing.values()))}" if missing else ""
             return f"nothing on the hub fits {text}{reason}"
+        if near := self._sources[name].hint():
+            return f"no folder fits {text}; {near}"
         hint = "; on the hub, write hf://owner/name@revision" if text.count("/") == 1 else ""
         return f"no folder fits {text}{hint}"
 

@@ -9,6 +9,7 @@ import signal
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 
@@ -24,6 +25,7 @@ from engine.station import Ended, Job, Message, Station
 from store.results import ResultWriter
 
 _EXIT_SECONDS = 1.0  # from the last message of a process to its end
+_SIGNALS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
 
 
 class _ProcessSlot(Slot):
@@ -55,7 +57,8 @@ class ProcessExecutor(Pool[_ProcessSlot]):
             ours, theirs = context.Pipe()
             arguments = (theirs, str(device), threads if device.type == "cpu" else None)
             process = context.Process(target=_work, args=arguments, name=name, daemon=True)
-            process.start()
+            with _deaf():
+                process.start()
             theirs.close()
             self._slots.append(_ProcessSlot(name, self._job_for(device), process, ours))
 
@@ -102,10 +105,22 @@ def _how_it_ended(code: int | None) -> str:
     return f"ended with exit code {code}"
 
 
+@contextlib.contextmanager
+def _deaf() -> Iterator[None]:
+    """Hold signals back from what is started meanwhile, from its first moment to its last.
+
+    A terminal sends them to all processes, and the coordinator ends its own in good order.
+    """
+    resource_tracker.ensure_running()  # else it is started with the first, and lets signals through
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _work(connection: Connection, device: str, threads: int | None) -> None:
     """What a process does from its beginning to its end."""
-    for number in (signal.SIGINT, signal.SIGTERM):  # a terminal sends them to all processes, and
-        signal.signal(number, signal.SIG_IGN)  # the coordinator ends this one in good order
     try:
         connection.send(None)
         job = connection.recv()

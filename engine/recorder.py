@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from engine.events import Level
 from engine.outliers import newly_outlying
 from engine.phases import find_phases
 from engine.planner import Pass
+from engine.retries import Retries
 from engine.session import Session
 from engine.sources import Source
 from engine.study_file import StudyFile
@@ -32,10 +34,11 @@ class Totals:
     reduced: int = 0
     failed: int = 0
     missing: int = 0
+    parked: int = 0  # of those that failed: not tried again until they change or are asked for
 
 
 class Recorder:
-    """The one that commits. `given_up` and `damaged` are what planning has to leave out."""
+    """The one that commits. `gone` is what planning leaves out."""
 
     def __init__(
         self,
@@ -43,9 +46,11 @@ class Recorder:
         sources: Mapping[str, Source],
         writer: StudyWriter,
         session: Session,
+        retries: Retries,
         clock: Callable[[], float],
     ) -> None:
         self._study, self._sources, self._writer, self._session = study, sources, writer, session
+        self._retries = retries
         self._reader = writer.study()
         self._clock = clock
         self._since: float | None = None  # work has been going on
@@ -53,8 +58,7 @@ class Recorder:
         self._tokens_done = 0
         self._losses: Counter[Pass] = Counter()
         self.totals = Totals()
-        self.given_up: dict[tuple[str, Checkpoint], object] = {}  # failed, and how it looked then
-        self.damaged: set[tuple[str, int]] = set()  # steps whose log-probs cannot be read
+        self.gone: dict[tuple[str, Checkpoint], str] = {}  # deleted before it was scored, and where
         self._told_duplicates = {
             (model, key)
             for model in writer.ledger.models
@@ -68,12 +72,13 @@ class Recorder:
     def take(self, outcome: Outcome) -> None:
         """Commit the results of a pass, or note why there are none."""
         task = outcome.task
+        self._writer.results.check()  # before anything else is blamed
         for note in outcome.notes:
             self._session.say("warning", "note", f"{task.model}, step {task.step}: {note}")
         if outcome.failed is not None:
             self._fail(task, *outcome.failed, passing=outcome.passing)
         elif outcome.damaged is not None:
-            self._tell_damaged(task, outcome.damaged)
+            self._fail_step(task, outcome.damaged, passing=outcome.passing)
         elif outcome.lost is not None:
             self._tell_lost(task, outcome.lost)
         else:
@@ -122,6 +127,7 @@ class Recorder:
     def _tell_reduced(self, task: Pass, pairs: PairsResult) -> None:
         name, at = task.model, task.step
         self.totals.reduced += 1
+        self._retries.reduced(name, at)
         self._reader.refresh()
         model = self._reader.model_snapshot(name)
         self._writer.set_phases(name, find_phases(model.steps, model.kl))
@@ -164,18 +170,42 @@ class Recorder:
 
     def _fail(self, task: Pass, seed: str, error: str, *, passing: bool = False) -> None:
         key, source = (seed, task.step), self._sources[task.model]
-        source.failed(key, passing=passing)
-        self.given_up[task.model, key] = source.signature(key)
-        self._writer.fail(task.model, seed, task.step, error)
-        self.totals.failed += 1
+        if source.gone(key):
+            self.lose(task.model, [key])
+            return
+        source.failed(key)
+        signature = source.signature(key)
+        failure = self._retries.fail(task.model, key, error, signature, passing=passing)
         self._session.show(queued=max(0, self._session.status.queued - 1))
-        self._session.say("error", "failed", error, model=task.model, seed=seed, step=task.step)
+        self._session.say(
+            "error" if failure.parked else "warning",
+            "failed",
+            f"{error}; {failure.fate}",
+            model=task.model,
+            seed=seed,
+            step=task.step,
+            attempts=failure.attempts,
+            retry_at=failure.retry_at,
+        )
 
-    def _tell_damaged(self, task: Pass, error: str) -> None:
-        self.damaged.add((task.model, task.step))
-        self.totals.failed += 1
+    def lose(self, model: str, keys: Sequence[Checkpoint]) -> None:
+        """Note checkpoints that were deleted before they were scored; nothing failed."""
+        where, known = self._sources[model].where, self._writer.ledger.model(model)
+        lost = {key: f"{where(key)} is gone: deleted before it was scored" for key in keys}
+        self.gone |= {(model, key): why for key, why in lost.items()}
+        new = [why for key, why in lost.items() if known.missing.get(key) != why]
+        self._writer.plan(model, [], lost)
+        if new:
+            more = f" (and {len(new) - 1} more)" if len(new) > 1 else ""
+            self._session.say("warning", "gone", f"model {model}: {new[0]}{more}", model=model)
+
+    def _fail_step(self, task: Pass, error: str, *, passing: bool = False) -> None:
+        failure = self._retries.fail_step(task.model, task.step, error, passing=passing)
         text = f"cannot reduce {task.model}, step {task.step}: {error}"
-        self._session.say("error", "damaged", text, model=task.model, step=task.step)
+        if not failure.parked:
+            text += f"; {failure.fate}"
+        level: Level = "error" if failure.parked else "warning"
+        self._session.say(level, "damaged", text, model=task.model, step=task.step)
 
     def _tell_lost(self, task: Pass, why: str) -> None:
         """A device took a pass with it: another one gets it, unless the pass seems to blame."""
@@ -189,4 +219,4 @@ class Recorder:
         for seed in task.live:
             self._fail(task, seed, text)
         if not task.live:
-            self._tell_damaged(task, text)
+            self._fail_step(task, text)

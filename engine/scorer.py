@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from engine.corpus import Text
 from engine.counts import log_unigram
+from engine.device_errors import is_dead_device, is_out_of_memory
 from engine.errors import CheckpointError, ConfigError
 from engine.heads import Head, find_head, hidden_states
 from engine.limits_file import NO_LIMITS, LimitsSection
@@ -96,9 +97,9 @@ class Scorer:
         model = self._modules.load(checkpoint, resident=resident)
         try:
             return self._probed(model)
-        except torch.OutOfMemoryError:
-            raise
         except Exception as error:  # any architecture's code, perhaps the checkpoint's own
+            if is_out_of_memory(error) or is_dead_device(error):
+                raise
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise CheckpointError(f"{checkpoint.where}: its model fails: {reason}") from error
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import errno
+import contextlib
 import math
 import shutil
 import threading
@@ -13,11 +13,12 @@ from typing import Any
 
 from engine.errors import Interrupted
 from engine.events import Event, Level, Listener
-from store import StudyWriter
+from store import StoreError, StudyWriter
 from store.snapshot import EngineStatus, Gpu, JournalEntry
 
 _HEARTBEAT_SECONDS = 1.0
 _GPU_SECONDS = 3.0  # between two readings of the GPUs
+_LAST_BEAT_SECONDS = 2.0  # longer, the disk is unreachable, and nothing waits for that
 
 
 class Session:
@@ -42,13 +43,15 @@ class Session:
     def show(self, **changes: Any) -> None:
         """Change what is told of the engine: fields of `EngineStatus`."""
         self.status = replace(self.status, **changes)
-        self._listener.on_status(self.status)
+        with contextlib.suppress(OSError):  # a terminal that is gone must not end the work
+            self._listener.on_status(self.status)
 
     def say(self, level: Level, event: str, text: str, **fields: Any) -> None:
         """Tell the journal and whoever listens that something happened."""
         now = self._clock()
         self._writer.log(JournalEntry(now, level, event, text))
-        self._listener.on_event(Event(now, level, event, text, fields))
+        with contextlib.suppress(OSError):
+            self._listener.on_event(Event(now, level, event, text, fields))
 
     def _beat(self) -> None:
         while True:
@@ -57,14 +60,14 @@ class Session:
                 return
 
     def _write(self, *, over: bool = False) -> None:
-        now, free = self._clock(), disk_free(self._writer.path)
+        now = self._clock()
         if now >= self._gpus_due or over:
             self._gpus, self._gpus_due = () if over else self._read_gpus(), now + _GPU_SECONDS
-        status = replace(self.status, heartbeat=now, disk_free=free, gpus=self._gpus)
-        try:
+        # A disk that is full or gone must not silence the engine before it can say so.
+        with contextlib.suppress(OSError, StoreError):
+            free = disk_free(self._writer.path)
+            status = replace(self.status, heartbeat=now, disk_free=free, gpus=self._gpus)
             self._writer.beat(status)
-        except OSError:  # a full disk must not silence the engine before it can say so
-            return
 
     def __enter__(self) -> None:
         self._heart.start()
@@ -74,15 +77,13 @@ class Session:
     ) -> None:
         how = "finished" if kind is None else "stopped" if kind is Interrupted else "failed"
         message = "" if error is None else str(error)
-        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-            message = f"{self._writer.path}: no space left on the device"
         self._over.set()
-        self._heart.join()
+        self._heart.join(_LAST_BEAT_SECONDS)
         self.show(state=how, works=(), message=message)
         self._write(over=True)
         try:
             self._writer.close(how)
-        except OSError:
+        except (OSError, StoreError):
             if kind is None:
                 raise
 

@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from engine.watching_file import WatchSection
 from store.ledger import Checkpoint
 
 if TYPE_CHECKING:
+    from engine.announced import Announcements
     from engine.hub import HubClient
     from engine.study_file import ModelSection
 
@@ -24,6 +26,8 @@ class Found:
     missing: Mapping[Checkpoint, str]  # wanted and not there, with the reason
     warnings: tuple[str, ...] = ()
     errors: tuple[str, ...] = ()  # what could not be asked
+    announced: frozenset[Checkpoint] = frozenset()  # by training scripts
+    passed: frozenset[Checkpoint] = frozenset()  # missing, and training has long passed them
 
 
 class Source(Protocol):
@@ -51,13 +55,25 @@ class Source(Protocol):
         """A config.json that tells the checkpoint's architecture; None when it cannot be had."""
 
     def signature(self, key: Checkpoint) -> object:
-        """Equal as long as there is no reason to look at a checkpoint again that failed."""
+        """Plain data that stay equal, also in a later process, while the checkpoint is the same."""
 
-    def failed(self, key: Checkpoint, *, passing: bool) -> None:
-        """A checkpoint failed, perhaps for a reason that may pass, which its signature tells."""
+    def failed(self, key: Checkpoint) -> None:
+        """A checkpoint failed: whether it is finished is looked at again."""
 
     def finished(self, key: Checkpoint) -> bool:
         """Whether the checkpoint is all there, or still being written."""
+
+    def refused(self, key: Checkpoint, *, waiting: bool) -> str | None:
+        """Why a checkpoint that is there can never be read as it is, in one line; None: it may.
+
+        `waiting`, only once it does not change any more.
+        """
+
+    def gone(self, key: Checkpoint) -> bool:
+        """Whether a checkpoint that was there before has been deleted since, all or some of it."""
+
+    def hint(self) -> str | None:
+        """What there is in place of what the template says, and what to do; None: not known."""
 
     def details(self, key: Checkpoint) -> dict[str, str]:
         """What is worth recording of where the checkpoint came from."""
@@ -71,9 +87,20 @@ def open_source(
     folder: Path,
     hub: HubClient,
     clock: Callable[[], float] = time.monotonic,
+    *,
+    watch: WatchSection | None = None,
+    announcements: Announcements | None = None,
 ) -> Source:
-    """The source of a model; relative paths are below `folder`."""
+    """The source of a model; relative paths are below `folder`.
+
+    `watch` and `announcements` are for the process that looks what is there.
+    """
     from engine.hub_source import HubSource
     from engine.local import LocalSource
 
-    return HubSource(model, hub, clock) if model.on_hub else LocalSource(model, folder, clock)
+    watch = watch or WatchSection()
+    if model.on_hub:
+        return HubSource(model, hub, clock, watch.hub_poll_seconds)
+    return LocalSource(
+        model, folder, clock, settle_seconds=watch.settle_seconds, announcements=announcements
+    )

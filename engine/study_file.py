@@ -19,10 +19,12 @@ from pydantic import (
     model_validator,
 )
 
+from engine.announcing import choose_folder
 from engine.errors import ConfigError
 from engine.limits_file import NO_LIMITS, LimitsSection
 from engine.patterns import on_hub, source_fields
 from engine.presets import PRESETS, Preset
+from engine.watching_file import WatchSection
 from store import Representation
 from store.category import CONTEXT
 
@@ -123,6 +125,10 @@ class ModelSection(_Section):
         return (isinstance(self.seeds, str) or seed in self.seeds) and (
             step is None or isinstance(self.steps, str) or step in self.steps
         )
+
+    def asks_for(self, key: tuple[str, int]) -> bool:
+        """Whether a (seed, step) that was announced belongs to the study."""
+        return self.accepts(*key) if self.listed is None else key in self.listed
 
     @field_validator("source", mode="before")
     @classmethod
@@ -302,6 +308,7 @@ class StudyFile(_Section):
     log_probs: LogProbsSection = LogProbsSection()
     categories: CategoriesSection = CategoriesSection()
     limits: LimitsSection = NO_LIMITS
+    watch: WatchSection = WatchSection()
     folder: Path = Field(default=Path(), exclude=True)
 
     @field_validator("models")
@@ -317,6 +324,11 @@ class StudyFile(_Section):
     def store(self) -> Path:
         """Where the store is or will be."""
         return self.path(self.study.store)
+
+    @property
+    def announcements(self) -> Path:
+        """Where training scripts announce checkpoints; it need not exist."""
+        return choose_folder(self.folder, self.study.store, self.watch.announcements)
 
     def path(self, relative: str) -> Path:
         """A path of the study file, from its folder."""

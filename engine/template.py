@@ -76,4 +76,13 @@ surprisal_step = "latest"         # that all seeds have reached, or a step
 # gpu_memory_gb = 10              # of each GPU
 # gpu_below = 50                  # score only while others use less of a GPU's time, in percent
 # cpu_below = 50                  # the same of all cores together
+
+# [watch]                         # docs/watching.md tells it as a story
+# order = "newest"                # which step `watch` takes first; or "oldest", as `run` does
+# settle_seconds = 3              # how long a folder without trainer_state.json must rest; on NFS
+                                  # longer than its attributes are cached, such as 60
+# poll_seconds = 2                # between two looks into the folders
+# hub_poll_seconds = 300          # between two looks at the hub
+# announcements = "announced"     # where training scripts announce checkpoints; if left out, a
+                                  # folder beside the store: study-announced
 """

@@ -19,7 +19,8 @@ from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from safetensors.torch import load
 
-from engine.errors import CheckpointError
+from engine.device_errors import is_out_of_memory
+from engine.errors import CheckpointError, may_pass
 from engine.files import checkpoint_files
 from engine.tokenizer import Tokenizer, vocabulary_digest
 
@@ -53,14 +54,23 @@ def read_checkpoint(
     be pickled; only tensors are unpickled even so. With `trust_remote_code` the configuration's
     class may be code of the checkpoint, which then runs.
 
-    Raises CheckpointError, in one line, when files are missing or damaged, weights are not finite
-    or all zero, or the checkpoint uses another vocabulary than the study.
+    Raises CheckpointError, in one line, when files are missing, damaged or cannot be read, weights
+    are not finite or all zero, or the checkpoint uses another vocabulary than the study.
     """
     where = where or str(folder)
     try:
         return _read(folder, where, tokenizer, allow_pickle, trust_remote_code)
     except CheckpointError as error:
-        raise CheckpointError(str(error).replace(str(folder), where)) from None
+        text = str(error).replace(str(folder), where)
+        raise CheckpointError(text, passing=error.passing) from None
+    except OSError as error:
+        text = f"{where}: cannot be read: {_first_line(error)}"
+        raise CheckpointError(text, passing=may_pass(error)) from None
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        text = f"{where}: this machine has no memory left for its weights"
+        raise CheckpointError(text, passing=True) from None
 
 
 def _read(
@@ -79,7 +89,8 @@ def _read(
             error, (OSError, ValueError, KeyError, TypeError, StrictDataclassError)
         ):
             raise
-        raise CheckpointError(f"{folder / 'config.json'}: {_refusal(error)}") from None
+        text = f"{folder / 'config.json'}: {_refusal(error)}"
+        raise CheckpointError(text, passing=may_pass(error)) from None
     _check_vocabulary(folder, config, tokenizer)
     weights: dict[str, torch.Tensor] = {}
     n_bytes = 0
@@ -90,7 +101,8 @@ def _read(
         except FileNotFoundError:
             raise CheckpointError(f"{file}: was deleted while it was being read") from None
         except (OSError, SafetensorError) as error:
-            raise CheckpointError(f"{file}: cannot be read: {_first_line(error)}") from None
+            text = f"{file}: cannot be read: {_first_line(error)}"
+            raise CheckpointError(text, passing=may_pass(error)) from None
         _check_values(file, shard)
         weights.update(shard)
         n_bytes += len(data)

@@ -9,18 +9,20 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import torch
 
 from engine.corpus import Text
-from engine.errors import CheckpointError
+from engine.device_errors import is_dead_device, is_out_of_memory
+from engine.errors import CheckpointError, EngineError
 from engine.files import checkpoint_files
 from engine.memory import HostMemory, weights_bytes
 from engine.passes import CorpusPass, Live, NotFiniteError
 from engine.planner import Pass
-from engine.scorer import LiveSeed, Rows, Scorer, refuse_factors
+from engine.scorer import LiveSeed, Loaded, Rows, Scorer, refuse_factors
 from engine.sources import Source
 from engine.stored import stored_rows
 from engine.study_file import StudyFile
@@ -52,12 +54,24 @@ class Outcome:
     notes: tuple[str, ...] = ()  # what the user should know besides
 
 
+_POLL_SECONDS = 0.2  # within which a request to stop is noticed while weights are read
+
+T = TypeVar("T")
+
+
 class _SeedError(Exception):
     """One of the live seeds cannot be scored."""
 
     def __init__(self, seed: str, reason: str, *, passing: bool = False) -> None:
         super().__init__(reason)
         self.seed, self.passing = seed, passing
+
+
+class _NoMemoryError(_SeedError):
+    """Not with what the device has left, which may change."""
+
+    def __init__(self, seed: str, reason: str) -> None:
+        super().__init__(seed, reason, passing=True)
 
 
 class Worker:
@@ -123,15 +137,16 @@ class Worker:
         )
 
     def close(self) -> None:
-        """Wait for threads; what is not being read yet is not read any more."""
-        self._loader.shutdown(cancel_futures=True)
+        """End threads. What is being read is of no use any more, and may take minutes to end."""
+        self._loader.shutdown(wait=False, cancel_futures=True)
         self._readers.shutdown(cancel_futures=True)
 
     def run(self, task: Pass) -> Outcome:
         """Do one pass. What cannot be done for the sake of a checkpoint is told, not raised.
 
         Raises what `report` raises, OSError when results cannot be written, BusyError when another
-        coordinator has taken the study over. Nothing of the pass stays on disk then.
+        coordinator has taken the study over, EngineError when the device does not work any more.
+        Nothing of the pass stays on disk then.
         """
         started = time.perf_counter()
         self._notes.clear()
@@ -147,12 +162,16 @@ class Worker:
         except DamagedError as error:
             text = f"{error}; `seedconv verify {self._study.store} --mend` has it scored again"
             outcome, done = replace(outcome, damaged=text), ()
-        except torch.OutOfMemoryError:  # for the sake of no live seed
+        except (RuntimeError, MemoryError) as error:
+            if is_dead_device(error):
+                raise _dead(self._scorer.device, error) from error
+            if not is_out_of_memory(error):  # for the sake of no live seed
+                raise
             text = (
                 f"out of memory on {self._scorer.device} with log-probs of {len(task.stored)} "
                 "stored seeds; choose a larger one, or the CPU, with scoring.device"
             )
-            outcome, done = replace(outcome, damaged=text), ()
+            outcome, done = replace(outcome, damaged=text, passing=True), ()
         for seed in done:
             self._sources[task.model].release((seed, task.step))
         seconds = time.perf_counter() - started
@@ -168,7 +187,7 @@ class Worker:
         pending: list[PendingCheckpoint | PendingPairs] = []
         try:
             stored = {seed: self._open_stored(task, seed) for seed in task.stored}
-            checkpoints = self._weights(task)
+            checkpoints = self._weights(task, work)
             live = self._make_live(task, checkpoints, self._store.ledger(task.model))
             pending += [entry.pending for entry in live.values() if entry.pending is not None]
             pairs = None
@@ -203,29 +222,36 @@ class Worker:
         log_probs = self._store.log_probs(task.model, seed, task.step)
         return stored_rows(self._scorer, log_probs, self._readers)
 
-    def _weights(self, task: Pass) -> list[Checkpoint]:
+    def _weights(self, task: Pass, work: Work) -> list[Checkpoint]:
         checkpoints = []
         for seed in task.live:
+            where = task.model, (seed, task.step)
+            future = self._loading.pop(where)
             with self._names_seed(task, seed):
-                where = task.model, (seed, task.step)
-                checkpoint = self._loading.pop(where).result()
+                checkpoint = self._await(future, work)
                 if checkpoint is None:
                     self._scorer.let_go()
-                    checkpoint = self._read(*where)
+                    checkpoint = self._await(self._loader.submit(self._read, *where), work)
                 checkpoints.append(checkpoint)
         return checkpoints
+
+    def _await(self, future: Future[T], work: Work) -> T:
+        while not wait([future], _POLL_SECONDS).done:
+            self._report(work)
+        return future.result()
 
     def _make_live(
         self, task: Pass, checkpoints: Sequence[Checkpoint], known: ModelLedger
     ) -> dict[str, Live]:
         """Models of the live seeds, and a place for the results of each that has new ones."""
-        resident = self._all_fit(checkpoints)
-        live = {}
         for seed, checkpoint in zip(task.live, checkpoints, strict=True):
             with self._names_seed(task, seed):
                 _refuse_others(checkpoint, known.scored.get((seed, task.step)))
-                loaded = self._scorer.load(checkpoint, resident=resident)
-                checkpoint.weights.clear()  # what is on the device needs no copy here
+        live = {}
+        every = self._load(task, checkpoints)
+        for seed, checkpoint, loaded in zip(task.live, checkpoints, every, strict=True):
+            checkpoint.weights.clear()  # what is on the device needs no copy here
+            with self._names_seed(task, seed):
                 layer = None
                 if task.keep == "factored":
                     layer = loaded.head.output_layer() if loaded.head is not None else None
@@ -239,6 +265,24 @@ class Worker:
             running = LiveSeed(self._scorer, loaded)
             live[seed] = Live(seed, running, pending, _KEPT_AS.get(task.keep))
         return live
+
+    def _load(self, task: Pass, checkpoints: Sequence[Checkpoint]) -> list[Loaded]:
+        """Models of the live seeds: all on the device, or moved there in turn."""
+
+        def load(*, resident: bool) -> list[Loaded]:
+            models = []
+            for seed, checkpoint in zip(task.live, checkpoints, strict=True):
+                with self._names_seed(task, seed):
+                    models.append(self._scorer.load(checkpoint, resident=resident))
+            return models
+
+        if not self._all_fit(checkpoints):
+            return load(resident=False)
+        if len(checkpoints) > 1:
+            with contextlib.suppress(_NoMemoryError):  # another program may just have taken it
+                return load(resident=True)
+            self._notes.append("out of memory with all seeds' weights; they are moved in turn")
+        return load(resident=len(checkpoints) == 1)
 
     def _all_fit(self, checkpoints: Sequence[Checkpoint]) -> bool:
         """Whether the weights of all live seeds can be on the device at the same time."""
@@ -264,8 +308,8 @@ class Worker:
             where = self._sources[task.model].where((error.seed, task.step))
             text = self._text.corpus.token_text(error.token)
             raise _SeedError(error.seed, f"{where}: {error} ({text!r})") from None
-        except torch.OutOfMemoryError:
-            if not task.live:
+        except (RuntimeError, MemoryError) as error:
+            if not task.live or not is_out_of_memory(error):
                 raise
             loading, seed = seed is not None, seed or task.live[-1]
             what = "with one token at a time; lower scoring.window"
@@ -277,7 +321,7 @@ class Worker:
                     '"factored" or "dense"'
                 )
             where = f"{task.model}, seed {seed}, step {task.step}"
-            raise _SeedError(seed, f"{where}: out of memory {what}") from None
+            raise _NoMemoryError(seed, f"{where}: out of memory {what}") from None
 
     def _finish(self, task: Pass, entry: Live, checkpoint: Checkpoint) -> CheckpointResult:
         assert entry.pending is not None
@@ -298,6 +342,14 @@ class Worker:
                 "device": str(self._scorer.device),
             },
         )
+
+
+def _dead(device: torch.device, error: Exception) -> EngineError:
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return EngineError(
+        f"{device} does not work any more ({reason}); what was committed stays. See what "
+        "`nvidia-smi` says, and run the same command again, perhaps with --device for another one"
+    )
 
 
 def _refuse_others(checkpoint: Checkpoint, record: Record | None) -> None:

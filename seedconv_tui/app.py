@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING, Any
@@ -17,15 +18,11 @@ from seedconv_tui.clipboard import osc52
 from seedconv_tui.details import Answered, Details
 from seedconv_tui.glyphs import Glyphs
 from seedconv_tui.memory import Kept, Memory
+from seedconv_tui.screens import SCREENS, screen_class
 from seedconv_tui.screens.base import StudyScreen
-from seedconv_tui.screens.categories import CategoriesScreen
-from seedconv_tui.screens.curves import CurvesScreen
 from seedconv_tui.screens.export import ExportScreen
 from seedconv_tui.screens.help import commands, help_lines
 from seedconv_tui.screens.reader import ReaderScreen
-from seedconv_tui.screens.runs import RunsScreen
-from seedconv_tui.screens.seeds import SeedsScreen
-from seedconv_tui.screens.tokens import TokensScreen
 from seedconv_tui.source import Crashed, Feed, Saved
 from seedconv_tui.text import visible
 from seedconv_tui.theme import DARK, LIGHT, PALETTES, Look
@@ -41,18 +38,11 @@ if TYPE_CHECKING:
     from textual.message import Message
     from textual.screen import Screen
 
+    from seedconv_tui.screens.categories import CategoriesScreen
     from seedconv_tui.source import SnapshotSource
 
-SCREENS: tuple[type[StudyScreen], ...] = (
-    RunsScreen,
-    CurvesScreen,
-    CategoriesScreen,
-    TokensScreen,
-    SeedsScreen,
-)
-"""The screens, in the order of their number keys."""
-
 _REMEMBER_SECONDS = 3.0
+_SHARED = "Curves"  # the one screen of all studies
 _GLYPHS = "charts of braille dots, or of half blocks"
 _STUDY = "another of the studies"
 _QUIT = "leave; an engine that is at work goes on"
@@ -66,12 +56,12 @@ class SeedconvApp(App[None], inherit_bindings=False):
 
     TITLE = "seedconv"
     CSS_PATH = "app.tcss"
-    DEFAULT_MODE = RunsScreen.NAME
+    DEFAULT_MODE = SCREENS[0]
     ENABLE_COMMAND_PALETTE = True
     BINDINGS = [
         *(
-            Binding(str(number), f"show_screen('{screen.NAME}')", screen.NAME)
-            for number, screen in enumerate(SCREENS, start=1)
+            Binding(str(number), f"show_screen('{name}')", name)
+            for number, name in enumerate(SCREENS, start=1)
         ),
         Binding("question_mark", "help", "Help", key_display="?", tooltip="this help"),
         Binding("e", "export", "Export", tooltip="save the view as SVG, CSV or text"),
@@ -123,16 +113,17 @@ class SeedconvApp(App[None], inherit_bindings=False):
         self.theme = LIGHT.name if self._kept.text("theme") == LIGHT.name else DARK.name
         self._look = self._look_of(self.theme)
         for number, watch in enumerate(self.studies.watches):
-            for screen in SCREENS:
-                if screen is not CurvesScreen:
-                    self._add(_mode(screen.NAME, number), partial(screen, watch.feed))
-        self._add(CurvesScreen.NAME, partial(CurvesScreen, self.studies))
+            for name in SCREENS:
+                if name != _SHARED:
+                    self._add(name, _mode(name, number), watch.feed)
+        self._add(_SHARED, _SHARED, self.studies)
 
-    def _add(self, mode: str, make: Callable[[], StudyScreen]) -> None:
+    def _add(self, name: str, mode: str, shown: Feed | Studies) -> None:
         """Adds a screen, which will be as it was left in the last session."""
 
         def restored() -> StudyScreen:
-            screen = self._study_screens[mode] = make()
+            make: Callable[[Any], StudyScreen] = screen_class(name)
+            screen = self._study_screens[mode] = make(shown)
             screen.restore(self._kept.part("screens").part(mode))
             return screen
 
@@ -142,6 +133,11 @@ class SeedconvApp(App[None], inherit_bindings=False):
     def look(self) -> Look:
         """How things are drawn just now."""
         return self._look
+
+    @property
+    def behind(self) -> bool:
+        """Whether the terminal has yet to take what it was sent before."""
+        return bool(getattr(self._driver, "behind", False))
 
     def get_driver_class(self) -> type[Driver]:
         """The terminal as Textual knows it, sent fewer bytes."""
@@ -153,7 +149,7 @@ class SeedconvApp(App[None], inherit_bindings=False):
         self.set_interval(self._poll_seconds, self.poll)
         if self._memory is not None:
             self.set_interval(_REMEMBER_SECONDS, self.remember)
-        if (name := self._kept.text("screen")) in {screen.NAME for screen in SCREENS}:
+        if (name := self._kept.text("screen")) in SCREENS:
             self.switch_mode(name)
 
     @property
@@ -186,8 +182,11 @@ class SeedconvApp(App[None], inherit_bindings=False):
 
     def on_arrived(self, message: Arrived) -> None:
         """Takes a reading; what is on screen changes only if the study did."""
+        first = message.watch.feed.progress is None
         message.watch.arrived(message, self._clock())
         self._show()
+        if first:  # import what the number keys will need, once the first paint is on its way
+            Thread(target=_import_the_rest, daemon=True).start()
 
     def on_troubled(self, message: Troubled) -> None:
         """Keeps what is on screen, and says that it could not be read again."""
@@ -210,10 +209,10 @@ class SeedconvApp(App[None], inherit_bindings=False):
         """What the user looks at, and how; of screens not gone to, what was remembered of them."""
         kept = self._kept.part("screens")
         screens = {
-            screen.NAME: self._study_screens[screen.NAME].state()
-            if screen.NAME in self._study_screens
-            else kept.part(screen.NAME).values
-            for screen in SCREENS
+            name: self._study_screens[name].state()
+            if name in self._study_screens
+            else kept.part(name).values
+            for name in SCREENS
         }
         return {"screen": self.current_mode, "theme": self.theme, "screens": screens}
 
@@ -324,6 +323,8 @@ class SeedconvApp(App[None], inherit_bindings=False):
 
     def action_study(self) -> None:
         """Shows another study on the same screen."""
+        from seedconv_tui.screens.curves import CurvesScreen
+
         screen = self.screen_stack[0]
         self.studies.current = (self.studies.current + 1) % len(self.studies.watches)
         if isinstance(screen, CurvesScreen):
@@ -343,6 +344,8 @@ class SeedconvApp(App[None], inherit_bindings=False):
 
     def show_token(self, model: str, step: int | None, token: int) -> None:
         """Goes to a token of the text on its own screen; step None: the latest."""
+        from seedconv_tui.screens.tokens import TokensScreen
+
         self.action_show_screen(TokensScreen.NAME)
         screen = self.screen_stack[0]
         if isinstance(screen, TokensScreen):
@@ -378,6 +381,13 @@ class SeedconvApp(App[None], inherit_bindings=False):
         return commands(screen)
 
 
+def _import_the_rest() -> None:
+    """What screens would import when they are gone to, or draw first."""
+    for name in SCREENS:
+        screen_class(name)
+    import_module("numpy.ma")  # np.unique needs it
+
+
 def _mode(screen: str, study: int) -> str:
     """The name under which a study's screen is kept."""
-    return screen if screen == CurvesScreen.NAME or not study else f"{screen} of {study}"
+    return screen if screen == _SHARED or not study else f"{screen} of {study}"

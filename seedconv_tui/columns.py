@@ -36,7 +36,7 @@ def checkpoint_columns(models: Sequence[ModelSnapshot]) -> Columns:
                 step,
                 State(states[at, seed]).name.lower(),
                 float(model.cross_entropy[at, seed]),
-                model.errors.get((label, step)),
+                model.reason((label, step)),
             )
             for name, value in zip(names, row, strict=True):
                 columns[name].append(value)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from store.progress import Progress
+
 if TYPE_CHECKING:
     from store import Study
     from store.snapshot import StudySnapshot
@@ -21,13 +23,20 @@ class StoreSource:
         self._study: Study | None = None
         self._details: Study | None = None
 
+    def progress(self) -> StudySnapshot:
+        """How far the study is, without results. Raises StoreError while it cannot be read."""
+        return Progress(self._path).snapshot()
+
     def snapshot(self) -> StudySnapshot:
         """How the study stands now. Raises StoreError while it cannot be read."""
-        from store import open_study  # zarr: only once the first screen is painted
+        from store import open_study  # zarr: only once progress is painted
 
         if self._study is None:
             self._study = open_study(self._path)
-        return self._study.snapshot()
+        snapshot = self._study.snapshot()
+        for model in snapshot.models:  # in this thread, so that no screen has to wait for them
+            _ = model.marked, model.expected_kl, model.pair_std
+        return snapshot
 
     def study(self) -> Study:
         """The study as it is committed now. Raises StoreError while it cannot be read."""

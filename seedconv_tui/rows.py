@@ -384,5 +384,5 @@ def checkpoints(study: Study, choice: Choice) -> Iterator[Batch]:
                 step=step,
                 state=[State(state).name.lower() for state in snapshot.state[at, there]],
                 **{name: values[at, there] for name, values in means.items()},
-                error=[snapshot.errors.get((seed, step)) for seed in seeds],
+                error=[snapshot.reason((seed, step)) for seed in seeds],
             )

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from threading import Timer
 from typing import TYPE_CHECKING
 
 from seedconv_tui.exit_codes import OK, USAGE
@@ -16,6 +18,8 @@ from store.errors import NotAStudyError
 
 if TYPE_CHECKING:
     from seedconv_tui.glyphs import Glyphs
+
+_START_SECONDS = 3.0
 
 
 def add_tui(command: Command, store: Callable[[str], str | Path], store_help: str) -> None:
@@ -74,6 +78,7 @@ def show(*stores: str | Path, options: argparse.Namespace, fresh: bool) -> int:
 
     It goes on where the last session on a store ended, unless `fresh` or there are several.
     """
+    gc.disable()
     from seedconv_tui.app import SeedconvApp
     from seedconv_tui.live import StoreSource
     from seedconv_tui.memory import memory_of
@@ -90,14 +95,23 @@ def show(*stores: str | Path, options: argparse.Namespace, fresh: bool) -> int:
     sources = (StoreSource(store) for store in stores)
     memory = memory_of(stores[0], fresh=fresh) if len(stores) == 1 else None
     app = SeedconvApp(*sources, ascii=options.ascii, glyphs=glyphs_of(options), memory=memory)
+    settled = Timer(_START_SECONDS, _settle)
+    settled.daemon = True
+    settled.start()
     app.run(mouse=not options.no_mouse)
     if trouble := app.remember_the_end():
         print(f"seedconv: {visible(trouble)}; where you were is not kept", file=sys.stderr)
     return app.return_code or OK
 
 
+def _settle() -> None:
+    """What the start has made stays: no collection of garbage has to look through it again."""
+    gc.freeze()
+    gc.enable()
+
+
 def _tui(options: argparse.Namespace) -> int:
-    from store.reader import read_root
+    from store.progress import read_root
 
     for store in options.store:
         read_root(store)  # not a store: say so before the screen is taken

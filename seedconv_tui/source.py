@@ -20,6 +20,14 @@ SILENT_AFTER = 10.0
 class SnapshotSource(Protocol):
     """Anything that can tell how a study stands."""
 
+    def progress(self) -> StudySnapshot:
+        """Reads how far the study is, without results: called once, before `snapshot`, there.
+
+        Raises:
+            StoreError: The store cannot be read now; `snapshot` is asked at the next poll.
+        """
+        ...
+
     def snapshot(self) -> StudySnapshot:
         """Reads the study; called in a thread, never twice at once.
 
@@ -60,16 +68,20 @@ class Feed:
     """What is known of the study. Owned by the app, changed in its message handlers only."""
 
     now: float
-    snapshot: StudySnapshot | None = None
+    progress: StudySnapshot | None = None  # the newest reading; the first of all has no results
+    snapshot: StudySnapshot | None = None  # the newest reading with results
     read_at: float = 0.0  # when the store last answered
     trouble: str = ""  # why the last reading failed; empty: it did not
+    absent: bool = False  # it failed because there is no study
     paused: bool = False
     _beat: float = 0.0
     _beat_seen: float = 0.0  # when the heartbeat was seen to change; 0: never
 
-    def accept(self, snapshot: StudySnapshot) -> bool:
+    def accept(self, snapshot: StudySnapshot, *, results: bool = True) -> bool:
         """Takes a reading; true if it says anything that the last one did not."""
-        last, self.snapshot = self.snapshot, snapshot
+        last, self.progress = self.progress, snapshot
+        if results:
+            last, self.snapshot = self.snapshot, snapshot
         recovered, self.trouble = bool(self.trouble), ""
         self.read_at = self.now
         if snapshot.engine and snapshot.engine.heartbeat != self._beat:
@@ -94,12 +106,12 @@ class Feed:
 
     def unread(self) -> float:
         """Seconds since the store last answered."""
-        return max(0.0, self.now - self.read_at) if self.snapshot else 0.0
+        return max(0.0, self.now - self.read_at) if self.progress else 0.0
 
     @property
     def is_silent_now(self) -> bool:
         """Whether there is an engine, and its heartbeat is overdue."""
-        engine = self.snapshot.engine if self.snapshot else None
+        engine = self.progress.engine if self.progress else None
         return engine is not None and self.is_silent(engine)
 
     def is_silent(self, engine: EngineStatus) -> bool:

@@ -133,6 +133,11 @@ class HasLook(Protocol):
         """How things are drawn just now."""
         ...
 
+    @property
+    def behind(self) -> bool:
+        """Whether the terminal has yet to take what it was sent before."""
+        ...
+
 
 def _palette(
     text: str,

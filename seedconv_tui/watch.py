@@ -10,7 +10,7 @@ from textual.message import Message
 
 from seedconv_tui.details import Details
 from seedconv_tui.source import Crashed, Feed
-from store.errors import StoreError
+from store.errors import NotAStudyError, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,18 +20,18 @@ if TYPE_CHECKING:
 
 
 class Arrived(Message):
-    """A reading of a study."""
+    """A reading of a study; the first one is without results, because that is quicker."""
 
-    def __init__(self, watch: Watch, snapshot: StudySnapshot) -> None:
-        self.watch, self.snapshot = watch, snapshot
+    def __init__(self, watch: Watch, snapshot: StudySnapshot, *, results: bool = True) -> None:
+        self.watch, self.snapshot, self.results = watch, snapshot, results
         super().__init__()
 
 
 class Troubled(Message):
     """A reading that failed."""
 
-    def __init__(self, watch: Watch, reason: str) -> None:
-        self.watch, self.reason = watch, reason
+    def __init__(self, watch: Watch, reason: str, *, absent: bool) -> None:
+        self.watch, self.reason, self.absent = watch, reason, absent
         super().__init__()
 
 
@@ -58,23 +58,27 @@ class Watch:
 
     def arrived(self, message: Arrived, now: float) -> None:
         """Takes a reading."""
-        self.reading = None
         self.feed.now = now
-        self.feed.accept(message.snapshot)
-        self.details.retry()
+        self.feed.accept(message.snapshot, results=message.results)
+        if message.results:
+            self.reading = None
+            self.details.retry()
 
     def troubled(self, message: Troubled, now: float) -> None:
         """Keeps what was read before, and why it could not be read again."""
         self.reading = None
         self.feed.now = now
-        self.feed.trouble = message.reason
+        self.feed.trouble, self.feed.absent = message.reason, message.absent
 
     def _read(self) -> None:
         """Runs in the thread; only posts what came of it."""
         try:
+            if self.feed.progress is None:
+                self._post(Arrived(self, self._source.progress(), results=False))
             message: Message = Arrived(self, self._source.snapshot())
         except (StoreError, OSError) as error:
-            message = Troubled(self, str(error) or type(error).__name__)
+            absent = isinstance(error, NotAStudyError)
+            message = Troubled(self, str(error) or type(error).__name__, absent=absent)
         except Exception as error:  # a bug of ours: the app ends with its traceback
             message = Crashed(error)
         try:

@@ -95,4 +95,10 @@ def lean_driver(driver: type[Driver]) -> type[Driver]:
         def write(self, data: str) -> None:
             super().write(lean(data))
 
+        @property
+        def behind(self) -> bool:
+            """Whether what was sent before is still waiting to be written."""
+            writer = getattr(self, "_writer_thread", None)  # there is none without a terminal
+            return writer is not None and not writer._queue.empty()
+
     return LeanDriver

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import signal
+import shlex
 import sys
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from seedconv_tui.exit_codes import FAILED, INTERRUPTED, OK
+from seedconv_tui.exit_codes import FAILED, OK
+from seedconv_tui.stopping import Stop, stopping
 from seedconv_tui.upkeep import Command
 
 if TYPE_CHECKING:
@@ -48,6 +47,11 @@ def add_run_and_watch(command: Command) -> None:
             metavar="ADDRESS",
             help='have a Ray cluster do the work: "auto" for the one of this machine, or host:port',
         )
+        made.add_argument(
+            "--retry-failed",
+            action="store_true",
+            help="try checkpoints again that failed for good, though they have not changed",
+        )
         _add_limits(made)
     watch.add_argument(
         "--until-complete",
@@ -82,6 +86,17 @@ def _watch(options: argparse.Namespace) -> int:
 
 
 def _engine(options: argparse.Namespace, work: Callable[[Coordinator], Totals]) -> int:
+    with stopping() as stop:
+        study, totals = _work(options, work, stop)
+    _summary(options.study, study, totals, as_json=options.json)
+    return FAILED if totals.failed else OK
+
+
+def _work(
+    options: argparse.Namespace, work: Callable[[Coordinator], Totals], stop: Stop
+) -> tuple[StudyFile, Totals]:
+    """Raises what says why there is nothing to sum up: Interrupted among others."""
+    from engine.errors import EngineError, store_trouble
     from engine.limits_file import with_limits
     from engine.study_file import load_study_file, with_device
     from store.files import refuse_remote
@@ -96,28 +111,18 @@ def _engine(options: argparse.Namespace, work: Callable[[Coordinator], Totals]) 
     from seedconv_tui.console import listener
 
     limit_process(study.limits)
-    stop = threading.Event()
-    _stop_on_signals(stop)
-    with listener(as_json=options.json) as shown:
-        totals = work(Coordinator(study, shown, ray=options.ray, stop=stop))
-    _summary(study, totals, as_json=options.json)
-    return FAILED if totals.failed else OK
+    try:
+        with listener(as_json=options.json) as shown:
+            engine = Coordinator(
+                study, shown, ray=options.ray, retry_failed=options.retry_failed, stop=stop
+            )
+            stop.begun = True
+            return study, work(engine)
+    except OSError as error:
+        raise EngineError(store_trouble(error, study.store)) from error
 
 
-def _stop_on_signals(stop: threading.Event) -> None:
-    """First signal: finish cleanly, soon. Second: leave at once; commits are safe either way."""
-
-    def handle(number: int, frame: object) -> None:
-        if stop.is_set():
-            os._exit(INTERRUPTED)
-        stop.set()
-        print("seedconv: stopping; once more to stop at once", file=sys.stderr)
-
-    signal.signal(signal.SIGINT, handle)
-    signal.signal(signal.SIGTERM, handle)
-
-
-def _summary(study: StudyFile, totals: Totals, *, as_json: bool) -> None:
+def _summary(file: Path, study: StudyFile, totals: Totals, *, as_json: bool) -> None:
     if as_json:
         print(json.dumps({"event": "end", **vars(totals)}), file=sys.stderr)
         return
@@ -126,4 +131,7 @@ def _summary(study: StudyFile, totals: Totals, *, as_json: bool) -> None:
         parts.append(f"{totals.missing} missing")
     if totals.failed:
         parts.append(f"{totals.failed} failed")
+    if totals.parked:
+        again = f"seedconv run {shlex.quote(str(file))} --retry-failed"
+        parts[-1] += f" ({totals.parked} parked: `{again}` tries again)"
     print(f"{', '.join(parts)}; look at it: seedconv tui {study.store}", file=sys.stderr)

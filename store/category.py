@@ -14,7 +14,7 @@ from zarr.abc.store import Store
 
 from store import layout
 from store.arrays import create_array, open_array, read
-from store.durable import DurableStore
+from store.durable_store import DurableStore
 from store.errors import DamagedError
 from store.links import remove_tree
 

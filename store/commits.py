@@ -19,7 +19,7 @@ import zlib
 from pathlib import Path
 
 from store.durable import PARTIAL, sync_folders, write_file
-from store.errors import BusyError, DamagedError
+from store.errors import BusyError, DamagedError, StoreError
 from store.files import Files, LocalFiles
 from store.ledger import Ledger, Record
 
@@ -48,6 +48,19 @@ def decode(line: bytes) -> Record | None:
     return record if isinstance(record, dict) else None
 
 
+def _decode_all(lines: list[bytes]) -> list[Record] | None:
+    """The records of lines, all at once, which is quicker; None when one of them is not whole."""
+    parts = [line.partition(b" ") for line in lines]
+    try:
+        if any(int(checksum, 16) != zlib.crc32(text) for checksum, _, text in parts):
+            return None
+        records = json.loads(b"[%s]" % b",".join(text for _, _, text in parts))
+    except ValueError:
+        return None
+    whole = len(records) == len(lines) and all(isinstance(record, dict) for record in records)
+    return records if whole else None
+
+
 def _holds_record(damaged: bytes) -> bool:
     """Whether there is a whole record past the start, so that what precedes it was whole once."""
     starts = (match.start() for match in _RECORD_START.finditer(damaged, 1))
@@ -62,6 +75,21 @@ def log_file(folder: Path, number: int) -> Path:
 def seal_file(folder: Path, number: int) -> Path:
     """What session `number` left when it ended: how long its file is, in one record."""
     return folder / f"{number}.end"
+
+
+def refuse_lost(folder: Path, number: int) -> None:
+    """Raise BusyError when another has taken over from session `number`, or StoreError.
+
+    What is written to a study that was removed, or whose file system is away, goes nowhere, or into
+    the empty folder where that was mounted.
+    """
+    if log_file(folder, number + 1).exists():
+        raise BusyError(f"{folder.parent}: another engine has taken this study over")
+    if not log_file(folder, number).exists():
+        raise StoreError(
+            f"{folder.parent}: is not there any more: was it removed, or is its file system not "
+            "mounted? Once it is back, run the same command again: what is committed stays"
+        )
 
 
 class CommitReader:
@@ -158,8 +186,8 @@ class CommitReader:
         except FileNotFoundError:
             raise DamagedError(f"{path}: missing, though it was there") from None
         *lines, _ = data.split(b"\n")
-        for position, line in enumerate(lines):
-            record = decode(line)
+        whole = _decode_all(lines) or map(decode, lines)  # one by one to find the damaged one
+        for position, (line, record) in enumerate(zip(lines, whole, strict=True)):
             if record is None:
                 if limit is not None or _holds_record(b"\n".join(lines[position:])):
                     raise DamagedError(f"{path}: byte {self.offset} starts a damaged record")
@@ -195,16 +223,15 @@ class CommitWriter:
         reader.refresh()
 
     def check(self) -> None:
-        """Raise BusyError when another coordinator has taken the study over."""
-        if log_file(self._folder, self.number + 1).exists():
-            raise BusyError(f"{self._folder.parent}: another engine has taken this study over")
+        """Raise BusyError when another has taken the study over, StoreError when it is gone."""
+        refuse_lost(self._folder, self.number)
 
     def append(self, *records: Record) -> None:
         """Commit: the records are on disk when this returns.
 
-        Raises BusyError when another coordinator has taken the study over, OSError when they could
-        not be written. A session that failed to write can commit no more: readers may have taken
-        in what had to be undone, and only a new session tells them to forget it.
+        Raises what `check` raises, and OSError when they could not be written. A session that
+        failed to write can commit no more: readers may have taken in what had to be undone, and
+        only a new session tells them to forget it.
         """
         if self._failed is not None:
             raise OSError(self._failed.errno, self._failed.strerror, str(self._path))

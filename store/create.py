@@ -16,7 +16,8 @@ import zarr
 from store import layout
 from store.arrays import create_array
 from store.corpus import Corpus, Vocabulary
-from store.durable import PARTIAL, DurableStore, sync_folders
+from store.durable import PARTIAL, sync_folders
+from store.durable_store import DurableStore
 from store.errors import StudyMismatchError
 from store.seal import checksum, corpus_checksum, vocabulary_checksum
 

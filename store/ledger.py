@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from store.snapshot import Named, Phase
+from store.snapshot import Failure, Named, Phase
 
 Record = dict[str, Any]
 Checkpoint = tuple[str, int]  # (seed, step)
@@ -38,6 +38,7 @@ class ModelLedger:
     stored: set[Checkpoint] = field(default_factory=set)  # log-probs can be read
     reduced: dict[int, frozenset[str]] = field(default_factory=dict)  # step -> seeds, all pairs
     failed: dict[Checkpoint, str] = field(default_factory=dict)
+    failures: dict[Checkpoint, Failure] = field(default_factory=dict)  # the last, until it succeeds
     missing: dict[Checkpoint, str] = field(default_factory=dict)
     phases: tuple[Phase, ...] = ()
     categories: dict[str, Partition] = field(default_factory=dict)  # the model's own
@@ -53,6 +54,52 @@ class ModelLedger:
             self._bytes = (self.changes, total)
         return self._bytes[1]
 
+    def apply(self, record: Record) -> None:
+        """Take in a record of this model; what a log has most of comes first."""
+        match record:
+            case {"kind": "scored", "seed": str(seed), "step": int(step)}:
+                key = (seed, step)
+                self.scored[key] = record
+                self.failed.pop(key, None)
+                self.failures.pop(key, None)
+                self.missing.pop(key, None)
+                if record.get("log_probs"):
+                    self.stored.add(key)
+            case {"kind": "reduced", "step": int(step), "seeds": list(seeds)}:
+                self.reduced[step] = frozenset(map(str, seeds))
+            case {"kind": "summarised", "step": int(step), "seeds": list(seeds)}:
+                digests = dict(record.get("categories", {}))
+                self.summaries[step] = Summarised(frozenset(map(str, seeds)), digests)
+            case {"kind": "axis", "steps": list(steps), "seeds": list(seeds)}:
+                for step in steps:
+                    self.steps.setdefault(int(step), len(self.steps))
+                for seed in seeds:
+                    self.seeds.setdefault(str(seed), len(self.seeds))
+            case {"kind": "planned", "seed": str(seed), "steps": list(steps)}:
+                for step in steps:
+                    self.planned.add((seed, int(step)))
+                    self.failed.pop((seed, int(step)), None)
+                    self.missing.pop((seed, int(step)), None)
+            case {"kind": "failed", "seed": str(seed), "step": int(step), "error": str(error)}:
+                self.failed[seed, step] = error
+                fields = ("attempts", "time", "retry_at", "looks")
+                more = {name: record[name] for name in fields if name in record}
+                self.failures[seed, step] = Failure(error, **more)
+            case {"kind": "missing", "seed": str(seed), "step": int(step), "error": str(error)}:
+                self.missing[seed, step] = error
+            case {"kind": "pruned", "step": int(step), "seeds": list(seeds)}:
+                self.stored -= {(str(seed), step) for seed in seeds}
+            case {"kind": "forgotten", "step": int(step), "what": "summaries"}:
+                self.summaries.pop(step, None)
+            case {"kind": "forgotten", "step": int(step), "seeds": list(seeds), "what": str(what)}:
+                self.forget(step, frozenset(map(str, seeds)), pairs_only=what == "pairs")
+            case {"kind": "phases", "names": list(names), "starts": list(starts)}:
+                sure = (record[key] for key in ("lows", "highs", "supports"))
+                self.phases = tuple(
+                    Phase(str(name), int(start), *rest)
+                    for name, start, *rest in zip(names, starts, *sure, strict=True)
+                )
+
     def forget(self, step: int, seeds: frozenset[str], *, pairs_only: bool) -> None:
         """Take results back: what is forgotten is as if it had only been planned."""
         self.summaries.pop(step, None)
@@ -63,6 +110,14 @@ class ModelLedger:
             for seed in seeds:
                 self.scored.pop((seed, step), None)
                 self.stored.discard((seed, step))
+
+    def errors(self) -> dict[Checkpoint, str]:
+        """Why checkpoints are missing or failed; of these what becomes of them, where recorded."""
+        told = dict(self.missing)
+        for key, error in self.failed.items():
+            failure = self.failures[key]
+            told[key] = error if failure.time is None else f"{error} ({failure.fate})"
+        return told
 
     def scored_at(self, step: int) -> frozenset[str]:
         """Seeds whose results at `step` are committed."""
@@ -86,7 +141,9 @@ class Ledger:
 
     def model(self, name: str) -> ModelLedger:
         """The model's ledger, made empty when it is new."""
-        return self.models.setdefault(name, ModelLedger())
+        if name not in self.models:
+            self.models[name] = ModelLedger()
+        return self.models[name]
 
     def duplicates(self, model: str) -> dict[Checkpoint, Named]:
         """The model's checkpoints with the weights of one that was scored before; and that one."""
@@ -100,7 +157,10 @@ class Ledger:
         model, seed, step = named
         return self.models[model].scored.get((seed, step), {}).get("fingerprint") == fingerprint
 
-    def _take_fingerprint(self, named: Named, fingerprint: str) -> None:
+    def _take_fingerprint(self, model: str, record: Record) -> None:
+        if record.get("kind") != "scored":
+            return
+        named, fingerprint = (model, record["seed"], record["step"]), str(record["fingerprint"])
         first = self._first.setdefault(fingerprint, named)
         if first != named and named not in (group := self._shared.setdefault(fingerprint, [first])):
             group.append(named)
@@ -114,62 +174,19 @@ class Ledger:
         """Take one record in. Kinds that this version does not know change nothing."""
         self.changes += 1
         match record:
+            case {"model": str(name)} if record.get("kind") != "category":
+                model = self.model(name)
+                model.changes = self.changes
+                model.apply(record)
+                if record.get("fingerprint"):
+                    self._take_fingerprint(name, record)
+            case {"kind": "category", "name": str(name)}:
+                self._take_category(name, record)
             case {"kind": "session"}:
                 self.session, self.ended = record, None
                 self.writers.append(str(record.get("writer")))
-                return
             case {"kind": "end", "how": str(how)}:
                 self.ended = how
-                return
-            case {"kind": "category", "name": str(name)}:
-                self._take_category(name, record)
-                return
-            case {"model": str(name)}:
-                model = self.model(name)
-                model.changes = self.changes
-            case _:
-                return
-        match record:
-            case {"kind": "axis", "steps": list(steps), "seeds": list(seeds)}:
-                for step in steps:
-                    model.steps.setdefault(int(step), len(model.steps))
-                for seed in seeds:
-                    model.seeds.setdefault(str(seed), len(model.seeds))
-            case {"kind": "planned", "seed": str(seed), "steps": list(steps)}:
-                for step in steps:
-                    model.planned.add((seed, int(step)))
-                    model.failed.pop((seed, int(step)), None)
-                    model.missing.pop((seed, int(step)), None)
-            case {"kind": "scored", "seed": str(seed), "step": int(step)}:
-                key = (seed, step)
-                model.scored[key] = record
-                model.failed.pop(key, None)
-                model.missing.pop(key, None)
-                if record.get("log_probs"):
-                    model.stored.add(key)
-                if record.get("fingerprint"):
-                    self._take_fingerprint((name, seed, step), str(record["fingerprint"]))
-            case {"kind": "reduced", "step": int(step), "seeds": list(seeds)}:
-                model.reduced[step] = frozenset(map(str, seeds))
-            case {"kind": "failed", "seed": str(seed), "step": int(step), "error": str(error)}:
-                model.failed[seed, step] = error
-            case {"kind": "missing", "seed": str(seed), "step": int(step), "error": str(error)}:
-                model.missing[seed, step] = error
-            case {"kind": "pruned", "step": int(step), "seeds": list(seeds)}:
-                model.stored -= {(str(seed), step) for seed in seeds}
-            case {"kind": "summarised", "step": int(step), "seeds": list(seeds)}:
-                digests = dict(record.get("categories", {}))
-                model.summaries[step] = Summarised(frozenset(map(str, seeds)), digests)
-            case {"kind": "forgotten", "step": int(step), "what": "summaries"}:
-                model.summaries.pop(step, None)
-            case {"kind": "forgotten", "step": int(step), "seeds": list(seeds), "what": str(what)}:
-                model.forget(step, frozenset(map(str, seeds)), pairs_only=what == "pairs")
-            case {"kind": "phases", "names": list(names), "starts": list(starts)}:
-                sure = (record[key] for key in ("lows", "highs", "supports"))
-                model.phases = tuple(
-                    Phase(str(name), int(start), *rest)
-                    for name, start, *rest in zip(names, starts, *sure, strict=True)
-                )
 
     def _take_category(self, name: str, record: Record) -> None:
         """A partition is there, or void until it is told of again."""

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from zarr.abc.store import Store
 
 from store.arrays import Array, create_array, expect, open_array, read
-from store.durable import DurableStore
+from store.durable_store import DurableStore
 from store.errors import DamagedError
 from store.layout import log_prob_rows, rows_near
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from store import layout
 from store.arrays import Array, create_array, open_array, read
-from store.durable import DurableStore
+from store.durable_store import DurableStore
 from store.errors import DamagedError
 from store.metadata import coordinate_layout, coordinates
 

@@ -12,7 +12,8 @@ from store import layout
 from store.arrays import read_cells
 from store.category import ALL
 from store.ledger import Checkpoint, ModelLedger
-from store.snapshot import ModelSnapshot, Named, State
+from store.progress import states
+from store.snapshot import ModelSnapshot, Named
 from store.summary import SummaryReader
 
 if TYPE_CHECKING:
@@ -35,16 +36,17 @@ def read_model(
         name=name,
         seeds=seeds,
         steps=np.array(steps, np.int64),
-        state=_states(known, seeds, steps),
+        state=states(known, seeds, steps),
         kl=read_means(study, name, "mean_kl"),
         cross_entropy=read_means(study, name, "cross_entropy"),
         entropy=read_means(study, name, "mean_entropy"),
         storage_floor=over_seeds("storage_floor"),
         noise_floor=over_seeds("noise_floor"),
-        errors={**known.missing, **known.failed},
+        errors=known.errors(),
         kl_interval=_interval(study, name),
         phases=known.phases,
         duplicates=duplicates,
+        failures={key: known.failures[key] for key in known.failed},
     )
 
 
@@ -73,21 +75,3 @@ def read_means(study: Study, model: str, name: str) -> NDArray[np.float64]:
     stored = np.empty_like(committed)
     stored[order] = committed
     return read_cells(study.array(model, name), stored)[order]
-
-
-def _states(known: ModelLedger, seeds: tuple[str, ...], steps: list[int]) -> NDArray[np.uint8]:
-    def state(seed: str, step: int) -> State:
-        key = (seed, step)
-        if key in known.scored:
-            if seed not in known.reduced.get(step, ()):
-                return State.SCORED
-            kept = key in known.stored or not known.scored[key].get("log_probs")
-            return State.DONE if kept else State.PRUNED
-        if key in known.failed:
-            return State.FAILED
-        if key in known.missing:
-            return State.MISSING
-        return State.QUEUED if key in known.planned else State.ABSENT
-
-    cells = [[state(seed, step) for seed in seeds] for step in steps]
-    return np.array(cells, np.uint8).reshape(len(steps), len(seeds))

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,17 +13,14 @@ from numpy.typing import NDArray
 from store import layout
 from store.arrays import Array, boxes, expect, open_array, read
 from store.category import ALL, Category, read_category
-from store.commits import CommitReader
 from store.corpus import Corpus, Vocabulary
 from store.corpus_reader import CorpusReader
-from store.errors import DamagedError, NotAStudyError, StoreError, UnsupportedError
-from store.files import Files, LocalFiles, open_files
+from store.errors import DamagedError, StoreError, UnsupportedError
 from store.ledger import ModelLedger, Partition
 from store.log_probs import LogProbs, open_log_probs
 from store.model_reader import read_means, read_model
-from store.seal import checksum
-from store.snapshot import EngineStatus, ModelSnapshot, State, StudySnapshot
-from store.status import read_journal, read_status
+from store.progress import Progress
+from store.snapshot import ModelSnapshot, StudySnapshot
 from store.steady import steady
 from store.summary import Summary, read_summary
 
@@ -35,9 +30,7 @@ if TYPE_CHECKING:
     from store.between import Checkpoint
     from store.difference import Difference
 
-_ALIVE_SECONDS = 30.0  # older heartbeats do not count as work in progress
 _EVERYTHING = slice(None)
-_JOURNALS = 3  # sessions whose journals are shown
 
 
 def open_study(path: str | Path) -> Study:
@@ -54,23 +47,18 @@ class Study:
     """A study open for reading: `refresh` follows an engine that is still writing."""
 
     def __init__(self, path: str | Path, *, clock: Callable[[], float] = time.time) -> None:
-        self._files = open_files(path)
-        self.path = path if isinstance(path, Path) else str(self._files)  # what messages name
-        self._clock = clock
-        self._root = _root(self._files)
-        root = self._root
-        self.name = str(root["study"])
-        self.n_tokens = int(root["n_tokens"])
-        self.vocab_size = int(root["vocab_size"])
-        self.identity: dict[str, Any] = root["identity"]
-        self._store = self._files.arrays()
-        self._commits = CommitReader(self._files.below(layout.COMMITS))
+        self._progress = progress = Progress(path, clock=clock)
+        self.path = progress.path  # what messages name
+        self.name = progress.name
+        self.n_tokens = progress.n_tokens
+        self.vocab_size = progress.vocab_size
+        self.identity: dict[str, Any] = progress.root["identity"]
+        self._store = progress.files.arrays()
+        self._commits = progress.commits
         self._models: dict[str, tuple[int, ModelSnapshot]] = {}
-        self._engine: EngineStatus | None = None
-        self._corpus_files = CorpusReader(self._files, self._store, root)
+        self._corpus_files = CorpusReader(progress.files, self._store, progress.root)
         self._corpus: Corpus | None = None
         self._vocabulary: Vocabulary | None = None
-        self.refresh()
 
     def refresh(self) -> bool:
         """Take in what was committed since; say whether there was anything."""
@@ -307,20 +295,7 @@ class Study:
     def snapshot(self) -> StudySnapshot:
         """What the screens show. Reads again only the models that changed."""
         self.refresh()
-        ledger = self._commits.ledger
-        if ledger.session is not None:
-            self._engine = read_status(self._files, ledger.session["writer"]) or self._engine
-        return StudySnapshot(
-            path=self.path,
-            name=self.name,
-            n_tokens=self.n_tokens,
-            vocab_size=self.vocab_size,
-            generation=ledger.changes,
-            models=tuple(self._with_work(self.model_snapshot(name)) for name in ledger.models),
-            engine=self._engine,
-            journal=tuple(read_journal(self._files, ledger.writers[-_JOURNALS:])),
-            bytes_stored=ledger.bytes_stored,
-        )
+        return self._progress.snapshot(self.model_snapshot)
 
     def model_snapshot(self, model: str) -> ModelSnapshot:
         """One model's summary as of the last refresh; read again only when something changed."""
@@ -329,61 +304,3 @@ class Study:
         if last is None or last[0] != known.changes or last[1].duplicates != duplicates:
             self._models[model] = (known.changes, read_model(self, model, known, duplicates))
         return self._models[model][1]
-
-    def _with_work(self, model: ModelSnapshot) -> ModelSnapshot:
-        """Mark what a living engine has in hand."""
-        engine = self._engine
-        if engine is None or self._clock() - engine.heartbeat > _ALIVE_SECONDS:
-            return model
-        state = model.state.copy()
-        for work in engine.works:
-            if work.model == model.name:
-                rows = model.steps == work.step
-                busy = np.array([work.seed in (None, seed) for seed in model.seeds], dtype=bool)
-                waiting = np.isin(state, [State.QUEUED, State.FAILED, State.SCORED])
-                state[rows[:, None] & busy[None, :] & waiting] = work.state
-        return replace(model, state=state)
-
-
-def read_root(path: str | Path) -> dict[str, Any]:
-    """The study's own attributes.
-
-    Raises NotAStudyError, in one line that says what to do; DamagedError when it was a study.
-    """
-    return _root(open_files(path))
-
-
-def _root(files: Files) -> dict[str, Any]:
-    def refuse(why: str) -> StoreError:
-        try:
-            files.read(f"{layout.COMMITS}/1.log", 0, 1)
-        except (FileNotFoundError, NotADirectoryError):
-            return NotAStudyError(f"{files}: {why}")
-        return DamagedError(
-            f"{files}/zarr.json: damaged, though the study has commits; restore it from a copy"
-        )
-
-    try:
-        metadata = json.loads(files.read("zarr.json"))
-        root = metadata["attributes"]["seedconv"]
-        found = root["format"]
-    except FileNotFoundError:
-        what = "is not a study" if files.exists() else "does not exist"
-        hint = "`seedconv run STUDY.toml` makes one where the study file says"
-        if not isinstance(files, LocalFiles):
-            hint = "check bucket and prefix, or copy one there first"
-        raise refuse(f"{what}; {hint}") from None
-    except (OSError, ValueError, KeyError, TypeError):
-        raise refuse("is not a seedconv study") from None
-    if type(found) is not int:  # true and 1.0 are not 1 in JSON
-        raise NotAStudyError(f"{files}: is not a seedconv study")
-    if found != layout.FORMAT:
-        raise NotAStudyError(
-            f"{files}: has store format {found}, this seedconv reads format {layout.FORMAT}; "
-            "use the version that made it"
-        )
-    if not {"study", "n_tokens", "vocab_size", "identity"} <= root.keys():
-        raise refuse("is not a seedconv study")
-    if root.get("crc32") != checksum(root):
-        raise refuse("its attributes were altered")
-    return dict(root)

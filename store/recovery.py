@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from store import layout
 from store.arrays import boxes, open_array, read
-from store.durable import PARTIAL, DurableStore
+from store.durable import PARTIAL
+from store.durable_store import DurableStore
 from store.errors import DamagedError
 from store.ledger import Ledger, ModelLedger
 from store.links import remove_tree

@@ -15,14 +15,13 @@ import numpy as np
 
 from store import layout
 from store.arrays import Array, open_array
-from store.commits import CommitReader, log_file
-from store.durable import DurableStore
-from store.errors import BusyError
+from store.commits import CommitReader, refuse_lost
+from store.durable_store import DurableStore
 from store.ledger import ModelLedger
 from store.links import remove_tree
 from store.log_probs import OutputLayer, Representation, create_log_probs
 from store.pending import PendingCheckpoint, PendingPairs
-from store.reader import read_root
+from store.progress import read_root
 
 _WRITER_THREADS = 4
 
@@ -37,15 +36,13 @@ class ResultWriter:
         self._shape = int(root["n_tokens"]), int(root["vocab_size"])
         self._follows = reader is None  # the log, which another process writes
         self._reader = reader or CommitReader(path / layout.COMMITS)
-        self._next = log_file(path / layout.COMMITS, session + 1)
         self.store = DurableStore(path, self.check)
         self._pool = ThreadPoolExecutor(_WRITER_THREADS, thread_name_prefix="store")
         self._arrays: dict[tuple[str, str], tuple[tuple[int, int], Array]] = {}
 
     def check(self) -> None:
-        """Raise BusyError when another coordinator has taken the study over."""
-        if self._next.exists():
-            raise BusyError(f"{self.path}: another engine has taken this study over")
+        """Raise BusyError when another has taken the study over, StoreError when it is gone."""
+        refuse_lost(self.path / layout.COMMITS, self.session)
 
     def begin_checkpoint(
         self,

@@ -6,6 +6,7 @@ built in a thread and handed to the event loop.
 
 from __future__ import annotations
 
+import time as clock
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum
@@ -28,7 +29,7 @@ class State(IntEnum):
     REDUCING = 5  # divergences are being computed
     DONE = 6  # reduced against every other seed scored at this step
     FAILED = 7  # could not be scored; `ModelSnapshot.errors` says why
-    MISSING = 8  # named by the study, not found at its source
+    MISSING = 8  # not at its source, or gone from there, or of another trainer; `errors` says
     PRUNED = 9  # done, and its log-probs were dropped; results stay
     DUPLICATE = 10  # done or pruned, with the weights of another; in `ModelSnapshot.marked` alone
 
@@ -39,6 +40,30 @@ ACTIVE_STATES = frozenset({"starting", "working", "waiting"})
 """Engine states in which a heartbeat is due; after any other the engine has ended."""
 
 UNDECIDED = "undecided"  # name of the current phase while the data do not support one
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a checkpoint could not be scored when it was last tried, and what becomes of it."""
+
+    error: str  # one line; untrusted
+    attempts: int = 1  # without success, since the checkpoint last changed
+    time: float | None = None  # unix time of the last of them; None: not recorded
+    retry_at: float | None = None  # unix time from which it is tried again; None: it is parked
+    looks: str | None = None  # digest of checkpoint and settings: others are tried at once
+
+    @property
+    def parked(self) -> bool:
+        """Whether it is left alone until it changes or the user asks for it."""
+        return self.retry_at is None
+
+    @property
+    def fate(self) -> str:
+        """What becomes of it, in the reader's time: "tried 2 times, next try at 14:03:12"."""
+        tried = "tried once" if self.attempts == 1 else f"tried {self.attempts} times"
+        if self.retry_at is None:
+            return f"{tried}, parked until it changes or --retry-failed"
+        return f"{tried}, next try at {clock.strftime('%H:%M:%S', clock.localtime(self.retry_at))}"
 
 
 @dataclass(frozen=True)
@@ -82,6 +107,11 @@ class ModelSnapshot:
     phases: tuple[Phase, ...] = ()
     # Those with the weights of a checkpoint that was scored before: (seed, step) -> that one
     duplicates: Mapping[tuple[str, int], Named] = field(default_factory=dict)
+    failures: Mapping[tuple[str, int], Failure] = field(default_factory=dict)  # of what failed
+
+    def reason(self, key: tuple[str, int]) -> str | None:
+        """Why (seed, step) failed or is missing, without what becomes of it."""
+        return self.failures[key].error if key in self.failures else self.errors.get(key)
 
     @cached_property
     def marked(self) -> NDArray[np.uint8]:

@@ -278,20 +278,21 @@ def extremes(token_kl: NDArray[np.floating[Any]], k: int) -> Extremes:
 
 
 def distance(mean_kl: Floats) -> Floats:
-    """Mean KL of each seed to and from the others, (seed,), of (seed, other_seed), nats.
+    """Mean KL of each seed to and from the others, ([step, ]seed), nats.
 
-    NaN for a seed that takes part in no pair.
+    Of ([step, ]seed, other_seed). NaN for a seed that takes part in no pair.
     """
-    both = np.where(np.eye(len(mean_kl), dtype=bool), np.nan, (mean_kl + mean_kl.T) / 2)
-    n = np.isfinite(both).sum(axis=1)
-    return np.where(n > 0, np.nansum(both, axis=1) / np.maximum(n, 1), np.nan)
+    itself = np.eye(mean_kl.shape[-1], dtype=bool)
+    both = np.where(itself, np.nan, (mean_kl + mean_kl.swapaxes(-2, -1)) / 2)
+    n = np.isfinite(both).sum(axis=-1)
+    return np.where(n > 0, np.nansum(both, axis=-1) / np.maximum(n, 1), np.nan)
 
 
 def outliers(mean_kl: Floats) -> NDArray[np.bool_]:
-    """Seeds that are farther from the others than chance would have it, (seed,).
+    """Seeds that are farther from the others than chance would have it, ([step, ]seed).
 
     Args:
-        mean_kl: (seed, other_seed) mean KL over tokens of one step, nats; NaN: not reduced.
+        mean_kl: ([step, ]seed, other_seed) mean KL over tokens, nats; NaN: not reduced.
 
     Returns:
         Whether a seed's `distance` is beyond the median of all by more than 3 + 30 / S median
@@ -301,11 +302,17 @@ def outliers(mean_kl: Floats) -> NDArray[np.bool_]:
         unevenly.
     """
     far = distance(mean_kl)
-    known = np.isfinite(far)
-    n_seeds = np.count_nonzero(known)
-    if n_seeds < FEWEST_TO_COMPARE:
-        return np.zeros(len(far), bool)
-    median = np.median(far[known])
-    spread = 1.4826 * np.median(np.abs(far[known] - median))
-    least = max((_MADS + _MADS_OF_FEW / n_seeds) * spread, _LEAST_EXCESS * median, _ROUNDING)
-    return np.asarray(known & (far - median > least))
+    n_seeds = np.isfinite(far).sum(axis=-1, keepdims=True)
+    median = _median(far)
+    spread = 1.4826 * _median(np.abs(far - median))
+    deviations = (_MADS + _MADS_OF_FEW / np.maximum(n_seeds, 1)) * spread
+    least = np.maximum(np.maximum(deviations, _LEAST_EXCESS * median), _ROUNDING)
+    return np.asarray((n_seeds >= FEWEST_TO_COMPARE) & (far - median > least))
+
+
+def _median(values: Floats) -> Floats:
+    """Over the last axis, which is kept, of what is not NaN; NaN where there is nothing."""
+    ascending = np.sort(values, axis=-1)  # NaN comes last
+    n = np.isfinite(values).sum(axis=-1, keepdims=True)
+    middle = (np.take_along_axis(ascending, at, axis=-1) for at in ((n - 1) // 2, n // 2))
+    return np.where(n > 0, sum(middle) / 2, np.nan)

@@ -29,7 +29,8 @@ from store.metadata import (
     expect_nothing_else,
     is_array,
 )
-from store.reader import Study, open_study, read_root
+from store.progress import read_root
+from store.reader import Study, open_study
 from store.verify_summaries import category_damage, summary_damage
 
 _ROUNDING = 1e-10  # of means: relative to the mean size of what was summed, in float64

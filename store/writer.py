@@ -8,6 +8,7 @@ import socket
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +20,7 @@ from store.category import Category, write_category
 from store.commits import CommitReader, CommitWriter
 from store.corpus import Corpus, Vocabulary
 from store.create import Header, create_study, refuse_mismatch
-from store.durable import DurableStore
+from store.durable_store import DurableStore
 from store.files import refuse_remote
 from store.ledger import Checkpoint, Ledger, Partition, Record, phases_record
 from store.links import remove_tree
@@ -27,10 +28,11 @@ from store.means import PAIR_OF, RECORDED, mean_over_pairs
 from store.model_arrays import ModelArrays
 from store.owner import pid_space, refuse_if_busy
 from store.pending import CheckpointResult, PairsResult
-from store.reader import Study, read_root
+from store.progress import read_root
+from store.reader import Study
 from store.recovery import remove_leftovers
 from store.results import ResultWriter, remove_pair, remove_results
-from store.snapshot import EngineStatus, JournalEntry, Phase
+from store.snapshot import EngineStatus, Failure, JournalEntry, Phase
 from store.status import Journal, write_status
 
 
@@ -333,10 +335,10 @@ class StudyWriter:
         if phases != self.ledger.model(model).phases:
             self._commits.append(phases_record(model, phases))
 
-    def fail(self, model: str, seed: str, step: int, error: str) -> None:
-        """Record that a checkpoint could not be scored, in one line."""
-        record = {"kind": "failed", "model": model, "seed": seed, "step": step, "error": error}
-        self._commits.append(record)
+    def fail(self, model: str, seed: str, step: int, failure: Failure) -> None:
+        """Record that a checkpoint could not be scored, and when it is tried again."""
+        record = {"kind": "failed", "model": model, "seed": seed, "step": step}
+        self._commits.append(record | asdict(failure))
 
     def drop_log_probs(self, model: str, step: int, seeds: Iterable[str]) -> None:
         """Remove log-probs; results stay. They are declared gone before the first byte goes."""

@@ -112,6 +112,7 @@ def write_study(folder: Path, **changes: Any) -> Path:
         "scoring": {"window": 32, "overlap": 16, "device": "cpu"},
         "log_probs": {},
         "categories": {"include": ["frequency", "surprisal", "document"]},  # none needs spaCy
+        "watch": {},
     }
     for name, value in changes.items():
         section, _, field = name.partition("__")

@@ -104,7 +104,7 @@ def test_two_give_the_results_of_one(made: Path) -> None:
     names = {work.device for status in heard.statuses for work in status.works}
     assert names == {"cpu (1)", "cpu (2)"}
     assert heard.statuses[-1].works == ()
-    assert heard.statuses[-1].device == "2 x CPU, 1 threads"
+    assert heard.statuses[-1].device == "2 x CPU, 1 thread"
     assert not heard.of("lost", "device", "failed", "note")
     expect_same(made, "two.zarr")
     assert not multiprocessing.active_children()

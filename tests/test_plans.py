@@ -137,6 +137,7 @@ def test_a_batch_that_does_not_fit_is_halved(
 def test_a_window_that_does_not_fit_fails_its_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.setattr("engine.coordinator.PATIENCE_SECONDS", 0.0)  # nothing changes by waiting
     make_runs(tmp_path, steps=(5,))
     Memory(monkeypatch, most=20)  # enough for the probe
     assert run(["run", str(write_study(tmp_path))]) == 1
@@ -217,6 +218,7 @@ def test_stored_log_probs_are_not_skipped_when_memory_runs_out(
 def test_a_step_that_cannot_be_reduced_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.setattr("engine.coordinator.PATIENCE_SECONDS", 0.0)  # nothing changes by waiting
     make_runs(tmp_path)
 
     def never(log_p: torch.Tensor, p: torch.Tensor) -> Any:

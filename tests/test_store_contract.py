@@ -21,7 +21,7 @@ from store import (
     open_study,
 )
 from store.layout import log_probs_path, safe_name
-from store.snapshot import Phase, State
+from store.snapshot import Failure, Phase, State
 from tests.store_helpers import (
     N_TOKENS,
     PER_TOKEN,
@@ -408,7 +408,7 @@ def states(path: Path) -> dict[tuple[str, int], State]:
 def test_failed_missing_and_tried_again(path: Path) -> None:
     writer = open_writer(path)
     writer.plan("m", [("1", 0), ("2", 0)], {("3", 5): "no folder"})
-    writer.fail("m", "1", 0, "weights are all zero")
+    writer.fail("m", "1", 0, Failure("weights are all zero"))
     score(writer, "m", "2", 0)
     found = states(path)
     assert found == {

@@ -20,7 +20,7 @@ from store import BusyError, Header, StudyMismatchError, StudyWriter, open_study
 from store.commits import CommitReader, CommitWriter
 from store.layout import log_probs_path
 from store.pending import PairsResult
-from store.snapshot import JournalEntry, Phase
+from store.snapshot import Failure, JournalEntry, Phase
 from tests.store_helpers import (
     N_TOKENS,
     Clock,
@@ -195,7 +195,7 @@ def test_a_replaced_coordinator_can_change_nothing(takeover: Takeover) -> None:
         lambda: old.results.discard("m", 5, "2"),
         lambda: old.plan("m", [("1", 77)], {}),
         lambda: old.plan("other", [("1", 77)], {}),
-        lambda: old.fail("m", "1", 9, "late"),
+        lambda: old.fail("m", "1", 9, Failure("late")),
         lambda: old.set_phases("m", (Phase("uniform", 0),)),
         lambda: old.drop_log_probs("m", 0, "12"),
         lambda: old.drop_log_probs("m", 5, "12"),

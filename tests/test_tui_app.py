@@ -11,12 +11,13 @@ from dataclasses import replace
 import pytest
 from rich.color import Color, ColorSystem
 
-from seedconv_tui.app import SCREENS, SeedconvApp
+from seedconv_tui.app import SeedconvApp
 from seedconv_tui.source import Feed
 from seedconv_tui.theme import DARK, LIGHT, PALETTES, RELEVANCE, SIGNS
 from store.errors import DamagedError, NotAStudyError
 from store.snapshot import JournalEntry, State, StudySnapshot
 from tests.tui_support import (
+    SCREENS,
     START,
     FakeClock,
     FakeSource,
@@ -40,8 +41,10 @@ def sent(screen: Terminal) -> str:
 
 async def test_a_broken_store_says_so_and_recovers() -> None:
     async with terminal(NotAStudyError("study.zarr: no study here")) as screen:
-        assert "the study cannot be read" in screen.text
+        assert "there is no study yet" in screen.text
         assert "study.zarr: no study here" in screen.text
+        await screen.poll(DamagedError("study.zarr/zarr.json: damaged"))
+        assert "the study cannot be read" in screen.text
         await screen.poll(make_study())
         assert "cannot be read" not in screen.text
         assert "36/36 done" in screen.text
@@ -78,6 +81,28 @@ async def test_an_error_in_our_own_code_is_not_swallowed() -> None:
             if app.reading is not None:
                 app.reading.join()
             await pilot.pause()
+
+
+async def test_progress_is_shown_before_the_results_are_read() -> None:
+    class Slow(FakeSource):
+        gate = threading.Event()
+
+        def snapshot(self) -> StudySnapshot:
+            self.gate.wait(10)
+            return super().snapshot()
+
+    source, clock = Slow(make_study()), FakeClock()
+    app = SeedconvApp(source, clock=clock, poll_seconds=86_400)
+    async with app.run_test() as pilot:
+        screen = Terminal(app, pilot, source, clock)
+        while "done" not in screen.text:
+            await pilot.pause()
+        await screen.press("2")
+        assert "reading the study" in screen.text
+        source.gate.set()
+        await screen.settle()
+        assert "expected KL" in screen.text
+        assert source.calls == 1
 
 
 async def test_at_most_one_reading_at_a_time_and_silence_of_the_store_is_said() -> None:

@@ -17,7 +17,6 @@ import pytest
 from rich.color import Color, ColorSystem
 
 from seedconv_tui import saving
-from seedconv_tui.app import SCREENS
 from seedconv_tui.clipboard import MOST_BYTES, osc52
 from seedconv_tui.memory import Kept, Memory, memory_path
 from seedconv_tui.screens.categories import CategoriesScreen
@@ -31,7 +30,7 @@ from seedconv_tui.widgets.metrics import METRICS
 from store import Study
 from tests.store_helpers import fill, open_writer
 from tests.token_store import HOSTILE, PLAIN, make_store, mean_token_kl
-from tests.tui_support import START, Terminal, make_model, make_study, terminal
+from tests.tui_support import SCREENS, START, Terminal, make_model, make_study, terminal
 
 if TYPE_CHECKING:
     from pathlib import Path

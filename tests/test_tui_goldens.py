@@ -11,11 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from seedconv_tui.app import SCREENS
 from seedconv_tui.screens.base import StudyScreen
-from store.snapshot import EngineStatus, Phase, State, Work
+from store.snapshot import EngineStatus, Failure, Phase, State, Work
 from tests.store_helpers import N_TOKENS, Clock, fill, open_writer
-from tests.tui_support import START, terminal
+from tests.tui_support import SCREENS, START, terminal
 
 GOLDENS = Path(__file__).parent / "goldens"
 SEEDS, STEPS, LATER = ("1", "2", "3"), (0, 1, 4, 16, 64, 256), (512, 1024)
@@ -33,7 +32,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
         fill(writer, model, SEEDS, steps)
         writer.set_phases(model, PHASES)
         writer.plan(model, [(seed, step) for step in LATER for seed in SEEDS], {})
-    writer.fail("large", "2", LATER[0], "model.safetensors: cut off at 12 MB")
+    writer.fail("large", "2", LATER[0], Failure("model.safetensors: cut off at 12 MB"))
     work = Work("large", "1", LATER[0], State.SCORING, N_TOKENS // 3, N_TOKENS)
     engine = EngineStatus(
         writer.writer,

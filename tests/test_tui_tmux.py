@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from seedconv_tui.app import SCREENS
+from seedconv_tui.screens import SCREENS
 from tests.store_helpers import open_writer
 
 pytestmark = pytest.mark.skipif(shutil.which("tmux") is None, reason="tmux is not installed")
@@ -215,6 +215,6 @@ def test_every_screen_is_there_where_the_locale_is_c(
     assert tmux.until("6/15 done").isascii()
     for number, screen in enumerate(SCREENS, start=1):
         tmux.keys(str(number))
-        assert tmux.until(re.compile(rf"> {screen.NAME}\b").search).isascii()
+        assert tmux.until(re.compile(rf"> {screen}\b").search).isascii()
     tmux.keys("C-c")
     assert tmux.exit_status() == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import re
+from queue import Queue
 
 import pytest
 from rich.color import Color
@@ -12,7 +13,7 @@ from textual.drivers.headless_driver import HeadlessDriver
 
 from seedconv_tui.app import SeedconvApp
 from seedconv_tui.wire import lean, lean_driver
-from tests.tui_support import FakeSource, make_model, make_study
+from tests.tui_support import FakeSource, make_model, make_study, terminal
 
 COLORS = ["31", "97", "38;5;81", "38;2;1;2;3", "38;2;9;2;3"]
 GROUNDS = ["40", "107", "48;5;233", "48;2;1;2;3"]
@@ -93,3 +94,30 @@ async def test_every_frame_of_the_app_looks_the_same_and_takes_far_less(
     for frame in frames:
         assert cells(lean(frame)) == cells(frame)
     assert len(lean("".join(frames))) < 0.8 * len("".join(frames))
+
+
+async def test_while_the_line_is_behind_nothing_more_is_painted_and_then_the_newest() -> None:
+    class Writer:
+        """What the driver hands its output to; it has yet to write some of it."""
+
+        def __init__(self) -> None:
+            self._queue = Queue[str]()
+
+    async with terminal(size=(100, 30)) as screen:
+        await screen.press("2", "left")
+        before, writer = screen.text, Writer()
+        assert screen.app._driver is not None
+        writer._queue.put("a frame")
+        screen.app._driver._writer_thread = writer  # type: ignore[attr-defined]
+        await screen.pilot.press("left", "left", "left")
+        assert screen.app.behind
+        assert screen.text == before
+        writer._queue.get()
+        while screen.text == before:
+            await screen.pilot.pause()
+        await screen.settle()
+        now = screen.text
+        await screen.press("right", "right", "right")
+        assert screen.text == before
+        await screen.press("left", "left", "left")
+        assert screen.text == now

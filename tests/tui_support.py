@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from textual.drivers.headless_driver import HeadlessDriver
 
-from seedconv_tui.app import SCREENS, SeedconvApp
+from seedconv_tui.app import SeedconvApp
+from seedconv_tui.screens import SCREENS as NAMES
+from seedconv_tui.screens import screen_class
 from seedconv_tui.wire import lean_driver
 from store import Study
 from store.errors import StoreError
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from seedconv_tui.memory import Memory
     from seedconv_tui.screens.base import StudyScreen
 
+SCREENS = tuple(screen_class(name) for name in NAMES)
 START = 1_000_000.0
 STEPS = [0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1000]
 PHASES = (Phase("uniform", 0), Phase("sharp convergence", 16), Phase("sharp divergence", 256))
@@ -128,6 +131,11 @@ class FakeSource:
         self.answer = answer
         self.store = store
         self.calls = 0
+
+    def progress(self) -> StudySnapshot:
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
 
     def snapshot(self) -> StudySnapshot:
         self.calls += 1

@@ -58,6 +58,11 @@ class StudyScreen(Screen[None], inherit_bindings=False):
         raise NotImplementedError
 
     @property
+    def snapshot(self) -> StudySnapshot | None:
+        """The study as the screen shows it; None while too little is known."""
+        return self.feed.snapshot
+
+    @property
     def details(self) -> Details:
         """What is read beyond the snapshot."""
         return cast("HasStudies", self.app).studies.details_of(self.feed)
@@ -70,7 +75,7 @@ class StudyScreen(Screen[None], inherit_bindings=False):
     @property
     def trouble(self) -> str:
         """Why what is shown could not be read again; empty: it could."""
-        return self.feed.trouble if self.feed.snapshot is not None else ""
+        return self.feed.trouble if self.snapshot is not None else ""
 
     def state(self) -> dict[str, Any]:
         """What was chosen here, for the next session; nothing but what JSON can hold."""
@@ -110,8 +115,8 @@ class StudyScreen(Screen[None], inherit_bindings=False):
         self.query_one(TopBar).show(self.feed, self.crumbs)
         self.query_one(Banner).show(self.trouble)
         self._say_what_is_missing()
-        if self.feed.snapshot is not None:
-            self.show_study(self.feed.snapshot)
+        if (snapshot := self.snapshot) is not None:
+            self.show_study(snapshot)
 
     def _say_what_is_missing(self) -> None:
         width, height = self.app.size
@@ -127,9 +132,10 @@ class StudyScreen(Screen[None], inherit_bindings=False):
         notice.say(*text)
 
     def _missing(self) -> tuple[str, ...]:
-        snapshot = self.feed.snapshot
+        snapshot = self.snapshot
         if snapshot is None and self.feed.trouble:
-            return "the study cannot be read", self.feed.trouble, "trying again, all the time"
+            what = "there is no study yet" if self.feed.absent else "the study cannot be read"
+            return what, self.feed.trouble, "trying again, all the time"
         if snapshot is None:
             return ("reading the study",)
         if not snapshot.models:

@@ -136,6 +136,11 @@ class RunsScreen(StudyScreen):
         Binding("J", "read_journal", "Journal", tooltip="the journal in full, lines wrapped"),
     ]
 
+    @property
+    def snapshot(self) -> StudySnapshot | None:
+        """The study's progress, which is known before its results."""
+        return self.feed.progress
+
     def compose_body(self) -> Iterable[Widget]:
         yield StudyStrip()
         yield Matrix(_spot(self._start))
@@ -173,12 +178,12 @@ class RunsScreen(StudyScreen):
         if (chosen := self._chosen()) is not None:
             model, spot = chosen
             sharing = matrix.steps_under(spot)
-            engine = self.feed.snapshot.engine if self.feed.snapshot else None
+            engine = self.snapshot.engine if self.snapshot else None
             follows = matrix.follows and engine is not None and engine.work is not None
             self.query_one(Detail).show(model, spot, sharing, follows=follows)
 
     def _chosen(self) -> tuple[ModelSnapshot, Spot] | None:
-        spot, snapshot = self.query_one(Matrix).spot, self.feed.snapshot
+        spot, snapshot = self.query_one(Matrix).spot, self.snapshot
         if spot is None or snapshot is None:
             return None
         return next(((m, spot) for m in snapshot.models if m.name == spot.model), None)
@@ -198,7 +203,7 @@ class RunsScreen(StudyScreen):
 
     def table(self) -> Columns | None:
         """Every checkpoint that is planned or there."""
-        columns = checkpoint_columns(self.feed.snapshot.models if self.feed.snapshot else ())
+        columns = checkpoint_columns(self.snapshot.models if self.snapshot else ())
         return columns if columns["model"] else None
 
     def chosen_text(self) -> str:

@@ -128,8 +128,7 @@ class SeedsScreen(StepScreen):
     def _distances(self, model: ModelSnapshot) -> tuple[Floats, NDArray[np.bool_]]:
         """Each seed's mean KL to and from the others, and if it is an outlier: (step, seed)."""
         if self._known is None or self._known[0] is not model.kl:
-            rest = np.array([distance(kl) for kl in model.kl])
-            self._known = model.kl, rest, np.array([outliers(kl) for kl in model.kl])
+            self._known = model.kl, distance(model.kl), outliers(model.kl)
         return self._known[1], self._known[2]
 
     def _pair(self, model: ModelSnapshot) -> tuple[int, int]:

@@ -65,8 +65,8 @@ class TopBar(Canvas):
         place = " > ".join([self._place, *crumbs])
         room = width - line_width(right) - cell_len(place) - 6
         name = "seedconv"
-        if self._feed and self._feed.snapshot:
-            name = self.look.visible(self._feed.snapshot.name)
+        if self._feed and self._feed.progress:
+            name = self.look.visible(self._feed.progress.name)
         left: Line = [
             (" " + self.look.shorten(name, max(room, 4)), palette.strong),
             (" > ", palette.dim),
@@ -80,11 +80,11 @@ class TopBar(Canvas):
             return []
         if feed.paused:
             return [("paused, P goes on ", palette.warn)]
-        if feed.snapshot is None:
+        if feed.progress is None:
             return []
         if feed.trouble or feed.unread() > SILENT_AFTER:
             return [(f"last read {coarse(feed.unread())} ago ", palette.warn)]
-        words, style = engine_words(feed, feed.snapshot.engine, self.look)
+        words, style = engine_words(feed, feed.progress.engine, self.look)
         return [(("engine " if feed.is_silent_now else "") + words + " ", style)]
 
 

@@ -13,6 +13,8 @@ from textual.widget import Widget
 if TYPE_CHECKING:
     from seedconv_tui.theme import HasLook, Look
 
+_AGAIN_SECONDS = 0.03
+
 Line = list[tuple[str, Style]]
 """One row: runs of text with their style. Text is never read as markup."""
 
@@ -82,6 +84,9 @@ class Canvas(Widget):
         return strips + [Strip.blank(width, base)] * (height - len(strips))
 
     def _redraw_now(self) -> None:
+        if cast("HasLook", self.app).behind:  # over a slow line: the newest, not all in between
+            self.set_timer(_AGAIN_SECONDS, self._redraw_now)
+            return
         self._queued = False
         if not self.is_attached or not self.size:
             self._drawn_for = None  # hidden just now: what was drawn is out of date

@@ -307,17 +307,21 @@ class Matrix(Canvas):
         ]
 
     def _cells(self, state: NDArray[np.uint8], fold: Fold, cursor: int) -> Line:
-        pad = " " * (fold.cell_width - 1)
         line: Line = []
-        for cell, value in enumerate(fold_states(state, fold)):
-            style = self.look.palette.states[State(value)]
-            glyph = self.look.sign(State(value))
-            if cell == cursor:
+        folded, look = fold_states(state, fold), self.look
+        pad = " " * (fold.cell_width - 1)
+        ends = {*(np.flatnonzero(np.diff(folded)) + 1).tolist(), len(folded)}  # of runs of a state
+        if cursor >= 0:
+            ends |= {cursor, cursor + 1}
+        start = 0
+        for end in sorted(ends - {0}):
+            value = State(folded[start])
+            style, glyph = look.palette.states[value], look.sign(value)
+            if start == cursor:
                 line += [(glyph, style + _REVERSE), (pad, style)]
-            elif line and line[-1][1] is style:
-                line[-1] = (line[-1][0] + glyph + pad, style)
             else:
-                line.append((glyph + pad, style))
+                line.append(((glyph + pad) * (end - start), style))
+            start = end
         return line
 
 

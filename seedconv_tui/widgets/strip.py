@@ -63,20 +63,20 @@ class StudyStrip(Canvas):
     def show(self, feed: Feed) -> None:
         """Takes what is known now."""
         self._feed = feed
-        if feed.snapshot is not self._tallied and feed.snapshot is not None:
-            self._tallied, self._tally = feed.snapshot, tally(feed.snapshot)
+        if feed.progress is not self._tallied and feed.progress is not None:
+            self._tallied, self._tally = feed.progress, tally(feed.progress)
         self.redraw()
 
     def rows_wanted(self, most: int) -> int:
         """Rows that it takes, with at most so many for devices."""
-        engine = self._feed.snapshot.engine if self._feed and self._feed.snapshot else None
+        engine = self._feed.progress.engine if self._feed and self._feed.progress else None
         return 3 + min(max(len(devices_of(engine)) if engine else 0, 1), most)
 
     def paint(self, width: int, height: int) -> list[Line]:
         feed = self._feed
-        if feed is None or feed.snapshot is None:
+        if feed is None or feed.progress is None:
             return []
-        snapshot, engine = feed.snapshot, feed.snapshot.engine
+        snapshot, engine = feed.progress, feed.progress.engine
         return [
             self._study_row(snapshot, width),
             self._engine_row(feed, engine, width) if engine else self._no_engine_row(),
@@ -136,7 +136,7 @@ class StudyStrip(Canvas):
             alive = not feed.is_silent(engine)
             if engine.tokens_per_second is not None and alive:
                 facts.append(f"{count(engine.tokens_per_second)} tokens/s")
-            if engine.eta_seconds is not None and alive:
+            if engine.eta_seconds and engine.queued and alive:
                 facts.append(f"ETA {duration(engine.eta_seconds)}")
             facts.append(f"{engine.queued:,} queued")
             if engine.message and alive:  # what it waits for

@@ -1,0 +1,22 @@
+"""What went wrong on a device: torch says much of it in words alone."""
+
+from __future__ import annotations
+
+import torch
+
+_MEMORY = ("out of memory", "ALLOC_FAILED", "can't allocate memory", "not enough memory")
+_DEVICE = ("CUDA error", "CUDA driver error", "cuDNN error", "CUBLAS_STATUS", "NCCL error")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether a device, or the host, had no memory left. It may have some later."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in _MEMORY)
+
+
+def is_dead_device(error: BaseException) -> bool:
+    """Whether a device does not work any more, for this process at least: no checkpoint's fault."""
+    if not isinstance(error, RuntimeError) or is_out_of_memory(error):
+        return False
+    return type(error).__name__ == "AcceleratorError" or any(sign in str(error) for sign in _DEVICE)
