@@ -293,7 +293,7 @@ class Fire:
             for state in model.state.ravel()
         ]  # fmt: skip
         done = sum(state in (State.DONE, State.PRUNED) for state in states)
-        total = sum(state != State.ABSENT for state in states)
+        total = sum(state not in (State.ABSENT, State.MISSING) for state in states)
         deadline = time.monotonic() + 30
         while f"{done}/{total} done" not in (seen := self._monitor.text) or "finished" not in seen:
             if time.monotonic() > deadline:
