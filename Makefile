@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 SOURCES := store engine seedconv_tui tests benchmarks docs examples
 
-.PHONY: demo test check lint ci bench picture clean
+.PHONY: demo test check lint ci soak bench picture clean
 
 demo: $(VENV)/engine
 	$(BIN)/seedconv demo $(ARGS)
@@ -34,6 +34,10 @@ LONG := store_kill store_damage ray devices
 ci:
 	$(MAKE) test ARGS="$(LONG:%=--ignore=tests/test_%.py)"
 	$(MAKE) lint
+
+# Some minutes under fire, and the same in peace; ARGS="--seconds 600 --random-seed 7".
+soak: $(VENV)/dev
+	$(BIN)/python -m tests.soak $(ARGS)
 
 bench: $(VENV)/dev
 	$(BIN)/python -m benchmarks $(ARGS)

@@ -56,7 +56,7 @@ class Coordinator:
         """
         self._study, self._clock = study, clock
         stop = stop or threading.Event()
-        crew = choose_crew(study.scoring.device, ray)
+        crew = choose_crew(study.scoring.device, ray, study.limits)
         hub = HubClient(stop)
         self._tokenizer = load_tokenizer(study, hub)
         self._text = build_text(study, self._tokenizer)

@@ -21,6 +21,7 @@ from pydantic import (
 
 from engine.announcing import choose_folder
 from engine.errors import ConfigError
+from engine.limits_file import NO_LIMITS, LimitsSection
 from engine.patterns import on_hub, source_fields
 from engine.presets import PRESETS, Preset
 from engine.telling_file import NotifySection, ScalarsSection
@@ -307,6 +308,7 @@ class StudyFile(_Section):
     scoring: ScoringSection = ScoringSection()
     log_probs: LogProbsSection = LogProbsSection()
     categories: CategoriesSection = CategoriesSection()
+    limits: LimitsSection = NO_LIMITS
     notify: NotifySection = Field(default=NotifySection(), exclude=True)  # may hold secrets
     scalars: ScalarsSection = ScalarsSection()
     watch: WatchSection = WatchSection()

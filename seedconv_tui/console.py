@@ -106,6 +106,8 @@ class _Live(_Plain):
                 "completed": work.tokens_done,
             }
         rest = [f"{count(status.queued)} to go"] if status.queued else []
+        if status.message:  # what it waits for
+            rest.insert(0, visible(status.message))
         if status.eta_seconds:
             rest.append(f"about {duration(status.eta_seconds)}")
         with self._lock:

@@ -52,11 +52,29 @@ def add_run_and_watch(command: Command) -> None:
             action="store_true",
             help="try checkpoints again that failed for good, though they have not changed",
         )
+        _add_limits(made)
     watch.add_argument(
         "--until-complete",
         action="store_true",
         help="exit once every listed checkpoint is scored and reduced",
     )
+
+
+_LIMITS = {
+    "nice": ("N", int, "CPU priority, 0 to 19 the least; the disk's follows it"),
+    "threads": ("N", int, "threads that compute at once, all processes together"),
+    "memory_gb": ("GB", float, "memory of this machine to make do with"),
+    "gpu_memory_gb": ("GB", float, "memory of each GPU to make do with"),
+    "gpu_below": ("PERCENT", float, "score only while others use less of a GPU's time"),
+    "cpu_below": ("PERCENT", float, "score only while others use less of all cores' time"),
+}
+
+
+def _add_limits(command: argparse.ArgumentParser) -> None:
+    group = command.add_argument_group("what is left to others, in place of [limits]")
+    for name, (metavar, kind, text) in _LIMITS.items():
+        option = f"--{name.replace('_', '-')}"
+        group.add_argument(option, type=kind, metavar=metavar, help=text)
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -79,16 +97,20 @@ def _work(
 ) -> tuple[StudyFile, Totals]:
     """Raises what says why there is nothing to sum up: Interrupted among others."""
     from engine.errors import EngineError, store_trouble
+    from engine.limits_file import with_limits
     from engine.study_file import load_study_file, with_device
     from store.files import refuse_remote
 
     study = load_study_file(options.study)  # before torch is imported: mistakes are told at once
     if options.device is not None:
         study = with_device(study, options.device)
+    study = with_limits(study, **{name: getattr(options, name) for name in _LIMITS})
     refuse_remote(study.study.store)
     from engine.coordinator import Coordinator
+    from engine.limits import limit_process
     from seedconv_tui.telling.setup import telling
 
+    limit_process(study.limits)
     try:
         with telling(study, options) as listener:
             engine = Coordinator(
