@@ -54,7 +54,10 @@ class Announcements:
                     (entry for entry in entries if entry.name.endswith(".json")),
                     key=lambda entry: entry.name,
                 )
-        except OSError:
+        except FileNotFoundError:
+            return
+        except OSError:  # a network mount that is away says nothing of what was announced
+            self._known = known
             return
         for entry in files:
             try:

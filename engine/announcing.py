@@ -60,7 +60,8 @@ def announce(
     check_names(model, str(seed), step, str(checkpoint))
     if hold_at_most < 1:
         raise ValueError(f"hold_at_most must be at least 1, found {hold_at_most}")
-    held = _hold(checkpoint, folder, hold_at_most) if hold else None
+    run = hashlib.blake2b(f"{folder}\0{model}\0{seed}".encode(), digest_size=4).hexdigest()
+    held = run if hold and _hold(checkpoint, run, hold_at_most) else None
     letter = {
         "format": FORMAT,
         "model": model,
@@ -132,13 +133,12 @@ def check_names(model: str, seed: str, step: int, path: str) -> None:
 
 
 def held_folder(checkpoint: Path, held: str) -> Path:
-    """Where a checkpoint is held; `held` tells whose announcements it belongs to."""
+    """Where a checkpoint is held; `held` tells the study and the run that it belongs to."""
     return checkpoint.parent / HELD / held / checkpoint.name
 
 
-def _hold(checkpoint: Path, announcements: Path, at_most: int) -> str | None:
-    """Link what scoring reads of a checkpoint; None, with a warning, where that cannot be done."""
-    held = hashlib.blake2b(str(announcements).encode(), digest_size=4).hexdigest()
+def _hold(checkpoint: Path, held: str, at_most: int) -> bool:
+    """Link what scoring reads of a checkpoint; False, with a warning, if that cannot be done."""
     target = held_folder(checkpoint, held)
     partial = target.with_name(f".{uuid.uuid4().hex}.partial")
     try:
@@ -157,12 +157,13 @@ def _hold(checkpoint: Path, announcements: Path, at_most: int) -> str | None:
             checkpoint,
             error,
         )
-        return None
-    others = [entry for entry in os.scandir(target.parent) if entry.name != target.name]
-    others.sort(key=_age, reverse=True)
-    for entry in others[at_most - 1 :]:
-        let_go(Path(entry.path))
-    return held
+        return False
+    with contextlib.suppress(OSError):  # nothing about holds may end a training run
+        others = [entry for entry in os.scandir(target.parent) if entry.name != target.name]
+        others.sort(key=_age, reverse=True)
+        for entry in others[at_most - 1 :]:
+            let_go(Path(entry.path))
+    return True
 
 
 def _age(entry: os.DirEntry[str]) -> int:
@@ -174,9 +175,11 @@ def _age(entry: os.DirEntry[str]) -> int:
 
 def let_go(held: Path) -> None:
     """Remove a held checkpoint: plain files of one folder below `.seedconv-held`, nothing else."""
-    if held.parents[1].name != HELD or any(p.is_symlink() for p in (held, *held.parents[:2])):
+    if held.parents[1].name != HELD:
         return
-    with contextlib.suppress(OSError):
+    with contextlib.suppress(OSError):  # what cannot be asked about, too
+        if any(folder.is_symlink() for folder in (held, *held.parents[:2])):
+            return
         for entry in os.scandir(held):
             if not entry.is_dir(follow_symlinks=False):
                 Path(entry.path).unlink(missing_ok=True)

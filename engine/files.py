@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 import struct
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -34,6 +35,8 @@ def checkpoint_files(folder: Path, *, allow_pickle: bool = False) -> CheckpointF
     be read: pickled ones are only if `allow_pickle` is set and there are no others.
     """
     names = list_names(folder)
+    if odd := [name for name in sorted(names) if not _is_plain(folder / name)]:
+        raise CheckpointError(f"{folder / odd[0]}: is neither file nor folder")
     if INCOMPLETE in names:
         raise CheckpointError(f"{folder}: holds {INCOMPLETE}: it is still being written")
     read_json(folder / "config.json")
@@ -49,6 +52,15 @@ def checkpoint_files(folder: Path, *, allow_pickle: bool = False) -> CheckpointF
         elif not file.exists():
             raise CheckpointError(f"{file}: is missing")
     return CheckpointFiles(folder, files, pickled)
+
+
+def _is_plain(path: Path) -> bool:
+    """Whether opening it cannot wait for ever, as that of a pipe does; a broken link can be."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:  # told by whoever reads it
+        return True
+    return stat.S_ISREG(mode) or stat.S_ISDIR(mode)
 
 
 def is_folder(path: Path) -> bool:

@@ -92,9 +92,9 @@ class Inventory:
         if self._models[name].listed is None:
             once |= known.planned  # as it was found
         gone = {key for owner, key in recorder.gone if owner == name}
-        once -= there | gone | known.scored.keys() | known.failed.keys()
+        parked = {key for key in known.failed if known.failures[key].parked}  # its reason stays
+        once -= there | gone | known.scored.keys() | parked
         once = {key for key in once if self._models[name].asks_for(key)}  # still
-        recorder.lose(name, [key for key in _ordered(once) if self._sources[name].gone(key)])
         recorder.lose(name, [key for key in _ordered(once) if self._sources[name].gone(key)])
         self._seen[name] |= there
         return {key: why for (owner, key), why in recorder.gone.items() if owner == name}
@@ -203,8 +203,13 @@ class Inventory:
         return remaining_of(known, model, step, seeds, reducible=reducible)
 
     def complete(self) -> bool:
-        """Whether every checkpoint that is listed was scored, is parked or will not come."""
+        """Whether every checkpoint that is listed was scored, is parked or will not come.
+
+        And no step waits for another try at reducing it.
+        """
         for name in self._models:
+            if self._retries.awaits_step(name):
+                return False
             known = self._writer.ledger.model(name)
             done = known.scored.keys() | self._refused[name].keys() | self._passed[name]
             done |= {key for model, key in self._recorder.gone if model == name}

@@ -77,6 +77,10 @@ class Retries:
         steps = self._steps.items()
         return {step for (name, step), found in steps if name == model and not self._due(found)}
 
+    def awaits_step(self, model: str) -> bool:
+        """Whether one of a model's steps is to be reduced again at a later time."""
+        return any(name == model and not it.parked for (name, _), it in self._steps.items())
+
     def _looks(self, model: str, signature: object) -> str:
         """What tells whether there is reason to try a checkpoint again that is parked."""
         text = repr((signature, self._settings[model]))

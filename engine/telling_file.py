@@ -46,7 +46,10 @@ class NotifySection(_Section):
     @classmethod
     def _url(cls, url: str | None) -> str | None:
         if url is not None and not is_url(url):
-            raise ValueError("should start with http:// or https:// and name a host")
+            raise ValueError(
+                "should start with http:// or https:// and name a host, with no user, no space and "
+                "nothing but ASCII in it"
+            )
         return url
 
 
@@ -63,9 +66,11 @@ def is_url(text: str) -> bool:
     """Whether `text` can be posted to."""
     try:
         parts = urlsplit(text)
+        named = bool(parts.hostname) and parts.port != 0  # asking for a wrong port raises
     except ValueError:
         return False
-    return parts.scheme in {"http", "https"} and bool(parts.hostname)
+    plain = text.isascii() and text.isprintable() and " " not in text and "@" not in parts.netloc
+    return parts.scheme in {"http", "https"} and named and plain
 
 
 def notify_from(target: str) -> NotifySection:

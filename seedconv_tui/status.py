@@ -141,7 +141,7 @@ def status_text(snapshot: StudySnapshot, now: float | None = None) -> str:
             model["missing"], "missing", lambda one: f"missing: {visible(one['error'])}"
         )
     lines += [f"next: {line}" for line in report["advice"]]
-    return "\n".join(lines)
+    return "\n".join(map(visible, lines))  # whoever wrote the store, and whatever it says
 
 
 def _disk(stored: int, engine: dict[str, Any] | None) -> list[str]:

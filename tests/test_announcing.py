@@ -160,6 +160,9 @@ def test_the_oldest_hold_gives_way_and_a_hold_takes_no_optimizer(tmp_path: Path)
     kept = held / "step20/model.safetensors"
     assert kept.samefile(folder / "step20/model.safetensors")
     assert not (held / "step20/optimizer.pt").exists()
+    path = folder / "step0"  # another run that saves into the same folder has holds of its own
+    announce(tmp_path / "a", model="m", seed=2, step=0, path=path, hold=True, hold_at_most=1)
+    assert len(list((folder / HELD).glob("*/*"))) == 3
 
 
 def test_where_files_cannot_be_linked_nothing_is_held(
@@ -243,6 +246,13 @@ def test_wrong_announcements_are_explained_and_obeyed_in_nothing(
     (held / "abcd1234/valuable").symlink_to(valuable)
     letter = {**good, "path": str(valuable), "held": "abcd1234"}
     (folder / "ok.json").write_text(json.dumps(letter))
+    # Names that the system does not even look up, and a checkpoint that would never end.
+    endless = tmp_path / "endless"
+    endless.mkdir()
+    os.mkfifo(endless / "config.json")
+    for seed, path in (("8", f"/{'x' * 300}/c"), ("9", str(endless))):
+        letter = {**good, "seed": seed, "path": path, "held": "abcd1234"}
+        (folder / f"ok{seed}.json").write_text(json.dumps(letter))
     file = write_study(tmp_path)
     assert run(["run", str(file)]) == 1
     lines = capsys.readouterr().err.splitlines()
@@ -251,13 +261,18 @@ def test_wrong_announcements_are_explained_and_obeyed_in_nothing(
         assert sum(f"{name}.json is ignored: " in line and said in line for line in warnings) == 1
     assert sum("is ignored: is no plain file" in line for line in warnings) == 2
     assert not any("\x1b" in line for line in lines)
-    (error,) = [line for line in lines if " error " in line]
-    assert f"{valuable}/config.json: is missing" in error
+    errors = [line for line in lines if " error " in line]
+    assert sorted(error.partition("error ")[2].split(";")[0].strip() for error in errors) == sorted(
+        [
+            f"{valuable}/config.json: is missing",
+            f"{endless}/config.json: is neither file nor folder",
+        ]
+    )
     assert open_study(tmp_path / "study.zarr").snapshot().models[0].n_pairs.tolist() == [2]
     # Asked for by nobody: answered, which must not follow the link.
     assert run(["run", str(write_study(tmp_path, models__seeds=["1", "2"]))]) == 0
     assert "seed 7 was announced, but is none of those" in capsys.readouterr().err
-    assert not (folder / "ok.json").exists()
+    assert not list(folder.glob("ok*.json"))
     assert (valuable / "thesis.tex").read_text() == "years of work"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +17,9 @@ from transformers import GPTNeoXForCausalLM
 
 import engine.weights
 from engine.coordinator import Coordinator
+from engine.errors import Interrupted
 from engine.events import Event
+from engine.passes import CorpusPass
 from engine.recorder import Totals
 from engine.retries import MOST_ATTEMPTS, next_try
 from engine.study_file import load_study_file
@@ -302,3 +305,50 @@ def test_a_failure_of_an_earlier_version_is_read_and_tried_again(tmp_path: Path)
     ledger.apply({"kind": "failed", "model": "m", "seed": "1", "step": 0, "error": "x: broken"})
     assert ledger.model("m").failures["1", 0] == Failure("x: broken")
     assert ledger.model("m").errors() == {("1", 0): "x: broken"}
+
+
+def test_what_failed_and_was_deleted_before_its_next_try_is_gone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_runs(tmp_path, steps=(0,))
+    for folder in (tmp_path / "runs").glob("*/*"):
+        (folder / "trainer_state.json").write_text("{}")
+    Disk(monkeypatch, {"seed2/step0": 1})
+    clock = Clock()
+
+    def act(event: Event) -> None:
+        if event.event == "failed":
+            shutil.rmtree(tmp_path / "runs/seed2/step0")
+        elif event.event == "gone":
+            clock.set()
+
+    heard = Heard(act)
+    study = load_study_file(write_study(tmp_path))
+    with pytest.raises(Interrupted):
+        Coordinator(study, heard, stop=clock, clock=clock).watch()
+    assert len(heard.of("gone")) == 1
+    assert clock.now < 1e9 + 3600
+    model = open_study(tmp_path / "study.zarr").snapshot().models[0]
+    assert model.state.tolist() == [[State.DONE, State.MISSING, State.DONE]]
+
+
+def test_a_step_that_is_to_be_reduced_again_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_runs(tmp_path, steps=(0,))
+    for folder in (tmp_path / "runs").glob("*/*"):
+        (folder / "trainer_state.json").write_text("{}")
+    file = write_study(tmp_path, models__seeds=["1", "2", "3"], models__steps=[0])
+    work_on, left = CorpusPass.run, [1]
+
+    def run_out(self: CorpusPass) -> None:
+        if self._pairs is not None and left:
+            left.pop()
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        work_on(self)
+
+    monkeypatch.setattr(CorpusPass, "run", run_out)
+    clock = Clock()
+    made = Coordinator(load_study_file(file), Heard(), stop=clock, clock=clock)
+    totals = made.watch(until_complete=True)
+    assert (totals.scored, totals.reduced, totals.failed) == (3, 1, 0)

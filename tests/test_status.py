@@ -126,6 +126,8 @@ def test_a_heartbeat_is_told_in_words() -> None:
     assert "next: the engine (process 4242" in silent
     assert "seed 2, step 256: missing: runs/seed2" in silent
     assert "seed 1, step 128: CUDA out of memory (tried 3 times, next try at " in silent
+    hostile = make_study(engine=make_engine(state="\x1b[2J", works=()))
+    assert "\x1b" not in status_text(hostile, START)
     ended = make_study(engine=make_engine(state="finished", works=()))
     assert "engine: finished, ended 1 h ago" in status_text(ended, START + 3600)
 

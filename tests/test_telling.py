@@ -373,6 +373,7 @@ def test_a_journal_does_not_grow_for_ever(tmp_path: Path) -> None:
         ('[notify]\ncommand = "no-such-program"', [], "there is no program 'no-such-program'"),
         ('[scalars]\ncategories = ["pos", "x"]', [], "scalars.categories: no category is named"),
         ("", ["--notify", "ftp://x/y"], "--notify: should start with http:// or https://"),
+        ("", ["--notify", "https://x/y z"], "--notify: should start with http:// or https://"),
         ("", ["--notify", " "], "--notify: should be a URL or a command line"),
         ("", ["--log", "/dev/null/x.log"], "--log /dev/null/x.log: cannot be written: Not a dir"),
         ("", ["--metrics-port", "99999"], "--metrics-port 99999: cannot serve"),
