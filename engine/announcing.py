@@ -147,7 +147,7 @@ def _hold(checkpoint: Path, held: str, at_most: int) -> bool:
         for entry in os.scandir(checkpoint):
             pickled = entry.name.startswith("pytorch_model") and entry.name.endswith(".bin")
             if entry.is_file() and (entry.name.endswith(_WEIGHTS) or pickled):
-                os.link(entry.path, partial / entry.name)
+                os.link(os.path.realpath(entry.path), partial / entry.name)
         partial.rename(target)
     except OSError as error:
         shutil.rmtree(partial, ignore_errors=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import threading
 from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
@@ -60,17 +61,19 @@ class Journal:
         self._path, self._most = _file(root, JOURNAL, f"{writer}.jsonl"), most_bytes
         self._file = self._path.open("ab", buffering=0)
         self._torn = False  # the last line was cut off, by a full disk
+        self._lock = threading.Lock()  # weights are fetched in a thread that has things to say
 
     def append(self, entry: JournalEntry) -> None:
         """Add one entry; it is visible to readers when this returns."""
         line = json.dumps(asdict(entry), separators=(",", ":")).encode() + b"\n"
-        data = b"\n" + line if self._torn else line
-        self._torn = True
-        if self._file.write(data) != len(data):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self._file.name)
-        self._torn = False
-        if self._file.tell() > self._most:
-            self._drop_older_half()
+        with self._lock:
+            data = b"\n" + line if self._torn else line
+            self._torn = True
+            if self._file.write(data) != len(data):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self._file.name)
+            self._torn = False
+            if self._file.tell() > self._most:
+                self._drop_older_half()
 
     def _drop_older_half(self) -> None:
         lines = self._path.read_bytes()[-self._most // 2 :]

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from seedconv_tui.status import states
+from seedconv_tui.text import visible
 from store.errors import StoreError, UnsupportedError
 from store.snapshot import UNDECIDED, ModelSnapshot, StudySnapshot
 
@@ -118,21 +119,22 @@ def _of_models(models: Iterable[ModelSnapshot]) -> Iterator[Metric]:
     checkpoints = gauge("checkpoints", "Checkpoints by where they stand.", "state")
     phase = gauge("phase_start_step", "The phase of training, and where it starts.", "phase")
     for model in models:
+        named = visible(model.name)  # a folder's name need not be UTF-8
         for state, n in states(model).items():
-            checkpoints.add_metric([model.name, state], n)
+            checkpoints.add_metric([named, state], n)
         if model.phases:
             now = model.phases[-1]
-            phase.add_metric([model.name, now.name or UNDECIDED], now.start)
+            phase.add_metric([named, now.name or UNDECIDED], now.start)
         reduced = np.flatnonzero(model.n_pairs)
         if not len(reduced):
             continue
         at = reduced[-1]
-        kl.add_metric([model.name], model.expected_kl[at])
-        step.add_metric([model.name], model.steps[at])
+        kl.add_metric([named], model.expected_kl[at])
+        step.add_metric([named], model.steps[at])
         if model.kl_interval is not None and np.isfinite(model.kl_interval[at]).all():
             for end, value in zip(("low", "high"), model.kl_interval[at], strict=True):
-                ends.add_metric([model.name, end], value)
+                ends.add_metric([named, end], value)
         for seed, value in zip(model.seeds, model.cross_entropy[at], strict=True):
             if np.isfinite(value):
-                cross_entropy.add_metric([model.name, seed], value)
+                cross_entropy.add_metric([named, visible(seed)], value)
     yield from (kl, ends, step, cross_entropy, checkpoints, phase)
