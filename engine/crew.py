@@ -62,7 +62,7 @@ class LocalCrew:
         (device,) = self._devices
         worker = Worker(
             job.study, job.text, job.tokenizer, sources, device, results,
-            lambda work: progress.show(name_devices(self._devices)[0], work),
+            lambda work: progress.show(name_devices(self._devices)[0], work), job.probes,
         )  # fmt: skip
         return InlineExecutor(worker)
 

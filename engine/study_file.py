@@ -23,6 +23,7 @@ from engine.announcing import choose_folder
 from engine.errors import ConfigError
 from engine.patterns import on_hub, source_fields
 from engine.presets import PRESETS, Preset
+from engine.probe_file import ProbeSection, check_probes
 from engine.watching_file import WatchSection
 from store import Representation
 from store.category import CONTEXT
@@ -307,6 +308,7 @@ class StudyFile(_Section):
     log_probs: LogProbsSection = LogProbsSection()
     categories: CategoriesSection = CategoriesSection()
     watch: WatchSection = WatchSection()
+    probes: list[ProbeSection] = []
     folder: Path = Field(default=Path(), exclude=True)
 
     @field_validator("models")
@@ -317,6 +319,11 @@ class StudyFile(_Section):
         if twice:
             raise ValueError(f"two models are named {', '.join(twice)}; names must differ")
         return models
+
+    @model_validator(mode="after")
+    def _probes(self) -> Self:
+        check_probes(self.probes, causal=self.scoring.prediction == "causal")
+        return self
 
     @property
     def store(self) -> Path:

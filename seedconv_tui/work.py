@@ -105,6 +105,8 @@ def _summary(file: Path, study: StudyFile, totals: Totals, *, as_json: bool) -> 
         print(json.dumps({"event": "end", **vars(totals)}), file=sys.stderr)
         return
     parts = [f"{totals.scored} checkpoints scored", f"{totals.reduced} steps reduced"]
+    if totals.probed:
+        parts.append(f"{totals.probed} checkpoints probed")
     if totals.missing:
         parts.append(f"{totals.missing} missing")
     if totals.failed:
