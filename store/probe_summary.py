@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float64]
 
 ALL = "all"  # the first of the tasks: all items
-SCORES = ("loss at", "loss with")  # of in-context learning: by position, by context
 
 
 @dataclass(frozen=True)
@@ -54,6 +53,7 @@ class Icl:
     high: Floats
     variants: tuple[str, ...]
     loss: Floats  # (seed, variant) mean surprisal over documents, nats
+    n_loss: NDArray[np.int64]  # (variant,) documents
 
 
 # -- pure functions ------------------------------------------------------------------------------
@@ -138,9 +138,9 @@ def icl(values: NDArray[Any], variants: Sequence[str], seeds: Sequence[str]) -> 
     later = exact[:, :, 1::2] - exact[:, :, 0::2]
     estimate: Estimate = mean_interval(later.swapaxes(0, 1))
     names = [f"{b} - {a}" for a, b in zip(variants[0::2], variants[1::2], strict=True)]
-    there = np.isfinite(later).all(axis=0).sum(axis=0)
+    there, n_loss = (np.isfinite(of).all(axis=0).sum(axis=0) for of in (later, exact))
     loss = mean_interval(exact.swapaxes(0, 1)).value
-    return Icl(tuple(seeds), tuple(names), there, *estimate, tuple(variants), loss)
+    return Icl(tuple(seeds), tuple(names), there, *estimate, tuple(variants), loss, n_loss)
 
 
 # -- of a study ----------------------------------------------------------------------------------
