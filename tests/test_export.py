@@ -42,6 +42,7 @@ from tests.store_helpers import (
     score,
     summarise_step,
 )
+from tests.test_probes import write_probes
 
 SEEDS, STEPS = ("1", "2", "3"), (0, 10)
 CATEGORIES = ["frequency", "surprisal", "word_position", "document"]
@@ -50,7 +51,7 @@ EXACT = {"rtol": 1e-12, "atol": 1e-12}
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished study of a real model, with a seed that is named and has no weights."""
+    """A finished study of a real model, probed, with a seed that is named and has no weights."""
     folder = tmp_path_factory.mktemp("export")
     make_runs(folder, seeds=SEEDS, steps=STEPS)
     file = write_study(
@@ -60,6 +61,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
         models__steps=list(STEPS),
         log_probs__representation="dense",
     )
+    write_probes(folder, file)
     assert run(["run", str(file)]) in (0, 1)
     return folder / "study.zarr"
 
