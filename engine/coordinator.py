@@ -227,6 +227,7 @@ class Coordinator:
                 self._writer.results.check()  # what seems damaged may have gone altogether
                 raise
             except OSError as error:
+                self._writer.results.check()
                 raise EngineError(store_trouble(error, self._study.store)) from error
 
     def _where_it_stands(self) -> str:
