@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from importlib import import_module
 from typing import Any
 
-from seedconv_tui.choice import Choice, chosen_models, chosen_steps
+from seedconv_tui.choice import Choice, ChoiceError, chosen_models, chosen_steps
 from store import Study
 from store.probe import BLIMP
 from store.probe_summary import Blimp, Icl, blimp_summary, icl_summary, probed_steps
@@ -22,6 +23,7 @@ def probes(study: Study, choice: Choice) -> Iterator[dict[str, Any]]:
         known = study.ledger(model)
         return sorted({step for name in study.probes() for step in probed_steps(known, name)})
 
+    _needs_scipy()
     steps = chosen_steps(study, choice, there, "probed")
     for model in chosen_models(study, choice):
         for name in study.probes():
@@ -37,6 +39,16 @@ def probes(study: Study, choice: Choice) -> Iterator[dict[str, Any]]:
                     **{column: [value] * len(rows) for column, value in of.items()},
                     **{column: [row.get(column) for row in rows] for column in _COLUMNS},
                 }
+
+
+def _needs_scipy() -> None:
+    """Raise ChoiceError, in one line that says what to install, where intervals cannot be told."""
+    try:
+        import_module("scipy.special")
+    except ImportError:
+        raise ChoiceError(
+            "the intervals of probes need scipy: pip install 'seedconv-tui[analysis]'"
+        ) from None
 
 
 def _pairs(found: Blimp) -> Iterator[Row]:

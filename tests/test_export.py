@@ -512,9 +512,19 @@ def test_csv_and_json_need_neither_pandas_nor_the_engine(store: Path) -> None:
         "        assert run(['export', sys.argv[1], '--what', what, '--format', kind]) == 0\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code, str(store), *WHAT], capture_output=True, check=False
+        [sys.executable, "-c", code, str(store), *(what for what in WHAT if what != "probes")],
+        capture_output=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_intervals_of_probes_without_scipy(
+    store: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "scipy.special", None)
+    assert run(["export", str(store), "--what", "probes"]) == 2
+    assert "need scipy: pip install 'seedconv-tui[analysis]'" in told(capsys)
 
 
 # -- studies that are empty, that grow, that are elsewhere ----------------------------------------
