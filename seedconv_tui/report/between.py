@@ -187,7 +187,7 @@ def _draw_steps(maps: dict[str, tuple[list[int], Floats]]) -> Drawing:
         panel.set_xlabel("to step")
         panel.set_ylabel("from step" if index % n == 0 else "")
         panel.tick_params(axis="x", rotation=90)
-        style.letter(panel, index, style.label(model, 24))
+        style.letter(panel, index, style.label(model, 24), of=len(maps))
     return figure
 
 

@@ -83,10 +83,11 @@ def _caption(source: Source, rows: Sequence[dict[str, Any]], steps: str) -> str:
         "squares at each step, on log10(1 + count) of the target, its part of speech"
         + (f" (against {pos})" if pos else "")
         + (" and the model." if len(models) > 1 else ".")
-        + " (a) Per tenfold count."
     ]
     if len(models) > 1:
-        parts.append(f"(b) Models, against {models[0]}.")
+        parts.append(f"(a) Per tenfold count. (b) Models, against {models[0]}.")
+    else:
+        parts.append("The coefficient is per tenfold count.")
     parts.append(
         f"{count(rows[0]['n_tokens'])} tokens of each model; bands: 95 % intervals, clustered by "
         f"{count(clusters)} documents or runs of tokens"
@@ -120,7 +121,7 @@ def _draw(rows: Sequence[dict[str, Any]], models: Sequence[str]) -> Drawing:
     for index, panel in enumerate(axes[0]):
         panel.axhline(0, color="0.3", linewidth=0.6)
         style.step_axis(panel, steps)
-        style.letter(panel, index, "frequency" if index == 0 else "model")
+        style.letter(panel, index, "frequency" if index == 0 else "model", of=n)
     axes[0][0].set_ylabel("coefficient (nats)")
     style.legend(figure, lines, width=width)
     return figure

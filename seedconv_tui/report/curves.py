@@ -181,7 +181,7 @@ def over_seeds(
             style.step_axis(panel, _all_steps(source))
             panel.set_ylabel(axis)
             if n > 1:
-                style.letter(panel, axes[0].index(panel), axis.removesuffix(" (nats)"))
+                style.letter(panel, axes[0].index(panel), axis.removesuffix(" (nats)"), of=n)
         style.legend(figure, lines, width=width)
         return figure
 

@@ -56,11 +56,6 @@ class Source:
         )
         self._levels: dict[tuple[str, str], Levels | None] = {}
 
-    @property
-    def ends(self) -> tuple[str, ...]:
-        """The smallest and the largest model, which are one where there is only one."""
-        return tuple(dict.fromkeys((self.models[0], self.models[-1])))
-
     def levels(self, model: str, category: str = ALL) -> Levels | None:
         """The model by the levels of a category, at summarised steps; None where there are none."""
         if (model, category) not in self._levels:
@@ -115,7 +110,8 @@ class Source:
             n = self.whole(model).n_seeds
             each[model] = f"{n.min()}" if n.min() == n.max() else f"{n.min()} to {n.max()}"
         if len(set(each.values())) == 1:
-            return f"Seeds: {next(iter(each.values()))} of each model."
+            every = " of each model" if len(each) > 1 else ""
+            return f"Seeds: {next(iter(each.values()))}{every}."
         return "Seeds: " + ", ".join(f"{model} {n}" for model, n in each.items()) + "."
 
     def steps_words(self, models: Sequence[str] | None = None) -> str:

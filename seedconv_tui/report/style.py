@@ -60,6 +60,8 @@ _COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#0
 _DASHES: tuple[Any, ...] = ("-", (0, (4, 1.4)), (0, (1, 1)), (0, (5, 1, 1, 1)))
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 _QUIET = "0.45"
+_ROOM = 1.5  # times the highest line is what an axis shows of bands
+_APART, _LEFT = 0.17, 0.4  # inches: ticks at least, and what is left of the axes
 _MARKS = 7  # markers on a line
 _LABEL = 34  # characters of a label
 _FIRST_OF_MAP, _LAST_OF_MAP = 0.0, 0.82  # of viridis: its yellow end is faint on paper
@@ -109,6 +111,13 @@ def grid(
     return figure, [list(row) for row in axes]
 
 
+def laid_out(figure: Figure) -> Figure:
+    """The figure with everything in its place, once for all files of it."""
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    return figure
+
+
 def encoded(figure: Figure, kind: str) -> bytes:
     """The figure as a PDF or PNG file: the same bytes for the same figure."""
     none = {"CreationDate": None} if kind == "pdf" else {"Software": None}
@@ -122,7 +131,9 @@ def encoded(figure: Figure, kind: str) -> bytes:
 
 def label(text: str, width: int = _LABEL) -> str:
     """Untrusted text for a figure. One that begins with `_` would be left out of legends."""
-    shown = shorten(visible(text), width)
+    # Its font has no pictures of control characters, so these are named: `\\n`.
+    named = (c if c >= " " else c.encode("unicode_escape").decode() for c in text)
+    shown = shorten(visible("".join(named)), width)
     return f" {shown}" if shown.startswith("_") else shown
 
 
@@ -180,11 +191,22 @@ def step_axis(axes: Axes, steps: Sequence[int]) -> None:
     axes.set_xlim(float(np.expm1(first - pad)), float(np.expm1(last + pad)))
     decades = [0, *(10**k for k in range(10))]
     ticks = [step for step in decades if min(steps) <= step <= max(steps)]
+    inches = _panel_width(axes)
+    if 1 in ticks and 0 in ticks and np.log(2) / (last - first + 2 * pad) * inches < _APART:
+        ticks.remove(1)
     if len(ticks) < 2:
         ticks = sorted({min(steps), max(steps)})
     axes.set_xticks(ticks, [step_label(step) for step in ticks])
     axes.set_xticks([], minor=True)
     axes.set_xlabel("training step")
+
+
+def _panel_width(axes: Axes) -> float:
+    """About how wide the axes are, inches."""
+    spec = axes.get_subplotspec()
+    columns = spec.get_gridspec().ncols if spec else 1
+    figure = axes.get_figure(root=True)
+    return (figure.get_figwidth() if figure else ONE_COLUMN) / columns - _LEFT
 
 
 def phase_lines(axes: Axes, starts: Sequence[tuple[int, str]]) -> None:
@@ -224,6 +246,8 @@ def legend(where: Figure | Axes, lines: Sequence[Line2D], *, width: float) -> No
     names = [str(line.get_label()) for line in lines]
     each = 0.42 + 0.062 * max(map(len, names))
     columns = max(1, min(len(names), int(width / each)))
+    by_row = [at for first in range(columns) for at in range(first, len(names), columns)]
+    lines, names = [lines[at] for at in by_row], [names[at] for at in by_row]
     if isinstance(where, Figure):
         where.legend(lines, names, loc="outside lower center", ncols=columns)
     else:
@@ -238,6 +262,12 @@ def legend(where: Figure | Axes, lines: Sequence[Line2D], *, width: float) -> No
         )
 
 
-def letter(axes: Axes, index: int, title: str) -> None:
-    """(a), (b), ... and what the panel shows."""
-    axes.set_title(f"({chr(ord('a') + index)}) {title}", loc="left")
+def letter(axes: Axes, index: int, title: str, *, of: int) -> None:
+    """(a), (b), ... where there are several panels, and what the panel shows."""
+    axes.set_title(f"({chr(ord('a') + index)}) {title}" if of > 1 else title, loc="left")
+
+
+def kl_axis(axes: Axes, highest: float) -> None:
+    """From zero to all that the lines reach, `highest`; bands do not make them flat."""
+    top = min(axes.get_ylim()[1], _ROOM * highest)
+    axes.set_ylim(bottom=0, top=top if top > 0 else None)

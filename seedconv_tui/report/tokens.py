@@ -133,7 +133,7 @@ def _draw_contexts(models: Sequence[str], rows: Sequence[Sequence[object]]) -> D
         style.step_axis(panel, everything)
         panel.set_ylabel(title)
         panel.set_ylim(bottom=0, top=1 if index == 1 else None)
-        style.letter(panel, index, name)
+        style.letter(panel, index, name, of=3)
     axes[0][2].legend(handles=shown, loc="upper left")
     style.legend(figure, lines, width=style.TWO_COLUMNS)
     return figure
@@ -184,7 +184,7 @@ def extremes(source: Source) -> Figure:
             style.step_axis(panel, steps)
             panel.set_ylim(bottom=min(0.0, float(kl[:, of].min())) if of else 0.0)
             panel.set_ylabel("KL (nats)" if index == 0 else "")
-            style.letter(panel, index, f"{kind} at the end")
+            style.letter(panel, index, f"{kind} at the end", of=3)
             style.legend(panel, lines, width=0)
         return figure
 

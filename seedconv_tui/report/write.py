@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -74,7 +74,7 @@ class Folder:
 
     def _draw(self, figure: Figure, table: bytes) -> None:
         with style.styled():
-            drawing = figure.draw()
+            drawing = style.laid_out(figure.draw())
             inches = float(drawing.get_size_inches()[0])
             made = {kind: style.encoded(drawing, kind) for kind in {*self._formats, "png"}}
         self._pictures[figure.name] = made["png"], inches
@@ -119,6 +119,3 @@ def _csv(figure: Figure) -> bytes:
     writer.write(figure.rows)
     writer.close()
     return buffer.getvalue()
-
-
-Told = Callable[[str], None]
