@@ -29,7 +29,7 @@ _BAND_WORDS = (
     "Bands: 95 % intervals of the mean (seed jackknife and document cluster; none below three "
     "seeds)."
 )
-_RANGE_WORDS = "Lines: mean over seeds; bands: from the lowest to the highest seed."
+_RANGE_WORDS = "Lines: mean over seeds; bands: from the lowest to the highest seed, no interval."
 
 
 def figures(source: Source, learning_rate: Path | None) -> Iterator[Figure | Left]:

@@ -168,7 +168,7 @@ def extremes(source: Source) -> Figure:
         f"KL of single tokens over training ({model}): the {_EACH} with the lowest, around the "
         f"median, and with the highest KL at step {count(steps[-1])}, each with what stands before "
         "it. Mean over ordered pairs of seeds; they are chosen by the values that are drawn, so at "
-        f"that step they are more extreme than other seeds would have them. "
+        f"that step they are more extreme than other seeds would have them. No interval is drawn. "
         f"{few_words(steps, source.steps(model))} {source.seeds([model])} {source.settings}"
     )
 
