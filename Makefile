@@ -53,6 +53,6 @@ $(VENV)/engine: $(VENV)/bin/python pyproject.toml constraints.txt
 	touch $@
 
 $(VENV)/dev: $(VENV)/engine
-	$(PIP) --editable '.[analysis,engine,ray,remote,xarray]' accelerate flask flask-cors import-linter mypy \
+	$(PIP) --editable '.[analysis,engine,ray,remote,report,xarray]' accelerate flask flask-cors import-linter mypy \
 		'moto[s3]' py-spy pyte pytest pytest-asyncio pytest-cov pytest-xdist ruff tensorstore
 	touch $@

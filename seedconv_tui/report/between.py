@@ -13,7 +13,6 @@ from seedconv_tui.report.kept import Kept
 from seedconv_tui.report.parts import Figure, Left, gathered, nats, text, whole
 from seedconv_tui.report.source import Source, spread
 from seedconv_tui.text import count, step_label
-from seedconv_tui.text import nats as short
 from store.between import Checkpoint, mean_kl_between
 
 if TYPE_CHECKING:
@@ -187,7 +186,7 @@ def _draw_steps(maps: dict[str, tuple[list[int], Floats]]) -> Drawing:
         panel.set_xlabel("to step")
         panel.set_ylabel("from step" if index % n == 0 else "")
         panel.tick_params(axis="x", rotation=90)
-        style.letter(panel, index, style.label(model, 24), of=len(maps))
+        style.letter(panel, index, style.label(model, 24 if n < _ROW else 16), of=len(maps))
     return figure
 
 
@@ -202,9 +201,8 @@ def _draw_models(models: Sequence[str], kl: Floats) -> Drawing:
         half = np.nanmax(kl) / 2
         for i, j in np.ndindex(*kl.shape):
             ink = "black" if i == j or kl[i, j] > half else "white"
-            panel.text(j, i, short(float(kl[i, j]))[:4], ha="center", va="center", color=ink,
-                       fontsize=7)  # fmt: skip
-    return figure
+            cell = "0" if i == j else f"{kl[i, j]:.2f}" if kl[i, j] >= 0.01 else f"{kl[i, j]:.0e}"
+            panel.text(j, i, cell, ha="center", va="center", color=ink, fontsize=7)
 
 
 def _heat(
@@ -216,6 +214,6 @@ def _heat(
     axes.set_xticks(ticks, [labels[at] for at in ticks])
     axes.set_yticks(ticks, [labels[at] for at in ticks])
     axes.grid(visible=False)
-    bar = figure.colorbar(image, ax=axes, shrink=0.8, pad=0.03)
+    bar = figure.colorbar(image, ax=axes, shrink=0.6, pad=0.03)
     bar.set_label("KL (nats)")
     bar.outline.set_linewidth(0.4)

@@ -108,7 +108,7 @@ def contexts(source: Source) -> Figure | Left:
 
 
 def _draw_contexts(models: Sequence[str], rows: Sequence[Sequence[object]]) -> Drawing:
-    figure, axes = style.grid(1, 3, width=style.TWO_COLUMNS, height=2.3)
+    figure, axes = style.grid(1, 3, width=style.TWO_COLUMNS, height=2.5)
     steps_of = {model: np.array([row[1] for row in rows if row[0] == model]) for model in models}
 
     def column(model: str, at: int) -> Floats:
@@ -134,7 +134,7 @@ def _draw_contexts(models: Sequence[str], rows: Sequence[Sequence[object]]) -> D
         panel.set_ylabel(title)
         panel.set_ylim(bottom=0, top=1 if index == 1 else None)
         style.letter(panel, index, name, of=3)
-    axes[0][2].legend(handles=shown, loc="upper left")
+    style.legend(axes[0][2], shown, width=style.TWO_COLUMNS / 3)
     style.legend(figure, lines, width=style.TWO_COLUMNS)
     return figure
 
