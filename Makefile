@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 SOURCES := store engine seedconv_tui tests benchmarks docs examples
 
-.PHONY: demo test check lint ci bench picture clean
+.PHONY: demo test check lint ci soak bench picture clean
 
 demo: $(VENV)/engine
 	$(BIN)/seedconv demo $(ARGS)
@@ -30,10 +30,14 @@ lint: $(VENV)/dev
 
 # On every change, within a quarter of an hour: without coverage and without the longest attacks,
 # which `make check` has.
-LONG := store_kill store_damage ray devices
+LONG := store_kill store_damage ray devices interruptions
 ci:
 	$(MAKE) test ARGS="$(LONG:%=--ignore=tests/test_%.py)"
 	$(MAKE) lint
+
+# Some minutes under fire, and the same in peace; ARGS="--seconds 600 --random-seed 7".
+soak: $(VENV)/dev
+	$(BIN)/python -m tests.soak $(ARGS)
 
 bench: $(VENV)/dev
 	$(BIN)/python -m benchmarks $(ARGS)
@@ -53,6 +57,7 @@ $(VENV)/engine: $(VENV)/bin/python pyproject.toml constraints.txt
 	touch $@
 
 $(VENV)/dev: $(VENV)/engine
-	$(PIP) --editable '.[analysis,engine,ray,remote,report,xarray]' accelerate flask flask-cors import-linter mypy \
-		'moto[s3]' py-spy pyte pytest pytest-asyncio pytest-cov pytest-xdist ruff tensorstore
+	$(PIP) --editable '.[analysis,engine,metrics,ray,remote,report,tensorboard,xarray]' \
+		accelerate flask flask-cors import-linter mypy 'moto[s3]' py-spy pyte pytest pytest-asyncio \
+		pytest-cov pytest-xdist ruff tensorboard tensorstore
 	touch $@

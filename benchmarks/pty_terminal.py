@@ -59,6 +59,19 @@ class Terminal:
             self.sent += len(data)
 
     @property
+    def alive(self) -> bool:
+        """Whether the command still runs."""
+        return self._process.poll() is None
+
+    def received(self) -> bytes:
+        """All that was sent so far."""
+        return b"".join(data for _, data in self._chunks)
+
+    def type(self, key: bytes) -> None:
+        """Presses a key, and does not wait for what comes of it."""
+        os.write(self._ours, key)
+
+    @property
     def text(self) -> str:
         """What is seen."""
         return "\n".join(self._screen.display)

@@ -29,7 +29,7 @@ from engine.station import Job
 from engine.study_file import StudyFile
 from engine.summaries import Summaries
 from engine.tokenizer import entry_texts, load_tokenizer
-from store import Header, StudyWriter, Vocabulary
+from store import DamagedError, Header, StudyWriter, Vocabulary
 from store.snapshot import EngineStatus
 
 PATIENCE_SECONDS = 60.0  # of `run`, with what failed, when all the rest is done
@@ -56,7 +56,7 @@ class Coordinator:
         """
         self._study, self._clock = study, clock
         stop = stop or threading.Event()
-        crew = choose_crew(study.scoring.device, ray)
+        crew = choose_crew(study.scoring.device, ray, study.limits)
         hub = HubClient(stop)
         self._tokenizer = load_tokenizer(study, hub)
         self._text = build_text(study, self._tokenizer)
@@ -114,6 +114,7 @@ class Coordinator:
         job = Job.of(study, self._text, self._tokenizer, results.session)
         self._executor = crew.executor(job, self._sources, results, self._progress)
         self._told_plans: dict[str, set[str]] = {}
+        self._session.counts = lambda: vars(self.totals())
 
     def _header(self) -> Header:
         scoring = self._study.scoring
@@ -218,7 +219,11 @@ class Coordinator:
                 yield
             except Interrupted:
                 raise Interrupted(self._where_it_stands()) from None
+            except DamagedError:
+                self._writer.results.check()  # what seems damaged may have gone altogether
+                raise
             except OSError as error:
+                self._writer.results.check()
                 raise EngineError(store_trouble(error, self._study.store)) from error
 
     def _where_it_stands(self) -> str:

@@ -7,7 +7,10 @@ from typing import Protocol
 
 from engine.devices import choose_devices, describe_devices, name_devices
 from engine.executors import Executor, InlineExecutor
+from engine.gate import gated
 from engine.gpus import read_gpus
+from engine.limits import limit_gpu, refuse_other_gpus, refuse_too_little
+from engine.limits_file import LimitsSection
 from engine.processes import ProcessExecutor
 from engine.progress import Progress
 from engine.sources import Source
@@ -40,9 +43,17 @@ class Crew(Protocol):
 class LocalCrew:
     """Devices of this machine."""
 
-    def __init__(self, setting: str) -> None:
-        """Take the devices of `scoring.device`. Raises ConfigError when one is not there."""
+    def __init__(self, setting: str, limits: LimitsSection) -> None:
+        """Take the devices of `scoring.device`.
+
+        Raises ConfigError when one is not there, or the limits do not suit them.
+        """
         self._devices = choose_devices(setting)
+        refuse_other_gpus(limits, self._devices)
+        workers = len(self._devices)
+        refuse_too_little(limits, workers + (workers > 1))
+        for device in self._devices:
+            gated(limits, device, lambda work: None)  # or a process of its own would find it out
         self.description = describe_devices(self._devices)
 
     def gpus(self) -> tuple[Gpu, ...]:
@@ -59,21 +70,21 @@ class LocalCrew:
         """One device works in this process, several in one process each."""
         if len(self._devices) > 1:
             return ProcessExecutor(self._devices, job, sources, results, progress)
-        (device,) = self._devices
-        worker = Worker(
-            job.study, job.text, job.tokenizer, sources, device, results,
-            lambda work: progress.show(name_devices(self._devices)[0], work),
-        )  # fmt: skip
+        (device,), (name,) = self._devices, name_devices(self._devices)
+        limits = job.study.limits
+        limit_gpu(limits, device)
+        report = gated(limits, device, lambda work: progress.show(name, work))
+        worker = Worker(job.study, job.text, job.tokenizer, sources, device, results, report)
         return InlineExecutor(worker)
 
 
-def choose_crew(device: str, ray: str | None) -> Crew:
+def choose_crew(device: str, ray: str | None, limits: LimitsSection) -> Crew:
     """The devices of `scoring.device`, here or, with an address, in a Ray cluster.
 
     Raises ConfigError when they are not there, ModuleNotFoundError when Ray is not installed.
     """
     if ray is None:
-        return LocalCrew(device)
+        return LocalCrew(device, limits)
     from engine.ray_executor import RayCrew
 
     return RayCrew(ray, device)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -13,11 +14,14 @@ Level = Literal["info", "warning", "error"]
 
 @dataclass(frozen=True)
 class Event:
-    """Something that happened. `text` is one line for people, `fields` the same for programs."""
+    """Something that happened. `text` is one line for people, `fields` the same for programs.
+
+    docs/status.md lists every kind with its fields.
+    """
 
     time: float  # unix time
     level: Level
-    event: str
+    event: str  # its kind
     text: str
     fields: Mapping[str, Any] = field(default_factory=dict)
 
@@ -30,3 +34,22 @@ class Listener(Protocol):
 
     def on_status(self, status: EngineStatus) -> None:
         """Take note of progress, about once a second and at each change of work."""
+
+
+class Listeners:
+    """Several listeners as one."""
+
+    def __init__(self, listeners: Sequence[Listener]) -> None:
+        self._listeners = tuple(listeners)
+
+    def on_event(self, event: Event) -> None:
+        """Tell all of them."""
+        for listener in self._listeners:
+            with contextlib.suppress(OSError):  # a terminal that is gone leaves the log
+                listener.on_event(event)
+
+    def on_status(self, status: EngineStatus) -> None:
+        """Tell all of them."""
+        for listener in self._listeners:
+            with contextlib.suppress(OSError):
+                listener.on_status(status)

@@ -67,7 +67,8 @@ def list_names(folder: Path) -> frozenset[str]:
     except (FileNotFoundError, NotADirectoryError):
         raise CheckpointError(f"{folder}: there is no such folder") from None
     except OSError as error:
-        raise CheckpointError(f"{folder}: cannot be read: {error.strerror}") from None
+        text = f"{folder}: cannot be read: {error.strerror}"
+        raise CheckpointError(text, passing=may_pass(error)) from None
 
 
 def needed(names: Collection[str]) -> frozenset[str]:

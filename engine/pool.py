@@ -155,6 +155,9 @@ class Pool(ABC, Generic[AnySlot]):
 
     def __exit__(self, *_: object) -> None:
         """End all stations within 10 seconds and remove what they wrote that was not committed."""
+        for slot in [slot for slot in self._slots if not slot.ready]:  # nothing is under way there
+            self._slots.remove(slot)
+            self._release(slot, ended=False)
         for slot in self._slots:
             self._ask_to_end(slot)
         deadline = time.monotonic() + _END_SECONDS

@@ -8,6 +8,7 @@ import os
 import signal
 import threading
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
@@ -15,6 +16,7 @@ from multiprocessing.context import SpawnProcess
 import torch
 
 from engine.devices import name_devices, threads_each
+from engine.memory import resident_bytes
 from engine.planner import Pass
 from engine.pool import Pool, Slot
 from engine.progress import Progress
@@ -27,9 +29,11 @@ _SIGNALS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
 
 
 class _ProcessSlot(Slot):
-    def __init__(self, device: str, process: SpawnProcess, connection: Connection) -> None:
+    def __init__(
+        self, device: str, job: Job, process: SpawnProcess, connection: Connection
+    ) -> None:
         super().__init__(f"{device} (process {process.pid})", device)
-        self.process, self.connection = process, connection
+        self.job, self.process, self.connection = job, process, connection
 
 
 class ProcessExecutor(Pool[_ProcessSlot]):
@@ -56,7 +60,13 @@ class ProcessExecutor(Pool[_ProcessSlot]):
             with _deaf():
                 process.start()
             theirs.close()
-            self._slots.append(_ProcessSlot(name, process, ours))
+            self._slots.append(_ProcessSlot(name, self._job_for(device), process, ours))
+
+    def _job_for(self, device: torch.device) -> Job:
+        """The job with this process's share of what the study's limits allow."""
+        study, n = self._job.study, len(self._devices)
+        limits = study.limits.shared(n, self._devices.count(device), resident_bytes())
+        return replace(self._job, study=study.model_copy(update={"limits": limits}))
 
     def _receive(self, seconds: float) -> Iterator[tuple[_ProcessSlot, Message]]:
         slots = {slot.connection: slot for slot in self._slots}
@@ -66,7 +76,7 @@ class ProcessExecutor(Pool[_ProcessSlot]):
             try:
                 message = connection.recv()
                 if message is None:  # it has imported everything and asks what to do
-                    connection.send(self._job)
+                    connection.send(slot.job)
                     continue
             except (EOFError, OSError):
                 slot.process.join(_EXIT_SECONDS)

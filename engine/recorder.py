@@ -20,7 +20,7 @@ from engine.worker import Outcome
 from store import StudyWriter
 from store.ledger import Checkpoint
 from store.pending import CheckpointResult, PairsResult
-from store.snapshot import ModelSnapshot
+from store.snapshot import UNDECIDED, ModelSnapshot, Named, Phase
 from store.statistics import distance
 
 _MOST_LOSSES = 2  # devices that one pass may take with it before it counts as failed
@@ -59,6 +59,7 @@ class Recorder:
         self._losses: Counter[Pass] = Counter()
         self.totals = Totals()
         self.gone: dict[tuple[str, Checkpoint], str] = {}  # deleted before it was scored, and where
+        self._told_outliers: set[Named] = set()
         self._told_duplicates = {
             (model, key)
             for model in writer.ledger.models
@@ -76,7 +77,7 @@ class Recorder:
         for note in outcome.notes:
             self._session.say("warning", "note", f"{task.model}, step {task.step}: {note}")
         if outcome.failed is not None:
-            self._fail(task, *outcome.failed, passing=outcome.passing)
+            self._fail(task, *outcome.failed, passing=outcome.passing, trace=outcome.trace)
         elif outcome.damaged is not None:
             self._fail_step(task, outcome.damaged, passing=outcome.passing)
         elif outcome.lost is not None:
@@ -130,7 +131,7 @@ class Recorder:
         self._retries.reduced(name, at)
         self._reader.refresh()
         model = self._reader.model_snapshot(name)
-        self._writer.set_phases(name, find_phases(model.steps, model.kl))
+        self._take_phases(name, at, find_phases(model.steps, model.kl))
         value = float(model.expected_kl[model.steps == at][0])
         self._session.say(
             "info",
@@ -148,6 +149,36 @@ class Recorder:
         if self._study.log_probs.retention == "until_reduced" and planned <= set(pairs.seeds):
             self._writer.drop_log_probs(name, at, pairs.seeds)
 
+    def _take_phases(self, name: str, at: int, phases: tuple[Phase, ...]) -> None:
+        """Record the phases; say, once for good, that training is in one that is new.
+
+        Not while earlier steps wait: what is newest of a curve may look like any phase.
+        """
+        known = self._writer.ledger.model(name)
+        over, newest = (
+            known.scored.keys() | known.failed.keys() | known.missing.keys(),
+            max(known.reduced),
+        )
+        settled = all(step > newest or (seed, step) in over for seed, step in known.planned)
+        seen = {UNDECIDED, *known.phases_seen}
+        self._writer.set_phases(name, phases, settled=settled)
+        if not settled or not phases or phases[-1].name in seen:
+            return
+        now = phases[-1]
+        between = "" if now.low is None else f" ({now.low} to {now.high})"
+        self._session.say(
+            "info",
+            "phase",
+            f"{name} is in the phase {now.name}, from step {now.start}{between}",
+            model=name,
+            step=at,
+            phase=now.name,
+            start=now.start,
+            low=now.low,
+            high=now.high,
+            support=now.support,
+        )
+
     def _tell_outliers(self, model: ModelSnapshot, step: int) -> None:
         reduced = model.n_pairs > 0
         kl, at = model.kl[reduced], int(np.flatnonzero(model.steps[reduced] == step)[0])
@@ -155,6 +186,9 @@ class Recorder:
         median = float(np.nanmedian(far))
         for index in np.flatnonzero(newly_outlying(kl, at)):
             seed, value = model.seeds[index], float(far[index])
+            if (model.name, seed, step) in self._told_outliers:
+                continue  # another seed joined the step
+            self._told_outliers.add((model.name, seed, step))
             self._session.say(
                 "warning",
                 "outlier",
@@ -168,7 +202,9 @@ class Recorder:
                 median=median,
             )
 
-    def _fail(self, task: Pass, seed: str, error: str, *, passing: bool = False) -> None:
+    def _fail(
+        self, task: Pass, seed: str, error: str, *, passing: bool = False, trace: str = ""
+    ) -> None:
         key, source = (seed, task.step), self._sources[task.model]
         if source.gone(key):
             self.lose(task.model, [key])
@@ -186,6 +222,7 @@ class Recorder:
             step=task.step,
             attempts=failure.attempts,
             retry_at=failure.retry_at,
+            trace=trace,
         )
 
     def lose(self, model: str, keys: Sequence[Checkpoint]) -> None:

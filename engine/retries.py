@@ -114,7 +114,7 @@ class Retries:
     def failed(self, model: str) -> dict[Checkpoint, Failure]:
         """What has failed of that which is there, and is not being tried again."""
         known = self._writer.ledger.model(model)
-        there = self._there.get(model, ())
+        there = {key for key in self._there.get(model, ()) if (model, key) not in self._forgiven}
         return {key: known.failures[key] for key in there if key in known.failed}
 
     def count(self) -> tuple[int, int]:

@@ -17,6 +17,8 @@ from engine.counts import log_unigram
 from engine.device_errors import is_dead_device, is_out_of_memory
 from engine.errors import CheckpointError, ConfigError
 from engine.heads import Head, find_head, hidden_states
+from engine.limits_file import NO_LIMITS, LimitsSection
+from engine.memory import HostMemory, peak_bytes
 from engine.models import LoadedModel, Modules
 from engine.study_file import ScoringSection
 from engine.weights import Checkpoint
@@ -26,6 +28,7 @@ _PROBE_TOKENS = 16
 _NOISE_TOKENS = 32
 _NOISE_WINDOWS = 8  # of a masked model; pseudo, each holds one token
 _SHARE_FOR_MODELS = 0.6  # of what is free on a GPU; the rest is for blocks of log-probs
+_SHARE_FOR_BATCHES = 0.5  # of what limits leave of the host's; the rest is for the next weights
 _PRODUCT_BYTES = {"cpu": 2**25, "cuda": 2**28}  # float32 logits of one product
 _LOGIT_BYTES = {"cpu": 2**29, "cuda": 2**31}  # logits of one pass of a model that makes its own
 
@@ -60,6 +63,7 @@ class Scorer:
         settings: ScoringSection,
         device: torch.device,
         tell: Callable[[str], None] = lambda text: None,
+        limits: LimitsSection = NO_LIMITS,
     ) -> None:
         """`tell` hears of what the user should know: that memory ran out and work went on."""
         self.text, self.vocab_size, self.device, self.tell = text, vocab_size, device, tell
@@ -67,6 +71,8 @@ class Scorer:
         self._masked = settings.prediction != "causal"
         self._modules = Modules(getattr(torch, settings.dtype), device, masked=self._masked)
         self._batch_tokens = settings.batch_tokens
+        self._limits, self._memory = limits, HostMemory(limits.memory_gb)
+        self._fitted: set[int] = set()  # modules of which it is known how much fits
         self.targets = torch.from_numpy(text.corpus.token_id).long().to(device)
         self.log_unigram = torch.from_numpy(log_unigram(text.counts.count)).float().to(device)
         quiet: Any = transformers.utils.logging
@@ -105,9 +111,27 @@ class Scorer:
         with torch.inference_mode():
             head = find_head(model.activate(), self.vocab_size, **self._inputs([probe]))
             loaded = Loaded(model, head, bears_padding=not self._masked)
+            self._fit(loaded)
             if self._masked and _takes(model.module, "attention_mask"):
                 loaded = replace(loaded, bears_padding=self._bears_padding(loaded, probe))
         return loaded
+
+    def _fit(self, loaded: Loaded) -> None:
+        """See what one window takes, where memory is limited, and so how many go together."""
+        module = loaded.model.module
+        left = self._memory.left() if self.device.type == "cpu" else None
+        if left is None or id(module) in self._fitted:
+            return
+        self._fitted.add(id(module))
+        lengths = [len(sequence.inputs) for sequence in self.text.sequences]
+        n = min(self.window(loaded.model)[0], max(lengths))
+        window = Window(lengths.index(max(lengths)), 0, n, 0, n)
+        taken = max(1, peak_bytes(lambda: self._forward(loaded, [window])))
+        if lacking := self._memory.lacks(taken):
+            self.tell(f"a window of {n} tokens takes {lacking}; lower scoring.window")
+        fitting = int(_SHARE_FOR_BATCHES * left / taken)
+        if n * max(1, fitting) < self._batch_tokens:
+            self._batch_tokens = n * max(1, fitting)
 
     def _bears_padding(self, loaded: Loaded, probe: Window) -> bool:
         """Whether predictions in half of a window stay when it is filled up to the whole."""
@@ -117,6 +141,10 @@ class Scorer:
         filled = self._forward(loaded, [short, probe])[: len(alone)]
         rounding = torch.finfo(loaded.model.dtype).eps ** 0.5
         return bool(len(alone)) and bool((filled - alone).norm() <= rounding * alone.norm())
+
+    def let_go(self) -> None:
+        """Forget the weights that were used last: others are to take their room."""
+        self._modules.empty()
 
     def bytes_on_device(self, checkpoint: Checkpoint) -> int:
         """What a checkpoint's weights take in the precision that they are used in."""
@@ -129,10 +157,13 @@ class Scorer:
             return int(self._settings.memory_gb * 1e9)
         if self.device.type == "cpu":
             return None
-        self._modules.empty()
+        self.let_go()
         free, _ = torch.cuda.mem_get_info(self.device)
         free += torch.cuda.memory_reserved(self.device)  # by torch, and not all of it is in use:
-        free -= torch.cuda.memory_allocated(self.device)  # most is left over from the last pass
+        taken = torch.cuda.memory_allocated(self.device)  # most is left over from the last pass
+        free -= taken
+        if self._limits.gpu_memory_gb is not None:
+            free = min(free, int(self._limits.gpu_memory_gb * 1e9) - taken)
         return int(_SHARE_FOR_MODELS * free)
 
     def windows(self, loaded: Loaded) -> Iterator[list[Window]]:

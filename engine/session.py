@@ -6,7 +6,7 @@ import contextlib
 import math
 import shutil
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,7 @@ class Session:
         self._read_gpus, self._gpus = read_gpus, tuple[Gpu, ...]()
         self._gpus_due = -math.inf
         self.status = status  # replaced, never changed: the heart reads it from another thread
+        self.counts: Callable[[], Mapping[str, int]] = dict  # of what was done, told at the end
         self._over = threading.Event()
         self._heart = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
 
@@ -49,9 +50,9 @@ class Session:
     def say(self, level: Level, event: str, text: str, **fields: Any) -> None:
         """Tell the journal and whoever listens that something happened."""
         now = self._clock()
-        self._writer.log(JournalEntry(now, level, event, text))
         with contextlib.suppress(OSError):
             self._listener.on_event(Event(now, level, event, text, fields))
+        self._writer.log(JournalEntry(now, level, event, text))
 
     def _beat(self) -> None:
         while True:
@@ -69,6 +70,14 @@ class Session:
             status = replace(self.status, heartbeat=now, disk_free=free, gpus=self._gpus)
             self._writer.beat(status)
 
+    def _tell_end(self, how: str, message: str) -> None:
+        counts = dict(self.counts())
+        did = ", ".join(f"{n} {what}" for what, n in counts.items() if n) or "nothing to do"
+        text = message if message.startswith(how) else f"{how}: {message or did}"
+        level: Level = "error" if how == "failed" else "info"
+        with contextlib.suppress(OSError, StoreError):  # listeners heard of it, journal or not
+            self.say(level, "end", text, how=how, message=message, **counts)
+
     def __enter__(self) -> None:
         self._heart.start()
 
@@ -80,6 +89,7 @@ class Session:
         self._over.set()
         self._heart.join(_LAST_BEAT_SECONDS)
         self.show(state=how, works=(), message=message)
+        self._tell_end(how, message)
         self._write(over=True)
         try:
             self._writer.close(how)

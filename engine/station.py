@@ -16,7 +16,9 @@ import torch
 
 from engine.corpus import Text
 from engine.errors import EngineError, Interrupted
+from engine.gate import gated
 from engine.hub import HubClient
+from engine.limits import limit_gpu, limit_process
 from engine.planner import Pass
 from engine.sources import open_source
 from engine.study_file import StudyFile
@@ -133,13 +135,16 @@ class Station:
             torch.cuda.set_device(device)  # or pinned memory would take some of the first GPU's
         elif self._threads is not None:
             torch.set_num_threads(self._threads)
+        limit_process(job.study.limits)
+        limit_gpu(job.study.limits, device)
         hub = HubClient(self._stop)
         self._sources = {
             model.name: open_source(model, job.study.folder, hub) for model in job.study.models
         }
         self._results = ResultWriter(job.study.store, job.session)
+        report = gated(job.study.limits, device, self._report)
         self._worker = Worker(
-            job.study, job.text, job.tokenizer, self._sources, device, self._results, self._report
+            job.study, job.text, job.tokenizer, self._sources, device, self._results, report
         )
 
     def _report(self, work: Work) -> None:

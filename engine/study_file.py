@@ -21,8 +21,10 @@ from pydantic import (
 
 from engine.announcing import choose_folder
 from engine.errors import ConfigError
+from engine.limits_file import NO_LIMITS, LimitsSection
 from engine.patterns import on_hub, source_fields
 from engine.presets import PRESETS, Preset
+from engine.telling_file import NotifySection, ScalarsSection
 from engine.watching_file import WatchSection
 from store import Representation
 from store.category import CONTEXT
@@ -306,6 +308,9 @@ class StudyFile(_Section):
     scoring: ScoringSection = ScoringSection()
     log_probs: LogProbsSection = LogProbsSection()
     categories: CategoriesSection = CategoriesSection()
+    limits: LimitsSection = NO_LIMITS
+    notify: NotifySection = Field(default=NotifySection(), exclude=True)  # may hold secrets
+    scalars: ScalarsSection = ScalarsSection()
     watch: WatchSection = WatchSection()
     folder: Path = Field(default=Path(), exclude=True)
 
@@ -317,6 +322,14 @@ class StudyFile(_Section):
         if twice:
             raise ValueError(f"two models are named {', '.join(twice)}; names must differ")
         return models
+
+    @model_validator(mode="after")
+    def _charted(self) -> Self:
+        made = {"pos_fine", *self.categories.include, *(one.name for one in self.categories.custom)}
+        for name in self.scalars.categories:
+            if name.removesuffix(CONTEXT) not in made | set(PARTITIONS):
+                raise ValueError(f"scalars.categories: no category is named {name!r}")
+        return self
 
     @property
     def store(self) -> Path:

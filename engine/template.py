@@ -68,6 +68,15 @@ surprisal_step = "latest"         # that all seeds have reached, or a step
 # labels = "labels.txt"           # a file: a label for each token of the corpus, one a line, or
                                   # lines of token id, tab, label
 
+# [limits]                        # beside training on the same machine: docs/watching.md
+# nice = 10                       # CPU priority, 19 the least; the disk's follows it
+# threads = 4                     # that compute at once, all processes of the engine together
+# memory_gb = 16                  # of this machine: batches are chosen to fit, and what cannot is
+                                  # refused
+# gpu_memory_gb = 10              # of each GPU
+# gpu_below = 50                  # score only while others use less of a GPU's time, in percent
+# cpu_below = 50                  # the same of all cores together
+
 # [watch]                         # docs/watching.md tells it as a story
 # order = "newest"                # which step `watch` takes first; or "oldest", as `run` does
 # settle_seconds = 3              # how long a folder without trainer_state.json must rest; on NFS
@@ -76,4 +85,16 @@ surprisal_step = "latest"         # that all seeds have reached, or a step
 # hub_poll_seconds = 300          # between two looks at the hub
 # announcements = "announced"     # where training scripts announce checkpoints; if left out, a
                                   # folder beside the store: study-announced
+
+# [notify]                        # told when something happens; docs/watching.md has examples
+# command = "./tell.sh"           # a program, which gets JSON on stdin; no shell reads this
+# url = "https://hooks.example.org/..."   # gets a POST of JSON with a field "text", or
+# format = "text"                 # of the text alone
+# on = ["phase", "outlier", "failure", "end"]
+
+# [scalars]                       # also show expected KL, KL by level and phase
+# tensorboard = "runs/tensorboard"  # in event files in this folder,
+# wandb = "my-project"            # in a project of Weights & Biases,
+# trackio = "my-project"          # or of trackio
+# categories = ["frequency", "pos", "word_class", "surprisal"]
 """

@@ -8,15 +8,19 @@ from __future__ import annotations
 
 import contextlib
 import time
+import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import torch
 
 from engine.corpus import Text
 from engine.device_errors import is_dead_device, is_out_of_memory
 from engine.errors import CheckpointError, EngineError
+from engine.files import checkpoint_files
+from engine.memory import HostMemory, weights_bytes
 from engine.passes import CorpusPass, Live, NotFiniteError
 from engine.planner import Pass
 from engine.scorer import LiveSeed, Loaded, Rows, Scorer, refuse_factors
@@ -32,7 +36,7 @@ from store.pending import CheckpointResult, PairsResult, PendingCheckpoint, Pend
 from store.results import ResultWriter
 from store.snapshot import State, Work
 
-_READERS = 4
+_READERS = 4  # at most
 _KEPT_AS = {"dense": "log_probs", "factored": "hidden"}
 
 
@@ -45,6 +49,7 @@ class Outcome:
     checkpoints: tuple[CheckpointResult, ...] = ()
     pairs: PairsResult | None = None
     failed: tuple[str, str] | None = None  # a seed that cannot be scored, and why
+    trace: str = ""  # where in the code, for the log
     passing: bool = False  # it failed for a reason that may pass
     damaged: str | None = None  # why stored log-probs cannot be reduced
     lost: str | None = None  # the device or its process is gone
@@ -52,6 +57,8 @@ class Outcome:
 
 
 _POLL_SECONDS = 0.2  # within which a request to stop is noticed while weights are read
+
+T = TypeVar("T")
 
 
 class _SeedError(Exception):
@@ -87,23 +94,44 @@ class Worker:
         self._models = {model.name: model for model in study.models}
         self._results, self._report = results, report
         self._notes: list[str] = []
-        self._scorer = Scorer(text, tokenizer.size, study.scoring, device, self._notes.append)
+        self._scorer = Scorer(
+            text, tokenizer.size, study.scoring, device, self._notes.append, study.limits
+        )
+        self._memory = HostMemory(study.limits.memory_gb)
         self._store = Study(study.store)
+        readers = min(_READERS, study.limits.threads or _READERS)
         self._loader = ThreadPoolExecutor(1, thread_name_prefix="weights")
-        self._readers = ThreadPoolExecutor(_READERS, thread_name_prefix="log-probs")
-        self._loading: dict[tuple[str, Key], Future[Checkpoint]] = {}
+        self._readers = ThreadPoolExecutor(readers, thread_name_prefix="log-probs")
+        self._loading: dict[tuple[str, Key], Future[Checkpoint | None]] = {}
 
     def prefetch(self, task: Pass) -> None:
         """Begin to read the weights that a pass will need, in a thread of its own."""
         for seed in task.live:
             where = task.model, (seed, task.step)
             if where not in self._loading:
-                self._loading[where] = self._loader.submit(self._read, *where)
+                self._loading[where] = self._loader.submit(self._read_early, *where)
+
+    def _read_early(self, name: str, key: Key) -> Checkpoint | None:
+        """The weights, or None when there is room for them only once others are gone."""
+        if self._memory.limit is not None:
+            files = checkpoint_files(
+                self._sources[name].fetch(key), allow_pickle=self._models[name].allow_pickle
+            )
+            if self._memory.lacks(2 * weights_bytes(files.weights)):  # as much for the pass in hand
+                return None
+        return self._read(name, key)
 
     def _read(self, name: str, key: Key) -> Checkpoint:
         source, model = self._sources[name], self._models[name]
+        folder = source.fetch(key)
+        if self._memory.limit is not None:
+            needed = weights_bytes(
+                checkpoint_files(folder, allow_pickle=model.allow_pickle).weights
+            )
+            if lacking := self._memory.lacks(needed):
+                raise CheckpointError(f"{source.where(key)}: reading its weights takes {lacking}")
         return read_checkpoint(
-            source.fetch(key),
+            folder,
             self._tokenizer,
             where=source.where(key),
             allow_pickle=model.allow_pickle,
@@ -131,7 +159,8 @@ class Worker:
             outcome = replace(outcome, checkpoints=checkpoints, pairs=pairs)
         except _SeedError as error:
             failed = error.seed, str(error)
-            outcome = replace(outcome, failed=failed, passing=error.passing)
+            trace = "".join(traceback.format_exception(error.__context__))
+            outcome = replace(outcome, failed=failed, passing=error.passing, trace=trace)
             done = (error.seed,)
         except DamagedError as error:
             text = f"{error}; `seedconv verify {self._study.store} --mend` has it scored again"
@@ -199,12 +228,20 @@ class Worker:
     def _weights(self, task: Pass, work: Work) -> list[Checkpoint]:
         checkpoints = []
         for seed in task.live:
-            future = self._loading.pop((task.model, (seed, task.step)))
-            while not wait([future], _POLL_SECONDS).done:
-                self._report(work)
+            where = task.model, (seed, task.step)
+            future = self._loading.pop(where)
             with self._names_seed(task, seed):
-                checkpoints.append(future.result())
+                checkpoint = self._await(future, work)
+                if checkpoint is None:
+                    self._scorer.let_go()
+                    checkpoint = self._await(self._loader.submit(self._read, *where), work)
+                checkpoints.append(checkpoint)
         return checkpoints
+
+    def _await(self, future: Future[T], work: Work) -> T:
+        while not wait([future], _POLL_SECONDS).done:
+            self._report(work)
+        return future.result()
 
     def _make_live(
         self, task: Pass, checkpoints: Sequence[Checkpoint], known: ModelLedger

@@ -7,6 +7,7 @@ import errno
 import json
 import os
 import sys
+import time
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -126,14 +127,15 @@ def _init(options: argparse.Namespace) -> int:
 
 
 def _status(options: argparse.Namespace) -> int:
+    from seedconv_tui.health import troubled
     from seedconv_tui.status import status_json, status_text
 
-    snapshot = _snapshot(options.store)
+    snapshot, now = _snapshot(options.store), time.time()
     if options.json:
-        print(json.dumps(status_json(snapshot), indent=2))
+        print(json.dumps(status_json(snapshot, now), indent=2))
     else:
-        print(status_text(snapshot))
-    return OK
+        print(status_text(snapshot, now))
+    return FAILED if options.check and troubled(snapshot, now) else OK
 
 
 def _snapshot(store: str | Path) -> StudySnapshot:
@@ -230,6 +232,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     status.add_argument("store", type=_store, metavar="STORE", help=_STORE_HELP)
     status.add_argument("--json", action="store_true", help="as one JSON object")
+    status.add_argument(
+        "--check",
+        action="store_true",
+        help="exit with 1 when the engine failed or is silent, or checkpoints failed",
+    )
 
     add_tui(command, _store, _STORE_HELP)
     add_plot(command, _store, _STORE_HELP, _at_least)

@@ -19,11 +19,13 @@ from store.snapshot import EngineStatus, State
 if TYPE_CHECKING:
     from engine.events import Event, Listener
 
+EVENTS_SCHEMA = 1  # of the lines of --json; docs/status.md describes them
+
 _STYLES = {"warning": "yellow", "error": "bold red"}
 
 
 class _Plain:
-    """One line per event, as a log file wants it."""
+    """One line per event, as a file wants it. How it ended is for the command to say."""
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
@@ -35,6 +37,8 @@ class _Plain:
         self._stream.flush()
 
     def on_event(self, event: Event) -> None:
+        if event.event == "end":
+            return
         clock = time.strftime("%H:%M:%S", time.localtime(event.time))
         print(f"{clock} {event.level:7} {visible(event.text)}", file=self._stream, flush=True)
 
@@ -45,8 +49,14 @@ class _Plain:
 class _Json(_Plain):
     """One JSON object per event, as programs want it."""
 
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__(stream)
+        self._lock = threading.Lock()  # lines of two threads must not mix
+
     def on_event(self, event: Event) -> None:
-        print(json.dumps(asdict(event)), file=self._stream, flush=True)
+        line = {"schema": EVENTS_SCHEMA, **asdict(event)}
+        with self._lock:
+            print(json.dumps(line), file=self._stream, flush=True)
 
 
 class _Live(_Plain):
@@ -75,6 +85,8 @@ class _Live(_Plain):
         self._progress.stop()
 
     def on_event(self, event: Event) -> None:
+        if event.event == "end":
+            return
         line = Text(
             f"{event.level}: " if event.level != "info" else "", _STYLES.get(event.level, "")
         )
@@ -94,6 +106,8 @@ class _Live(_Plain):
                 "completed": work.tokens_done,
             }
         rest = [f"{count(status.queued)} to go"] if status.queued else []
+        if status.message:  # what it waits for
+            rest.insert(0, visible(status.message))
         if status.eta_seconds:
             rest.append(f"about {duration(status.eta_seconds)}")
         with self._lock:

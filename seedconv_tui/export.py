@@ -1,4 +1,4 @@
-"""`seedconv export`: a study's results as tables, to a file or to stdout."""
+"""`seedconv export`: a study's results as tables, or as TensorBoard's event files."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def add_export(
         "seedconv export study.zarr --what tokens --steps 1000 -o tokens.parquet",
     )
     export.add_argument("store", type=store, metavar="STORE", help=store_help)
-    export.add_argument("--what", choices=WHAT, default="levels", help="which table (%(default)s)")
+    export.add_argument("--what", choices=WHAT, help="which table (levels)")
     export.add_argument(
         "--format", choices=FORMATS, help="CSV, or what FILE's suffix says; json: one object a line"
     )
@@ -66,6 +66,13 @@ def add_export(
     )
     export.add_argument(
         "--columns", action=_Columns, help="say what each table and column holds, and exit"
+    )
+    export.add_argument(
+        "--tensorboard",
+        type=Path,
+        metavar="DIR",
+        help="instead: expected KL, KL by level, cross-entropy and phase for TensorBoard, a folder "
+        "for each model; what an earlier export put there is replaced",
     )
 
 
@@ -86,11 +93,40 @@ def _export(options: argparse.Namespace) -> int:
 
     choice = Choice(options.model, options.category, options.steps, options.count)
     try:
-        kind = _format(options.format, options.output, options.what, choice)
-        return _write(options.store, options.what, choice, kind, options.output)
+        if options.tensorboard is not None:
+            return _event_files(options, choice)
+        what = options.what or "levels"
+        kind = _format(options.format, options.output, what, choice)
+        return _write(options.store, what, choice, kind, options.output)
     except ChoiceError as error:
         print(f"seedconv: {visible(str(error))}", file=sys.stderr)
         return USAGE
+
+
+def _event_files(options: argparse.Namespace, choice: Choice) -> int:
+    """Write event files. Raises ChoiceError for options that do not go together."""
+    from seedconv_tui.choice import ChoiceError, chosen_categories
+    from seedconv_tui.telling.scalars import CATEGORIES, read_rows
+    from seedconv_tui.telling.tensorboard import EventFiles
+    from seedconv_tui.text import visible
+    from store import open_study
+
+    for field in ("what", "format", "output", "steps", "count"):
+        if getattr(options, field) is not None:
+            raise ChoiceError(f"--{field} says nothing to --tensorboard, which has all steps")
+    study, files, n = open_study(options.store), EventFiles(options.tensorboard), 0
+    for model, categories in chosen_categories(study, choice, CATEGORIES.__contains__).items():
+        if rows := read_rows(study, model, categories):
+            files.take(model, rows)
+            n += len(rows)
+    files.close()
+    folder = visible(str(options.tensorboard))
+    print(f"wrote {n} steps to {folder}; tensorboard --logdir {folder}", file=sys.stderr)
+    if not n:
+        print(
+            f"seedconv: {visible(str(options.store))}: {_why_nothing(study, '')}", file=sys.stderr
+        )
+    return OK
 
 
 def _format(given: str | None, output: Path | None, what: str, choice: Choice) -> str:

@@ -10,28 +10,34 @@ from typing import Any
 
 import numpy as np
 
+from seedconv_tui.health import SILENT, advice, health
 from seedconv_tui.text import count, duration, nats, phase_words, same_weights, size, visible
-from store.snapshot import ACTIVE_STATES, ModelSnapshot, Named, Phase, State, StudySnapshot
+from store.snapshot import ACTIVE_STATES, Failure, ModelSnapshot, Named, Phase, State, StudySnapshot
 from store.statistics import outliers
 
-_FEW = 5  # errors or duplicates of a model that are told in full
+SCHEMA = 1  # of the JSON object; it grows when a field changes its meaning or goes
+_FEW = 5  # errors, duplicates and missing ones of a model that are told in full
 
 
 def status_json(snapshot: StudySnapshot, now: float | None = None) -> dict[str, Any]:
-    """The status as one JSON object, divergences in nats."""
+    """The status as one JSON object, divergences in nats; docs/status.md describes each field."""
     now = time.time() if now is None else now
     engine = None
     if snapshot.engine is not None:
         engine = asdict(snapshot.engine)
-        engine["heartbeat_age"] = round(now - snapshot.engine.heartbeat, 1)
+        engine["heartbeat_age"] = round(max(0.0, now - snapshot.engine.heartbeat), 1)
         for work in engine["works"]:
             work["state"] = State(work["state"]).name.lower()
     return {
+        "schema": SCHEMA,
+        "time": now,
         "store": str(snapshot.path),
         "study": snapshot.name,
         "tokens": snapshot.n_tokens,
         "vocab_size": snapshot.vocab_size,
         "bytes_stored": snapshot.bytes_stored,
+        "health": health(snapshot, now),
+        "advice": advice(snapshot, now),
         "engine": engine,
         "models": [_model(model) for model in snapshot.models],
     }
@@ -58,15 +64,27 @@ def _model(model: ModelSnapshot) -> dict[str, Any]:
         "checkpoints": states(model),
         "latest": latest,
         "phases": [asdict(phase) for phase in model.phases],
-        "errors": [
-            {"seed": seed, "step": step, "error": error}
-            for (seed, step), error in model.errors.items()
-        ],
+        "errors": _errors(model, State.FAILED),
+        "missing": _errors(model, State.MISSING),
         "duplicates": [
             {"seed": seed, "step": step, "of": _named(first)}
             for (seed, step), first in model.duplicates.items()
         ],
     }
+
+
+def _errors(model: ModelSnapshot, state: State) -> list[dict[str, Any]]:
+    """Why checkpoints are in this state, by step."""
+    rows = {int(step): row for row, step in enumerate(model.steps)}
+    found = []
+    for (seed, step), error in sorted(model.errors.items(), key=lambda item: item[0][::-1]):
+        if model.state[rows[step], model.seeds.index(seed)] == state:
+            entry = {"seed": seed, "step": step, "error": error}
+            if failure := model.failures.get((seed, step)):
+                entry["error"] = failure.error  # the other one says the same in words
+                entry |= {"attempts": failure.attempts, "retry_at": failure.retry_at}
+            found.append(entry)
+    return found
 
 
 def _named(checkpoint: Named) -> dict[str, Any]:
@@ -92,7 +110,7 @@ def status_text(snapshot: StudySnapshot, now: float | None = None) -> str:
     lines = [
         f"{visible(snapshot.name)}: {count(snapshot.n_tokens)} tokens, vocabulary "
         f"{count(snapshot.vocab_size)}",
-        _engine_line(report["engine"]),
+        _engine_line(report["engine"], report["health"]),
         *_disk(report["bytes_stored"], report["engine"]),
     ]
     for model in report["models"]:
@@ -115,10 +133,14 @@ def status_text(snapshot: StudySnapshot, now: float | None = None) -> str:
         if model["phases"]:
             phases = ", ".join(phase_words(Phase(**phase)) for phase in model["phases"])
             lines.append(f"  phases: {phases}")
-        lines += _first_few(model["errors"], "errors", lambda error: visible(error["error"]))
+        lines += _first_few(model["errors"], "errors", _failed)
         lines += _first_few(
             model["duplicates"], "duplicates", lambda one: same_weights(tuple(one["of"].values()))
         )
+        lines += _first_few(
+            model["missing"], "missing", lambda one: f"missing: {visible(one['error'])}"
+        )
+    lines += [f"next: {line}" for line in report["advice"]]
     return "\n".join(lines)
 
 
@@ -128,6 +150,13 @@ def _disk(stored: int, engine: dict[str, Any] | None) -> list[str]:
         return []
     line = f"log-probs: {size(stored)} stored"
     return [f"{line} of about {size(projected)}" if projected and projected > stored else line]
+
+
+def _failed(error: dict[str, Any]) -> str:
+    if "attempts" not in error:
+        return visible(error["error"])
+    fate = Failure(error["error"], error["attempts"], retry_at=error["retry_at"]).fate
+    return f"{visible(error['error'])} ({fate})"
 
 
 def _first_few(
@@ -141,12 +170,16 @@ def _first_few(
     return lines
 
 
-def _engine_line(engine: dict[str, Any] | None) -> str:
+def _engine_line(engine: dict[str, Any] | None, health: str) -> str:
     if engine is None:
         return "engine: none has worked on it yet"
-    parts = [f"engine: {engine['state']}"]
-    if engine["state"] in ACTIVE_STATES:
-        parts.append(f"heartbeat {duration(max(0.0, engine['heartbeat_age']))} ago")
+    age = duration(engine["heartbeat_age"])
+    if health == SILENT:
+        parts = [f"engine: silent, last heartbeat {age} ago while {engine['state']}"]
+    else:
+        parts = [f"engine: {health}"]
+        what = "heartbeat" if health in ACTIVE_STATES else "ended"
+        parts.append(f"{what} {age} ago")
     for work in engine["works"]:  # one for each device that is busy
         who = f"seed {work['seed']}, " if work["seed"] is not None else ""
         share = 100 * work["tokens_done"] // max(1, work["tokens_total"])

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import multiprocessing
 import os
 import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Iterator
-from typing import NoReturn
+from typing import NoReturn, TextIO
 
 from seedconv_tui.exit_codes import INTERRUPTED
 
 _SECONDS = 9.5  # to end in good order
 _STARTING_SECONDS = 2.0  # the same before work begins: there is nothing to bring in order yet
+_LAST_SECONDS = 1.0  # to say how it ended, and for the process to end by itself
+_GO_ON = "what was committed stays, run the same command again to go on"
 _SHOW_CURSOR = "\x1b[?25h"  # a progress bar hides it
 
 
@@ -40,41 +44,47 @@ def stopping() -> Iterator[Stop]:
     theirs.setblocking(False)
     descriptor = signal.set_wakeup_fd(theirs.fileno(), warn_on_full_buffer=False)
     handlers = {number: signal.signal(number, lambda *_: None) for number in numbers}
-    threading.Thread(target=_listen, args=(ours, stop, numbers), daemon=True).start()
+    terminals = [descriptor for descriptor in (1, 2) if os.isatty(descriptor)]
+    listen = threading.Thread(target=_listen, args=(ours, stop, numbers, terminals), daemon=True)
+    listen.start()
     try:
         yield stop
     finally:
-        if not stop.is_set():  # else listened to until the process ends, which threads may delay
-            for number, handler in handlers.items():
-                signal.signal(number, handler)
-            signal.set_wakeup_fd(descriptor)
-            theirs.close()
+        signal.set_wakeup_fd(descriptor)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        theirs.close()
 
 
-def _listen(ours: socket.socket, stop: Stop, numbers: set[signal.Signals]) -> None:
-    with contextlib.suppress(TimeoutError):
+def _listen(
+    ours: socket.socket, stop: Stop, numbers: set[signal.Signals], terminals: list[int]
+) -> None:
+    with ours, contextlib.suppress(TimeoutError):
         while heard := ours.recv(1):
             if heard[0] not in numbers:
                 continue
             if stop.is_set():
-                break
+                _leave(f"stopped at once; {_GO_ON}")
             if heard[0] == signal.SIGHUP:
-                _let_go_of_terminal()
+                for terminal in terminals:  # which is gone: what is written there fails
+                    _close(terminal)
             stop.set()
             _say("stopping; once more to stop at once")
             ours.settimeout(_SECONDS if stop.begun else _STARTING_SECONDS)
-        else:
-            return
-        _leave("stopped at once; what was committed stays, run the same command again to go on")
+        if stop.is_set():  # all is in order, but a thread may still wait for a disk or a hub
+            time.sleep(_LAST_SECONDS)
+            _leave()
+        return
     if stop.begun:
-        _leave("it did not end in time and was stopped; what was committed stays, run it again")
+        _leave(f"it did not end in time and was stopped; {_GO_ON}")
     _leave("stopped before work began; run the same command again to go on")
 
 
-def _leave(text: str) -> NoReturn:
+def _leave(text: str | None = None) -> NoReturn:
     for process in multiprocessing.active_children():
         process.kill()
-    _say(text)
+    if text is not None:
+        _say(text)
     with contextlib.suppress(OSError):
         if os.isatty(2):
             os.write(2, _SHOW_CURSOR.encode())
@@ -86,9 +96,51 @@ def _say(text: str) -> None:
         print(f"seedconv: {text}", file=sys.stderr, flush=True)
 
 
-def _let_go_of_terminal() -> None:
-    """Write to nowhere: what is written to a terminal that is gone fails."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    for descriptor in (1, 2):
-        if os.isatty(descriptor):
-            os.dup2(nowhere, descriptor)
+def _close(descriptor: int) -> None:
+    """Have what is written there go nowhere from now on."""
+    with contextlib.suppress(OSError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, descriptor)
+        os.close(nowhere)
+
+
+@contextlib.contextmanager
+def lasting_stderr() -> Iterator[None]:
+    """Go on though nobody is left to read what is said: a pipe or a terminal that was closed."""
+    with contextlib.redirect_stderr(_Lasting(sys.stderr)):
+        yield
+
+
+class _Lasting(io.TextIOBase):
+    """A stream that falls silent where it would fail."""
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__()
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        try:
+            return self._stream.write(text)
+        except OSError:
+            self._fall_silent()
+            return len(text)
+
+    def flush(self) -> None:
+        try:
+            self._stream.flush()
+        except OSError:
+            self._fall_silent()
+
+    def _fall_silent(self) -> None:
+        with contextlib.suppress(OSError):
+            _close(self._stream.fileno())
+
+    def isatty(self) -> bool:
+        return self._stream.isatty()
+
+    def fileno(self) -> int:
+        return self._stream.fileno()
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        return self._stream.encoding

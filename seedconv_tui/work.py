@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import shlex
 import sys
 from collections.abc import Callable
@@ -11,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from seedconv_tui.exit_codes import FAILED, OK
-from seedconv_tui.stopping import Stop, stopping
+from seedconv_tui.stopping import Stop, lasting_stderr, stopping
+from seedconv_tui.telling.setup import add_telling_options
 from seedconv_tui.upkeep import Command
 
 if TYPE_CHECKING:
@@ -35,8 +35,8 @@ def add_run_and_watch(command: Command) -> None:
         "seedconv watch study.toml",
     )
     for made in (run, watch):
+        add_telling_options(made)
         made.add_argument("study", type=Path, metavar="STUDY.toml", help="the study file")
-        made.add_argument("--json", action="store_true", help="events as JSON lines on stderr")
         made.add_argument(
             "--device",
             metavar="LIST",
@@ -52,11 +52,29 @@ def add_run_and_watch(command: Command) -> None:
             action="store_true",
             help="try checkpoints again that failed for good, though they have not changed",
         )
+        _add_limits(made)
     watch.add_argument(
         "--until-complete",
         action="store_true",
         help="exit once every listed checkpoint is scored and reduced",
     )
+
+
+_LIMITS = {
+    "nice": ("N", int, "CPU priority, 0 to 19 the least; the disk's follows it"),
+    "threads": ("N", int, "threads that compute at once, all processes together"),
+    "memory_gb": ("GB", float, "memory of this machine to make do with"),
+    "gpu_memory_gb": ("GB", float, "memory of each GPU to make do with"),
+    "gpu_below": ("PERCENT", float, "score only while others use less of a GPU's time"),
+    "cpu_below": ("PERCENT", float, "score only while others use less of all cores' time"),
+}
+
+
+def _add_limits(command: argparse.ArgumentParser) -> None:
+    group = command.add_argument_group("what is left to others, in place of [limits]")
+    for name, (metavar, kind, text) in _LIMITS.items():
+        option = f"--{name.replace('_', '-')}"
+        group.add_argument(option, type=kind, metavar=metavar, help=text)
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -68,9 +86,9 @@ def _watch(options: argparse.Namespace) -> int:
 
 
 def _engine(options: argparse.Namespace, work: Callable[[Coordinator], Totals]) -> int:
-    with stopping() as stop:
+    with stopping() as stop, lasting_stderr():
         study, totals = _work(options, work, stop)
-    _summary(options.study, study, totals, as_json=options.json)
+        _summary(options.study, study, totals, as_json=options.json)
     return FAILED if totals.failed else OK
 
 
@@ -79,20 +97,24 @@ def _work(
 ) -> tuple[StudyFile, Totals]:
     """Raises what says why there is nothing to sum up: Interrupted among others."""
     from engine.errors import EngineError, store_trouble
+    from engine.limits_file import with_limits
     from engine.study_file import load_study_file, with_device
     from store.files import refuse_remote
 
     study = load_study_file(options.study)  # before torch is imported: mistakes are told at once
     if options.device is not None:
         study = with_device(study, options.device)
+    study = with_limits(study, **{name: getattr(options, name) for name in _LIMITS})
     refuse_remote(study.study.store)
     from engine.coordinator import Coordinator
-    from seedconv_tui.console import listener
+    from engine.limits import limit_process
+    from seedconv_tui.telling.setup import telling
 
+    limit_process(study.limits)
     try:
-        with listener(as_json=options.json) as shown:
+        with telling(study, options) as listener:
             engine = Coordinator(
-                study, shown, ray=options.ray, retry_failed=options.retry_failed, stop=stop
+                study, listener, ray=options.ray, retry_failed=options.retry_failed, stop=stop
             )
             stop.begun = True
             return study, work(engine)
@@ -102,8 +124,7 @@ def _work(
 
 def _summary(file: Path, study: StudyFile, totals: Totals, *, as_json: bool) -> None:
     if as_json:
-        print(json.dumps({"event": "end", **vars(totals)}), file=sys.stderr)
-        return
+        return  # the event "end" says it
     parts = [f"{totals.scored} checkpoints scored", f"{totals.reduced} steps reduced"]
     if totals.missing:
         parts.append(f"{totals.missing} missing")

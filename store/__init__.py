@@ -39,6 +39,7 @@ _HOME = {
     "StudyWriter": "store.writer",
     "Summary": "store.summary",
     "Vocabulary": "store.corpus",
+    "limit_threads": "store.arrays",
     "open_study": "store.reader",
 }
 
@@ -60,6 +61,7 @@ __all__ = [
     "Summary",
     "UnsupportedError",
     "Vocabulary",
+    "limit_threads",
     "open_study",
 ]
 

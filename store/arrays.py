@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 import numpy as np
 import zarr
+from numcodecs import blosc
 from numpy.typing import NDArray
 from zarr.abc.store import ByteRequest, Store
 from zarr.codecs import BloscCodec, Crc32cCodec
@@ -22,6 +23,12 @@ from store.errors import DamagedError, StoreError
 from store.links import refuse_link
 
 Array = zarr.Array[Any]
+
+
+def limit_threads(threads: int) -> None:
+    """Have chunks packed and unpacked by no more threads. To be called before there are any."""
+    zarr.config.set({"threading.max_workers": threads})
+    blosc.set_nthreads(min(threads, blosc.get_nthreads()))
 
 
 class CommittedStore(LocalStore):

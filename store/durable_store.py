@@ -48,10 +48,11 @@ class DurableStore(LocalStore):
         refuse_link(self.root, path.parent)
         made = []
         folder = path.parent
-        while not folder.exists():
+        while folder != self.root and not folder.exists():
             made.append(folder)
             folder = folder.parent
-        path.parent.mkdir(parents=True, exist_ok=True)
+        for missing in reversed(made):  # the study's own is there, or has gone and is not made anew
+            missing.mkdir(exist_ok=True)
         write_file(path, value.to_bytes(), check=self._check)
         with self._lock:
             self._folders.update((path.parent, folder, *made))

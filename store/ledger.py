@@ -41,6 +41,9 @@ class ModelLedger:
     failures: dict[Checkpoint, Failure] = field(default_factory=dict)  # the last, until it succeeds
     missing: dict[Checkpoint, str] = field(default_factory=dict)
     phases: tuple[Phase, ...] = ()
+    phases_seen: set[str] = field(
+        default_factory=set
+    )  # names of those that were ever recorded as settled
     categories: dict[str, Partition] = field(default_factory=dict)  # the model's own
     summaries: dict[int, Summarised] = field(default_factory=dict)  # by step
     changes: int = 0
@@ -94,6 +97,8 @@ class ModelLedger:
             case {"kind": "forgotten", "step": int(step), "seeds": list(seeds), "what": str(what)}:
                 self.forget(step, frozenset(map(str, seeds)), pairs_only=what == "pairs")
             case {"kind": "phases", "names": list(names), "starts": list(starts)}:
+                if record.get("settled", True):
+                    self.phases_seen.update(map(str, names))
                 sure = (record[key] for key in ("lows", "highs", "supports"))
                 self.phases = tuple(
                     Phase(str(name), int(start), *rest)
@@ -203,7 +208,7 @@ class Ledger:
         categories[name] = Partition(str(record["digest"]), None if step is None else int(step))
 
 
-def phases_record(model: str, phases: tuple[Phase, ...]) -> Record:
+def phases_record(model: str, phases: tuple[Phase, ...], *, settled: bool) -> Record:
     """The record that replaces the model's phases by these."""
     return {
         "kind": "phases",
@@ -213,4 +218,5 @@ def phases_record(model: str, phases: tuple[Phase, ...]) -> Record:
         "lows": [phase.low for phase in phases],
         "highs": [phase.high for phase in phases],
         "supports": [phase.support for phase in phases],
+        "settled": settled,
     }

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from store.errors import BusyError
 from store.ledger import Ledger, Record
+from store.snapshot import ACTIVE_STATES
 from store.status import read_status
 
 STALE_SECONDS = 30.0  # a coordinator whose heart has not beaten for so long may be replaced
@@ -20,6 +21,8 @@ def refuse_if_busy(path: Path, ledger: Ledger, now: float) -> None:
     if session is None or ledger.ended is not None:
         return
     status = read_status(path, session["writer"])
+    if status is not None and status.state not in ACTIVE_STATES:
+        return  # it has ended, but could not write so into the log
     age = max(0.0, now - (status.heartbeat if status else session["time"]))
     if age < STALE_SECONDS and not _died(session):
         raise BusyError(

@@ -163,6 +163,7 @@ class Work:
     tokens_done: int
     tokens_total: int
     device: str = ""  # which one has it in hand, e.g. "cuda:1"
+    paused: str = ""  # what it waits for, e.g. "GPU at 97 % by others"; empty while it goes on
 
 
 @dataclass(frozen=True)
@@ -184,9 +185,9 @@ class EngineStatus:
     pid: int
     heartbeat: float  # unix time of the last heartbeat
     started: float  # unix time
-    state: str  # "starting", "working", "waiting" (for checkpoints); or how it ended, "finished",
-    # "stopped" or "failed"
-    message: str = ""  # why it failed or stopped; empty otherwise
+    state: str  # "starting", "working", "waiting" (for checkpoints, or for others that use the
+    # machine); or how it ended, "finished", "stopped" or "failed"
+    message: str = ""  # why it failed, stopped or waits for others; empty otherwise
     device: str = ""
     works: tuple[Work, ...] = ()  # one for each device that is busy
     tokens_per_second: float | None = None

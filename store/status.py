@@ -20,6 +20,7 @@ from store.links import refuse_link
 from store.snapshot import EngineStatus, Gpu, JournalEntry, State, Work
 
 _TAIL_BYTES = 64 * 1024
+_JOURNAL_BYTES = 4 * 1024 * 1024  # about 35,000 events
 
 
 def _file(root: Path, folder: str, name: str) -> Path:
@@ -53,10 +54,11 @@ def read_status(root: Path | Files, writer: str) -> EngineStatus | None:
 
 
 class Journal:
-    """Appends lines to one process's journal."""
+    """Appends lines to one process's journal; once it is too long, its older half goes."""
 
-    def __init__(self, root: Path, writer: str) -> None:
-        self._file = _file(root, JOURNAL, f"{writer}.jsonl").open("ab", buffering=0)
+    def __init__(self, root: Path, writer: str, most_bytes: int = _JOURNAL_BYTES) -> None:
+        self._path, self._most = _file(root, JOURNAL, f"{writer}.jsonl"), most_bytes
+        self._file = self._path.open("ab", buffering=0)
         self._torn = False  # the last line was cut off, by a full disk
 
     def append(self, entry: JournalEntry) -> None:
@@ -67,6 +69,14 @@ class Journal:
         if self._file.write(data) != len(data):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self._file.name)
         self._torn = False
+        if self._file.tell() > self._most:
+            self._drop_older_half()
+
+    def _drop_older_half(self) -> None:
+        lines = self._path.read_bytes()[-self._most // 2 :]
+        write_file(self._path, lines.partition(b"\n")[2], durable=False)
+        self._file.close()
+        self._file = self._path.open("ab", buffering=0)
 
     def close(self) -> None:
         """Close the file."""

@@ -330,10 +330,15 @@ class StudyWriter:
         own = self.ledger.model(model).categories
         return own[name] if name in own else self.ledger.categories[name]
 
-    def set_phases(self, model: str, phases: tuple[Phase, ...]) -> None:
-        """Record the phases of training as the results so far show them."""
-        if phases != self.ledger.model(model).phases:
-            self._commits.append(phases_record(model, phases))
+    def set_phases(self, model: str, phases: tuple[Phase, ...], *, settled: bool = True) -> None:
+        """Record the phases of training as the results so far show them.
+
+        `settled`: no results before the newest are still to come, as far as is known.
+        """
+        known = self.ledger.model(model)
+        new = settled and not {phase.name for phase in phases} <= known.phases_seen
+        if phases != known.phases or new:
+            self._commits.append(phases_record(model, phases, settled=settled))
 
     def fail(self, model: str, seed: str, step: int, failure: Failure) -> None:
         """Record that a checkpoint could not be scored, and when it is tried again."""

@@ -203,6 +203,7 @@ def _draw_models(models: Sequence[str], kl: Floats) -> Drawing:
             ink = "black" if i == j or kl[i, j] > half else "white"
             cell = "0" if i == j else f"{kl[i, j]:.2f}" if kl[i, j] >= 0.01 else f"{kl[i, j]:.0e}"
             panel.text(j, i, cell, ha="center", va="center", color=ink, fontsize=7)
+    return figure
 
 
 def _heat(

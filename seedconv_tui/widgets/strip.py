@@ -139,6 +139,8 @@ class StudyStrip(Canvas):
             if engine.eta_seconds and engine.queued and alive:
                 facts.append(f"ETA {duration(engine.eta_seconds)}")
             facts.append(f"{engine.queued:,} queued")
+            if engine.message and alive:  # what it waits for
+                facts.insert(0, self.look.visible(engine.message))
         else:
             facts.append(f"{coarse(feed.silence())} ago")
             facts.append(self.look.visible(engine.message))

@@ -1,0 +1,79 @@
+"""The parts of the study file about whom an engine tells: `[notify]` and `[scalars]`."""
+
+from __future__ import annotations
+
+import shlex
+from typing import Literal, get_args
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+Kind = Literal["phase", "outlier", "failure", "end"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class NotifySection(_Section):
+    """Whom to tell that something happened."""
+
+    command: str | list[str] = []  # a program and its arguments; no shell reads them
+    url: str | None = None  # gets a POST
+    format: Literal["json", "text"] = "json"  # of the POST: an object, or its text alone
+    on: list[Kind] = list(KINDS)
+
+    @property
+    def argv(self) -> list[str]:
+        """The program and its arguments; empty: none."""
+        return shlex.split(self.command) if isinstance(self.command, str) else list(self.command)
+
+    @field_validator("command", mode="before")
+    @classmethod
+    def _command(cls, command: object) -> object:
+        if isinstance(command, list) and all(isinstance(part, str) for part in command):
+            return command
+        if not isinstance(command, str):
+            raise ValueError("should be a command line, or a list: program, arguments")  # noqa: TRY004
+        try:
+            shlex.split(command)
+        except ValueError as error:
+            raise ValueError(f"is not a command line: {str(error).lower()}") from None
+        return command
+
+    @field_validator("url")
+    @classmethod
+    def _url(cls, url: str | None) -> str | None:
+        if url is not None and not is_url(url):
+            raise ValueError("should start with http:// or https:// and name a host")
+        return url
+
+
+class ScalarsSection(_Section):
+    """Where expected KL, KL by level and phase are shown as they are computed."""
+
+    tensorboard: str | None = Field(default=None, min_length=1)  # a folder
+    wandb: str | None = Field(default=None, min_length=1)  # a project
+    trackio: str | None = Field(default=None, min_length=1)  # a project
+    categories: list[str] = ["frequency", "pos", "word_class", "surprisal"]
+
+
+def is_url(text: str) -> bool:
+    """Whether `text` can be posted to."""
+    try:
+        parts = urlsplit(text)
+    except ValueError:
+        return False
+    return parts.scheme in {"http", "https"} and bool(parts.hostname)
+
+
+def notify_from(target: str) -> NotifySection:
+    """What `--notify TARGET` asks for: a URL, or a command line. Raises ValueError."""
+    try:
+        section = NotifySection.model_validate({"url" if "://" in target else "command": target})
+    except ValidationError as error:
+        raise ValueError(error.errors()[0]["msg"].removeprefix("Value error, ")) from None
+    if section.url is None and not section.argv:
+        raise ValueError("should be a URL or a command line")
+    return section
