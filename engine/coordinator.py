@@ -19,6 +19,7 @@ from engine.events import Listener
 from engine.hub import HubClient
 from engine.inventory import Available, Inventory
 from engine.planner import Pass, Step, make_plan
+from engine.probes import build_probes
 from engine.progress import Progress
 from engine.projection import bytes_to_come, project
 from engine.recorder import Recorder, Totals
@@ -69,6 +70,7 @@ class Coordinator:
             )
             for model in study.models
         }
+        self._probes, self._probe_warnings = build_probes(study, self._tokenizer)
         categories = build_categories(study, self._tokenizer, self._text)
         if stop.is_set():
             raise Interrupted("stopped before work began; run the same command again to go on")
@@ -100,6 +102,7 @@ class Coordinator:
             self._recorder,
             self._retries,
             announcements,
+            tuple(questions.probe.name for questions in self._probes),
         )
         self._progress = Progress(self._session, stop)
         self._summaries = Summaries(
@@ -111,7 +114,7 @@ class Coordinator:
             self._progress.check_stop,
         )
         results = self._writer.results
-        job = Job.of(study, self._text, self._tokenizer, results.session)
+        job = Job.of(study, self._text, self._tokenizer, results.session, self._probes)
         self._executor = crew.executor(job, self._sources, results, self._progress)
         self._told_plans: dict[str, set[str]] = {}
         self._session.counts = lambda: vars(self.totals())
@@ -153,7 +156,7 @@ class Coordinator:
             self._inventory.tell_parked()
             steps = self._inventory.remaining(available)
             self._session.show(bytes_projected=self._writer.ledger.bytes_stored)
-            if steps:
+            if any(step.score or step.reduce for step in steps):
                 self._tell_size(steps)
             self._work(steps, available)
             self._try_again()
@@ -215,6 +218,7 @@ class Coordinator:
         with self._session, self._executor:
             try:
                 self._warn_of_remote_code()
+                self._keep_probes()
                 self._summaries.start()
                 yield
             except Interrupted:
@@ -311,6 +315,13 @@ class Coordinator:
             coming = bytes_to_come(ledger, self._study.log_probs.retention)
             projected = None if coming is None else ledger.bytes_stored + coming
             self._session.show(bytes_projected=projected)
+
+    def _keep_probes(self) -> None:
+        """Have the store know the probes of the study; others that it has stay."""
+        for text in self._probe_warnings:
+            self._session.say("warning", "probe", text)
+        for questions in self._probes:
+            self._writer.probes.set(questions.probe)
 
     def _warn_of_remote_code(self) -> None:
         for name, model in self._models.items():

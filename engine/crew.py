@@ -74,7 +74,9 @@ class LocalCrew:
         limits = job.study.limits
         limit_gpu(limits, device)
         report = gated(limits, device, lambda work: progress.show(name, work))
-        worker = Worker(job.study, job.text, job.tokenizer, sources, device, results, report)
+        worker = Worker(
+            job.study, job.text, job.tokenizer, sources, device, results, report, job.probes
+        )
         return InlineExecutor(worker)
 
 

@@ -30,10 +30,12 @@ class Inventory:
         recorder: Recorder,
         retries: Retries,
         announcements: Announcements,
+        probes: Collection[str] = (),
     ) -> None:
+        """`probes` are those of the study: a checkpoint is done once it was asked them all."""
         self._models, self._sources, self._writer = models, sources, writer
         self._session, self._recorder, self._retries = session, recorder, retries
-        self._announcements = announcements
+        self._announcements, self._probes = announcements, probes
         self._available: Available = {}
         self._nothing: set[str] = set()  # models of which nothing was found, or nothing to compare
         self._failing: dict[str, int] = {}  # errors of each source, when it was last asked
@@ -181,7 +183,7 @@ class Inventory:
         ranked = []
         for place, (name, keys) in enumerate(available.items()):
             held = self._retries.held_steps(name)
-            steps = remaining(self._writer.ledger, name, set(keys), held)
+            steps = remaining(self._writer.ledger, name, set(keys), held, self._probes)
             if newest_first:
                 ranked += [(n, place, step) for n, step in enumerate(reversed(steps))]
             else:
@@ -200,7 +202,7 @@ class Inventory:
         gone = {key for owner, key in self._recorder.gone if owner == model}
         seeds = {seed for seed, at in available[model] - gone - known.failed.keys() if at == step}
         reducible = step not in self._retries.held_steps(model)
-        return remaining_of(known, model, step, seeds, reducible=reducible)
+        return remaining_of(known, model, step, seeds, reducible=reducible, probes=self._probes)
 
     def complete(self) -> bool:
         """Whether every checkpoint that is listed was scored, is parked or will not come."""

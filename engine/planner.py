@@ -17,6 +17,7 @@ class Step:
     step: int
     score: tuple[str, ...]  # seeds whose log-probs are not stored and are needed
     reduce: bool  # whether pairs will be missing once those are scored
+    probe: tuple[str, ...] = ()  # seeds that are scored, and were not asked all probes
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Pass:
 class Plan:
     """What is to be done of a step now, and why in this way. Passes may run at the same time."""
 
-    name: str  # "kept", "fused" or "incremental"
+    name: str  # "kept", "fused", "incremental" or "probed"
     why: str
     passes: tuple[Pass, ...]
 
@@ -50,9 +51,14 @@ def make_plan(step: Step, known: ModelLedger, keep: Representation) -> Plan:
 
     *fused*: all seeds live, reduced block by block, nothing kept. *incremental*: one late seed live
     beside stored ones. *kept*: each seed alone with its log-probs kept, then one reduction of
-    stored ones. All give the same numbers to rounding.
+    stored ones. All give the same numbers to rounding. Live seeds are asked the study's probes
+    as well. *probed*: scored seeds are live again for these alone, when nothing else is left.
     """
     at, live = step.step, step.score
+    if not live and not step.reduce:
+        what = f"{len(step.probe)} seeds that are scored are asked probes that are new"
+        asked = (Pass(step.model, at, (seed,), (), "none", reduce=False) for seed in step.probe)
+        return Plan("probed", what, tuple(asked))
     stored = tuple(
         sorted(
             (s for s in known.scored_at(at) if (s, at) in known.stored and s not in live),
@@ -84,7 +90,11 @@ def seed_order(seed: str) -> tuple[bool, int, str]:
 
 
 def remaining(
-    ledger: Ledger, name: str, available: set[Checkpoint], damaged: Collection[int] = ()
+    ledger: Ledger,
+    name: str,
+    available: set[Checkpoint],
+    damaged: Collection[int] = (),
+    probes: Collection[str] = (),
 ) -> list[Step]:
     """Steps of one model with something left to do, ascending; `damaged` cannot be reduced."""
     known = ledger.model(name)
@@ -92,14 +102,20 @@ def remaining(
     for seed, step in available:
         seeds.setdefault(step, set()).add(seed)
     steps = (
-        remaining_of(known, name, step, seeds[step], reducible=step not in damaged)
+        remaining_of(known, name, step, seeds[step], reducible=step not in damaged, probes=probes)
         for step in sorted(seeds)
     )
     return [step for step in steps if step is not None]
 
 
 def remaining_of(
-    known: ModelLedger, name: str, step: int, available: set[str], *, reducible: bool = True
+    known: ModelLedger,
+    name: str,
+    step: int,
+    available: set[str],
+    *,
+    reducible: bool = True,
+    probes: Collection[str] = (),
 ) -> Step | None:
     """What is left to do of one step, of which these seeds are available; None when nothing is.
 
@@ -113,9 +129,13 @@ def remaining_of(
     needed = {seed for seed in scored if (seed, step) not in known.stored} if reduce else set()
     if not needed <= available:  # dropped and gone for good: its old pairs stay, no new ones
         reduce, needed = False, set()
-    if not new and not reduce:
+    score = new | needed
+    asked = [known.probed.get(probe, set()) for probe in probes]
+    probe = {s for s in available - score if any((s, step) not in seeds for seeds in asked)}
+    if not score and not reduce and not probe:
         return None
-    return Step(name, step, tuple(sorted(new | needed, key=seed_order)), reduce)
+    order = (tuple(sorted(seeds, key=seed_order)) for seeds in (score, probe))
+    return Step(name, step, next(order), reduce, next(order))
 
 
 def lonely(known: ModelLedger, available: set[Checkpoint]) -> str | None:

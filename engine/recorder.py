@@ -34,6 +34,7 @@ class Totals:
     reduced: int = 0
     failed: int = 0
     missing: int = 0
+    probed: int = 0
     parked: int = 0  # of those that failed: not tried again until they change or are asked for
 
 
@@ -83,12 +84,29 @@ class Recorder:
         elif outcome.lost is not None:
             self._tell_lost(task, outcome.lost)
         else:
-            self._writer.commit(task.model, task.step, outcome.checkpoints, outcome.pairs)
+            if outcome.checkpoints or outcome.pairs is not None:
+                self._writer.commit(task.model, task.step, outcome.checkpoints, outcome.pairs)
             for result in outcome.checkpoints:
                 seconds = outcome.seconds / len(outcome.checkpoints)
                 self._tell_scored(task, result, seconds)
             if outcome.pairs is not None:
                 self._tell_reduced(task, outcome.pairs)
+            self._take_probes(outcome)
+
+    def _take_probes(self, outcome: Outcome) -> None:
+        """Commit what was said of probes, and note where nothing was."""
+        task = outcome.task
+        self._writer.probes.commit(task.model, task.step, outcome.probes)
+        by_seed: dict[str, list[str]] = {}
+        for result in outcome.probes:
+            by_seed.setdefault(result.seed, []).append(result.probe)
+        for seed, names in by_seed.items():
+            self.totals.probed += 1
+            text = f"probed {task.model}, seed {seed}, step {task.step}: {', '.join(names)}"
+            fields = {"model": task.model, "seed": seed, "step": task.step, "probes": names}
+            self._session.say("info", "probed", text, **fields)
+        for seed, error, passing in outcome.unprobed:
+            self._fail(task, seed, error, passing=passing)
 
     def _tell_scored(self, task: Pass, result: CheckpointResult, seconds: float) -> None:
         self.totals.scored += 1

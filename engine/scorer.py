@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 import transformers
 from numpy.typing import NDArray
 
+from engine import corpus
 from engine.corpus import Text
 from engine.counts import log_unigram
 from engine.device_errors import is_dead_device, is_out_of_memory
@@ -80,6 +82,13 @@ class Scorer:
         quiet.set_verbosity_error()
         torch.backends.cuda.matmul.allow_tf32 = False
         torch.backends.cudnn.allow_tf32 = False
+
+    def reading(self, sequences: Iterable[corpus.Sequence], targets: NDArray[Any]) -> Scorer:
+        """The same scorer for other sequences, in which these tokens are predicted, (token,)."""
+        other = copy.copy(self)
+        other.text = replace(self.text, sequences=tuple(sequences))
+        other.targets = torch.from_numpy(targets).long().to(self.device)
+        return other
 
     def window(self, model: LoadedModel) -> tuple[int, int]:
         """(window, overlap) for a model: the study's, or less where the model takes less."""
@@ -355,7 +364,7 @@ class LiveSeed:
     """A checkpoint that is being scored: its model is run when tokens are asked for."""
 
     def __init__(self, scorer: Scorer, loaded: Loaded) -> None:
-        self._scorer, self._loaded = scorer, loaded
+        self._scorer, self.loaded = scorer, loaded
         self.window = scorer.window(loaded.model)  # and overlap
         self._windows = scorer.windows(loaded)
         self._batch: list[Window] = []  # kept until it went through: memory may run out
@@ -364,9 +373,9 @@ class LiveSeed:
 
     def _more(self) -> torch.Tensor:
         self._batch = self._batch or next(self._windows)
-        states = self._scorer.forward(self._loaded, self._batch)
+        states = self._scorer.forward(self.loaded, self._batch)
         if self.noise_floor is None:
-            self.noise_floor = self._scorer.noise(self._loaded, self._batch, states)
+            self.noise_floor = self._scorer.noise(self.loaded, self._batch, states)
         self._batch = []
         return states
 

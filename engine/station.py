@@ -20,6 +20,7 @@ from engine.gate import gated
 from engine.hub import HubClient
 from engine.limits import limit_gpu, limit_process
 from engine.planner import Pass
+from engine.probes import Questions
 from engine.sources import open_source
 from engine.study_file import StudyFile
 from engine.tokenizer import Tokenizer
@@ -42,11 +43,19 @@ class Job:
     tokenizer: Tokenizer
     session: int  # of the coordinator
     folder: Path  # its working folder: paths of the study may be relative to it
+    probes: tuple[Questions, ...] = ()
 
     @classmethod
-    def of(cls, study: StudyFile, text: Text, tokenizer: Tokenizer, session: int) -> Job:
+    def of(
+        cls,
+        study: StudyFile,
+        text: Text,
+        tokenizer: Tokenizer,
+        session: int,
+        probes: tuple[Questions, ...] = (),
+    ) -> Job:
         """A job that can be sent: scoring needs of the tokenizer only what it is, not itself."""
-        return cls(study, text, replace(tokenizer, backend=None), session, Path.cwd())
+        return cls(study, text, replace(tokenizer, backend=None), session, Path.cwd(), probes)
 
 
 @dataclass(frozen=True)
@@ -144,8 +153,9 @@ class Station:
         self._results = ResultWriter(job.study.store, job.session)
         report = gated(job.study.limits, device, self._report)
         self._worker = Worker(
-            job.study, job.text, job.tokenizer, self._sources, device, self._results, report
-        )
+            job.study, job.text, job.tokenizer, self._sources, device, self._results, report,
+            job.probes,
+        )  # fmt: skip
 
     def _report(self, work: Work) -> None:
         if self._stop.is_set():

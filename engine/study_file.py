@@ -24,6 +24,7 @@ from engine.errors import ConfigError
 from engine.limits_file import NO_LIMITS, LimitsSection
 from engine.patterns import on_hub, source_fields
 from engine.presets import PRESETS, Preset
+from engine.probe_file import ProbeSection, check_probes
 from engine.telling_file import NotifySection, ScalarsSection
 from engine.watching_file import WatchSection
 from store import Representation
@@ -312,6 +313,7 @@ class StudyFile(_Section):
     notify: NotifySection = Field(default=NotifySection(), exclude=True)  # may hold secrets
     scalars: ScalarsSection = ScalarsSection()
     watch: WatchSection = WatchSection()
+    probes: list[ProbeSection] = []
     folder: Path = Field(default=Path(), exclude=True)
 
     @field_validator("models")
@@ -329,6 +331,11 @@ class StudyFile(_Section):
         for name in self.scalars.categories:
             if name.removesuffix(CONTEXT) not in made | set(PARTITIONS):
                 raise ValueError(f"scalars.categories: no category is named {name!r}")
+        return self
+
+    @model_validator(mode="after")
+    def _probes(self) -> Self:
+        check_probes(self.probes, causal=self.scoring.prediction == "causal")
         return self
 
     @property

@@ -68,6 +68,21 @@ surprisal_step = "latest"         # that all seeds have reached, or a step
 # labels = "labels.txt"           # a file: a label for each token of the corpus, one a line, or
                                   # lines of token id, tab, label
 
+# [[probes]]                      # what is asked beside the corpus: docs/probes.md
+# name = "blimp"
+# kind = "blimp"                  # minimal pairs: which sentence is more probable
+# folder = "blimp/data"           # of BLiMP's JSON lines; download it first
+# per_task = 100                  # pairs of each task; all if left out
+
+# [[probes]]
+# name = "icl"
+# kind = "icl"                    # in-context learning: what a model gains from context
+# files = ["long/*.txt"]          # long documents; patterns allowed
+# separator = ""                  # text between documents; "" makes each file one document
+# documents = 500                 # at most
+# positions = [50, 500]           # loss at the later token less loss at the earlier one
+# contexts = [50, 400]            # loss of one token with the longer context less with the shorter
+
 # [limits]                        # beside training on the same machine: docs/watching.md
 # nice = 10                       # CPU priority, 19 the least; the disk's follows it
 # threads = 4                     # that compute at once, all processes of the engine together

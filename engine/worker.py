@@ -23,6 +23,8 @@ from engine.files import checkpoint_files
 from engine.memory import HostMemory, weights_bytes
 from engine.passes import CorpusPass, Live, NotFiniteError
 from engine.planner import Pass
+from engine.probes import Questions
+from engine.probing import SilentError, ask, too_long
 from engine.scorer import LiveSeed, Loaded, Rows, Scorer, refuse_factors
 from engine.sources import Source
 from engine.stored import stored_rows
@@ -33,6 +35,7 @@ from store import DamagedError, Study
 from store.ledger import Checkpoint as Key
 from store.ledger import ModelLedger, Record
 from store.pending import CheckpointResult, PairsResult, PendingCheckpoint, PendingPairs
+from store.probe import ProbeValues
 from store.results import ResultWriter
 from store.snapshot import State, Work
 
@@ -54,6 +57,8 @@ class Outcome:
     damaged: str | None = None  # why stored log-probs cannot be reduced
     lost: str | None = None  # the device or its process is gone
     notes: tuple[str, ...] = ()  # what the user should know besides
+    probes: tuple[ProbeValues, ...] = ()
+    unprobed: tuple[tuple[str, str, bool], ...] = ()  # seeds, why, and whether that may pass
 
 
 _POLL_SECONDS = 0.2  # within which a request to stop is noticed while weights are read
@@ -88,8 +93,10 @@ class Worker:
         device: torch.device,
         results: ResultWriter,
         report: Callable[[Work], None],
+        probes: Sequence[Questions] = (),
     ) -> None:
         """`report` hears of progress, once a block, and may raise to stop the work."""
+        self._probes, self._told = probes, set[str]()
         self._study, self._text, self._tokenizer, self._sources = study, text, tokenizer, sources
         self._models = {model.name: model for model in study.models}
         self._results, self._report = results, report
@@ -155,8 +162,7 @@ class Worker:
         outcome = Outcome(task, 0.0)
         done = task.live
         try:
-            checkpoints, pairs = self._try(task)
-            outcome = replace(outcome, checkpoints=checkpoints, pairs=pairs)
+            outcome = self._try(task)
         except _SeedError as error:
             failed = error.seed, str(error)
             trace = "".join(traceback.format_exception(error.__context__))
@@ -180,7 +186,7 @@ class Worker:
         seconds = time.perf_counter() - started
         return replace(outcome, seconds=seconds, notes=tuple(self._notes))
 
-    def _try(self, task: Pass) -> tuple[tuple[CheckpointResult, ...], PairsResult | None]:
+    def _try(self, task: Pass) -> Outcome:
         self.prefetch(task)
         self._store.refresh()
         alone = task.seeds[0] if len(task.seeds) == 1 else None
@@ -198,19 +204,21 @@ class Worker:
                 pairs = self._results.begin_pairs(task.model, task.step, task.seeds)
                 pending.append(pairs)
             entries: dict[str, Live | Rows] = {**stored, **live}
-            with self._names_seed(task):
-                CorpusPass(
-                    self._scorer,
-                    [entries[seed] for seed in task.seeds],
-                    pairs,
-                    lambda n: self._report(replace(work, state=state, tokens_done=n)),
-                ).run()
+            if pending:  # else there are only probes to be made
+                with self._names_seed(task):
+                    CorpusPass(
+                        self._scorer,
+                        [entries[seed] for seed in task.seeds],
+                        pairs,
+                        lambda n: self._report(replace(work, state=state, tokens_done=n)),
+                    ).run()
             results = tuple(
                 self._finish(task, live[seed], checkpoint)
                 for seed, checkpoint in zip(task.live, checkpoints, strict=True)
                 if live[seed].pending is not None
             )
-            return results, None if pairs is None else pairs.finish()
+            outcome = Outcome(task, 0.0, results, None if pairs is None else pairs.finish())
+            return self._probe(outcome, live, work)
         except BaseException:
             for unfinished in pending:
                 unfinished.abandon()
@@ -220,6 +228,43 @@ class Worker:
             with contextlib.suppress(Exception):  # the next coordinator looks for it again
                 self._results.discard(task.model, task.step, task.live, task.seeds)
             raise
+
+    def _probe(self, outcome: Outcome, live: Mapping[str, Live], work: Work) -> Outcome:
+        """The outcome with what the live seeds say of the probes that they were not asked yet.
+
+        What goes wrong here takes nothing from the results of the corpus.
+        """
+        task, known = outcome.task, self._store.ledger(outcome.task.model)
+        probes, unprobed = list[ProbeValues](), dict[str, tuple[str, str, bool]]()
+        for seed, entry in live.items():
+            doing = replace(work, seed=seed, state=State.SCORING)
+
+            def progress(done: int, total: int, doing: Work = doing) -> None:
+                self._report(replace(doing, tokens_done=done, tokens_total=total))
+
+            for questions in self._probes:
+                probe, loaded = questions.probe, entry.seed.loaded
+                if (seed, task.step) in known.probed.get(probe.name, ()):
+                    continue
+                where = f"{self._sources[task.model].where((seed, task.step))}: probe {probe.name}"
+                try:
+                    values = ask(self._scorer, loaded, questions, progress)
+                except SilentError as error:
+                    unprobed[seed] = seed, f"{where}: {error}", False
+                except (RuntimeError, MemoryError) as error:
+                    if is_dead_device(error):
+                        raise
+                    memory = is_out_of_memory(error)
+                    text = "out of memory with one sequence at a time" if memory else str(error)
+                    line = (text.strip() or type(error).__name__).splitlines()[0]
+                    unprobed[seed] = seed, f"{where}: {line}", memory
+                else:
+                    probes.append(ProbeValues(probe.name, probe.digest, seed, values))
+                    note = too_long(self._scorer, loaded, questions)
+                    if note is not None and note not in self._told:
+                        self._told.add(note)
+                        self._notes.append(note)
+        return replace(outcome, probes=tuple(probes), unprobed=tuple(unprobed.values()))
 
     def _open_stored(self, task: Pass, seed: str) -> Rows:
         log_probs = self._store.log_probs(task.model, seed, task.step)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from seedconv_tui.tables import Column
     from store import Study
 
-WHAT = ("levels", "seeds", "pairs", "tokens", "extremes", "phases", "checkpoints")
+WHAT = ("levels", "seeds", "pairs", "tokens", "extremes", "phases", "checkpoints", "probes")
 FORMATS = ("csv", "parquet", "json")
 _SUFFIXES = {
     ".csv": "csv",
@@ -200,6 +200,8 @@ def _why_nothing(study: Study, what: str) -> str:
         return "no phases yet; they need six reduced steps"
     if what == "checkpoints":
         return "no checkpoints are planned yet"
+    if what == "probes":
+        return "no probes were asked yet; [[probes]] in the study file names them"
     if not any(study.ledger(model).summaries for model in study.models):
         return "nothing is summarised yet; a step needs two seeds that are scored"
     return "nothing of what was chosen is summarised yet"

@@ -11,6 +11,7 @@ from typing import Literal
 
 from seedconv_tui import rows
 from seedconv_tui.choice import Choice
+from seedconv_tui.probe_rows import probes
 from seedconv_tui.rows import CONTEXT, PERCENTILE_COLUMNS, Batch
 from store import Study
 from store.layout import PERCENTILES
@@ -204,6 +205,29 @@ TABLES: dict[str, Table] = {
             Column("error", "str", "", "why it failed or is missing"),
         ),
         rows.checkpoints,
+        frozenset({"models", "steps"}),
+    ),
+    "probes": Table(
+        "One row for each value that a probe comes to at a step: of a seed, or of all pairs of "
+        "seeds.",
+        (
+            _MODEL,
+            _STEP,
+            Column("probe", "str", "", "name of the probe"),
+            Column("kind", "str", "", "`blimp` or `icl`"),
+            Column("seed", "str", "", "label of the training run; missing: of all that were asked"),
+            Column("label", "str", "", "task of minimal pairs, `all` for every one; which loss, or "
+                   "the difference of which"),
+            Column("term", "str", "", "linguistic term of the task"),
+            Column("measure", "str", "", "`accuracy`, `probability` (of the good sentence, mean) "
+                   "or `expected_kl` of minimal pairs; `loss` or `score` of long documents"),
+            Column("n", "int", "", "items, or documents, that it is a mean over"),
+            Column("value", "float", "nats", "the value; accuracy and probability have no unit"),
+            Column("low", "float", "nats", "lower end of its 95 % interval: of a KL over seeds, of "
+                   "a score over documents"),
+            Column("high", "float", "nats", "upper end of its 95 % interval"),
+        ),
+        probes,
         frozenset({"models", "steps"}),
     ),
 }  # fmt: skip

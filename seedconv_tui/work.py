@@ -126,6 +126,8 @@ def _summary(file: Path, study: StudyFile, totals: Totals, *, as_json: bool) -> 
     if as_json:
         return  # the event "end" says it
     parts = [f"{totals.scored} checkpoints scored", f"{totals.reduced} steps reduced"]
+    if totals.probed:
+        parts.append(f"{totals.probed} checkpoints probed")
     if totals.missing:
         parts.append(f"{totals.missing} missing")
     if totals.failed:

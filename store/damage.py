@@ -19,6 +19,7 @@ class Part(StrEnum):
     MEANS = "means"
     CATEGORY = "category"  # which level each token is in
     SUMMARY = "summary"  # by level, of one step
+    PROBE = "probe"  # its items, or what one checkpoint says of them
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,8 @@ CATEGORY = "category"
 COMMITS = "commits"
 STATUS = "status"
 JOURNAL = "journal"
+PROBES = "probes"  # of the study: what their items are
+PROBE = "probe"  # of a model: what it says of them
 
 _CHUNK_TOKENS = 65_536  # per-token results: 256 kB of float32 a chunk
 _CHUNK_BYTES = 8 * 2**20  # log-probs: uncompressed bytes a chunk

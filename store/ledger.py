@@ -27,6 +27,15 @@ class Summarised:
     categories: dict[str, str]  # name -> digest of the partition that was summarised by
 
 
+@dataclass(frozen=True)
+class ProbeEntry:
+    """What the log tells of a probe; its items are in an array of that name."""
+
+    digest: str
+    n_items: int
+    n_variants: int
+
+
 @dataclass
 class ModelLedger:
     """What is known of one model. `steps` and `seeds` are in the order of the arrays' axes."""
@@ -46,6 +55,7 @@ class ModelLedger:
     )  # names of those that were ever recorded as settled
     categories: dict[str, Partition] = field(default_factory=dict)  # the model's own
     summaries: dict[int, Summarised] = field(default_factory=dict)  # by step
+    probed: dict[str, set[Checkpoint]] = field(default_factory=dict)  # by probe
     changes: int = 0
     _bytes: tuple[int, int] = (-1, 0)  # `bytes_stored` as of `changes`
 
@@ -90,6 +100,12 @@ class ModelLedger:
                 self.failures[seed, step] = Failure(error, **more)
             case {"kind": "missing", "seed": str(seed), "step": int(step), "error": str(error)}:
                 self.missing[seed, step] = error
+            case {"kind": "probed", "probe": str(probe), "seed": str(seed), "step": int(step)}:
+                self.probed.setdefault(probe, set()).add((seed, step))
+                self.failed.pop((seed, step), None)
+                self.failures.pop((seed, step), None)
+            case {"kind": "unprobed", "probe": str(probe), "seed": str(seed), "step": int(step)}:
+                self.probed.get(probe, set()).discard((seed, step))
             case {"kind": "pruned", "step": int(step), "seeds": list(seeds)}:
                 self.stored -= {(str(seed), step) for seed in seeds}
             case {"kind": "forgotten", "step": int(step), "what": "summaries"}:
@@ -115,6 +131,8 @@ class ModelLedger:
             for seed in seeds:
                 self.scored.pop((seed, step), None)
                 self.stored.discard((seed, step))
+                for probed in self.probed.values():
+                    probed.discard((seed, step))
 
     def errors(self) -> dict[Checkpoint, str]:
         """Why checkpoints are missing or failed; of these what becomes of them, where recorded."""
@@ -137,6 +155,7 @@ class Ledger:
     categories: dict[str, Partition] = field(default_factory=dict)  # of the corpus alone
     levels: dict[str, range] = field(default_factory=dict)  # category -> its part of the axis
     n_levels: int = 0
+    probes: dict[str, ProbeEntry] = field(default_factory=dict)
     writers: list[str] = field(default_factory=list)  # one per session
     session: Record | None = None
     ended: str | None = None  # how the last session ended; None: it did not say
@@ -179,6 +198,10 @@ class Ledger:
         """Take one record in. Kinds that this version does not know change nothing."""
         self.changes += 1
         match record:
+            case {"kind": "probed", "probe": str(probe), "digest": digest} if (
+                probe not in self.probes or self.probes[probe].digest != digest
+            ):
+                return  # of items that are not those of the study any more
             case {"model": str(name)} if record.get("kind") != "category":
                 model = self.model(name)
                 model.changes = self.changes
@@ -187,6 +210,8 @@ class Ledger:
                     self._take_fingerprint(name, record)
             case {"kind": "category", "name": str(name)}:
                 self._take_category(name, record)
+            case {"kind": "probe", "name": str(name)}:
+                self._take_probe(name, record)
             case {"kind": "session"}:
                 self.session, self.ended = record, None
                 self.writers.append(str(record.get("writer")))
@@ -206,6 +231,16 @@ class Ledger:
         self.levels[name] = range(first, first + int(record["size"]))
         self.n_levels = max(self.n_levels, self.levels[name].stop)
         categories[name] = Partition(str(record["digest"]), None if step is None else int(step))
+
+    def _take_probe(self, name: str, record: Record) -> None:
+        """A probe is there, with no results yet, or void until it is told of again."""
+        self.probes.pop(name, None)
+        for model in self.models.values():
+            if model.probed.pop(name, None):
+                model.changes = self.changes
+        if record.get("digest") is not None:
+            sizes = int(record["items"]), int(record["variants"])
+            self.probes[name] = ProbeEntry(str(record["digest"]), *sizes)
 
 
 def phases_record(model: str, phases: tuple[Phase, ...], *, settled: bool) -> Record:

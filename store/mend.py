@@ -24,6 +24,7 @@ from store.errors import DamagedError
 from store.links import remove_tree
 from store.means import MEAN_OF, PAIR_OF, RECORDED, mean_over_pairs
 from store.metadata import coordinate_layout, coordinates
+from store.probe import result_name, results_layout
 from store.reader import Study
 from store.snapshot import EngineStatus
 from store.verify import mean_cells
@@ -61,8 +62,10 @@ def mend(path: Path, damage: Sequence[Damage]) -> None:
     """
     with maintain(path, "mending") as writer:
         for d in damage:
-            if d.path == f"{layout.CORPUS}/{layout.CATEGORY}":
+            if d.path in (f"{layout.CORPUS}/{layout.CATEGORY}", layout.PROBES):
                 _write_document(writer, d.path, _group({}))
+            elif d.part is Part.PROBE and d.model is None:
+                writer.probes.drop(unquote(d.path.rpartition("/")[2]))
             elif d.part is Part.CATEGORY:
                 writer.drop_category(unquote(d.path.rpartition("/")[2]), d.model)
         for model in dict.fromkeys(d.model for d in damage if d.part in MENDABLE):
@@ -87,6 +90,9 @@ def _mend_model(writer: StudyWriter, model: str, damage: list[Damage]) -> None:
     for d in damage:
         if d.part is Part.LOG_PROBS and d.step is not None:
             writer.drop_log_probs(model, d.step, [str(d.seed)])
+    for d in damage:
+        if d.part is Part.PROBE and d.seed is not None and d.step is not None:
+            writer.probes.forget(model, unquote(d.path.rpartition("/")[2]), [(d.seed, d.step)])
     if any(d.part is Part.SUMMARY for d in damage):  # many share a chunk: they are made anew
         writer.forget_summaries(model, known.summaries)
         for name in layout.SUMMARIES:
@@ -134,6 +140,10 @@ def _restore_metadata(writer: StudyWriter, model: str, paths: set[str]) -> None:
             variable.dims,
             variable.attributes,
         )
+    documents[f"{group}/{layout.PROBE}"] = _group({})
+    for name, entry in writer.ledger.probes.items():
+        made = results_layout(len(known.steps), len(known.seeds), entry)
+        documents[f"{group}/{result_name(name)}"] = metadata(**made)
     values = coordinates(known.steps, known.seeds)
     for name, numbers in values.items():
         labels = {} if name == "step" else {"labels": list(known.seeds)}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,9 @@ from store import layout
 from store.arrays import Array, create_array, open_array, read
 from store.durable_store import DurableStore
 from store.errors import DamagedError
+from store.ledger import ProbeEntry
 from store.metadata import coordinate_layout, coordinates
+from store.probe import result_name, results_layout
 
 
 class ModelArrays:
@@ -27,7 +29,13 @@ class ModelArrays:
     def __getitem__(self, name: str) -> Array:
         return self._arrays[name]
 
-    def grow(self, steps: Sequence[int], seeds: Sequence[str], n_levels: int) -> None:
+    def grow(
+        self,
+        steps: Sequence[int],
+        seeds: Sequence[str],
+        n_levels: int,
+        probes: Mapping[str, ProbeEntry],
+    ) -> None:
         """Give the axes these lengths; what is there is not rewritten."""
         self._add_group("", {"model": self._model})
         self._add_group(f"/{layout.LOG_PROBS}", {})
@@ -44,6 +52,8 @@ class ModelArrays:
                 dims=variable.dims,
                 attributes=variable.attributes,
             )
+        for name, entry in probes.items():
+            self.add_probe(name, entry, len(steps), len(seeds))
         positions = {step: index for index, step in enumerate(steps)}
         labels = {seed: index for index, seed in enumerate(seeds)}
         for name, values in coordinates(positions, labels).items():
@@ -52,6 +62,15 @@ class ModelArrays:
                 array[:] = values
             if name != "step" and array.attrs.get("labels") != list(seeds):
                 array.attrs["labels"] = list(seeds)
+
+    def add_probe(self, name: str, entry: ProbeEntry, n_steps: int, n_seeds: int) -> None:
+        """Make, or grow, the array of the results of a probe."""
+        self._add_group(f"/{layout.PROBE}", {})
+        self._fit(result_name(name), **results_layout(n_steps, n_seeds, entry))
+
+    def drop_probe(self, name: str) -> None:
+        """Let go of the array of the results of a probe, which is about to be removed."""
+        self._arrays.pop(result_name(name), None)
 
     def _add_group(self, path: str, attributes: dict[str, Any]) -> None:
         if not (self._store.root / f"{self._group}{path}" / "zarr.json").exists():

@@ -16,7 +16,7 @@ from store.category import ALL, Category, read_category
 from store.corpus import Corpus, Vocabulary
 from store.corpus_reader import CorpusReader
 from store.errors import DamagedError, StoreError, UnsupportedError
-from store.ledger import ModelLedger, Partition
+from store.ledger import ModelLedger, Partition, ProbeEntry
 from store.log_probs import LogProbs, open_log_probs
 from store.model_reader import read_means, read_model
 from store.progress import Progress
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
     from store.between import Checkpoint
     from store.difference import Difference
+    from store.probe import Probe
 
 _EVERYTHING = slice(None)
 
@@ -247,6 +248,41 @@ class Study:
             return read(array, (known.steps[step], tokens))
 
         return steady(self, model, [step], read_tokens)
+
+    # -- probes ----------------------------------------------------------------------------------
+
+    def probes(self) -> tuple[str, ...]:
+        """Names of the probes: of what checkpoints say beside what they say of the corpus."""
+        return tuple(self._commits.ledger.probes)
+
+    def probe_entry(self, name: str) -> ProbeEntry:
+        """What the log tells of a probe. Raises StoreError when there is none of that name."""
+        if name not in self._commits.ledger.probes:
+            names = ", ".join(self.probes()) or "none"
+            raise StoreError(f"{self.path}: no probe {name!r}; it has: {names}")
+        return self._commits.ledger.probes[name]
+
+    def probe(self, name: str) -> Probe:
+        """What a probe's items are. Raises StoreError, DamagedError when it cannot be read."""
+        from store.probe import read_probe
+
+        while True:
+            digest = self.probe_entry(name).digest
+            try:
+                return read_probe(self._store, name, digest)
+            except DamagedError:
+                if not self.refresh():  # else an engine may be writing another in its place
+                    raise
+
+    def probe_values(self, model: str, name: str, seed: str, step: int) -> NDArray[np.float32]:
+        """What a checkpoint says of a probe's items: (item, variant), nats, NaN: no such variant.
+
+        Log-probs of sentences (`blimp`) or surprisals (`icl`). Raises StoreError when it is not
+        committed, which `ModelLedger.probed` tells, DamagedError when it cannot be read.
+        """
+        from store.probe import read_values
+
+        return read_values(self, self._store, model, name, (seed, step))
 
     # -- between steps and models ----------------------------------------------------------------
 

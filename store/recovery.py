@@ -20,6 +20,7 @@ from store.errors import DamagedError
 from store.ledger import Ledger, ModelLedger
 from store.links import remove_tree
 from store.means import mean_over_pairs
+from store.probe import result_name
 
 
 def remove_leftovers(store: DurableStore, ledger: Ledger) -> None:
@@ -49,6 +50,7 @@ def remove_leftovers(store: DurableStore, ledger: Ledger) -> None:
                 ]
                 _clear(store, array, cells)
         _remove_summaries(store, path, known, ledger)
+        _remove_probes(store, path, known, ledger)
         for name, variable in layout.ARRAYS.items():
             sizes = len(known.steps), len(known.seeds), 0, ledger.n_levels
             shape = variable.shape(*sizes)
@@ -60,6 +62,7 @@ def remove_leftovers(store: DurableStore, ledger: Ledger) -> None:
             _shrink(store, f"{path}/{name}", known, {0: size})
         _restore_expected_kl(store, path, known)
     _keep(store.root, f"{layout.CORPUS}/{layout.CATEGORY}", 1, _names(ledger.categories))
+    _keep(store.root, layout.PROBES, 1, _names(ledger.probes))
     for partial in store.root.rglob(f"*{PARTIAL}"):
         if partial.is_file():  # a model or seed may be named so
             partial.unlink(missing_ok=True)
@@ -97,6 +100,19 @@ def _remove_summaries(store: DurableStore, path: str, known: ModelLedger, ledger
                 for category in summary.categories
             ]
             _clear(store, array, cells)
+
+
+def _remove_probes(store: DurableStore, path: str, known: ModelLedger, ledger: Ledger) -> None:
+    """What checkpoints say of probes, and whole probes, that no record tells of."""
+    _keep(store.root, f"{path}/{layout.PROBE}", 1, _names(ledger.probes))
+    for name in ledger.probes:
+        array = f"{path}/{result_name(name)}"
+        cells = {
+            (str(known.steps[step]), str(known.seeds[seed]))
+            for seed, step in known.probed.get(name, ())
+        }
+        _keep(store.root, f"{array}/c", 2, cells)
+        _shrink(store, array, known, {0: len(known.steps), 1: len(known.seeds)})
 
 
 def _names(categories: Iterable[str]) -> set[tuple[str, ...]]:

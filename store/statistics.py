@@ -121,6 +121,16 @@ def interval(
     return np.minimum(np.maximum(mean - half, 0.0), mean), mean + half
 
 
+def seed_interval(kl: Floats, confidence: float = 0.95) -> tuple[Floats, Floats]:
+    """The interval of an expected KL over draws of seeds alone, of the very items it is of.
+
+    `kl` and what is returned are as for `interval`.
+    """
+    mean = pair_mean(kl)
+    half = _half_width([seed_jackknife(kl)], confidence)
+    return np.minimum(np.maximum(mean - half, 0.0), mean), mean + half
+
+
 def difference(
     kl_a: Floats,
     kl_b: Floats,
@@ -186,6 +196,28 @@ def _half_width(sources: list[tuple[Floats, Any]], confidence: float) -> Floats:
         spent = np.sum([v**2 / np.maximum(df, 1) for v, df in sources], axis=0)
         df = np.where(variance > 0, variance**2 / spent, 1.0)
     return np.asarray(stdtrit(df, 0.5 + confidence / 2) * np.sqrt(variance))
+
+
+def mean_interval(values: Floats, confidence: float = 0.95) -> Estimate:
+    """Mean over independent draws, the first axis, with its Student's t interval.
+
+    Args:
+        values: (draw, ...); NaN: not drawn.
+        confidence: share of such intervals that cover.
+
+    Returns:
+        Mean, low and high over the draws that there are, (...). The ends are NaN with fewer than
+        2 of them, the mean with none.
+    """
+    from scipy.special import stdtrit
+
+    n = np.isfinite(values).sum(axis=0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        mean = np.where(n > 0, np.nansum(values, axis=0) / n, np.nan)
+        variance = np.nansum((values - mean) ** 2, axis=0) / (n - 1) / n
+    df = np.maximum(n - 1, 1)
+    half = np.where(n > 1, stdtrit(df, 0.5 + confidence / 2) * np.sqrt(np.abs(variance)), np.nan)
+    return Estimate(mean, mean - half, mean + half)
 
 
 # -- tokens by what is drawn whole ----------------------------------------------------------------

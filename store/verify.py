@@ -29,8 +29,10 @@ from store.metadata import (
     expect_nothing_else,
     is_array,
 )
+from store.probe import result_name
 from store.progress import read_root
 from store.reader import Study, open_study
+from store.verify_probes import metadata_checks, probe_damage, value_damage
 from store.verify_summaries import category_damage, summary_damage
 
 _ROUNDING = 1e-10  # of means: relative to the mean size of what was summed, in float64
@@ -65,7 +67,7 @@ def verify(path: Path) -> Iterator[Checked]:
         yield Checked(Part.STUDY, 1, 1, damage=tuple(damage))
         return
     walk = _Walk(study)
-    total = 3 + sum(walk.units(model) for model in study.models)
+    total = 3 + bool(study.probes()) + sum(walk.units(model) for model in study.models)
     done = itertools.count(1)
     for part, model, seed, step, found in itertools.chain(
         [
@@ -73,6 +75,7 @@ def verify(path: Path) -> Iterator[Checked]:
             (Part.CORPUS, None, None, None, walk.corpus()),
             (Part.CATEGORY, None, None, None, category_damage(study, None)),
         ],
+        [(Part.PROBE, None, None, None, probe_damage(study))] if study.probes() else [],
         *(walk.model(name) for name in study.models),
     ):
         yield Checked(part, next(done), total, model, seed, step, tuple(found))
@@ -92,12 +95,13 @@ class _Walk:
         self._step_values: tuple[str, int, dict[tuple[str, str], NDArray[Any]]] = ("", -1, {})
         self._plans = {name: self._plan(name) for name in study.models}
 
-    def _plan(self, model: str) -> tuple[list[Any], list[Any], list[Any]]:
+    def _plan(self, model: str) -> tuple[list[Any], list[Any], list[Any], list[Any]]:
         known = self.study.ledger(model)
         return (
             list(known.scored),
             sorted(known.stored, key=lambda k: (k[1], k[0])),
             list(known.reduced),
+            [(name, *key) for name in known.probed for key in sorted(known.probed[name])],
         )
 
     def units(self, model: str) -> int:
@@ -106,7 +110,7 @@ class _Walk:
 
     def model(self, model: str) -> Iterator[_Unit]:
         """All of one model."""
-        scored, stored, reduced = self._plans[model]
+        scored, stored, reduced, probed = self._plans[model]
         yield Part.METADATA, model, None, None, self.metadata(model)
         yield Part.COORDINATES, model, None, None, self.coordinates(model)
         for seed, step in scored:
@@ -118,6 +122,8 @@ class _Walk:
         yield Part.MEANS, model, None, None, self.means(model)
         yield Part.CATEGORY, model, None, None, category_damage(self.study, model)
         yield Part.SUMMARY, model, None, None, self.summaries(model)
+        for name, seed, step in probed:
+            yield Part.PROBE, model, seed, step, self.probe(model, name, seed, step)
 
     def _try(self, check: Callable[[], None], still: Callable[[], bool]) -> str | None:
         """What is wrong, or None. Tried twice: the first time an engine may have dropped it."""
@@ -165,6 +171,7 @@ class _Walk:
                 checks[path] = partial(expect_group, self.study.folder, path, {})
             for name in layout.ARRAYS:
                 checks[f"{group}/{name}"] = partial(self._array, model, name)
+            checks |= metadata_checks(self.study, model)
         for seed in {seed for seed, _ in known.stored}:
             path = f"{group}/{layout.LOG_PROBS}/{layout.safe_name(seed)}"
             checks[path] = partial(expect_group, self.study.folder, path, {"seed": seed})
@@ -296,6 +303,12 @@ class _Walk:
         means = self._means.items()
         kl = {cell: mean for (of, name, cell), (mean, _) in means if (of, name) == (model, "kl")}
         return summary_damage(self.study, model, kl)
+
+    def probe(self, model: str, name: str, seed: str, step: int) -> list[Damage]:
+        """What one checkpoint says of a probe."""
+        if (model, result_name(name)) in self._unreadable:
+            return []
+        return value_damage(self.study, model, name, seed, step)
 
     def _mean(self, model: str, name: str) -> list[Damage]:
         path, cells = f"{layout.model_path(model)}/{name}", self._cells(model, name)

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
 from store import layout
 from store.category import category_path
 from store.damage import Damage, Part
-from store.errors import DamagedError, StoreError
+from store.errors import DamagedError
 from store.metadata import expect_group
 from store.reader import Study
 from store.summary import SummaryReader, lacks_values
+from store.verify_probes import twice
 
 Cell = tuple[int, ...]
 
@@ -26,7 +27,7 @@ def category_damage(study: Study, model: str | None) -> list[Damage]:
     found = []
     if model is None:  # a model's group is among its metadata
         group = f"{layout.CORPUS}/{layout.CATEGORY}"
-        if message := _twice(study, lambda: expect_group(study.folder, group, {})):
+        if message := twice(study, lambda: expect_group(study.folder, group, {})):
             found.append(Damage(Part.CATEGORY, group, message))
     for name in tuple(study.own_categories(model)):
         path = category_path(name, model)
@@ -35,7 +36,7 @@ def category_damage(study: Study, model: str | None) -> list[Damage]:
             if name in study.own_categories(model):
                 study.own_category(name, model)
 
-        if message := _twice(study, check):
+        if message := twice(study, check):
             found.append(Damage(Part.CATEGORY, path, message, model))
     return found
 
@@ -55,25 +56,9 @@ def summary_damage(study: Study, model: str, kl: Mapping[Cell, float]) -> list[D
                 for error in _contradictions(study, model, step, kl):
                     raise DamagedError(f"{study.folder / path}: step {step}: {error}")
 
-        if message := _twice(study, check):
+        if message := twice(study, check):
             found.append(Damage(Part.SUMMARY, path, message, model, step=step))
     return found
-
-
-def _twice(study: Study, check: Callable[[], None]) -> str | None:
-    """What is wrong, or None. Asked twice: the first time an engine may have been writing."""
-    message = None
-    for _ in range(2):
-        try:
-            check()
-        except DamagedError as error:
-            message = str(error)
-            study.refresh()
-        except StoreError:  # forgotten in between
-            return None
-        else:
-            return None
-    return message
 
 
 def _contradictions(

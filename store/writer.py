@@ -28,6 +28,8 @@ from store.means import PAIR_OF, RECORDED, mean_over_pairs
 from store.model_arrays import ModelArrays
 from store.owner import pid_space, refuse_if_busy
 from store.pending import CheckpointResult, PairsResult
+from store.probe import remove_values
+from store.probe_writer import ProbeWriter
 from store.progress import read_root
 from store.reader import Study
 from store.recovery import remove_leftovers
@@ -68,6 +70,9 @@ class StudyWriter:
         self.results = ResultWriter(path, self._commits.number, self._reader)
         self._store = self.results.store
         self._arrays: dict[str, ModelArrays] = {}
+        self.probes = ProbeWriter(
+            self._store, self._commits, self._reader, self._arrays, self._open
+        )
         self.bytes_written = 0
         if not clean:
             remove_leftovers(self._store, self.ledger)
@@ -154,7 +159,7 @@ class StudyWriter:
         if model not in self._arrays:
             self._arrays[model] = ModelArrays(self._store, model, self.n_tokens)
         n_levels = self.ledger.n_levels if n_levels is None else n_levels
-        self._arrays[model].grow(steps, seeds, n_levels)
+        self._arrays[model].grow(steps, seeds, n_levels, self.ledger.probes)
 
     # -- results -------------------------------------------------------------------------------
 
@@ -376,6 +381,7 @@ class StudyWriter:
                 remove_pair(self.path, model, known, *pair, step)
         for seed in [] if pairs_only else gone:
             remove_results(self.path, model, known, seed, step)
+            remove_values(self.path, model, known, self.ledger.probes, (seed, step))
             remove_tree(self.path, self.path / layout.log_probs_path(model, seed, step))
 
     @property

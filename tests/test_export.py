@@ -42,6 +42,7 @@ from tests.store_helpers import (
     score,
     summarise_step,
 )
+from tests.test_probes import write_probes
 
 SEEDS, STEPS = ("1", "2", "3"), (0, 10)
 CATEGORIES = ["frequency", "surprisal", "word_position", "document"]
@@ -50,7 +51,7 @@ EXACT = {"rtol": 1e-12, "atol": 1e-12}
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished study of a real model, with a seed that is named and has no weights."""
+    """A finished study of a real model, probed, with a seed that is named and has no weights."""
     folder = tmp_path_factory.mktemp("export")
     make_runs(folder, seeds=SEEDS, steps=STEPS)
     file = write_study(
@@ -60,6 +61,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
         models__steps=list(STEPS),
         log_probs__representation="dense",
     )
+    write_probes(folder, file)
     assert run(["run", str(file)]) in (0, 1)
     return folder / "study.zarr"
 
@@ -510,9 +512,19 @@ def test_csv_and_json_need_neither_pandas_nor_the_engine(store: Path) -> None:
         "        assert run(['export', sys.argv[1], '--what', what, '--format', kind]) == 0\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code, str(store), *WHAT], capture_output=True, check=False
+        [sys.executable, "-c", code, str(store), *(what for what in WHAT if what != "probes")],
+        capture_output=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_intervals_of_probes_without_scipy(
+    store: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "scipy.special", None)
+    assert run(["export", str(store), "--what", "probes"]) == 2
+    assert "need scipy: pip install 'seedconv-tui[analysis]'" in told(capsys)
 
 
 # -- studies that are empty, that grow, that are elsewhere ----------------------------------------
