@@ -6,7 +6,7 @@ import itertools
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from PIL import Image
 
 from engine.summarise import summarise
 from seedconv_tui.cli import run
-from seedconv_tui.report import between, coefficients, curves, levels, style, tokens
+from seedconv_tui.report import between, coefficients, curves, levels, probes, style, tokens
 from seedconv_tui.report.kept import Kept
 from seedconv_tui.report.markup import md, tex
 from seedconv_tui.report.parts import Figure, Left, file_name
@@ -29,7 +29,9 @@ from seedconv_tui.report.tables import tables
 from store import Category, StudyWriter, open_study
 from store.snapshot import Phase
 from tests import store_helpers as made
+from tests.models import make_runs
 from tests.store_helpers import VOCAB, Values, make_corpus, open_writer
+from tests.test_probes import probed
 
 N = 900
 STEPS, SEEDS = (0, 3, 40, 500), ("a", "b", "c")
@@ -93,7 +95,8 @@ def source(store: Path) -> Source:
 
 
 def data(folder: Path, name: str) -> pd.DataFrame:
-    return pd.read_csv(folder / f"{name}.csv", keep_default_na=False, na_values=[""])
+    return pd.read_csv(folder / f"{name}.csv", keep_default_na=False, na_values=[""],
+                       dtype={"seed": str})  # fmt: skip
 
 
 def checkpoint(model: str, seed: str, step: int) -> Values:
@@ -252,6 +255,29 @@ def test_tables(folder: Path, source: Source) -> None:
     assert block in text
 
 
+def test_probes(tmp_path: Path) -> None:
+    seeds = ("1", "2", "3")
+    make_runs(tmp_path, seeds=seeds, steps=(0, 10))
+    settings = {"models__seeds": list(seeds), "models__steps": [0, 10]}
+    study = probed(tmp_path, categories__include=[], categories__context=False, **settings)
+    out = tmp_path / "out"
+    assert run(["report", str(study.path), "-o", str(out)]) == 0
+    (model,) = study.models
+    pairs, long = data(out, "blimp_pairs"), data(out, "icl_long")
+    for seed, step in itertools.product(seeds, (0, 10)):
+        at = pairs[(pairs.seed == seed) & (pairs.step == step) & (pairs.label == "all")]
+        good, bad = study.probe_values(model, "pairs", seed, step).astype(np.float64).T
+        (accuracy,) = at.value[at.measure == "accuracy"]
+        assert accuracy == (good > bad).mean()
+        scores = long[(long.seed == seed) & (long.step == step) & (long.measure == "score")]
+        values = study.probe_values(model, "long", seed, step).astype(np.float64)
+        later = np.nanmean(values[:, 1::2] - values[:, 0::2], axis=0)
+        np.testing.assert_allclose(scores.value, later, **EXACT)
+    for name in ("blimp_pairs", "icl_long"):
+        assert (out / f"{name}.pdf").is_file()
+    check_legible([*probes.figures(Source(study, None, None))])
+
+
 # -- figures as they are printed ------------------------------------------------------------------
 
 
@@ -288,7 +314,13 @@ def shown_texts(drawing: Drawing) -> Iterator[Text]:
 
 
 def test_everything_is_on_the_page_and_legible(source: Source, tmp_path: Path) -> None:
-    for figure in every_figure(source, tmp_path):
+    check_legible(every_figure(source, tmp_path))
+
+
+def check_legible(figures: Sequence[Figure | Left]) -> None:
+    """Nothing is clipped, overlaps, is too small, or differs in colour alone."""
+    for figure in figures:
+        assert isinstance(figure, Figure)
         with style.styled():
             drawing = style.laid_out(figure.draw())
             assert drawing.get_size_inches()[0] in (style.ONE_COLUMN, style.TWO_COLUMNS)

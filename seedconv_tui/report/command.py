@@ -108,7 +108,7 @@ def _write(options: argparse.Namespace) -> int:
 
 def _parts(source: Source, options: argparse.Namespace) -> Iterator[Figure | Left]:
     """All figures in the order of the page; what takes longest comes last."""
-    from seedconv_tui.report import between, coefficients, curves, levels, tokens
+    from seedconv_tui.report import between, coefficients, curves, levels, probes, tokens
     from seedconv_tui.report.kept import Kept
 
     kept = Kept(options.output / ".computed")
@@ -116,6 +116,7 @@ def _parts(source: Source, options: argparse.Namespace) -> Iterator[Figure | Lef
         curves.figures(source, options.learning_rate),
         levels.figures(source),
         tokens.figures(source),
+        probes.figures(source),
         (coefficients.figure(source, kept) for _ in range(1)),
         between.figures(source, kept, _Progress()),
     )
