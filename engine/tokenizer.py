@@ -54,6 +54,8 @@ def load_tokenizer(study: StudyFile, hub: HubClient) -> Tokenizer:
         )
     except (CheckpointError, OSError, ValueError, KeyError, TypeError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        if not study.path(settings.source).exists():
+            reason = f"there is no such folder (yet), and as a name on the hub: {reason}"
         raise ConfigError(
             f"tokenizer.source: {settings.source!r} cannot be loaded: {reason}"
         ) from None
