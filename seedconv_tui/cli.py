@@ -17,6 +17,7 @@ from seedconv_tui.compare import add_compare
 from seedconv_tui.exit_codes import FAILED, INTERRUPTED, OK, USAGE
 from seedconv_tui.export import add_export
 from seedconv_tui.regress import add_regress
+from seedconv_tui.report.command import add_report
 from seedconv_tui.show import add_plot, add_screen_options, add_tui, glyphs_of, show
 from seedconv_tui.upkeep import add_prune, add_verify
 from seedconv_tui.work import add_run_and_watch
@@ -242,6 +243,7 @@ def _parser() -> argparse.ArgumentParser:
     add_export(command, _store, _STORE_HELP, _at_least(1))
     add_compare(command, _store, _STORE_HELP)
     add_regress(command, _store, _STORE_HELP)
+    add_report(command, _store, _STORE_HELP)
     add_verify(command)
     add_prune(command, _at_least(0))
 

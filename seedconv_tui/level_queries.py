@@ -60,7 +60,6 @@ class LevelSummary:
     def read(self, study: Study) -> Levels:
         """Reads the summary and takes the means over seeds."""
         from store.category import ALL  # zarr: only once there is something to read
-        from store.summary import read_summary
 
         study.refresh()  # to what the generation tells of
         names = study.categories(self.model)
@@ -69,24 +68,31 @@ class LevelSummary:
             return Levels((), "", "", None, (), none, none, none, *(nothing,) * 6)
         others = [name for name in names if name != ALL]
         category = self.category if self.category in names else (*others, ALL)[0]
-        found = read_summary(study, self.model, category)
-        done = found.n_seeds > 0
-        return Levels(
-            categories=names,
-            category=category,
-            description=found.description,
-            step_of_levels=found.step_of_levels,
-            labels=found.labels,
-            counts=found.counts,
-            steps=found.steps[done],
-            n_seeds=found.n_seeds[done],
-            kl=found.expected_kl[done],
-            kl_low=found.kl_low[done],
-            kl_high=found.kl_high[done],
-            cross_entropy=mean_over_seeds(found.cross_entropy[done]),
-            kl_uniform=mean_over_seeds(found.kl_uniform[done]),
-            kl_unigram=mean_over_seeds(found.kl_unigram[done]),
-        )
+        return read_levels(study, self.model, category)
+
+
+def read_levels(study: Study, model: str, category: str) -> Levels:
+    """A model's levels of a category that it has. Raises StoreError, DamagedError."""
+    from store.summary import read_summary
+
+    found = read_summary(study, model, category)
+    done = found.n_seeds > 0
+    return Levels(
+        categories=study.categories(model),
+        category=category,
+        description=found.description,
+        step_of_levels=found.step_of_levels,
+        labels=found.labels,
+        counts=found.counts,
+        steps=found.steps[done],
+        n_seeds=found.n_seeds[done],
+        kl=found.expected_kl[done],
+        kl_low=found.kl_low[done],
+        kl_high=found.kl_high[done],
+        cross_entropy=mean_over_seeds(found.cross_entropy[done]),
+        kl_uniform=mean_over_seeds(found.kl_uniform[done]),
+        kl_unigram=mean_over_seeds(found.kl_unigram[done]),
+    )
 
 
 def mean_over_seeds(values: Floats) -> Floats:

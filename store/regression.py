@@ -5,7 +5,7 @@ Ordinary least squares by `statsmodels` (extra `analysis`); docs/method.md, *Reg
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -92,13 +92,15 @@ def regressions(
     models: Sequence[str] | None = None,
     category: str = "pos",
     context: bool = False,
+    steps: Collection[int] | None = None,
 ) -> tuple[Regression, ...]:
     """The same of every step at which all the models are summarised, ascending: coefficient curves.
 
-    Raises StoreError also where there is no such step.
+    Given `steps`, of those among them alone. Raises StoreError also where there is no such step.
     """
     names = _models(study, models)
-    steps = common_steps(study, names)
+    there = common_steps(study, names)
+    steps = there if steps is None else [step for step in there if step in steps]
     if not steps:
         raise StoreError(f"{study.path}: no step at which all of {', '.join(names)} are summarised")
     design = _Design(study, names, category, context)

@@ -326,8 +326,8 @@ def test_the_monitor_imports_nothing_heavy() -> None:
     code = (
         "import sys, seedconv_tui.cli, seedconv_tui.app, seedconv_tui.live, seedconv_tui.status\n"
         "from store import open_study\n"
-        "print([m for m in ('torch', 'transformers', 'spacy', 'pydantic', 'xarray', 'engine') "
-        "if m in sys.modules])"
+        "print([m for m in ('torch', 'transformers', 'spacy', 'pydantic', 'xarray', 'engine', "
+        "'matplotlib') if m in sys.modules])"
     )
     printed = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True

@@ -1,0 +1,1 @@
+"""`seedconv report`: the figures and tables of a study, for a paper; matplotlib only once run."""

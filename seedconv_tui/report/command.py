@@ -1,0 +1,152 @@
+"""`seedconv report`: the figures and tables of a study, in one folder."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Iterator
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from seedconv_tui.exit_codes import FAILED, OK, USAGE
+from seedconv_tui.upkeep import Command
+
+if TYPE_CHECKING:
+    from seedconv_tui.report.parts import Figure, Left
+    from seedconv_tui.report.source import Source
+
+_FORMATS = ("pdf", "png")
+
+
+def add_report(command: Command, store: Callable[[str], str | Path], store_help: str) -> None:
+    """Add `seedconv report`; `store` parses a folder or an address."""
+    report = command(
+        "report",
+        _report,
+        "figures and tables for a paper, with their data, in one folder",
+        "seedconv report study.zarr -o report",
+    )
+    report.add_argument("store", type=store, metavar="STORE", help=store_help)
+    report.add_argument(
+        "-o", "--output", type=Path, required=True, metavar="DIR", help="made where it is missing"
+    )
+    report.add_argument("--model", action="append", help="only this model (may be repeated)")
+    report.add_argument(
+        "--category", action="append", help="only by this one (may be repeated; the usual ones)"
+    )
+    report.add_argument(
+        "--format", type=_formats, default=_FORMATS, metavar="pdf,png", help="of figures (both)"
+    )
+    report.add_argument(
+        "--learning-rate",
+        type=Path,
+        metavar="FILE",
+        help="CSV with columns step,learning_rate[,model], for a figure of the schedule",
+    )
+
+
+def _formats(text: str) -> tuple[str, ...]:
+    found = tuple(dict.fromkeys(part.strip().lower() for part in text.split(",")))
+    if not found or not set(found) <= set(_FORMATS):
+        raise argparse.ArgumentTypeError(f"should be pdf, png or pdf,png, found {text!r}")
+    return found
+
+
+def _report(options: argparse.Namespace) -> int:
+    from seedconv_tui.choice import ChoiceError
+    from seedconv_tui.text import visible
+
+    try:
+        return _write(options)
+    except ChoiceError as error:
+        print(f"seedconv: {visible(str(error))}", file=sys.stderr)
+        return USAGE
+
+
+def _write(options: argparse.Namespace) -> int:
+    _need_matplotlib()
+    from seedconv_tui.choice import ChoiceError
+    from seedconv_tui.report.curves import read_learning_rate
+    from seedconv_tui.report.parts import Figure
+    from seedconv_tui.report.source import Source
+    from seedconv_tui.report.tables import tables
+    from seedconv_tui.report.write import Folder
+    from seedconv_tui.text import visible
+    from store import open_study
+
+    if options.output.exists() and not options.output.is_dir():
+        raise ChoiceError(f"{options.output}: is no folder; name one for the report")
+    if options.learning_rate is not None:
+        read_learning_rate(options.learning_rate)  # wrong ones are told before anything is made
+    study = open_study(options.store)
+    source = Source(study, options.model, options.category)
+    if not source.models:
+        print(
+            f"seedconv: {visible(str(options.store))}: nothing is summarised yet; a step needs two "
+            "seeds that are scored",
+            file=sys.stderr,
+        )
+        return FAILED
+    folder = Folder(options.output, options.format)
+    figures, left = [], []
+    for part in _parts(source, options):
+        if isinstance(part, Figure):
+            folder.add(part)
+            figures.append(part)
+        else:
+            left.append(part)
+            print(f"left out {part.name}: {visible(part.why)}", file=sys.stderr)
+    written = folder.finish(study.name, source.settings, figures, list(tables(source)), left)
+    print(
+        f"wrote {visible(str(options.output))}: report.html, summary.md, summary.tex, captions.md, "
+        f"{len(figures)} figures ({written.drawn} drawn, {written.kept} as they were)",
+        file=sys.stderr,
+    )
+    return OK
+
+
+def _parts(source: Source, options: argparse.Namespace) -> Iterator[Figure | Left]:
+    """All figures in the order of the page; what takes longest comes last."""
+    from seedconv_tui.report import between, coefficients, curves, levels, probes, tokens
+    from seedconv_tui.report.kept import Kept
+
+    kept = Kept(options.output / ".computed")
+    return chain(
+        curves.figures(source, options.learning_rate),
+        levels.figures(source),
+        tokens.figures(source),
+        probes.figures(source),
+        (coefficients.figure(source, kept) for _ in range(1)),
+        between.figures(source, kept, _Progress()),
+    )
+
+
+class _Progress:
+    """Tells on stderr how far a long computation is: on a terminal in place, else each quarter."""
+
+    def __init__(self) -> None:
+        self._told = ("", -1)
+
+    def __call__(self, what: str, share: float) -> None:
+        from seedconv_tui.text import visible
+
+        terminal = sys.stderr.isatty()
+        part = int(share * (100 if terminal else 4))
+        if (what, part) == self._told:
+            return
+        self._told = what, part
+        line = f"KL between checkpoints: {visible(what)}: {share:.0%}"
+        end = "\n" if share >= 1 or not terminal else ""
+        print(("\r" if terminal else "") + line, end=end, file=sys.stderr, flush=True)
+
+
+def _need_matplotlib() -> None:
+    from store import UnsupportedError
+
+    try:
+        import matplotlib  # noqa: F401  takes a second: only when it is used
+    except ModuleNotFoundError as error:
+        raise UnsupportedError(
+            f"figures need {error.name}, which is not installed: pip install 'seedconv-tui[report]'"
+        ) from None

@@ -1,0 +1,263 @@
+"""Figures of whole models over training: expected KL, cross-entropy, baselines, learning rate."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from seedconv_tui.choice import ChoiceError
+from seedconv_tui.report import style
+from seedconv_tui.report.parts import MODEL, STEP, Figure, Left, gathered, nats, text, whole
+from seedconv_tui.report.source import NUMERALS, Source
+from seedconv_tui.tables import Column
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure as Drawing
+    from matplotlib.lines import Line2D
+
+    from store.summary import Summary
+
+Floats = NDArray[np.float64]
+
+_BAND_WORDS = (
+    "Bands: 95 % intervals of the mean (seed jackknife and document cluster; none below three "
+    "seeds)."
+)
+_RANGE_WORDS = "Lines: mean over seeds; bands: from the lowest to the highest seed, no interval."
+
+
+def figures(source: Source, learning_rate: Path | None) -> Iterator[Figure | Left]:
+    """Those of this family. Raises StoreError, DamagedError, ChoiceError."""
+    yield expected_kl(source)
+    summaries = {model: source.study.summary(model) for model in source.models}
+    yield over_seeds(
+        source,
+        summaries,
+        "cross_entropy",
+        "Cross-entropy over training",
+        (("cross_entropy", "cross-entropy (nats)"),),
+    )
+    yield over_seeds(
+        source,
+        summaries,
+        "baselines",
+        "KL to the uniform and to the unigram distribution",
+        (("kl_uniform", "KL to uniform (nats)"), ("kl_unigram", "KL to unigram (nats)")),
+    )
+    if learning_rate is None:
+        why = "no study records one; give --learning-rate FILE.csv (step,learning_rate[,model])"
+        yield Left("learning_rate", why)
+    else:
+        yield _learning_rate(source, learning_rate)
+
+
+def expected_kl(source: Source) -> Figure:
+    """Expected KL by model, with its interval and the phases."""
+    columns = (
+        MODEL,
+        STEP,
+        whole("n_seeds", "seeds", "seeds whose pairs were taken"),
+        nats("expected_kl", "KL, mean over tokens and ordered pairs of seeds"),
+        nats("kl_low", "lower end of its 95 % interval; missing below three seeds"),
+        nats("kl_high", "upper end of its 95 % interval"),
+        text("phase", "phase that the step is in; missing: not known"),
+    )
+    rows = []
+    for model in source.models:
+        of = source.whole(model)
+        for at, step in enumerate(of.steps.tolist()):
+            phase = [phase.name for phase in source.phases(model) if phase.start <= step]
+            rows.append(
+                (
+                    model,
+                    step,
+                    int(of.n_seeds[at]),
+                    float(of.kl[at, 0]),
+                    float(of.kl_low[at, 0]),
+                    float(of.kl_high[at, 0]),
+                    phase[-1] if phase else None,
+                )
+            )
+    largest = source.models[-1]
+    caption = (
+        "Expected KL between seeds over training: mean over ordered pairs of seeds and all tokens. "
+        f"{_BAND_WORDS} Diamonds: where a model's phases begin. {source.phase_words(largest)} "
+        f"{source.seeds()} {source.steps_words()} {source.settings}"
+    )
+
+    def draw() -> Drawing:
+        figure, axes = style.grid(1, 1, width=style.ONE_COLUMN, height=2.5)
+        lines, panel = [], axes[0][0]
+        looks = style.ordinal(len(source.models))
+        for at, (model, look) in enumerate(zip(source.models, looks, strict=True)):
+            of = source.whole(model)
+            kl, low, high = of.kl[:, 0], of.kl_low[:, 0], of.kl_high[:, 0]
+            lines.append(
+                style.curve(panel, of.steps, kl, look, low=low, high=high, at=at, name=model)
+            )
+            starts = [phase.start for phase in source.phases(model)[1:]]
+            heights = np.interp(np.log1p(starts), np.log1p(of.steps), kl).tolist() if starts else []
+            style.phase_starts(panel, starts, heights, look)
+        style.step_axis(panel, _all_steps(source))
+        panel.set_ylim(bottom=0)
+        panel.set_ylabel("expected KL (nats)")
+        marks = [(phase.start, NUMERALS.get(phase.name, "?")) for phase in source.phases(largest)]
+        if marks:
+            style.phase_lines(panel, marks)
+        style.legend(figure, lines, width=style.ONE_COLUMN)
+        return figure
+
+    return Figure(
+        "expected_kl",
+        "Expected KL over training, by model",
+        caption,
+        columns,
+        gathered(columns, rows),
+        draw,
+    )
+
+
+def over_seeds(
+    source: Source,
+    summaries: dict[str, Summary],
+    name: str,
+    title: str,
+    metrics: Sequence[tuple[str, str]],
+) -> Figure:
+    """Means over all tokens, of each seed, a panel for each of these fields of `Summary`."""
+    columns = (
+        MODEL,
+        STEP,
+        *(
+            nats(column, f"{axis.removesuffix(' (nats)')}, {which}")
+            for field, axis in metrics
+            for column, which in (
+                (field, "mean over tokens and seeds"),
+                (f"{field}_low", "of the lowest seed"),
+                (f"{field}_high", "of the highest seed"),
+            )
+        ),
+    )
+    ranges = {
+        (model, field): _over_seeds(source, summary, field)
+        for model, summary in summaries.items()
+        for field, _ in metrics
+    }
+    rows = [
+        (
+            model,
+            step,
+            *(float(values[at]) for field, _ in metrics for values in ranges[model, field]),
+        )
+        for model in source.models
+        for at, step in enumerate(source.steps(model))
+    ]
+    caption = (
+        f"{title}, by model: mean over all tokens. {_RANGE_WORDS} {source.seeds()} "
+        f"{source.steps_words()} {source.settings}"
+    )
+
+    def draw() -> Drawing:
+        n = len(metrics)
+        width = style.ONE_COLUMN if n == 1 else style.TWO_COLUMNS
+        figure, axes = style.grid(1, n, width=width, height=2.4)
+        lines: list[Line2D] = []
+        for panel, (field, axis) in zip(axes[0], metrics, strict=True):
+            lines = []
+            for at, (model, look) in enumerate(
+                zip(source.models, style.ordinal(len(source.models)), strict=True)
+            ):
+                mean, low, high = ranges[model, field]
+                steps = source.whole(model).steps
+                lines.append(
+                    style.curve(panel, steps, mean, look, low=low, high=high, at=at, name=model)
+                )
+            style.step_axis(panel, _all_steps(source))
+            panel.set_ylabel(axis)
+            if n > 1:
+                style.letter(panel, axes[0].index(panel), axis.removesuffix(" (nats)"), of=n)
+        style.legend(figure, lines, width=width)
+        return figure
+
+    return Figure(name, title, caption, columns, gathered(columns, rows), draw)
+
+
+def _over_seeds(source: Source, summary: Summary, field: str) -> tuple[Floats, Floats, Floats]:
+    """Mean, lowest and highest of the seeds at each summarised step, (step,) each."""
+    at = np.searchsorted(summary.steps, source.whole(summary.model).steps)
+    values = getattr(summary, field)[at, :, 0]
+    there = np.isfinite(values)
+    low = np.where(there, values, np.inf).min(axis=1)
+    high = np.where(there, values, -np.inf).max(axis=1)
+    mean = np.where(there, values, 0).sum(axis=1) / there.sum(axis=1)
+    return mean, low, high
+
+
+def _all_steps(source: Source) -> list[int]:
+    return sorted({step for model in source.models for step in source.steps(model)})
+
+
+# -- the learning rate ---------------------------------------------------------------------------
+
+
+def _learning_rate(source: Source, file: Path) -> Figure:
+    found = read_learning_rate(file)
+    columns = (MODEL, STEP, Column("learning_rate", "float", "1", "learning rate"))
+    rows = [(name or None, step, rate) for name, of in found.items() for step, rate in of]
+
+    def draw() -> Drawing:
+        figure, axes = style.grid(1, 1, width=style.ONE_COLUMN, height=2.2)
+        lines, panel = [], axes[0][0]
+        for at, (name, look) in enumerate(zip(found, style.ordinal(len(found)), strict=True)):
+            steps, rates = map(np.array, zip(*found[name], strict=True))
+            lines.append(style.curve(panel, steps, rates, look, at=at, name=name or "all models"))
+        style.step_axis(panel, sorted({step for of in found.values() for step, _ in of}))
+        panel.set_ylabel("learning rate")
+        panel.ticklabel_format(axis="y", style="plain" if max(rates) >= 0.1 else "sci",
+                               scilimits=(0, 0))  # fmt: skip
+        if any(found):
+            style.legend(figure, lines, width=style.ONE_COLUMN)
+        return figure
+
+    caption = f"Learning rate over training, from {file.name}. {source.settings}"
+    return Figure(
+        "learning_rate", "Learning-rate schedule", caption, columns, gathered(columns, rows), draw
+    )
+
+
+def read_learning_rate(file: Path) -> dict[str, list[tuple[int, float]]]:
+    """(step, learning rate) by model, ascending; under "" where the file names no models.
+
+    Raises ChoiceError, which names the file and the line, for one that is no such table.
+    """
+    found: dict[str, list[tuple[int, float]]] = {}
+    try:
+        with file.open(encoding="utf-8", newline="") as lines:
+            reader = csv.DictReader(lines)
+            if not {"step", "learning_rate"} <= set(reader.fieldnames or ()):
+                raise ChoiceError(
+                    f"{file}: the first line must name columns step,learning_rate[,model]"
+                )
+            for row in reader:
+                try:
+                    step, rate = int(row["step"]), float(row["learning_rate"])
+                except (TypeError, ValueError):
+                    step, rate = -1, math.nan
+                if step < 0 or not math.isfinite(rate):
+                    raise ChoiceError(
+                        f"{file}: line {reader.line_num}: should be a step and a number"
+                    )
+                found.setdefault(row.get("model") or "", []).append((step, rate))
+    except UnicodeDecodeError:
+        raise ChoiceError(f"{file}: is not UTF-8 text") from None
+    except OSError as error:
+        raise ChoiceError(f"{file}: {error.strerror}") from None
+    if not found:
+        raise ChoiceError(f"{file}: has no lines below its header")
+    return {model: sorted(of) for model, of in found.items()}

@@ -1,0 +1,150 @@
+"""Tables and text as Markdown, LaTeX and HTML. Names come from outside: shown, never obeyed."""
+
+from __future__ import annotations
+
+import html as _html
+import re
+from collections.abc import Sequence
+
+from seedconv_tui.report.parts import Block, Table
+from seedconv_tui.text import visible
+
+_MARKDOWN = re.compile(r"[\\`*_{}\[\]<>|~$&#!]")
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    "{": r"\{",
+    "}": r"\}",
+    "$": r"\$",
+    "&": r"\&",
+    "#": r"\#",
+    "%": r"\%",
+    "_": r"\_",
+    "^": r"\textasciicircum{}",
+    "~": r"\textasciitilde{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    '"': r"\textquotedbl{}",
+    "`": r"\textasciigrave{}",
+    "'": r"\textquotesingle{}",
+    "-": r"{-}",  # two would become a dash
+    "[": "{[}",  # after a line break these would be its arguments
+    "]": "{]}",
+    "*": "{*}",
+}
+_WIDE_TABLE = 6  # columns from which on a LaTeX table is scaled to the text
+
+
+def md(text: str) -> str:
+    """Text for one line of Markdown."""
+    return _MARKDOWN.sub(r"\\\g<0>", visible(text))
+
+
+def tex(text: str) -> str:
+    """Text for LaTeX; characters that its usual fonts lack are named (`U+4E2D`)."""
+    return "".join(_tex_char(char) for char in visible(text))
+
+
+def _tex_char(char: str) -> str:
+    if char in _LATEX:
+        return _LATEX[char]
+    return char if char.isascii() or "\u00a1" <= char <= "\u00ff" else f"U+{ord(char):04X}"
+
+
+def html(text: str) -> str:
+    """Text for HTML, attributes included."""
+    return _html.escape(visible(text), quote=True)
+
+
+# -- whole tables --------------------------------------------------------------------------------
+
+
+def md_table(table: Table) -> str:
+    """A pipe table under a heading."""
+    lines = [f"## {md(table.title)}", ""]
+    if table.rows:
+        marks = [":--" if at < table.n_names else "--:" for at in range(len(table.header))]
+        lines += [_md_row(table.header), "|" + "|".join(marks) + "|"]
+        lines += [_md_row(row) for row in table.rows]
+        lines.append("")
+    if table.note:
+        lines += [md(table.note), ""]
+    return "\n".join(lines)
+
+
+def _md_row(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(map(md, cells)) + " |"
+
+
+def md_block(block: Block) -> str:
+    """A fenced block under a heading, to be pasted as it is."""
+    lines = [visible(line) for line in block.lines]
+    longest = max((len(run) for run in re.findall("`+", "\n".join(lines))), default=0)
+    fence = "`" * max(3, longest + 1)
+    return "\n".join([f"## {md(block.title)}", "", fence, *lines, fence, ""])
+
+
+def tex_table(table: Table) -> str:
+    """A `table` environment; needs `booktabs`, and `graphicx` where it is wide."""
+    if not table.rows:
+        return rf"\paragraph{{{tex(table.title)}.}} {tex(table.note)}" + "\n"
+    wide = len(table.header) >= _WIDE_TABLE
+    columns = "l" * table.n_names + "r" * (len(table.header) - table.n_names)
+    star = "*" if wide else ""
+    lines = [
+        rf"\begin{{table{star}}}",
+        r"\centering\small",
+        *([r"\resizebox{\textwidth}{!}{%"] if wide else []),
+        rf"\begin{{tabular}}{{{columns}}}",
+        r"\toprule",
+        _tex_row(table.header),
+        r"\midrule",
+        *map(_tex_row, table.rows),
+        r"\bottomrule",
+        r"\end{tabular}" + ("}" if wide else ""),
+        rf"\caption{{{tex(table.title)}. {tex(table.note)}}}",
+        rf"\end{{table{star}}}",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _tex_row(cells: Sequence[str]) -> str:
+    return " & ".join(tex(cell) or "{}" for cell in cells) + r" \\"
+
+
+def tex_block(block: Block) -> str:
+    """Lines in letters of one width, blanks kept."""
+    lines = [r"\mbox{" + tex(line).replace(" ", "~") + r"}\\" for line in block.lines]
+    heading = rf"\paragraph{{{tex(block.title)}}}\leavevmode\\"
+    return "\n".join([heading, r"{\ttfamily\footnotesize", *lines, "}", ""])
+
+
+def html_table(table: Table) -> str:
+    """A section with a table."""
+    parts = [f"<section><h2>{html(table.title)}</h2>"]
+    if table.rows:
+        head = "".join(_html_cell("th", cell, at, table) for at, cell in enumerate(table.header))
+        rows = (
+            "".join(_html_cell("td", cell, at, table) for at, cell in enumerate(row))
+            for row in table.rows
+        )
+        body = "\n".join(f"<tr>{row}</tr>" for row in rows)
+        parts.append(
+            f'<div class="wide"><table><thead><tr>{head}</tr></thead>\n'
+            f"<tbody>{body}</tbody></table></div>"
+        )
+    if table.note:
+        parts.append(f"<p>{html(table.note)}</p>")
+    return "\n".join([*parts, "</section>"])
+
+
+def _html_cell(tag: str, text: str, at: int, table: Table) -> str:
+    number = "" if at < table.n_names else ' class="number"'
+    return f"<{tag}{number}>{html(text)}</{tag}>"
+
+
+def html_block(block: Block) -> str:
+    """A section with lines as they are."""
+    lines = "\n".join(map(html, block.lines))
+    return f"<section><h2>{html(block.title)}</h2>\n<pre>{lines}</pre></section>"

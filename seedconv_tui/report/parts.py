@@ -1,0 +1,87 @@
+"""What a report is made of: figures with their data, tables, and what was left out."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from seedconv_tui.rows import Batch
+from seedconv_tui.tables import Column
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure as Drawing
+
+
+@dataclass(frozen=True, eq=False)
+class Figure:
+    """One figure. Title and caption are plain text that may hold names from outside."""
+
+    name: str  # of its files; of letters, digits, `-` and `_` alone
+    title: str
+    caption: str
+    columns: tuple[Column, ...]
+    rows: Batch  # what is drawn, in long form
+    draw: Callable[[], Drawing]  # inside `style.styled()`
+
+
+@dataclass(frozen=True)
+class Left:
+    """A figure or table that could not be made, and what it would take. One line."""
+
+    name: str
+    why: str
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table, of plain text; the columns after `n_names` are numbers."""
+
+    title: str
+    header: tuple[str, ...]
+    rows: Sequence[Sequence[str]]
+    note: str = ""
+    n_names: int = 1
+
+
+@dataclass(frozen=True)
+class Block:
+    """Lines that are shown as they are, in letters of one width."""
+
+    title: str
+    lines: tuple[str, ...]
+
+
+def file_name(*words: str) -> str:
+    """A name for files, of letters, digits, `-` and `_`; different words give different names."""
+    joined = "_".join(words)
+    name = re.sub(r"[^A-Za-z0-9_-]+", "-", joined)[:60]
+    if name == joined:
+        return name
+    return f"{name}-{hashlib.sha256(joined.encode('utf-8', 'replace')).hexdigest()[:6]}"
+
+
+MODEL = Column("model", "str", "", "name of the model")
+STEP = Column("step", "int", "training steps", "training step")
+
+
+def text(name: str, description: str) -> Column:
+    """A column of text."""
+    return Column(name, "str", "", description)
+
+
+def whole(name: str, units: str, description: str) -> Column:
+    """A column of whole numbers."""
+    return Column(name, "int", units, description)
+
+
+def nats(name: str, description: str) -> Column:
+    """A column of divergences or entropies."""
+    return Column(name, "float", "nats", description)
+
+
+def gathered(columns: Sequence[Column], rows: Sequence[Sequence[Any]]) -> Batch:
+    """Rows as columns."""
+    return {column.name: [row[at] for row in rows] for at, column in enumerate(columns)}

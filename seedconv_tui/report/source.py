@@ -1,0 +1,168 @@
+"""The study as figures and tables read it: what was chosen of it, each summary read once."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from seedconv_tui.choice import Choice, chosen_categories, chosen_models
+from seedconv_tui.level_queries import Levels, base, read_levels
+from seedconv_tui.text import count
+from store import Study
+from store.category import ALL, CONTEXT
+from store.snapshot import UNDECIDED, Phase
+
+_SIZE = re.compile(r"(?<![A-Za-z0-9.])(\d+(?:\.\d+)?)([kmb])(?![A-Za-z0-9])", re.IGNORECASE)
+_FACTOR = {"k": 1e3, "m": 1e6, "b": 1e9}
+_NOT_USUAL = frozenset({ALL, "pos_fine", "position", "document"})  # shown only when asked for
+
+NUMERALS = {
+    "uniform": "I",
+    "sharp convergence": "II",
+    "sharp divergence": "III",
+    "slow reconvergence": "IV",
+    UNDECIDED: "?",
+}
+"""What phases are marked with."""
+
+
+class Source:
+    """A study, with the models and categories that were chosen."""
+
+    def __init__(
+        self, study: Study, models: Sequence[str] | None, categories: Sequence[str] | None
+    ) -> None:
+        """Raises ChoiceError for what the study does not have."""
+        self.study = study
+        self.categories_chosen = categories is not None
+        choice = Choice(models, categories)
+        self.models = in_order_of_size(
+            [
+                model
+                for model in chosen_models(study, choice)
+                if ALL in study.categories(model) and study.ledger(model).summaries
+            ]
+        )
+        default = None if categories is None else frozenset(map(base, categories))
+        there = chosen_categories(study, Choice(models, categories))
+        names = dict.fromkeys(base(name) for of in there.values() for name in of)
+        self.categories = tuple(
+            name
+            for name in names
+            if (name not in _NOT_USUAL if default is None else name in default and name != ALL)
+        )
+        self._levels: dict[tuple[str, str], Levels | None] = {}
+
+    def levels(self, model: str, category: str = ALL) -> Levels | None:
+        """The model by the levels of a category, at summarised steps; None where there are none."""
+        if (model, category) not in self._levels:
+            names = self.study.categories(model)
+            found = read_levels(self.study, model, category) if category in names else None
+            self._levels[model, category] = found if found and len(found.steps) else None
+        return self._levels[model, category]
+
+    def whole(self, model: str) -> Levels:
+        """The same of all tokens, which each of `models` has."""
+        found = self.levels(model)
+        assert found is not None
+        return found
+
+    def variants(self, category: str) -> tuple[str, ...]:
+        """The category, and the same of the token before where there is one."""
+        wanted = (category, category + CONTEXT)
+        return tuple(name for name in wanted if any(self.levels(m, name) for m in self.models))
+
+    def steps(self, model: str) -> list[int]:
+        """Those that are summarised, ascending."""
+        return [int(step) for step in self.whole(model).steps]
+
+    def phases(self, model: str) -> tuple[Phase, ...]:
+        """As the engine found them."""
+        return self.study.ledger(model).phases
+
+    # -- what captions say -----------------------------------------------------------------------
+
+    @property
+    def settings(self) -> str:
+        """The study, its text and how it was scored, in one sentence."""
+        study, identity = self.study, self.study.identity
+        documents = len(study.corpus.document_name)
+        words = [
+            f"Study {study.name}: {count(study.n_tokens)} tokens of {count(documents)} "
+            f"document{'s' * (documents != 1)}, vocabulary of {count(study.vocab_size)}"
+        ]
+        scoring = {
+            key.removeprefix("scoring."): value
+            for key, value in identity.items()
+            if key.startswith("scoring.")
+        }
+        if scoring:
+            words.append(", ".join(f"{key} {value}" for key, value in scoring.items()))
+        return "; ".join(words) + "."
+
+    def seeds(self, models: Sequence[str] | None = None) -> str:
+        """How many seeds each model has at its summarised steps."""
+        each = {}
+        for model in self.models if models is None else models:
+            n = self.whole(model).n_seeds
+            each[model] = f"{n.min()}" if n.min() == n.max() else f"{n.min()} to {n.max()}"
+        if len(set(each.values())) == 1:
+            every = " of each model" if len(each) > 1 else ""
+            return f"Seeds: {next(iter(each.values()))}{every}."
+        return "Seeds: " + ", ".join(f"{model} {n}" for model, n in each.items()) + "."
+
+    def steps_words(self, models: Sequence[str] | None = None) -> str:
+        """How many steps there are, and from where to where."""
+        known = sorted({s for m in (self.models if models is None else models)
+                        for s in self.steps(m)})  # fmt: skip
+        return f"Steps: {count(len(known))}, {count(known[0])} to {count(known[-1])}."
+
+    def phase_words(self, model: str) -> str:
+        """The phases of a model with their numerals and starts."""
+        phases = self.phases(model)
+        if not phases:
+            return f"Phases of {model} are not known (they need six reduced steps)."
+        marks = [
+            f"{NUMERALS.get(phase.name, '?')} {phase.name} from {count(phase.start)}"
+            for phase in phases
+        ]
+        return f"Phases of {model} (dotted): " + ", ".join(marks) + "."
+
+
+def in_order_of_size(models: Sequence[str]) -> tuple[str, ...]:
+    """From the smallest to the largest where all names tell (`14m`, `1.4b`), else as they are."""
+    sizes = [size_of(model) for model in models]
+    if None in sizes:
+        return tuple(models)
+    known = {model: size for model, size in zip(models, sizes, strict=True) if size is not None}
+    return tuple(sorted(models, key=known.__getitem__))
+
+
+def size_of(model: str) -> float | None:
+    """Number of parameters as the name tells it, `pythia-1.4b`; None where it does not."""
+    found = _SIZE.findall(model)
+    if len(found) != 1:
+        return None
+    return float(found[0][0]) * _FACTOR[found[0][1].lower()]
+
+
+def spread(steps: Sequence[int], most: int) -> list[int]:
+    """At most so many of the steps, evenly over log(step + 1), the first and the last among them.
+
+    They ascend, as `steps` must.
+    """
+    if len(steps) <= most:
+        return list(steps)
+    place: NDArray[np.float64] = np.log1p(steps)
+    aims = np.linspace(place[0], place[-1], most)
+    return sorted({steps[int(np.abs(place - aim).argmin())] for aim in aims})
+
+
+def few_words(taken: Sequence[int], of: Sequence[int]) -> str:
+    """How many of the steps were taken."""
+    if len(taken) == len(of):
+        return f"All {len(of)} steps."
+    return f"{len(taken)} of {len(of)} steps, evenly over log(step + 1)."

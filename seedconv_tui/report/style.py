@@ -1,0 +1,273 @@
+"""How figures look: sizes for a two-column paper, colours, lines, axes. The one place for all.
+
+Series differ in colour, in dashes and in markers, so that a figure can be read in grey. Nothing of
+this depends on a display, on the time or on the reader's own matplotlib settings.
+"""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, cast
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from numpy.typing import NDArray
+
+from seedconv_tui.text import shorten, step_label, visible
+
+Floats = NDArray[np.float64]
+
+ONE_COLUMN, TWO_COLUMNS = 3.3, 6.8  # inches
+FONT = 7.5  # points; nothing is smaller than 7
+
+_SETTINGS: dict[str, Any] = {
+    "axes.grid": True,
+    "axes.labelsize": FONT,
+    "axes.linewidth": 0.6,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlesize": FONT,
+    "figure.dpi": 300,
+    "font.family": "DejaVu Sans",  # ships with matplotlib
+    "font.size": FONT,
+    "grid.alpha": 0.25,
+    "grid.linewidth": 0.4,
+    "legend.fontsize": 7,
+    "legend.frameon": False,
+    "legend.handlelength": 2.4,
+    "lines.linewidth": 1.1,
+    "lines.markersize": 3.2,
+    "pdf.fonttype": 42,  # letters stay text
+    "savefig.dpi": 300,
+    "text.parse_math": False,  # names may hold dollar signs
+    "text.usetex": False,
+    "xtick.labelsize": 7,
+    "xtick.major.width": 0.6,
+    "ytick.labelsize": 7,
+    "ytick.major.width": 0.6,
+}
+# Okabe and Ito's colours, which differ for all kinds of colour vision; their yellow, which is
+# faint on paper, is left out.
+_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
+_DASHES: tuple[Any, ...] = ("-", (0, (4, 1.4)), (0, (1, 1)), (0, (5, 1, 1, 1)))
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+_QUIET = "0.45"
+_ROOM = 1.5  # times the highest line is what an axis shows of bands
+_APART, _LEFT = 0.17, 0.4  # inches: ticks at least, and what is left of the axes
+_MARKS = 7  # markers on a line
+_LABEL = 34  # characters of a label
+_FIRST_OF_MAP, _LAST_OF_MAP = 0.0, 0.82  # of viridis: its yellow end is faint on paper
+
+
+@dataclass(frozen=True)
+class Look:
+    """What one series looks like."""
+
+    color: Any
+    dashes: Any
+    marker: str
+
+
+def nominal(n: int) -> list[Look]:
+    """Looks of series without an order."""
+    return [Look(_COLORS[i % len(_COLORS)], *_strokes(i)) for i in range(n)]
+
+
+def ordinal(n: int) -> list[Look]:
+    """Looks of series with an order, from dark to bright."""
+    colors = mpl.colormaps["viridis"](np.linspace(_FIRST_OF_MAP, _LAST_OF_MAP, max(n, 2)))
+    return [Look(tuple(colors[i]), *_strokes(i)) for i in range(n)]
+
+
+def _strokes(i: int) -> tuple[Any, str]:
+    return _DASHES[i % len(_DASHES)], _MARKERS[i % len(_MARKERS)]
+
+
+@contextmanager
+def styled() -> Iterator[None]:
+    """Figures that are made, and drawn, in here look as they should."""
+    with mpl.rc_context(), warnings.catch_warnings():
+        mpl.rcdefaults()
+        mpl.rcParams.update(cast(Any, _SETTINGS))
+        warnings.filterwarnings("ignore", "Glyph .* missing from", UserWarning)
+        yield
+
+
+def grid(
+    rows: int, columns: int, *, width: float, height: float, **settings: Any
+) -> tuple[Figure, list[list[Axes]]]:
+    """An empty figure, inches, and its axes by row and column."""
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(rows, columns, squeeze=False, **settings)
+    return figure, [list(row) for row in axes]
+
+
+def laid_out(figure: Figure) -> Figure:
+    """The figure with everything in its place, once for all files of it."""
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    return figure
+
+
+def encoded(figure: Figure, kind: str) -> bytes:
+    """The figure as a PDF or PNG file: the same bytes for the same figure."""
+    none = {"CreationDate": None} if kind == "pdf" else {"Software": None}
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format=kind, metadata=none)
+    return buffer.getvalue()
+
+
+# -- what is drawn -------------------------------------------------------------------------------
+
+
+def label(text: str, width: int = _LABEL) -> str:
+    """Untrusted text for a figure. One that begins with `_` would be left out of legends."""
+    # Its font has no pictures of control characters, so these are named: `\\n`.
+    named = (c if c >= " " else c.encode("unicode_escape").decode() for c in text)
+    shown = shorten(visible("".join(named)), width)
+    return f" {shown}" if shown.startswith("_") else shown
+
+
+def curve(
+    axes: Axes,
+    steps: NDArray[np.int64],
+    values: Floats,
+    look: Look,
+    *,
+    low: Floats | None = None,
+    high: Floats | None = None,
+    at: int = 0,
+    name: str = "",
+) -> Line2D:
+    """One line over training, with its band; `at`, its place among others, moves its markers."""
+    known = np.isfinite(values)
+    x, y = steps[known].astype(np.float64), values[known]
+    if low is not None and high is not None:
+        sure = np.isfinite(low) & np.isfinite(high)
+        axes.fill_between(
+            steps[sure].astype(np.float64),
+            low[sure],
+            high[sure],
+            color=look.color,
+            alpha=0.18,
+            linewidth=0,
+        )
+    (line,) = axes.plot(
+        x,
+        y,
+        color=look.color,
+        linestyle=look.dashes,
+        marker=look.marker,
+        markevery=_marked(x, at),
+        markeredgewidth=0,
+        label=label(name),
+    )
+    return line
+
+
+def _marked(x: Floats, at: int) -> list[int]:
+    """A few points that are evenly spaced as they are drawn, other ones for each line."""
+    if len(x) <= _MARKS:
+        return list(range(len(x)))
+    place = np.log1p(x)
+    aims = np.linspace(place[0], place[-1], _MARKS) + (at % 4) / 4 * np.ptp(place) / _MARKS
+    return sorted({int(np.abs(place - aim).argmin()) for aim in aims})
+
+
+def step_axis(axes: Axes, steps: Sequence[int]) -> None:
+    """Training steps over log(step + 1), so that step 0 has a place."""
+    first, last = np.log1p(min(steps)), np.log1p(max(steps))
+    pad = max(0.03 * (last - first), 0.05)
+    axes.set_xscale("function", functions=(np.log1p, np.expm1))
+    axes.set_xlim(float(np.expm1(first - pad)), float(np.expm1(last + pad)))
+    decades = [0, *(10**k for k in range(10))]
+    ticks = [step for step in decades if min(steps) <= step <= max(steps)]
+    inches = _panel_width(axes)
+    if 1 in ticks and 0 in ticks and np.log(2) / (last - first + 2 * pad) * inches < _APART:
+        ticks.remove(1)
+    if len(ticks) < 2:
+        ticks = sorted({min(steps), max(steps)})
+    axes.set_xticks(ticks, [step_label(step) for step in ticks])
+    axes.set_xticks([], minor=True)
+    axes.set_xlabel("training step")
+
+
+def _panel_width(axes: Axes) -> float:
+    """About how wide the axes are, inches."""
+    spec = axes.get_subplotspec()
+    columns = spec.get_gridspec().ncols if spec else 1
+    figure = axes.get_figure(root=True)
+    return (figure.get_figwidth() if figure else ONE_COLUMN) / columns - _LEFT
+
+
+def phase_lines(axes: Axes, starts: Sequence[tuple[int, str]]) -> None:
+    """Where phases begin, and their numerals over their middles."""
+    left, right = axes.get_xlim()
+    across = axes.get_xaxis_transform()
+    for start, _ in starts[1:]:
+        axes.axvline(start, color=_QUIET, linestyle=(0, (1, 2)), linewidth=0.7, zorder=0)
+    ends = [*(start for start, _ in starts[1:]), right]
+    for (start, numeral), end in zip(starts, ends, strict=True):
+        middle = np.expm1((np.log1p(max(start, left)) + np.log1p(end)) / 2)
+        axes.text(
+            float(middle), 1.01, numeral, transform=across, ha="center", va="bottom", fontsize=7,
+            color=_QUIET,
+        )  # fmt: skip
+
+
+def phase_starts(axes: Axes, steps: Sequence[int], values: Sequence[float], look: Look) -> None:
+    """Open diamonds on a curve, where its phases begin."""
+    axes.plot(
+        steps,
+        values,
+        linestyle="none",
+        marker="D",
+        markersize=4.4,
+        markerfacecolor="white",
+        markeredgecolor=look.color,
+        markeredgewidth=0.9,
+        zorder=5,
+    )
+
+
+def legend(where: Figure | Axes, lines: Sequence[Line2D], *, width: float) -> None:
+    """Below the axes, or the figure, in as many columns as fit into `width` inches."""
+    if not lines:
+        return
+    names = [str(line.get_label()) for line in lines]
+    each = 0.42 + 0.062 * max(map(len, names))
+    columns = max(1, min(len(names), int(width / each)))
+    by_row = [at for first in range(columns) for at in range(first, len(names), columns)]
+    lines, names = [lines[at] for at in by_row], [names[at] for at in by_row]
+    if isinstance(where, Figure):
+        where.legend(lines, names, loc="outside lower center", ncols=columns)
+    else:
+        where.legend(
+            lines,
+            names,
+            loc="upper center",
+            bbox_to_anchor=(0.5, -0.26),
+            ncols=columns,
+            borderaxespad=0,
+            columnspacing=1.0,
+        )
+
+
+def letter(axes: Axes, index: int, title: str, *, of: int) -> None:
+    """(a), (b), ... where there are several panels, and what the panel shows."""
+    axes.set_title(f"({chr(ord('a') + index)}) {title}" if of > 1 else title, loc="left")
+
+
+def kl_axis(axes: Axes, highest: float) -> None:
+    """From zero to all that the lines reach, `highest`; bands do not make them flat."""
+    top = min(axes.get_ylim()[1], _ROOM * highest)
+    axes.set_ylim(bottom=0, top=top if top > 0 else None)

@@ -1,0 +1,230 @@
+"""The tables of a report: expected KL by step, phases, levels ranked, outliers, statistics."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from seedconv_tui.choice import Choice
+from seedconv_tui.level_queries import base
+from seedconv_tui.report.parts import Block, Table
+from seedconv_tui.report.source import Source
+from seedconv_tui.rows import PERCENTILE_COLUMNS
+from seedconv_tui.steps import Steps
+from seedconv_tui.tables import TABLES
+from seedconv_tui.text import count, nats
+from store.category import ALL, CONTEXT
+from store.layout import PERCENTILES
+from store.statistics import FEWEST_TO_COMPARE, outliers
+
+_INTERVAL = "[ ]: 95 % interval (seed jackknife and document cluster); there is none below 3 seeds."
+_TURN = "sharp divergence"  # the phase that begins where the KL is lowest
+_MEANS = {
+    "pair_std": "std of pairs",
+    "cross_entropy": "cross-entropy",
+    "kl_unigram": "KL to unigram",
+    "kl_uniform": "KL to uniform",
+}
+_LEVELS = 40  # of a category in a table
+_RUNS = 8  # steps of an outlier that are named
+
+
+def tables(source: Source) -> Iterator[Table | Block]:
+    """All of them, in the order of the page. Raises StoreError, DamagedError."""
+    yield expected_kl(source)
+    yield phases(source)
+    for category in source.categories:
+        for variant in source.variants(category):
+            yield levels(source, variant)
+    yield outlier_seeds(source)
+    yield tokens(source)
+    for model in source.models:
+        yield statistics_of(source, model)
+
+
+def expected_kl(source: Source) -> Table:
+    """Each model at its first step, where phases begin, and its last."""
+    rows = []
+    for model in source.models:
+        known = source.steps(model)
+        names = {known[0]: "first"}
+        for phase in source.phases(model)[1:]:
+            if phase.start in known:
+                turn = ", the turn" if phase.name == _TURN else ""
+                names[phase.start] = f"{phase.name} begins{turn}"
+        names.setdefault(known[-1], "last")
+        chosen = Choice([model], [ALL], Steps(named=frozenset(names)))
+        rows += [
+            (
+                model,
+                names[row["step"]],
+                count(row["step"]),
+                str(row["n_seeds"]),
+                nats(row["expected_kl"]),
+                _interval(row["kl_low"], row["kl_high"]),
+                *(nats(row[name]) for name in _MEANS),
+            )
+            for row in _rows(source, "levels", chosen)
+        ]
+    header = ("model", "where", "step", "seeds", "KL", "95 %", *_MEANS.values())
+    note = (
+        "Nats. KL: mean over all tokens and ordered pairs of seeds. "
+        f"{_INTERVAL} Std of pairs: the paper's band. {source.settings}"
+    )
+    return Table("Expected KL by model and step", header, rows, note, n_names=2)
+
+
+def phases(source: Source) -> Table:
+    """Phases with break points, intervals and support."""
+    rows = [
+        (
+            row["model"],
+            row["phase"],
+            count(row["start"]),
+            "-" if row["low"] is None else f"{count(row['low'])} to {count(row['high'])}",
+            "-" if row["support"] is None else f"{row['support']:.0%}",
+        )
+        for row in _rows(source, "phases", Choice(list(source.models)))
+    ]
+    note = (
+        "Interval: of the first step over draws of seeds, 90 %; support: share of the draws that "
+        "have the phase."
+        if rows
+        else "None is known yet: they need six reduced steps."
+    )
+    return Table("Phases of training", ("model", "phase", "from step", "interval", "support"),
+                 rows, note, n_names=2)  # fmt: skip
+
+
+def levels(source: Source, category: str) -> Table:
+    """Levels by the expected KL of the largest model at its newest step, the highest first."""
+    models = [model for model in source.models if source.levels(model, category)]
+    ranking = models[-1]
+    found = {model: source.levels(model, category) for model in models}
+    of = found[ranking]
+    assert of is not None
+    order = [n for n in np.argsort(-np.nan_to_num(of.kl[-1]), kind="stable") if of.counts[n]]
+    rows = []
+    for place, n in enumerate(order[:_LEVELS], 1):
+        row = [of.labels[n], str(place), count(int(of.counts[n]))]
+        for each in found.values():
+            at = each.labels.index(of.labels[n]) if each and of.labels[n] in each.labels else None
+            if each is None or at is None:
+                row += ["-", "-"]
+            else:
+                low, high = float(each.kl_low[-1, at]), float(each.kl_high[-1, at])
+                row += [nats(float(each.kl[-1, at])), _interval(low, high)]
+        rows.append((*row, nats(float(of.cross_entropy[-1, n]))))
+    which = f"{base(category)} of the token before" if category.endswith(CONTEXT) else category
+    steps = ", ".join(f"{m} at step {count(int(f.steps[-1]))}" for m, f in found.items() if f)
+    own = f" The levels are of {ranking}'s own results; other models have other tokens in them." \
+        if of.step_of_levels is not None and len(models) > 1 else ""  # fmt: skip
+    note = (
+        f"Nats; ranked by the KL of {ranking}. {steps}. {of.description}. {_INTERVAL} "
+        f"Cross-entropy: of {ranking}.{own} {source.seeds(models)}"
+    )
+    if len(order) > _LEVELS:
+        note += f" The first {_LEVELS} of {len(order)} levels with tokens."
+    columns = [cell for model in models for cell in (f"KL {model}", "95 %")]
+    header = ("level", "rank", "tokens", *columns, "cross-entropy")
+    return Table(f"Levels ranked by expected KL: {which}", header, rows, note)
+
+
+def outlier_seeds(source: Source) -> Table:
+    """Seeds that stand apart from the others, with the steps at which they do."""
+    rows, few = [], []
+    for model in source.models:
+        snapshot = source.study.model_snapshot(model)
+        found = outliers(snapshot.kl)
+        for at, seed in enumerate(snapshot.seeds):
+            steps = snapshot.steps[found[:, at]].tolist()
+            if steps:
+                named = ", ".join(map(count, steps[:_RUNS]))
+                more = f", ... to {count(steps[-1])}" if len(steps) > _RUNS else ""
+                rows.append((model, seed, str(len(steps)), named + more))
+        if snapshot.n_seeds.max(initial=0) < FEWEST_TO_COMPARE:
+            few.append(model)
+    note = "A seed's mean KL to and from the others is beyond what chance gives, at these steps."
+    if not rows:
+        note = "No seed stands apart from the others at any step."
+    if few:
+        note += (
+            f" Fewer than {FEWEST_TO_COMPARE} seeds, of which none can be told: {', '.join(few)}."
+        )
+    return Table("Outlier seeds", ("model", "seed", "n steps", "steps"), rows, note, n_names=2)
+
+
+def tokens(source: Source) -> Table:
+    """The tokens with the lowest, middle and highest KL of the largest model, in their text."""
+    model = source.models[-1]
+    rows = [
+        (
+            row["kind"],
+            f"{row['before'][-30:]}«{row['text']}»{row['after'][:15]}",
+            nats(float(row["kl"])),
+            nats(float(row["surprisal"])),
+        )
+        for row in _rows(source, "extremes", Choice(models=[model], count=5))
+    ]
+    step = count(source.steps(model)[-1])
+    note = f"{model} at step {step}; nats, KL as mean over pairs, surprisal over seeds."
+    return Table("Tokens with the lowest, middle and highest KL", ("", "token in its text", "KL",
+                 "surprisal"), rows, note, n_names=2)  # fmt: skip
+
+
+def statistics_of(source: Source, model: str) -> Block:
+    """All that is known of a model at its newest step, as people paste it into an issue."""
+    step = source.steps(model)[-1]
+    (row,) = _rows(source, "levels", Choice([model], [ALL], Steps(named=frozenset([step]))))
+    kl = source.study.token_kl(model, step)
+    n = row["n_seeds"]
+    lines = [
+        f"{model}, step {count(step)}: {n} seeds, {n * (n - 1)} ordered pairs, "
+        f"{count(source.study.n_tokens)} tokens",
+        _line("Mean    KLD", row["expected_kl"], _interval(row["kl_low"], row["kl_high"], "95 % ")),
+        _line("Maximum KLD", row["kl_max"]),
+        *(
+            _line(f"{q:5.1f} % KLD" if q != 50 else "Median  KLD", row[column])
+            for column, q in sorted(
+                zip(PERCENTILE_COLUMNS, PERCENTILES, strict=True), key=lambda each: -each[1]
+            )
+            if q != 100
+        ),
+        _line("Minimum KLD", float(kl.min())),
+        _line("Std of pairs' KLD", row["pair_std"]),
+        _line("Mean JSD", *_pair_mean(source.study.pair_means(model, "mean_js", step))),
+        _line("Same top token", *_pair_mean(
+            100 * source.study.pair_means(model, "top1_agreement", step), " %"), unit="%"),
+        _line("RMS dp of target", *_pair_mean(
+            100 * source.study.pair_means(model, "target_rms", step), " %"), unit="%"),
+        _line("Cross-entropy", row["cross_entropy"]),
+        _line("Entropy", row["entropy"]),
+        _line("KL to unigram", row["kl_unigram"]),
+        _line("KL to uniform", row["kl_uniform"]),
+        _line("Rounding alone", row["floor"]),
+    ]  # fmt: skip
+    return Block(f"Statistics of the KL: {model}", tuple(lines))
+
+
+def _line(name: str, value: float, more: str = "", unit: str = "nats") -> str:
+    return f"{name:<18}: {value:>12.6f} {unit:<4} {more}".rstrip()
+
+
+def _pair_mean(values: NDArray[np.float64], unit: str = "") -> tuple[float, str]:
+    known = values[np.isfinite(values)]
+    low, high = float(known.min()), float(known.max())
+    return float(known.mean()), f"pairs {low:.6f} to {high:.6f}{unit}"
+
+
+def _interval(low: float, high: float, words: str = "") -> str:
+    return "-" if np.isnan(low) else f"{words}[{nats(low)}, {nats(high)}]"
+
+
+def _rows(source: Source, what: str, choice: Choice) -> Iterator[dict[str, Any]]:
+    """Rows of one of `tables.TABLES`."""
+    for batch in TABLES[what].batches(source.study, choice):
+        for values in zip(*batch.values(), strict=True):
+            yield dict(zip(batch, values, strict=True))
