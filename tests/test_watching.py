@@ -143,7 +143,7 @@ def test_what_stays_away_is_missing_and_holds_up_nothing(
     assert run(["status", "--json", str(tmp_path / "study.zarr")]) == 0
     (model,) = json.loads(capsys.readouterr().out)["models"]
     assert model["checkpoints"]["missing"] == 1
-    assert "is gone" in model["errors"][0]["error"]
+    assert "is gone" in model["missing"][0]["error"]
 
 
 def test_what_training_has_long_passed_is_not_waited_for(tmp_path: Path) -> None:
