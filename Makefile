@@ -5,10 +5,14 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 SOURCES := store engine seedconv_tui tests benchmarks docs examples
 
-.PHONY: demo test check lint ci soak bench picture clean
+.PHONY: demo reproduce test check lint ci soak bench picture clean
 
 demo: $(VENV)/engine
 	$(BIN)/seedconv demo $(ARGS)
+
+# What the paper found, at small scale: two sizes x 4 seeds, some eight minutes of two cores.
+reproduce: $(VENV)/engine
+	$(BIN)/python -m seedconv_tui.reproduce $(ARGS)
 
 # A few files of tests at once, each on one core; in their order, as short ones come last in it.
 SPREAD := --numprocesses=auto --maxprocesses=4 --dist=loadfile --no-loadscope-reorder

@@ -23,6 +23,7 @@ _PEAK_RATE, _WARM_UP, _FLOOR = 1e-3, 30, 0.02
 _END_OF_TEXT = "<|endoftext|>"
 _SEPARATOR = "\n\f\n"
 _PLAN = "plan.json"
+_WRITTEN_LAST = "trainer_state.json"
 
 
 @dataclass(frozen=True)
@@ -54,8 +55,8 @@ class Plan:
     @property
     def steps(self) -> tuple[int, ...]:
         """Steps whose checkpoints are saved."""
-        every = (*_EARLY, *range(64, self.n_steps, 32), self.n_steps)
-        return tuple(step for step in every if step <= self.n_steps)
+        every = {*_EARLY, *range(64, self.n_steps, 32), self.n_steps}
+        return tuple(sorted(step for step in every if step <= self.n_steps))
 
 
 _STUDY = """\
@@ -162,6 +163,9 @@ def train(folder: Path) -> None:
     context = multiprocessing.get_context("spawn")
     together = context.Barrier(len(plan.seeds))
     for size in plan.sizes:
+        ends = [_checkpoint(folder, size, seed, plan.steps[-1]) for seed in plan.seeds]
+        if all((end / _WRITTEN_LAST).exists() for end in ends):
+            continue
         runs = [
             context.Process(target=_run, args=(folder, plan, size, seed, together))
             for seed in plan.seeds
@@ -217,7 +221,7 @@ def _run(folder: Path, plan: Plan, size: Size, seed: int, together: Barrier) -> 
     for step in range(plan.n_steps + 1):
         if step in plan.steps:
             together.wait()
-            _save(model, folder / "runs" / size.name / f"seed{seed}" / f"checkpoint-{step}", step)
+            _save(model, _checkpoint(folder, size, seed, step), step)
             print(f"{size.name}, seed {seed}: saved step {step}", flush=True)
         starts = torch.randint(len(stream) - _LENGTH, (_BATCH,), generator=order)
         batch = torch.stack([stream[start : start + _LENGTH] for start in starts.tolist()])
@@ -236,11 +240,15 @@ def _rate(step: int, n_steps: int) -> float:
     return _FLOOR + (1 - _FLOOR) * 0.5 * (1 + math.cos(math.pi * progress))
 
 
+def _checkpoint(folder: Path, size: Size, seed: int, step: int) -> Path:
+    return folder / "runs" / size.name / f"seed{seed}" / f"checkpoint-{step}"
+
+
 def _save(model: Any, folder: Path, step: int) -> None:
-    if (folder / "trainer_state.json").exists():
+    if (folder / _WRITTEN_LAST).exists():
         return  # of an earlier demo; training is deterministic
     model.save_pretrained(folder)
-    (folder / "trainer_state.json").write_text(json.dumps({"global_step": step}))
+    (folder / _WRITTEN_LAST).write_text(json.dumps({"global_step": step}))
 
 
 if __name__ == "__main__":

@@ -68,7 +68,9 @@ def run_demo(
     return OK
 
 
-def start(folder: Path, study_file: Path) -> tuple[subprocess.Popen[bytes], subprocess.Popen[bytes]]:
+def start(
+    folder: Path, study_file: Path
+) -> tuple[subprocess.Popen[bytes], subprocess.Popen[bytes]]:
     """Start the trainer of what is prepared in `folder`, and the engine beside it."""
     return (
         _start(folder / "trainer.log", "engine.demo", str(folder)),

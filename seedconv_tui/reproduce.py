@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import os
 import platform
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -68,7 +69,10 @@ def reproduce(
     text = report(study, find(study), time.monotonic() - began)
     (folder / "report.md").write_text(text, encoding="utf-8")
     print(text)
-    print(f"written to {folder / 'report.md'}; look at the study: seedconv tui {store}", file=sys.stderr)
+    print(
+        f"written to {folder / 'report.md'}; look at the study: seedconv tui {store}",
+        file=sys.stderr,
+    )
     return OK
 
 
@@ -94,8 +98,8 @@ phases over draws of seeds and 90 %. Several claims are tested at once and nothi
 that. The turn is where sharp convergence becomes sharp divergence; predictions are nearest to the
 unigram distribution *at the turn* when that step lies in the turn's interval for every seed.
 Frequencies are counts in the training text; the rarest and the most frequent level with at least
-{FEWEST_TOKENS} tokens are compared. Negative is a result too: these models are a thousand times
-smaller than the paper's, and see a text a hundred thousand times shorter."""
+{FEWEST_TOKENS} tokens are compared. What does not hold is a result too: these models are far
+smaller than the paper's and see far less text, many times over."""
 
 
 def _settings(study: Study, seconds: float) -> list[str]:
@@ -127,10 +131,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--tokens", type=int, default=4800, help="to score on (%(default)s)")
     options = parser.parse_args(argv)
     if options.seeds < 3 or options.steps < 8 or options.tokens < 500:
-        print(
-            "seedconv: intervals need at least 3 seeds, 8 steps and 500 tokens", file=sys.stderr
-        )
+        print("seedconv: intervals need at least 3 seeds, 8 steps and 500 tokens", file=sys.stderr)
         return USAGE
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # the processes end with this one
     try:
         return reproduce(
             options.dir,
