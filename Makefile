@@ -61,7 +61,7 @@ $(VENV)/engine: $(VENV)/bin/python pyproject.toml constraints.txt
 	touch $@
 
 $(VENV)/dev: $(VENV)/engine
-	$(PIP) --editable '.[analysis,engine,metrics,ray,remote,report,tensorboard,xarray]' \
+	$(PIP) --editable '.[analysis,datasets,engine,metrics,ray,remote,report,tensorboard,xarray]' \
 		accelerate flask flask-cors import-linter mypy 'moto[s3]' py-spy pyte pytest pytest-asyncio \
 		pytest-cov pytest-xdist ruff tensorboard tensorstore
 	touch $@

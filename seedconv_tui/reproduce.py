@@ -81,7 +81,8 @@ def report(study: Study, findings: Sequence[Finding], seconds: float) -> str:
     lines = ["# What holds at small scale", "", *_settings(study, seconds), ""]
     lines += ["| claim | of | figure | 95 % interval | |", "|---|---|---|---|---|"]
     lines += [
-        f"| {visible(of.claim)} | {visible(of.where)} | {of.figure} | {of.interval} | {of.verdict} |"
+        f"| {visible(of.claim)} | {visible(of.where)} | {of.figure} | "
+        f"{of.interval} | {of.verdict} |"
         for of in findings
     ]
     n = {name: sum(of.verdict == name for of in findings) for name in _VERDICTS}

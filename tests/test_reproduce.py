@@ -19,13 +19,13 @@ def test_it_trains_scores_and_reports_whatever_comes_of_it(tmp_path: Path) -> No
     text = (tmp_path / "report.md").read_text(encoding="utf-8")
     assert "| training goes through four phases | tiny |" in text
     study = open_study(tmp_path / "study.zarr")
-    row = re.search(r"late in training \\| step 1: .*? \\| ([+-][0-9.]+) nats", text)
+    row = re.search(r"late in training \| step 1: .*? \| ([+-][0-9.]+) nats", text)
     assert row is not None
     tiny, small = (study.model_snapshot(name).expected_kl[-1] for name in ("tiny", "small"))
     assert float(row[1]) == pytest.approx(tiny - small, abs=6e-5)
     content = study.summary("small", "word_class")
     kl = dict(zip(content.labels, content.expected_kl[-1], strict=True))
-    row = re.search(r"small, step 1: KL of content .*? \\| ([+-][0-9.]+) nats", text)
+    row = re.search(r"small, step 1: KL of content .*? \| ([+-][0-9.]+) nats", text)
     assert row is not None
     assert float(row[1]) == pytest.approx(kl["content"] - kl["function"], abs=6e-5)
 
