@@ -136,7 +136,8 @@ def prepare(folder: Path, plan: Plan) -> Path:
 
 def _hold_out(documents: list[str], backend: Any, plan: Plan) -> tuple[list[str], list[str]]:
     """Part documents into what is trained on and what is held out, from the last document on."""
-    train, held_out, left = list(documents), [], plan.held_out_tokens
+    held_out: list[str] = []
+    train, left = list(documents), plan.held_out_tokens
     for n in reversed(range(len(train))):
         if not left:
             break
@@ -182,8 +183,8 @@ def train(folder: Path) -> None:
 def _read_plan(folder: Path) -> Plan:
     fields = json.loads((folder / _PLAN).read_text(encoding="utf-8"))
     sizes = tuple(Size(**size) for size in fields.pop("sizes"))
-    lists = {name: tuple(fields.pop(name)) for name in ("seeds", "counts")}
-    return Plan(sizes=sizes, **lists, **fields)
+    seeds, counts = tuple(fields.pop("seeds")), tuple(fields.pop("counts"))
+    return Plan(sizes=sizes, seeds=seeds, counts=counts, **fields)
 
 
 def _run(folder: Path, plan: Plan, size: Size, seed: int, together: Barrier) -> None:
