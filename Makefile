@@ -5,10 +5,14 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 SOURCES := store engine seedconv_tui tests benchmarks docs examples
 
-.PHONY: demo test check lint ci soak bench picture clean
+.PHONY: demo reproduce test check lint ci soak bench picture clean
 
 demo: $(VENV)/engine
 	$(BIN)/seedconv demo $(ARGS)
+
+# What the paper found, at small scale: two sizes x 4 seeds, some eight minutes of two cores.
+reproduce: $(VENV)/engine
+	$(BIN)/python -m seedconv_tui.reproduce $(ARGS)
 
 # A few files of tests at once, each on one core; in their order, as short ones come last in it.
 SPREAD := --numprocesses=auto --maxprocesses=4 --dist=loadfile --no-loadscope-reorder
@@ -57,7 +61,7 @@ $(VENV)/engine: $(VENV)/bin/python pyproject.toml constraints.txt
 	touch $@
 
 $(VENV)/dev: $(VENV)/engine
-	$(PIP) --editable '.[analysis,engine,metrics,ray,remote,report,tensorboard,xarray]' \
+	$(PIP) --editable '.[analysis,datasets,engine,metrics,ray,remote,report,tensorboard,xarray]' \
 		accelerate flask flask-cors import-linter mypy 'moto[s3]' py-spy pyte pytest pytest-asyncio \
 		pytest-cov pytest-xdist ruff tensorboard tensorstore
 	touch $@

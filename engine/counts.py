@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,6 +55,15 @@ def reference_counts(study: StudyFile, tokenizer: Tokenizer, corpus: Corpus) -> 
     return Counts(count, f"the corpus itself, {_number(len(corpus), 'token')}")
 
 
+def tally(backend: Any, texts: list[str], size: int) -> NDArray[np.int64]:
+    """Occurrences of each vocabulary entry in texts, (size,), without special tokens."""
+    encoded = backend(texts, add_special_tokens=False, return_attention_mask=False, verbose=False)
+    count = np.zeros(size, np.int64)
+    for numbers in encoded["input_ids"]:
+        count += np.bincount(np.array(numbers, np.int64), minlength=size)
+    return count
+
+
 def log_unigram(count: NDArray[np.int64]) -> NDArray[np.float64]:
     """Log-probs, (vocab,), nats, of the unigram distribution with one added to every count."""
     smooth = count.astype(np.float64) + 1
@@ -68,11 +78,7 @@ def _counted(study: StudyFile, tokenizer: Tokenizer, files: list[Path]) -> NDArr
     documents = (text for file in files for text in split_documents(study, read_text(_FIELD, file)))
     count = np.zeros(tokenizer.size, np.int64)
     for texts in _batches(documents):
-        encoded = tokenizer.backend(
-            texts, add_special_tokens=False, return_attention_mask=False, verbose=False
-        )
-        for numbers in encoded["input_ids"]:
-            count += np.bincount(np.array(numbers, np.int64), minlength=tokenizer.size)
+        count += tally(tokenizer.backend, texts, tokenizer.size)
     if not count.any():
         raise ConfigError(f"{_FIELD}: the text files hold no text")
     return count

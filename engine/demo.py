@@ -1,7 +1,7 @@
-"""The demo: three tiny seeds trained on the prose that ships with Python.
+"""Tiny seeds trained on the prose that ships with Python: of the demo, and of `make reproduce`.
 
-`prepare` writes corpus, tokenizer and study file; `python -m engine.demo DIR` is the trainer, a
-process of its own that knows nothing of seedconv and leaves ordinary `transformers` checkpoints.
+`prepare` writes corpus, tokenizer, study file and plan; `python -m engine.demo DIR` is the trainer,
+a process of its own that knows nothing of seedconv and leaves ordinary `transformers` checkpoints.
 """
 
 from __future__ import annotations
@@ -11,25 +11,24 @@ import math
 import multiprocessing
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import partial
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Any
 
-SEEDS = (1, 2, 3)
-N_STEPS = 768
-STEPS = (0, 1, 2, 4, 8, 12, 16, 24, 32, 48, *range(64, N_STEPS + 1, 32))
-HELD_OUT_TOKENS = 2000
 _VOCAB = 2048
 _BATCH, _LENGTH = 16, 64
 _PEAK_RATE, _WARM_UP, _FLOOR = 1e-3, 30, 0.02
 _END_OF_TEXT = "<|endoftext|>"
 _SEPARATOR = "\n\f\n"
+_PLAN = "plan.json"
+_WRITTEN_LAST = "trainer_state.json"
 
 
 @dataclass(frozen=True)
 class Size:
-    """One model size of the demo."""
+    """One model size."""
 
     name: str
     hidden: int
@@ -37,18 +36,39 @@ class Size:
     heads: int
 
 
-SIZES = (Size("tiny", 64, 2, 4), Size("small", 128, 3, 4))
+TINY, SMALL = Size("tiny", 64, 2, 4), Size("small", 128, 3, 4)
+_EARLY = (0, 1, 2, 4, 8, 12, 16, 24, 32, 48)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is trained, and on which tokens it is scored."""
+
+    name: str = "demo"
+    sizes: tuple[Size, ...] = (TINY,)
+    seeds: tuple[int, ...] = (1, 2, 3)
+    n_steps: int = 768
+    held_out_tokens: int = 2000
+    most_of_document: int = 2000  # tokens held out of one document: its end, or all of it
+    counts: tuple[str, ...] = ()  # text files whose tokens are counted; else the corpus's are
+
+    @property
+    def steps(self) -> tuple[int, ...]:
+        """Steps whose checkpoints are saved."""
+        every = {*_EARLY, *range(64, self.n_steps, 32), self.n_steps}
+        return tuple(sorted(step for step in every if step <= self.n_steps))
+
 
 _STUDY = """\
 [study]
-name = "demo"
+name = "{name}"
 store = "study.zarr"
 
 [corpus]
 files = ["held_out.txt"]
 separator = "\\n\\f\\n"
 max_tokens = {tokens}
-
+{counts}
 [tokenizer]
 source = "tokenizer"
 
@@ -67,10 +87,10 @@ steps = {steps}
 """
 
 
-def prepare(folder: Path, sizes: tuple[Size, ...]) -> Path:
-    """Write everything the demo starts from into `folder`; return the study file.
+def prepare(folder: Path, plan: Plan) -> Path:
+    """Write everything that training and scoring start from into `folder`; return the study file.
 
-    What an earlier demo left there is kept, so that it goes on where it was.
+    What the same plan left there earlier is kept, so that it goes on where it was.
     """
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
@@ -96,25 +116,39 @@ def prepare(folder: Path, sizes: tuple[Size, ...]) -> Path:
         (folder / "tokenizer" / "tokenizer_config.json").write_text(json.dumps(settings))
         backend.save(str(folder / "tokenizer" / "tokenizer.json"))
     backend = Tokenizer.from_file(str(folder / "tokenizer" / "tokenizer.json"))
-    held_out: list[str] = []
-    tokens = 0
-    while tokens < HELD_OUT_TOKENS:
-        text = documents.pop()
-        encoding = backend.encode(text)
-        surplus = tokens + len(encoding.ids) - HELD_OUT_TOKENS
-        cut = encoding.offsets[surplus][0] if surplus > 0 else 0
-        if cut:
-            documents.append(text[:cut])
-        held_out.insert(0, text[cut:])
-        tokens += len(encoding.ids) - max(surplus, 0)
-    (folder / "train.txt").write_text(_SEPARATOR.join(documents), encoding="utf-8")
+    train, held_out = _hold_out(documents, backend, plan)
+    (folder / "train.txt").write_text(_SEPARATOR.join(train), encoding="utf-8")
     (folder / "held_out.txt").write_text(_SEPARATOR.join(held_out), encoding="utf-8")
-    study = _STUDY.format(tokens=HELD_OUT_TOKENS, length=_LENGTH, overlap=_LENGTH // 2)
-    for size in sizes:
-        study += _MODEL.format(name=size.name, seeds=list(SEEDS), steps=list(STEPS))
+    study = _STUDY.format(
+        name=plan.name,
+        tokens=plan.held_out_tokens,
+        counts=f"counts = {json.dumps(plan.counts)}\n" if plan.counts else "",
+        length=_LENGTH,
+        overlap=_LENGTH // 2,
+    )
+    for size in plan.sizes:
+        study += _MODEL.format(name=size.name, seeds=list(plan.seeds), steps=list(plan.steps))
+    (folder / _PLAN).write_text(json.dumps(asdict(plan), indent=2), encoding="utf-8")
     file = folder / "study.toml"
     file.write_text(study, encoding="utf-8")
     return file
+
+
+def _hold_out(documents: list[str], backend: Any, plan: Plan) -> tuple[list[str], list[str]]:
+    """Part documents into what is trained on and what is held out, from the last document on."""
+    held_out: list[str] = []
+    train, left = list(documents), plan.held_out_tokens
+    for n in reversed(range(len(train))):
+        if not left:
+            break
+        text = train[n]
+        offsets = backend.encode(text).offsets
+        taken = min(len(offsets), plan.most_of_document, left)
+        cut = offsets[-taken][0] if taken < len(offsets) else 0
+        train[n] = text[:cut]
+        held_out.insert(0, text[cut:])
+        left -= taken
+    return [text for text in train if text], held_out
 
 
 def _topics() -> Iterator[str]:
@@ -124,12 +158,19 @@ def _topics() -> Iterator[str]:
     yield from topics.values()
 
 
-def train(folder: Path, sizes: tuple[Size, ...]) -> None:
+def train(folder: Path) -> None:
     """Train every size with every seed, a process each, saving checkpoints side by side."""
+    plan = _read_plan(folder)
     context = multiprocessing.get_context("spawn")
-    together = context.Barrier(len(SEEDS))
-    for size in sizes:
-        runs = [context.Process(target=_run, args=(folder, size, seed, together)) for seed in SEEDS]
+    together = context.Barrier(len(plan.seeds))
+    for size in plan.sizes:
+        ends = [_checkpoint(folder, size, seed, plan.steps[-1]) for seed in plan.seeds]
+        if all((end / _WRITTEN_LAST).exists() for end in ends):
+            continue
+        runs = [
+            context.Process(target=_run, args=(folder, plan, size, seed, together))
+            for seed in plan.seeds
+        ]
         for run in runs:
             run.daemon = True  # ends with this process
             run.start()
@@ -139,7 +180,14 @@ def train(folder: Path, sizes: tuple[Size, ...]) -> None:
                 raise SystemExit(f"training of {size.name} failed with exit code {run.exitcode}")
 
 
-def _run(folder: Path, size: Size, seed: int, together: Barrier) -> None:
+def _read_plan(folder: Path) -> Plan:
+    fields = json.loads((folder / _PLAN).read_text(encoding="utf-8"))
+    sizes = tuple(Size(**size) for size in fields.pop("sizes"))
+    seeds, counts = tuple(fields.pop("seeds")), tuple(fields.pop("counts"))
+    return Plan(sizes=sizes, seeds=seeds, counts=counts, **fields)
+
+
+def _run(folder: Path, plan: Plan, size: Size, seed: int, together: Barrier) -> None:
     """Train one seed; same seed, same weights. Waits for the others at every checkpoint."""
     import torch
     from tokenizers import Tokenizer
@@ -169,12 +217,12 @@ def _run(folder: Path, size: Size, seed: int, together: Barrier) -> None:
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=_PEAK_RATE, betas=(0.9, 0.95), weight_decay=0.1, fused=True
     )
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, _rate)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, partial(_rate, n_steps=plan.n_steps))
     order = torch.Generator().manual_seed(seed)
-    for step in range(N_STEPS + 1):
-        if step in STEPS:
+    for step in range(plan.n_steps + 1):
+        if step in plan.steps:
             together.wait()
-            _save(model, folder / "runs" / size.name / f"seed{seed}" / f"checkpoint-{step}", step)
+            _save(model, _checkpoint(folder, size, seed, step), step)
             print(f"{size.name}, seed {seed}: saved step {step}", flush=True)
         starts = torch.randint(len(stream) - _LENGTH, (_BATCH,), generator=order)
         batch = torch.stack([stream[start : start + _LENGTH] for start in starts.tolist()])
@@ -185,20 +233,24 @@ def _run(folder: Path, size: Size, seed: int, together: Barrier) -> None:
         optimizer.zero_grad()
 
 
-def _rate(step: int) -> float:
+def _rate(step: int, n_steps: int) -> float:
     """Learning rate over its peak: linear warm-up, then a cosine."""
     if step < _WARM_UP:
         return (step + 1) / _WARM_UP
-    progress = (step - _WARM_UP) / (N_STEPS - _WARM_UP)
+    progress = (step - _WARM_UP) / max(n_steps - _WARM_UP, 1)
     return _FLOOR + (1 - _FLOOR) * 0.5 * (1 + math.cos(math.pi * progress))
 
 
+def _checkpoint(folder: Path, size: Size, seed: int, step: int) -> Path:
+    return folder / "runs" / size.name / f"seed{seed}" / f"checkpoint-{step}"
+
+
 def _save(model: Any, folder: Path, step: int) -> None:
-    if (folder / "trainer_state.json").exists():
+    if (folder / _WRITTEN_LAST).exists():
         return  # of an earlier demo; training is deterministic
     model.save_pretrained(folder)
-    (folder / "trainer_state.json").write_text(json.dumps({"global_step": step}))
+    (folder / _WRITTEN_LAST).write_text(json.dumps({"global_step": step}))
 
 
 if __name__ == "__main__":
-    train(Path(sys.argv[1]), tuple(size for size in SIZES if size.name in sys.argv[2:]))
+    train(Path(sys.argv[1]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from engine.errors import CheckpointError, ConfigError
@@ -42,28 +43,9 @@ def load_tokenizer(study: StudyFile, hub: HubClient) -> Tokenizer:
     Raises ConfigError when it cannot be loaded, gives no character offsets, or has no mask token
     and the study needs one.
     """
-    from transformers import AutoTokenizer
-
     settings = study.tokenizer
     folder = study.path(settings.source)
-    try:
-        if not folder.exists():
-            folder = fetch_tokenizer(hub, settings.source, settings.revision or "main")
-        backend = AutoTokenizer.from_pretrained(
-            folder, trust_remote_code=False, local_files_only=True
-        )
-    except (CheckpointError, OSError, ValueError, KeyError, TypeError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        if not study.path(settings.source).exists():
-            reason = f"there is no such folder (yet), and as a name on the hub: {reason}"
-        raise ConfigError(
-            f"tokenizer.source: {settings.source!r} cannot be loaded: {reason}"
-        ) from None
-    if not backend.is_fast:
-        raise ConfigError(
-            f"tokenizer.source: {settings.source!r} gives no character offsets; "
-            "it needs a tokenizer.json"
-        )
+    backend = load_backend(settings.source, folder, settings.revision or "main", hub)
     vocabulary = backend.get_vocab()
     masked = study.scoring.prediction != "causal"
     if study.scoring.prediction == "pseudo" and backend.mask_token_id is None:
@@ -82,6 +64,32 @@ def load_tokenizer(study: StudyFile, hub: HubClient) -> Tokenizer:
         pad=_first_of(backend.pad_token_id, bos, end) or 0,
         mask=backend.mask_token_id,
     )
+
+
+def load_backend(source: str, folder: Path, revision: str, hub: HubClient) -> Any:
+    """A fast transformers tokenizer: of `folder` if it is there, else `source` on the hub.
+
+    Raises ConfigError when it cannot be loaded or gives no character offsets.
+    """
+    from transformers import AutoTokenizer
+
+    there = folder.exists()
+    try:
+        if not there:
+            folder = fetch_tokenizer(hub, source, revision)
+        backend = AutoTokenizer.from_pretrained(
+            folder, trust_remote_code=False, local_files_only=True
+        )
+    except (CheckpointError, OSError, ValueError, KeyError, TypeError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        if not there:
+            reason = f"there is no such folder (yet), and as a name on the hub: {reason}"
+        raise ConfigError(f"tokenizer.source: {source!r} cannot be loaded: {reason}") from None
+    if not backend.is_fast:
+        raise ConfigError(
+            f"tokenizer.source: {source!r} gives no character offsets; it needs a tokenizer.json"
+        )
+    return backend
 
 
 def _first_of(*ids: int | None) -> int | None:

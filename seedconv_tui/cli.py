@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, NoReturn
 from seedconv_tui.compare import add_compare
 from seedconv_tui.exit_codes import FAILED, INTERRUPTED, OK, USAGE
 from seedconv_tui.export import add_export
+from seedconv_tui.gather import add_sample_and_count
 from seedconv_tui.regress import add_regress
 from seedconv_tui.report.command import add_report
 from seedconv_tui.show import add_plot, add_screen_options, add_tui, glyphs_of, show
@@ -223,6 +224,7 @@ def _parser() -> argparse.ArgumentParser:
     )
 
     add_run_and_watch(command)
+    add_sample_and_count(command, _at_least)
 
     status = command(
         "status",

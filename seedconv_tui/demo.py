@@ -37,20 +37,15 @@ def run_demo(
 
     `show` opens the monitor on a store and returns when the user leaves it.
     """
-    from engine.demo import SIZES, prepare
+    from engine.demo import SMALL, TINY, Plan, prepare
 
-    sizes = SIZES if second_size else SIZES[:1]
-    study_file = prepare(folder, sizes)
+    study_file = prepare(folder, Plan(sizes=(TINY, SMALL) if second_size else (TINY,)))
     store = folder / "study.zarr"
-    names = [size.name for size in sizes]
-    trainer = _start(folder / "trainer.log", "engine.demo", str(folder), *names)
-    engine = _start(
-        folder / "engine.log", "seedconv_tui.cli", "watch", str(study_file), "--until-complete"
-    )
+    trainer, engine = start(folder, study_file)
     headless = headless or not (sys.stdin.isatty() and sys.stdout.isatty())
     try:
         if headless:
-            _follow(store, trainer, engine)
+            follow(store, trainer, engine)
         else:
             show(store)
     finally:
@@ -73,6 +68,18 @@ def run_demo(
     return OK
 
 
+def start(
+    folder: Path, study_file: Path
+) -> tuple[subprocess.Popen[bytes], subprocess.Popen[bytes]]:
+    """Start the trainer of what is prepared in `folder`, and the engine beside it."""
+    return (
+        _start(folder / "trainer.log", "engine.demo", str(folder)),
+        _start(
+            folder / "engine.log", "seedconv_tui.cli", "watch", str(study_file), "--until-complete"
+        ),
+    )
+
+
 def _start(log: Path, module: str, *arguments: str) -> subprocess.Popen[bytes]:
     # In a session of its own: Ctrl-C in the terminal is for the monitor, which then stops these.
     with log.open("ab") as file:
@@ -86,7 +93,7 @@ def _start(log: Path, module: str, *arguments: str) -> subprocess.Popen[bytes]:
         )
 
 
-def _follow(store: Path, *processes: subprocess.Popen[bytes]) -> None:
+def follow(store: Path, *processes: subprocess.Popen[bytes]) -> None:
     """Show progress on stderr until all processes have ended or one has failed."""
     source = StoreSource(store)
     progress = Progress(
@@ -97,7 +104,7 @@ def _follow(store: Path, *processes: subprocess.Popen[bytes]) -> None:
         console=Console(stderr=True),
     )
     with progress:
-        task = progress.add_task("training three seeds", total=None)
+        task = progress.add_task("training", total=None)
         said = -1
         while any(process.poll() is None for process in processes):
             if any(process.poll() for process in processes):

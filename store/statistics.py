@@ -168,6 +168,58 @@ def difference(
     return Estimate(value, value - half, value + half)
 
 
+def between_levels(
+    kl: Floats, total: Floats, n: NDArray[Any], a: int, b: int, confidence: float = 0.95
+) -> Estimate:
+    """Expected KL of level `a` minus that of level `b`, of the same seeds, with its interval.
+
+    Args:
+        kl: as for `seed_jackknife`.
+        total: as for `cluster_variance`.
+        n: as for `cluster_variance`.
+        a: index of a level that has tokens.
+        b: index of another.
+        confidence: share of such intervals that cover.
+
+    Returns:
+        Of length 1. Levels share seeds and documents: both are left out of, or drawn for, the two
+        at once. Over documents the variance is that of the difference of two ratios, linearised,
+        with the factor C / (C - 1) of C documents (Woodruff 1971).
+    """
+    pair = [a, b]
+    n_ab, kl_ab = n[:, pair], kl[..., pair]
+    miss = (total[:, pair] - n_ab * (total[:, pair].sum(axis=0) / n_ab.sum(axis=0))) / n_ab.sum(
+        axis=0
+    )
+    there = n_ab.any(axis=1)
+    apart = (miss[:, :1] - miss[:, 1:])[there] * there.sum()
+    value = pair_mean(kl_ab[..., :1] - kl_ab[..., 1:])
+    sources = [
+        seed_jackknife(kl_ab[..., :1] - kl_ab[..., 1:]),
+        cluster_variance(apart, np.ones_like(apart)),
+    ]
+    half = _half_width(sources, confidence)
+    return Estimate(value, value - half, value + half)
+
+
+def seeds_mean(of_seed: Floats, total: Floats, n: NDArray[Any]) -> Estimate:
+    """Mean over seeds and tokens of what each checkpoint has, with its 95 % interval.
+
+    Args:
+        of_seed: (seed, level) means over a level's tokens.
+        total: (cluster, level) sums over tokens of the mean over seeds.
+        n: as for `cluster_variance`.
+
+    Returns:
+        (level,) each; the interval is NaN with fewer than 3 seeds.
+    """
+    n_seeds = len(of_seed)
+    value = of_seed.mean(axis=0)
+    spread = of_seed.var(axis=0, ddof=1) / n_seeds if n_seeds >= FEWEST_SEEDS else value * np.nan
+    half = _half_width([(spread, n_seeds - 1), cluster_variance(total, n)], 0.95)
+    return Estimate(value, value - half, value + half)
+
+
 def pair_mean(kl: Floats) -> Floats:
     """Mean over ordered pairs of different seeds, (level,), of (seed, other_seed, level)."""
     n_seeds = len(kl)
