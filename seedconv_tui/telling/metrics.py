@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 
 from seedconv_tui.status import states
-from seedconv_tui.text import visible
 from store.errors import StoreError, UnsupportedError
 from store.snapshot import UNDECIDED, ModelSnapshot, StudySnapshot
 
@@ -107,6 +106,11 @@ def _of_engine(snapshot: StudySnapshot) -> Iterator[Metric]:
     yield state
 
 
+def _label(name: str) -> str:
+    """A name as UTF-8, which a folder's need not be; all else is Prometheus's to escape."""
+    return name.encode(errors="backslashreplace").decode()
+
+
 def _of_models(models: Iterable[ModelSnapshot]) -> Iterator[Metric]:
     def gauge(name: str, text: str, *labels: str) -> GaugeMetricFamily:
         return GaugeMetricFamily(f"seedconv_{name}", text, labels=["model", *labels])
@@ -119,7 +123,7 @@ def _of_models(models: Iterable[ModelSnapshot]) -> Iterator[Metric]:
     checkpoints = gauge("checkpoints", "Checkpoints by where they stand.", "state")
     phase = gauge("phase_start_step", "The phase of training, and where it starts.", "phase")
     for model in models:
-        named = visible(model.name)  # a folder's name need not be UTF-8
+        named = _label(model.name)
         for state, n in states(model).items():
             checkpoints.add_metric([named, state], n)
         if model.phases:
@@ -136,5 +140,5 @@ def _of_models(models: Iterable[ModelSnapshot]) -> Iterator[Metric]:
                 ends.add_metric([named, end], value)
         for seed, value in zip(model.seeds, model.cross_entropy[at], strict=True):
             if np.isfinite(value):
-                cross_entropy.add_metric([named, visible(seed)], value)
+                cross_entropy.add_metric([named, _label(seed)], value)
     yield from (kl, ends, step, cross_entropy, checkpoints, phase)
