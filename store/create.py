@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,6 +21,8 @@ from store.durable import PARTIAL, sync_folders
 from store.durable_store import DurableStore
 from store.errors import StudyMismatchError
 from store.seal import checksum, corpus_checksum, vocabulary_checksum
+
+_REMOVALS, _BETWEEN_SECONDS = 20, 0.05
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,7 @@ def create_study(
         partial.rename(path)
         sync_folders([path.parent])
     except BaseException as error:
-        shutil.rmtree(partial, ignore_errors=True)
+        _remove(partial)
         if not isinstance(error, OSError) or not (path / "zarr.json").exists():
             raise
 
@@ -125,3 +128,12 @@ def refuse_mismatch(path: Path, root: Mapping[str, Any], header: Header) -> None
                 f"{path}: {name} is {theirs.get(name)!r} there and {ours!r} in the study file; "
                 "results could not be compared: use another store, or the settings of this one"
             )
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder, into which threads of zarr may still write what they had begun."""
+    for _ in range(_REMOVALS):
+        shutil.rmtree(folder, ignore_errors=True)
+        if not folder.exists():
+            return
+        time.sleep(_BETWEEN_SECONDS)
