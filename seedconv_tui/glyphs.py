@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING
 
@@ -53,32 +53,29 @@ class Signs:
 _PATTERNS = np.array([chr(0x2800 + code) for code in range(256)])
 _BLOCKS = np.array(list(" ▀▄█"))
 
+_BRAILLE = Signs(
+    kx=2,
+    ky=4,
+    lines=(_PATTERNS,),
+    quiet=_PATTERNS,
+    band=_PATTERNS,
+    frame="│┤└─┼┬",
+    span="═╪╤",
+    mark="┊",
+    cursor="│",
+    pointer="▲",
+    more="…",
+)
+
 SIGNS = {
-    Glyphs.BRAILLE: Signs(
-        kx=2,
-        ky=4,
-        lines=(_PATTERNS,),
-        quiet=_PATTERNS,
-        band=_PATTERNS,
-        frame="│┤└─┼┬",
-        span="═╪╤",
-        mark="┊",
-        cursor="│",
-        pointer="▲",
-        more="…",
-    ),
-    Glyphs.BLOCK: Signs(
+    Glyphs.BRAILLE: _BRAILLE,
+    Glyphs.BLOCK: replace(
+        _BRAILLE,
         kx=1,
         ky=2,
         lines=(_BLOCKS,),
         quiet=np.array(list(" ───")),
         band=np.array(list(" ░")),
-        frame="│┤└─┼┬",
-        span="═╪╤",
-        mark="┊",
-        cursor="│",
-        pointer="▲",
-        more="…",
     ),
     Glyphs.ASCII: Signs(
         kx=1,

@@ -35,7 +35,6 @@ COLUMNS = (  # of the long form, docs/method.md tells them
     "r2",
 )
 _TERM_CELLS = 36  # of a term in the table
-_FEW = 20  # clusters; with fewer, intervals may be too narrow
 
 
 def add_regress(command: Command, store: Callable[[str], str | Path], store_help: str) -> None:
@@ -146,6 +145,8 @@ def _report(study: Study, found: Sequence[Regression]) -> dict[str, Any]:
 
 
 def _text(study: Study, found: Regression, *, ascii_only: bool) -> str:
+    from store.regression import FEW_CLUSTERS
+
     def name(text: str) -> str:
         return visible(text, ascii_only)
 
@@ -177,7 +178,7 @@ def _text(study: Study, found: Regression, *, ascii_only: bool) -> str:
     for why in dict.fromkeys(found.dropped.values()):
         terms = ", ".join(name(str(t)) for t, reason in found.dropped.items() if reason == why)
         lines.append(f"left out, {why}: {terms}")
-    if found.n_clusters < max(_FEW, len(found.terms)):
+    if found.n_clusters < max(FEW_CLUSTERS, len(found.terms)):
         lines.append(
             f"{found.n_clusters} clusters are few: intervals may be too narrow, or missing"
         )

@@ -24,6 +24,7 @@ Floats = NDArray[np.float64]
 
 INTERCEPT, COUNT, MODEL = "intercept", "log10_count", "model"  # factors that are no category
 
+FEW_CLUSTERS = 20  # with fewer, intervals may be too narrow
 _MOST_LEVELS = 64  # with tokens: a column of the design each
 _PREFERRED = "NOUN"  # reference level, where it is one
 _DEPENDENT = 1e-10  # of a column's square, what is left of it once the others are taken out

@@ -16,14 +16,13 @@ from seedconv_tui.report.source import Source, few_words, spread
 from seedconv_tui.tables import Column
 from seedconv_tui.text import count
 from store import UnsupportedError
-from store.regression import COUNT, MODEL, common_steps, regressions
+from store.regression import COUNT, FEW_CLUSTERS, MODEL, common_steps, regressions
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing
 
 _CATEGORY = "pos"
 _STEPS = 40  # at most, a fit each
-_FEW = 20  # clusters; with fewer, intervals may be too narrow
 
 _COLUMNS = (
     Column("step", "int", "training steps", "training step"),
@@ -91,7 +90,7 @@ def _caption(source: Source, rows: Sequence[dict[str, Any]], steps: str) -> str:
     parts.append(
         f"{count(rows[0]['n_tokens'])} tokens of each model; bands: 95 % intervals, clustered by "
         f"{count(clusters)} documents or runs of tokens"
-        + (" (few: they may be too narrow)" if clusters < _FEW else "")
+        + (" (few: they may be too narrow)" if clusters < FEW_CLUSTERS else "")
         + f". {steps} {source.seeds()} {source.settings}"
     )
     return " ".join(parts)
