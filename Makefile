@@ -10,7 +10,7 @@ SOURCES := store engine seedconv_tui tests benchmarks docs examples
 demo: $(VENV)/engine
 	$(BIN)/seedconv demo $(ARGS)
 
-# What the paper found, at small scale: two sizes x 4 seeds, some eight minutes of two cores.
+# What the paper found, at small scale: two sizes x 4 seeds, some six minutes of two cores.
 reproduce: $(VENV)/engine
 	$(BIN)/python -m seedconv_tui.reproduce $(ARGS)
 

@@ -169,18 +169,21 @@ def _between(
 
 
 def _reconverged(study: Study, model: ModelSnapshot, last: int) -> Iterator[Finding]:
-    """By how much KL of function and of content words fell since it was highest after the turn."""
-    turn, _, _ = turn_of(model)
-    after = (model.steps >= turn) & np.isfinite(model.expected_kl)
-    top = int(model.steps[after][model.expected_kl[after].argmax()])
-    if top == last:
+    """By how much KL of function and of content words fell since slow reconvergence began.
+
+    Not since it was highest: the highest of many steps is too high by chance, so a fall from it
+    would be seen where there is none.
+    """
+    starts = [phase.start for phase in model.phases if phase.name == _FOUR[-1]]
+    if not starts or starts[0] == last:
         return
-    fallen = study.difference((model.name, top), (model.name, last), "word_class")
+    start = starts[0]
+    fallen = study.difference((model.name, start), (model.name, last), "word_class")
     for label in ("function", "content"):
         at = fallen.labels.index(label)
         yield _finding(
             f"{label} words reconverge",
-            f"{model.name}, step {top} minus step {last} (n = {fallen.counts[at]})",
+            f"{model.name}, step {start} minus step {last} (n = {fallen.counts[at]})",
             Estimate(*(values[at : at + 1] for values in (fallen.value, fallen.low, fallen.high))),
         )
 

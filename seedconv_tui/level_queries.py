@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from store import Corpus, Study
+    from store.summary import Summary
 
 Floats = NDArray[np.float64]
 
@@ -75,11 +76,15 @@ def read_levels(study: Study, model: str, category: str) -> Levels:
     """A model's levels of a category that it has. Raises StoreError, DamagedError."""
     from store.summary import read_summary
 
-    found = read_summary(study, model, category)
+    return levels_of(read_summary(study, model, category), study.categories(model))
+
+
+def levels_of(found: Summary, categories: tuple[str, ...]) -> Levels:
+    """A summary as `Levels`; `categories` are those that its model has."""
     done = found.n_seeds > 0
     return Levels(
-        categories=study.categories(model),
-        category=category,
+        categories=categories,
+        category=found.category,
         description=found.description,
         step_of_levels=found.step_of_levels,
         labels=found.labels,

@@ -250,16 +250,17 @@ def _half_width(sources: list[tuple[Floats, Any]], confidence: float) -> Floats:
     return np.asarray(stdtrit(df, 0.5 + confidence / 2) * np.sqrt(variance))
 
 
-def mean_interval(values: Floats, confidence: float = 0.95) -> Estimate:
+def mean_interval(values: Floats, confidence: float = 0.95, *, fewest: int = 2) -> Estimate:
     """Mean over independent draws, the first axis, with its Student's t interval.
 
     Args:
         values: (draw, ...); NaN: not drawn.
         confidence: share of such intervals that cover.
+        fewest: draws, at least 2, below which there is no interval.
 
     Returns:
         Mean, low and high over the draws that there are, (...). The ends are NaN with fewer than
-        2 of them, the mean with none.
+        `fewest` of them, the mean with none.
     """
     from scipy.special import stdtrit
 
@@ -268,7 +269,8 @@ def mean_interval(values: Floats, confidence: float = 0.95) -> Estimate:
         mean = np.where(n > 0, np.nansum(values, axis=0) / n, np.nan)
         variance = np.nansum((values - mean) ** 2, axis=0) / (n - 1) / n
     df = np.maximum(n - 1, 1)
-    half = np.where(n > 1, stdtrit(df, 0.5 + confidence / 2) * np.sqrt(np.abs(variance)), np.nan)
+    half = stdtrit(df, 0.5 + confidence / 2) * np.sqrt(np.abs(variance))
+    half = np.where(n >= fewest, half, np.nan)
     return Estimate(mean, mean - half, mean + half)
 
 

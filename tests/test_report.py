@@ -17,6 +17,7 @@ import statsmodels.formula.api as smf
 from matplotlib.figure import Figure as Drawing
 from matplotlib.text import Text
 from PIL import Image
+from scipy import stats
 
 from engine.summarise import summarise
 from seedconv_tui.cli import run
@@ -114,6 +115,12 @@ def over_seeds(model: str, step: int, name: str) -> np.ndarray:
     return np.array([checkpoint(model, s, step)[name] for s in SEEDS], np.float64)
 
 
+def with_interval(of_seed: np.ndarray) -> list[float]:
+    """Mean and 95 % interval over seeds, by scipy."""
+    half = stats.sem(of_seed) * stats.t.ppf(0.975, len(of_seed) - 1)
+    return [of_seed.mean(), of_seed.mean() - half, of_seed.mean() + half]
+
+
 def log_probs(model: str, seed: str, step: int) -> np.ndarray:
     kept = checkpoint(model, seed, step)["log_probs"].astype(np.float64)
     return kept - np.log(np.exp(kept).sum(axis=1, keepdims=True))
@@ -139,26 +146,33 @@ def test_whole_models(folder: Path) -> None:
         for name, of in (("cross_entropy", cross_entropy), ("kl_uniform", uniform),
                          ("kl_unigram", unigram)):  # fmt: skip
             values = [getattr(row, name + end) for end in ("", "_low", "_high")]
-            np.testing.assert_allclose(values, [of.mean(), of.min(), of.max()], **EXACT)
+            np.testing.assert_allclose(values, with_interval(of), **EXACT)
 
 
 @pytest.mark.parametrize(
-    ("name", "labels"),
-    [("kl_by_pos", POS), ("kl_smallest_by_pos", POS), (file_name("kl", "by", "odd\n$"), LABELS)],
+    ("category", "model", "labels"),
+    [("pos", LARGE, POS), ("pos", SMALL, POS), ("odd\n$", None, LABELS)],
 )
-def test_levels(folder: Path, name: str, labels: tuple[str, ...]) -> None:
-    found = data(folder, name)
-    models = {"kl_by_pos": {LARGE}, "kl_smallest_by_pos": {SMALL}}.get(name, set(MODELS))
-    variants = {"pos", "pos_context"} if "pos" in name else {"odd\n$"}
+def test_levels(folder: Path, category: str, model: str | None, labels: tuple[str, ...]) -> None:
+    smallest = ("smallest",) if model == SMALL else ()
+    found = data(folder, file_name("kl", *smallest, "by", category))
+    surprisal = data(folder, file_name("cross_entropy", *smallest, "by", category))
+    models = set(MODELS) if model is None else {model}
+    variants = {"pos", "pos_context"} if category == "pos" else {category}
     assert set(found.model) == models
     assert set(found.category) == variants
     assert len(found) == len(models) * len(variants) * len(labels) * len(STEPS)
-    for row in found.itertuples():
+    both = found.merge(surprisal, on=["model", "step", "category", "label", "n"])
+    assert len(both) == len(found) == len(surprisal)
+    for row in both.itertuples():
         of = level(row.category) == labels.index(row.label)
         assert row.n == of.sum()
         kl = pair_kl(row.model, row.step)[:, of].mean()
-        surprisal = over_seeds(row.model, row.step, "surprisal")[:, of].mean()
-        np.testing.assert_allclose([row.expected_kl, row.cross_entropy], [kl, surprisal], **EXACT)
+        np.testing.assert_allclose(row.expected_kl, kl, **EXACT)
+        assert row.kl_low < kl < row.kl_high
+        of_seed = over_seeds(row.model, row.step, "surprisal")[:, of].mean(axis=1)
+        values = [row.cross_entropy, row.cross_entropy_low, row.cross_entropy_high]
+        np.testing.assert_allclose(values, with_interval(of_seed), **EXACT)
 
 
 def test_contexts(folder: Path) -> None:
@@ -349,7 +363,7 @@ def test_files(folder: Path, source: Source, tmp_path: Path) -> None:
             continue
         assert (folder / f"{figure.name}.pdf").read_bytes().startswith(b"%PDF")
         with Image.open(folder / f"{figure.name}.png") as image:
-            assert image.width in (round(3.3 * 300), round(6.8 * 300))
+            assert image.width in (round(3.03 * 300), round(6.3 * 300))
         assert list(data(folder, figure.name).columns) == [c.name for c in figure.columns]
         assert f"## {md(figure.name)}\n" in (folder / "captions.md").read_text()
         for words in ("900 tokens", "seed", "interval"):

@@ -123,7 +123,7 @@ def _parts(source: Source, options: argparse.Namespace) -> Iterator[Figure | Lef
 
 
 class _Progress:
-    """Tells on stderr how far a long computation is: on a terminal in place, else each quarter."""
+    """Tells on stderr how far a long computation is: in place on a terminal, else its begin."""
 
     def __init__(self) -> None:
         self._told = ("", -1)
@@ -132,13 +132,15 @@ class _Progress:
         from seedconv_tui.text import visible
 
         terminal = sys.stderr.isatty()
-        part = int(share * (100 if terminal else 4))
+        part = int(share * 100) if terminal else 0
         if (what, part) == self._told:
             return
         self._told = what, part
-        line = f"KL between checkpoints: {visible(what)}: {share:.0%}"
-        end = "\n" if share >= 1 or not terminal else ""
-        print(("\r" if terminal else "") + line, end=end, file=sys.stderr, flush=True)
+        line = f"KL between checkpoints: {visible(what)}"
+        if terminal:
+            print(f"\r{line}: {share:4.0%}", end="\n" * (share >= 1), file=sys.stderr, flush=True)
+        else:
+            print(line, file=sys.stderr, flush=True)
 
 
 def _need_matplotlib() -> None:

@@ -9,43 +9,34 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from seedconv_tui.choice import ChoiceError
 from seedconv_tui.report import style
 from seedconv_tui.report.parts import MODEL, STEP, Figure, Left, gathered, nats, text, whole
-from seedconv_tui.report.source import NUMERALS, Source
+from seedconv_tui.report.source import NUMERALS, SEEDS_BAND, Source
 from seedconv_tui.tables import Column
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing
     from matplotlib.lines import Line2D
 
-    from store.summary import Summary
-
-Floats = NDArray[np.float64]
-
 _BAND_WORDS = (
     "Bands: 95 % intervals of the mean (seed jackknife and document cluster; none below three "
     "seeds)."
 )
-_RANGE_WORDS = "Lines: mean over seeds; bands: from the lowest to the highest seed, no interval."
 
 
 def figures(source: Source, learning_rate: Path | None) -> Iterator[Figure | Left]:
     """Those of this family. Raises StoreError, DamagedError, ChoiceError."""
     yield expected_kl(source)
-    summaries = {model: source.study.summary(model) for model in source.models}
     yield over_seeds(
         source,
-        summaries,
         "cross_entropy",
         "Cross-entropy over training",
         (("cross_entropy", "cross-entropy (nats)"),),
     )
     yield over_seeds(
         source,
-        summaries,
         "baselines",
         "KL to the uniform and to the unigram distribution",
         (("kl_uniform", "KL to uniform (nats)"), ("kl_unigram", "KL to unigram (nats)")),
@@ -125,12 +116,11 @@ def expected_kl(source: Source) -> Figure:
 
 def over_seeds(
     source: Source,
-    summaries: dict[str, Summary],
     name: str,
     title: str,
     metrics: Sequence[tuple[str, str]],
 ) -> Figure:
-    """Means over all tokens, of each seed, a panel for each of these fields of `Summary`."""
+    """Means over all tokens and seeds, a panel for each of these fields of `Summary`."""
     columns = (
         MODEL,
         STEP,
@@ -139,27 +129,27 @@ def over_seeds(
             for field, axis in metrics
             for column, which in (
                 (field, "mean over tokens and seeds"),
-                (f"{field}_low", "of the lowest seed"),
-                (f"{field}_high", "of the highest seed"),
+                (f"{field}_low", "lower end of its 95 % interval; missing below three seeds"),
+                (f"{field}_high", "upper end of its 95 % interval"),
             )
         ),
     )
-    ranges = {
-        (model, field): _over_seeds(source, summary, field)
-        for model, summary in summaries.items()
+    found = {
+        (model, field): source.over_seeds(model, field)
+        for model in source.models
         for field, _ in metrics
     }
     rows = [
         (
             model,
             step,
-            *(float(values[at]) for field, _ in metrics for values in ranges[model, field]),
+            *(float(values[at, 0]) for field, _ in metrics for values in found[model, field]),
         )
         for model in source.models
         for at, step in enumerate(source.steps(model))
     ]
     caption = (
-        f"{title}, by model: mean over all tokens. {_RANGE_WORDS} {source.seeds()} "
+        f"{title}, by model: mean over all tokens and seeds. {SEEDS_BAND} {source.seeds()} "
         f"{source.steps_words()} {source.settings}"
     )
 
@@ -173,7 +163,7 @@ def over_seeds(
             for at, (model, look) in enumerate(
                 zip(source.models, style.ordinal(len(source.models)), strict=True)
             ):
-                mean, low, high = ranges[model, field]
+                mean, low, high = (values[:, 0] for values in found[model, field])
                 steps = source.whole(model).steps
                 lines.append(
                     style.curve(panel, steps, mean, look, low=low, high=high, at=at, name=model)
@@ -186,17 +176,6 @@ def over_seeds(
         return figure
 
     return Figure(name, title, caption, columns, gathered(columns, rows), draw)
-
-
-def _over_seeds(source: Source, summary: Summary, field: str) -> tuple[Floats, Floats, Floats]:
-    """Mean, lowest and highest of the seeds at each summarised step, (step,) each."""
-    at = np.searchsorted(summary.steps, source.whole(summary.model).steps)
-    values = getattr(summary, field)[at, :, 0]
-    there = np.isfinite(values)
-    low = np.where(there, values, np.inf).min(axis=1)
-    high = np.where(there, values, -np.inf).max(axis=1)
-    mean = np.where(there, values, 0).sum(axis=1) / there.sum(axis=1)
-    return mean, low, high
 
 
 def _all_steps(source: Source) -> list[int]:

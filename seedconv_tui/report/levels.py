@@ -22,8 +22,9 @@ from seedconv_tui.report.parts import (
     text,
     whole,
 )
-from seedconv_tui.report.source import Source
+from seedconv_tui.report.source import SEEDS_BAND, Source
 from seedconv_tui.text import count
+from store.statistics import Estimate
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -40,9 +41,12 @@ _POS = {  # universal parts of speech, nouns and verbs first
     "function words": ("ADP", "CCONJ", "DET", "PART", "PRON", "SCONJ"),
     _OTHERS: ("PUNCT", "SYM", "SPACE", "X"),
 }
-_BANDS = (
-    "Bands: 95 % intervals (seed jackknife and document cluster), cut where they leave the panel. "
-)
+_BANDS = {
+    "kl": "Bands: 95 % intervals (seed jackknife and document cluster), cut where they leave the "
+    "panel.",
+    "cross_entropy": SEEDS_BAND,
+}
+_NAMES = {"kl": "expected_kl", "cross_entropy": "cross_entropy"}  # columns
 _ORDERED = ("frequency", "surprisal", "position")  # categories whose levels are a scale
 _TITLES = {
     "frequency": "frequency",
@@ -59,6 +63,7 @@ class _Panel:
 
     title: str
     of: Levels
+    drawn: Estimate  # (step, level) each
     levels: tuple[int, ...]
     looks: tuple[style.Look, ...]
 
@@ -95,7 +100,12 @@ def _by_level(
     rows = []
     for model in models:
         panels = [
-            _panel(_named(source, model, variant, variants), of, looks)
+            _panel(
+                _named(source, model, variant, variants),
+                of,
+                _drawn(source, model, of, metric),
+                looks,
+            )
             for of_model, variant, of in found
             if of_model == model
         ]
@@ -118,7 +128,10 @@ def _by_pos(
         for group, labels in groups.items()
         if labels
     }
-    rows = [(model, [_panel(group, of, look) for group, look in looks.items()]) for of in found]
+    rows = []
+    for of in found:
+        drawn = _drawn(source, model, of, metric)
+        rows.append((model, [_panel(group, of, drawn, look) for group, look in looks.items()]))
     name = file_name(metric, *size, "by", "pos")
     return _figure(source, name, "part of speech", rows, metric)
 
@@ -143,10 +156,16 @@ def _with_tokens(found: Sequence[Levels]) -> dict[str, int]:
     return {label: n for label, n in total.items() if n}
 
 
-def _panel(title: str, of: Levels, looks: Mapping[str, style.Look]) -> _Panel:
+def _drawn(source: Source, model: str, of: Levels, metric: str) -> Estimate:
+    if metric == "kl":
+        return Estimate(of.kl, of.kl_low, of.kl_high)
+    return source.over_seeds(model, metric, of.category)
+
+
+def _panel(title: str, of: Levels, drawn: Estimate, looks: Mapping[str, style.Look]) -> _Panel:
     levels = [n for n, label in enumerate(of.labels) if label in looks and of.counts[n]]
     levels.sort(key=lambda n: list(looks).index(of.labels[n]))
-    return _Panel(title, of, tuple(levels), tuple(looks[of.labels[n]] for n in levels))
+    return _Panel(title, of, drawn, tuple(levels), tuple(looks[of.labels[n]] for n in levels))
 
 
 def _which(variant: str) -> str:
@@ -170,16 +189,16 @@ def _figure(
     what = "Expected KL" if metric == "kl" else "Cross-entropy"
     models = tuple(dict.fromkeys(model for model, _ in rows))
     panels = [panel for _, of in rows for panel in of]
+    over = "ordered pairs of seeds" if metric == "kl" else "seeds"
     columns = (
         MODEL,
         STEP,
         text("category", "what parts the tokens"),
         text("label", "the category's level"),
         whole("n", "tokens", "tokens of the level"),
-        nats("expected_kl", "KL, mean over the level's tokens and ordered pairs of seeds"),
-        nats("kl_low", "lower end of its 95 % interval; missing below three seeds"),
-        nats("kl_high", "upper end of its 95 % interval"),
-        nats("cross_entropy", "surprisal, mean over the level's tokens and seeds"),
+        nats(_NAMES[metric], f"mean over the level's tokens and {over}"),
+        nats(f"{metric}_low", "lower end of its 95 % interval; missing below three seeds"),
+        nats(f"{metric}_high", "upper end of its 95 % interval"),
     )
     data = [
         (
@@ -188,15 +207,7 @@ def _figure(
             panel.of.category,
             panel.of.labels[n],
             int(panel.of.counts[n]),
-            *(
-                float(values[at, n])
-                for values in (
-                    panel.of.kl,
-                    panel.of.kl_low,
-                    panel.of.kl_high,
-                    panel.of.cross_entropy,
-                )
-            ),
+            *(float(values[at, n]) for values in panel.drawn),
         )
         for model, of in rows
         for panel in of
@@ -222,10 +233,8 @@ def _caption(
     metric: str,
 ) -> str:
     over = "ordered pairs of seeds" if metric == "kl" else "seeds"
-    band = _BANDS if metric == "kl" else ""
-    band = band or "No interval is drawn. "
     parts = [f"{what} by {title} over training ({', '.join(models)}): mean over {over} and the "
-             f"tokens of a level. {band}"]  # fmt: skip
+             f"tokens of a level. {_BANDS[metric]} "]  # fmt: skip
     told = set()
     for panel in panels:
         of = panel.of
@@ -252,7 +261,7 @@ def _draw(rows: Sequence[Sequence[_Panel]], metric: str, *, grouped: bool) -> Dr
         for panel in row[len(panels) :]:
             panel.set_visible(False)
         for panel, shown, known in zip(row, panels, lines, strict=False):
-            known |= _lines(panel, shown, metric)
+            known |= _lines(panel, shown)
             style.step_axis(panel, shown.of.steps.tolist())
             if row is not axes[-1]:
                 panel.set_xlabel("")
@@ -263,7 +272,7 @@ def _draw(rows: Sequence[Sequence[_Panel]], metric: str, *, grouped: bool) -> Dr
             ("expected KL" if metric == "kl" else "cross-entropy") + " (nats)" + which
         )
         if metric == "kl":  # once for the row, which shares the axis
-            heights = [np.nanmax(each.of.kl[:, each.levels], initial=0.0) for each in panels]
+            heights = [np.nanmax(of.drawn.value[:, of.levels], initial=0.0) for of in panels]
             style.kl_axis(row[0], float(max(heights)))
     if grouped:
         for panel, known in zip(axes[-1], lines, strict=True):
@@ -276,12 +285,11 @@ def _draw(rows: Sequence[Sequence[_Panel]], metric: str, *, grouped: bool) -> Dr
     return figure
 
 
-def _lines(axes: Axes, panel: _Panel, metric: str) -> dict[str, Line2D]:
-    of, drawn = panel.of, {}
+def _lines(axes: Axes, panel: _Panel) -> dict[str, Line2D]:
+    of, lines = panel.of, {}
     for at, (n, look) in enumerate(zip(panel.levels, panel.looks, strict=True)):
-        values = of.kl if metric == "kl" else of.cross_entropy
-        low, high = (of.kl_low[:, n], of.kl_high[:, n]) if metric == "kl" else (None, None)
-        drawn[of.labels[n]] = style.curve(
-            axes, of.steps, values[:, n], look, low=low, high=high, at=at, name=of.labels[n]
+        value, low, high = (values[:, n] for values in panel.drawn)
+        lines[of.labels[n]] = style.curve(
+            axes, of.steps, value, look, low=low, high=high, at=at, name=of.labels[n]
         )
-    return drawn
+    return lines

@@ -31,8 +31,19 @@ _LATEX = {
     "[": "{[}",  # after a line break these would be its arguments
     "]": "{]}",
     "*": "{*}",
+    "\u2018": r"\textquoteleft{}",
+    "\u2019": r"\textquoteright{}",
+    "\u201c": r"\textquotedblleft{}",
+    "\u201d": r"\textquotedblright{}",
+    "\u2013": r"\textendash{}",
+    "\u2014": r"\textemdash{}",
+    "\u2026": r"\textellipsis{}",
 }
-_WIDE_TABLE = 6  # columns from which on a LaTeX table is scaled to the text
+_PICTURES = 0x2400  # where `visible` finds those of control characters
+# Points of LaTeX's small letters, and between columns; what one and two columns of a page hold, of
+# the narrowest of the usual styles (ACL).
+_LETTER, _BETWEEN, _COLUMN, _PAGE = 4.5, 12, 218, 453
+_MONO = 4.2  # a footnote's letter of one width
 
 
 def md(text: str) -> str:
@@ -48,6 +59,8 @@ def tex(text: str) -> str:
 def _tex_char(char: str) -> str:
     if char in _LATEX:
         return _LATEX[char]
+    if _PICTURES <= ord(char) < _PICTURES + 32:
+        return tex(chr(ord(char) - _PICTURES).encode("unicode_escape").decode())
     return char if char.isascii() or "\u00a1" <= char <= "\u00ff" else f"U+{ord(char):04X}"
 
 
@@ -85,28 +98,41 @@ def md_block(block: Block) -> str:
 
 
 def tex_table(table: Table) -> str:
-    """A `table` environment; needs `booktabs`, and `graphicx` where it is wide."""
+    """A `table` environment; needs `booktabs`, and `graphicx` where it is very wide."""
     if not table.rows:
         return rf"\paragraph{{{tex(table.title)}.}} {tex(table.note)}" + "\n"
-    wide = len(table.header) >= _WIDE_TABLE
+    longest = [max(map(len, cells)) for cells in zip(table.header, *table.rows, strict=True)]
     columns = "l" * table.n_names + "r" * (len(table.header) - table.n_names)
-    star = "*" if wide else ""
     lines = [
-        rf"\begin{{table{star}}}",
-        r"\centering\small",
-        *([r"\resizebox{\textwidth}{!}{%"] if wide else []),
         rf"\begin{{tabular}}{{{columns}}}",
         r"\toprule",
         _tex_row(table.header),
         r"\midrule",
         *map(_tex_row, table.rows),
         r"\bottomrule",
-        r"\end{tabular}" + ("}" if wide else ""),
-        rf"\caption{{{tex(table.title)}. {tex(table.note)}}}",
-        rf"\end{{table{star}}}",
-        "",
+        r"\end{tabular}",
     ]
-    return "\n".join(lines)
+    points = _LETTER * sum(longest) + _BETWEEN * len(longest)
+    return _tex_float(lines, points, r"\small", f"{table.title}. {table.note}")
+
+
+def _tex_float(lines: Sequence[str], points: float, letters: str, caption: str) -> str:
+    """Across both columns where it is too wide for one, and scaled where for these too."""
+    star = "*" if points > _COLUMN else ""
+    if points > _PAGE:
+        lines = [r"\resizebox{\textwidth}{!}{%", *lines[:-1], lines[-1] + "}"]
+    return "\n".join(
+        [
+            rf"\begin{{table{star}}}",
+            r"\centering",
+            "{" + letters,
+            *lines[:-1],
+            lines[-1] + "}",
+            rf"\caption{{{tex(caption)}}}",
+            rf"\end{{table{star}}}",
+            "",
+        ]
+    )
 
 
 def _tex_row(cells: Sequence[str]) -> str:
@@ -114,10 +140,14 @@ def _tex_row(cells: Sequence[str]) -> str:
 
 
 def tex_block(block: Block) -> str:
-    """Lines in letters of one width, blanks kept."""
-    lines = [r"\mbox{" + tex(line).replace(" ", "~") + r"}\\" for line in block.lines]
-    heading = rf"\paragraph{{{tex(block.title)}}}\leavevmode\\"
-    return "\n".join([heading, r"{\ttfamily\footnotesize", *lines, "}", ""])
+    """The same for lines in letters of one width, blanks kept."""
+    lines = [
+        r"\begin{tabular}{l}",
+        *(tex(line).replace(" ", "~") + r" \\" for line in block.lines),
+        r"\end{tabular}",
+    ]
+    points = _MONO * max(map(len, block.lines)) + _BETWEEN
+    return _tex_float(lines, points, r"\footnotesize\ttfamily", block.title)
 
 
 def html_table(table: Table) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 from seedconv_tui.choice import Choice, ChoiceError
 from seedconv_tui.report import style
 from seedconv_tui.report.parts import Figure, Left, file_name, gathered
-from seedconv_tui.report.source import Source
+from seedconv_tui.report.source import SEEDS_BAND, Source, over_seeds
 from seedconv_tui.tables import TABLES
 from seedconv_tui.text import count
 from store.probe import BLIMP, ICL
@@ -79,9 +79,9 @@ def _minimal_pairs(source: Source, name: str, rows: Sequence[Row]) -> Figure:
     about = "linguistic term" if by == "term" else "task"
     caption = (
         f"Minimal pairs of {name} ({count(n)}). (a) Share of pairs whose good sentence is more "
-        "probable: mean over seeds, bands from the lowest to the highest seed. (b) KL between "
-        "seeds of the two-way distribution over good and bad sentence: mean over pairs of "
-        "sentences and ordered pairs of seeds, bands: 95 % intervals over seeds, none below three. "
+        f"probable: mean over seeds. {SEEDS_BAND} (b) KL between seeds of the "
+        "two-way distribution over good and bad sentence: mean over pairs of sentences and ordered "
+        "pairs of seeds, bands: 95 % intervals over seeds, none below three. "
         f"(c) Accuracy of {last}, mean over seeds and tasks, by {about}: "
         + ", ".join(f"{key} {count(sizes[key])}" for key in shown)
         + "."
@@ -133,8 +133,8 @@ def _learning(source: Source, name: str, rows: Sequence[Row]) -> Figure:
         f"In-context learning score of {name} over training: later minus earlier loss, so below "
         "zero a model uses its context. "
         + "; ".join(f"{score}: {count(sizes[score])} documents" for score in scores)
-        + ". Mean over documents and seeds, bands from the lowest to the highest seed; the 95 % "
-        "interval of each seed over documents is in the data."
+        + f". Mean over documents and seeds. {SEEDS_BAND} The interval of each seed over documents "
+        "is in the data."
     )
 
     def draw() -> Drawing:
@@ -163,12 +163,15 @@ def _learning(source: Source, name: str, rows: Sequence[Row]) -> Figure:
 def _over_seeds(
     axes: Axes, rows: Sequence[Row], look: style.Look, at: int, name: str, *, band: bool = True
 ) -> Line2D:
-    """Mean of a step's rows over training, and their range."""
-    steps = sorted({int(row["step"]) for row in rows})
-    values = [np.array([row["value"] for row in rows if row["step"] == step]) for step in steps]
-    mean, low, high = (
-        np.array([of(each) for each in values], np.float64) for of in (np.mean, np.min, np.max)
-    )
+    """Mean over seeds of what the rows of a seed and step come to, with its interval."""
+    steps, seeds = (sorted({row[key] for row in rows}) for key in ("step", "seed"))
+    by_cell: dict[tuple[str, int], list[float]] = {}
+    for row in rows:
+        by_cell.setdefault((row["seed"], row["step"]), []).append(row["value"])
+    of_seed = np.full((len(seeds), len(steps)), np.nan)
+    for (seed, step), values in by_cell.items():
+        of_seed[seeds.index(seed), steps.index(step)] = np.mean(values)
+    mean, low, high = over_seeds(of_seed)
     return style.curve(axes, np.array(steps, np.int64), mean, look, low=low if band else None,
                        high=high if band else None, at=at, name=name)  # fmt: skip
 

@@ -9,11 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seedconv_tui.choice import Choice, chosen_categories, chosen_models
-from seedconv_tui.level_queries import Levels, base, read_levels
+from seedconv_tui.level_queries import Levels, base, levels_of
 from seedconv_tui.text import count
 from store import Study
 from store.category import ALL, CONTEXT
 from store.snapshot import UNDECIDED, Phase
+from store.statistics import FEWEST_SEEDS, Estimate, mean_interval
+from store.summary import Summary
 
 _SIZE = re.compile(r"(?<![A-Za-z0-9.])(\d+(?:\.\d+)?)([kmb])(?![A-Za-z0-9])", re.IGNORECASE)
 _FACTOR = {"k": 1e3, "m": 1e6, "b": 1e9}
@@ -27,6 +29,9 @@ NUMERALS = {
     UNDECIDED: "?",
 }
 """What phases are marked with."""
+
+SEEDS_BAND = "Bands: 95 % intervals over seeds (Student's t), of this text alone; none below three."
+"""What a caption says of `over_seeds`."""
 
 
 class Source:
@@ -54,15 +59,25 @@ class Source:
             for name in names
             if (name not in _NOT_USUAL if default is None else name in default and name != ALL)
         )
-        self._levels: dict[tuple[str, str], Levels | None] = {}
+        self._summaries: dict[tuple[str, str], Summary] = {}
 
     def levels(self, model: str, category: str = ALL) -> Levels | None:
         """The model by the levels of a category, at summarised steps; None where there are none."""
-        if (model, category) not in self._levels:
-            names = self.study.categories(model)
-            found = read_levels(self.study, model, category) if category in names else None
-            self._levels[model, category] = found if found and len(found.steps) else None
-        return self._levels[model, category]
+        names = self.study.categories(model)
+        if category not in names:
+            return None
+        found = levels_of(self._summary(model, category), names)
+        return found if len(found.steps) else None
+
+    def over_seeds(self, model: str, field: str, category: str = ALL) -> Estimate:
+        """Mean over seeds of a field of `Summary`, at the steps of `levels`: (step, level) each."""
+        found = self._summary(model, category)
+        return over_seeds(getattr(found, field)[found.n_seeds > 0].swapaxes(0, 1))
+
+    def _summary(self, model: str, category: str) -> Summary:
+        if (model, category) not in self._summaries:
+            self._summaries[model, category] = self.study.summary(model, category)
+        return self._summaries[model, category]
 
     def whole(self, model: str) -> Levels:
         """The same of all tokens, which each of `models` has."""
@@ -130,6 +145,11 @@ class Source:
             for phase in phases
         ]
         return f"Phases of {model} (dotted): " + ", ".join(marks) + "."
+
+
+def over_seeds(values: NDArray[np.float64]) -> Estimate:
+    """Mean over the first axis with its interval, which is NaN below three seeds."""
+    return mean_interval(values, fewest=FEWEST_SEEDS)
 
 
 def in_order_of_size(models: Sequence[str]) -> tuple[str, ...]:

@@ -25,7 +25,7 @@ from seedconv_tui.text import shorten, step_label, visible
 
 Floats = NDArray[np.float64]
 
-ONE_COLUMN, TWO_COLUMNS = 3.3, 6.8  # inches
+ONE_COLUMN, TWO_COLUMNS = 3.03, 6.3  # inches: of ACL's style, the narrowest of the usual ones
 FONT = 7.5  # points; nothing is smaller than 7
 
 _SETTINGS: dict[str, Any] = {
