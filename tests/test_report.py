@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -325,6 +326,32 @@ def shown_texts(drawing: Drawing) -> Iterator[Text]:
             yield from axes.get_legend().get_texts()
     for legend in drawing.legends:
         yield from legend.get_texts()
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="LaTeX is not installed")
+def test_the_tables_go_into_a_paper(folder: Path, tmp_path: Path) -> None:
+    """A page of ACL's size takes them, names from outside and all, without a line too wide."""
+    (tmp_path / "paper.tex").write_text(
+        r"\documentclass[11pt,twocolumn,a4paper]{article}\usepackage[margin=2.5cm]{geometry}"
+        r"\columnsep=0.6cm\usepackage{booktabs,graphicx,lmodern}\usepackage[T1]{fontenc}"
+        rf"\begin{{document}}\input{{{folder}/summary.tex}}"
+        rf"\begin{{figure}}\includegraphics{{{folder}/expected_kl.pdf}}\end{{figure}}"
+        rf"\begin{{figure*}}\includegraphics{{{folder}/kl_by_pos.pdf}}\end{{figure*}}"
+        r"\end{document}"
+    )
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "paper.tex"]
+    made = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert made.returncode == 0, made.stdout[-2000:]
+    assert "Overfull \\hbox" not in made.stdout
+    assert (tmp_path / "paper.pdf").is_file()
+
+
+def test_what_is_left_out_is_not_made(store: Path, tmp_path: Path) -> None:
+    without = [word for family in ("levels", "between", "tokens") for word in ("--without", family)]
+    assert run(["report", str(store), "-o", str(tmp_path), *without]) == 0
+    assert {file.stem for file in tmp_path.glob("*.csv")} == {
+        "expected_kl", "cross_entropy", "baselines", "regression",
+    }  # fmt: skip
 
 
 def test_everything_is_on_the_page_and_legible(source: Source, tmp_path: Path) -> None:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Iterator
-from itertools import chain
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +16,7 @@ if TYPE_CHECKING:
     from seedconv_tui.report.source import Source
 
 _FORMATS = ("pdf", "png")
+_FAMILIES = ("curves", "levels", "tokens", "probes", "regression", "between")  # in their order
 
 
 def add_report(command: Command, store: Callable[[str], str | Path], store_help: str) -> None:
@@ -34,6 +34,13 @@ def add_report(command: Command, store: Callable[[str], str | Path], store_help:
     report.add_argument("--model", action="append", help="only this model (may be repeated)")
     report.add_argument(
         "--category", action="append", help="only by this one (may be repeated; the usual ones)"
+    )
+    report.add_argument(
+        "--without",
+        action="append",
+        default=[],
+        choices=_FAMILIES,
+        help="leave these figures out (may be repeated)",
     )
     report.add_argument(
         "--format", type=_formats, default=_FORMATS, metavar="pdf,png", help="of figures (both)"
@@ -112,14 +119,17 @@ def _parts(source: Source, options: argparse.Namespace) -> Iterator[Figure | Lef
     from seedconv_tui.report.kept import Kept
 
     kept = Kept(options.output / ".computed")
-    return chain(
-        curves.figures(source, options.learning_rate),
-        levels.figures(source),
-        tokens.figures(source),
-        probes.figures(source),
-        (coefficients.figure(source, kept) for _ in range(1)),
-        between.figures(source, kept, _Progress()),
-    )
+    figures: dict[str, Callable[[], Iterable[Figure | Left]]] = {
+        "curves": lambda: curves.figures(source, options.learning_rate),
+        "levels": lambda: levels.figures(source),
+        "tokens": lambda: tokens.figures(source),
+        "probes": lambda: probes.figures(source),
+        "regression": lambda: [coefficients.figure(source, kept)],
+        "between": lambda: between.figures(source, kept, _Progress()),
+    }
+    for family in _FAMILIES:
+        if family not in options.without:
+            yield from figures[family]()
 
 
 class _Progress:

@@ -101,7 +101,7 @@ def tex_table(table: Table) -> str:
     """A `table` environment; needs `booktabs`, and `graphicx` where it is very wide."""
     if not table.rows:
         return rf"\paragraph{{{tex(table.title)}.}} {tex(table.note)}" + "\n"
-    longest = [max(map(len, cells)) for cells in zip(table.header, *table.rows, strict=True)]
+    longest = [max(map(_n_letters, cells)) for cells in zip(table.header, *table.rows, strict=True)]
     columns = "l" * table.n_names + "r" * (len(table.header) - table.n_names)
     lines = [
         rf"\begin{{tabular}}{{{columns}}}",
@@ -135,6 +135,11 @@ def _tex_float(lines: Sequence[str], points: float, letters: str, caption: str) 
     )
 
 
+def _n_letters(text: str) -> int:
+    """How many letters LaTeX sets for a text."""
+    return len(re.sub(r"[\\{}]", "", re.sub(r"\\text[a-z]+{}", ".", tex(text))))
+
+
 def _tex_row(cells: Sequence[str]) -> str:
     return " & ".join(tex(cell) or "{}" for cell in cells) + r" \\"
 
@@ -146,7 +151,7 @@ def tex_block(block: Block) -> str:
         *(tex(line).replace(" ", "~") + r" \\" for line in block.lines),
         r"\end{tabular}",
     ]
-    points = _MONO * max(map(len, block.lines)) + _BETWEEN
+    points = _MONO * max(map(_n_letters, block.lines)) + _BETWEEN
     return _tex_float(lines, points, r"\footnotesize\ttfamily", block.title)
 
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 Row = Mapping[str, Any]
 
 _MOST = 8  # terms, or tasks, in a panel
+_CHANCE = 0.5  # accuracy of guessing
 
 
 def figures(source: Source) -> Iterator[Figure | Left]:
@@ -79,7 +80,7 @@ def _minimal_pairs(source: Source, name: str, rows: Sequence[Row]) -> Figure:
     about = "linguistic term" if by == "term" else "task"
     caption = (
         f"Minimal pairs of {name} ({count(n)}). (a) Share of pairs whose good sentence is more "
-        f"probable: mean over seeds. {SEEDS_BAND} (b) KL between seeds of the "
+        f"probable: mean over seeds; dotted: chance. {SEEDS_BAND} (b) KL between seeds of the "
         "two-way distribution over good and bad sentence: mean over pairs of sentences and ordered "
         "pairs of seeds, bands: 95 % intervals over seeds, none below three. "
         f"(c) Accuracy of {last}, mean over seeds and tasks, by {about}: "
@@ -116,6 +117,8 @@ def _minimal_pairs(source: Source, name: str, rows: Sequence[Row]) -> Figure:
             panel.set_ylabel("expected KL (nats)" if index == 1 else "accuracy")
             style.letter(panel, index, title, of=3)
         second.set_ylim(bottom=0)
+        for panel in (first, third):
+            style.level_line(panel, _CHANCE)
         style.legend(third, parts, width=style.TWO_COLUMNS / 3)
         style.legend(figure, lines, width=style.TWO_COLUMNS)
         return figure

@@ -209,6 +209,11 @@ def _panel_width(axes: Axes) -> float:
     return (figure.get_figwidth() if figure else ONE_COLUMN) / columns - _LEFT
 
 
+def level_line(axes: Axes, value: float) -> None:
+    """A dotted line across the axes, to hold curves against."""
+    axes.axhline(value, color=_QUIET, linestyle=(0, (1, 2)), linewidth=0.7, zorder=0)
+
+
 def phase_lines(axes: Axes, starts: Sequence[tuple[int, str]]) -> None:
     """Where phases begin, and their numerals over their middles."""
     left, right = axes.get_xlim()
