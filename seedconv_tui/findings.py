@@ -7,10 +7,18 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from store import Study
 from store.snapshot import UNDECIDED, ModelSnapshot, Phase
-from store.statistics import Estimate, between_levels, cluster_sums, seeds_mean, token_clusters
+from store.statistics import (
+    Estimate,
+    between_levels,
+    cluster_sums,
+    difference,
+    seeds_mean,
+    token_clusters,
+)
 from store.summary import SummaryReader
 
 Verdict = Literal["holds", "does not hold", "not sure"]
@@ -174,10 +182,9 @@ def _reconverged(study: Study, model: ModelSnapshot, last: int) -> Iterator[Find
     Not since it was highest: the highest of many steps is too high by chance, so a fall from it
     would be seen where there is none.
     """
-    starts = [phase.start for phase in model.phases if phase.name == _FOUR[-1]]
-    if not starts or starts[0] == last:
+    start = _reconvergence(model)
+    if start in (None, last):
         return
-    start = starts[0]
     fallen = study.difference((model.name, start), (model.name, last), "word_class")
     for label in ("function", "content"):
         at = fallen.labels.index(label)
@@ -186,6 +193,10 @@ def _reconverged(study: Study, model: ModelSnapshot, last: int) -> Iterator[Find
             f"{model.name}, step {start} minus step {last} (n = {fallen.counts[at]})",
             Estimate(*(values[at : at + 1] for values in (fallen.value, fallen.low, fallen.high))),
         )
+
+
+def _reconvergence(model: ModelSnapshot) -> int | None:
+    return next((phase.start for phase in model.phases if phase.name == _FOUR[-1]), None)
 
 
 def _of_sizes(study: Study, small: ModelSnapshot, large: ModelSnapshot) -> Iterator[Finding]:
@@ -199,6 +210,42 @@ def _of_sizes(study: Study, small: ModelSnapshot, large: ModelSnapshot) -> Itera
             f"step {last}: KL of {small.name} minus {large.name} (n = {less.counts[at]})",
             Estimate(*(values[at : at + 1] for values in (less.value, less.low, less.high))),
         )
+    yield from _reconverges_faster(study, small, large, last)
+
+
+def _reconverges_faster(
+    study: Study, small: ModelSnapshot, large: ModelSnapshot, last: int
+) -> Iterator[Finding]:
+    """By how much more the larger model's KL fell than the smaller one's, over the same steps.
+
+    These begin when the later of the two has begun to reconverge.
+    """
+    starts = [start for model in (small, large) if (start := _reconvergence(model)) is not None]
+    start = max(starts, default=last)
+    ledgers = [study.ledger(model.name).summaries for model in (small, large)]
+    if start >= last or any(
+        start not in known or known[start].seeds != known[last].seeds for known in ledgers
+    ):
+        return
+    kl_large, total_large, n = _fallen(study, large.name, start, last)
+    kl_small, total_small, _ = _fallen(study, small.name, start, last)
+    yield _finding(
+        "the larger model reconverges faster",
+        f"KL at step {start} minus step {last}, of {large.name} minus {small.name} "
+        f"(n = {study.n_tokens})",
+        difference(kl_large, kl_small, total_large, total_small, n, same_seeds=False),
+    )
+
+
+def _fallen(
+    study: Study, model: str, start: int, last: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
+    """By how much a model's KL fell: of pairs, and what `difference` needs of documents."""
+    reader, span = SummaryReader(study, model), study.levels("all")
+    kl = (reader.pairs(start) - reader.pairs(last))[..., span.start : span.stop]
+    token_kl = study.token_kl(model, start).astype(np.float64) - study.token_kl(model, last)
+    clusters, every = token_clusters(study.corpus), study.category(model, "all")
+    return kl, *cluster_sums(token_kl, clusters, every)
 
 
 def _finding(claim: str, where: str, estimate: Estimate) -> Finding:
