@@ -43,7 +43,7 @@ class Announcements:
     def __init__(self, folder: Path, models: Mapping[str, object], clock: Callable[[], float]):
         self._folder, self._models, self._clock = folder, models, clock
         self._known: dict[str, tuple[tuple[int, int], Announcement | None]] = {}  # by file name
-        self._bad = 0
+        self._told: set[str] = set()  # what was wrong
 
     def look(self) -> Iterator[str]:
         """Read what is new; yields, once each, what is wrong with those that are ignored."""
@@ -71,11 +71,19 @@ class Announcements:
                 self._known[entry.name] = (version, letter)
             except FileNotFoundError:
                 continue  # answered or replaced meanwhile
-            except (OSError, ValueError) as error:
-                self._bad += 1
-                if self._bad <= _MOST_BAD:
-                    more = "; others like it are not told" if self._bad == _MOST_BAD else ""
-                    yield f"announcement {entry.path} is ignored: {error}{more}"
+            except ValueError as error:
+                yield from self._tell(entry.path, f"is ignored: {error}")
+            except OSError as error:  # as of a mount that is away: read again at the next look
+                self._known.pop(entry.name, None)
+                yield from self._tell(entry.path, f"cannot be read yet: {error.strerror}")
+
+    def _tell(self, path: str, what: str) -> Iterator[str]:
+        """Yield what is wrong with an announcement, unless it was told or there are too many."""
+        line = f"announcement {path} {what}"
+        if line in self._told or len(self._told) >= _MOST_BAD:
+            return
+        self._told.add(line)
+        yield line + "; others like it are not told" * (len(self._told) == _MOST_BAD)
 
     def _read(self, file: Path, is_plain: bool) -> Announcement:
         if not is_plain:  # opening a pipe would wait for its other end

@@ -114,7 +114,8 @@ def _event_files(options: argparse.Namespace, choice: Choice) -> int:
     for field in ("what", "format", "output", "steps", "count"):
         if getattr(options, field) is not None:
             raise ChoiceError(f"--{field} says nothing to --tensorboard, which has all steps")
-    study, files, n = open_study(options.store), EventFiles(options.tensorboard), 0
+    study, n = open_study(options.store), 0
+    files = EventFiles(options.tensorboard, study.name)
     for model, categories in chosen_categories(study, choice, CATEGORIES.__contains__).items():
         if rows := read_rows(study, model, categories):
             files.take(model, rows)

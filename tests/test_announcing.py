@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import json
 import logging
@@ -341,3 +342,23 @@ def test_script_and_engine_agree_on_where_announcements_go(tmp_path: Path) -> No
     for settings in ({}, {"watch__announcements": "letters"}, {"study__store": "deep/er/my.zarr"}):
         file = write_study(tmp_path, **settings)
         assert load_study_file(file).announcements == announcements_folder(file)
+
+
+def test_one_that_cannot_be_read_now_is_read_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of a network mount that is away for a while: told once, and not forgotten."""
+    announce(tmp_path, model="m", seed=1, step=0, path=tmp_path / "c")
+    letters = Announcements(tmp_path, {"m": None}, lambda: 0.0)
+    with monkeypatch.context() as broken:
+
+        def stale(self: Path, *options: object) -> None:
+            raise OSError(errno.ESTALE, "Stale file handle")
+
+        broken.setattr(Path, "open", stale)
+        told = [*letters.look(), *letters.look()]
+    assert len(told) == 1
+    assert told[0].endswith("cannot be read yet: Stale file handle")
+    assert not letters.of("m")
+    assert not list(letters.look())
+    assert list(letters.of("m")) == [("1", 0)]

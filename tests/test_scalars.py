@@ -41,12 +41,13 @@ def read(folder: Path) -> dict[str, list[tuple[int, float]]]:
 def test_exported_event_files_hold_what_the_study_holds(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    store, folder = tmp_path / "study.zarr", tmp_path / "tb"
+    store, root = tmp_path / "study.zarr", tmp_path / "tb"
+    folder = root / "attacked"  # the study's name
     writer = open_writer(store)
     fill(writer, HOSTILE, "123", [20, 0, 10])
     fill(writer, "m", "12", [5])
     writer.set_phases(HOSTILE, (Phase("uniform", 0), Phase("sharp divergence", 10)))
-    command = ["export", str(store), "--tensorboard", str(folder), "--category", "third"]
+    command = ["export", str(store), "--tensorboard", str(root), "--category", "third"]
     for _ in range(2):  # the second replaces the first
         assert run(command) == 0
     assert "wrote 4 steps" in capsys.readouterr().err
@@ -116,12 +117,12 @@ class Broken(Seen):
 
 
 def test_live_scalars_come_out_in_order_and_once(tmp_path: Path) -> None:
-    store, folder = tmp_path / "study.zarr", tmp_path / "tb"
+    store, folder = tmp_path / "study.zarr", tmp_path / "tb" / "s"
     writer, warned = open_writer(store), list[str]()
 
     def follow(seen: Seen, *others: Broken) -> Follower:
         # Sinks are told in their order: what `seen` has seen, TensorBoard's files have.
-        sinks = [EventFiles(folder), *others, seen]
+        sinks = [EventFiles(tmp_path / "tb", "s"), *others, seen]
         return Follower(store, ["third"], sinks, warned.append, seconds=0.01)
 
     def steps(tag: str = "expected_kl/mean") -> list[int]:

@@ -131,7 +131,7 @@ def _sinks(study: StudyFile) -> list[Sink]:
     if scalars.tensorboard is not None:
         from seedconv_tui.telling.tensorboard import EventFiles
 
-        sinks.append(EventFiles(study.path(scalars.tensorboard)))
+        sinks.append(EventFiles(study.path(scalars.tensorboard), study.study.name))
     if scalars.wandb is not None:
         sinks.append(Wandb(scalars.wandb, study.study.name, study.store))
     if scalars.trackio is not None:

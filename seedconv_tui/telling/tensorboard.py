@@ -1,4 +1,4 @@
-"""TensorBoard event files of a study, one folder for each model. Needs the extra `tensorboard`."""
+"""TensorBoard event files, in a folder `STUDY/MODEL` each. Needs the extra `tensorboard`."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ class EventFiles:
     before the old one goes.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, study: str) -> None:
         self.name = f"TensorBoard's files in {folder}"
-        self._folder = folder
+        self._folder = folder / _folder_name(study)  # several studies may share the folder
         self._written: dict[str, list[Row]] = {}
         self._writers: dict[str, EventsWriter] = {}
 
@@ -82,7 +82,7 @@ def _event(row: Row) -> Event:
     return Event(wall_time=time.time(), step=row.step, summary=Summary(value=values))
 
 
-def _folder_name(model: str) -> str:
-    """A model's name as a folder's, which cannot lead elsewhere."""
-    name = visible(model).replace("/", "_").replace("\\", "_")
+def _folder_name(name: str) -> str:
+    """The name of a study or model as a folder's, which cannot lead elsewhere."""
+    name = visible(name).replace("/", "_").replace("\\", "_")
     return name if name.strip(".") else f"_{name}"
