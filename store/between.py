@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float64]
 Checkpoint = tuple[str, str, int]  # model, seed, step
 
-_AT_ONCE = 4  # checkpoints of each side that are read side by side; factored ones are held whole
+_HELD = 2**30  # bytes that checkpoints which are read side by side may hold
 _CELLS = 2**20  # log-probs in float64 at once: 8 MiB, a few times
 
 
@@ -29,8 +29,8 @@ def kl_between(study: Study, a: Checkpoint, b: Checkpoint) -> Floats:
     Raises StoreError when log-probs of one are not stored, DamagedError when they cannot be read.
     """
     kl = np.empty(study.n_tokens)
-    for start, block in _blocks([study.log_probs(*a)], [study.log_probs(*b)]):
-        kl[start : start + len(block)] = block[:, 0, 0]
+    for start, p, log_p in _blocks([study.log_probs(*a), study.log_probs(*b)]):
+        kl[start : start + len(p)] = _kl(p, log_p, slice(0, 1), slice(1, 2))[:, 0, 0]
     return kl
 
 
@@ -45,44 +45,49 @@ def mean_kl_between(
     `progress` is told the share that is done, now and then. Raises StoreError before anything is
     read when log-probs of one are not stored, DamagedError.
     """
-    for checkpoint in (*a, *b):
-        study.log_probs(*checkpoint)
+    held = max(study.log_probs(*checkpoint).held_bytes for checkpoint in (*a, *b))
+    at_once = max(1, _HELD // held)
+    square = list(a) == list(b) and len(a) <= at_once  # each is read once, for both sides
+    n = len(a) if square else max(1, at_once // 2)
     total, done = np.zeros((len(a), len(b))), 0
-    for rows, columns in itertools.product(_few(len(a)), _few(len(b))):
-        of_a, of_b = ([study.log_probs(*c) for c in side] for side in (a[rows], b[columns]))
-        for _, block in _blocks(of_a, of_b):
-            total[rows, columns] += block.sum(axis=0)
-            done += block.size
+    for rows, columns in itertools.product(_runs(len(a), n), _runs(len(b), n)):
+        few = a[rows] if square else [*a[rows], *b[columns]]
+        first, second = slice(len(a[rows])), slice(0 if square else len(a[rows]), None)
+        for _, p, log_p in _blocks([study.log_probs(*checkpoint) for checkpoint in few]):
+            kl = _kl(p, log_p, first, second)
+            total[rows, columns] += kl.sum(axis=0)
+            done += kl.size
             progress(done / (total.size * study.n_tokens))
     return total / study.n_tokens
 
 
-def _few(n: int) -> list[slice]:
-    return [slice(start, start + _AT_ONCE) for start in range(0, n, _AT_ONCE)]
+def _runs(length: int, n: int) -> list[slice]:
+    return [slice(start, start + n) for start in range(0, length, n)]
 
 
-def _blocks(a: list[LogProbs], b: list[LogProbs]) -> Iterator[tuple[int, Floats]]:
-    """Yield (first token, KL of each pair), (token, a, b), in corpus order."""
-    n_tokens, vocab_size = a[0].shape
-    rows = max(1, _CELLS // ((len(a) + len(b)) * vocab_size))
-    for start in range(0, n_tokens, a[0].block_rows):
-        stop = min(start + a[0].block_rows, n_tokens)
-        of_a, of_b = ([log_probs.stored(start, stop) for log_probs in side] for side in (a, b))
+def _blocks(checkpoints: list[LogProbs]) -> Iterator[tuple[int, Floats, Floats]]:
+    """Yield (first token, p, log p), (token, checkpoint, vocab) each, in corpus order."""
+    n_tokens, vocab_size = checkpoints[0].shape
+    block_rows, rows = checkpoints[0].block_rows, max(1, _CELLS // (len(checkpoints) * vocab_size))
+    for start in range(0, n_tokens, block_rows):
+        stop = min(start + block_rows, n_tokens)
+        stored = [log_probs.stored(start, stop) for log_probs in checkpoints]
         for first in range(0, stop - start, rows):
-            part = slice(first, first + rows)
-            yield start + first, _kl(_normal(of_a, part), _normal(of_b, part))
+            yield start + first, *_normal(stored, slice(first, first + rows))
 
 
-def _normal(stored: list[NDArray[Any]], part: slice) -> Floats:
-    """Log-probs of some tokens, (token, checkpoint, vocab), of what is kept up to a constant."""
-    log_p = np.stack([block[part] for block in stored], axis=1).astype(np.float64)
+def _normal(stored: list[NDArray[Any]], part: slice) -> tuple[Floats, Floats]:
+    """Probabilities and log-probs of some tokens, of log-probs that are kept up to a constant."""
+    log_p = np.stack([block[part] for block in stored], axis=1, dtype=np.float64)
     log_p -= log_p.max(axis=-1, keepdims=True)
-    log_p -= np.log(np.exp(log_p).sum(axis=-1, keepdims=True))
-    return log_p
+    p = np.exp(log_p)
+    total = p.sum(axis=-1, keepdims=True)
+    p /= total
+    log_p -= np.log(total)
+    return p, log_p
 
 
-def _kl(log_a: Floats, log_b: Floats) -> Floats:
+def _kl(p: Floats, log_p: Floats, a: slice, b: slice) -> Floats:
     """<p_a, l_a> - <p_a, l_b>: in float64 what cancels is far below any KL that is looked at."""
-    p = np.exp(log_a)
-    own = np.einsum("tav,tav->ta", p, log_a)
-    return np.asarray(own[:, :, None] - p @ log_b.transpose(0, 2, 1))
+    own = np.einsum("tav,tav->ta", p[:, a], log_p[:, a])
+    return np.asarray(own[:, :, None] - p[:, a] @ log_p[:, b].transpose(0, 2, 1))

@@ -133,6 +133,11 @@ class LogProbs(ABC):
         """Tokens per block: a block that starts at a multiple of it reads nothing twice."""
         return log_prob_rows(self.shape[1])
 
+    @property
+    @abstractmethod
+    def held_bytes(self) -> int:
+        """Memory that reading it block by block takes."""
+
     @abstractmethod
     def stored(self, start: int, stop: int) -> NDArray[Any]:
         """Rows as kept, float16 or float32: log-probs up to one constant per token.
@@ -168,6 +173,11 @@ class DenseLogProbs(LogProbs):
         n_tokens, vocab_size = self._array.shape
         return n_tokens, vocab_size
 
+    @property
+    def held_bytes(self) -> int:
+        """A block."""
+        return 2 * self.block_rows * self.shape[1]
+
     def stored(self, start: int, stop: int) -> NDArray[np.float16]:
         """Rows as kept, float16."""
         block: NDArray[np.float16] = read(self._array, (slice(start, stop), slice(None)))
@@ -188,6 +198,12 @@ class FactoredLogProbs(LogProbs):
     def shape(self) -> tuple[int, int]:
         """(token, vocab)."""
         return self._shape
+
+    @property
+    def held_bytes(self) -> int:
+        """A block, the output embedding and a chunk of hidden states."""
+        width = self._arrays["hidden"].shape[-1]
+        return 4 * (self.block_rows * self.shape[1] + (self.shape[1] + self.hidden_rows) * width)
 
     @cached_property
     def output_layer(self) -> OutputLayer:

@@ -90,20 +90,30 @@ def test_a_checkpoint_is_at_no_distance_from_itself(dense: Study, factored: Stud
         assert np.abs(study.kl_between(("m", "1", 10), ("m", "1", 10))).max() < 1e-12
 
 
-@pytest.mark.parametrize("at_once", [1, 2, 4])
+@pytest.mark.parametrize("at_once", [1, 2, 4, 100])
+@pytest.mark.parametrize("kept", ["dense", "factored"])
 def test_means_of_many_are_those_of_each(
-    dense: Study, monkeypatch: pytest.MonkeyPatch, at_once: int
+    kept: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, at_once: int
 ) -> None:
-    monkeypatch.setattr(between, "_AT_ONCE", at_once)
+    study: Study = request.getfixturevalue(kept)
+    rows = [("m", seed, step) for seed in "12" for step in (0, 10)]
+    held = study.log_probs(*rows[0]).held_bytes
+    monkeypatch.setattr(between, "_HELD", at_once * held)
     monkeypatch.setattr(between, "_CELLS", 5_000)  # a few tokens at a time
-    rows = [("m", seed, 10) for seed in "123"]
-    columns = [("b", seed, 10) for seed in "12"]
-    told: list[float] = []
-    found = mean_kl_between(dense, rows, columns, told.append)
+    for columns in (rows, rows[:3], rows[2:]):
+        told: list[float] = []
+        found = mean_kl_between(study, rows, columns, told.append)
+        expected = [[study.kl_between(a, b).mean() for b in columns] for a in rows]
+        np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-14)
+        assert told == sorted(told)
+        assert told[-1] == pytest.approx(1.0)
+
+
+def test_models_are_compared_as_checkpoints_are(dense: Study) -> None:
+    rows, columns = ([(model, seed, 10) for seed in "12"] for model in "mb")
+    found = mean_kl_between(dense, rows, columns)
     expected = [[dense.kl_between(a, b).mean() for b in columns] for a in rows]
     np.testing.assert_allclose(found, expected, rtol=1e-12)
-    assert told == sorted(told)
-    assert told[-1] == pytest.approx(1.0)
 
 
 def test_what_is_not_stored_is_named(tmp_path: Path) -> None:
