@@ -63,6 +63,7 @@ class Coordinator:
         self._text = build_text(study, self._tokenizer)
         self._n_tokens = len(self._text.corpus)
         self._models = {model.name: model for model in study.models}
+        self._schedules = study.learning_rates()
         announcements = Announcements(study.announcements, self._models, clock)
         self._sources = {
             model.name: open_source(
@@ -219,6 +220,7 @@ class Coordinator:
             try:
                 self._warn_of_remote_code()
                 self._keep_probes()
+                self._writer.set_schedules(self._schedules)
                 self._summaries.start()
                 yield
             except Interrupted:

@@ -7,9 +7,10 @@ import re
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.categories_file import CustomSection
 from engine.documents import read_text
 from engine.errors import ConfigError
-from engine.study_file import CustomSection, StudyFile
+from engine.study_file import StudyFile
 from store import Corpus
 from store.category import Category
 

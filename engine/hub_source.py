@@ -12,9 +12,9 @@ from engine.errors import CheckpointError
 from engine.files import INDEX, PICKLED_INDEX, main_weights, shards
 from engine.hub import HubClient, HubError
 from engine.layouts import recognise
+from engine.model_file import ModelSection
 from engine.patterns import HubTemplate, Pattern
 from engine.sources import Found
-from engine.study_file import ModelSection
 from store.ledger import Checkpoint
 
 LOOK_AGAIN_SECONDS = 300.0  # `watch` asks the hub no more often, unless told to

@@ -6,12 +6,12 @@ from collections.abc import Collection, Mapping
 
 from engine.announced import Announcements
 from engine.events import Level
+from engine.model_file import ModelSection
 from engine.planner import Step, lonely, remaining, remaining_of, seed_order
 from engine.recorder import Recorder
 from engine.retries import Retries
 from engine.session import Session
 from engine.sources import Found, Source
-from engine.study_file import ModelSection
 from store import StudyWriter
 from store.ledger import Checkpoint
 

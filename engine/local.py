@@ -12,9 +12,9 @@ from engine.announced import Announcement, Announcements
 from engine.errors import CheckpointError
 from engine.files import checkpoint_files, is_folder, list_names, needed
 from engine.layouts import recognise_folder, recognise_near
+from engine.model_file import ModelSection
 from engine.patterns import Fields, Pattern
 from engine.sources import Found
-from engine.study_file import ModelSection
 from store.ledger import Checkpoint
 
 SETTLE_SECONDS = 3.0  # a checkpoint that does not say it is finished must rest so long

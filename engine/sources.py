@@ -14,7 +14,7 @@ from store.ledger import Checkpoint
 if TYPE_CHECKING:
     from engine.announced import Announcements
     from engine.hub import HubClient
-    from engine.study_file import ModelSection
+    from engine.model_file import ModelSection
 
 
 @dataclass(frozen=True)

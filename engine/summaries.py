@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.categories import surprisal_category
+from engine.categories_file import CategoriesSection
 from engine.session import Session
-from engine.study_file import CategoriesSection
 from engine.summarise import summarise
 from store import Category, DamagedError, StudyWriter
 from store.category import CONTEXT

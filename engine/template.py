@@ -9,6 +9,7 @@ TEMPLATE = """\
 [study]
 name = "my-study"
 store = "study.zarr"              # made on the first run
+# learning_rate = "schedule.csv"  # shown by `seedconv report`: columns step,learning_rate[,model]
 
 [corpus]                          # the fixed text that every checkpoint is scored on
 files = ["text/*.txt"]            # UTF-8; patterns allowed

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from store.schedule import Schedule, schedules_of
 from store.snapshot import Failure, Named, Phase
 
 Record = dict[str, Any]
@@ -156,6 +157,7 @@ class Ledger:
     levels: dict[str, range] = field(default_factory=dict)  # category -> its part of the axis
     n_levels: int = 0
     probes: dict[str, ProbeEntry] = field(default_factory=dict)
+    schedules: dict[str, Schedule] = field(default_factory=dict)  # learning rates, as recorded
     writers: list[str] = field(default_factory=list)  # one per session
     session: Record | None = None
     ended: str | None = None  # how the last session ended; None: it did not say
@@ -212,6 +214,8 @@ class Ledger:
                 self._take_category(name, record)
             case {"kind": "probe", "name": str(name)}:
                 self._take_probe(name, record)
+            case {"kind": "learning_rate", "models": dict(models)}:
+                self.schedules = schedules_of(models)
             case {"kind": "session"}:
                 self.session, self.ended = record, None
                 self.writers.append(str(record.get("writer")))

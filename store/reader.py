@@ -20,6 +20,7 @@ from store.ledger import ModelLedger, Partition, ProbeEntry
 from store.log_probs import LogProbs, open_log_probs
 from store.model_reader import read_means, read_model
 from store.progress import Progress
+from store.schedule import Schedule, of_model
 from store.snapshot import ModelSnapshot, StudySnapshot
 from store.steady import steady
 from store.summary import Summary, read_summary
@@ -88,6 +89,14 @@ class Study:
             names = ", ".join(self.models) or "none yet"
             raise StoreError(f"{self.path}: no model {model!r}; it has: {names}")
         return self._commits.ledger.models[model]
+
+    def learning_rate(self, model: str) -> Schedule | None:
+        """The model's learning rate over training, if the study file gave it; else None.
+
+        Raises StoreError when there is no such model.
+        """
+        self.ledger(model)
+        return of_model(self._commits.ledger.schedules, model)
 
     @property
     def corpus(self) -> Corpus:

@@ -34,6 +34,7 @@ from store.progress import read_root
 from store.reader import Study
 from store.recovery import remove_leftovers
 from store.results import ResultWriter, remove_pair, remove_results
+from store.schedule import Schedules, schedules_record
 from store.snapshot import EngineStatus, Failure, JournalEntry, Phase
 from store.status import Journal, write_status
 
@@ -344,6 +345,11 @@ class StudyWriter:
         new = settled and not {phase.name for phase in phases} <= known.phases_seen
         if phases != known.phases or new:
             self._commits.append(phases_record(model, phases, settled=settled))
+
+    def set_schedules(self, schedules: Schedules) -> None:
+        """Record the learning rates by model, in the place of all that were recorded before."""
+        if schedules != self.ledger.schedules:
+            self._commits.append(schedules_record(schedules))
 
     def fail(self, model: str, seed: str, step: int, failure: Failure) -> None:
         """Record that a checkpoint could not be scored, and when it is tried again."""

@@ -23,7 +23,8 @@ from engine.announcing import HELD, announce, announcements_folder
 from engine.callback import SeedconvCallback
 from engine.coordinator import Coordinator
 from engine.local import ANNOUNCED_SECONDS, SETTLE_SECONDS, LocalSource
-from engine.study_file import ModelSection, load_study_file
+from engine.model_file import ModelSection
+from engine.study_file import load_study_file
 from seedconv_tui.cli import run
 from store import open_study
 from store.snapshot import State

@@ -29,6 +29,7 @@ from seedconv_tui.report.parts import Figure, Left, file_name
 from seedconv_tui.report.source import Source, in_order_of_size, spread
 from seedconv_tui.report.tables import tables
 from store import Category, StudyWriter, open_study
+from store.schedule import Schedule
 from store.snapshot import Phase
 from tests import store_helpers as made
 from tests.models import make_runs
@@ -80,6 +81,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
         starts = ((0, 0, 0), (3, 0, 40), (40, 3, 500))
         phases = [Phase(n, *at, 0.9) for n, at in zip(names, starts, strict=True)]
         writer.set_phases(model, tuple(phases))
+    writer.set_schedules({"": Schedule((0, 100, 500), (0.0, 1e-3, 1e-4))})
     writer.close("finished")
     return path
 
@@ -298,10 +300,8 @@ def test_probes(tmp_path: Path) -> None:
 
 def every_figure(source: Source, tmp_path: Path) -> list[Figure]:
     kept = Kept(tmp_path / "kept")
-    rates = tmp_path / "rates.csv"
-    rates.write_text("step,learning_rate\n0,0\n100,1e-3\n500,1e-4\n")
     parts = [
-        *curves.figures(source, rates),
+        *curves.figures(source),
         *levels.figures(source),
         *tokens.figures(source),
         coefficients.figure(source, kept),
@@ -386,14 +386,12 @@ def check_legible(figures: Sequence[Figure | Left]) -> None:
 
 def test_files(folder: Path, source: Source, tmp_path: Path) -> None:
     for figure in every_figure(source, tmp_path):
-        if figure.name == "learning_rate":
-            continue
         assert (folder / f"{figure.name}.pdf").read_bytes().startswith(b"%PDF")
         with Image.open(folder / f"{figure.name}.png") as image:
             assert image.width in (round(3.03 * 300), round(6.3 * 300))
         assert list(data(folder, figure.name).columns) == [c.name for c in figure.columns]
         assert f"## {md(figure.name)}\n" in (folder / "captions.md").read_text()
-        for words in ("900 tokens", "seed", "interval"):
+        for words in ("900 tokens", "seed", "interval") if figure.name != "learning_rate" else ():
             assert words in figure.caption.lower(), figure.name
 
 
@@ -483,7 +481,7 @@ def test_what_is_left_out_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[
     told = capsys.readouterr().err
     summary = (out / "summary.md").read_text()
     for name, why in {
-        "learning_rate": "--learning-rate FILE.csv",
+        "learning_rate": "set study.learning_rate .*--learning-rate FILE.csv",
         "contexts": "a longer corpus",
         "regression": "no category pos",
         "kl_between_steps": "log-probs",
@@ -494,29 +492,6 @@ def test_what_is_left_out_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[
         assert md(name) in summary
     assert (out / "expected_kl.pdf").is_file()
     assert data(out, "expected_kl").kl_low.isna().all(), "two seeds give no interval"
-
-
-def test_learning_rate(store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    file = tmp_path / "rates.csv"
-    file.write_text(f'model,step,learning_rate\n{SMALL},10,1e-3\n{SMALL},0,0\n"x",5,2e-3\n')
-    given = ["report", str(store), "-o", str(tmp_path / "out"), "--learning-rate", str(file)]
-    assert run([*given, "--model", SMALL, "--category", "all"]) == 0
-    found = data(tmp_path / "out", "learning_rate")
-    assert found.values.tolist() == [[SMALL, 0, 0.0], [SMALL, 10, 1e-3], ["x", 5, 2e-3]]
-    capsys.readouterr()
-    for text, told in (
-        ("step,rate\n1,2\n", "step,learning_rate"),
-        ("step,learning_rate\n1,2\nx,3\n", "line 3"),
-        ("step,learning_rate\n1,inf\n", "line 2"),
-        ("step,learning_rate\n", "no lines"),
-    ):
-        file.write_text(text)
-        assert run(given) == 2
-        (line,) = capsys.readouterr().err.splitlines()
-        assert told in line
-        assert "rates.csv" in line
-    file.unlink()
-    assert run(given) == 2
 
 
 def test_wrong_input(store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

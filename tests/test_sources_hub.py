@@ -16,7 +16,7 @@ from huggingface_hub import close_session, constants, scan_cache_dir
 from engine.errors import CheckpointError
 from engine.hub import HubClient
 from engine.hub_source import LOOK_AGAIN_SECONDS, HubSource
-from engine.study_file import ModelSection
+from engine.model_file import ModelSection
 from seedconv_tui.cli import run
 from store import open_study
 from tests.hub_server import HubServer

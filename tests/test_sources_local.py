@@ -13,9 +13,9 @@ from safetensors.torch import load_file
 
 from engine.errors import CheckpointError
 from engine.local import SETTLE_SECONDS, LocalSource, Settling
+from engine.model_file import ModelSection
 from engine.patterns import HubTemplate, Pattern, on_hub
 from engine.presets import PRESETS
-from engine.study_file import ModelSection
 from seedconv_tui.cli import run
 from store import open_study
 from store.snapshot import State

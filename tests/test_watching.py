@@ -16,7 +16,8 @@ from engine.coordinator import Coordinator
 from engine.errors import Interrupted
 from engine.events import Event
 from engine.local import SETTLE_SECONDS, STUCK_SECONDS, LocalSource
-from engine.study_file import ModelSection, load_study_file
+from engine.model_file import ModelSection
+from engine.study_file import load_study_file
 from seedconv_tui.cli import run
 from store import open_study
 from store.snapshot import EngineStatus, ModelSnapshot, State

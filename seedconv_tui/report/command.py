@@ -14,6 +14,8 @@ from seedconv_tui.upkeep import Command
 if TYPE_CHECKING:
     from seedconv_tui.report.parts import Figure, Left
     from seedconv_tui.report.source import Source
+    from store import Study
+    from store.schedule import Schedules
 
 _FORMATS = ("pdf", "png")
 _FAMILIES = ("curves", "levels", "tokens", "probes", "regression", "between")  # in their order
@@ -49,7 +51,7 @@ def add_report(command: Command, store: Callable[[str], str | Path], store_help:
         "--learning-rate",
         type=Path,
         metavar="FILE",
-        help="CSV with columns step,learning_rate[,model], for a figure of the schedule",
+        help="CSV with columns step,learning_rate[,model], in the place of the study's schedule",
     )
 
 
@@ -74,7 +76,6 @@ def _report(options: argparse.Namespace) -> int:
 def _write(options: argparse.Namespace) -> int:
     _need_matplotlib()
     from seedconv_tui.choice import ChoiceError
-    from seedconv_tui.report.curves import read_learning_rate
     from seedconv_tui.report.parts import Figure
     from seedconv_tui.report.source import Source
     from seedconv_tui.report.tables import tables
@@ -84,10 +85,8 @@ def _write(options: argparse.Namespace) -> int:
 
     if options.output.exists() and not options.output.is_dir():
         raise ChoiceError(f"{options.output}: is no folder; name one for the report")
-    if options.learning_rate is not None:
-        read_learning_rate(options.learning_rate)  # wrong ones are told before anything is made
     study = open_study(options.store)
-    source = Source(study, options.model, options.category)
+    source = Source(study, options.model, options.category, _schedules(options, study))
     if not source.models:
         print(
             f"seedconv: {visible(str(options.store))}: nothing is summarised yet; a step needs two "
@@ -113,6 +112,19 @@ def _write(options: argparse.Namespace) -> int:
     return OK
 
 
+def _schedules(options: argparse.Namespace, study: Study) -> Schedules | None:
+    """What `--learning-rate` gives. Raises ChoiceError: before anything is made."""
+    from seedconv_tui.choice import ChoiceError
+    from store.schedule import read_schedules
+
+    if options.learning_rate is None:
+        return None
+    try:
+        return read_schedules(options.learning_rate, study.models)
+    except ValueError as error:
+        raise ChoiceError(f"--learning-rate: {error}") from None
+
+
 def _parts(source: Source, options: argparse.Namespace) -> Iterator[Figure | Left]:
     """All figures in the order of the page; what takes longest comes last."""
     from seedconv_tui.report import between, coefficients, curves, levels, probes, tokens
@@ -120,7 +132,7 @@ def _parts(source: Source, options: argparse.Namespace) -> Iterator[Figure | Lef
 
     kept = Kept(options.output / ".computed")
     figures: dict[str, Callable[[], Iterable[Figure | Left]]] = {
-        "curves": lambda: curves.figures(source, options.learning_rate),
+        "curves": lambda: curves.figures(source),
         "levels": lambda: levels.figures(source),
         "tokens": lambda: tokens.figures(source),
         "probes": lambda: probes.figures(source),

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import csv
-import math
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from seedconv_tui.choice import ChoiceError
 from seedconv_tui.report import style
 from seedconv_tui.report.parts import MODEL, STEP, Figure, Left, gathered, nats, text, whole
 from seedconv_tui.report.source import NUMERALS, SEEDS_BAND, Source
@@ -26,8 +22,8 @@ _BAND_WORDS = (
 )
 
 
-def figures(source: Source, learning_rate: Path | None) -> Iterator[Figure | Left]:
-    """Those of this family. Raises StoreError, DamagedError, ChoiceError."""
+def figures(source: Source) -> Iterator[Figure | Left]:
+    """Those of this family. Raises StoreError, DamagedError."""
     yield expected_kl(source)
     yield over_seeds(
         source,
@@ -41,11 +37,7 @@ def figures(source: Source, learning_rate: Path | None) -> Iterator[Figure | Lef
         "KL to the uniform and to the unigram distribution",
         (("kl_uniform", "KL to uniform (nats)"), ("kl_unigram", "KL to unigram (nats)")),
     )
-    if learning_rate is None:
-        why = "no study records one; give --learning-rate FILE.csv (step,learning_rate[,model])"
-        yield Left("learning_rate", why)
-    else:
-        yield _learning_rate(source, learning_rate)
+    yield learning_rate(source)
 
 
 def expected_kl(source: Source) -> Figure:
@@ -185,58 +177,38 @@ def _all_steps(source: Source) -> list[int]:
 # -- the learning rate ---------------------------------------------------------------------------
 
 
-def _learning_rate(source: Source, file: Path) -> Figure:
-    found = read_learning_rate(file)
+def learning_rate(source: Source) -> Figure | Left:
+    """The schedules of the models that have one."""
+    known = {model: of for model in source.models if (of := source.learning_rate(model))}
+    if not known:
+        return Left(
+            "learning_rate",
+            "the study file gives none; set study.learning_rate there and run it again, or give "
+            "--learning-rate FILE.csv (step,learning_rate[,model])",
+        )
     columns = (MODEL, STEP, Column("learning_rate", "float", "1", "learning rate"))
-    rows = [(name or None, step, rate) for name, of in found.items() for step, rate in of]
+    rows = [
+        (model, step, rate)
+        for model, of in known.items()
+        for step, rate in zip(of.steps, of.rates, strict=True)
+    ]
 
     def draw() -> Drawing:
         figure, axes = style.grid(1, 1, width=style.ONE_COLUMN, height=2.2)
         lines, panel = [], axes[0][0]
-        for at, (name, look) in enumerate(zip(found, style.ordinal(len(found)), strict=True)):
-            steps, rates = map(np.array, zip(*found[name], strict=True))
-            lines.append(style.curve(panel, steps, rates, look, at=at, name=name or "all models"))
-        style.step_axis(panel, sorted({step for of in found.values() for step, _ in of}))
+        looks = dict(zip(source.models, style.ordinal(len(source.models)), strict=True))
+        for at, (model, of) in enumerate(known.items()):
+            steps, rates = np.array(of.steps), np.array(of.rates)
+            lines.append(style.curve(panel, steps, rates, looks[model], at=at, name=model))
+        style.step_axis(panel, sorted({step for of in known.values() for step in of.steps}))
         panel.set_ylabel("learning rate")
-        panel.ticklabel_format(axis="y", style="plain" if max(rates) >= 0.1 else "sci",
-                               scilimits=(0, 0))  # fmt: skip
-        if any(found):
-            style.legend(figure, lines, width=style.ONE_COLUMN)
+        panel.set_ylim(bottom=0)
+        if max(max(of.rates) for of in known.values()) < 0.1:
+            panel.ticklabel_format(axis="y", style="sci", scilimits=(0, 0))
+        style.legend(figure, lines, width=style.ONE_COLUMN)
         return figure
 
-    caption = f"Learning rate over training, from {file.name}. {source.settings}"
+    caption = f"Learning rate over training, as the study was told it. {source.settings}"
     return Figure(
         "learning_rate", "Learning-rate schedule", caption, columns, gathered(columns, rows), draw
     )
-
-
-def read_learning_rate(file: Path) -> dict[str, list[tuple[int, float]]]:
-    """(step, learning rate) by model, ascending; under "" where the file names no models.
-
-    Raises ChoiceError, which names the file and the line, for one that is no such table.
-    """
-    found: dict[str, list[tuple[int, float]]] = {}
-    try:
-        with file.open(encoding="utf-8", newline="") as lines:
-            reader = csv.DictReader(lines)
-            if not {"step", "learning_rate"} <= set(reader.fieldnames or ()):
-                raise ChoiceError(
-                    f"{file}: the first line must name columns step,learning_rate[,model]"
-                )
-            for row in reader:
-                try:
-                    step, rate = int(row["step"]), float(row["learning_rate"])
-                except (TypeError, ValueError):
-                    step, rate = -1, math.nan
-                if step < 0 or not math.isfinite(rate):
-                    raise ChoiceError(
-                        f"{file}: line {reader.line_num}: should be a step and a number"
-                    )
-                found.setdefault(row.get("model") or "", []).append((step, rate))
-    except UnicodeDecodeError:
-        raise ChoiceError(f"{file}: is not UTF-8 text") from None
-    except OSError as error:
-        raise ChoiceError(f"{file}: {error.strerror}") from None
-    if not found:
-        raise ChoiceError(f"{file}: has no lines below its header")
-    return {model: sorted(of) for model, of in found.items()}

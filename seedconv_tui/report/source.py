@@ -13,6 +13,7 @@ from seedconv_tui.level_queries import Levels, base, levels_of
 from seedconv_tui.text import count
 from store import Study
 from store.category import ALL, CONTEXT
+from store.schedule import Schedule, Schedules, of_model
 from store.snapshot import UNDECIDED, Phase
 from store.statistics import FEWEST_SEEDS, Estimate, mean_interval
 from store.summary import Summary
@@ -38,10 +39,17 @@ class Source:
     """A study, with the models and categories that were chosen."""
 
     def __init__(
-        self, study: Study, models: Sequence[str] | None, categories: Sequence[str] | None
+        self,
+        study: Study,
+        models: Sequence[str] | None,
+        categories: Sequence[str] | None,
+        schedules: Schedules | None = None,
     ) -> None:
-        """Raises ChoiceError for what the study does not have."""
-        self.study = study
+        """`schedules` of learning rates stand in for the study's.
+
+        Raises ChoiceError for what the study does not have.
+        """
+        self.study, self._schedules = study, schedules
         self.categories_chosen = categories is not None
         choice = Choice(models, categories)
         self.models = in_order_of_size(
@@ -97,6 +105,12 @@ class Source:
     def phases(self, model: str) -> tuple[Phase, ...]:
         """As the engine found them."""
         return self.study.ledger(model).phases
+
+    def learning_rate(self, model: str) -> Schedule | None:
+        """The learning rate over training, where it is known."""
+        if self._schedules is not None:
+            return of_model(self._schedules, model)
+        return self.study.learning_rate(model)
 
     # -- what captions say -----------------------------------------------------------------------
 
