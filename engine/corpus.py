@@ -68,7 +68,8 @@ def build_text(study: StudyFile, tokenizer: Tokenizer) -> Text:
             sequences[-1].append(number)
 
     show(tokenizer.bos)
-    for index, (name, text) in enumerate(read_documents(study)):
+    documents = read_documents(study, "corpus.files", study.corpus.files, study.corpus.separator)
+    for index, (name, text) in enumerate(documents):
         if limit is not None and len(columns) >= limit:
             break
         if index and masked:
@@ -95,6 +96,8 @@ def build_text(study: StudyFile, tokenizer: Tokenizer) -> Text:
         offset += len(text)
     if masked:
         show(tokenizer.end_of_text)
+    if not names:
+        raise ConfigError("corpus.files: hold no text")
     if not columns:
         raise ConfigError("corpus.files: hold fewer than two tokens, so there is none to predict")
     token_id, context_id, document, char_start, char_end = np.array(columns, np.int64).T

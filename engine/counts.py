@@ -3,23 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.documents import find_files, read_text, split_documents
+from engine.documents import find_files
 from engine.errors import ConfigError
 from engine.study_file import StudyFile
+from engine.tally import tally
+from engine.text_files import read_pieces
 from engine.tokenizer import Tokenizer
 from store import Corpus
 
 _FIELD = "corpus.counts"
-_DOCUMENTS = 256  # tokenised at once
 _MOST = 2**53  # more would not be exact as float64
 
 
@@ -55,15 +53,6 @@ def reference_counts(study: StudyFile, tokenizer: Tokenizer, corpus: Corpus) -> 
     return Counts(count, f"the corpus itself, {_number(len(corpus), 'token')}")
 
 
-def tally(backend: Any, texts: list[str], size: int) -> NDArray[np.int64]:
-    """Occurrences of each vocabulary entry in texts, (size,), without special tokens."""
-    encoded = backend(texts, add_special_tokens=False, return_attention_mask=False, verbose=False)
-    count = np.zeros(size, np.int64)
-    for numbers in encoded["input_ids"]:
-        count += np.bincount(np.array(numbers, np.int64), minlength=size)
-    return count
-
-
 def log_unigram(count: NDArray[np.int64]) -> NDArray[np.float64]:
     """Log-probs, (vocab,), nats, of the unigram distribution with one added to every count."""
     smooth = count.astype(np.float64) + 1
@@ -75,18 +64,13 @@ def _number(n: int, what: str) -> str:
 
 
 def _counted(study: StudyFile, tokenizer: Tokenizer, files: list[Path]) -> NDArray[np.int64]:
-    documents = (text for file in files for text in split_documents(study, read_text(_FIELD, file)))
+    pieces = read_pieces(files, study.corpus.separator, where=f"{_FIELD}: ")
     count = np.zeros(tokenizer.size, np.int64)
-    for texts in _batches(documents):
-        count += tally(tokenizer.backend, texts, tokenizer.size)
+    for part in tally(tokenizer.backend, pieces, tokenizer.size):
+        count += part.count
     if not count.any():
         raise ConfigError(f"{_FIELD}: the text files hold no text")
     return count
-
-
-def _batches(documents: Iterator[str]) -> Iterator[list[str]]:
-    while texts := list(islice(documents, _DOCUMENTS)):
-        yield texts
 
 
 def _loaded(file: Path, vocab_size: int) -> NDArray[np.int64]:

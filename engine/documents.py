@@ -1,4 +1,4 @@
-"""The documents of a study: which files they are in, and where one ends."""
+"""The documents of a study: which files they are in, and what they are called."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 
 from engine.errors import ConfigError
 from engine.study_file import StudyFile
+from engine.text_files import read_pieces, whole
 
 
 def find_files(study: StudyFile, field: str, entries: Iterable[str]) -> list[Path]:
@@ -34,25 +35,29 @@ def read_text(field: str, file: Path) -> str:
         raise ConfigError(f"{field}: {file}: cannot be read: {error.strerror}") from None
 
 
-def split_documents(study: StudyFile, text: str) -> list[str]:
-    """The documents in the text of one file, without those that are blank."""
-    parts = text.split(study.corpus.separator) if study.corpus.separator else [text]
-    return [part for part in parts if part.strip()]
+def read_documents(
+    study: StudyFile, field: str, entries: Iterable[str], separator: str
+) -> Iterator[tuple[str, str]]:
+    """The documents that are not blank as (name, text), in the order of the study file.
 
-
-def read_documents(study: StudyFile) -> list[tuple[str, str]]:
-    """The documents of the corpus as (name, text), in the order of the study file.
-
-    Raises ConfigError naming the file or pattern at fault.
+    Read as they are asked for: text files, parted by `separator`, and JSON lines. Raises
+    ConfigError naming the field and the file or pattern at fault.
     """
-    documents: list[tuple[str, str]] = []
-    for file in find_files(study, "corpus.files", study.corpus.files):
-        parts = split_documents(study, read_text("corpus.files", file))
-        names = [file.name if len(parts) == 1 else f"{file.name}:{n}" for n in range(len(parts))]
-        documents += zip(names, parts, strict=True)
-    if not documents:
-        raise ConfigError("corpus.files: hold no text")
-    return documents
+    for file in find_files(study, field, entries):
+        pieces = read_pieces([file], separator, where=f"{field}: ")
+        texts = (text for text, _ in whole(pieces) if text.strip())
+        yield from _named(file.name, texts)
+
+
+def _named(file: str, texts: Iterator[str]) -> Iterator[tuple[str, str]]:
+    """A file's only document is called like the file, others have their number behind it."""
+    if (first := next(texts, None)) is None:
+        return
+    second = next(texts, None)
+    yield (file if second is None else f"{file}:0"), first
+    if second is not None:
+        yield f"{file}:1", second
+    yield from ((f"{file}:{n}", text) for n, text in enumerate(texts, 2))
 
 
 def _glob(path: Path) -> Iterator[Path]:

@@ -1,7 +1,8 @@
 """Text from files and datasets: documents sampled for a corpus, tokens counted for `corpus.counts`.
 
-Both read a stream of documents by its position, keep a state file beside what they write, and go on
-from there when they were interrupted; the result is that of an uninterrupted run.
+Both read a stream of documents, keep a state file beside what they write, and go on from there when
+they were interrupted; the result is that of an uninterrupted run. Files are gone on with at the
+byte; a dataset is read again from its start, without being looked at.
 """
 
 from __future__ import annotations
@@ -10,22 +11,29 @@ import hashlib
 import heapq
 import io
 import json
+import re
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from engine.counts import tally
 from engine.errors import ConfigError
+from engine.tally import tally
+from engine.text_files import START, Piece, Place, read_pieces, text_of, whole
 from store.durable import write_file
 
 SEPARATOR = "\n\f\n"  # between documents in one text file
 _SAVE_SECONDS = 30.0  # between two saves of the state
-_FEW = 256  # documents taken at once
+_TABLES = {".parquet", ".arrow"}
+_FILES = {".txt", ".json", ".jsonl", ".csv", ".tsv", ".md", ".gz", ".zst", *_TABLES}
+_Heap = list[tuple[int, int, str]]  # (-key, position, document): the largest key first
+
+Tell = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -37,136 +45,117 @@ class Origin:
     split: str = "train"
     field: str = "text"  # of a record
 
-    def documents(self, skip: int = 0) -> Iterator[str]:
-        """Documents in their order, without the first `skip`; blank ones are counted and kept.
+    @property
+    def on_hub(self) -> bool:
+        """Whether it is one name that is no file's and might be a dataset's."""
+        name = self.places[0]
+        return (
+            len(self.places) == 1
+            and re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name) is not None
+            and Path(name).suffix not in _FILES
+            and not Path(name).exists()
+        )
+
+    def read(self, start: Place = START) -> Iterator[Piece]:
+        """Documents in their order, from a place on; blank ones as well.
 
         A text file is one document, or several between lines that hold a form feed. Raises
         ConfigError naming the file and line, or dataset, at fault.
         """
+        if self.on_hub:
+            return self._records(self.places[0], start, name=self.config, split=self.split)
         files = [Path(place) for place in self.places]
-        if not any(file.exists() for file in files) and len(files) == 1 and not files[0].suffix:
-            return self._records(self.places[0], skip, name=self.config, split=self.split)
         for file in files:
             if not file.is_file():
-                raise ConfigError(f"{file}: there is no such file")
+                what = "is a folder; name its files" if file.is_dir() else "there is no such file"
+                raise ConfigError(f"{file}: {what}")
         suffixes = {file.suffix for file in files}
-        if suffixes <= {".parquet", ".arrow"} and len(suffixes) == 1:
-            kind = suffixes.pop()[1:]
-            return self._records(kind, skip, data_files=list(self.places), split="train")
-        return islice((text for file in files for text in self._of_file(file)), skip, None)
+        if not suffixes & _TABLES:
+            return read_pieces(files, SEPARATOR, start=start, field=self.field)
+        if len(suffixes) > 1:
+            raise ConfigError(f"{', '.join(sorted(suffixes))}: are read one kind at a time")
+        return self._records(suffixes.pop()[1:], start, data_files=list(self.places), split="train")
 
-    def _of_file(self, file: Path) -> Iterator[str]:
-        try:
-            if file.suffix not in (".jsonl", ".json"):
-                yield from file.read_text(encoding="utf-8").split(SEPARATOR)
-                return
-            with file.open(encoding="utf-8") as lines:
-                for n, line in enumerate(lines, 1):
-                    if line.strip():
-                        yield self._text(json.loads(line), f"{file}, line {n}")
-        except UnicodeDecodeError as error:
-            raise ConfigError(f"{file}: byte {error.start} is not UTF-8") from None
-        except json.JSONDecodeError as error:
-            raise ConfigError(f"{file}: line {n} is not JSON: {error.msg}") from None
-        except OSError as error:
-            raise ConfigError(f"{file}: cannot be read: {error.strerror}") from None
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What must be the same for going on."""
+        sizes = [Path(place).stat().st_size for place in self.places if Path(place).is_file()]
+        return {**asdict(self), "bytes": sizes}
 
-    def _records(self, source: str, skip: int, **options: Any) -> Iterator[str]:
+    def _records(self, source: str, start: Place, **options: Any) -> Iterator[Piece]:
         try:
             from datasets import load_dataset
         except ModuleNotFoundError:
             raise ConfigError(
                 f"{source}: datasets need an extra: pip install 'seedconv-tui[datasets]'"
             ) from None
+        name = source if self.on_hub else ", ".join(self.places)
         try:
             stream = load_dataset(source, streaming=True, **options)
-            for n, record in enumerate(stream.skip(skip), skip):
-                yield self._text(record, f"{source}, record {n}")
+            for n, record in enumerate(stream.skip(start.offset), start.offset + 1):
+                yield Piece(text_of(record, self.field, f"{name}: record {n}"), Place(0, n))
         except ConfigError:
             raise
         except Exception as error:  # of many libraries: files, hub, formats
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise ConfigError(f"{source}: cannot be read: {reason}") from None
+            if self.on_hub:
+                reason = f"there is no such file, and as a dataset on the hub: {reason}"
+            raise ConfigError(f"{name}: cannot be read: {reason}") from None
 
-    def _text(self, record: Any, where: str) -> str:
-        text = record.get(self.field) if isinstance(record, dict) else None
-        if not isinstance(text, str):
-            there = ", ".join(map(str, record)) if isinstance(record, dict) else "no fields"
-            raise ConfigError(f"{where}: has no text in {self.field!r}; it has: {there}")
-        return text
+
+@dataclass(frozen=True)
+class _Step:
+    """How far a command has come."""
+
+    documents: int  # that were read to their end
+    place: Place  # from where to go on
+    kept: Any  # what was made of them
 
 
 def sample(
-    origin: Origin,
-    target: Path,
-    *,
-    n: int,
-    seed: int,
-    among: int | None,
-    tell: Callable[[str], None],
+    origin: Origin, target: Path, *, n: int, seed: int, among: int | None, tell: Tell
 ) -> int:
     """Sample documents, each equally likely, and write them in their order; return how many.
 
-    `target` is a .jsonl file, a .txt file with a form feed between documents, or a folder that gets
-    a file for each. Of the first `among` documents, or all. A document is taken by a hash of seed
-    and position, so equal input gives equal output. Raises ConfigError.
+    `target` is a .jsonl file, which holds them exactly, a .txt file with a form feed between them,
+    or a folder that gets a file for each. Of the first `among` documents, or all. A document is
+    taken by a hash of seed and position, so equal input gives equal output. Raises ConfigError.
     """
-    if target.exists():
-        raise ConfigError(f"{target}: exists already; name another place")
-    state_file = target.with_name(f"{target.name}.state")
-    settings = {"origin": asdict(origin), "n": n, "seed": seed, "among": among}
-    state = _load_json(state_file, settings)
-    kept = [(-int(key), at, text) for key, at, text in state.get("kept", [])]
-    heapq.heapify(kept)
-    position, saved = int(state.get("position", 0)), time.monotonic()
+    if target.suffix not in ("", ".txt", ".jsonl"):
+        raise ConfigError(f"{target}: should end in .txt or .jsonl, or be the name of a folder")
 
-    def save() -> None:
-        rows = [(str(-key), at, text) for key, at, text in kept]
-        fields = {"settings": settings, "position": position, "kept": rows}
-        write_file(state_file, json.dumps(fields).encode())
-
-    stream = origin.documents(position)
-    if among is not None:
-        stream = islice(stream, max(0, among - position))
-    try:
-        for text in stream:
+    def take(step: _Step) -> Iterator[_Step]:
+        # What was read after the state was saved is read again, and must not be there twice.
+        kept: _Heap = [
+            (-int(key), at, text) for key, at, text in step.kept or () if at < step.documents
+        ]
+        heapq.heapify(kept)
+        yield _Step(step.documents, step.place, kept)
+        pieces = _first(origin.read(step.place), among, step.documents)
+        for at, (text, place) in enumerate(whole(pieces), step.documents):
             if text.strip():
-                item = (-_key(seed, position), position, text)
+                item = (-_key(seed, at), at, text)
                 if len(kept) < n:
                     heapq.heappush(kept, item)
                 else:
                     heapq.heappushpop(kept, item)
-            position += 1
-            if time.monotonic() - saved > _SAVE_SECONDS:
-                save()
-                saved = time.monotonic()
-                tell(f"{position:,} documents read")
-    except BaseException:
-        save()
-        raise
-    texts = [text for _, _, text in sorted(kept, key=lambda item: item[1])]
-    if not texts:
-        raise ConfigError(f"{', '.join(origin.places)}: holds no text")
-    _write(target, texts)
-    state_file.unlink(missing_ok=True)
-    return len(texts)
+            yield _Step(at + 1, place, kept)
 
+    def finish(step: _Step) -> int:
+        texts = [text for _, _, text in sorted(step.kept, key=lambda item: item[1])]
+        if not texts:
+            raise ConfigError(f"{', '.join(origin.places)}: holds no text")
+        _write(target, texts)
+        return len(texts)
 
-def _key(seed: int, position: int) -> int:
-    return int.from_bytes(hashlib.blake2b(f"{seed} {position}".encode(), digest_size=8).digest())
-
-
-def _write(target: Path, texts: list[str]) -> None:
-    if target.suffix == ".jsonl":
-        lines = "".join(json.dumps({"text": text}, ensure_ascii=False) + "\n" for text in texts)
-        write_file(target, lines.encode())
-    elif target.suffix == ".txt":
-        apart = (text.replace(SEPARATOR, "\n\n") for text in texts)
-        write_file(target, SEPARATOR.join(apart).encode())
-    else:
-        target.mkdir()
-        for at, text in enumerate(texts):
-            write_file(target / f"{at:06}.txt", text.encode(), durable=False)
+    return _gather(
+        target,
+        {"origin": origin.identity, "n": n, "seed": seed, "among": among},
+        take,
+        finish,
+        as_json=lambda kept: [(str(-key), at, text) for key, at, text in kept],
+        tell=lambda step: tell(f"{step.documents:,} documents read"),
+    )
 
 
 def count(
@@ -177,65 +166,120 @@ def count(
     target: Path,
     *,
     among: int | None,
-    tell: Callable[[str], None],
+    tell: Tell,
 ) -> int:
     """Count tokens, without special ones, into a .npy file, (size,) int64; return the total.
 
     `backend` is a fast tokenizer, `digest` its vocabulary's. Raises ConfigError.
     """
+
+    def take(step: _Step) -> Iterator[_Step]:
+        totals = np.zeros(size, np.int64) if step.kept is None else np.array(step.kept, np.int64)
+        done = step.documents
+        yield _Step(done, step.place, totals)
+        for part in tally(backend, _first(origin.read(step.place), among, done), size):
+            totals, done = totals + part.count, done + part.documents  # never changed in place
+            yield _Step(done, part.place, totals)
+
+    def finish(step: _Step) -> int:
+        totals: NDArray[np.int64] = step.kept
+        if not totals.any():
+            raise ConfigError(f"{', '.join(origin.places)}: holds no text")
+        buffer = io.BytesIO()
+        np.save(buffer, totals)
+        write_file(target, buffer.getvalue())
+        return int(totals.sum())
+
+    return _gather(
+        target,
+        {"origin": origin.identity, "tokenizer": digest, "among": among},
+        take,
+        finish,
+        as_json=lambda totals: totals.tolist(),
+        tell=lambda step: tell(f"{step.documents:,} documents read, {step.kept.sum():,} tokens"),
+    )
+
+
+def _gather(
+    target: Path,
+    settings: dict[str, Any],
+    take: Callable[[_Step], Iterator[_Step]],
+    finish: Callable[[_Step], int],
+    *,
+    as_json: Callable[[Any], Any],
+    tell: Callable[[_Step], None],
+) -> int:
+    """Go through all steps from where the last run came to, then write `target`.
+
+    What a step has kept is saved as `as_json` gives it, every now and then and when interrupted.
+    """
     if target.exists():
-        raise ConfigError(f"{target}: exists already; name another file")
+        raise ConfigError(f"{target}: exists already; name another place")
     state_file = target.with_name(f"{target.name}.state")
-    settings = {"origin": asdict(origin), "tokenizer": digest, "among": among}
-    totals, position = np.zeros(size, np.int64), 0
-    if state_file.exists():
-        try:
-            with np.load(state_file, allow_pickle=False) as state:
-                _expect(state_file, json.loads(str(state["settings"])), settings)
-                totals, position = state["count"], int(state["position"])
-        except (OSError, ValueError, KeyError, EOFError):
-            raise ConfigError(f"{state_file}: is damaged; remove it to begin anew") from None
-    saved = time.monotonic()
+    settings = json.loads(json.dumps(settings))
+    begin = step = _saved(state_file, settings)
+    target.parent.mkdir(parents=True, exist_ok=True)
 
     def save() -> None:
-        buffer = io.BytesIO()
-        np.savez(buffer, count=totals, position=position, settings=json.dumps(settings))
-        write_file(state_file, buffer.getvalue())
+        fields = {"documents": step.documents, "place": step.place, "kept": as_json(step.kept)}
+        write_file(state_file, json.dumps({"settings": settings, **fields}).encode())
 
-    stream = origin.documents(position)
-    if among is not None:
-        stream = islice(stream, max(0, among - position))
+    saved = time.monotonic()
     try:
-        while texts := list(islice(stream, _FEW)):
-            totals, position = totals + tally(backend, texts, size), position + len(texts)
+        for step in take(begin):
             if time.monotonic() - saved > _SAVE_SECONDS:
                 save()
                 saved = time.monotonic()
-                tell(f"{position:,} documents read, {totals.sum():,} tokens")
+                tell(step)
+        result = finish(step)
     except BaseException:
-        save()
+        if step.place != START:
+            save()
         raise
-    if not totals.any():
-        raise ConfigError(f"{', '.join(origin.places)}: holds no text")
-    buffer = io.BytesIO()
-    np.save(buffer, totals)
-    write_file(target, buffer.getvalue())
     state_file.unlink(missing_ok=True)
-    return int(totals.sum())
+    return result
 
 
-def _load_json(file: Path, settings: dict[str, Any]) -> dict[str, Any]:
+def _saved(file: Path, settings: dict[str, Any]) -> _Step:
+    """How far an earlier run came. Raises ConfigError when it was about something else."""
     try:
-        state: dict[str, Any] = json.loads(file.read_bytes())
-        found = state["settings"]
+        fields = json.loads(file.read_bytes())
+        found, place = fields["settings"], Place(*fields["place"])
+        step = _Step(int(fields["documents"]), place, fields["kept"])
     except FileNotFoundError:
-        return {}
+        return _Step(0, START, None)
     except (OSError, ValueError, KeyError, TypeError):
         raise ConfigError(f"{file}: is damaged; remove it to begin anew") from None
-    _expect(file, found, settings)
-    return state
-
-
-def _expect(file: Path, found: Any, settings: dict[str, Any]) -> None:
-    if found != json.loads(json.dumps(settings)):
+    if found != settings:
         raise ConfigError(f"{file}: is of other settings; give those, or remove it to begin anew")
+    return step
+
+
+def _first(pieces: Iterator[Piece], among: int | None, done: int) -> Iterator[Piece]:
+    """Pieces up to the end of so many documents, of which some are done."""
+    for piece in pieces if among is None or among > done else ():
+        yield piece
+        done += not piece.more
+        if done == among:
+            return
+
+
+def _key(seed: int, position: int) -> int:
+    return int.from_bytes(hashlib.blake2b(f"{seed} {position}".encode(), digest_size=8).digest())
+
+
+def _write(target: Path, texts: list[str]) -> None:
+    if target.suffix == ".jsonl":
+        lines = "".join(json.dumps({"text": text}, ensure_ascii=False) + "\n" for text in texts)
+        write_file(target, lines.encode())
+    elif target.suffix == ".txt":  # as it will be read: with plain newlines, parted nowhere else
+        plain = (text.replace("\r\n", "\n").replace("\r", "\n") for text in texts)
+        apart = (re.sub(r"(?m)^\f$", "", text) for text in plain)
+        write_file(target, SEPARATOR.join(apart).encode())
+    else:
+        partial = target.with_name(f"{target.name}.partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir()
+        for at, text in enumerate(texts):
+            write_file(partial / f"{at:06}.txt", text.encode(), durable=False)
+        partial.rename(target)

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine import corpus
-from engine.documents import find_files, read_text
+from engine.documents import read_documents, read_text
 from engine.errors import ConfigError
 from engine.probe_file import ProbeSection
 from engine.study_file import StudyFile
@@ -235,7 +235,7 @@ def _long_documents(
     least = max(early, builder.skipped + 1)  # tokens without which there is nothing to ask
     names: list[str] = []
     n_read, short = 0, [0, 0, 0]
-    for name, text in _documents(study, where, probe):
+    for name, text in read_documents(study, where, probe.files, probe.separator):
         if len(names) == probe.documents:
             break
         n_read += 1
@@ -268,14 +268,3 @@ def _long_documents(
             text = f"{n} of {len(names)} documents have fewer than {tokens} tokens: no {what}"
             warnings.append(f"probe {probe.name}: {text}")
     return builder.build(probe, variants, names, {})
-
-
-def _documents(study: StudyFile, where: str, probe: ProbeSection) -> Iterator[tuple[str, str]]:
-    """Documents as (name, text), in the order of the study file."""
-    assert probe.files is not None
-    for file in find_files(study, where, probe.files):
-        text = read_text(where, file)
-        parts = text.split(probe.separator) if probe.separator else [text]
-        parts = [part for part in parts if part.strip()]
-        for number, part in enumerate(parts):
-            yield (file.name if len(parts) == 1 else f"{file.name}:{number}"), part

@@ -45,7 +45,8 @@ def load_tokenizer(study: StudyFile, hub: HubClient) -> Tokenizer:
     """
     settings = study.tokenizer
     folder = study.path(settings.source)
-    backend = load_backend(settings.source, folder, settings.revision or "main", hub)
+    revision = settings.revision or "main"
+    backend = load_backend("tokenizer.source", settings.source, folder, revision, hub)
     vocabulary = backend.get_vocab()
     masked = study.scoring.prediction != "causal"
     if study.scoring.prediction == "pseudo" and backend.mask_token_id is None:
@@ -66,10 +67,10 @@ def load_tokenizer(study: StudyFile, hub: HubClient) -> Tokenizer:
     )
 
 
-def load_backend(source: str, folder: Path, revision: str, hub: HubClient) -> Any:
+def load_backend(field: str, source: str, folder: Path, revision: str, hub: HubClient) -> Any:
     """A fast transformers tokenizer: of `folder` if it is there, else `source` on the hub.
 
-    Raises ConfigError when it cannot be loaded or gives no character offsets.
+    Raises ConfigError naming the field when it cannot be loaded or gives no character offsets.
     """
     from transformers import AutoTokenizer
 
@@ -84,10 +85,10 @@ def load_backend(source: str, folder: Path, revision: str, hub: HubClient) -> An
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         if not there:
             reason = f"there is no such folder (yet), and as a name on the hub: {reason}"
-        raise ConfigError(f"tokenizer.source: {source!r} cannot be loaded: {reason}") from None
+        raise ConfigError(f"{field}: {source!r} cannot be loaded: {reason}") from None
     if not backend.is_fast:
         raise ConfigError(
-            f"tokenizer.source: {source!r} gives no character offsets; it needs a tokenizer.json"
+            f"{field}: {source!r} gives no character offsets; it needs a tokenizer.json"
         )
     return backend
 

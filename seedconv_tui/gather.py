@@ -17,7 +17,7 @@ def add_sample_and_count(command: Command, at_least: Callable[[int], Callable[[s
         "sample",
         _sample,
         "sample documents of a dataset or of files for a corpus",
-        "seedconv sample monology/pile-uncopyrighted -n 200 --first 100000 -o corpus.txt",
+        "seedconv sample monology/pile-uncopyrighted -n 200 --first 100000 -o corpus.jsonl",
     )
     count = command(
         "count",
@@ -45,7 +45,7 @@ def add_sample_and_count(command: Command, at_least: Callable[[int], Callable[[s
         "--output",
         type=Path,
         required=True,
-        help='a .txt file, for separator = "\\n\\f\\n"; a .jsonl file; or a new folder',
+        help='a .jsonl file; a .txt file, for separator = "\\n\\f\\n"; or a new folder',
     )
     count.add_argument("--tokenizer", required=True, help="a folder, or a name on the hub")
     count.add_argument("--revision", default="main", help="of the tokenizer (%(default)s)")
@@ -81,7 +81,11 @@ def _count(options: argparse.Namespace) -> int:
         raise ConfigError(f"{options.output}: should end in .npy")
     origin = Origin(tuple(options.source), options.config, options.split, options.field)
     backend = load_backend(
-        options.tokenizer, Path(options.tokenizer), options.revision, HubClient(Event())
+        "--tokenizer",
+        options.tokenizer,
+        Path(options.tokenizer),
+        options.revision,
+        HubClient(Event()),
     )
     vocabulary = backend.get_vocab()
     size, digest = max(vocabulary.values()) + 1, vocabulary_digest(vocabulary)

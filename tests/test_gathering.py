@@ -12,6 +12,7 @@ import pytest
 
 from engine import gathering
 from engine.gathering import Origin
+from engine.text_files import START, Piece, Place
 from seedconv_tui.cli import run
 from tests.models import make_tokenizer
 
@@ -26,16 +27,16 @@ def lines(tmp_path: Path) -> Path:
 
 
 def break_off(monkeypatch: pytest.MonkeyPatch, after: int) -> None:
-    """Have the stream be interrupted once, after so many documents."""
-    whole = Origin.documents
+    """Have the stream be interrupted once, after so many pieces of documents."""
+    whole = Origin.read
 
-    def documents(self: Origin, skip: int = 0) -> Iterator[str]:
-        for n, text in enumerate(whole(self, skip)):
+    def read(self: Origin, start: Place = START) -> Iterator[Piece]:
+        for n, piece in enumerate(whole(self, start)):
             if n == after:
                 raise KeyboardInterrupt
-            yield text
+            yield piece
 
-    monkeypatch.setattr(Origin, "documents", documents)
+    monkeypatch.setattr(Origin, "read", read)
 
 
 def test_counts_are_those_of_the_tokenizer_also_when_interrupted(
@@ -52,8 +53,7 @@ def test_counts_are_those_of_the_tokenizer_also_when_interrupted(
         break_off(patch, 600)
         assert run([*command, str(tmp_path / "twice.npy")]) == 130
     assert not (tmp_path / "twice.npy").exists()
-    with np.load(tmp_path / "twice.npy.state") as state:
-        assert int(state["position"]) == 512
+    assert json.loads((tmp_path / "twice.npy.state").read_text())["documents"] == 512
     assert run([*command, str(tmp_path / "twice.npy"), "--first", "700"]) == 2
     assert "is of other settings" in capsys.readouterr().err
     assert run([*command, str(tmp_path / "twice.npy")]) == 0
@@ -88,7 +88,7 @@ def test_parquet_is_read_through_datasets(tmp_path: Path) -> None:
     file = tmp_path / "text.parquet"
     parquet.write_table(pyarrow.table({"body": DOCUMENTS[:9]}), file)
     origin = Origin((str(file),), field="body")
-    assert list(origin.documents(4)) == DOCUMENTS[4:9]
+    assert [piece.text for piece in origin.read(Place(0, 4))] == DOCUMENTS[4:9]
 
 
 def test_wrong_input_is_told_in_one_line(
@@ -103,4 +103,4 @@ def test_wrong_input_is_told_in_one_line(
     assert "exists already" in capsys.readouterr().err
     lines.write_text('{"text": "good"}\n{"text": \n')
     assert run(["sample", str(lines), "-o", out.replace("out", "new")]) == 2
-    assert "line 2 is not JSON" in capsys.readouterr().err
+    assert "line 2: is not JSON" in capsys.readouterr().err

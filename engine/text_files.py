@@ -1,0 +1,154 @@
+r"""Documents in text files and JSON lines, read as a stream: memory does not grow with files.
+
+A text file is one document, or several with a separator between them; newlines of all kinds are
+read as `\n`. In a file that ends in .jsonl or .json each line is a record, and a field of it a
+document, exactly as it stands there.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from io import BufferedReader, TextIOWrapper
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from engine.errors import ConfigError
+
+LONG = 2**19  # characters: a document that is longer comes in pieces of about so many
+SHARED = 2**12  # characters that a piece has in common with the next one
+_CHUNK = 2**18  # characters read at once
+
+
+class Place(NamedTuple):
+    """From where a list of files is read."""
+
+    file: int = 0  # index
+    offset: int = 0  # in it, as `seek` takes it; of a dataset: records before it
+    skip: int = 0  # characters to pass over from there; of JSON lines: lines before it
+    shared: int = 0  # of those that follow, how many the piece before has as well
+
+
+START = Place()
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A document, or a part of a long one."""
+
+    text: str
+    place: Place  # from where what follows is read
+    shared: int = 0  # characters at the start that the piece before has as well
+    more: bool = False  # whether the document goes on
+
+
+def is_json_lines(file: Path) -> bool:
+    """Whether a file's lines are records, going by its name."""
+    return file.suffix in (".jsonl", ".json")
+
+
+def read_pieces(
+    files: Sequence[Path],
+    separator: str,
+    *,
+    start: Place = START,
+    field: str = "text",
+    where: str = "",
+) -> Iterator[Piece]:
+    """The documents of files, in order, from a place on; blank ones as well.
+
+    `separator` parts text files ("": each is one document), `field` is that of a record, and
+    `where` comes before the name of the file in messages. Raises ConfigError naming file and line.
+    """
+    for index in range(start.file, len(files)):
+        here = start if index == start.file else Place(index)
+        file, name = files[index], f"{where}{files[index]}"
+        try:
+            if is_json_lines(file):
+                yield from _records(file, name, field, here)
+            else:
+                with file.open("rb") as raw, TextIOWrapper(raw, encoding="utf-8") as stream:
+                    yield from _parts(stream, name, separator, here)
+        except OSError as error:
+            raise ConfigError(f"{name}: cannot be read: {error.strerror}") from None
+
+
+def whole(pieces: Iterable[Piece]) -> Iterator[tuple[str, Place]]:
+    """Documents in one piece, and from where what follows each is read."""
+    parts: list[str] = []
+    for piece in pieces:
+        parts.append(piece.text[piece.shared :] if parts else piece.text)
+        if not piece.more:
+            yield "".join(parts), piece.place
+            parts.clear()
+
+
+def _parts(
+    stream: TextIOWrapper[BufferedReader], name: str, separator: str, start: Place
+) -> Iterator[Piece]:
+    stream.seek(start.offset)
+    text, begin, shared = "", start.skip, start.shared
+    searched = begin
+    marks = [(0, start.offset)]  # where in `text` chunks begin, and where in the file
+
+    def place(at: int, shared: int = 0) -> Place:
+        position, offset = next(mark for mark in reversed(marks) if mark[0] <= at)
+        return Place(start.file, offset, at - position, shared)
+
+    while chunk := _read(stream, name):
+        text += chunk
+        while separator and (at := text.find(separator, searched)) >= 0:
+            after = at + len(separator)
+            yield Piece(text[begin:at], place(after), shared)
+            begin, searched, shared = after, after, 0
+        end = len(text) - max(0, len(separator) - 1)  # what follows may complete a separator
+        searched = max(begin, end)
+        if end - begin > LONG:
+            yield Piece(text[begin:end], place(end - SHARED, SHARED), shared, more=True)
+            begin, shared = end - SHARED, SHARED
+        marks = [(position - begin, offset) for position, offset in marks]
+        while len(marks) > 1 and marks[1][0] <= 0:
+            marks.pop(0)
+        text, searched, begin = text[begin:], searched - begin, 0
+        marks.append((len(text), stream.tell()))
+    yield Piece(text[begin:], Place(start.file + 1), shared)
+
+
+def _read(stream: TextIOWrapper[BufferedReader], name: str) -> str:
+    try:
+        return stream.read(_CHUNK)
+    except UnicodeDecodeError as error:
+        at = stream.buffer.tell() - len(error.object) + error.start
+        raise ConfigError(f"{name}: byte {at} is not UTF-8") from None
+
+
+def _records(file: Path, name: str, field: str, start: Place) -> Iterator[Piece]:
+    """Records of JSON lines; `skip` of their places are lines that were read."""
+    with file.open("rb") as lines:
+        lines.seek(start.offset)
+        offset = start.offset
+        for number, line in enumerate(lines, start.skip + 1):
+            offset += len(line)
+            if not line.strip():
+                continue
+            at = f"{name}: line {number}"
+            try:
+                record = json.loads(line.decode("utf-8"))
+            except UnicodeDecodeError as error:
+                raise ConfigError(f"{at}: byte {error.start} is not UTF-8") from None
+            except (ValueError, RecursionError) as error:
+                reason = getattr(error, "msg", "nested too deeply")
+                raise ConfigError(f"{at}: is not JSON: {reason}") from None
+            yield Piece(text_of(record, field, at), Place(start.file, offset, number))
+
+
+def text_of(record: Any, field: str, where: str) -> str:
+    """The document in a record. Raises ConfigError, beginning with `where`."""
+    text = record.get(field) if isinstance(record, dict) else None
+    if not isinstance(text, str):
+        there = ", ".join(map(str, record)) if isinstance(record, dict) else "no fields"
+        raise ConfigError(f"{where}: has no text in {field!r}; it has: {there}")
+    if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
+        raise ConfigError(f"{where}: {field!r} holds half a surrogate pair, which is no character")
+    return text
