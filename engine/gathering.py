@@ -40,7 +40,7 @@ Tell = Callable[[str], None]
 class Origin:
     """Where documents come from: text, JSON lines, Parquet or Arrow files, or the hub's dataset."""
 
-    places: tuple[str, ...]  # files, or one name on the hub
+    sources: tuple[str, ...]  # files, or one name on the hub
     config: str | None = None  # of a dataset on the hub
     split: str = "train"
     field: str = "text"  # of a record
@@ -48,9 +48,9 @@ class Origin:
     @property
     def on_hub(self) -> bool:
         """Whether it is one name that is no file's and might be a dataset's."""
-        name = self.places[0]
+        name = self.sources[0]
         return (
-            len(self.places) == 1
+            len(self.sources) == 1
             and re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name) is not None
             and Path(name).suffix not in _FILES
             and not Path(name).exists()
@@ -63,24 +63,29 @@ class Origin:
         ConfigError naming the file and line, or dataset, at fault.
         """
         if self.on_hub:
-            return self._records(self.places[0], start, name=self.config, split=self.split)
-        files = [Path(place) for place in self.places]
-        for file in files:
-            if not file.is_file():
-                what = "is a folder; name its files" if file.is_dir() else "there is no such file"
-                raise ConfigError(f"{file}: {what}")
+            return self._records(self.sources[0], start, name=self.config, split=self.split)
+        files = self._files()
         suffixes = {file.suffix for file in files}
         if not suffixes & _TABLES:
             return read_pieces(files, SEPARATOR, start=start, field=self.field)
         if len(suffixes) > 1:
             raise ConfigError(f"{', '.join(sorted(suffixes))}: are read one kind at a time")
-        return self._records(suffixes.pop()[1:], start, data_files=list(self.places), split="train")
+        return self._records(
+            suffixes.pop()[1:], start, data_files=list(self.sources), split="train"
+        )
 
-    @property
-    def identity(self) -> dict[str, Any]:
-        """What must be the same for going on."""
-        sizes = [Path(place).stat().st_size for place in self.places if Path(place).is_file()]
-        return {**asdict(self), "bytes": sizes}
+    def settings(self) -> dict[str, Any]:
+        """What must be the same for going on, by what it is called. Raises ConfigError."""
+        sizes = [] if self.on_hub else [file.stat().st_size for file in self._files()]
+        return {**asdict(self), "sizes of the files": sizes}
+
+    def _files(self) -> list[Path]:
+        files = [Path(source) for source in self.sources]
+        for file in files:
+            if not file.is_file():
+                what = "is a folder; name its files" if file.is_dir() else "there is no such file"
+                raise ConfigError(f"{file}: {what}")
+        return files
 
     def _records(self, source: str, start: Place, **options: Any) -> Iterator[Piece]:
         try:
@@ -89,7 +94,7 @@ class Origin:
             raise ConfigError(
                 f"{source}: datasets need an extra: pip install 'seedconv-tui[datasets]'"
             ) from None
-        name = source if self.on_hub else ", ".join(self.places)
+        name = source if self.on_hub else ", ".join(self.sources)
         try:
             stream = load_dataset(source, streaming=True, **options)
             for n, record in enumerate(stream.skip(start.offset), start.offset + 1):
@@ -143,14 +148,13 @@ def sample(
 
     def finish(step: _Step) -> int:
         texts = [text for _, _, text in sorted(step.kept, key=lambda item: item[1])]
-        if not texts:
-            raise ConfigError(f"{', '.join(origin.places)}: holds no text")
-        _write(target, texts)
+        if texts:
+            _write(target, texts)
         return len(texts)
 
     return _gather(
         target,
-        {"origin": origin.identity, "n": n, "seed": seed, "among": among},
+        {**origin.settings(), "n": n, "seed": seed, "first": among},
         take,
         finish,
         as_json=lambda kept: [(str(-key), at, text) for key, at, text in kept],
@@ -183,16 +187,15 @@ def count(
 
     def finish(step: _Step) -> int:
         totals: NDArray[np.int64] = step.kept
-        if not totals.any():
-            raise ConfigError(f"{', '.join(origin.places)}: holds no text")
-        buffer = io.BytesIO()
-        np.save(buffer, totals)
-        write_file(target, buffer.getvalue())
+        if totals.any():
+            buffer = io.BytesIO()
+            np.save(buffer, totals)
+            write_file(target, buffer.getvalue())
         return int(totals.sum())
 
     return _gather(
         target,
-        {"origin": origin.identity, "tokenizer": digest, "among": among},
+        {**origin.settings(), "tokenizer": digest, "first": among},
         take,
         finish,
         as_json=lambda totals: totals.tolist(),
@@ -212,13 +215,17 @@ def _gather(
     """Go through all steps from where the last run came to, then write `target`.
 
     What a step has kept is saved as `as_json` gives it, every now and then and when interrupted.
+    `finish` writes, unless there is nothing, and returns how much there was.
     """
     if target.exists():
         raise ConfigError(f"{target}: exists already; name another place")
     state_file = target.with_name(f"{target.name}.state")
     settings = json.loads(json.dumps(settings))
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"{target.parent}: cannot be made: {error.strerror}") from None
     begin = step = _saved(state_file, settings)
-    target.parent.mkdir(parents=True, exist_ok=True)
 
     def save() -> None:
         fields = {"documents": step.documents, "place": step.place, "kept": as_json(step.kept)}
@@ -237,6 +244,8 @@ def _gather(
             save()
         raise
     state_file.unlink(missing_ok=True)
+    if not result:
+        raise ConfigError(f"{', '.join(settings['sources'])}: holds no text")
     return result
 
 
@@ -251,7 +260,8 @@ def _saved(file: Path, settings: dict[str, Any]) -> _Step:
     except (OSError, ValueError, KeyError, TypeError):
         raise ConfigError(f"{file}: is damaged; remove it to begin anew") from None
     if found != settings:
-        raise ConfigError(f"{file}: is of other settings; give those, or remove it to begin anew")
+        other = ", ".join(name for name in settings if found.get(name) != settings[name])
+        raise ConfigError(f"{file}: was begun with other {other}; remove it to begin anew")
     return step
 
 

@@ -33,16 +33,29 @@ class Tally:
 
 @dataclass(frozen=True)
 class _Tokens:
-    """A text that was tokenised."""
+    """A text that was tokenised. Where tokens are is asked of few alone: it takes time."""
 
     ids: NDArray[np.int64]  # (n,)
-    starts: NDArray[np.int64]  # (n,) characters before them
+    n_characters: int
+    encoding: Any  # of the tokenizers library
 
-    def between(self, start: int, end: int | None = None) -> _Tokens:
-        inside = self.starts >= start
-        if end is not None:
-            inside &= self.starts < end
-        return _Tokens(self.ids[inside], self.starts[inside])
+    def first(self, at: int) -> int:
+        """The first token that begins at character `at` or after it; the number of all if none."""
+        for character in range(at, self.n_characters):
+            token: int | None = self.encoding.char_to_token(character)
+            if token is not None:  # else the tokenizer drops that character
+                while token < len(self.ids) and self._start(token) < at:
+                    token += 1
+                return token
+        return len(self.ids)
+
+    def between(self, start: int, end: int) -> list[tuple[int, int]]:
+        """Tokens that begin there: their ids, and how far behind `start`."""
+        tokens = range(self.first(start), self.first(end))
+        return [(int(self.ids[token]), self._start(token) - start) for token in tokens]
+
+    def _start(self, token: int) -> int:
+        return int(self.encoding.token_to_chars(token)[0])
 
 
 def tally(backend: Any, pieces: Iterable[Piece], size: int) -> Iterator[Tally]:
@@ -81,20 +94,19 @@ def _of_documents(backend: Any, batch: list[Piece], size: int) -> Tally:
 
 def _of_long(backend: Any, piece: Piece, stream: Iterator[Piece], size: int) -> Iterator[Tally]:
     """One document: `piece` and what follows of it. What is shared before it was counted."""
-    text, counted, joined = piece.text, piece.shared // 2, 1
+    text, joined = piece.text, 1
     tokens = _tokenise(backend, text)
+    counted = tokens.first(piece.shared // 2) if piece.shared else 0
     while piece.more:
         following = next(stream)
         after = _tokenise(backend, following.text)
         offset, shared = len(text) - following.shared, following.shared
-        here = tokens.between(offset + shared // 4, offset + shared - shared // 4)
-        there = after.between(shared // 4, shared - shared // 4)
-        if np.array_equal(here.ids, there.ids) and np.array_equal(
-            here.starts, there.starts + offset
-        ):
-            ids = tokens.between(counted, offset + shared // 2).ids
+        quarter, middle = shared // 4, shared // 2
+        here = tokens.between(offset + quarter, offset + shared - quarter)
+        if here == after.between(quarter, shared - quarter):
+            ids = tokens.ids[counted : tokens.first(offset + middle)]
             yield Tally(np.bincount(ids, minlength=size), 0, piece.place)
-            text, tokens, counted, joined = following.text, after, shared // 2, 1
+            text, tokens, counted, joined = following.text, after, after.first(middle), 1
         elif joined == _JOINED:
             raise ConfigError(
                 f"{len(text):,} characters of a document have no place where they can be parted "
@@ -104,16 +116,9 @@ def _of_long(backend: Any, piece: Piece, stream: Iterator[Piece], size: int) -> 
             text, joined = text + following.text[shared:], joined + 1
             tokens = _tokenise(backend, text)
         piece = following
-    yield Tally(np.bincount(tokens.between(counted).ids, minlength=size), 1, piece.place)
+    yield Tally(np.bincount(tokens.ids[counted:], minlength=size), 1, piece.place)
 
 
 def _tokenise(backend: Any, text: str) -> _Tokens:
-    encoded = backend(
-        text,
-        add_special_tokens=False,
-        return_attention_mask=False,
-        return_offsets_mapping=True,
-        verbose=False,
-    )
-    offsets = np.array(encoded["offset_mapping"], np.int64).reshape(-1, 2)
-    return _Tokens(np.array(encoded["input_ids"], np.int64), offsets[:, 0])
+    encoded = backend(text, add_special_tokens=False, return_attention_mask=False, verbose=False)
+    return _Tokens(np.array(encoded["input_ids"], np.int64), len(text), encoded.encodings[0])

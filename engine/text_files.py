@@ -16,9 +16,9 @@ from typing import Any, NamedTuple
 
 from engine.errors import ConfigError
 
-LONG = 2**19  # characters: a document that is longer comes in pieces of about so many
+LONG = 2**17  # characters: a document that is longer comes in pieces of about so many
 SHARED = 2**12  # characters that a piece has in common with the next one
-_CHUNK = 2**18  # characters read at once
+_CHUNK = 2**16  # characters read at once
 
 
 class Place(NamedTuple):
@@ -146,7 +146,9 @@ def _records(file: Path, name: str, field: str, start: Place) -> Iterator[Piece]
 def text_of(record: Any, field: str, where: str) -> str:
     """The document in a record. Raises ConfigError, beginning with `where`."""
     text = record.get(field) if isinstance(record, dict) else None
-    if not isinstance(text, str):
+    if text is not None and not isinstance(text, str):
+        raise ConfigError(f"{where}: {field!r} should be text, found {str(text)[:40]!r}")
+    if text is None:
         there = ", ".join(map(str, record)) if isinstance(record, dict) else "no fields"
         raise ConfigError(f"{where}: has no text in {field!r}; it has: {there}")
     if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):

@@ -10,11 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine import gathering
+from engine import gathering, text_files
 from engine.gathering import Origin
 from engine.text_files import START, Piece, Place
 from seedconv_tui.cli import run
-from tests.models import make_tokenizer
+from store import open_study
+from tests.models import make_runs, make_tokenizer, write_study
 
 DOCUMENTS = [f"Document {n} says: seeds {n % 7} and steps {n * n}." for n in range(1000)]
 
@@ -55,7 +56,7 @@ def test_counts_are_those_of_the_tokenizer_also_when_interrupted(
     assert not (tmp_path / "twice.npy").exists()
     assert json.loads((tmp_path / "twice.npy.state").read_text())["documents"] == 512
     assert run([*command, str(tmp_path / "twice.npy"), "--first", "700"]) == 2
-    assert "is of other settings" in capsys.readouterr().err
+    assert "was begun with other first; remove it to begin anew" in capsys.readouterr().err
     assert run([*command, str(tmp_path / "twice.npy")]) == 0
     np.testing.assert_array_equal(np.load(tmp_path / "twice.npy"), whole)
     assert not (tmp_path / "twice.npy.state").exists()
@@ -91,16 +92,89 @@ def test_parquet_is_read_through_datasets(tmp_path: Path) -> None:
     assert [piece.text for piece in origin.read(Place(0, 4))] == DOCUMENTS[4:9]
 
 
-def test_wrong_input_is_told_in_one_line(
-    lines: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_a_long_document_goes_on_where_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    out = str(tmp_path / "out.txt")
-    assert run(["sample", str(tmp_path / "none.jsonl"), "-o", out]) == 2
-    assert "there is no such file" in capsys.readouterr().err
-    assert run(["sample", str(lines), "--field", "body", "-o", out]) == 2
-    assert "line 1: has no text in 'body'; it has: text" in capsys.readouterr().err
-    assert run(["sample", str(lines), "-o", str(lines)]) == 2
-    assert "exists already" in capsys.readouterr().err
-    lines.write_text('{"text": "good"}\n{"text": \n')
-    assert run(["sample", str(lines), "-o", out.replace("out", "new")]) == 2
-    assert "line 2: is not JSON" in capsys.readouterr().err
+    for name, n in (("LONG", 2000), ("SHARED", 256), ("_CHUNK", 700)):
+        monkeypatch.setattr(text_files, name, n)
+    backend = make_tokenizer(tmp_path / "tokenizer")
+    text = "\n".join(DOCUMENTS)
+    (tmp_path / "text.txt").write_text(text)
+    command = ["count", str(tmp_path / "text.txt"), "--tokenizer", str(tmp_path / "tokenizer")]
+    target = tmp_path / "new/counts.npy"
+    command += ["-o", str(target)]
+    for after in (7, 4):
+        with monkeypatch.context() as patch:
+            break_off(patch, after)
+            assert run(command) == 130
+    state = json.loads((tmp_path / "new/counts.npy.state").read_text())
+    assert state["documents"] == 0
+    assert 10_000 < state["place"][1] < 20_000, "the second run did not read the first one's part"
+    assert run(command) == 0
+    expected = np.bincount(backend.encode(text).ids, minlength=backend.get_vocab_size())
+    np.testing.assert_array_equal(np.load(target), expected)
+
+
+def test_a_corpus_reads_what_was_sampled(lines: Path, tmp_path: Path) -> None:
+    make_runs(tmp_path, seeds=("1", "2"), steps=(0,))
+    texts = ["One.\r\n\n\f\nTwo\n", "\f\nthree\u2028é\r", " \n", "\n\n\f\n\f\n four\n\f"]
+    lines.write_text("".join(json.dumps({"text": text, "n": 1}) + "\n" for text in texts))
+    told = [text for text in texts if text.strip()]
+    for name, expected in (
+        ("exact.jsonl", told),
+        ("plain.txt", ["One.\n\n\nTwo\n", "\nthree\u2028é\n", "\n\n\n\n four\n"]),
+    ):
+        assert run(["sample", str(lines), "-o", str(tmp_path / "pile" / name)]) == 0
+        study = write_study(
+            tmp_path,
+            study__store=f"{name}.zarr",
+            corpus__files=[f"pile/{name}"],
+            corpus__separator=gathering.SEPARATOR,
+            corpus__counts=[f"pile/{name}"],
+        )
+        assert run(["run", str(study)]) == 0
+        corpus = open_study(tmp_path / f"{name}.zarr").corpus
+        assert corpus.document_name == tuple(f"{name}:{n}" for n in range(3))
+        ends = [*corpus.document_start[1:], len(corpus.text)]
+        spans = zip(corpus.document_start, ends, strict=True)
+        assert [corpus.text[start:end] for start, end in spans] == expected
+        counts = open_study(tmp_path / f"{name}.zarr").vocabulary.count
+        command = ["count", str(tmp_path / "pile" / name), "--tokenizer"]
+        target = tmp_path / f"{name}.npy"
+        assert run([*command, str(tmp_path / "tokenizer"), "-o", str(target)]) == 0
+        np.testing.assert_array_equal(np.load(target), counts)
+
+
+def test_wrong_input_is_told_in_one_line(
+    lines: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    make_tokenizer(tmp_path / "tokenizer")
+    (tmp_path / "empty.txt").write_text(" \n")
+    (tmp_path / "bad.jsonl").write_text('{"text": "good"}\n{"text": \n')
+    (tmp_path / "other").mkdir()
+    for arguments, told in (
+        (["sample", "none.jsonl", "-o", "a.txt"], "none.jsonl: there is no such file"),
+        (["sample", "other", "-o", "a.txt"], "other: is a folder; name its files"),
+        (["sample", "text.jsonl", "--field", "body", "-o", "a.txt"],
+         "line 1: has no text in 'body'; it has: text"),
+        (["sample", "text.jsonl", "-o", "text.jsonl"], "text.jsonl: exists already"),
+        (["sample", "text.jsonl", "-o", "a.csv"], "should end in .txt or .jsonl"),
+        (["sample", "bad.jsonl", "-o", "a.txt"], "bad.jsonl: line 2: is not JSON"),
+        (["sample", "bad.jsonl", "--seed", "1", "-o", "a.txt"], "was begun with other seed"),
+        (["sample", "text.jsonl", "-o", "empty.txt/a.txt"], "empty.txt: cannot be made"),
+        (["sample", "empty.txt", "-o", "b.txt"], "empty.txt: holds no text"),
+        (["sample", "empty.txt", "--seed", "1", "-o", "b.txt"], "empty.txt: holds no text"),
+        (["sample", "text.jsonl", "a.parquet", "-o", "c.txt"], "a.parquet: there is no such file"),
+        (["count", "text.jsonl", "--tokenizer", "tokenizer", "-o", "a.txt"], "should end in .npy"),
+        (["count", "text.jsonl", "--tokenizer", "other", "-o", "a.npy"], "--tokenizer: 'other'"),
+        (["count", "empty.txt", "--tokenizer", "tokenizer", "-o", "a.npy"], "holds no text"),
+    ):  # fmt: skip
+        assert run(arguments) == 2, arguments
+        (line,) = capsys.readouterr().err.splitlines()
+        assert told in line
+        assert "tokenizer.source" not in line
+    assert lines.exists()

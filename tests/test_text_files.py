@@ -137,7 +137,7 @@ def test_records_go_on_at_the_byte(tmp_path: Path) -> None:
     assert found[1].place == Place(0, 32, 3)
     rest = read_pieces([file], "", start=found[1].place)
     assert next(rest).text == ""
-    with pytest.raises(ConfigError, match="line 5: has no text in 'text'; it has: text"):
+    with pytest.raises(ConfigError, match="line 5: 'text' should be text, found '1'"):
         next(rest)
 
 
