@@ -12,8 +12,8 @@ store = "study.zarr"              # made on the first run
 # learning_rate = "schedule.csv"  # shown by `seedconv report`: columns step,learning_rate[,model]
 
 [corpus]                          # the fixed text that every checkpoint is scored on
-files = ["text/*.txt"]            # UTF-8; patterns allowed
-separator = ""                    # text between documents; "" makes each file one document
+files = ["text/*.txt"]            # UTF-8; patterns allowed; of *.jsonl each line's field "text"
+separator = ""                    # text between documents; "" makes each text file one document
 max_tokens = 5000                 # leave out to use everything
 # counts = "counts.npy"           # how frequent tokens are: id -> count, or a list of text files
                                   # to count in; "corpus", which is too small to tell, if left out
