@@ -350,7 +350,7 @@ def test_what_is_left_out_is_not_made(store: Path, tmp_path: Path) -> None:
     without = [word for family in ("levels", "between", "tokens") for word in ("--without", family)]
     assert run(["report", str(store), "-o", str(tmp_path), *without]) == 0
     assert {file.stem for file in tmp_path.glob("*.csv")} == {
-        "expected_kl", "cross_entropy", "baselines", "regression",
+        "expected_kl", "cross_entropy", "baselines", "learning_rate", "regression",
     }  # fmt: skip
 
 
