@@ -199,7 +199,8 @@ def _write_study(
         arrays.grow(STEPS, SEEDS, reader.ledger.n_levels, {})
         for name in ARRAYS.keys() - set(_SPLIT):
             arrays[name][: len(moments)] = np.asarray(source.array(_MOMENTS, name)[:])[moments]
-        commits.append(*_records(source, model, moments), phases_record(model, _PHASES))
+        phases = phases_record(model, _PHASES, settled=True)
+        commits.append(*_records(source, model, moments), phases)
     commits.append({"kind": "end", "how": "finished"})
     store.flush()
     commits.seal()
