@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,6 +60,7 @@ class Source:
             for name in names
             if (name not in _NOT_USUAL if default is None else name in default and name != ALL)
         )
+        self._steps = {model: frozenset(study.ledger(model).summaries) for model in self.models}
         self._summaries: dict[tuple[str, str], Summary] = {}
 
     def levels(self, model: str, category: str = ALL) -> Levels | None:
@@ -78,9 +80,12 @@ class Source:
         return over_seeds(getattr(found, field)[found.n_seeds > 0].swapaxes(0, 1))
 
     def summary(self, model: str, category: str = ALL) -> Summary:
-        """As the study has it, read once."""
+        """As the study has it, read once; without steps that came since the report began."""
         if (model, category) not in self._summaries:
-            self._summaries[model, category] = self.study.summary(model, category)
+            found = self.study.summary(model, category)
+            known = np.isin(found.steps, sorted(self._steps[model]))
+            found = replace(found, n_seeds=np.where(known, found.n_seeds, 0))
+            self._summaries[model, category] = found
         return self._summaries[model, category]
 
     def whole(self, model: str) -> Levels:

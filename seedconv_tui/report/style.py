@@ -19,6 +19,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.transforms import ScaledTranslation
 from numpy.typing import NDArray
 from rich.cells import cell_len
 
@@ -66,6 +67,7 @@ _APART, _LEFT = 0.17, 0.4  # inches: ticks at least, and what is left of the axe
 _MARKS = 7  # markers on a line
 _LABEL = 34  # characters of a label
 _LINE, _HANDLE, _CHARACTER = 0.135, 0.42, 0.062  # inches of a legend: a line, a handle, a letter
+_BELOW = 0.42  # inches from axes to their legend, for ticks and label
 _FREE, _FREE_BELOW = 2, 5  # lines of a legend that figures, and single axes, have room for
 _FIRST_OF_MAP, _LAST_OF_MAP = 0.0, 0.82  # of viridis: its yellow end is faint on paper
 
@@ -279,18 +281,19 @@ def legend(where: Figure | Axes, lines: Sequence[Line2D], *, width: float) -> No
         where.legend(lines, names, loc="outside lower center", ncols=columns)
         _make_room(where, n_lines - _FREE)
     else:
+        figure = cast(Figure, where.get_figure(root=True))
+        below = ScaledTranslation(0, -_BELOW, figure.dpi_scale_trans)
         where.legend(
             lines,
             names,
             loc="upper center",
-            bbox_to_anchor=(0.5, -0.26),
+            bbox_to_anchor=(0.5, 0),
+            bbox_transform=where.transAxes + below,
             ncols=columns,
             borderaxespad=0,
             columnspacing=1.0,
         )
-        figure = where.get_figure(root=True)
-        if figure:
-            _make_room(figure, n_lines - _FREE_BELOW)
+        _make_room(figure, n_lines - _FREE_BELOW)
 
 
 def _make_room(figure: Figure, n_lines: int) -> None:
