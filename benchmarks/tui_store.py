@@ -196,10 +196,11 @@ def _write_study(
         for index, moment in enumerate(moments.tolist()):
             _link(source.folder, path, _MOMENTS, moment, model, index)
         arrays = ModelArrays(store, model, TOKENS)
-        arrays.grow(STEPS, SEEDS, reader.ledger.n_levels)
+        arrays.grow(STEPS, SEEDS, reader.ledger.n_levels, {})
         for name in ARRAYS.keys() - set(_SPLIT):
             arrays[name][: len(moments)] = np.asarray(source.array(_MOMENTS, name)[:])[moments]
-        commits.append(*_records(source, model, moments), phases_record(model, _PHASES))
+        phases = phases_record(model, _PHASES, settled=True)
+        commits.append(*_records(source, model, moments), phases)
     commits.append({"kind": "end", "how": "finished"})
     store.flush()
     commits.seal()

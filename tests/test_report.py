@@ -377,7 +377,7 @@ def check_legible(figures: Sequence[Figure | Left]) -> None:
                 assert not box.overlaps(other), (figure.name, a, b)
             for axes in drawing.axes:
                 looks = [
-                    (line.get_linestyle(), line.get_marker())
+                    (str(line._unscaled_dash_pattern), line.get_marker())  # type: ignore[attr-defined]
                     for line in axes.get_lines()
                     if not str(line.get_label()).startswith("_")
                 ]
@@ -518,14 +518,16 @@ def test_wrong_input(store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[
     assert "nothing is summarised yet" in capsys.readouterr().err
 
 
-def test_without_matplotlib(store: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("missing", ["matplotlib", "scipy"])
+def test_without_libraries(store: Path, tmp_path: Path, missing: str) -> None:
     code = (
-        "import sys; sys.modules['matplotlib'] = None\n"
+        f"import sys; sys.modules[{missing!r}] = None\n"
         "from seedconv_tui.cli import run\n"
         f"sys.exit(run(['report', {str(store)!r}, '-o', {str(tmp_path)!r}]))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 2
+    assert missing in done.stderr
     assert "pip install 'seedconv-tui[report]'" in done.stderr
 
 

@@ -129,23 +129,21 @@ def between_models(source: Source, kept: Kept, progress: Progress) -> Figure | L
 
 
 def _stored(source: Source, model: str) -> tuple[list[str], list[int]]:
-    """Seeds, and steps at which the log-probs of all of these are stored.
+    """Seeds, and steps (two at least) at which the log-probs of all of these are stored.
 
-    The seed with most stored steps, and those that have as many.
+    As many seeds as make for most checkpoints: where one has far fewer steps than the others, it
+    is left out.
     """
     by_seed: dict[str, set[int]] = {}
     for seed, step in source.study.ledger(model).stored:
         by_seed.setdefault(seed, set()).add(step)
-    most = max(map(len, by_seed.values()), default=0)
-    seeds = [
-        seed for seed in source.study.ledger(model).seeds if len(by_seed.get(seed, ())) == most
-    ]
-    if most < 2:
-        return [], []
-    common = set.intersection(*(by_seed[seed] for seed in seeds))
-    if len(common) < 2:
-        seeds, common = seeds[:1], by_seed[seeds[0]]
-    return seeds, spread(sorted(common), _STEPS)
+    order = sorted(by_seed, key=lambda seed: (-len(by_seed[seed]), seed))
+    found: tuple[list[str], set[int]] = [], set()
+    for n in range(1, len(order) + 1):
+        seeds, common = order[:n], set.intersection(*map(by_seed.__getitem__, order[:n]))
+        if len(common) > 1 and n * len(common) >= len(found[0]) * len(found[1]):
+            found = seeds, common
+    return sorted(found[0]), spread(sorted(found[1]), _STEPS)
 
 
 def _matrix(

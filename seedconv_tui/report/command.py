@@ -74,7 +74,7 @@ def _report(options: argparse.Namespace) -> int:
 
 
 def _write(options: argparse.Namespace) -> int:
-    _need_matplotlib()
+    _need_libraries()
     from seedconv_tui.choice import ChoiceError
     from seedconv_tui.report.parts import Figure
     from seedconv_tui.report.source import Source
@@ -165,12 +165,13 @@ class _Progress:
             print(line, file=sys.stderr, flush=True)
 
 
-def _need_matplotlib() -> None:
+def _need_libraries() -> None:
     from store import UnsupportedError
 
     try:
         import matplotlib  # noqa: F401  takes a second: only when it is used
+        import scipy.special  # noqa: F401  of intervals over seeds
     except ModuleNotFoundError as error:
         raise UnsupportedError(
-            f"figures need {error.name}, which is not installed: pip install 'seedconv-tui[report]'"
+            f"reports need {error.name}, which is not installed: pip install 'seedconv-tui[report]'"
         ) from None

@@ -16,11 +16,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing
     from matplotlib.lines import Line2D
 
-_BAND_WORDS = (
-    "Bands: 95 % intervals of the mean (seed jackknife and document cluster; none below three "
-    "seeds)."
-)
-
 
 def figures(source: Source) -> Iterator[Figure | Left]:
     """Those of this family. Raises StoreError, DamagedError."""
@@ -70,7 +65,8 @@ def expected_kl(source: Source) -> Figure:
     largest = source.models[-1]
     caption = (
         "Expected KL between seeds over training: mean over ordered pairs of seeds and all tokens. "
-        f"{_BAND_WORDS} Diamonds: where a model's phases begin. {source.phase_words(largest)} "
+        f"Bands: 95 % intervals of the mean ({source.interval}; none below three seeds). "
+        f"Diamonds: where a model's phases begin. {source.phase_words(largest)} "
         f"{source.seeds()} {source.steps_words()} {source.settings}"
     )
 

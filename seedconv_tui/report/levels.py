@@ -41,11 +41,6 @@ _POS = {  # universal parts of speech, nouns and verbs first
     "function words": ("ADP", "CCONJ", "DET", "PART", "PRON", "SCONJ"),
     _OTHERS: ("PUNCT", "SYM", "SPACE", "X"),
 }
-_BANDS = {
-    "kl": "Bands: 95 % intervals (seed jackknife and document cluster), cut where they leave the "
-    "panel.",
-    "cross_entropy": SEEDS_BAND,
-}
 _NAMES = {"kl": "expected_kl", "cross_entropy": "cross_entropy"}  # columns
 _ORDERED = ("frequency", "surprisal", "position")  # categories whose levels are a scale
 _TITLES = {
@@ -73,7 +68,10 @@ def figures(source: Source) -> Iterator[Figure | Left]:
     for category in source.categories:
         variants = source.variants(category)
         if not variants:
-            why = f"nothing is summarised by {category} yet; `seedconv run` does that"
+            why = (
+                f"nothing is summarised by {category} yet (`seedconv run` does that), or it has no "
+                "tokens"
+            )
             yield Left(file_name("kl", "by", category), why)
             continue
         models = [m for m in source.models if any(source.levels(m, v) for v in variants)]
@@ -188,7 +186,7 @@ def _figure(
 ) -> Figure:
     what = "Expected KL" if metric == "kl" else "Cross-entropy"
     models = tuple(dict.fromkeys(model for model, _ in rows))
-    panels = [panel for _, of in rows for panel in of]
+    panels = [(model, panel) for model, of in rows for panel in of]
     over = "ordered pairs of seeds" if metric == "kl" else "seeds"
     columns = (
         MODEL,
@@ -220,7 +218,9 @@ def _figure(
         _caption(source, what, title, models, panels, metric),
         columns,
         gathered(columns, data),
-        lambda: _draw([of for _, of in rows], metric, grouped=base(panels[0].of.category) == "pos"),
+        lambda: _draw(
+            [of for _, of in rows], metric, grouped=base(panels[0][1].of.category) == "pos"
+        ),
     )
 
 
@@ -229,22 +229,27 @@ def _caption(
     what: str,
     title: str,
     models: Sequence[str],
-    panels: Sequence[_Panel],
+    panels: Sequence[tuple[str, _Panel]],
     metric: str,
 ) -> str:
-    over = "ordered pairs of seeds" if metric == "kl" else "seeds"
+    over, bands = "seeds", SEEDS_BAND
+    if metric == "kl":
+        over = "ordered pairs of seeds"
+        bands = f"Bands: 95 % intervals ({source.interval}), cut where they leave the panel."
     parts = [f"{what} by {title} over training ({', '.join(models)}): mean over {over} and the "
-             f"tokens of a level. {_BANDS[metric]} "]  # fmt: skip
+             f"tokens of a level. {bands} "]  # fmt: skip
     told = set()
-    for panel in panels:
+    for model, panel in panels:
         of = panel.of
-        if of.category not in told:
-            told.add(of.category)
-            shown = list(dict.fromkeys(n for p in panels if p.of is of for n in p.levels))
+        own = model if of.step_of_levels is not None and len(models) > 1 else ""
+        if (of.category, own) not in told:
+            told.add((of.category, own))
+            shown = list(dict.fromkeys(n for _, p in panels if p.of is of for n in p.levels))
             left = sum(bool(n) for n in of.counts) - len(shown)
             sizes = ", ".join(f"{of.labels[n]} {count(of.counts[n])}" for n in shown)
             which = f" of the token before ({of.category})" if of.category != base(of.category) \
                 else ""  # fmt: skip
+            which += f" for {own}" if own else ""
             more = f"; {left} with fewer tokens are left out" if left else ""
             parts.append(f"Tokens by level{which}: {sizes}{more} ({of.description}). ")
     return "".join(parts) + f"{source.seeds(models)} {source.steps_words(models)} {source.settings}"

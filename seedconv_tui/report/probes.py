@@ -58,11 +58,23 @@ def _rows(source: Source) -> list[Row]:
 def _figure(source: Source, name: str, title: str, caption: str, rows: Sequence[Row],
             draw: Any) -> Figure:  # fmt: skip
     columns = TABLES["probes"].fixed
-    seeds = len({(row["model"], row["seed"]) for row in rows if row["seed"] is not None})
-    steps = len({row["step"] for row in rows})
-    words = f"{caption} {seeds} seeds of all models, {steps} steps. {source.settings}"
+    asked: dict[str, set[tuple[str, int]]] = {}  # seeds and steps of each model
+    for row in rows:
+        if row["seed"] is not None:
+            asked.setdefault(row["model"], set()).add((row["seed"], row["step"]))
+    of_models = ", ".join(
+        f"{model} {_number([seed for seed, _ in of], 'seed')} "
+        f"at {_number([step for _, step in of], 'step')}"
+        for model, of in asked.items()
+    )
+    words = f"{caption} Asked: {of_models}. {source.settings}"
     data = gathered(columns, [[row[column.name] for column in columns] for row in rows])
     return Figure(name, title, words, columns, data, draw)
+
+
+def _number(of: Sequence[Any], what: str) -> str:
+    n = len(set(of))
+    return f"{count(n)} {what}{'s' * (n != 1)}"
 
 
 def _minimal_pairs(source: Source, name: str, rows: Sequence[Row]) -> Figure:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,24 +68,32 @@ class Source:
             for name in names
             if (name not in _NOT_USUAL if default is None else name in default and name != ALL)
         )
+        self._steps = {model: frozenset(study.ledger(model).summaries) for model in self.models}
         self._summaries: dict[tuple[str, str], Summary] = {}
 
     def levels(self, model: str, category: str = ALL) -> Levels | None:
-        """The model by the levels of a category, at summarised steps; None where there are none."""
+        """The model by the levels of a category, at summarised steps.
+
+        None where there are none, and where no level has a token.
+        """
         names = self.study.categories(model)
         if category not in names:
             return None
-        found = levels_of(self._summary(model, category), names)
-        return found if len(found.steps) else None
+        found = levels_of(self.summary(model, category), names)
+        return found if len(found.steps) and found.counts.any() else None
 
     def over_seeds(self, model: str, field: str, category: str = ALL) -> Estimate:
         """Mean over seeds of a field of `Summary`, at the steps of `levels`: (step, level) each."""
-        found = self._summary(model, category)
+        found = self.summary(model, category)
         return over_seeds(getattr(found, field)[found.n_seeds > 0].swapaxes(0, 1))
 
-    def _summary(self, model: str, category: str) -> Summary:
+    def summary(self, model: str, category: str = ALL) -> Summary:
+        """As the study has it, read once; without steps that came since the report began."""
         if (model, category) not in self._summaries:
-            self._summaries[model, category] = self.study.summary(model, category)
+            found = self.study.summary(model, category)
+            known = np.isin(found.steps, sorted(self._steps[model]))
+            found = replace(found, n_seeds=np.where(known, found.n_seeds, 0))
+            self._summaries[model, category] = found
         return self._summaries[model, category]
 
     def whole(self, model: str) -> Levels:
@@ -132,6 +141,13 @@ class Source:
             words.append(", ".join(f"{key} {value}" for key, value in scoring.items()))
         return "; ".join(words) + "."
 
+    @property
+    def interval(self) -> str:
+        """What the intervals of expected KL are of."""
+        lone = len(np.unique(self.study.corpus.document)) == 1
+        of_text = "runs of tokens of its one document" if lone else "document cluster"
+        return f"seed jackknife and {of_text}"
+
     def seeds(self, models: Sequence[str] | None = None) -> str:
         """How many seeds each model has at its summarised steps."""
         each = {}
@@ -147,6 +163,8 @@ class Source:
         """How many steps there are, and from where to where."""
         known = sorted({s for m in (self.models if models is None else models)
                         for s in self.steps(m)})  # fmt: skip
+        if len(known) == 1:
+            return f"Step: {count(known[0])}."
         return f"Steps: {count(len(known))}, {count(known[0])} to {count(known[-1])}."
 
     def phase_words(self, model: str) -> str:
@@ -197,6 +215,8 @@ def spread(steps: Sequence[int], most: int) -> list[int]:
 
 def few_words(taken: Sequence[int], of: Sequence[int]) -> str:
     """How many of the steps were taken."""
+    if len(of) == 1:
+        return f"Step: {count(of[0])}."
     if len(taken) == len(of):
         return f"All {len(of)} steps."
     return f"{len(taken)} of {len(of)} steps, evenly over log(step + 1)."

@@ -19,7 +19,9 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.transforms import ScaledTranslation
 from numpy.typing import NDArray
+from rich.cells import cell_len
 
 from seedconv_tui.text import shorten, step_label, visible
 
@@ -64,6 +66,9 @@ _ROOM = 1.5  # times the highest line is what an axis shows of bands
 _APART, _LEFT = 0.17, 0.4  # inches: ticks at least, and what is left of the axes
 _MARKS = 7  # markers on a line
 _LABEL = 34  # characters of a label
+_LINE, _HANDLE, _CHARACTER = 0.135, 0.42, 0.062  # inches of a legend: a line, a handle, a letter
+_BELOW = 0.42  # inches from axes to their legend, for ticks and label
+_FREE, _FREE_BELOW = 2, 5  # lines of a legend that figures, and single axes, have room for
 _FIRST_OF_MAP, _LAST_OF_MAP = 0.0, 0.82  # of viridis: its yellow end is faint on paper
 
 
@@ -88,7 +93,8 @@ def ordinal(n: int) -> list[Look]:
 
 
 def _strokes(i: int) -> tuple[Any, str]:
-    return _DASHES[i % len(_DASHES)], _MARKERS[i % len(_MARKERS)]
+    turn = i // len(_MARKERS)  # dashes move on against the markers when these begin anew
+    return _DASHES[(i + turn) % len(_DASHES)], _MARKERS[i % len(_MARKERS)]
 
 
 @contextmanager
@@ -130,10 +136,18 @@ def encoded(figure: Figure, kind: str) -> bytes:
 
 
 def label(text: str, width: int = _LABEL) -> str:
-    """Untrusted text for a figure. One that begins with `_` would be left out of legends."""
+    """Untrusted text for a figure, cut in its middle: names mostly differ at an end.
+
+    One that begins with `_` would be left out of legends.
+    """
     # Its font has no pictures of control characters, so these are named: `\\n`.
     named = (c if c >= " " else c.encode("unicode_escape").decode() for c in text)
-    shown = shorten(visible("".join(named)), width)
+    shown = visible("".join(named))
+    if cell_len(shown) > width:
+        end = shown[-(width // 2) :]
+        while cell_len(end) > width // 2:
+            end = end[1:]
+        shown = shorten(shown, width - cell_len(end)) + end
     return f" {shown}" if shown.startswith("_") else shown
 
 
@@ -187,7 +201,7 @@ def step_axis(axes: Axes, steps: Sequence[int]) -> None:
     """Training steps over log(step + 1), so that step 0 has a place."""
     first, last = np.log1p(min(steps)), np.log1p(max(steps))
     pad = max(0.03 * (last - first), 0.05)
-    axes.set_xscale("function", functions=(np.log1p, np.expm1))
+    axes.set_xscale("function", functions=(_log1p, np.expm1))
     axes.set_xlim(float(np.expm1(first - pad)), float(np.expm1(last + pad)))
     decades = [0, *(10**k for k in range(10))]
     ticks = [step for step in decades if min(steps) <= step <= max(steps)]
@@ -199,6 +213,11 @@ def step_axis(axes: Axes, steps: Sequence[int]) -> None:
     axes.set_xticks(ticks, [step_label(step) for step in ticks])
     axes.set_xticks([], minor=True)
     axes.set_xlabel("training step")
+
+
+def _log1p(steps: Floats) -> Floats:
+    """log(step + 1), and something below it left of -1, which margins may reach."""
+    return np.asarray(np.log1p(np.maximum(steps, -0.99)))
 
 
 def _panel_width(axes: Axes) -> float:
@@ -245,26 +264,40 @@ def phase_starts(axes: Axes, steps: Sequence[int], values: Sequence[float], look
 
 
 def legend(where: Figure | Axes, lines: Sequence[Line2D], *, width: float) -> None:
-    """Below the axes, or the figure, in as many columns as fit into `width` inches."""
+    """Below the axes, or the figure, in as many columns as fit into `width` inches.
+
+    A figure grows by the lines that it has no room for.
+    """
     if not lines:
         return
-    names = [str(line.get_label()) for line in lines]
-    each = 0.42 + 0.062 * max(map(len, names))
+    most = int((width - _HANDLE) / _CHARACTER)
+    names = [label(str(line.get_label()), most) for line in lines]
+    each = _HANDLE + _CHARACTER * max(map(cell_len, names))
     columns = max(1, min(len(names), int(width / each)))
+    n_lines = -(-len(names) // columns)
     by_row = [at for first in range(columns) for at in range(first, len(names), columns)]
     lines, names = [lines[at] for at in by_row], [names[at] for at in by_row]
     if isinstance(where, Figure):
         where.legend(lines, names, loc="outside lower center", ncols=columns)
+        _make_room(where, n_lines - _FREE)
     else:
+        figure = cast(Figure, where.get_figure(root=True))
+        below = ScaledTranslation(0, -_BELOW, figure.dpi_scale_trans)
         where.legend(
             lines,
             names,
             loc="upper center",
-            bbox_to_anchor=(0.5, -0.26),
+            bbox_to_anchor=(0.5, 0),
+            bbox_transform=where.transAxes + below,
             ncols=columns,
             borderaxespad=0,
             columnspacing=1.0,
         )
+        _make_room(figure, n_lines - _FREE_BELOW)
+
+
+def _make_room(figure: Figure, n_lines: int) -> None:
+    figure.set_figheight(figure.get_figheight() + _LINE * max(0, n_lines))
 
 
 def letter(axes: Axes, index: int, title: str, *, of: int) -> None:

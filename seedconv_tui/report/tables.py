@@ -20,7 +20,6 @@ from store.category import ALL, CONTEXT
 from store.layout import PERCENTILES
 from store.statistics import FEWEST_TO_COMPARE, outliers
 
-_INTERVAL = "[ ]: 95 % interval (seed jackknife and document cluster); there is none below 3 seeds."
 _TURN = "sharp divergence"  # the phase that begins where the KL is lowest
 _MEANS = {
     "pair_std": "std of pairs",
@@ -29,6 +28,7 @@ _MEANS = {
     "kl_uniform": "KL to uniform",
 }
 _LEVELS = 40  # of a category in a table
+_MODELS = 5  # side by side in a table; of more, the smallest and the largest
 _RUNS = 8  # steps of an outlier that are named
 
 
@@ -72,7 +72,7 @@ def expected_kl(source: Source) -> Table:
     header = ("model", "where", "step", "seeds", "KL", "95 %", *_MEANS.values())
     note = (
         "Nats. KL: mean over all tokens and ordered pairs of seeds. "
-        f"{_INTERVAL} Std of pairs: the paper's band. {source.settings}"
+        f"{_interval_words(source)} Std of pairs: the paper's band. {source.settings}"
     )
     return Table("Expected KL by model and step", header, rows, note, n_names=2)
 
@@ -81,13 +81,14 @@ def phases(source: Source) -> Table:
     """Phases with break points, intervals and support."""
     rows = [
         (
-            row["model"],
+            model,
             row["phase"],
             count(row["start"]),
             "-" if row["low"] is None else f"{count(row['low'])} to {count(row['high'])}",
             "-" if row["support"] is None else f"{row['support']:.0%}",
         )
-        for row in _rows(source, "phases", Choice(list(source.models)))
+        for model in source.models
+        for row in _rows(source, "phases", Choice([model]))
     ]
     note = (
         "Interval: of the first step over draws of seeds, 90 %; support: share of the draws that "
@@ -101,7 +102,8 @@ def phases(source: Source) -> Table:
 
 def levels(source: Source, category: str) -> Table:
     """Levels by the expected KL of the largest model at its newest step, the highest first."""
-    models = [model for model in source.models if source.levels(model, category)]
+    there = [model for model in source.models if source.levels(model, category)]
+    models = there if len(there) <= _MODELS else [there[0], there[-1]]
     ranking = models[-1]
     found = {model: source.levels(model, category) for model in models}
     of = found[ranking]
@@ -123,9 +125,12 @@ def levels(source: Source, category: str) -> Table:
     own = f" The levels are of {ranking}'s own results; other models have other tokens in them." \
         if of.step_of_levels is not None and len(models) > 1 else ""  # fmt: skip
     note = (
-        f"Nats; ranked by the KL of {ranking}. {steps}. {of.description}. {_INTERVAL} "
+        f"Nats; ranked by the KL of {ranking}. {steps}. {of.description}. "
+        f"{_interval_words(source)} "
         f"Cross-entropy: of {ranking}.{own} {source.seeds(models)}"
     )
+    if len(there) > len(models):
+        note += f" Of {len(there)} models, the smallest and the largest."
     if len(order) > _LEVELS:
         note += f" The first {_LEVELS} of {len(order)} levels with tokens."
     columns = [cell for model in models for cell in (f"KL {model}", "95 %")]
@@ -184,7 +189,11 @@ def statistics_of(source: Source, model: str) -> Block:
     lines = [
         f"{model}, step {count(step)}: {n} seeds, {n * (n - 1)} ordered pairs, "
         f"{count(source.study.n_tokens)} tokens",
-        _line("Mean    KLD", row["expected_kl"], _interval(row["kl_low"], row["kl_high"], "95 % ")),
+        _line(
+            "Mean    KLD",
+            row["expected_kl"],
+            "" if np.isnan(row["kl_low"]) else f"95 % {_interval(row['kl_low'], row['kl_high'])}",
+        ),
         _line("Maximum KLD", row["kl_max"]),
         *(
             _line(f"{q:5.1f} % KLD" if q != 50 else "Median  KLD", row[column])
@@ -219,8 +228,12 @@ def _pair_mean(values: NDArray[np.float64], unit: str = "") -> tuple[float, str]
     return float(known.mean()), f"pairs {low:.6f} to {high:.6f}{unit}"
 
 
-def _interval(low: float, high: float, words: str = "") -> str:
-    return "-" if np.isnan(low) else f"{words}[{nats(low)}, {nats(high)}]"
+def _interval(low: float, high: float) -> str:
+    return "-" if np.isnan(low) else f"[{nats(low)}, {nats(high)}]"
+
+
+def _interval_words(source: Source) -> str:
+    return f"[ ]: 95 % interval ({source.interval}); there is none below 3 seeds."
 
 
 def _rows(source: Source, what: str, choice: Choice) -> Iterator[dict[str, Any]]:

@@ -80,22 +80,26 @@ def contexts(source: Source) -> Figure | Left:
         nats("kl_p90", "percentile 90, likewise"),
         nats("kl_p99", "percentile 99, likewise"),
     )
-    rows = []
+    rows, steps_words = [], {}
     for model in source.models:
-        summary = source.study.summary(model)
-        for step in spread(source.steps(model), _STEPS):
+        summary, known = source.summary(model), source.steps(model)
+        steps_words[model] = few_words(taken := spread(known, _STEPS), known)
+        for step in taken:
             found = variation(source.study.token_kl(model, step)[often].astype(np.float64), kind)
             at = int(np.searchsorted(summary.steps, step))
             percentiles = summary.kl_percentile[at, _SHOWN, 0].tolist()
             rows.append((model, step, *found, found.share, *percentiles))
-    first = source.steps(source.models[-1])
+    if len(alike := set(steps_words.values())) == 1:
+        steps = alike.pop()
+    else:
+        steps = " ".join(f"{model}: {words}" for model, words in steps_words.items())
     caption = (
         f"Variation of the KL (mean over pairs of seeds) over tokens and contexts. (a) Standard "
         f"deviation over the contexts of the same target token, of the {count(kind.max() + 1)} "
         f"targets that occur at least {OFTEN} times ({count(len(often))} tokens). (b) Share of the "
         "variance over these tokens that contexts make; the rest is between targets. (c) "
         f"Percentiles of the KL over all tokens, {source.models[-1]}. No interval is drawn. "
-        f"{few_words(spread(first, _STEPS), first)} {source.seeds()} {source.settings}"
+        f"{steps} {source.seeds()} {source.settings}"
     )
     return Figure(
         "contexts",
@@ -185,7 +189,7 @@ def extremes(source: Source) -> Figure:
             panel.set_ylim(bottom=min(0.0, float(kl[:, of].min())) if of else 0.0)
             panel.set_ylabel("KL (nats)" if index == 0 else "")
             style.letter(panel, index, f"{kind} at the end", of=3)
-            style.legend(panel, lines, width=0)
+            style.legend(panel, lines, width=style.TWO_COLUMNS / 3)
         return figure
 
     return Figure(
