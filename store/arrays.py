@@ -170,7 +170,8 @@ def read(array: Array, selection: tuple[int | slice, ...]) -> NDArray[Any]:
     except DamagedError:
         raise
     except (OSError, ValueError, RuntimeError, IndexError) as error:
-        raise DamagedError(f"{array.store_path}: cannot be read ({error})") from error
+        path = str(array.store_path).removeprefix("file://")
+        raise DamagedError(f"{path}: cannot be read ({error})") from error
 
 
 def read_cells(

@@ -346,6 +346,22 @@ def test_the_tables_go_into_a_paper(folder: Path, tmp_path: Path) -> None:
     assert (tmp_path / "paper.pdf").is_file()
 
 
+def test_damage_takes_only_what_needs_it(
+    store: Path, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    damaged, out = tmp_path / "study.zarr", tmp_path / "out"
+    shutil.copytree(store, damaged)
+    chunk = next(damaged.glob("models/*/log_probs/**/c/0/0"))
+    chunk.write_bytes(b"")
+    assert run(["report", str(damaged), "-o", str(out)]) == 1
+    said = capsys.readouterr().err
+    assert f"left out between: {chunk.parents[2]}: cannot be read" in said
+    assert "Traceback" not in said
+    expected = {path.name for path in folder.iterdir() if "kl_between" not in path.name}
+    assert {path.name for path in out.iterdir()} == expected
+    assert "between" in (out / "summary.md").read_text()
+
+
 def test_what_is_left_out_is_not_made(store: Path, tmp_path: Path) -> None:
     without = [word for family in ("levels", "between", "tokens") for word in ("--without", family)]
     assert run(["report", str(store), "-o", str(tmp_path), *without]) == 0

@@ -153,7 +153,7 @@ def test_many_models_of_long_names(writer: StudyWriter) -> None:
     for name in names:
         add(writer, name, 0, "abc", (ALL, KIND))
     source = source_of(writer)
-    figures = [part for part in curves.figures(source, None) if isinstance(part, Figure)]
+    figures = [part for part in curves.figures(source) if isinstance(part, Figure)]
     check_legible(figures)
     for figure in figures:
         with style.styled():

@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from seedconv_tui.exit_codes import FAILED, OK, USAGE
 from seedconv_tui.upkeep import Command
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from seedconv_tui.report.source import Source
     from store import Study
     from store.schedule import Schedules
+
+Part = TypeVar("Part")
 
 _FORMATS = ("pdf", "png")
 _FAMILIES = ("curves", "levels", "tokens", "probes", "regression", "between")  # in their order
@@ -71,12 +74,15 @@ def _report(options: argparse.Namespace) -> int:
     except ChoiceError as error:
         print(f"seedconv: {visible(str(error))}", file=sys.stderr)
         return USAGE
+    except KeyboardInterrupt:
+        print("\nseedconv: stopped; the same command goes on", file=sys.stderr)
+        raise
 
 
 def _write(options: argparse.Namespace) -> int:
     _need_libraries()
     from seedconv_tui.choice import ChoiceError
-    from seedconv_tui.report.parts import Figure
+    from seedconv_tui.report.parts import Block, Figure, Left, Table
     from seedconv_tui.report.source import Source
     from seedconv_tui.report.tables import tables
     from seedconv_tui.report.write import Folder
@@ -95,21 +101,23 @@ def _write(options: argparse.Namespace) -> int:
         )
         return FAILED
     folder = Folder(options.output, options.format)
-    figures, left = [], []
-    for part in _parts(source, options):
-        if isinstance(part, Figure):
+    figures, shown, left = list[Figure](), list[Table | Block](), list[Left]()
+    for part in chain(_figures(source, options), _readable("tables", tables(source))):
+        if isinstance(part, Left):
+            left.append(part)
+            print(f"left out {part.name}: {visible(part.why)}", file=sys.stderr)
+        elif isinstance(part, Figure):
             folder.add(part)
             figures.append(part)
         else:
-            left.append(part)
-            print(f"left out {part.name}: {visible(part.why)}", file=sys.stderr)
-    written = folder.finish(study.name, source.settings, figures, list(tables(source)), left)
+            shown.append(part)
+    written = folder.finish(study.name, source.settings, figures, shown, left)
     print(
         f"wrote {visible(str(options.output))}: report.html, summary.md, summary.tex, captions.md, "
         f"{len(figures)} figures ({written.drawn} drawn, {written.kept} as they were)",
         file=sys.stderr,
     )
-    return OK
+    return FAILED if any(part.damaged for part in left) else OK
 
 
 def _schedules(options: argparse.Namespace, study: Study) -> Schedules | None:
@@ -125,7 +133,7 @@ def _schedules(options: argparse.Namespace, study: Study) -> Schedules | None:
         raise ChoiceError(f"--learning-rate: {error}") from None
 
 
-def _parts(source: Source, options: argparse.Namespace) -> Iterator[Figure | Left]:
+def _figures(source: Source, options: argparse.Namespace) -> Iterator[Figure | Left]:
     """All figures in the order of the page; what takes longest comes last."""
     from seedconv_tui.report import between, coefficients, curves, levels, probes, tokens
     from seedconv_tui.report.kept import Kept
@@ -141,7 +149,18 @@ def _parts(source: Source, options: argparse.Namespace) -> Iterator[Figure | Lef
     }
     for family in _FAMILIES:
         if family not in options.without:
-            yield from figures[family]()
+            yield from _readable(family, figures[family]())
+
+
+def _readable(name: str, parts: Iterable[Part]) -> Iterator[Part | Left]:
+    """The parts as far as they can be read; then what is damaged, so that all others are made."""
+    from seedconv_tui.report.parts import Left
+    from store import DamagedError
+
+    try:
+        yield from parts
+    except DamagedError as error:
+        yield Left(name, str(error), damaged=True)
 
 
 class _Progress:

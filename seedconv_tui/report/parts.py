@@ -33,6 +33,7 @@ class Left:
 
     name: str
     why: str
+    damaged: bool = False  # what is stored cannot be read
 
 
 @dataclass(frozen=True)
