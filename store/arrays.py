@@ -142,13 +142,13 @@ def expect(
     expected = _expected(chunks, dtype, dims, json.dumps(attributes))
     for name, found in array.metadata.to_dict().items():
         if name != "shape" and found != expected.get(name):
-            raise DamagedError(f"{array.store_path}: {name} in its zarr.json was altered")
+            raise DamagedError(f"{place(array)}: {name} in its zarr.json was altered")
     fits = len(array.shape) == len(shape) and all(
         n == wanted or (n > wanted and axis in growing)
         for axis, (n, wanted) in enumerate(zip(array.shape, shape, strict=True))
     )
     if not fits:
-        raise DamagedError(f"{array.store_path}: has shape {array.shape} where {shape} belongs")
+        raise DamagedError(f"{place(array)}: has shape {array.shape} where {shape} belongs")
     return array
 
 
@@ -163,6 +163,11 @@ def _expected(
     return dict(array.metadata.to_dict())
 
 
+def place(array: Array) -> str:
+    """Where an array lies: a path, or a remote address."""
+    return str(array.store_path).removeprefix("file://")
+
+
 def read(array: Array, selection: tuple[int | slice, ...]) -> NDArray[Any]:
     """Read part of an array. Raises DamagedError for a chunk that is missing or altered."""
     try:
@@ -170,8 +175,7 @@ def read(array: Array, selection: tuple[int | slice, ...]) -> NDArray[Any]:
     except DamagedError:
         raise
     except (OSError, ValueError, RuntimeError, IndexError) as error:
-        path = str(array.store_path).removeprefix("file://")
-        raise DamagedError(f"{path}: cannot be read ({error})") from error
+        raise DamagedError(f"{place(array)}: cannot be read ({error})") from error
 
 
 def read_cells(
@@ -186,11 +190,11 @@ def read_cells(
     for box in _joined([b for b in boxes(committed.shape, array.chunks) if committed[b].any()]):
         inside, found = committed[box], read(array, box)
         if found.shape != inside.shape:
-            raise DamagedError(f"{array.store_path}: smaller than what was committed to it")
+            raise DamagedError(f"{place(array)}: smaller than what was committed to it")
         if (
             complete and np.isnan(found[inside]).any()
         ):  # an older chunk, in a copy that is still growing
-            raise DamagedError(f"{array.store_path}: lacks values that were committed to it")
+            raise DamagedError(f"{place(array)}: lacks values that were committed to it")
         values[box] = np.where(inside, found, np.nan)
     return values
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from zarr.abc.store import Store
 
 from store import layout
-from store.arrays import create_array, open_array, read
+from store.arrays import create_array, open_array, place, read
 from store.durable_store import DurableStore
 from store.errors import DamagedError
 from store.links import remove_tree
@@ -88,5 +88,5 @@ def read_category(store: Store, name: str, model: str | None, digest: str) -> Ca
         str(attributes.get("description")),
     )
     if category.digest != digest or attributes.get("counts") != category.counts.tolist():
-        raise DamagedError(f"{array.store_path}: is not the category that summaries were made by")
+        raise DamagedError(f"{place(array)}: is not the category that summaries were made by")
     return category

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from zarr.abc.store import Store
 
 from store import layout
-from store.arrays import Array, create_array, expect, open_array, read
+from store.arrays import Array, create_array, expect, open_array, place, read
 from store.durable_store import DurableStore
 from store.errors import DamagedError, StoreError
 from store.ledger import Checkpoint, ModelLedger, ProbeEntry, Record
@@ -143,9 +143,9 @@ def read_probe(store: Store, name: str, digest: str) -> Probe:
             str(found["content"]),
         )
     except (KeyError, TypeError):
-        raise DamagedError(f"{array.store_path}: its attributes were altered") from None
+        raise DamagedError(f"{place(array)}: its attributes were altered") from None
     if probe.digest != digest or found.get("digest") != digest:
-        raise DamagedError(f"{array.store_path}: is not the probe that results were made by")
+        raise DamagedError(f"{place(array)}: is not the probe that results were made by")
     return probe
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from store import layout
-from store.arrays import CommittedStore, boxes, expect, open_array, read
+from store.arrays import CommittedStore, boxes, expect, open_array, place, read
 from store.create import CORPUS_ARRAYS
 from store.damage import Damage, Part
 from store.errors import DamagedError, StoreError
@@ -188,7 +188,7 @@ class _Walk:
         sizes = len(known.steps), len(known.seeds), self.study.n_tokens, self.study.n_levels
         shape = layout.ARRAYS[name].shape(*sizes)
         if array.shape != shape and not self.study.live:  # no engine is about to use the rest
-            raise DamagedError(f"{array.store_path}: has shape {array.shape}, not {shape}")
+            raise DamagedError(f"{place(array)}: has shape {array.shape}, not {shape}")
 
     def coordinates(self, model: str) -> list[Damage]:
         """Steps and seeds; an engine may have added more than is committed."""
@@ -211,7 +211,7 @@ class _Walk:
                 )
                 expect_nothing_else(self.study.folder, array)
                 if not np.array_equal(read(array, (slice(0, len(values)),)), values):
-                    raise DamagedError(f"{array.store_path}: differs from the commit log")
+                    raise DamagedError(f"{place(array)}: differs from the commit log")
 
             if message := self._try(check, lambda: True):
                 found.append(Damage(Part.COORDINATES, path, message, model))

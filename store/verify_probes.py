@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 
 from store import layout
-from store.arrays import CommittedStore, expect, open_array
+from store.arrays import CommittedStore, expect, open_array, place
 from store.damage import Damage, Part
 from store.errors import DamagedError, StoreError
 from store.metadata import expect_group, expect_nothing_else
@@ -49,7 +49,7 @@ def metadata_checks(study: Study, model: str) -> dict[str, Callable[[], None]]:
         expect_nothing_else(study.folder, array)
         shape = (len(known.steps), len(known.seeds), *array.shape[2:])
         if array.shape != shape and not study.live:  # no engine is about to use the rest
-            raise DamagedError(f"{array.store_path}: has shape {array.shape}, not {shape}")
+            raise DamagedError(f"{place(array)}: has shape {array.shape}, not {shape}")
 
     checks: dict[str, Callable[[], None]] = {group: partial(expect_group, study.folder, group, {})}
     for name in study.probes():

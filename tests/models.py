@@ -16,6 +16,9 @@ from transformers import (
     LlamaConfig,
     LlamaForCausalLM,
 )
+from transformers.utils.logging import disable_progress_bar
+
+disable_progress_bar()  # of what a test saves: stderr is what the commands under test write
 
 TEXT = (
     "The seeds of a model are trained on the same text in another order.\n"
