@@ -16,7 +16,6 @@ import torch
 import transformers
 from numpy.typing import NDArray
 
-import engine.worker
 from seedconv_tui.cli import run
 from store import StoreError, Study, open_study
 from store.probe_summary import blimp, blimp_summary, icl, icl_summary
@@ -68,6 +67,16 @@ def probed(folder: Path, *, icl: bool = True, **settings: Any) -> Study:
     write_probes(folder, study, icl=icl)
     assert run(["run", str(study)]) == 0
     return open_study(folder / "study.zarr")
+
+
+def results(store: Path) -> dict[str, bytes]:
+    """Every file of a study's corpus, models and probes."""
+    return {
+        str(file.relative_to(store)): file.read_bytes()
+        for part in ("corpus", "models", "probes")
+        for file in (store / part).rglob("*")
+        if file.is_file()
+    }
 
 
 # -- numbers -------------------------------------------------------------------------------------
@@ -236,111 +245,6 @@ def test_what_long_documents_come_to_is_what_loops_find() -> None:
             assert found.value[seed, score] == pytest.approx(mean)
             assert found.low[seed, score] == pytest.approx(mean - half)
             assert found.high[seed, score] == pytest.approx(mean + half)
-
-
-# -- when it is asked ----------------------------------------------------------------------------
-
-
-def results(store: Path) -> dict[str, bytes]:
-    """Every file of a study's corpus, models and probes."""
-    return {
-        str(file.relative_to(store)): file.read_bytes()
-        for part in ("corpus", "models", "probes")
-        for file in (store / part).rglob("*")
-        if file.is_file()
-    }
-
-
-def test_a_probe_that_comes_later_touches_nothing_else(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    make_runs(tmp_path, architecture="gpt2", steps=(5,))
-    study, store = write_study(tmp_path), tmp_path / "study.zarr"
-    assert run(["run", str(study)]) == 0
-    before = results(store)
-    write_probes(tmp_path, study)
-    capsys.readouterr()
-    assert run(["run", str(study)]) == 0
-    assert "0 checkpoints scored, 0 steps reduced, 3 checkpoints probed" in capsys.readouterr().err
-    both = results(store)
-    assert {name: both[name] for name in before} == before
-    assert run(["run", str(study)]) == 0
-    assert results(store) == both
-    # Other items: those of this probe are asked anew, of all that is there.
-    opened = open_study(store)
-    old = opened.probe("pairs").digest
-    study = write_study(tmp_path)
-    write_probes(tmp_path, study, per_task=1)
-    assert run(["run", str(study)]) == 0
-    after = results(store)
-    assert {k: v for k, v in after.items() if "pairs" not in k} == {
-        k: v for k, v in both.items() if "pairs" not in k
-    }
-    assert opened.refresh()
-    assert opened.probe("pairs").digest != old
-    assert opened.probe_values("m", "pairs", "2", 5).shape == (2, 2)
-    assert run(["verify", str(store)]) == 0
-    # A step that comes later is asked as it is scored.
-    make_runs(tmp_path, architecture="gpt2", steps=(10,))
-    capsys.readouterr()
-    assert run(["run", str(study)]) == 0
-    err = capsys.readouterr().err
-    assert "3 checkpoints scored, 1 steps reduced, 3 checkpoints probed" in err
-    assert ": probed:" not in err  # no weights were read twice
-    opened.refresh()
-    assert opened.ledger("m").probed["long"] == set(itertools.product("123", (5, 10)))
-    # Without it in the study file, it stays.
-    study = write_study(tmp_path)
-    assert run(["run", str(study)]) == 0
-    opened.refresh()
-    assert opened.probes() == ("long", "pairs")
-    with pytest.raises(StoreError, match="no such result"):
-        opened.probe_values("m", "pairs", "1", 7)
-    with pytest.raises(StoreError, match="no probe 'other'; it has: long, pairs"):
-        opened.probe("other")
-
-
-def test_several_devices_say_the_same(tmp_path: Path) -> None:
-    make_runs(tmp_path, architecture="gpt2", seeds=("1", "2"), steps=(5,))
-    alone = probed(tmp_path)
-    study = write_study(tmp_path, study__store="two.zarr", scoring__device="cpu,cpu")
-    write_probes(tmp_path, study)
-    assert run(["run", str(study)]) == 0
-    two = open_study(tmp_path / "two.zarr")
-    for name, seed in itertools.product(("pairs", "long"), ("1", "2")):
-        assert two.probe(name).digest == alone.probe(name).digest
-        np.testing.assert_allclose(
-            two.probe_values("m", name, seed, 5), alone.probe_values("m", name, seed, 5), rtol=1e-5
-        )
-
-
-def test_what_goes_wrong_takes_nothing_from_the_corpus(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    make_runs(tmp_path, architecture="gpt2", seeds=("1", "2"), steps=(5,))
-    study = write_study(tmp_path)
-    write_probes(tmp_path, study)
-    asked, ask = [], engine.worker.ask
-
-    def broken(*arguments: Any) -> NDArray[np.float32]:
-        asked.append(arguments)
-        if len(asked) == 1:
-            raise RuntimeError("of its own\nmore lines")
-        return ask(*arguments)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(engine.worker, "ask", broken)
-        assert run(["run", str(study)]) == 1
-    err = capsys.readouterr().err
-    assert f"{tmp_path}/runs/seed1/step5: probe pairs: of its own" in err
-    opened = open_study(tmp_path / "study.zarr")
-    known = opened.ledger("m")
-    assert known.reduced == {5: frozenset("12")}
-    assert known.probed == {"pairs": {("2", 5)}, "long": {("1", 5), ("2", 5)}}
-    assert run(["run", str(study), "--retry-failed"]) == 0
-    opened.refresh()
-    assert opened.ledger("m").probed["pairs"] == {("1", 5), ("2", 5)}
-    assert not opened.ledger("m").failed
 
 
 # -- what survives -------------------------------------------------------------------------------
