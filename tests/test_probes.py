@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from seedconv_tui.cli import run
 from store import StoreError, Study, open_study
 from store.probe_summary import blimp, blimp_summary, icl, icl_summary
-from tests.models import END, TEXT, make_runs, write_study
+from tests.models import END, TEXT, make_runs, make_tokenizer, write_study
 from tests.store_engine import Engines
 from tests.test_masked_models import make_masked_runs
 
@@ -185,6 +185,94 @@ def test_a_sentence_longer_than_the_window_is_read_as_a_document_of_the_corpus_i
     assert study.probe_values("m", "pairs", "1", 5)[2, 0] == pytest.approx(total, rel=1e-5)
     # A place in a document that the window does not reach is not asked for.
     assert np.isnan(study.probe_values("m", "long", "1", 5)[:, [1, 3]]).all()
+
+
+def test_learning_in_context_at_the_usual_places(tmp_path: Path) -> None:
+    """Tokens 50 and 500, and token 401 given 50 and 400, as a window of 512 can be asked."""
+    vocab = make_tokenizer(tmp_path / "tokenizer").get_vocab_size()
+    (tmp_path / "text.txt").write_text(TEXT)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "tokenizer")
+    words = " ".join(TEXT.split())
+    texts = [words * 3, words[7:] * 3, (words * 3)[:800]]
+    assert 401 <= len(tokenizer.encode(texts[2])) < 500
+    for number, text in enumerate(texts):
+        (tmp_path / f"long{number}.txt").write_text(text)
+    models = {}
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        config = transformers.GPT2Config(
+            vocab_size=vocab, n_embd=16, n_layer=1, n_head=2, n_positions=512,
+            initializer_range=0.3, bos_token_id=0, eos_token_id=0,
+        )  # fmt: skip
+        models[seed] = transformers.GPT2LMHeadModel(config).eval()
+        models[seed].save_pretrained(tmp_path / f"runs/seed{seed}/step5")
+        models[seed].double()
+    study = write_study(tmp_path, scoring__window=512, scoring__overlap=256)
+    with study.open("a") as file:
+        file.write('\n[[probes]]\nname = "icl"\nkind = "icl"\nfiles = ["long*.txt"]\n')
+    assert run(["run", str(study)]) == 0
+    opened = open_study(tmp_path / "study.zarr")
+    values = np.full((2, 3, 4), np.nan)
+    for seed, model in models.items():
+        for item, text in enumerate(texts):
+            ids = tokenizer.encode(text)
+            asked = [(0, 50), (0, 500), (350, 401), (0, 401)]  # what is read from, which token
+            for variant, (start, number) in enumerate(asked):
+                if len(ids) < number:
+                    continue
+                with torch.no_grad():
+                    logits = model(torch.tensor([[0, *ids[start : number - 1]]])).logits[0, -1]
+                log_p = logits[: len(tokenizer)].log_softmax(-1)
+                values[seed - 1, item, variant] = -float(log_p[ids[number - 1]])
+        found = opened.probe_values("m", "icl", str(seed), 5)
+        np.testing.assert_allclose(found, values[seed - 1], rtol=1e-5, atol=1e-4)
+    assert np.isnan(values).sum() == 2
+    variants = ("loss at 50", "loss at 500", "loss with 50", "loss with 400")
+    assert opened.probe("icl").variants == variants
+    found = icl_summary(opened, "m", "icl", 5)
+    for score, (first, second) in enumerate(((0, 1), (2, 3))):
+        expected = np.nanmean(values[:, :, second] - values[:, :, first], axis=1)
+        np.testing.assert_allclose(found.value[:, score], expected, rtol=1e-4, atol=1e-4)
+    assert found.n.tolist() == [2, 3]
+
+
+def test_pairs_are_read_as_blimp_has_them(tmp_path: Path) -> None:
+    """All fields of its files: with a prefix or without, the number of the pair as text or not."""
+    make_runs(tmp_path, architecture="gpt2", seeds=("1", "2"), steps=(5,))
+    folder = tmp_path / "blimp/data"
+    folder.mkdir(parents=True)
+    common = {"simple_LM_method": True, "two_prefix_method": False}
+    island = {
+        "field": "syntax", "linguistics_term": "island_effects", "UID": "adjunct_island", **common,
+        "one_prefix_method": False, "lexically_identical": True,
+    }  # fmt: skip
+    determiner = {
+        "one_prefix_prefix": "They trained these", "one_prefix_word_good": "models",
+        "one_prefix_word_bad": "model", "field": "morphology",
+        "linguistics_term": "determiner_noun_agreement",
+        "UID": "determiner_noun_agreement_1", **common, "one_prefix_method": True,
+        "lexically_identical": False,
+    }  # fmt: skip
+    good, bad = "What did they train before measuring it?", "What did they train it before?"
+    (folder / "adjunct_island.jsonl").write_text(
+        "".join(
+            json.dumps({"sentence_good": good, "sentence_bad": bad, **island, **number}) + "\n"
+            for number in ({"pairID": "0"}, {"pairID": "1"}, {"pair_id": 2})
+        )
+    )
+    good, bad = "They trained these models.", "They trained these model."
+    (folder / "determiner_noun_agreement_1.jsonl").write_text(
+        json.dumps({"sentence_good": good, "sentence_bad": bad, **determiner, "pairID": "0"}) + "\n"
+    )
+    study = write_study(tmp_path)
+    with study.open("a") as file:
+        file.write('\n[[probes]]\nname = "b"\nkind = "blimp"\nfolder = "blimp/data"\n')
+    assert run(["run", str(study)]) == 0
+    opened = open_study(tmp_path / "study.zarr")
+    assert opened.probe("b").labels == (*["adjunct_island"] * 3, "determiner_noun_agreement_1")
+    found = blimp_summary(opened, "m", "b", 5)
+    assert found.tasks == ("all", "adjunct_island", "determiner_noun_agreement_1")
+    assert found.terms == ("", "island_effects", "determiner_noun_agreement")
 
 
 def test_what_pairs_come_to_is_what_loops_find() -> None:
