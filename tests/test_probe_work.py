@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import shutil
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from transformers import GPT2LMHeadModel
 import engine.probing
 from engine.announcing import announce
 from engine.coordinator import Coordinator
+from engine.errors import Interrupted
 from engine.study_file import load_study_file
 from seedconv_tui.cli import run
 from store import StoreError, Study, open_study
@@ -387,3 +389,18 @@ def test_what_is_deleted_before_its_turn_is_told_and_not_tried_again(
         assert err.count(gone) == 1
     assert "3 checkpoints scored, 1 steps reduced, 1 checkpoints probed; look at it" in err
     assert status(tmp_path / "study.zarr", capsys)[2] == 0
+
+
+def test_what_is_left_to_ask_is_said_when_stopped(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_runs(tmp_path, architecture="gpt2", seeds=("1", "2"), steps=(5,))
+    study = write_study(tmp_path)
+    write_probes(tmp_path, study)
+    stop = threading.Event()
+    Asked(monkeypatch, lambda n: stop.set() if n == 2 else None)
+    with pytest.raises(Interrupted, match=r"1 steps? reduced, 0 .* and 2 checkpoints to probe are"):
+        Coordinator(load_study_file(study), Script(), stop=stop).run()
+    assert not open_study(tmp_path / "study.zarr").ledger("m").probed.get("pairs")
+    assert run(["run", str(study)]) == 0
+    assert len(open_study(tmp_path / "study.zarr").ledger("m").probed["pairs"]) == 2

@@ -437,6 +437,7 @@ GOOD = '{"sentence_good": "a b", "sentence_bad": "b a", "UID": "t"}'
         ("[1]", "t.jsonl: line 2: should be a JSON object, found '[1]'"),
         ('{"sentence_good": "a b", "UID": "t"}', "line 2: sentence_bad should be text, found 'N"),
         (GOOD.replace('"b a"', '" "'), "line 2: sentence_bad should be text, found ' '"),
+        (GOOD.replace("b a", "\\ud800"), r"line 2: sentence_bad should be text, found '\ud800'"),
         (GOOD.replace('"t"', "3"), "line 2: UID should be text, found '3'"),
     ],
 )
