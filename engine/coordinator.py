@@ -197,7 +197,9 @@ class Coordinator:
                 steps = self._inventory.remaining(available, newest_first=newest)
                 self._show_size()
                 if steps:  # look again soon: newer checkpoints may be there
-                    self._work(steps[: max(1, self._executor.capacity // 2)], available)
+                    first = [step for step in steps if step.seed is None] or steps
+                    few = max(1, self._executor.capacity // 2)
+                    self._work(first[:few], available, then_probe=False)
                 elif until_complete and self._inventory.complete():
                     break
                 else:
@@ -236,6 +238,9 @@ class Coordinator:
         done, steps = self._recorder.totals, self._inventory.left()
         score, reduce = sum(len(step.score) for step in steps), sum(step.reduce for step in steps)
         left = f"{_count(score, 'checkpoint')} to score and {_count(reduce, 'step')} to reduce"
+        if self._probes:
+            unasked = score + sum(step.seed is not None for step in steps)
+            left = f"{left.replace(' and ', ', ')} and {_count(unasked, 'checkpoint')} to probe"
         return (
             f"stopped; what was committed stays: {_count(done.scored, 'checkpoint')} scored and "
             f"{_count(done.reduced, 'step')} reduced, {left} are left; "
@@ -244,8 +249,13 @@ class Coordinator:
 
     # -- one round of work ---------------------------------------------------------------------
 
-    def _work(self, steps: Iterable[Step], available: Available) -> None:
+    def _work(
+        self, steps: Iterable[Step], available: Available, *, then_probe: bool = True
+    ) -> None:
         """Have steps done: each is planned when its turn comes and again after its passes.
+
+        No checkpoint is probed while a step is being worked on, whose KL would have to wait; nor,
+        unless `then_probe`, are those of a step that was worked on.
 
         Raises Interrupted when asked to stop, OSError when results cannot be written, EngineError
         when no device is left.
@@ -260,10 +270,13 @@ class Coordinator:
                     self._progress.check_stop()
                     self._executor.submit(ready.popleft())
                     submitted += 1
+                elif waiting[0].seed is not None and left.total():
+                    break
                 else:
                     step = waiting.popleft()
                     ready += self._plan(step)
-                    left[step.model, step.step] = len(ready)
+                    if step.seed is None:
+                        left[step.model, step.step] = len(ready)
             if not submitted:
                 if ready or waiting:
                     raise EngineError("no device is left to work on; what was committed stays")
@@ -276,10 +289,16 @@ class Coordinator:
             task = outcome.task
             if outcome.pairs is not None:
                 self._summaries.update(task.model, task.step)
-            left[task.model, task.step] -= 1
-            if not left[task.model, task.step]:
-                again = self._inventory.remaining_of(task.model, task.step, available)
-                waiting.extendleft([again] if again is not None else [])
+            left[task.model, task.step] -= not task.probes
+            if left[task.model, task.step]:
+                continue
+            again = self._inventory.remaining_of(task.model, task.step, available)
+            if task.probes:  # of which something is left if its device was lost
+                again = [step for step in again if (step.seed,) == task.live]
+            elif not then_probe:
+                again = [step for step in again if step.seed is None]
+            waiting.extendleft(s for s in reversed(again) if not self._inventory.at_leisure(s))
+            waiting.extend(s for s in again if self._inventory.at_leisure(s))
 
     def _plan(self, step: Step) -> tuple[Pass, ...]:
         """Choose how a step is done, and say so when that was not said before."""
@@ -287,7 +306,7 @@ class Coordinator:
         plan = make_plan(step, self._writer.ledger.model(step.model), keep)
         told = self._told_plans.setdefault(step.model, set())
         # The reduction that ends a kept step was announced with its scoring.
-        if plan.why not in told and (step.score or not told):
+        if plan.why not in told and (step.score or step.probes or not told):
             told.add(plan.why)
             text = f"{step.model}, from step {step.step}: {plan.name}: {plan.why}"
             self._session.say("info", "plan", text, model=step.model, plan=plan.name)
@@ -324,6 +343,10 @@ class Coordinator:
             self._session.say("warning", "probe", text)
         for questions in self._probes:
             self._writer.probes.set(questions.probe)
+        asked = {questions.probe.name for questions in self._probes}
+        for name, known in self._writer.ledger.models.items():
+            for probe in known.probe_failures.keys() - asked:
+                self._writer.probes.excuse(name, probe, known.probe_failures[probe])
 
     def _warn_of_remote_code(self) -> None:
         for name, model in self._models.items():

@@ -81,6 +81,7 @@ class Inventory:
         self._writer.plan(name, _ordered(wanted - absent.keys()), absent)
         self._missing[name] = len(absent)
         self._tell_troubles(name, found)
+        self._tell_unprobed(name, found)
         if waiting:
             self._tell_waiting(name, nothing=not (found.there or known.scored))
         return there
@@ -119,8 +120,10 @@ class Inventory:
                     self._announcements.answer(letter)
 
     def _needed_again(self, name: str, key: Checkpoint) -> bool:
-        """Whether a checkpoint that is scored may have to be read for seeds that come later."""
+        """Whether a checkpoint that is scored has to be read: for a probe, or for a late seed."""
         known, listed = self._writer.ledger.model(name), self._models[name].listed
+        if known.unasked(key, self._probes):
+            return True
         seeds = known.seeds.keys() if listed is None else {seed for seed, _ in listed}
         return key not in known.stored and not seeds <= known.reduced.get(key[1], frozenset())
 
@@ -149,21 +152,47 @@ class Inventory:
 
         What could not be scored counts as failed, whoever tried it, until it is.
         """
-        failed, parked = self._retries.count()
-        failed += sum(self._failing.values()) + len(self._nothing)
-        return {"failed": failed, "parked": parked, "missing": sum(self._missing.values())}
+        counts = self._retries.count()
+        counts["failed"] += sum(self._failing.values()) + len(self._nothing)
+        return {**counts, "missing": sum(self._missing.values())}
 
     def tell_parked(self) -> None:
         """Say what earlier engines left that this one leaves alone, too."""
         for name in self._models:
-            found = self._retries.failed(name)
-            parked = _ordered([key for key, failure in found.items() if failure.parked])
+            found = {("", key): failure for key, failure in self._retries.failed(name).items()}
+            found |= self._retries.failed_probes(name)
+            parked = [which for which, failure in found.items() if failure.parked]
             if parked:
-                (seed, step), *others = parked
-                text = f"seed {seed}, step {step} is parked: {found[seed, step].error}"
-                text += f" (and {len(others)} more)" if others else ""
+                probe, (seed, step) = first = min(parked, key=lambda it: (it[0], *_place(it[1])))
+                text = f"probe {probe} of " if probe else ""
+                text += f"seed {seed}, step {step} is parked: {found[first].error}"
+                text += f" (and {len(parked) - 1} more)" if len(parked) > 1 else ""
                 text = f"model {name}: {text}; --retry-failed tries again what is parked"
                 self._session.say("warning", "parked", text, model=name, parked=len(parked))
+
+    def _tell_unprobed(self, name: str, found: Found) -> None:
+        """Say how many checkpoints can be asked no more what they were not asked yet."""
+        model, known = self._models[name], self._writer.ledger.model(name)
+        if found.errors:  # then it is not known what is there
+            return
+        lost = [
+            key
+            for key in known.scored.keys() - found.there
+            if model.asks_for(key) and (name, key) not in self._recorder.gone
+        ]
+        for probe in self._probes:
+            gone = _ordered([key for key in lost if known.unasked(key, [probe])])
+            if gone:
+                self._writer.probes.excuse(name, probe, gone)
+                (seed, step), n = gone[0], len(gone)
+                are, more = ("are", f", and {n - 1} more") if n > 1 else ("is", "")
+                self._tell(
+                    name,
+                    "warning",
+                    "gone",
+                    f"model {name}: {n} scored checkpoint{'s' * (n > 1)} {are} not at the source "
+                    f"any more and cannot be asked probe {probe}: seed {seed}, step {step}{more}",
+                )
 
     def _tell_waiting(self, name: str, *, nothing: bool) -> None:
         """Say, while more is waited for, why what is there is not taken; or that nothing is."""
@@ -179,38 +208,51 @@ class Inventory:
     def remaining(
         self, available: Mapping[str, Collection[Checkpoint]], *, newest_first: bool = False
     ) -> list[Step]:
-        """Steps with something left to do, ascending; or the newest of every model first."""
+        """Steps with something left to do, ascending; or the newest of every model first.
+
+        What is only to be probed comes after all others, if it is `at_leisure`.
+        """
         ranked = []
         for place, (name, keys) in enumerate(available.items()):
-            held = self._retries.held_steps(name)
-            steps = remaining(self._writer.ledger, name, set(keys), held, self._probes)
+            held, signature = self._retries.held_steps(name), self._sources[name].signature
+            unasked = self._retries.held_probes(name, signature)
+            steps = remaining(self._writer.ledger, name, set(keys), held, self._probes, unasked)
             if newest_first:
-                ranked += [(n, place, step) for n, step in enumerate(reversed(steps))]
+                ranks = list(enumerate(reversed(steps)))
             else:
-                ranked += [(step.step, place, step) for step in steps]
-        ordered = [step for *_, step in sorted(ranked, key=lambda entry: entry[:2])]
+                ranks = [(step.step, step) for step in steps]
+            ranked += [(self.at_leisure(step), rank, place, step) for rank, step in ranks]
+        ordered = [step for *_, step in sorted(ranked, key=lambda entry: entry[:3])]
         self._session.show(queued=sum(len(step.score) for step in ordered))
         return ordered
+
+    def at_leisure(self, step: Step) -> bool:
+        """Whether it is only to be probed, and nothing that was downloaded waits for that."""
+        return step.seed is not None and self._models[step.model].cache == "keep"
 
     def left(self) -> list[Step]:
         """Steps with something left to do of what was there when it was last looked at."""
         return self.remaining(self._available)
 
-    def remaining_of(self, model: str, step: int, available: Available) -> Step | None:
-        """What is left to do of one step; None when it is done or cannot be."""
+    def remaining_of(self, model: str, step: int, available: Available) -> list[Step]:
+        """What is left to do of one step, and can be done now."""
         known = self._writer.ledger.model(model)
         gone = {key for owner, key in self._recorder.gone if owner == model}
         seeds = {seed for seed, at in available[model] - gone - known.failed.keys() if at == step}
         reducible = step not in self._retries.held_steps(model)
-        return remaining_of(known, model, step, seeds, reducible=reducible, probes=self._probes)
+        held = self._retries.held_probes(model, self._sources[model].signature)
+        return remaining_of(
+            known, model, step, seeds, reducible=reducible, probes=self._probes, held=held
+        )
 
     def complete(self) -> bool:
         """Whether every checkpoint that is listed was scored, is parked or will not come.
 
-        And no step waits for another try at reducing it.
+        And nothing waits for another try at reducing a step, or asking a probe.
         """
         for name in self._models:
-            if self._retries.awaits_step(name):
+            probes = self._retries.failed_probes(name).values()
+            if self._retries.awaits_step(name) or not all(failure.parked for failure in probes):
                 return False
             known = self._writer.ledger.model(name)
             done = known.scored.keys() | self._refused[name].keys() | self._passed[name]
@@ -265,4 +307,8 @@ class Inventory:
 
 
 def _ordered(keys: Collection[Checkpoint]) -> list[Checkpoint]:
-    return sorted(keys, key=lambda key: (key[1], seed_order(key[0])))
+    return sorted(keys, key=_place)
+
+
+def _place(key: Checkpoint) -> tuple[int, tuple[bool, int, str]]:
+    return key[1], seed_order(key[0])

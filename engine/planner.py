@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from itertools import chain
 
 from store import Representation
 from store.ledger import Checkpoint, Ledger, ModelLedger
@@ -11,13 +12,14 @@ from store.ledger import Checkpoint, Ledger, ModelLedger
 
 @dataclass(frozen=True)
 class Step:
-    """One (model, step) with work to do."""
+    """One (model, step) with work to do; or, where that is done, one checkpoint to be probed."""
 
     model: str
     step: int
     score: tuple[str, ...]  # seeds whose log-probs are not stored and are needed
     reduce: bool  # whether pairs will be missing once those are scored
-    probe: tuple[str, ...] = ()  # seeds that are scored, and were not asked all probes
+    seed: str | None = None  # the one that is to be probed
+    probes: tuple[str, ...] = ()  # what it is to be asked; nothing else is left to do then
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,7 @@ class Pass:
     stored: tuple[str, ...]  # seeds whose log-probs are read from the store
     keep: Representation  # how the log-probs of the live seeds are kept
     reduce: bool  # whether all of them are compared with each other
+    probes: tuple[str, ...] = ()  # that the one live seed, which is scored, is asked instead
 
     @property
     def seeds(self) -> tuple[str, ...]:
@@ -51,14 +54,14 @@ def make_plan(step: Step, known: ModelLedger, keep: Representation) -> Plan:
 
     *fused*: all seeds live, reduced block by block, nothing kept. *incremental*: one late seed live
     beside stored ones. *kept*: each seed alone with its log-probs kept, then one reduction of
-    stored ones. All give the same numbers to rounding. Live seeds are asked the study's probes
-    as well. *probed*: scored seeds are live again for these alone, when nothing else is left.
+    stored ones. All give the same numbers to rounding. *probed*: one seed that is scored is live
+    again, to be asked the study's probes and nothing else.
     """
     at, live = step.step, step.score
-    if not live and not step.reduce:
-        what = f"{len(step.probe)} seeds that are scored are asked probes that are new"
-        asked = (Pass(step.model, at, (seed,), (), "none", reduce=False) for seed in step.probe)
-        return Plan("probed", what, tuple(asked))
+    if step.seed is not None:
+        what = f"checkpoints that are scored are read again and asked {', '.join(step.probes)}"
+        asked = Pass(step.model, at, (step.seed,), (), "none", reduce=False, probes=step.probes)
+        return Plan("probed", what, (asked,))
     stored = tuple(
         sorted(
             (s for s in known.scored_at(at) if (s, at) in known.stored and s not in live),
@@ -95,17 +98,24 @@ def remaining(
     available: set[Checkpoint],
     damaged: Collection[int] = (),
     probes: Collection[str] = (),
+    held: Collection[tuple[str, Checkpoint]] = (),
 ) -> list[Step]:
-    """Steps of one model with something left to do, ascending; `damaged` cannot be reduced."""
+    """Steps of one model with something left to do, ascending; `damaged` cannot be reduced.
+
+    `held` are probes, each with a checkpoint, that are not to be asked now.
+    """
     known = ledger.model(name)
     seeds: dict[int, set[str]] = {step: set() for step in known.steps}
     for seed, step in available:
         seeds.setdefault(step, set()).add(seed)
-    steps = (
-        remaining_of(known, name, step, seeds[step], reducible=step not in damaged, probes=probes)
+    found = (
+        remaining_of(
+            known, name, step, seeds[step],
+            reducible=step not in damaged, probes=probes, held=held,
+        )
         for step in sorted(seeds)
-    )
-    return [step for step in steps if step is not None]
+    )  # fmt: skip
+    return list(chain.from_iterable(found))
 
 
 def remaining_of(
@@ -116,11 +126,13 @@ def remaining_of(
     *,
     reducible: bool = True,
     probes: Collection[str] = (),
-) -> Step | None:
-    """What is left to do of one step, of which these seeds are available; None when nothing is.
+    held: Collection[tuple[str, Checkpoint]] = (),
+) -> list[Step]:
+    """What is left to do of one step, of which these seeds are available.
 
     A seed that is scored but whose log-probs were dropped is scored again only when another seed
-    of its step has yet to be compared with it.
+    of its step has yet to be compared with it. Probes, each seed's by itself, come only when
+    nothing else is left: a KL must not wait for them.
     """
     scored = known.scored_at(step)
     new = available - scored
@@ -130,12 +142,13 @@ def remaining_of(
     if not needed <= available:  # dropped and gone for good: its old pairs stay, no new ones
         reduce, needed = False, set()
     score = new | needed
-    asked = [known.probed.get(probe, set()) for probe in probes]
-    probe = {s for s in available - score if any((s, step) not in seeds for seeds in asked)}
-    if not score and not reduce and not probe:
-        return None
-    order = (tuple(sorted(seeds, key=seed_order)) for seeds in (score, probe))
-    return Step(name, step, next(order), reduce, next(order))
+    if score or reduce:
+        return [Step(name, step, tuple(sorted(score, key=seed_order)), reduce)]
+    asked = {
+        seed: tuple(p for p in known.unasked((seed, step), probes) if (p, (seed, step)) not in held)
+        for seed in sorted(available, key=seed_order)
+    }
+    return [Step(name, step, (), False, seed, them) for seed, them in asked.items() if them]
 
 
 def lonely(known: ModelLedger, available: set[Checkpoint]) -> str | None:

@@ -11,6 +11,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
@@ -208,7 +209,7 @@ def _read_pairs(where: str, file: Path) -> Iterator[_Pair]:
             raise ConfigError(f"{at}: should be a JSON object, found {line.strip()[:60]!r}")
         for name in ("sentence_good", "sentence_bad", "UID"):
             value = fields.get(name)
-            if not isinstance(value, str) or not value.strip():
+            if not _is_text(value):
                 raise ConfigError(f"{at}: {name} should be text, found {str(value)[:60]!r}")
         term = fields.get("linguistics_term")
         yield _Pair(
@@ -217,8 +218,15 @@ def _read_pairs(where: str, file: Path) -> Iterator[_Pair]:
             fields["sentence_good"],
             fields["sentence_bad"],
             fields["UID"],
-            term if isinstance(term, str) else "",
+            term if _is_text(term) else "",
         )
+
+
+def _is_text(value: object) -> TypeGuard[str]:
+    """Whether it is text that is not blank, without halves of characters, which JSON may have."""
+    if not isinstance(value, str) or not value.strip():
+        return False
+    return value.isascii() or not any("\ud800" <= char <= "\udfff" for char in value)
 
 
 # -- long documents ------------------------------------------------------------------------------

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from engine.device_errors import is_dead_device, is_out_of_memory
 from engine.probes import Questions
 from engine.scorer import Loaded, Rows, Scorer, rows_within
 from engine.windows import Window
@@ -21,6 +24,45 @@ class SilentError(Exception):
 
     def __init__(self, label: str) -> None:
         super().__init__(f"log-probs are NaN or infinite at an item of {label!r}")
+
+
+@dataclass
+class Answers:
+    """What one model says of probes, by their names."""
+
+    values: dict[str, NDArray[np.float32]] = field(default_factory=dict)
+    failures: dict[str, tuple[str, bool]] = field(default_factory=dict)  # why; whether it may pass
+    notes: list[str] = field(default_factory=list)  # what the user should know besides
+
+
+def ask_each(
+    scorer: Scorer,
+    loaded: Loaded,
+    probes: Iterable[Questions],
+    progress: Callable[[str, int, int], None],
+) -> Answers:
+    """Ask a model probes: one that fails does not keep the others from being asked.
+
+    `progress` hears of which probe how many predictions are done, of how many. Raises what it
+    raises, and the device's error when that does not work any more.
+    """
+    found = Answers()
+    for questions in probes:
+        name = questions.probe.name
+        try:
+            found.values[name] = ask(scorer, loaded, questions, partial(progress, name))
+        except SilentError as error:
+            found.failures[name] = str(error), False
+        except (RuntimeError, MemoryError) as error:
+            if is_dead_device(error):
+                raise
+            memory = is_out_of_memory(error)
+            text = "out of memory with one sequence at a time" if memory else str(error)
+            found.failures[name] = (text.strip() or type(error).__name__).splitlines()[0], memory
+        else:
+            if note := too_long(scorer, loaded, questions):
+                found.notes.append(note)
+    return found
 
 
 def ask(
@@ -76,8 +118,8 @@ def _log_probs(
     n = len(scorer.targets)
     found = np.empty(n)
     rows = Rows(scorer, loaded.head, _Batches(scorer, loaded).more)
-    size = rows_within(_BLOCK_BYTES[scorer.device.type], scorer.vocab_size)
-    start = 0
+    size = min(n, rows_within(_BLOCK_BYTES[scorer.device.type], scorer.vocab_size))
+    start, shrunk = 0, False  # and not told yet
     with torch.inference_mode():
         while start < n:
             stop = min(start + size, n)
@@ -88,11 +130,14 @@ def _log_probs(
                 if size == 1:
                     raise
             if picked is None:  # not in the handler: the error holds on to what was computed
-                size //= 2
+                size, shrunk = size // 2, True
                 rows.shrink()
                 if scorer.device.type == "cuda":
                     torch.cuda.empty_cache()
                 continue
+            if shrunk:
+                scorer.tell(f"out of memory; going on with {size} predictions at once")
+                shrunk = False
             found[start:stop] = picked.numpy()
             start = stop
             progress(start, n)

@@ -16,6 +16,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import ray
@@ -97,7 +98,7 @@ class RayExecutor(Pool[_RaySlot]):
         progress: Progress,
     ) -> None:
         super().__init__(sources, results, progress)
-        self._kind, self._job = kind, ray.put(job)
+        self._kind, self._job = kind, ray.put(replace(job, shares_cache=False))
         self._known: set[str] = set()  # nodes
         self._looked = 0.0
 

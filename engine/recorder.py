@@ -35,7 +35,8 @@ class Totals:
     failed: int = 0
     missing: int = 0
     probed: int = 0
-    parked: int = 0  # of those that failed: not tried again until they change or are asked for
+    probes_failed: int = 0  # of checkpoints that are scored, each probe counts
+    parked: int = 0  # of all that failed: not tried again until they change or are asked for
 
 
 class Recorder:
@@ -59,7 +60,9 @@ class Recorder:
         self._tokens_done = 0
         self._losses: Counter[Pass] = Counter()
         self.totals = Totals()
-        self.gone: dict[tuple[str, Checkpoint], str] = {}  # deleted before it was scored, and where
+        self.gone: dict[
+            tuple[str, Checkpoint], str
+        ] = {}  # deleted before they were done, and where
         self._told_outliers: set[Named] = set()
         self._told_duplicates = {
             (model, key)
@@ -78,7 +81,8 @@ class Recorder:
         for note in outcome.notes:
             self._session.say("warning", "note", f"{task.model}, step {task.step}: {note}")
         if outcome.failed is not None:
-            self._fail(task, *outcome.failed, passing=outcome.passing, trace=outcome.trace)
+            seed, why = outcome.failed
+            self._fail(task, seed, why, task.probes, passing=outcome.passing, trace=outcome.trace)
         elif outcome.damaged is not None:
             self._fail_step(task, outcome.damaged, passing=outcome.passing)
         elif outcome.lost is not None:
@@ -97,16 +101,14 @@ class Recorder:
         """Commit what was said of probes, and note where nothing was."""
         task = outcome.task
         self._writer.probes.commit(task.model, task.step, outcome.probes)
-        by_seed: dict[str, list[str]] = {}
-        for result in outcome.probes:
-            by_seed.setdefault(result.seed, []).append(result.probe)
-        for seed, names in by_seed.items():
+        if names := [result.probe for result in outcome.probes]:
+            (seed,) = task.live
             self.totals.probed += 1
             text = f"probed {task.model}, seed {seed}, step {task.step}: {', '.join(names)}"
             fields = {"model": task.model, "seed": seed, "step": task.step, "probes": names}
             self._session.say("info", "probed", text, **fields)
-        for seed, error, passing in outcome.unprobed:
-            self._fail(task, seed, error, passing=passing)
+        for probe, error, passing in outcome.unprobed:
+            self._fail(task, task.live[0], error, [probe], passing=passing)
 
     def _tell_scored(self, task: Pass, result: CheckpointResult, seconds: float) -> None:
         self.totals.scored += 1
@@ -221,27 +223,49 @@ class Recorder:
             )
 
     def _fail(
-        self, task: Pass, seed: str, error: str, *, passing: bool = False, trace: str = ""
+        self,
+        task: Pass,
+        seed: str,
+        error: str,
+        probes: Sequence[str] = (),
+        *,
+        passing: bool = False,
+        trace: str = "",
     ) -> None:
+        """Note that a checkpoint could not be scored; or, which is told apart, asked `probes`."""
         key, source = (seed, task.step), self._sources[task.model]
         if source.gone(key):
-            self.lose(task.model, [key])
+            self._lose_unprobed(task, key) if probes else self.lose(task.model, [key])
             return
-        source.failed(key)
-        signature = source.signature(key)
-        failure = self._retries.fail(task.model, key, error, signature, passing=passing)
-        self._session.show(queued=max(0, self._session.status.queued - 1))
-        self._session.say(
-            "error" if failure.parked else "warning",
-            "failed",
-            f"{error}; {failure.fate}",
-            model=task.model,
-            seed=seed,
-            step=task.step,
-            attempts=failure.attempts,
-            retry_at=failure.retry_at,
-            trace=trace,
-        )
+        if not probes:
+            source.failed(key)
+            self._session.show(queued=max(0, self._session.status.queued - 1))
+        signature, named = source.signature(key), {"model": task.model, "seed": seed}
+        which: Sequence[str | None] = probes or [None]
+        for probe in which:
+            failure = self._retries.fail(
+                task.model, key, error, signature, passing=passing, probe=probe
+            )
+            self._session.say(
+                "error" if failure.parked else "warning",
+                "probe_failed" if probe else "failed",
+                f"probe {probe}: {error}; {failure.fate}" if probe else f"{error}; {failure.fate}",
+                **named,
+                step=task.step,
+                **({"probe": probe} if probe else {}),
+                attempts=failure.attempts,
+                retry_at=failure.retry_at,
+                trace=trace,
+            )
+
+    def _lose_unprobed(self, task: Pass, key: Checkpoint) -> None:
+        """Note that a checkpoint was deleted before it was asked; its results stay."""
+        where = self._sources[task.model].where(key)
+        why = f"{where} is gone: deleted before it was asked probe {', '.join(task.probes)}"
+        self.gone[task.model, key] = why
+        for probe in task.probes:
+            self._writer.probes.excuse(task.model, probe, [key])
+        self._session.say("warning", "gone", f"model {task.model}: {why}", model=task.model)
 
     def lose(self, model: str, keys: Sequence[Checkpoint]) -> None:
         """Note checkpoints that were deleted before they were scored; nothing failed."""

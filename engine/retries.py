@@ -1,4 +1,4 @@
-"""Which checkpoints that failed are tried again, and when.
+"""Which checkpoints that failed, or could not be asked a probe, are tried again, and when.
 
 What may pass (a file that cannot be read, a hub that does not answer, no memory) is tried again
 after 15 s, 30 s, 60 s, ... up to an hour, and parked after the twelfth time, some four hours later.
@@ -50,10 +50,11 @@ class Retries:
         """
         self._writer, self._settings, self._clock = writer, settings, clock
         self._there: dict[str, Collection[Checkpoint]] = {}  # by model, when it was last looked at
-        self._forgiven = {
-            (name, key)
+        self._forgiven: set[tuple[str, Checkpoint, str | None]] = {
+            (name, key, probe)
             for name, known in writer.ledger.models.items()
-            for key in known.failures
+            for probe, found in [(None, known.failures), *known.probe_failures.items()]
+            for key in found
             if forgive
         }
         self._steps: dict[tuple[str, int], Failure] = {}
@@ -67,10 +68,32 @@ class Retries:
         return {
             key
             for key in known.failed.keys() & set(there)
-            if (model, key) not in self._forgiven
-            and known.failures[key].looks == self._looks(model, signature(key))
-            and not self._due(known.failures[key])
+            if self._waits(model, key, known.failures[key], signature)
         }
+
+    def held_probes(
+        self, model: str, signature: Callable[[Checkpoint], object]
+    ) -> set[tuple[str, Checkpoint]]:
+        """Probes that scored checkpoints, of those that are there, are not to be asked now."""
+        there = set(self._there.get(model, ()))
+        return {
+            (probe, key)
+            for probe, found in self._writer.ledger.model(model).probe_failures.items()
+            for key in found.keys() & there
+            if self._waits(model, key, found[key], signature, probe)
+        }
+
+    def _waits(
+        self,
+        model: str,
+        key: Checkpoint,
+        failure: Failure,
+        signature: Callable[[Checkpoint], object],
+        probe: str | None = None,
+    ) -> bool:
+        if (model, key, probe) in self._forgiven or self._due(failure):
+            return False
+        return failure.looks == self._looks(model, signature(key))
 
     def held_steps(self, model: str) -> set[int]:
         """Those of a model's steps that are not to be reduced now."""
@@ -90,17 +113,29 @@ class Retries:
         return failure.retry_at is not None and failure.retry_at <= self._clock()
 
     def fail(
-        self, model: str, key: Checkpoint, error: str, signature: object, *, passing: bool
+        self,
+        model: str,
+        key: Checkpoint,
+        error: str,
+        signature: object,
+        *,
+        passing: bool,
+        probe: str | None = None,
     ) -> Failure:
-        """Decide what becomes of a checkpoint that failed just now, and record it."""
+        """Decide what becomes of a checkpoint, or a probe of it, that failed; and record it."""
         now, looked = self._clock(), self._looks(model, signature)
-        before = self._writer.ledger.model(model).failures.get(key)
-        same = before is not None and before.looks == looked and (model, key) not in self._forgiven
+        known, named = self._writer.ledger.model(model), (model, key, probe)
+        found = known.failures if probe is None else known.probe_failures.get(probe, {})
+        before = found.get(key)
+        same = before is not None and before.looks == looked and named not in self._forgiven
         attempts = before.attempts + 1 if before is not None and same else 1
         failure = Failure(error, attempts, now, None, looked)
         failure = replace(failure, retry_at=next_try(attempts, now, passing=passing))
-        self._forgiven.discard((model, key))
-        self._writer.fail(model, *key, failure)
+        self._forgiven.discard(named)
+        if probe is None:
+            self._writer.fail(model, *key, failure)
+        else:
+            self._writer.probes.fail(model, probe, *key, failure)
         return failure
 
     def fail_step(self, model: str, step: int, error: str, *, passing: bool) -> Failure:
@@ -118,16 +153,39 @@ class Retries:
     def failed(self, model: str) -> dict[Checkpoint, Failure]:
         """What has failed of that which is there, and is not being tried again."""
         known = self._writer.ledger.model(model)
-        there = {key for key in self._there.get(model, ()) if (model, key) not in self._forgiven}
-        return {key: known.failures[key] for key in there if key in known.failed}
+        return {
+            key: known.failures[key]
+            for key in self._there.get(model, ())
+            if key in known.failed and (model, key, None) not in self._forgiven
+        }
 
-    def count(self) -> tuple[int, int]:
-        """How many checkpoints and steps have failed; how many of these checkpoints are parked."""
+    def failed_probes(self, model: str) -> dict[tuple[str, Checkpoint], Failure]:
+        """Which probes could not be asked of what is there, and are not being tried again."""
+        there = set(self._there.get(model, ()))
+        return {
+            (probe, key): failure
+            for probe, found in self._writer.ledger.model(model).probe_failures.items()
+            for key, failure in found.items()
+            if key in there and (model, key, probe) not in self._forgiven
+        }
+
+    def count(self) -> dict[str, int]:
+        """How much has failed, as fields of `Totals`: a step counts as a checkpoint does."""
         found = [failure for model in self._there for failure in self.failed(model).values()]
-        return len(found) + len(self._steps), sum(failure.parked for failure in found)
+        probes = [it for model in self._there for it in self.failed_probes(model).values()]
+        return {
+            "failed": len(found) + len(self._steps),
+            "probes_failed": len(probes),
+            "parked": sum(failure.parked for failure in (*found, *probes)),
+        }
 
     def next_due(self) -> float | None:
         """When the first of them is tried again, in Unix time; None: none will be."""
-        found = [failure for model in self._there for failure in self.failed(model).values()]
+        found = [
+            failure
+            for model in self._there
+            for failures in (self.failed(model), self.failed_probes(model))
+            for failure in failures.values()
+        ]
         due = (failure.retry_at for failure in (*found, *self._steps.values()))
         return min((at for at in due if at is not None), default=None)

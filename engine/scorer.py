@@ -55,6 +55,13 @@ class Loaded:
     bears_padding: bool  # whether what fills a batch up leaves predictions as they are
 
 
+@dataclass
+class _Room:
+    """What goes through a model together; shared by scorers that read other sequences."""
+
+    tokens: int
+
+
 class Scorer:
     """Scores language models on one text, on one device."""
 
@@ -72,7 +79,7 @@ class Scorer:
         self._settings = settings
         self._masked = settings.prediction != "causal"
         self._modules = Modules(getattr(torch, settings.dtype), device, masked=self._masked)
-        self._batch_tokens = settings.batch_tokens
+        self._room = _Room(settings.batch_tokens)
         self._limits, self._memory = limits, HostMemory(limits.memory_gb)
         self._fitted: set[int] = set()  # modules of which it is known how much fits
         self.targets = torch.from_numpy(text.corpus.token_id).long().to(device)
@@ -139,8 +146,8 @@ class Scorer:
         if lacking := self._memory.lacks(taken):
             self.tell(f"a window of {n} tokens takes {lacking}; lower scoring.window")
         fitting = int(_SHARE_FOR_BATCHES * left / taken)
-        if n * max(1, fitting) < self._batch_tokens:
-            self._batch_tokens = n * max(1, fitting)
+        if n * max(1, fitting) < self._room.tokens:
+            self._room.tokens = n * max(1, fitting)
 
     def _bears_padding(self, loaded: Loaded, probe: Window) -> bool:
         """Whether predictions in half of a window stay when it is filled up to the whole."""
@@ -179,7 +186,7 @@ class Scorer:
         """What goes through a model together, in corpus order."""
         window, overlap = self.window(loaded.model)
         lengths = [len(sequence.inputs) for sequence in self.text.sequences]
-        limit = self._batch_tokens
+        limit = self._room.tokens
         if loaded.head is None:
             limit = min(limit, rows_within(_LOGIT_BYTES[self.device.type], self.vocab_size))
         windows = self._asked(plan_windows(lengths, window, overlap, both_sides=self._masked))
@@ -207,13 +214,13 @@ class Scorer:
         batches with it.
         """
         longest, middle = max(window.length for window in batch), len(batch) // 2
-        if not middle or longest * len(batch) <= self._batch_tokens:
+        if not middle or longest * len(batch) <= self._room.tokens:
             try:
                 return self._forward(loaded, batch)
             except torch.OutOfMemoryError:
                 if not middle:
                     raise
-            self._batch_tokens = longest * middle
+            self._room.tokens = longest * middle
             self.tell(f"out of memory with {len(batch)} windows at once; going on with {middle}")
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()
@@ -265,7 +272,7 @@ class Scorer:
         elif len(batch) > 1:
             again = torch.cat([self.forward(loaded, [w]) for w in batch[:_NOISE_WINDOWS]])
         else:
-            alone = replace(batch[0], stop=min(batch[0].stop, max(2, self._batch_tokens // 2)))
+            alone = replace(batch[0], stop=min(batch[0].stop, max(2, self._room.tokens // 2)))
             alone = replace(alone, last=min(alone.last, alone.stop))
             states = self.forward(loaded, [alone])
             again = self.forward(loaded, [alone] * 2)

@@ -72,8 +72,8 @@ class Session:
 
     def _tell_end(self, how: str, message: str) -> None:
         counts = dict(self.counts())
-        did = ", ".join(f"{n} {what}" for what, n in counts.items() if n) or "nothing to do"
-        text = message if message.startswith(how) else f"{how}: {message or did}"
+        did = ", ".join(f"{n} {what.replace('_', ' ')}" for what, n in counts.items() if n)
+        text = message if message.startswith(how) else f"{how}: {message or did or 'nothing to do'}"
         level: Level = "error" if how == "failed" else "info"
         with contextlib.suppress(OSError, StoreError):  # listeners heard of it, journal or not
             self.say(level, "end", text, how=how, message=message, **counts)

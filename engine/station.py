@@ -44,6 +44,7 @@ class Job:
     session: int  # of the coordinator
     folder: Path  # its working folder: paths of the study may be relative to it
     probes: tuple[Questions, ...] = ()
+    shares_cache: bool = True  # of downloads, with all others that work
 
     @classmethod
     def of(
@@ -154,7 +155,7 @@ class Station:
         report = gated(job.study.limits, device, self._report)
         self._worker = Worker(
             job.study, job.text, job.tokenizer, self._sources, device, self._results, report,
-            job.probes,
+            job.probes, shares_cache=job.shares_cache,
         )  # fmt: skip
 
     def _report(self, work: Work) -> None:

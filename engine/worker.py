@@ -24,7 +24,7 @@ from engine.memory import HostMemory, weights_bytes
 from engine.passes import CorpusPass, Live, NotFiniteError
 from engine.planner import Pass
 from engine.probes import Questions
-from engine.probing import SilentError, ask, too_long
+from engine.probing import ask_each
 from engine.scorer import LiveSeed, Loaded, Rows, Scorer, refuse_factors
 from engine.sources import Source
 from engine.stored import stored_rows
@@ -58,7 +58,7 @@ class Outcome:
     lost: str | None = None  # the device or its process is gone
     notes: tuple[str, ...] = ()  # what the user should know besides
     probes: tuple[ProbeValues, ...] = ()
-    unprobed: tuple[tuple[str, str, bool], ...] = ()  # seeds, why, and whether that may pass
+    unprobed: tuple[tuple[str, str, bool], ...] = ()  # probes, why, and whether that may pass
 
 
 _POLL_SECONDS = 0.2  # within which a request to stop is noticed while weights are read
@@ -94,9 +94,15 @@ class Worker:
         results: ResultWriter,
         report: Callable[[Work], None],
         probes: Sequence[Questions] = (),
+        *,
+        shares_cache: bool = True,
     ) -> None:
-        """`report` hears of progress, once a block, and may raise to stop the work."""
-        self._probes, self._told = probes, set[str]()
+        """`report` hears of progress, once a block, and may raise to stop the work.
+
+        Where others that work do not share what was downloaded, nothing is left there for them.
+        """
+        self._probes = {questions.probe.name: questions for questions in probes}
+        self._shares_cache, self._told = shares_cache, set[str]()
         self._study, self._text, self._tokenizer, self._sources = study, text, tokenizer, sources
         self._models = {model.name: model for model in study.models}
         self._results, self._report = results, report
@@ -182,15 +188,25 @@ class Worker:
             )
             outcome, done = replace(outcome, damaged=text, passing=True), ()
         for seed in done:
-            self._sources[task.model].release((seed, task.step))
+            if not self._wanted_again(task, outcome, (seed, task.step)):
+                self._sources[task.model].release((seed, task.step))
         seconds = time.perf_counter() - started
         return replace(outcome, seconds=seconds, notes=tuple(self._notes))
+
+    def _wanted_again(self, task: Pass, outcome: Outcome, key: Key) -> bool:
+        """Whether a checkpoint was scored now and is asked probes later."""
+        if task.probes or outcome.failed or not self._shares_cache:
+            return False
+        known = self._store.ledger(task.model)
+        failed = [known.probe_failures.get(probe, {}) for probe in self._probes]
+        return bool(known.unasked(key, self._probes)) and not any(key in them for them in failed)
 
     def _try(self, task: Pass) -> Outcome:
         self.prefetch(task)
         self._store.refresh()
         alone = task.seeds[0] if len(task.seeds) == 1 else None
         work = Work(task.model, alone, task.step, State.READING, 0, len(self._text.corpus))
+        work = replace(work, probe=", ".join(task.probes))
         self._report(work)
         state = State.SCORING if task.live else State.REDUCING
         pending: list[PendingCheckpoint | PendingPairs] = []
@@ -198,27 +214,27 @@ class Worker:
             stored = {seed: self._open_stored(task, seed) for seed in task.stored}
             checkpoints = self._weights(task, work)
             live = self._make_live(task, checkpoints, self._store.ledger(task.model))
+            if task.probes:
+                return self._ask(task, live[task.live[0]].seed.loaded, work)
             pending += [entry.pending for entry in live.values() if entry.pending is not None]
             pairs = None
             if task.reduce and len(task.seeds) > 1:
                 pairs = self._results.begin_pairs(task.model, task.step, task.seeds)
                 pending.append(pairs)
             entries: dict[str, Live | Rows] = {**stored, **live}
-            if pending:  # else there are only probes to be made
-                with self._names_seed(task):
-                    CorpusPass(
-                        self._scorer,
-                        [entries[seed] for seed in task.seeds],
-                        pairs,
-                        lambda n: self._report(replace(work, state=state, tokens_done=n)),
-                    ).run()
+            with self._names_seed(task):
+                CorpusPass(
+                    self._scorer,
+                    [entries[seed] for seed in task.seeds],
+                    pairs,
+                    lambda n: self._report(replace(work, state=state, tokens_done=n)),
+                ).run()
             results = tuple(
                 self._finish(task, live[seed], checkpoint)
                 for seed, checkpoint in zip(task.live, checkpoints, strict=True)
                 if live[seed].pending is not None
             )
-            outcome = Outcome(task, 0.0, results, None if pairs is None else pairs.finish())
-            return self._probe(outcome, live, work)
+            return Outcome(task, 0.0, results, None if pairs is None else pairs.finish())
         except BaseException:
             for unfinished in pending:
                 unfinished.abandon()
@@ -229,42 +245,34 @@ class Worker:
                 self._results.discard(task.model, task.step, task.live, task.seeds)
             raise
 
-    def _probe(self, outcome: Outcome, live: Mapping[str, Live], work: Work) -> Outcome:
-        """The outcome with what the live seeds say of the probes that they were not asked yet.
+    def _ask(self, task: Pass, loaded: Loaded, work: Work) -> Outcome:
+        """What the checkpoint of a pass says of its probes, and where something went wrong."""
+        (seed,) = task.live
 
-        What goes wrong here takes nothing from the results of the corpus.
-        """
-        task, known = outcome.task, self._store.ledger(outcome.task.model)
-        probes, unprobed = list[ProbeValues](), dict[str, tuple[str, str, bool]]()
-        for seed, entry in live.items():
-            doing = replace(work, seed=seed, state=State.SCORING)
+        def progress(probe: str, done: int, total: int) -> None:
+            doing = replace(work, state=State.SCORING, probe=probe)
+            self._report(replace(doing, tokens_done=done, tokens_total=total))
 
-            def progress(done: int, total: int, doing: Work = doing) -> None:
-                self._report(replace(doing, tokens_done=done, tokens_total=total))
-
-            for questions in self._probes:
-                probe, loaded = questions.probe, entry.seed.loaded
-                if (seed, task.step) in known.probed.get(probe.name, ()):
-                    continue
-                where = f"{self._sources[task.model].where((seed, task.step))}: probe {probe.name}"
-                try:
-                    values = ask(self._scorer, loaded, questions, progress)
-                except SilentError as error:
-                    unprobed[seed] = seed, f"{where}: {error}", False
-                except (RuntimeError, MemoryError) as error:
-                    if is_dead_device(error):
-                        raise
-                    memory = is_out_of_memory(error)
-                    text = "out of memory with one sequence at a time" if memory else str(error)
-                    line = (text.strip() or type(error).__name__).splitlines()[0]
-                    unprobed[seed] = seed, f"{where}: {line}", memory
-                else:
-                    probes.append(ProbeValues(probe.name, probe.digest, seed, values))
-                    note = too_long(self._scorer, loaded, questions)
-                    if note is not None and note not in self._told:
-                        self._told.add(note)
-                        self._notes.append(note)
-        return replace(outcome, probes=tuple(probes), unprobed=tuple(unprobed.values()))
+        answers = ask_each(
+            self._scorer, loaded, [self._probes[name] for name in task.probes], progress
+        )
+        for note in answers.notes:  # true of every checkpoint of a model
+            if note not in self._told:
+                self._told.add(note)
+                self._notes.append(note)
+        where = self._sources[task.model].where((seed, task.step))
+        return Outcome(
+            task,
+            0.0,
+            probes=tuple(
+                ProbeValues(name, self._probes[name].probe.digest, seed, values)
+                for name, values in answers.values.items()
+            ),
+            unprobed=tuple(
+                (name, f"{where}: {why}", passing)
+                for name, (why, passing) in answers.failures.items()
+            ),
+        )
 
     def _open_stored(self, task: Pass, seed: str) -> Rows:
         log_probs = self._store.log_probs(task.model, seed, task.step)

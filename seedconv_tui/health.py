@@ -24,9 +24,11 @@ def health(snapshot: StudySnapshot, now: float) -> str:
 
 
 def troubled(snapshot: StudySnapshot, now: float) -> bool:
-    """Whether somebody should look: the engine is silent or failed, or checkpoints failed."""
+    """Whether somebody should look: the engine is silent or failed, or something it did has."""
     ill = health(snapshot, now) in {SILENT, "failed"}
-    return ill or any((model.state == State.FAILED).any() for model in snapshot.models)
+    return ill or any(
+        model.probe_failures or (model.state == State.FAILED).any() for model in snapshot.models
+    )
 
 
 def advice(snapshot: StudySnapshot, now: float) -> list[str]:
@@ -61,6 +63,8 @@ def advice(snapshot: StudySnapshot, now: float) -> list[str]:
 
 
 def _to_do(snapshot: StudySnapshot) -> bool:
+    if any(n < model.n_scored for model in snapshot.models for n in model.probed.values()):
+        return True
     over = (State.ABSENT, State.DONE, State.PRUNED, State.MISSING, State.FAILED)
     return any((~np.isin(model.state, over)).any() for model in snapshot.models)
 
@@ -79,6 +83,18 @@ def _about_checkpoints(models: tuple[ModelSnapshot, ...]) -> list[str]:
         lines.append(
             f"{count(waiting)} checkpoint{'s' * (waiting > 1)} failed and {_are(waiting)} tried "
             "again by an engine at work"
+        )
+    probes = [failure.parked for model in models for failure in model.probe_failures.values()]
+    if parked := sum(probes):
+        lines.append(
+            f"{count(parked)} probe{'s' * (parked > 1)} of scored checkpoints failed and "
+            f"{_are(parked)} left alone until these change; to ask without that: "
+            "seedconv run STUDY.toml --retry-failed"
+        )
+    if waiting := len(probes) - parked:
+        lines.append(
+            f"{count(waiting)} probe{'s' * (waiting > 1)} of scored checkpoints failed and "
+            f"{_are(waiting)} asked again by an engine at work"
         )
     if missing:
         lines.append(

@@ -65,6 +65,7 @@ def _model(model: ModelSnapshot) -> dict[str, Any]:
         "latest": latest,
         "phases": [asdict(phase) for phase in model.phases],
         "errors": _errors(model, State.FAILED),
+        "probes": [_probe(model, probe) for probe in model.probed],
         "missing": _errors(model, State.MISSING),
         "duplicates": [
             {"seed": seed, "step": step, "of": _named(first)}
@@ -73,17 +74,33 @@ def _model(model: ModelSnapshot) -> dict[str, Any]:
     }
 
 
+def _probe(model: ModelSnapshot, probe: str) -> dict[str, Any]:
+    """How many checkpoints answered a probe, and which could not be asked it."""
+    of_probe = {key[1:]: it for key, it in model.probe_failures.items() if key[0] == probe}
+    failures = sorted(of_probe.items(), key=lambda item: item[0][::-1])
+    return {
+        "probe": probe,
+        "answered": model.probed[probe],
+        "scored": model.n_scored,
+        "errors": [_error(seed, step, failure) for (seed, step), failure in failures],
+    }
+
+
+def _error(seed: str, step: int, failure: Failure) -> dict[str, Any]:
+    found = {"seed": seed, "step": step, "error": failure.error}
+    return found | {"attempts": failure.attempts, "retry_at": failure.retry_at}
+
+
 def _errors(model: ModelSnapshot, state: State) -> list[dict[str, Any]]:
     """Why checkpoints are in this state, by step."""
     rows = {int(step): row for row, step in enumerate(model.steps)}
     found = []
     for (seed, step), error in sorted(model.errors.items(), key=lambda item: item[0][::-1]):
         if model.state[rows[step], model.seeds.index(seed)] == state:
-            entry = {"seed": seed, "step": step, "error": error}
             if failure := model.failures.get((seed, step)):
-                entry["error"] = failure.error  # the other one says the same in words
-                entry |= {"attempts": failure.attempts, "retry_at": failure.retry_at}
-            found.append(entry)
+                found.append(_error(seed, step, failure))  # `error` says the same in words
+            else:
+                found.append({"seed": seed, "step": step, "error": error})
     return found
 
 
@@ -134,6 +151,12 @@ def status_text(snapshot: StudySnapshot, now: float | None = None) -> str:
             phases = ", ".join(phase_words(Phase(**phase)) for phase in model["phases"])
             lines.append(f"  phases: {phases}")
         lines += _first_few(model["errors"], "errors", _failed)
+        for probe in model["probes"]:
+            name, failed = f"probe {visible(probe['probe'])}", len(probe["errors"])
+            line = f"  {name}: {probe['answered']} of {probe['scored']} scored checkpoints"
+            lines.append(line + (f", {failed} failed" if failed else ""))
+            found = _first_few(probe["errors"], "errors", _failed)
+            lines += [f"  {name},{line.removeprefix(' ')}" for line in found]
         lines += _first_few(
             model["duplicates"], "duplicates", lambda one: same_weights(tuple(one["of"].values()))
         )
@@ -183,9 +206,9 @@ def _engine_line(engine: dict[str, Any] | None, health: str) -> str:
     for work in engine["works"]:  # one for each device that is busy
         who = f"seed {work['seed']}, " if work["seed"] is not None else ""
         share = 100 * work["tokens_done"] // max(1, work["tokens_total"])
-        parts.append(
-            f"{work['state']} {visible(work['model'])}, {who}step {work['step']} ({share} %)"
-        )
+        where = f"{visible(work['model'])}, {who}step {work['step']} ({share} %)"
+        probe = f" for probe {visible(work['probe'])}" if work["probe"] else ""
+        parts.append(f"{work['state']} {where}{probe}")
     if engine["queued"]:
         parts.append(f"{engine['queued']} to go")
     if engine["eta_seconds"] and engine["queued"]:

@@ -89,7 +89,7 @@ def _engine(options: argparse.Namespace, work: Callable[[Coordinator], Totals]) 
     with stopping() as stop, lasting_stderr():
         study, totals = _work(options, work, stop)
         _summary(options.study, study, totals, as_json=options.json)
-    return FAILED if totals.failed else OK
+    return FAILED if totals.failed or totals.probes_failed else OK
 
 
 def _work(
@@ -132,6 +132,8 @@ def _summary(file: Path, study: StudyFile, totals: Totals, *, as_json: bool) -> 
         parts.append(f"{totals.missing} missing")
     if totals.failed:
         parts.append(f"{totals.failed} failed")
+    if totals.probes_failed:
+        parts.append(f"{totals.probes_failed} probe{'s' * (totals.probes_failed > 1)} failed")
     if totals.parked:
         again = f"seedconv run {shlex.quote(str(file))} --retry-failed"
         parts[-1] += f" ({totals.parked} parked: `{again}` tries again)"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -57,6 +58,8 @@ class ModelLedger:
     categories: dict[str, Partition] = field(default_factory=dict)  # the model's own
     summaries: dict[int, Summarised] = field(default_factory=dict)  # by step
     probed: dict[str, set[Checkpoint]] = field(default_factory=dict)  # by probe
+    # By probe, of scored checkpoints that could not be asked it: the last, until one can be.
+    probe_failures: dict[str, dict[Checkpoint, Failure]] = field(default_factory=dict)
     changes: int = 0
     _bytes: tuple[int, int] = (-1, 0)  # `bytes_stored` as of `changes`
 
@@ -96,17 +99,24 @@ class ModelLedger:
                     self.missing.pop((seed, int(step)), None)
             case {"kind": "failed", "seed": str(seed), "step": int(step), "error": str(error)}:
                 self.failed[seed, step] = error
-                fields = ("attempts", "time", "retry_at", "looks")
-                more = {name: record[name] for name in fields if name in record}
-                self.failures[seed, step] = Failure(error, **more)
+                self.failures[seed, step] = _failure(record, error)
             case {"kind": "missing", "seed": str(seed), "step": int(step), "error": str(error)}:
                 self.missing[seed, step] = error
             case {"kind": "probed", "probe": str(probe), "seed": str(seed), "step": int(step)}:
                 self.probed.setdefault(probe, set()).add((seed, step))
-                self.failed.pop((seed, step), None)
-                self.failures.pop((seed, step), None)
+                self.probe_failures.get(probe, {}).pop((seed, step), None)
+            case {
+                "kind": "probe_failed",
+                "probe": str(probe),
+                "seed": str(seed),
+                "step": int(step),
+                "error": str(error),
+            }:
+                found = self.probe_failures.setdefault(probe, {})
+                found[seed, step] = _failure(record, error)
             case {"kind": "unprobed", "probe": str(probe), "seed": str(seed), "step": int(step)}:
                 self.probed.get(probe, set()).discard((seed, step))
+                self.probe_failures.get(probe, {}).pop((seed, step), None)
             case {"kind": "pruned", "step": int(step), "seeds": list(seeds)}:
                 self.stored -= {(str(seed), step) for seed in seeds}
             case {"kind": "forgotten", "step": int(step), "what": "summaries"}:
@@ -134,6 +144,8 @@ class ModelLedger:
                 self.stored.discard((seed, step))
                 for probed in self.probed.values():
                     probed.discard((seed, step))
+                for found in self.probe_failures.values():
+                    found.pop((seed, step), None)
 
     def errors(self) -> dict[Checkpoint, str]:
         """Why checkpoints are missing or failed; of these what becomes of them, where recorded."""
@@ -142,6 +154,10 @@ class ModelLedger:
             failure = self.failures[key]
             told[key] = error if failure.time is None else f"{error} ({failure.fate})"
         return told
+
+    def unasked(self, key: Checkpoint, probes: Iterable[str]) -> tuple[str, ...]:
+        """Those of these probes that a checkpoint was not asked yet."""
+        return tuple(probe for probe in probes if key not in self.probed.get(probe, ()))
 
     def scored_at(self, step: int) -> frozenset[str]:
         """Seeds whose results at `step` are committed."""
@@ -240,11 +256,17 @@ class Ledger:
         """A probe is there, with no results yet, or void until it is told of again."""
         self.probes.pop(name, None)
         for model in self.models.values():
-            if model.probed.pop(name, None):
+            asked, failed = model.probed.pop(name, None), model.probe_failures.pop(name, None)
+            if asked or failed:
                 model.changes = self.changes
         if record.get("digest") is not None:
             sizes = int(record["items"]), int(record["variants"])
             self.probes[name] = ProbeEntry(str(record["digest"]), *sizes)
+
+
+def _failure(record: Record, error: str) -> Failure:
+    fields = ("attempts", "time", "retry_at", "looks")
+    return Failure(error, **{name: record[name] for name in fields if name in record})
 
 
 def phases_record(model: str, phases: tuple[Phase, ...], *, settled: bool) -> Record:

@@ -12,7 +12,7 @@ from store import layout
 from store.arrays import read_cells
 from store.category import ALL
 from store.ledger import Checkpoint, ModelLedger
-from store.progress import states
+from store.progress import probes_of, states
 from store.snapshot import ModelSnapshot, Named
 from store.summary import SummaryReader
 
@@ -47,6 +47,7 @@ def read_model(
         phases=known.phases,
         duplicates=duplicates,
         failures={key: known.failures[key] for key in known.failed},
+        **probes_of(known, study.probes()),
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict
 
 from store import layout
 from store.commits import CommitReader, CommitWriter
@@ -19,6 +20,7 @@ from store.probe import (
     result_name,
     write_probe,
 )
+from store.snapshot import Failure
 
 
 class ProbeWriter:
@@ -88,6 +90,18 @@ class ProbeWriter:
             records.append({**record, "probe": result.probe, "digest": result.digest})
         self._store.flush()
         self._commits.append(*records)
+
+    def fail(self, model: str, name: str, seed: str, step: int, failure: Failure) -> None:
+        """Record that a checkpoint could not be asked a probe, and when it is tried again."""
+        record: Record = {"kind": "probe_failed", "model": model, "probe": name}
+        self._commits.append(record | {"seed": seed, "step": step} | asdict(failure))
+
+    def excuse(self, model: str, name: str, keys: Iterable[Checkpoint]) -> None:
+        """Forget that these (seed, step) could not be asked: nobody asks them any more."""
+        gone = sorted(self._ledger.model(model).probe_failures.get(name, {}).keys() & set(keys))
+        record: Record = {"kind": "unprobed", "model": model, "probe": name}
+        if gone:
+            self._commits.append(*({**record, "seed": seed, "step": step} for seed, step in gone))
 
     def forget(self, model: str, name: str, keys: Iterable[Checkpoint]) -> None:
         """Take back what these (seed, step) say, so that the next engine asks them again."""

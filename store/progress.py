@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -81,6 +81,7 @@ class Progress:
             phases=known.phases,
             duplicates=ledger.duplicates(name),
             failures={key: known.failures[key] for key in known.failed},
+            **probes_of(known, ledger.probes),
         )
 
     def _with_work(self, model: ModelSnapshot) -> ModelSnapshot:
@@ -88,7 +89,7 @@ class Progress:
         engine = self._engine
         if engine is None or self._clock() - engine.heartbeat > _ALIVE_SECONDS:
             return model
-        works = [work for work in engine.works if work.model == model.name]
+        works = [work for work in engine.works if work.model == model.name and not work.probe]
         state = model.state.copy()
         for work in works:
             rows = model.steps == work.step
@@ -96,6 +97,19 @@ class Progress:
             waiting = np.isin(state, [State.QUEUED, State.FAILED, State.SCORED])
             state[rows[:, None] & busy[None, :] & waiting] = work.state
         return replace(model, state=state) if works else model
+
+
+def probes_of(known: ModelLedger, probes: Iterable[str]) -> dict[str, Any]:
+    """What a snapshot tells of a model's probes, by the names of its fields."""
+    return {
+        "n_scored": len(known.scored),
+        "probed": {probe: len(known.probed.get(probe, ())) for probe in probes},
+        "probe_failures": {
+            (probe, *key): failure
+            for probe, found in known.probe_failures.items()
+            for key, failure in found.items()
+        },
+    }
 
 
 def states(known: ModelLedger, seeds: tuple[str, ...], steps: list[int]) -> NDArray[np.uint8]:

@@ -44,7 +44,7 @@ UNDECIDED = "undecided"  # name of the current phase while the data do not suppo
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a checkpoint could not be scored when it was last tried, and what becomes of it."""
+    """Why a checkpoint could not be scored, or asked, when last tried, and what becomes of it."""
 
     error: str  # one line; untrusted
     attempts: int = 1  # without success, since the checkpoint last changed
@@ -108,10 +108,27 @@ class ModelSnapshot:
     # Those with the weights of a checkpoint that was scored before: (seed, step) -> that one
     duplicates: Mapping[tuple[str, int], Named] = field(default_factory=dict)
     failures: Mapping[tuple[str, int], Failure] = field(default_factory=dict)  # of what failed
+    n_scored: int = 0  # checkpoints whose results are committed
+    probed: Mapping[str, int] = field(default_factory=dict)  # by probe, how many of them answered
+    # Of checkpoints that are scored and could not be asked a probe: (probe, seed, step)
+    probe_failures: Mapping[tuple[str, str, int], Failure] = field(default_factory=dict)
 
     def reason(self, key: tuple[str, int]) -> str | None:
-        """Why (seed, step) failed or is missing, without what becomes of it."""
-        return self.failures[key].error if key in self.failures else self.errors.get(key)
+        """Why (seed, step), or a probe of it, failed, or why it is missing; not what is next."""
+        if key in self.failures:
+            return self.failures[key].error
+        return self.errors.get(key) or self._of_probes(key, lambda failure: failure.error) or None
+
+    def probe_trouble(self, key: tuple[str, int]) -> str:
+        """Which probes of (seed, step) failed, why, and what becomes of them; empty: none."""
+        return self._of_probes(key, lambda failure: f"{failure.error} ({failure.fate})")
+
+    def _of_probes(self, key: tuple[str, int], tell: Callable[[Failure], str]) -> str:
+        return "; ".join(
+            f"probe {probe} failed: {tell(failure)}"
+            for (probe, *where), failure in self.probe_failures.items()
+            if tuple(where) == key
+        )
 
     @cached_property
     def marked(self) -> NDArray[np.uint8]:
@@ -164,6 +181,7 @@ class Work:
     tokens_total: int
     device: str = ""  # which one has it in hand, e.g. "cuda:1"
     paused: str = ""  # what it waits for, e.g. "GPU at 97 % by others"; empty while it goes on
+    probe: str = ""  # what a scored checkpoint is being asked; empty: it is about the corpus
 
 
 @dataclass(frozen=True)

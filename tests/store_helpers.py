@@ -208,6 +208,10 @@ def committed(study: Study) -> dict[tuple[Any, ...], bytes]:
                 found[name, "log_probs", seed, step] = study.log_probs(name, seed, step)[
                     :
                 ].tobytes()
+        for probe, keys in known.probed.items():
+            for seed, step in keys:
+                values = study.probe_values(name, probe, seed, step)
+                found[name, "probe", probe, seed, step] = values.tobytes()
         for step, seeds in known.reduced.items():
             members = tuple(sorted(seeds))
             found[name, "expected_kl", members, step] = snapshot.expected_kl[rows[step]].tobytes()

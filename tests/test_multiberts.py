@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -119,9 +120,27 @@ def test_a_study_like_that_of_multiberts(
                 found = summary.cross_entropy[at, row, level]
                 assert found == pytest.approx(surprisal.mean(dtype=np.float64), rel=1e-6)
 
-    # A sentence's pseudo-log-likelihood, in float64, is the sum over its tokens.
     checkpoint = tmp_path / f"multiberts-seed_1-step_{step // 1000}k"
     model = transformers.BertForMaskedLM.from_pretrained(checkpoint, dtype=torch.float64).eval()
+
+    # [SEP] [CLS] between documents: the first window, in float64, one token at a time.
+    stream: list[int] = []
+    for line in TEXT.split("\n"):
+        ids = tokenizer.encode(line, add_special_tokens=False)
+        stream += [tokenizer.cls_token_id, *ids, tokenizer.sep_token_id] if ids else []
+    window, kept = stream[:48], [n for n in range(36) if stream[n] not in special]
+    assert [tokenizer.sep_token_id, tokenizer.cls_token_id] in map(list, pairwise(window[:36]))
+    surprisal = study.values("m", "surprisal", "1", step)
+    for token, place in enumerate(kept):
+        shown = list(window)
+        if prediction == "pseudo":
+            shown[place] = tokenizer.mask_token_id
+        with torch.no_grad():
+            logits = model(torch.tensor([shown])).logits[0, place, : len(tokenizer)]
+        expected = -float(logits.log_softmax(-1)[window[place]])
+        assert surprisal[token] == pytest.approx(expected, rel=1e-5, abs=1e-5)
+
+    # A sentence's pseudo-log-likelihood, in float64, is the sum over its tokens.
     for item, pair in enumerate(PAIRS):
         for variant, sentence in enumerate(pair):
             ids, total = tokenizer.encode(sentence, add_special_tokens=False), 0.0
@@ -141,3 +160,10 @@ def test_a_study_like_that_of_multiberts(
     for what in ("levels", "phases", "extremes"):
         assert run(["export", str(tmp_path / "study.zarr"), "--what", what]) == 0
         assert capsys.readouterr().out.count("\n") > 1
+    if prediction == "visible":
+        return  # the report is the same
+    folder, fewer = tmp_path / "report", ["--format", "png", "--category", "word_class"]
+    assert run(["report", str(tmp_path / "study.zarr"), "-o", str(folder), *fewer]) == 0
+    for name in ("expected_kl.png", "blimp_blimp.png", "kl_by_word_class.csv", "report.html"):
+        assert (folder / name).stat().st_size
+    assert "pseudo" in (folder / "captions.md").read_text()

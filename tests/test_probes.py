@@ -16,11 +16,10 @@ import torch
 import transformers
 from numpy.typing import NDArray
 
-import engine.worker
 from seedconv_tui.cli import run
 from store import StoreError, Study, open_study
 from store.probe_summary import blimp, blimp_summary, icl, icl_summary
-from tests.models import END, TEXT, make_runs, write_study
+from tests.models import END, TEXT, make_runs, make_tokenizer, write_study
 from tests.store_engine import Engines
 from tests.test_masked_models import make_masked_runs
 
@@ -68,6 +67,16 @@ def probed(folder: Path, *, icl: bool = True, **settings: Any) -> Study:
     write_probes(folder, study, icl=icl)
     assert run(["run", str(study)]) == 0
     return open_study(folder / "study.zarr")
+
+
+def results(store: Path) -> dict[str, bytes]:
+    """Every file of a study's corpus, models and probes."""
+    return {
+        str(file.relative_to(store)): file.read_bytes()
+        for part in ("corpus", "models", "probes")
+        for file in (store / part).rglob("*")
+        if file.is_file()
+    }
 
 
 # -- numbers -------------------------------------------------------------------------------------
@@ -178,6 +187,94 @@ def test_a_sentence_longer_than_the_window_is_read_as_a_document_of_the_corpus_i
     assert np.isnan(study.probe_values("m", "long", "1", 5)[:, [1, 3]]).all()
 
 
+def test_learning_in_context_at_the_usual_places(tmp_path: Path) -> None:
+    """Tokens 50 and 500, and token 401 given 50 and 400, as a window of 512 can be asked."""
+    vocab = make_tokenizer(tmp_path / "tokenizer").get_vocab_size()
+    (tmp_path / "text.txt").write_text(TEXT)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "tokenizer")
+    words = " ".join(TEXT.split())
+    texts = [words * 3, words[7:] * 3, (words * 3)[:800]]
+    assert 401 <= len(tokenizer.encode(texts[2])) < 500
+    for number, text in enumerate(texts):
+        (tmp_path / f"long{number}.txt").write_text(text)
+    models = {}
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        config = transformers.GPT2Config(
+            vocab_size=vocab, n_embd=16, n_layer=1, n_head=2, n_positions=512,
+            initializer_range=0.3, bos_token_id=0, eos_token_id=0,
+        )  # fmt: skip
+        models[seed] = transformers.GPT2LMHeadModel(config).eval()
+        models[seed].save_pretrained(tmp_path / f"runs/seed{seed}/step5")
+        models[seed].double()
+    study = write_study(tmp_path, scoring__window=512, scoring__overlap=256)
+    with study.open("a") as file:
+        file.write('\n[[probes]]\nname = "icl"\nkind = "icl"\nfiles = ["long*.txt"]\n')
+    assert run(["run", str(study)]) == 0
+    opened = open_study(tmp_path / "study.zarr")
+    values = np.full((2, 3, 4), np.nan)
+    for seed, model in models.items():
+        for item, text in enumerate(texts):
+            ids = tokenizer.encode(text)
+            asked = [(0, 50), (0, 500), (350, 401), (0, 401)]  # what is read from, which token
+            for variant, (start, number) in enumerate(asked):
+                if len(ids) < number:
+                    continue
+                with torch.no_grad():
+                    logits = model(torch.tensor([[0, *ids[start : number - 1]]])).logits[0, -1]
+                log_p = logits[: len(tokenizer)].log_softmax(-1)
+                values[seed - 1, item, variant] = -float(log_p[ids[number - 1]])
+        found = opened.probe_values("m", "icl", str(seed), 5)
+        np.testing.assert_allclose(found, values[seed - 1], rtol=1e-5, atol=1e-4)
+    assert np.isnan(values).sum() == 2
+    variants = ("loss at 50", "loss at 500", "loss with 50", "loss with 400")
+    assert opened.probe("icl").variants == variants
+    found = icl_summary(opened, "m", "icl", 5)
+    for score, (first, second) in enumerate(((0, 1), (2, 3))):
+        expected = np.nanmean(values[:, :, second] - values[:, :, first], axis=1)
+        np.testing.assert_allclose(found.value[:, score], expected, rtol=1e-4, atol=1e-4)
+    assert found.n.tolist() == [2, 3]
+
+
+def test_pairs_are_read_as_blimp_has_them(tmp_path: Path) -> None:
+    """All fields of its files: with a prefix or without, the number of the pair as text or not."""
+    make_runs(tmp_path, architecture="gpt2", seeds=("1", "2"), steps=(5,))
+    folder = tmp_path / "blimp/data"
+    folder.mkdir(parents=True)
+    common = {"simple_LM_method": True, "two_prefix_method": False}
+    island = {
+        "field": "syntax", "linguistics_term": "island_effects", "UID": "adjunct_island", **common,
+        "one_prefix_method": False, "lexically_identical": True,
+    }  # fmt: skip
+    determiner = {
+        "one_prefix_prefix": "They trained these", "one_prefix_word_good": "models",
+        "one_prefix_word_bad": "model", "field": "morphology",
+        "linguistics_term": "determiner_noun_agreement",
+        "UID": "determiner_noun_agreement_1", **common, "one_prefix_method": True,
+        "lexically_identical": False,
+    }  # fmt: skip
+    good, bad = "What did they train before measuring it?", "What did they train it before?"
+    (folder / "adjunct_island.jsonl").write_text(
+        "".join(
+            json.dumps({"sentence_good": good, "sentence_bad": bad, **island, **number}) + "\n"
+            for number in ({"pairID": "0"}, {"pairID": "1"}, {"pair_id": 2})
+        )
+    )
+    good, bad = "They trained these models.", "They trained these model."
+    (folder / "determiner_noun_agreement_1.jsonl").write_text(
+        json.dumps({"sentence_good": good, "sentence_bad": bad, **determiner, "pairID": "0"}) + "\n"
+    )
+    study = write_study(tmp_path)
+    with study.open("a") as file:
+        file.write('\n[[probes]]\nname = "b"\nkind = "blimp"\nfolder = "blimp/data"\n')
+    assert run(["run", str(study)]) == 0
+    opened = open_study(tmp_path / "study.zarr")
+    assert opened.probe("b").labels == (*["adjunct_island"] * 3, "determiner_noun_agreement_1")
+    found = blimp_summary(opened, "m", "b", 5)
+    assert found.tasks == ("all", "adjunct_island", "determiner_noun_agreement_1")
+    assert found.terms == ("", "island_effects", "determiner_noun_agreement")
+
+
 def test_what_pairs_come_to_is_what_loops_find() -> None:
     rng = np.random.default_rng(5)
     values = rng.normal(-20, 3, (4, 12, 2))
@@ -236,111 +333,6 @@ def test_what_long_documents_come_to_is_what_loops_find() -> None:
             assert found.value[seed, score] == pytest.approx(mean)
             assert found.low[seed, score] == pytest.approx(mean - half)
             assert found.high[seed, score] == pytest.approx(mean + half)
-
-
-# -- when it is asked ----------------------------------------------------------------------------
-
-
-def results(store: Path) -> dict[str, bytes]:
-    """Every file of a study's corpus, models and probes."""
-    return {
-        str(file.relative_to(store)): file.read_bytes()
-        for part in ("corpus", "models", "probes")
-        for file in (store / part).rglob("*")
-        if file.is_file()
-    }
-
-
-def test_a_probe_that_comes_later_touches_nothing_else(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    make_runs(tmp_path, architecture="gpt2", steps=(5,))
-    study, store = write_study(tmp_path), tmp_path / "study.zarr"
-    assert run(["run", str(study)]) == 0
-    before = results(store)
-    write_probes(tmp_path, study)
-    capsys.readouterr()
-    assert run(["run", str(study)]) == 0
-    assert "0 checkpoints scored, 0 steps reduced, 3 checkpoints probed" in capsys.readouterr().err
-    both = results(store)
-    assert {name: both[name] for name in before} == before
-    assert run(["run", str(study)]) == 0
-    assert results(store) == both
-    # Other items: those of this probe are asked anew, of all that is there.
-    opened = open_study(store)
-    old = opened.probe("pairs").digest
-    study = write_study(tmp_path)
-    write_probes(tmp_path, study, per_task=1)
-    assert run(["run", str(study)]) == 0
-    after = results(store)
-    assert {k: v for k, v in after.items() if "pairs" not in k} == {
-        k: v for k, v in both.items() if "pairs" not in k
-    }
-    assert opened.refresh()
-    assert opened.probe("pairs").digest != old
-    assert opened.probe_values("m", "pairs", "2", 5).shape == (2, 2)
-    assert run(["verify", str(store)]) == 0
-    # A step that comes later is asked as it is scored.
-    make_runs(tmp_path, architecture="gpt2", steps=(10,))
-    capsys.readouterr()
-    assert run(["run", str(study)]) == 0
-    err = capsys.readouterr().err
-    assert "3 checkpoints scored, 1 steps reduced, 3 checkpoints probed" in err
-    assert ": probed:" not in err  # no weights were read twice
-    opened.refresh()
-    assert opened.ledger("m").probed["long"] == set(itertools.product("123", (5, 10)))
-    # Without it in the study file, it stays.
-    study = write_study(tmp_path)
-    assert run(["run", str(study)]) == 0
-    opened.refresh()
-    assert opened.probes() == ("long", "pairs")
-    with pytest.raises(StoreError, match="no such result"):
-        opened.probe_values("m", "pairs", "1", 7)
-    with pytest.raises(StoreError, match="no probe 'other'; it has: long, pairs"):
-        opened.probe("other")
-
-
-def test_several_devices_say_the_same(tmp_path: Path) -> None:
-    make_runs(tmp_path, architecture="gpt2", seeds=("1", "2"), steps=(5,))
-    alone = probed(tmp_path)
-    study = write_study(tmp_path, study__store="two.zarr", scoring__device="cpu,cpu")
-    write_probes(tmp_path, study)
-    assert run(["run", str(study)]) == 0
-    two = open_study(tmp_path / "two.zarr")
-    for name, seed in itertools.product(("pairs", "long"), ("1", "2")):
-        assert two.probe(name).digest == alone.probe(name).digest
-        np.testing.assert_allclose(
-            two.probe_values("m", name, seed, 5), alone.probe_values("m", name, seed, 5), rtol=1e-5
-        )
-
-
-def test_what_goes_wrong_takes_nothing_from_the_corpus(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    make_runs(tmp_path, architecture="gpt2", seeds=("1", "2"), steps=(5,))
-    study = write_study(tmp_path)
-    write_probes(tmp_path, study)
-    asked, ask = [], engine.worker.ask
-
-    def broken(*arguments: Any) -> NDArray[np.float32]:
-        asked.append(arguments)
-        if len(asked) == 1:
-            raise RuntimeError("of its own\nmore lines")
-        return ask(*arguments)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(engine.worker, "ask", broken)
-        assert run(["run", str(study)]) == 1
-    err = capsys.readouterr().err
-    assert f"{tmp_path}/runs/seed1/step5: probe pairs: of its own" in err
-    opened = open_study(tmp_path / "study.zarr")
-    known = opened.ledger("m")
-    assert known.reduced == {5: frozenset("12")}
-    assert known.probed == {"pairs": {("2", 5)}, "long": {("1", 5), ("2", 5)}}
-    assert run(["run", str(study), "--retry-failed"]) == 0
-    opened.refresh()
-    assert opened.ledger("m").probed["pairs"] == {("1", 5), ("2", 5)}
-    assert not opened.ledger("m").failed
 
 
 # -- what survives -------------------------------------------------------------------------------
@@ -445,6 +437,7 @@ GOOD = '{"sentence_good": "a b", "sentence_bad": "b a", "UID": "t"}'
         ("[1]", "t.jsonl: line 2: should be a JSON object, found '[1]'"),
         ('{"sentence_good": "a b", "UID": "t"}', "line 2: sentence_bad should be text, found 'N"),
         (GOOD.replace('"b a"', '" "'), "line 2: sentence_bad should be text, found ' '"),
+        (GOOD.replace("b a", "\\ud800"), r"line 2: sentence_bad should be text, found '\ud800'"),
         (GOOD.replace('"t"', "3"), "line 2: UID should be text, found '3'"),
     ],
 )

@@ -37,6 +37,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("made")
     make_runs(folder, seeds=("1", "2", "3"), steps=tuple(range(0, 60, 10)))
     (folder / "text.txt").write_text(TEXT * 20, encoding="utf-8")
+    pairs = '{"sentence_good": "The seeds are.", "sentence_bad": "The seeds is.", "UID": "t"}\n'
+    (folder / "pairs").mkdir()
+    (folder / "pairs/t.jsonl").write_text(pairs * 50)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # as many as each worker has: sums are added in one order
     assert run(["run", str(study(folder))]) == 0
@@ -45,7 +48,10 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 def study(folder: Path, store: str = "study.zarr", **changes: object) -> Path:
-    return write_study(folder, study__store=store, corpus__max_tokens=6000, **changes)
+    file = write_study(folder, study__store=store, corpus__max_tokens=6000, **changes)
+    probe = '\n[[probes]]\nname = "pairs"\nkind = "blimp"\nfolder = "pairs"\n'
+    file.write_text(file.read_text() + probe)
+    return file
 
 
 @pytest.fixture(scope="module")
@@ -141,6 +147,7 @@ def test_machines_come_and_go_and_the_results_are_the_same(
         assert "the machine left the cluster" in line or "its process is gone" in line
         assert "it is planned again" in line or "going on without it" in line
     assert len(engine.told(": joined")) == 2
+    assert len(engine.told(" probed ")) == 18
     found = open_study(folder / "study.zarr")
     assert committed(found) == committed(open_study(made / "study.zarr"))
     shown = found.snapshot().engine

@@ -17,7 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from seedconv_tui.cli import run
 from seedconv_tui.health import advice, health, troubled
 from seedconv_tui.status import status_json, status_text
-from seedconv_tui.telling.metrics import serve
+from seedconv_tui.telling.metrics import metrics, serve
 from store.snapshot import Failure, Gpu, Phase, State, StudySnapshot
 from tests.store_helpers import beat, fill, open_writer
 from tests.tui_support import START, make_engine, make_model, make_study
@@ -58,6 +58,9 @@ def everything() -> StudySnapshot:
         phases=(Phase("uniform", 0, 0, 0, 1.0), Phase("sharp convergence", 16, 8, 32, 0.9)),
         duplicates={("3", 4): ("other", "1", 2)},
         failures={("1", 128): Failure("CUDA out of memory", 3, START, START + 60)},
+        n_scored=23,
+        probed={"blimp": 21, "icl": 23},
+        probe_failures={("blimp", "2", 4): Failure("NaN\x1b[2J")},
     )
     engine = make_engine(gpus=(Gpu("cuda:0", 0.9, 1, 2),), bytes_projected=4 * 10**12)
     return make_study(model, engine=engine, bytes_stored=10)
@@ -78,6 +81,11 @@ def test_the_report_is_what_is_documented() -> None:
         }
     ]
     assert [missing["step"] for missing in model["missing"]] == [256]
+    error = {"seed": "2", "step": 4, "error": "NaN\x1b[2J", "attempts": 1, "retry_at": None}
+    assert model["probes"] == [
+        {"probe": "blimp", "answered": 21, "scored": 23, "errors": [error]},
+        {"probe": "icl", "answered": 23, "scored": 23, "errors": []},
+    ]
     assert model["latest"]["interval"] == pytest.approx([0.75, 0.85])
     assert report["engine"]["heartbeat_age"] == 2.0
     bare = status_json(make_study(make_model(n_done=0), engine=None), START)
@@ -110,12 +118,25 @@ def test_what_to_do_next() -> None:
     full = everything()
     assert troubled(full, START)
     lines = advice(full, START)
-    assert [line[:12] for line in lines] == ["1 checkpoint", "1 checkpoint", "about 4.0 TB"]
+    assert [line[:12] for line in lines] == [
+        "1 checkpoint", "1 probe of s", "1 checkpoint", "about 4.0 TB"
+    ]  # fmt: skip
     assert "failed and is tried again" in lines[0]
+    assert lines[1].endswith("left alone until these change; to ask without that: seedconv run "
+                             "STUDY.toml --retry-failed")  # fmt: skip
     (model,) = full.models
+    scored = replace(make_model(), probe_failures={("p", "1", 4): Failure("no", 1, 1.0, 9.0)})
+    assert troubled(make_study(scored), START)
+    assert (
+        "1 probe of scored checkpoints failed and is asked again"
+        in advice(make_study(scored), START)[0]
+    )
+    unasked = replace(make_model(), n_scored=36, probed={"p": 35})
+    halfway = make_study(unasked, engine=make_engine(state="stopped"))
+    assert "start it again" in advice(halfway, START)[0]
     parked = replace(model, failures={("1", 128): Failure("CUDA out of memory")})
     assert "seedconv run STUDY.toml --retry-failed" in advice(make_study(parked), START)[0]
-    assert "not there" in lines[1]
+    assert "not there" in lines[2]
 
 
 def test_a_heartbeat_is_told_in_words() -> None:
@@ -126,6 +147,12 @@ def test_a_heartbeat_is_told_in_words() -> None:
     assert "next: the engine (process 4242" in silent
     assert "seed 2, step 256: missing: runs/seed2" in silent
     assert "seed 1, step 128: CUDA out of memory (tried 3 times, next try at " in silent
+    assert "  probe blimp: 21 of 23 scored checkpoints, 1 failed\n" in silent
+    assert "  probe blimp, seed 2, step 4: NaN␛[2J (tried once, parked until" in silent
+    assert "  probe icl: 23 of 23 scored checkpoints\n" in silent
+    asking = replace(make_engine().works[0], probe="blimp")
+    asking_text = status_text(make_study(engine=make_engine(works=(asking,))), START)
+    assert "scoring pythia-14m, seed 2, step 64 (25 %) for probe blimp" in asking_text
     hostile = make_study(engine=make_engine(state="\x1b[2J", works=()))
     assert "\x1b" not in status_text(hostile, START)
     ended = make_study(engine=make_engine(state="finished", works=()))
@@ -195,4 +222,6 @@ def test_metrics_are_those_of_the_store_whatever_names_say(tmp_path: Path) -> No
         assert told.keys() <= known
         assert known - told.keys() == {
             "seedconv_tokens_per_second", "seedconv_eta_seconds", "seedconv_disk_free_bytes"
-        }  # fmt: skip  # which this engine did not tell
+        } | {"seedconv_probe_failures"}  # fmt: skip  # which this engine did not tell
+        (probed,) = (m for m in metrics(everything()) if m.name == "seedconv_probe_failures")
+        assert [(s.labels["probe"], s.value) for s in probed.samples] == [("blimp", 1), ("icl", 0)]

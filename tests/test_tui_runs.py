@@ -7,9 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from seedconv_tui.columns import checkpoint_columns
 from seedconv_tui.widgets.fold import Fold, fold_states
 from seedconv_tui.widgets.matrix import Matrix
-from store.snapshot import EngineStatus, Gpu, JournalEntry, ModelSnapshot, State, Work
+from store.snapshot import EngineStatus, Failure, Gpu, JournalEntry, ModelSnapshot, State, Work
 from tests.tui_support import START, make_engine, make_model, make_study, terminal
 
 PYTHIA_STEPS = [0, *(2**n for n in range(10)), *range(1000, 144_000, 1000)]
@@ -252,6 +253,33 @@ async def test_a_duplicate_has_a_sign_counts_as_done_and_says_of_which(
         assert "same weights as pythia-14m, seed 3, step 8" in screen.text
         await screen.press("escape", "n", "enter")
         assert "same weights as [b]other[/b], seed 2, step 143,000" in screen.text
+
+
+@pytest.mark.parametrize("size", [(80, 24), (160, 40)])
+async def test_a_probe_that_failed_is_told_though_its_checkpoint_is_done(
+    size: tuple[int, int],
+) -> None:
+    failure = Failure("runs/seed2/step4: log-probs are NaN\x1b[2J")
+    model = replace(make_model(), probe_failures={("blimp", "2", 4): failure})
+    work = Work("pythia-14m", "2", 4, State.SCORING, 1, 4, probe="blimp")
+    engine = make_engine(works=(work,))
+    async with terminal(make_study(model, engine=engine), size=size) as screen:
+        assert "36/36 done" in screen.text
+        assert "36/36  1 probe failed" in screen.row("pythia-14m  ")
+        assert "scoring pythia-14m seed 2 step 4 for probe blimp" in screen.text
+        await screen.press("home", "n")
+        detail = screen.row("seed 2 · step 4 · ■ done · probe blimp failed: ")
+        assert ("log-probs are NaN␛[2J" in detail) == (size[0] > 80)
+        await screen.press("enter")
+        assert "probe blimp failed: runs/seed2/step4: log-probs" in screen.text
+        assert "(tried once, parked" in " ".join(screen.text.replace("│", " ").split())
+    (row,) = (
+        row
+        for row in zip(*checkpoint_columns([model]).values(), strict=True)
+        if row[1:3] == ("2", 4)
+    )
+    assert row[3] == "done"
+    assert row[5].startswith("probe blimp failed: runs/seed2")
 
 
 async def test_a_duplicate_that_waits_for_its_reduction_is_not_done() -> None:

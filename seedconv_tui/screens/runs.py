@@ -84,7 +84,8 @@ class Detail(Canvas):
             room = max(width - line_width(head) - len(look.dot), 1)
             if cell_len(trouble) > room:  # what is wrong with a file matters more than its folder
                 trouble = _FOLDERS.sub(look.pick("…/", "~/"), trouble)
-            style = palette.bad if state == State.FAILED else palette.warn
+            failed = state == State.FAILED or model.probe_trouble((spot.seed, spot.step))
+            style = palette.bad if failed else palette.warn
             return [[*head, (look.dot + look.shorten(trouble, room), style)]]
         facts = []
         if np.isfinite(model.cross_entropy[step, seed]):
@@ -118,9 +119,14 @@ class RunsScreen(StudyScreen):
             "enter",
             "error",
             "Error",
-            tooltip="the whole error of a failed checkpoint or a duplicate",
+            tooltip="the whole error of a failed checkpoint or probe, or a duplicate",
         ),
-        Binding("n", "problem", "Next problem", tooltip="next failed, missing or duplicate"),
+        Binding(
+            "n",
+            "problem",
+            "Next problem",
+            tooltip="next failed, missing, duplicate or failed probe",
+        ),
         Binding("escape", "all", "All", key_display="esc", tooltip="journal: any text again"),
         Binding(
             "escape",
@@ -238,7 +244,7 @@ class RunsScreen(StudyScreen):
         self.query_one(Matrix).jump(end=end)
 
     def action_problem(self) -> None:
-        """Moves the cursor to the next failed, missing or duplicate checkpoint."""
+        """Moves the cursor to the next checkpoint with which something is wrong."""
         self.query_one(Matrix).next_problem()
 
     def action_follow(self) -> None:
@@ -290,7 +296,10 @@ def trouble_with(model: ModelSnapshot, spot: Spot, look: Look) -> str:
     key = spot.seed, spot.step
     if key in model.errors:
         return look.visible(model.errors[key])
-    return same_weights(model.duplicates[key], look.ascii) if key in model.duplicates else ""
+    told = [look.visible(model.probe_trouble(key))]
+    if key in model.duplicates:
+        told.append(same_weights(model.duplicates[key], look.ascii))
+    return "; ".join(filter(None, told))
 
 
 def _position(model: ModelSnapshot, spot: Spot) -> tuple[int, int]:

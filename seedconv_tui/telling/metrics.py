@@ -121,11 +121,15 @@ def _of_models(models: Iterable[ModelSnapshot]) -> Iterator[Metric]:
     step = gauge("newest_step", "The newest step whose seeds were compared.")
     cross_entropy = gauge("cross_entropy_nats", f"Mean surprisal {newest}.", "seed")
     checkpoints = gauge("checkpoints", "Checkpoints by where they stand.", "state")
+    probes = gauge("probe_failures", "Scored checkpoints that could not be asked it.", "probe")
     phase = gauge("phase_start_step", "The phase of training, and where it starts.", "phase")
     for model in models:
         named = _label(model.name)
         for state, n in states(model).items():
             checkpoints.add_metric([named, state], n)
+        for probe in model.probed:
+            n = sum(name == probe for name, *_ in model.probe_failures)
+            probes.add_metric([named, _label(probe)], n)
         if model.phases:
             now = model.phases[-1]
             phase.add_metric([named, now.name or UNDECIDED], now.start)
@@ -141,4 +145,4 @@ def _of_models(models: Iterable[ModelSnapshot]) -> Iterator[Metric]:
         for seed, value in zip(model.seeds, model.cross_entropy[at], strict=True):
             if np.isfinite(value):
                 cross_entropy.add_metric([named, _label(seed)], value)
-    yield from (kl, ends, step, cross_entropy, checkpoints, phase)
+    yield from (kl, ends, step, cross_entropy, checkpoints, probes, phase)

@@ -69,6 +69,7 @@ def _work(work: Work | None, more: str, look: Look, width: int, *, stale: bool) 
     seed = "all seeds" if work.seed is None else f"seed {look.visible(work.seed)}"
     what = f" {work.state.name.lower()} {look.visible(work.model)} {seed}"
     what += f" step {step_label(work.step)}"
+    what += f" for probe {look.visible(work.probe)}" if work.probe else ""
     fraction = work.tokens_done / work.tokens_total if work.tokens_total else 0.0
     percent = f" {fraction:.0%}  "
     room = width - len(percent)

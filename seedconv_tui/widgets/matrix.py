@@ -118,15 +118,15 @@ class Matrix(Canvas):
 
     @property
     def has_problems(self) -> bool:
-        """Whether any checkpoint failed, is missing or a duplicate."""
-        return any(np.isin(model.marked, _PROBLEMS).any() for model in self._models)
+        """Whether any checkpoint failed, is missing or a duplicate, or a probe of it failed."""
+        return any(_problems(model).any() for model in self._models)
 
     def next_problem(self) -> None:
         """Moves the cursor to the next such checkpoint, from the last to the first."""
         places = [
             (number, int(seed), int(step))
             for number, model in enumerate(self._models)
-            for seed, step in np.argwhere(np.isin(model.marked.T, _PROBLEMS))
+            for seed, step in np.argwhere(_problems(model).T)
         ]
         if places:
             here = self._indices()
@@ -237,16 +237,17 @@ class Matrix(Canvas):
         done, total = progress(states)
         name = f" {self._short_name(model, width)}  "
         count = f" {done:,}/{total:,}"
-        notes = self._notes(states, fold, in_words=True)
+        n_probes = len(model.probe_failures)
+        notes = self._notes(states, n_probes, fold, in_words=True)
         if cell_len(name + count) + line_width(notes) > width:
-            notes = self._notes(states, fold, in_words=False)
+            notes = self._notes(states, n_probes, fold, in_words=False)
         style = palette.accent if chosen else palette.strong
         room = width - cell_len(name + count) - line_width(notes)
         full, empty = self.look.bar(done / total if total else 0.0, max(0, min(20, room)))
         bar: Line = [(full, palette.good), (empty, palette.faint)]
         return [(name, style), *bar, (count, palette.text), *notes]
 
-    def _notes(self, states: Counter[State], fold: Fold, *, in_words: bool) -> Line:
+    def _notes(self, states: Counter[State], n_probes: int, fold: Fold, *, in_words: bool) -> Line:
         notes: Line = []
         for state in _PROBLEMS:
             if states[state]:
@@ -254,6 +255,9 @@ class Matrix(Canvas):
                 sign = f" {self.look.sign(state)}{number}"
                 text = f"  {number} {state.name.lower()}" if in_words else sign
                 notes.append((text, self.look.palette.states[state]))
+        if n_probes:  # no state of a checkpoint, whose scores are there
+            what = f"probe{'s' * (n_probes > 1)} failed" if in_words else "probes"
+            notes.append((f"  {n_probes:,} {what}", self.look.palette.states[State.FAILED]))
         if fold.steps_per_cell > 1:
             said = f"  worst of {fold.steps_per_cell} steps a cell"
             notes.append((said, self.look.palette.dim))
@@ -334,6 +338,15 @@ def _last_worked_on(models: Sequence[ModelSnapshot]) -> Spot | None:
     model = (undone or begun)[0]
     step = int(np.flatnonzero((model.state > State.QUEUED).any(axis=1))[-1])
     return Spot(model.name, model.seeds[0], int(model.steps[step]))
+
+
+def _problems(model: ModelSnapshot) -> NDArray[np.bool_]:
+    """With which checkpoints something is wrong, (step, seed)."""
+    found: NDArray[np.bool_] = np.isin(model.marked, _PROBLEMS)
+    rows = {int(step): row for row, step in enumerate(model.steps)}
+    for _, seed, step in model.probe_failures:
+        found[rows[step], model.seeds.index(seed)] = True
+    return found
 
 
 def _tally(model: ModelSnapshot) -> Counter[State]:
