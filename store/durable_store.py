@@ -23,6 +23,7 @@ class DurableStore(LocalStore):
 
     def __init__(self, root: Path, check: Callable[[], None] = lambda: None) -> None:
         super().__init__(root)
+        self._is_open = True  # opening it would make the folder of a study that has gone anew
         self._check = check
         self._folders: set[Path] = set()
         self._lock = threading.Lock()
@@ -36,6 +37,11 @@ class DurableStore(LocalStore):
         """Write one object durably, without zarr's event loop."""
         self._check_writable()
         self._put(key, value)
+
+    async def set_if_not_exists(self, key: str, value: Buffer) -> None:
+        """Write one object durably where there is none: zarr does that for the groups above."""
+        if not (self.root / key).exists():
+            await self.set(key, value)
 
     async def delete(self, key: str) -> None:
         """Remove one object."""

@@ -8,10 +8,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import zarr
 
 from seedconv_tui.cli import run
 from store import DamagedError, StoreError, open_study
 from store.commits import encode
+from store.durable_store import DurableStore
 from store.layout import log_probs_path, model_path
 from tests.models import make_runs, write_study
 from tests.store_helpers import Clock, committed, files, fill, open_writer, score
@@ -179,3 +181,13 @@ def test_names_from_a_study_file_stay_inside(tmp_path: Path, name: str) -> None:
     assert {f.name for f in (folder / "study.zarr/models").iterdir() if f.is_dir()} == {
         Path(model_path(name)).name
     }
+
+
+def test_a_store_that_has_gone_is_not_made_anew(tmp_path: Path) -> None:
+    """Nor the groups above what is written, which zarr makes of itself."""
+    store = DurableStore(tmp_path / "study.zarr")
+    with pytest.raises(FileNotFoundError):
+        zarr.create_group(store, path="models/m/log_probs")
+    with pytest.raises(FileNotFoundError):
+        zarr.create_array(store, name="models/m/kl", shape=(1,), dtype="int8")
+    assert not list(tmp_path.iterdir())
