@@ -10,9 +10,9 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from io import BufferedReader, TextIOWrapper
+from io import BytesIO, TextIOWrapper
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 from engine.errors import ConfigError
 
@@ -65,13 +65,23 @@ def read_pieces(
         here = start if index == start.file else Place(index)
         file, name = files[index], f"{where}{files[index]}"
         try:
-            if is_json_lines(file):
-                yield from _records(file, name, field, here)
-            else:
-                with file.open("rb") as raw, TextIOWrapper(raw, encoding="utf-8") as stream:
-                    yield from _parts(stream, name, separator, here)
+            with _open(file) as raw:
+                if is_json_lines(file):
+                    yield from _records(raw, name, field, here)
+                else:
+                    with TextIOWrapper(raw, encoding="utf-8") as stream:
+                        yield from _parts(stream, name, separator, here)
         except OSError as error:
-            raise ConfigError(f"{name}: cannot be read: {error.strerror}") from None
+            raise ConfigError(f"{name}: cannot be read: {error.strerror or error}") from None
+
+
+def _open(file: Path) -> BinaryIO:
+    """A file in which places can be gone to; a pipe is read to its end for that."""
+    raw = file.open("rb")
+    if raw.seekable():
+        return raw
+    with raw:
+        return BytesIO(raw.read())
 
 
 def whole(pieces: Iterable[Piece]) -> Iterator[tuple[str, Place]]:
@@ -85,7 +95,7 @@ def whole(pieces: Iterable[Piece]) -> Iterator[tuple[str, Place]]:
 
 
 def _parts(
-    stream: TextIOWrapper[BufferedReader], name: str, separator: str, start: Place
+    stream: TextIOWrapper[BinaryIO], name: str, separator: str, start: Place
 ) -> Iterator[Piece]:
     stream.seek(start.offset)
     text, begin, shared = "", start.skip, start.shared
@@ -115,7 +125,7 @@ def _parts(
     yield Piece(text[begin:], Place(start.file + 1), shared)
 
 
-def _read(stream: TextIOWrapper[BufferedReader], name: str) -> str:
+def _read(stream: TextIOWrapper[BinaryIO], name: str) -> str:
     try:
         return stream.read(_CHUNK)
     except UnicodeDecodeError as error:
@@ -123,24 +133,22 @@ def _read(stream: TextIOWrapper[BufferedReader], name: str) -> str:
         raise ConfigError(f"{name}: byte {at} is not UTF-8") from None
 
 
-def _records(file: Path, name: str, field: str, start: Place) -> Iterator[Piece]:
+def _records(lines: BinaryIO, name: str, field: str, start: Place) -> Iterator[Piece]:
     """Records of JSON lines; `skip` of their places are lines that were read."""
-    with file.open("rb") as lines:
-        lines.seek(start.offset)
-        offset = start.offset
-        for number, line in enumerate(lines, start.skip + 1):
-            offset += len(line)
-            if not line.strip():
-                continue
-            at = f"{name}: line {number}"
-            try:
-                record = json.loads(line.decode("utf-8"))
-            except UnicodeDecodeError as error:
-                raise ConfigError(f"{at}: byte {error.start} is not UTF-8") from None
-            except (ValueError, RecursionError) as error:
-                reason = getattr(error, "msg", "nested too deeply")
-                raise ConfigError(f"{at}: is not JSON: {reason}") from None
-            yield Piece(text_of(record, field, at), Place(start.file, offset, number))
+    offset = lines.seek(start.offset)
+    for number, line in enumerate(lines, start.skip + 1):
+        offset += len(line)
+        if not line.strip():
+            continue
+        at = f"{name}: line {number}"
+        try:
+            record = json.loads(line.decode("utf-8"))
+        except UnicodeDecodeError as error:
+            raise ConfigError(f"{at}: byte {error.start} is not UTF-8") from None
+        except (ValueError, RecursionError) as error:
+            reason = getattr(error, "msg", "nested too deeply")
+            raise ConfigError(f"{at}: is not JSON: {reason}") from None
+        yield Piece(text_of(record, field, at), Place(start.file, offset, number))
 
 
 def text_of(record: Any, field: str, where: str) -> str:

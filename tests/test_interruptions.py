@@ -195,7 +195,8 @@ def test_a_stop_ends_a_download_that_hangs(made: Path, tmp_path: Path, hub: HubS
 def test_a_terminal_that_closes_stops_the_work_in_good_order(made: Path, tmp_path: Path) -> None:
     ours, theirs = pty.openpty()
     with subprocess.Popen(
-        [sys.executable, "-m", "seedconv_tui.cli", "run", str(study(made, tmp_path))],
+        # Nice, so that this process sees two scored before all are, on a busy machine as well.
+        [sys.executable, "-m", "seedconv_tui.cli", "run", str(study(made, tmp_path)), "--nice=19"],
         cwd=Path(__file__).parents[1],
         stdin=theirs, stdout=theirs, stderr=theirs,
         start_new_session=True,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import random
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -156,3 +158,14 @@ def test_what_is_no_text_is_told(name: str, content: bytes, told: str, tmp_path:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(ConfigError, match=told):
         list(read_pieces([tmp_path / name], SEPARATOR, start=START))
+
+
+@pytest.mark.parametrize("name", ["a.txt", "a.jsonl"])
+def test_a_pipe_is_read_like_a_file(name: str, tmp_path: Path) -> None:
+    content = b"one\n--\ntwo" if name == "a.txt" else b'{"text": "one\\n"}\n{"text": "two"}\n'
+    os.mkfifo(tmp_path / name)
+    writer = threading.Thread(target=(tmp_path / name).write_bytes, args=(content,))
+    writer.start()
+    texts = [text for text, _ in whole(read_pieces([tmp_path / name], "--\n"))]
+    writer.join()
+    assert texts == ["one\n", "two"]
