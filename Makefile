@@ -34,7 +34,7 @@ lint: $(VENV)/dev
 
 # On every change, within a quarter of an hour: without coverage and without the longest attacks,
 # which `make check` has.
-LONG := store_kill store_damage ray devices interruptions limits reproduce
+LONG := store_kill store_damage store_concurrency store_s3 ray devices interruptions limits reproduce
 ci:
 	$(MAKE) test ARGS="$(LONG:%=--ignore=tests/test_%.py)"
 	$(MAKE) lint
