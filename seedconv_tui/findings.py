@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from store import Study
+from store.difference import Difference
 from store.snapshot import UNDECIDED, ModelSnapshot, Phase
 from store.statistics import (
     Estimate,
@@ -191,7 +192,7 @@ def _reconverged(study: Study, model: ModelSnapshot, last: int) -> Iterator[Find
         yield _finding(
             f"{label} words reconverge",
             f"{model.name}, step {start} minus step {last} (n = {fallen.counts[at]})",
-            Estimate(*(values[at : at + 1] for values in (fallen.value, fallen.low, fallen.high))),
+            _of_level(fallen, at),
         )
 
 
@@ -208,7 +209,7 @@ def _of_sizes(study: Study, small: ModelSnapshot, large: ModelSnapshot) -> Itera
         yield _finding(
             f"the larger model's seeds are closer late in training{kind}",
             f"step {last}: KL of {small.name} minus {large.name} (n = {less.counts[at]})",
-            Estimate(*(values[at : at + 1] for values in (less.value, less.low, less.high))),
+            _of_level(less, at),
         )
     yield from _reconverges_faster(study, small, large, last)
 
@@ -246,6 +247,10 @@ def _fallen(
     token_kl = study.token_kl(model, start).astype(np.float64) - study.token_kl(model, last)
     clusters, every = token_clusters(study.corpus), study.category(model, "all")
     return kl, *cluster_sums(token_kl, clusters, every)
+
+
+def _of_level(found: Difference, at: int) -> Estimate:
+    return Estimate(*(values[at : at + 1] for values in (found.value, found.low, found.high)))
 
 
 def _finding(claim: str, where: str, estimate: Estimate) -> Finding:

@@ -21,6 +21,7 @@ from seedconv_tui.choice import (
     chosen_steps,
     summarised,
 )
+from seedconv_tui.level_queries import mean_over_seeds
 from store import Study, statistics
 from store.category import ALL
 from store.layout import PERCENTILES
@@ -71,7 +72,7 @@ def _level_rows(study: Study, spread: _Spread, category: str, steps: Sequence[in
     batches = []
     summary = study.summary(spread.model, category)
     by_seed = {
-        name: _over_seeds(getattr(summary, name))
+        name: mean_over_seeds(getattr(summary, name))
         for name in ("cross_entropy", "entropy", "kl_uniform", "kl_unigram")
     }
     span, snapshot = study.levels(category), study.model_snapshot(spread.model)
@@ -201,13 +202,6 @@ def _present(summary: Summary, steps: Sequence[int]) -> Iterator[tuple[int, int]
     for at, step in enumerate(summary.steps.tolist()):
         if step in wanted and summary.n_seeds[at]:
             yield at, step
-
-
-def _over_seeds(values: Floats) -> Floats:
-    """Mean over the seeds that have a value: (step, level) of (step, seed, level)."""
-    with np.errstate(invalid="ignore"):
-        mean: Floats = np.nansum(values, axis=1) / np.isfinite(values).sum(axis=1)
-    return mean
 
 
 @dataclass(frozen=True)

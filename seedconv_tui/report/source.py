@@ -70,6 +70,7 @@ class Source:
         )
         self._steps = {model: frozenset(study.ledger(model).summaries) for model in self.models}
         self._summaries: dict[tuple[str, str], Summary] = {}
+        self._levels: dict[tuple[str, str], Levels] = {}
 
     def levels(self, model: str, category: str = ALL) -> Levels | None:
         """The model by the levels of a category, at summarised steps.
@@ -79,7 +80,9 @@ class Source:
         names = self.study.categories(model)
         if category not in names:
             return None
-        found = levels_of(self.summary(model, category), names)
+        if (model, category) not in self._levels:
+            self._levels[model, category] = levels_of(self.summary(model, category), names)
+        found = self._levels[model, category]
         return found if len(found.steps) and found.counts.any() else None
 
     def over_seeds(self, model: str, field: str, category: str = ALL) -> Estimate:

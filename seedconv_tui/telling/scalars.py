@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from seedconv_tui.level_queries import mean_over_seeds
 from store import Study
 from store.snapshot import UNDECIDED, Phase
 
@@ -38,8 +39,7 @@ def read_rows(study: Study, model: str, categories: Sequence[str] = CATEGORIES) 
         "expected_kl/high": whole.kl_high[:, 0],
     }
     by_seed = whole.cross_entropy[..., 0]
-    n = np.isfinite(by_seed).sum(axis=1)
-    series["cross_entropy/mean"] = np.nansum(by_seed, axis=1) / np.where(n, n, np.nan)
+    series["cross_entropy/mean"] = mean_over_seeds(by_seed)
     for index, seed in enumerate(whole.seeds):
         series[f"cross_entropy/seed {seed}"] = by_seed[:, index]
     for category in categories:
