@@ -12,7 +12,7 @@ demo: $(VENV)/engine
 
 # What the paper found, at small scale: two sizes x 4 seeds, some six minutes of two cores.
 reproduce: $(VENV)/engine
-	$(BIN)/python -m seedconv_tui.reproduce $(ARGS)
+	$(BIN)/python -m seedconv_tui.demo.reproduce $(ARGS)
 
 # A few files of tests at once, each on one core; in their order, as short ones come last in it.
 SPREAD := --numprocesses=auto --maxprocesses=4 --dist=loadfile --no-loadscope-reorder

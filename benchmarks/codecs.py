@@ -27,10 +27,10 @@ from zarr.codecs import BloscCodec, Crc32cCodec, ZstdCodec
 
 from benchmarks.checkpoints import library_text, train_tokenizer
 from benchmarks.study import VOCAB
-from engine.divergence import divergences
+from engine.scoring.divergence import divergences
 from store import OutputLayer
-from store.durable_store import DurableStore
-from store.log_probs import create_log_probs, open_log_probs
+from store.reading.log_probs import create_log_probs, open_log_probs
+from store.storage.durable_store import DurableStore
 
 WINDOW, BATCH, TOKENS, UNITS = 128, 4, 1024, 128
 STEPS = (0, 20, 120)

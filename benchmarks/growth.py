@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from store import Header, StudyWriter, Vocabulary, open_study
-from store.layout import log_prob_rows
+from store.schema.variables import log_prob_rows
 from tests.store_helpers import make_corpus
 
 MODELS, STEPS, SEEDS, TOKENS = 5, 154, 10, 5_000

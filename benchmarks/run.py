@@ -25,7 +25,7 @@ from typing import Any
 
 from benchmarks.study import Study, prepare
 
-SEEDCONV = (sys.executable, "-m", "seedconv_tui.cli")
+SEEDCONV = (sys.executable, "-m", "seedconv_tui.cli.main")
 _VERSIONS = ("torch", "transformers", "zarr", "numcodecs", "numpy")
 
 

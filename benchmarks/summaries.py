@@ -22,13 +22,13 @@ from tokenizers import decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 from benchmarks.run import machine
-from engine.categories import build_categories, context_targets, surprisal_category
-from engine.corpus import build_text
-from engine.study_file import StudyFile
-from engine.summarise import summarise
-from engine.tokenizer import Tokenizer
+from engine.categories.build import build_categories, context_targets, surprisal_category
+from engine.study_file.study import StudyFile
+from engine.text.corpus import build_text
+from engine.text.tokenizer import Tokenizer
 from store import Category, Header, StudyWriter, Vocabulary
-from store.layout import VARIABLES
+from store.analysis.level_means import summarise
+from store.schema.variables import VARIABLES
 
 TOKENS, SEEDS, STEPS = 100_000, 10, 4
 LABELS = tuple(map(str, range(SEEDS)))

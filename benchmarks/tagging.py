@@ -16,8 +16,8 @@ from pydoc_data.topics import topics
 
 import numpy as np
 
-from engine.alignment import blank, majority
-from engine.tagging import UNIVERSAL, load, tag
+from engine.categories.alignment import blank, majority
+from engine.categories.tagging import UNIVERSAL, load, tag
 from store import Corpus
 
 TOKEN = re.compile(r" ?\w{1,6}|[^\w\s]|\s")

@@ -30,7 +30,7 @@ import numpy as np
 from benchmarks.pty_terminal import Terminal
 from benchmarks.run import SEEDCONV, add_save, machine
 from benchmarks.tui_store import made
-from seedconv_tui.screens import SCREENS
+from seedconv_tui.monitor.screens import SCREENS
 
 SIZES = {"80x24": ((80, 24), 10_000), "200x50": ((200, 50), 30_000)}  # and bytes of a refresh
 GOALS = {

@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from seedconv_tui.cli import main
+from seedconv_tui.cli.main import main
 
 _WORTH_TELLING = 0.004  # seconds
 

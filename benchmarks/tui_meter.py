@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from seedconv_tui.app import SeedconvApp
-    from seedconv_tui.source import SnapshotSource
+    from seedconv_tui.monitor.app import SeedconvApp
+    from seedconv_tui.monitor.data.source import SnapshotSource
 
 
 class Meter:
@@ -22,8 +22,8 @@ class Meter:
     def __init__(self, size: tuple[int, int], source: SnapshotSource) -> None:
         from textual.drivers.headless_driver import HeadlessDriver
 
-        from seedconv_tui.app import SeedconvApp
-        from seedconv_tui.wire import lean_driver
+        from seedconv_tui.monitor.app import SeedconvApp
+        from seedconv_tui.monitor.lean_output import lean_driver
 
         meter = self
 

@@ -21,8 +21,8 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.tui_meter import Meter, resident_mb
-from seedconv_tui.live import StoreSource
-from seedconv_tui.screens import SCREENS
+from seedconv_tui.monitor.data.live import StoreSource
+from seedconv_tui.monitor.screens import SCREENS
 from store import Category
 from tests.token_store import MODEL, make_store, open_writer
 
@@ -58,7 +58,7 @@ def words() -> list[str]:
 
 def make(path: Path) -> None:
     """Makes the store; parts its tokens into a few levels, and into many; summarises every step."""
-    from engine.summarise import summarise
+    from store.analysis.level_means import summarise
 
     text = words()
     make_store(path, text, steps=STEPS, seeds=SEEDS)

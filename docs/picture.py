@@ -7,9 +7,9 @@ import os
 import sys
 from pathlib import Path
 
-from seedconv_tui.app import SeedconvApp
-from seedconv_tui.live import StoreSource
-from seedconv_tui.screens import SCREENS
+from seedconv_tui.monitor.app import SeedconvApp
+from seedconv_tui.monitor.data.live import StoreSource
+from seedconv_tui.monitor.screens import SCREENS
 
 KEYS = {"Categories": ["c", "s", "s", "space", "down"], "Tokens": ["x"] * 4}
 """What is pressed on a screen before it is saved."""

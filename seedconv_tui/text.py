@@ -7,7 +7,7 @@ import unicodedata
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from store.snapshot import Named, Phase
+    from store.schema.snapshot import Named, Phase
 
 
 def visible(text: str, ascii: bool = False) -> str:  # noqa: A002  said the same everywhere

@@ -20,27 +20,27 @@ from store.errors import (
 )
 
 if TYPE_CHECKING:
-    from store.category import Category
-    from store.corpus import Corpus, Vocabulary
-    from store.create import Header
-    from store.log_probs import LogProbs, OutputLayer, Representation
-    from store.reader import Study, open_study
-    from store.summary import Summary
-    from store.writer import StudyWriter
+    from store.reading.category import Category
+    from store.reading.log_probs import LogProbs, OutputLayer, Representation
+    from store.reading.summary import Summary
+    from store.schema.corpus import Corpus, Vocabulary
+    from store.study import Study, open_study
+    from store.writing.create import Header
+    from store.writing.writer import StudyWriter
 
 _HOME = {
-    "Category": "store.category",
-    "Corpus": "store.corpus",
-    "Header": "store.create",
-    "LogProbs": "store.log_probs",
-    "OutputLayer": "store.log_probs",
-    "Representation": "store.log_probs",
-    "Study": "store.reader",
-    "StudyWriter": "store.writer",
-    "Summary": "store.summary",
-    "Vocabulary": "store.corpus",
-    "limit_threads": "store.arrays",
-    "open_study": "store.reader",
+    "Category": "store.reading.category",
+    "Corpus": "store.schema.corpus",
+    "Header": "store.writing.create",
+    "LogProbs": "store.reading.log_probs",
+    "OutputLayer": "store.reading.log_probs",
+    "Representation": "store.reading.log_probs",
+    "Study": "store.study",
+    "StudyWriter": "store.writing.writer",
+    "Summary": "store.reading.summary",
+    "Vocabulary": "store.schema.corpus",
+    "limit_threads": "store.storage.arrays",
+    "open_study": "store.study",
 }
 
 __all__ = [

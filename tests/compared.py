@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from seedconv_tui.cli import run
+from seedconv_tui.cli.main import run
 from tests.models import make_runs, write_study
 
 STEPS = {"m": {0: "123", 10: "1234"}, "b": {10: "123", 20: "123"}}  # model -> step -> seeds

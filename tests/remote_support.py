@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from store.snapshot import JournalEntry
+from store.schema.snapshot import JournalEntry
 from tests.s3_server import BUCKET
 from tests.store_helpers import beat, fill, open_writer
 

@@ -102,14 +102,14 @@ class _Watch:
 
 
 def _engine(study: Path, kill_at: int | None, command_line: bool, report: int) -> int:
-    from engine.coordinator import Coordinator
-    from engine.study_file import load_study_file
+    from engine.coordination.coordinator import Coordinator
+    from engine.study_file.study import load_study_file
 
     watch = _Watch(study.parent, kill_at)
     sys.addaudithook(watch)
     try:
         if command_line:
-            from seedconv_tui.cli import run
+            from seedconv_tui.cli.main import run
 
             return run(["run", str(study)])
         engine = Coordinator(load_study_file(study), _Silent())
@@ -174,9 +174,9 @@ def _serve() -> None:
     import transformers.models.gpt_neox.modeling_gpt_neox  # transformers imports late
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-    import engine.coordinator
-    import seedconv_tui.cli
-    import seedconv_tui.console
+    import engine.coordination.coordinator
+    import seedconv_tui.cli.main
+    import seedconv_tui.listeners.console
 
     del transformers, AutoConfig, AutoModelForCausalLM, AutoTokenizer, engine, seedconv_tui
     with contextlib.suppress(KeyboardInterrupt):

@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.summarise import summarise
 from store import Category, Corpus, Header, Study, StudyWriter, Vocabulary
-from store.layout import SUMMARIES, VARIABLES
-from store.snapshot import EngineStatus
+from store.analysis.level_means import summarise
+from store.schema.snapshot import EngineStatus
+from store.schema.variables import SUMMARIES, VARIABLES
 
 N_TOKENS, VOCAB = 300, 64
 Values = dict[str, NDArray[Any]]

@@ -18,16 +18,16 @@ import pytest
 import torch
 from transformers import Trainer, TrainingArguments
 
-from engine.announced import Announcements
 from engine.announcing import HELD, announce, announcements_folder
 from engine.callback import SeedconvCallback
-from engine.coordinator import Coordinator
-from engine.local import ANNOUNCED_SECONDS, SETTLE_SECONDS, LocalSource
-from engine.model_file import ModelSection
-from engine.study_file import load_study_file
-from seedconv_tui.cli import run
+from engine.coordination.coordinator import Coordinator
+from engine.sources.announcements import Announcements
+from engine.sources.local import ANNOUNCED_SECONDS, SETTLE_SECONDS, LocalSource
+from engine.study_file.models import ModelSection
+from engine.study_file.study import load_study_file
+from seedconv_tui.cli.main import run
 from store import open_study
-from store.snapshot import State
+from store.schema.snapshot import State
 from tests.models import make_model, make_runs, write_study
 from tests.test_watching import Script
 
@@ -85,7 +85,7 @@ def test_three_seeds_that_trainer_trains_are_scored_meanwhile(tmp_path: Path) ->
         watch__poll_seconds=0.1, categories__include=["frequency"],
     )  # fmt: skip
     engine = subprocess.Popen(
-        [sys.executable, "-m", "seedconv_tui.cli", "watch", str(file), "--until-complete"],
+        [sys.executable, "-m", "seedconv_tui.cli.main", "watch", str(file), "--until-complete"],
         cwd=ROOT, stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
     )  # fmt: skip
     try:

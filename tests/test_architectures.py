@@ -16,10 +16,10 @@ import transformers
 from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 
-from engine.heads import find_head
-from engine.models import Modules
-from engine.weights import Checkpoint
-from seedconv_tui.cli import run
+from engine.models.modules import Modules
+from engine.models.output_head import find_head
+from engine.models.weights import Checkpoint
+from seedconv_tui.cli.main import run
 from store import Study, open_study
 from tests.models import TEXT, make_tokenizer, write_study
 from tests.test_engine_numbers import reference_log_probs
@@ -149,7 +149,7 @@ def test_warnings_of_transformers_are_not_the_users(tmp_path: Path) -> None:
     command = [
         sys.executable,
         "-m",
-        "seedconv_tui.cli",
+        "seedconv_tui.cli.main",
         "run",
         str(write_study(tmp_path)),
         "--json",

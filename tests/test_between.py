@@ -13,9 +13,10 @@ import zarr
 from numpy.typing import NDArray
 from scipy.special import log_softmax, rel_entr
 
-from seedconv_tui.cli import run
-from store import StoreError, Study, UnsupportedError, between, open_study
-from store.between import mean_kl_between
+from seedconv_tui.cli.main import run
+from store import StoreError, Study, UnsupportedError, open_study
+from store.analysis import between
+from store.analysis.between import mean_kl_between
 from tests.store_helpers import fill, open_writer, reduce, score, summarise_step
 from tests.test_engine_numbers import reference_log_probs
 from tests.test_statistics import plain_cluster, plain_half, plain_jackknife, plain_mean

@@ -16,15 +16,15 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer as Backend
 from tokenizers import models, pre_tokenizers, processors
 
-from engine.categories import build_categories, context_targets, surprisal_category
-from engine.corpus import Text, build_text
-from engine.counts import log_unigram
+from engine.categories.build import build_categories, context_targets, surprisal_category
 from engine.errors import ConfigError
-from engine.hub import HubClient
-from engine.study_file import StudyFile, load_study_file
-from engine.tokenizer import Tokenizer, load_tokenizer
-from seedconv_tui.cli import run
-from store.category import Category
+from engine.sources.hub_client import HubClient
+from engine.study_file.study import StudyFile, load_study_file
+from engine.text.corpus import Text, build_text
+from engine.text.counts import log_unigram
+from engine.text.tokenizer import Tokenizer, load_tokenizer
+from seedconv_tui.cli.main import run
+from store.reading.category import Category
 from tests.models import TEXT, make_runs, make_tokenizer, write_study
 from tests.test_masked_models import make_tokenizer as make_word_pieces
 
@@ -441,7 +441,7 @@ def of_context(built: Built, labels: list[str | None]) -> list[str | None]:
 
 
 def test_parts_of_speech_and_word_classes(tmp_path: Path) -> None:
-    from engine.tagging import tag
+    from engine.categories.tagging import tag
 
     include = ["pos", "word_class"]
     built = build(tmp_path, categories__include=include, categories__tagger="rules")

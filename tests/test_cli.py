@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from safetensors.torch import load_file, save_file
 
-from seedconv_tui.cli import run
+from seedconv_tui.cli.main import run
 from store import open_study
 from tests.models import make_runs, make_tokenizer, write_study
 
@@ -69,7 +69,7 @@ def test_plot(done: Path, capsys: pytest.CaptureFixture[str]) -> None:
 def test_init_writes_a_study_file_that_is_valid(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from engine.study_file import load_study_file
+    from engine.study_file.study import load_study_file
 
     file = tmp_path / "new.toml"
     assert run(["init", str(file)]) == 0
@@ -269,7 +269,7 @@ def test_watch_scores_what_arrives_and_ends_when_complete(tmp_path: Path) -> Non
 
 def seedconv(*arguments: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
-        [sys.executable, "-m", "seedconv_tui.cli", *arguments],
+        [sys.executable, "-m", "seedconv_tui.cli.main", *arguments],
         cwd=Path(__file__).parents[1],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
@@ -324,7 +324,8 @@ def test_interrupted(done: Path, tmp_path: Path) -> None:
 
 def test_the_monitor_imports_nothing_heavy() -> None:
     code = (
-        "import sys, seedconv_tui.cli, seedconv_tui.app, seedconv_tui.live, seedconv_tui.status\n"
+        "import sys, seedconv_tui.cli.main, seedconv_tui.cli.status\n"
+        "import seedconv_tui.monitor.app, seedconv_tui.monitor.data.live\n"
         "from store import open_study\n"
         "print([m for m in ('torch', 'transformers', 'spacy', 'pydantic', 'xarray', 'engine', "
         "'matplotlib') if m in sys.modules])"

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from seedconv_tui.cli import run
+from seedconv_tui.cli.main import run
 from seedconv_tui.text import nats
 from store import open_study
 from tests.store_helpers import fill, open_writer

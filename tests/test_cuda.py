@@ -10,8 +10,8 @@ import pytest
 import torch
 import xarray
 
-from engine.transfer import HostCopies
-from seedconv_tui.cli import run
+from engine.scoring.transfer import HostCopies
+from seedconv_tui.cli.main import run
 from store import open_study
 from tests.models import make_runs, write_study
 

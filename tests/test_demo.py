@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from threading import Event
 
-from engine.corpus import build_text
 from engine.demo import SMALL, TINY, Plan, prepare
-from engine.hub import HubClient
-from engine.study_file import load_study_file
-from engine.tokenizer import load_tokenizer
+from engine.sources.hub_client import HubClient
+from engine.study_file.study import load_study_file
+from engine.text.corpus import build_text
+from engine.text.tokenizer import load_tokenizer
 
 
 def test_prepare_holds_out_the_end_of_the_text_and_writes_a_valid_study(tmp_path: Path) -> None:

@@ -17,18 +17,18 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from engine.coordinator import Coordinator
-from engine.corpus import build_text
-from engine.devices import name_devices
+from engine.coordination.coordinator import Coordinator
+from engine.coordination.recorder import Totals
 from engine.events import Event
-from engine.hub import HubClient
-from engine.recorder import Totals
-from engine.station import Ended, Job, Message, Station
-from engine.study_file import load_study_file
-from engine.tokenizer import load_tokenizer
-from seedconv_tui.cli import run
+from engine.machine.devices import name_devices
+from engine.sources.hub_client import HubClient
+from engine.study_file.study import load_study_file
+from engine.text.corpus import build_text
+from engine.text.tokenizer import load_tokenizer
+from engine.workers.station import Ended, Job, Message, Station
+from seedconv_tui.cli.main import run
 from store import open_study
-from store.snapshot import EngineStatus
+from store.schema.snapshot import EngineStatus
 from tests.hub_server import HubServer
 from tests.models import TEXT, make_runs, write_study
 from tests.store_helpers import committed, expect_nothing_uncommitted
@@ -174,7 +174,7 @@ def wait_until(true: Callable[[], object]) -> None:
 def start(file: Path, *arguments: str) -> subprocess.Popen[str]:
     """An engine that leads a group of processes, as one started from a terminal does."""
     return subprocess.Popen(
-        [sys.executable, "-m", "seedconv_tui.cli", "run", str(file), *arguments],
+        [sys.executable, "-m", "seedconv_tui.cli.main", "run", str(file), *arguments],
         cwd=Path(__file__).parents[1],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
@@ -296,7 +296,7 @@ def test_a_worker_that_does_not_see_the_store_says_so(made: Path) -> None:
 def test_a_cluster_needs_ray(
     made: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delitem(sys.modules, "engine.ray_executor", raising=False)
+    monkeypatch.delitem(sys.modules, "engine.workers.ray", raising=False)
     monkeypatch.setitem(sys.modules, "ray", None)
     assert run(["run", str(study(made, "none.zarr")), "--ray", "auto"]) == 2
     (line,) = capsys.readouterr().err.splitlines()

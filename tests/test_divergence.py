@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from engine.divergence import divergences
+from engine.scoring.divergence import divergences
 
 Both = tuple[torch.Tensor, torch.Tensor]
 

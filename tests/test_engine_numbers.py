@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 
-from seedconv_tui.cli import run
+from seedconv_tui.cli.main import run
 from store import Study, open_study
 from tests.models import END, make_runs, write_study
 

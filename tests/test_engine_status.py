@@ -11,16 +11,16 @@ from typing import Any
 import pytest
 import torch
 
-import engine.crew
-from engine.coordinator import Coordinator
+import engine.workers.crew
+from engine.coordination.coordinator import Coordinator
+from engine.coordination.projection import bytes_to_come
 from engine.events import Event
-from engine.gpus import read_gpus
-from engine.projection import bytes_to_come
-from engine.study_file import load_study_file
-from seedconv_tui.cli import run
+from engine.machine.gpus import read_gpus
+from engine.study_file.study import load_study_file
+from seedconv_tui.cli.main import run
 from store import open_study
-from store.ledger import Ledger
-from store.snapshot import EngineStatus, Gpu, State
+from store.commits.ledger import Ledger
+from store.schema.snapshot import EngineStatus, Gpu, State
 from tests.models import make_runs, write_study
 
 CUDA = torch.device("cuda:0"), torch.device("cuda:1")
@@ -97,7 +97,7 @@ def test_readings_reach_readers_while_the_engine_works_and_not_after(
     make_runs(tmp_path, seeds=("1", "2"), steps=(0,))
     store, said = tmp_path / "study.zarr", list[str]()
     reading = Gpu("cpu", 0.87, 61_000_000_000, 85_000_000_000)
-    monkeypatch.setattr(engine.crew, "read_gpus", lambda devices: (reading,))
+    monkeypatch.setattr(engine.workers.crew, "read_gpus", lambda devices: (reading,))
 
     def look(status: EngineStatus) -> None:
         if said or not status.works or status.works[0].state != State.SCORING:

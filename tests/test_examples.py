@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from engine.model_file import ModelSection
-from engine.patterns import HubTemplate
-from engine.projection import projected_bytes, size_text
-from engine.study_file import load_study_file
-from seedconv_tui.cli import _parser
-from store.layout import TOP, VARIABLES
+from engine.coordination.projection import projected_bytes, size_text
+from engine.study_file.models import ModelSection
+from engine.study_file.patterns import HubTemplate
+from engine.study_file.study import load_study_file
+from seedconv_tui.cli.main import _parser
+from store.schema.variables import TOP, VARIABLES
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 NAMES = sorted(file.name for file in EXAMPLES.glob("*.toml"))

@@ -20,14 +20,14 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from seedconv_tui.choice import Choice
-from seedconv_tui.cli import run
-from seedconv_tui.export import WHAT
-from seedconv_tui.steps import parse_steps
-from seedconv_tui.tables import TABLES, markdown
+from seedconv_tui.cli.export import WHAT
+from seedconv_tui.cli.main import run
+from seedconv_tui.tables.schema import TABLES, markdown
+from seedconv_tui.tables.selection import Choice
+from seedconv_tui.tables.steps import parse_steps
 from store import Category, Header, StudyWriter, open_study
-from store.reader import Study
-from store.statistics import extremes
+from store.statistics.intervals import extremes
+from store.study import Study
 from tests.models import make_runs, write_study
 from tests.remote_support import PREFIX, URL, use_endpoint
 from tests.s3_server import S3Server
@@ -378,7 +378,7 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
     fill(writer, "m\x1b,\n", ("1", "=2"), (0,))
     known = writer.study().category("m\x1b,\n", "odd, name")
     study = writer.study()
-    from engine.summarise import summarise
+    from store.analysis.level_means import summarise
 
     made = summarise(study, "m\x1b,\n", 0, ["1", "=2"], [*make_categories(n), known])
     writer.summarise("m\x1b,\n", 0, ["1", "=2"], *made)
@@ -430,7 +430,15 @@ def test_an_empty_text_is_not_a_missing_one(hostile: Path, tmp_path: Path) -> No
 @pytest.mark.parametrize("encoding", ["utf-8", "latin-1"])
 def test_a_terminal_is_shown_control_characters(hostile: Path, kind: str, encoding: str) -> None:
     ours, theirs = pty.openpty()
-    command = [sys.executable, "-m", "seedconv_tui.cli", "export", str(hostile), "--what", "tokens"]
+    command = [
+        sys.executable,
+        "-m",
+        "seedconv_tui.cli.main",
+        "export",
+        str(hostile),
+        "--what",
+        "tokens",
+    ]
     done = subprocess.run(
         [*command, "--format", kind], stdout=theirs, stderr=subprocess.PIPE, check=False,
         env={**os.environ, "PYTHONIOENCODING": encoding},
@@ -506,7 +514,7 @@ def test_csv_and_json_need_neither_pandas_nor_the_engine(store: Path) -> None:
         "import sys\n"
         "for name in ('pandas', 'pyarrow', 'scipy', 'xarray', 'torch', 'engine'):\n"
         "    sys.modules[name] = None\n"
-        "from seedconv_tui.cli import run\n"
+        "from seedconv_tui.cli.main import run\n"
         "for what in sys.argv[2:]:\n"
         "    for kind in ('csv', 'json'):\n"
         "        assert run(['export', sys.argv[1], '--what', what, '--format', kind]) == 0\n"
@@ -565,7 +573,7 @@ def test_an_engine_that_moves_on_while_it_is_read(tmp_path: Path) -> None:
     moved = replace(make_categories()[1], labels=("b", "c", "d"))
     writer.set_category(moved)
     for step, seeds in ((0, ("1", "2")), (8, ("1", "2", "3"))):
-        from engine.summarise import summarise
+        from store.analysis.level_means import summarise
 
         now = writer.study()
         made = summarise(now, "m", step, seeds, [make_categories()[0], moved])

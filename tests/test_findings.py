@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from engine.phases import find_phases
-from engine.summarise import summarise
-from seedconv_tui.findings import Finding, find
 from store import Category, Corpus, Header, Study, StudyWriter, Vocabulary, open_study
-from store.layout import TOP
+from store.analysis.claims import Finding, find
+from store.analysis.level_means import summarise
+from store.schema.variables import TOP
+from store.statistics.phases import find_phases
 from tests.store_helpers import Clock, floors
 
 SEEDS, N, DOCUMENTS, VOCAB = ("1", "2", "3"), 1200, 24, 4

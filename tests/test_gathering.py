@@ -10,10 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine import gathering, text_files
-from engine.gathering import Origin
-from engine.text_files import START, Piece, Place
-from seedconv_tui.cli import run
+from engine.text import sampling as gathering
+from engine.text import streams as text_files
+from engine.text.sampling import Origin
+from engine.text.streams import START, Piece, Place
+from seedconv_tui.cli.main import run
 from store import open_study
 from tests.models import make_runs, make_tokenizer, write_study
 

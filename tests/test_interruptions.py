@@ -21,12 +21,12 @@ from typing import Any
 
 import pytest
 
-from engine.coordinator import Coordinator
+from engine.coordination.coordinator import Coordinator
 from engine.events import Event
-from engine.study_file import load_study_file
-from seedconv_tui.cli import run
+from engine.study_file.study import load_study_file
+from seedconv_tui.cli.main import run
 from store import open_study
-from store.snapshot import EngineStatus
+from store.schema.snapshot import EngineStatus
 from tests.hub_server import HubServer
 from tests.models import TEXT, make_runs, write_study
 from tests.store_helpers import expect_nothing_uncommitted
@@ -63,7 +63,7 @@ def start(command: str, file: Path, *arguments: str, **options: Any) -> subproce
     """An engine that leads a group of processes, as one started from a terminal does."""
     settings = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, **options}
     return subprocess.Popen(
-        [sys.executable, "-m", "seedconv_tui.cli", command, str(file), *arguments],
+        [sys.executable, "-m", "seedconv_tui.cli.main", command, str(file), *arguments],
         cwd=Path(__file__).parents[1],
         text=True,
         start_new_session=True,
@@ -196,7 +196,10 @@ def test_a_terminal_that_closes_stops_the_work_in_good_order(made: Path, tmp_pat
     ours, theirs = pty.openpty()
     with subprocess.Popen(
         # Nice, so that this process sees two scored before all are, on a busy machine as well.
-        [sys.executable, "-m", "seedconv_tui.cli", "run", str(study(made, tmp_path)), "--nice=19"],
+        [
+            *(sys.executable, "-m", "seedconv_tui.cli.main"),
+            *("run", str(study(made, tmp_path)), "--nice=19"),
+        ],
         cwd=Path(__file__).parents[1],
         stdin=theirs, stdout=theirs, stderr=theirs,
         start_new_session=True,

@@ -8,8 +8,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from engine.study_file import load_study_file
-from seedconv_tui.cli import run
+from engine.study_file.study import load_study_file
+from seedconv_tui.cli.main import run
 from store import StoreError, Study, open_study
 from tests.models import make_runs, write_study
 

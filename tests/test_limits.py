@@ -14,10 +14,10 @@ import psutil
 import pytest
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
-import engine.gate
-from engine.coordinator import Coordinator
+import engine.machine.gate
+from engine.coordination.coordinator import Coordinator
 from engine.errors import Interrupted
-from engine.gate import (
+from engine.machine.gate import (
     EVERY_SECONDS,
     LOW_AFTER_WAIT,
     LOW_AT_FIRST,
@@ -27,12 +27,12 @@ from engine.gate import (
     Meter,
     OthersOnCpu,
 )
-from engine.limits_file import LimitsSection
-from engine.study_file import load_study_file
-from seedconv_tui.cli import run
-from seedconv_tui.status import status_text
+from engine.study_file.limits import LimitsSection
+from engine.study_file.study import load_study_file
+from seedconv_tui.cli.main import run
+from seedconv_tui.cli.status import status_text
 from store import open_study
-from store.snapshot import State, Work
+from store.schema.snapshot import State, Work
 from tests.models import TEXT, make_runs, make_tokenizer, write_study
 from tests.store_helpers import committed
 from tests.test_devices import Heard
@@ -121,7 +121,7 @@ def test_every_thread_is_nice_and_only_so_many_compute(
         scoring__device=device,
     )  # fmt: skip
     environment = {k: v for k, v in os.environ.items() if not k.endswith("_NUM_THREADS")}
-    command = [sys.executable, "-m", "seedconv_tui.cli", "run", str(file)]
+    command = [sys.executable, "-m", "seedconv_tui.cli.main", "run", str(file)]
     command += ["--nice", "7", "--threads", str(threads)]
     seconds: dict[tuple[int, int], float] = {}
     niceness: set[int] = set()
@@ -273,7 +273,7 @@ def test_an_engine_that_waits_says_so_and_goes_on(
 ) -> None:
     readings = iter([97.0] * 3 + [2.0] * 100)
     monkeypatch.setattr(OthersOnCpu, "percent", lambda self: next(readings))
-    monkeypatch.setattr(engine.gate, "READ_SECONDS", 0.01)
+    monkeypatch.setattr(engine.machine.gate, "READ_SECONDS", 0.01)
     store = made / "waiting.zarr"
     file = load_study_file(write_study(made, study__store=store.name))
     file = file.model_copy(update={"limits": LimitsSection(cpu_below=50)})
@@ -292,7 +292,7 @@ def test_an_engine_that_waits_says_so_and_goes_on(
 
 def test_an_engine_that_waits_stops_when_asked(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(OthersOnCpu, "percent", lambda self: 97.0)
-    monkeypatch.setattr(engine.gate, "READ_SECONDS", 60.0)
+    monkeypatch.setattr(engine.machine.gate, "READ_SECONDS", 60.0)
     file = load_study_file(write_study(made, study__store="stopped.zarr"))
     file = file.model_copy(update={"limits": LimitsSection(cpu_below=50)})
     stop, seen = threading.Event(), []

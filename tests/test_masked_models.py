@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 
-from seedconv_tui.cli import run
+from seedconv_tui.cli.main import run
 from store import Study, open_study
 from tests.models import TEXT, make_runs, write_study
 

@@ -12,10 +12,10 @@ import pytest
 import torch
 import transformers
 
-from seedconv_tui.cli import run
+from seedconv_tui.cli.main import run
 from store import open_study
-from store.probe_summary import blimp_summary
-from store.statistics import pair_mean
+from store.analysis.probes import blimp_summary
+from store.statistics.intervals import pair_mean
 from tests.models import TEXT, write_study
 from tests.test_masked_models import BERT, PAD, make_tokenizer
 

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from engine.outliers import newly_outlying
-from seedconv_tui.cli import run
+from seedconv_tui.cli.main import run
 from store import open_study
+from store.statistics.outliers import newly_outlying
 from tests.models import END, TEXT, make_model, make_tokenizer, write_study
 
 STEPS = (0, 5, 10, 20, 30, 40)

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from engine.phases import find_phases
 from store import open_study
-from store.snapshot import UNDECIDED, Phase
+from store.schema.snapshot import UNDECIDED, Phase
+from store.statistics.phases import find_phases
 from tests.store_helpers import open_writer
 
 NAMES = ["uniform", "sharp convergence", "sharp divergence", "slow reconvergence"]

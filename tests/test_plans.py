@@ -13,7 +13,7 @@ import torch
 import xarray
 from transformers import GPTNeoXForCausalLM
 
-from seedconv_tui.cli import run
+from seedconv_tui.cli.main import run
 from store import open_study
 from tests.models import make_runs, write_study
 
@@ -137,7 +137,9 @@ def test_a_batch_that_does_not_fit_is_halved(
 def test_a_window_that_does_not_fit_fails_its_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("engine.coordinator.PATIENCE_SECONDS", 0.0)  # nothing changes by waiting
+    monkeypatch.setattr(
+        "engine.coordination.coordinator.PATIENCE_SECONDS", 0.0
+    )  # nothing changes by waiting
     make_runs(tmp_path, steps=(5,))
     Memory(monkeypatch, most=20)  # enough for the probe
     assert run(["run", str(write_study(tmp_path))]) == 1
@@ -180,8 +182,8 @@ def test_what_went_through_before_memory_ran_out_is_kept(
     make_runs(tmp_path)
     settings = {"log_probs__representation": representation, "scoring__batch_tokens": 32}
     expected = score(tmp_path, "whole.zarr", **settings)
-    monkeypatch.setattr("engine.scorer._PRODUCT_BYTES", {"cpu": 2**16})  # 32 tokens
-    monkeypatch.setattr("engine.passes._BLOCK_BYTES", {"cpu": 2**15})  # 16
+    monkeypatch.setattr("engine.scoring.scorer._PRODUCT_BYTES", {"cpu": 2**16})  # 32 tokens
+    monkeypatch.setattr("engine.scoring.passes._BLOCK_BYTES", {"cpu": 2**15})  # 16
     forward, calls = GPTNeoXForCausalLM.forward, itertools.count(1)
 
     def fails_at_times(module: Any, input_ids: torch.Tensor, **options: Any) -> Any:
@@ -200,9 +202,9 @@ def test_stored_log_probs_are_not_skipped_when_memory_runs_out(
 ) -> None:
     make_runs(tmp_path)
     expected = score(tmp_path, "whole.zarr")
-    monkeypatch.setattr("store.layout._CHUNK_BYTES", 2**14)  # of log-probs: 16 tokens
-    monkeypatch.setattr("engine.scorer._PRODUCT_BYTES", {"cpu": 2**16})
-    monkeypatch.setattr("engine.passes._BLOCK_BYTES", {"cpu": 2**15})
+    monkeypatch.setattr("store.schema.variables._CHUNK_BYTES", 2**14)  # of log-probs: 16 tokens
+    monkeypatch.setattr("engine.scoring.scorer._PRODUCT_BYTES", {"cpu": 2**16})
+    monkeypatch.setattr("engine.scoring.passes._BLOCK_BYTES", {"cpu": 2**15})
     convert, calls = torch.from_numpy, itertools.count(1)
 
     def fails_at_times(values: Any) -> torch.Tensor:
@@ -218,13 +220,15 @@ def test_stored_log_probs_are_not_skipped_when_memory_runs_out(
 def test_a_step_that_cannot_be_reduced_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("engine.coordinator.PATIENCE_SECONDS", 0.0)  # nothing changes by waiting
+    monkeypatch.setattr(
+        "engine.coordination.coordinator.PATIENCE_SECONDS", 0.0
+    )  # nothing changes by waiting
     make_runs(tmp_path)
 
     def never(log_p: torch.Tensor, p: torch.Tensor) -> Any:
         raise torch.OutOfMemoryError("out of memory")
 
-    monkeypatch.setattr("engine.passes.divergences", never)
+    monkeypatch.setattr("engine.scoring.passes.divergences", never)
     assert run(["run", str(write_study(tmp_path))]) == 1
     message = capsys.readouterr().err
     assert "cannot reduce m, step 0: out of memory on cpu with log-probs of 3 stored" in message

@@ -17,12 +17,12 @@ from huggingface_hub import constants, scan_cache_dir
 from numpy.typing import NDArray
 from transformers import GPT2LMHeadModel
 
-import engine.probing
+import engine.probes.answers
 from engine.announcing import announce
-from engine.coordinator import Coordinator
+from engine.coordination.coordinator import Coordinator
 from engine.errors import Interrupted
-from engine.study_file import load_study_file
-from seedconv_tui.cli import run
+from engine.study_file.study import load_study_file
+from seedconv_tui.cli.main import run
 from store import StoreError, Study, open_study
 from tests.hub_server import HubServer
 from tests.models import make_runs, write_study
@@ -39,14 +39,14 @@ class Asked:
     def __init__(
         self, monkeypatch: pytest.MonkeyPatch, act: Callable[[int], object] = lambda n: None
     ) -> None:
-        self.n, ask = 0, engine.probing.ask
+        self.n, ask = 0, engine.probes.answers.ask
 
         def asked(*arguments: Any) -> Values:
             self.n += 1
             act(self.n)
             return ask(*arguments)
 
-        monkeypatch.setattr(engine.probing, "ask", asked)
+        monkeypatch.setattr(engine.probes.answers, "ask", asked)
 
 
 # -- what comes first ----------------------------------------------------------------------------
@@ -296,7 +296,9 @@ def test_a_batch_of_a_probe_that_does_not_fit_is_halved(
     assert refused == [10, 5]  # once: later batches, probes and seeds go by what fits
     expect_same(halved, whole, 5)
     # Where not even one sequence fits, the probe fails, and may be asked later.
-    monkeypatch.setattr("engine.coordinator.PATIENCE_SECONDS", 0.0)  # nothing changes by waiting
+    monkeypatch.setattr(
+        "engine.coordination.coordinator.PATIENCE_SECONDS", 0.0
+    )  # nothing changes by waiting
     study = write_study(tmp_path, corpus__max_tokens=20, study__store="none.zarr")
     write_probes(tmp_path, study)
     monkeypatch.setattr(GPT2LMHeadModel, "forward", forward)
@@ -374,7 +376,9 @@ def test_what_is_deleted_before_its_turn_is_told_and_not_tried_again(
     finish(tmp_path)
     study = write_study(tmp_path, models__seeds=["1", "2", "3"], models__steps=[5])
     write_probes(tmp_path, study)
-    monkeypatch.setattr("engine.executors.InlineExecutor.capacity", 1)  # nothing is read ahead
+    monkeypatch.setattr(
+        "engine.workers.executor.InlineExecutor.capacity", 1
+    )  # nothing is read ahead
 
     def rotate(n: int) -> None:
         if n == 1:

@@ -16,9 +16,9 @@ import torch
 import transformers
 from numpy.typing import NDArray
 
-from seedconv_tui.cli import run
+from seedconv_tui.cli.main import run
 from store import StoreError, Study, open_study
-from store.probe_summary import blimp, blimp_summary, icl, icl_summary
+from store.analysis.probes import blimp, blimp_summary, icl, icl_summary
 from tests.models import END, TEXT, make_runs, make_tokenizer, write_study
 from tests.store_engine import Engines
 from tests.test_masked_models import make_masked_runs

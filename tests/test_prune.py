@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from seedconv_tui.cli import run
+from seedconv_tui.cli.main import run
 from store import open_study
-from store.layout import log_probs_path
+from store.schema.variables import log_probs_path
 from tests.store_helpers import committed, files, fill, open_writer, score
 
 SEEDS, STEPS = ("1", "2"), (0, 8, 64)

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 import torch
 
-from seedconv_tui.cli import run
+from seedconv_tui.cli.main import run
 from store import open_study
 from tests.models import TEXT, make_runs, write_study
 from tests.store_helpers import committed, expect_nothing_uncommitted
@@ -70,7 +70,7 @@ class Engine:
         self.lines: list[str] = []
         self.process = subprocess.Popen(
             [
-                *(sys.executable, "-m", "seedconv_tui.cli", command),
+                *(sys.executable, "-m", "seedconv_tui.cli.main", command),
                 *(file.name, "--ray", address, *options),
             ],
             cwd=file.parent,  # paths are relative to it, on every machine

@@ -14,9 +14,9 @@ import pytest
 from numpy.typing import NDArray
 from scipy.stats import t as student_t
 
-from seedconv_tui.cli import run
+from seedconv_tui.cli.main import run
 from store import Category, StoreError, Study, UnsupportedError, open_study
-from store.regression import Regression, Term, regression, regressions
+from store.analysis.regression import Regression, Term, regression, regressions
 from tests.store_helpers import fill, open_writer
 
 Floats = NDArray[np.float64]
@@ -192,7 +192,7 @@ def test_what_does_not_fit_is_refused(study: Study, tmp_path: Path) -> None:
 def test_one_cluster_gives_no_interval(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = regression(study, 10)
     monkeypatch.setattr(
-        "store.regression.token_clusters", lambda corpus: np.zeros(len(corpus), np.int64)
+        "store.analysis.regression.token_clusters", lambda corpus: np.zeros(len(corpus), np.int64)
     )
     found = regression(study, 10)
     assert found.n_clusters == 1

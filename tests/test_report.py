@@ -20,17 +20,18 @@ from matplotlib.text import Text
 from PIL import Image
 from scipy import stats
 
-from engine.summarise import summarise
-from seedconv_tui.cli import run
-from seedconv_tui.report import between, coefficients, curves, levels, probes, style, tokens
+from seedconv_tui.cli.main import run
+from seedconv_tui.report import style
+from seedconv_tui.report.figures import between, coefficients, curves, levels, probes, tokens
 from seedconv_tui.report.kept import Kept
 from seedconv_tui.report.markup import md, tex
 from seedconv_tui.report.parts import Figure, Left, file_name
 from seedconv_tui.report.source import Source, in_order_of_size, spread
 from seedconv_tui.report.tables import tables
 from store import Category, StudyWriter, open_study
-from store.schedule import Schedule
-from store.snapshot import Phase
+from store.analysis.level_means import summarise
+from store.schema.schedule import Schedule
+from store.schema.snapshot import Phase
 from tests import store_helpers as made
 from tests.models import make_runs
 from tests.store_helpers import VOCAB, Values, make_corpus, open_writer
@@ -538,7 +539,7 @@ def test_wrong_input(store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[
 def test_without_libraries(store: Path, tmp_path: Path, missing: str) -> None:
     code = (
         f"import sys; sys.modules[{missing!r}] = None\n"
-        "from seedconv_tui.cli import run\n"
+        "from seedconv_tui.cli.main import run\n"
         f"sys.exit(run(['report', {str(store)!r}, '-o', {str(tmp_path)!r}]))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)

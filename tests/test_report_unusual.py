@@ -10,14 +10,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine.summarise import summarise
-from seedconv_tui.report import curves, levels, style, tokens
-from seedconv_tui.report.between import between_steps
+from seedconv_tui.report import style
+from seedconv_tui.report.figures import curves, levels, tokens
+from seedconv_tui.report.figures.between import between_steps
 from seedconv_tui.report.kept import Kept
 from seedconv_tui.report.parts import Figure, Left, Table
 from seedconv_tui.report.source import Source
 from seedconv_tui.report.tables import tables
 from store import Category, Header, StudyWriter, open_study
+from store.analysis.level_means import summarise
 from tests import store_helpers as made
 from tests.store_helpers import Clock, make_corpus, make_vocabulary, open_writer
 from tests.test_report import check_legible

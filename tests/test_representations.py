@@ -12,7 +12,7 @@ import torch
 import transformers
 from numpy.typing import NDArray
 
-from seedconv_tui.cli import run
+from seedconv_tui.cli.main import run
 from store import Study, open_study
 from tests.models import TEXT, make_runs, make_tokenizer, write_study
 from tests.test_engine_numbers import reference_log_probs

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from seedconv_tui.findings import verdict
-from seedconv_tui.reproduce import main, reproduce
+from seedconv_tui.demo.reproduce import main, reproduce
 from store import open_study
-from store.statistics import between_levels
+from store.analysis.claims import verdict
+from store.statistics.intervals import between_levels
 
 
 def test_it_trains_scores_and_reports_whatever_comes_of_it(tmp_path: Path) -> None:

@@ -15,17 +15,17 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import GPTNeoXForCausalLM
 
-import engine.weights
-from engine.coordinator import Coordinator
+import engine.models.weights
+from engine.coordination.coordinator import Coordinator
+from engine.coordination.recorder import Totals
+from engine.coordination.retries import MOST_ATTEMPTS, next_try
 from engine.errors import Interrupted
 from engine.events import Event
-from engine.passes import CorpusPass
-from engine.recorder import Totals
-from engine.retries import MOST_ATTEMPTS, next_try
-from engine.study_file import load_study_file
-from seedconv_tui.cli import run
+from engine.scoring.passes import CorpusPass
+from engine.study_file.study import load_study_file
+from seedconv_tui.cli.main import run
 from store import open_study
-from store.snapshot import EngineStatus, Failure, State
+from store.schema.snapshot import EngineStatus, Failure, State
 from tests.hub_server import HubServer
 from tests.models import make_runs, write_study
 from tests.store_helpers import expect_nothing_uncommitted
@@ -223,7 +223,7 @@ def test_no_memory_is_waited_for_at_load_and_models_take_turns(
     make_runs(tmp_path, steps=(0,))
     expected = tmp_path / "expected.zarr"
     work(write_study(tmp_path, study__store=str(expected)))
-    load, left, loads = engine.scorer.Scorer.load, [2], list[bool]()
+    load, left, loads = engine.scoring.scorer.Scorer.load, [2], list[bool]()
 
     def limited(scorer: Any, checkpoint: Any, *, resident: bool = True) -> Any:
         loads.append(resident)
@@ -232,7 +232,7 @@ def test_no_memory_is_waited_for_at_load_and_models_take_turns(
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
         return load(scorer, checkpoint, resident=resident)
 
-    monkeypatch.setattr(engine.scorer.Scorer, "load", limited)
+    monkeypatch.setattr(engine.scoring.scorer.Scorer, "load", limited)
     clock, heard = Clock(), Heard()
     totals = work(write_study(tmp_path), heard, clock)
     assert (totals.scored, totals.reduced, totals.failed) == (3, 1, 0)
@@ -299,7 +299,7 @@ def test_a_hub_that_refuses_for_long_is_asked_again_and_sends_nothing_twice(
 
 
 def test_a_failure_of_an_earlier_version_is_read_and_tried_again(tmp_path: Path) -> None:
-    from store.ledger import Ledger
+    from store.commits.ledger import Ledger
 
     ledger = Ledger()
     ledger.apply({"kind": "failed", "model": "m", "seed": "1", "step": 0, "error": "x: broken"})

@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from engine.study_file import load_study_file
-from seedconv_tui.cli import run
-from seedconv_tui.telling.follow import Follower
-from seedconv_tui.telling.scalars import Row, phase_index
-from seedconv_tui.telling.tensorboard import EventFiles
-from seedconv_tui.telling.trackers import Sent, Trackio, Wandb, sent_file
+from engine.study_file.study import load_study_file
+from seedconv_tui.cli.main import run
+from seedconv_tui.listeners.follow import Follower
+from seedconv_tui.listeners.scalars import Row, phase_index
+from seedconv_tui.listeners.tensorboard import EventFiles
+from seedconv_tui.listeners.trackers import Sent, Trackio, Wandb, sent_file
 from store import open_study
-from store.snapshot import UNDECIDED, Phase
+from store.schema.snapshot import UNDECIDED, Phase
 from tests.models import write_study
 from tests.store_helpers import fill, open_writer, reduce, score, summarise_step
 from tests.tui_support import make_engine
@@ -213,8 +213,8 @@ def test_wandb_has_a_step_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyP
     [
         ("wandb", None, "wandb"),
         ("trackio", None, "trackio"),
-        ("tensorboardX.event_file_writer", "seedconv_tui.telling.tensorboard", "tensorboard"),
-        ("prometheus_client", "seedconv_tui.telling.metrics", "metrics"),
+        ("tensorboardX.event_file_writer", "seedconv_tui.listeners.tensorboard", "tensorboard"),
+        ("prometheus_client", "seedconv_tui.listeners.metrics", "metrics"),
     ],
 )
 def test_what_is_not_installed_is_named(

@@ -14,10 +14,10 @@ import pytest
 from huggingface_hub import close_session, constants, scan_cache_dir
 
 from engine.errors import CheckpointError
-from engine.hub import HubClient
-from engine.hub_source import LOOK_AGAIN_SECONDS, HubSource
-from engine.model_file import ModelSection
-from seedconv_tui.cli import run
+from engine.sources.hub import LOOK_AGAIN_SECONDS, HubSource
+from engine.sources.hub_client import HubClient
+from engine.study_file.models import ModelSection
+from seedconv_tui.cli.main import run
 from store import open_study
 from tests.hub_server import HubServer
 from tests.models import make_runs, write_study
@@ -78,7 +78,7 @@ def test_a_study_from_the_hub_equals_the_same_from_folders(
         "HF_HUB_OFFLINE": "0",
     }
     done = subprocess.run(
-        [sys.executable, "-m", "seedconv_tui.cli", "run", str(file)],
+        [sys.executable, "-m", "seedconv_tui.cli.main", "run", str(file)],
         cwd=Path(__file__).parents[1],
         env=environment,
         capture_output=True,

@@ -12,13 +12,13 @@ import torch
 from safetensors.torch import load_file
 
 from engine.errors import CheckpointError
-from engine.local import SETTLE_SECONDS, LocalSource, Settling
-from engine.model_file import ModelSection
-from engine.patterns import HubTemplate, Pattern, on_hub
-from engine.presets import PRESETS
-from seedconv_tui.cli import run
+from engine.sources.local import SETTLE_SECONDS, LocalSource, Settling
+from engine.study_file.models import ModelSection
+from engine.study_file.patterns import HubTemplate, Pattern, on_hub
+from engine.study_file.presets import PRESETS
+from seedconv_tui.cli.main import run
 from store import open_study
-from store.snapshot import State
+from store.schema.snapshot import State
 from tests.models import make_runs, write_study
 
 
@@ -322,7 +322,7 @@ def test_equal_weights_are_flagged_once_in_the_whole_study(
 
 
 def test_reading_names_the_place_it_is_told(tmp_path: Path) -> None:
-    from engine.weights import read_checkpoint
+    from engine.models.weights import read_checkpoint
 
     with pytest.raises(CheckpointError, match=r"^owner/name@x: there is no such folder$"):
         read_checkpoint(tmp_path / "none", None, where="owner/name@x")  # type: ignore[arg-type]

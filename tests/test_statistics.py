@@ -9,8 +9,8 @@ import pytest
 from numpy.typing import NDArray
 from scipy.stats import t as student_t
 
-from store.layout import PERCENTILES
-from store.statistics import (
+from store.schema.variables import PERCENTILES
+from store.statistics.intervals import (
     cluster_variance,
     difference,
     distance,

@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from seedconv_tui.cli import run
+from seedconv_tui.cli.main import run
+from seedconv_tui.cli.status import status_json, status_text
 from seedconv_tui.health import advice, health, troubled
-from seedconv_tui.status import status_json, status_text
-from seedconv_tui.telling.metrics import metrics, serve
-from store.snapshot import Failure, Gpu, Phase, State, StudySnapshot
+from seedconv_tui.listeners.metrics import metrics, serve
+from store.schema.snapshot import Failure, Gpu, Phase, State, StudySnapshot
 from tests.store_helpers import beat, fill, open_writer
 from tests.tui_support import START, make_engine, make_model, make_study
 

@@ -20,8 +20,8 @@ import xarray
 from numpy.typing import NDArray
 
 from store import open_study
-from store.layout import ARRAYS, SUMMARIES, SUMMARY, VARIABLES, log_probs_path, model_path
-from store.snapshot import EngineStatus, Gpu, JournalEntry, Work
+from store.schema.snapshot import EngineStatus, Gpu, JournalEntry, Work
+from store.schema.variables import ARRAYS, SUMMARIES, SUMMARY, VARIABLES, log_probs_path, model_path
 from tests.store_helpers import (
     N_TOKENS,
     PER_TOKEN,

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from store import BusyError, DamagedError
-from store.commits import CommitReader, CommitWriter, encode
+from store.commits.log import CommitReader, CommitWriter, encode
 
 
 def failure(seed: str, step: int = 0) -> dict[str, Any]:

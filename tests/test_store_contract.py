@@ -20,8 +20,8 @@ from store import (
     StudyWriter,
     open_study,
 )
-from store.layout import log_probs_path, safe_name
-from store.snapshot import Failure, Phase, State
+from store.schema.snapshot import Failure, Phase, State
+from store.schema.variables import log_probs_path, safe_name
 from tests.store_helpers import (
     N_TOKENS,
     PER_TOKEN,

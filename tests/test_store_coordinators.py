@@ -17,10 +17,10 @@ import numpy as np
 import pytest
 
 from store import BusyError, Header, StudyMismatchError, StudyWriter, open_study
-from store.commits import CommitReader, CommitWriter
-from store.layout import log_probs_path
-from store.pending import PairsResult
-from store.snapshot import Failure, JournalEntry, Phase
+from store.commits.log import CommitReader, CommitWriter
+from store.schema.snapshot import Failure, JournalEntry, Phase
+from store.schema.variables import log_probs_path
+from store.writing.pending import PairsResult
 from tests.store_helpers import (
     N_TOKENS,
     Clock,
@@ -337,7 +337,7 @@ def test_a_failed_first_start_leaves_nothing(path: Path, monkeypatch: pytest.Mon
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr("store.durable.os.fsync", full)
+    monkeypatch.setattr("store.storage.durable.os.fsync", full)
     with pytest.raises(OSError, match="No space left"):
         open_writer(path)
     assert list(path.parent.iterdir()) == []

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from store import NotAStudyError, StoreError, open_study
-from store.damage import Damage, Part
-from store.verify import verify
+from store.maintenance.verify import verify
+from store.schema.damage import Damage, Part
 from tests.store_helpers import committed, fill, open_writer
 
 DAMAGES = 160 if os.environ.get("SEEDCONV_SOAK") else 48

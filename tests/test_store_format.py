@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from seedconv_tui.cli import run
+from seedconv_tui.cli.main import run
 from store import NotAStudyError, open_study
-from store.layout import FORMAT
+from store.schema.variables import FORMAT
 from tests.models import make_runs, write_study
 from tests.store_helpers import files, open_writer
 

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 import zarr
 
-from seedconv_tui.cli import run
+from seedconv_tui.cli.main import run
 from store import DamagedError, StoreError, open_study
-from store.commits import encode
-from store.durable_store import DurableStore
-from store.layout import log_probs_path, model_path
+from store.commits.log import encode
+from store.schema.variables import log_probs_path, model_path
+from store.storage.durable_store import DurableStore
 from tests.models import make_runs, write_study
 from tests.store_helpers import Clock, committed, files, fill, open_writer, score
 

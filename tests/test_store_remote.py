@@ -15,10 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from engine.template import TEMPLATE
-from seedconv_tui.app import SeedconvApp
-from seedconv_tui.cli import run
-from seedconv_tui.live import StoreSource
+from engine.study_file.template import TEMPLATE
+from seedconv_tui.cli.main import run
+from seedconv_tui.monitor.app import SeedconvApp
+from seedconv_tui.monitor.data.live import StoreSource
 from store import (
     DamagedError,
     NotAStudyError,
@@ -27,7 +27,7 @@ from store import (
     UnsupportedError,
     open_study,
 )
-from store.layout import log_probs_path
+from store.schema.variables import log_probs_path
 from tests.remote_support import PREFIX, SEEDS, URL, make_study, told, use_endpoint
 from tests.s3_server import S3Server
 from tests.store_helpers import (
@@ -209,7 +209,7 @@ def test_a_missing_chunk_is_damage(bucket: S3Server) -> None:
 
 
 def test_nothing_outside_the_prefix_is_asked_for(bucket: S3Server, study: Path) -> None:
-    from store.commits import encode
+    from store.commits.log import encode
 
     bucket.put("runs/secret.json", b"{}")
     for name in ("../../../secret", "/../../secret", "a/./../../../../runs/secret", "%2E%2E/x"):
@@ -302,7 +302,7 @@ def test_a_remote_study_is_not_written(
 def test_without_the_extra(template: Path) -> None:
     """Local studies are read without obstore, remote ones say what is missing."""
     code = (
-        "import sys; from store import open_study; from seedconv_tui.cli import run\n"
+        "import sys; from store import open_study; from seedconv_tui.cli.main import run\n"
         f"open_study({str(template)!r}).snapshot()\n"
         "assert not any('obstore' in name and 'zarr' not in name for name in sys.modules)\n"
         "sys.modules['obstore'] = None\n"

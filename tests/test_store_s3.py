@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from moto.server import ThreadedMotoServer
 
-from seedconv_tui.cli import run
+from seedconv_tui.cli.main import run
 from store import DamagedError, NotAStudyError, open_study
 from tests.remote_support import PREFIX, SEEDS, URL, make_study, told, use_endpoint
 from tests.s3_server import BUCKET
@@ -129,7 +129,7 @@ def test_the_commands(bucket: Any, template: Path, capsys: pytest.CaptureFixture
 
 
 def test_a_command_of_its_own(bucket: Any) -> None:
-    command = [sys.executable, "-m", "seedconv_tui.cli", "status", "--json", URL]
+    command = [sys.executable, "-m", "seedconv_tui.cli.main", "status", "--json", URL]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     assert json.loads(done.stdout)["models"][0]["checkpoints"] == {"done": 9}
     assert not done.stderr

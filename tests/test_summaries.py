@@ -17,9 +17,9 @@ import torch
 import zarr
 from transformers import AutoModelForCausalLM
 
-from engine.summarise import summarise
-from seedconv_tui.cli import run
+from seedconv_tui.cli.main import run
 from store import Category, DamagedError, StoreError, Study, open_study
+from store.analysis.level_means import summarise
 from tests.models import make_runs, write_study
 from tests.store_helpers import fill, make_categories, open_writer, reduce, score, summarise_step
 

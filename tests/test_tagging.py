@@ -14,8 +14,9 @@ import spacy
 from spacy.training import Example
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 
-from engine import rule_tagger, tagging
-from engine.alignment import NO_LETTER, PARAGRAPH, SENTENCE, SPACE, pieces
+from engine.categories import tagging
+from engine.categories.alignment import NO_LETTER, PARAGRAPH, SENTENCE, SPACE, pieces
+from engine.categories.english import rule_tagger
 from engine.errors import ConfigError
 from store import Corpus
 from tests import tagged

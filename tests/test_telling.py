@@ -20,12 +20,12 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from engine.events import Event
-from seedconv_tui.cli import run
-from seedconv_tui.telling.log_file import LogFile
-from seedconv_tui.telling.notify import Message, Notifier
-from seedconv_tui.telling.targets import CommandTarget, UrlTarget
-from store.snapshot import JournalEntry, Phase
-from store.status import Journal
+from seedconv_tui.cli.main import run
+from seedconv_tui.listeners.log_file import LogFile
+from seedconv_tui.listeners.notify import Message, Notifier
+from seedconv_tui.listeners.targets import CommandTarget, UrlTarget
+from store.commits.heartbeat import Journal
+from store.schema.snapshot import JournalEntry, Phase
 from tests.models import make_runs, write_study
 from tests.store_helpers import Clock, fill, open_writer
 

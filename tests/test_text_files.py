@@ -13,10 +13,10 @@ import pytest
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
-from engine import text_files
 from engine.errors import ConfigError
-from engine.tally import tally
-from engine.text_files import START, Place, read_pieces, whole
+from engine.text import streams as text_files
+from engine.text.counting import tally
+from engine.text.streams import START, Place, read_pieces, whole
 from tests.models import TEXT
 
 SEPARATOR = "\n\f\n"
@@ -109,7 +109,7 @@ def test_what_cannot_be_parted_is_joined_or_told(
     steps = list(tally(backend, read_pieces([file], SEPARATOR), len(backend)))
     assert len(steps) < 4 < len(list(read_pieces([file], SEPARATOR)))
     assert sum(step.count for step in steps).tolist() == expected(backend, [file.read_text()])
-    monkeypatch.setattr("engine.tally._JOINED", 2)
+    monkeypatch.setattr("engine.text.counting._JOINED", 2)
     with pytest.raises(ConfigError, match="have no place where they can be parted"):
         list(tally(backend, read_pieces([file], SEPARATOR), len(backend)))
 

@@ -11,11 +11,11 @@ from dataclasses import replace
 import pytest
 from rich.color import Color, ColorSystem
 
-from seedconv_tui.app import SeedconvApp
-from seedconv_tui.source import Feed
-from seedconv_tui.theme import DARK, LIGHT, PALETTES, RELEVANCE, SIGNS
+from seedconv_tui.monitor.app import SeedconvApp
+from seedconv_tui.monitor.common.theme import DARK, LIGHT, PALETTES, RELEVANCE, SIGNS
+from seedconv_tui.monitor.data.source import Feed
 from store.errors import DamagedError, NotAStudyError
-from store.snapshot import JournalEntry, State, StudySnapshot
+from store.schema.snapshot import JournalEntry, State, StudySnapshot
 from tests.tui_support import (
     SCREENS,
     START,
@@ -379,7 +379,7 @@ async def test_no_color_sends_no_colour_and_keeps_the_cursor(
 
 
 def test_the_app_imports_nothing_heavy() -> None:
-    code = "import sys, seedconv_tui.app; print(*sys.modules)"
+    code = "import sys, seedconv_tui.monitor.app; print(*sys.modules)"
     result = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True
     )

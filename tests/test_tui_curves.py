@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from textual import events
 
-from seedconv_tui.widgets.chart import ChartView
+from seedconv_tui.monitor.common.chart import ChartView
 from store import Study
-from store.snapshot import Phase
+from store.schema.snapshot import Phase
 from tests.store_helpers import checkpoint, fill, open_writer
 from tests.tui_support import START, STEPS, Terminal, make_engine, make_model, make_study, terminal
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import pytest
 
-from seedconv_tui.details import Answered, Details
-from seedconv_tui.source import Crashed
+from seedconv_tui.monitor.data.details import Answered, Details
+from seedconv_tui.monitor.data.source import Crashed
 from store.errors import StoreError
 from tests.tui_support import FakeSource, make_study
 

@@ -16,17 +16,17 @@ import numpy as np
 import pytest
 from rich.color import Color, ColorSystem
 
-from seedconv_tui import saving
-from seedconv_tui.clipboard import MOST_BYTES, osc52
-from seedconv_tui.memory import Kept, Memory, memory_path
-from seedconv_tui.screens.categories import CategoriesScreen
-from seedconv_tui.screens.curves import CurvesScreen
-from seedconv_tui.screens.runs import RunsScreen
-from seedconv_tui.screens.seeds import SeedsScreen
-from seedconv_tui.screens.tokens import TokensScreen
+from seedconv_tui.monitor import saving
+from seedconv_tui.monitor.categories.screen import CategoriesScreen
+from seedconv_tui.monitor.clipboard import MOST_BYTES, osc52
+from seedconv_tui.monitor.common.theme import DARK, LIGHT, PALETTES
+from seedconv_tui.monitor.curves.metrics import METRICS
+from seedconv_tui.monitor.curves.screen import CurvesScreen
+from seedconv_tui.monitor.data.remembered import Kept, Memory, memory_path
+from seedconv_tui.monitor.runs.screen import RunsScreen
+from seedconv_tui.monitor.seeds.screen import SeedsScreen
+from seedconv_tui.monitor.tokens.screen import TokensScreen
 from seedconv_tui.text import visible
-from seedconv_tui.theme import DARK, LIGHT, PALETTES
-from seedconv_tui.widgets.metrics import METRICS
 from store import Study
 from tests.store_helpers import fill, open_writer
 from tests.token_store import HOSTILE, PLAIN, make_store, mean_token_kl
@@ -35,7 +35,7 @@ from tests.tui_support import SCREENS, START, Terminal, make_model, make_study, 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from seedconv_tui.screens.base import StudyScreen
+    from seedconv_tui.monitor.common.base import StudyScreen
 
 NASTY = "[red]x[/red]\x1b[2J\u202e<script>&"
 TEXT = PLAIN * 6

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from seedconv_tui.screens.base import StudyScreen
-from store.snapshot import EngineStatus, Failure, Phase, State, Work
+from seedconv_tui.monitor.common.base import StudyScreen
+from store.schema.snapshot import EngineStatus, Failure, Phase, State, Work
 from tests.store_helpers import N_TOKENS, Clock, fill, open_writer
 from tests.tui_support import SCREENS, START, terminal
 

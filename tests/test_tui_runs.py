@@ -7,10 +7,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from seedconv_tui.columns import checkpoint_columns
-from seedconv_tui.widgets.fold import Fold, fold_states
-from seedconv_tui.widgets.matrix import Matrix
-from store.snapshot import EngineStatus, Failure, Gpu, JournalEntry, ModelSnapshot, State, Work
+from seedconv_tui.monitor.common.columns import checkpoint_columns
+from seedconv_tui.monitor.runs.fold import Fold, fold_states
+from seedconv_tui.monitor.runs.matrix import Matrix
+from store.schema.snapshot import (
+    EngineStatus,
+    Failure,
+    Gpu,
+    JournalEntry,
+    ModelSnapshot,
+    State,
+    Work,
+)
 from tests.tui_support import START, make_engine, make_model, make_study, terminal
 
 PYTHIA_STEPS = [0, *(2**n for n in range(10)), *range(1000, 144_000, 1000)]

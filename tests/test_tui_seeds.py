@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from seedconv_tui.screens.seeds import SeedsScreen
-from seedconv_tui.widgets.chart import ChartView
-from seedconv_tui.widgets.pairs import PairMatrix, shades, short
+from seedconv_tui.monitor.common.chart import ChartView
+from seedconv_tui.monitor.common.pairs import PairMatrix, shades, short
+from seedconv_tui.monitor.seeds.screen import SeedsScreen
 from store import Study
-from store.snapshot import ModelSnapshot
+from store.schema.snapshot import ModelSnapshot
 from tests.store_helpers import checkpoint, fill, js, kl, open_writer, reduce, score
 from tests.tui_support import Terminal, make_model, make_study, terminal
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from seedconv_tui.cli import run
-from seedconv_tui.widgets.chart import ChartView
+from seedconv_tui.cli.main import run
+from seedconv_tui.monitor.common.chart import ChartView
 from store.errors import StoreError
 from tests.store_helpers import fill, open_writer
 from tests.tui_support import Terminal, make_engine, make_model, make_study, terminal

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from seedconv_tui.screens import SCREENS
+from seedconv_tui.monitor.screens import SCREENS
 from tests.store_helpers import open_writer
 
 pytestmark = pytest.mark.skipif(shutil.which("tmux") is None, reason="tmux is not installed")
@@ -79,7 +79,9 @@ class Tmux:
         """Runs the monitor with these options."""
         width, height = map(str, size)
         settings = [f"{name}={value}" for name, value in environment.items()]
-        program = shlex.join(["env", *settings, sys.executable, "-m", "seedconv_tui.cli", *command])
+        program = shlex.join(
+            ["env", *settings, sys.executable, "-m", "seedconv_tui.cli.main", *command]
+        )
         self(
             "new-session",
             "-d",

@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 from rich.cells import cell_len
 
-from seedconv_tui.heat import CHANGE, KL, SCALES, next_in_rank
-from seedconv_tui.reflow import Rows, reflow, shown
-from seedconv_tui.screens.tokens import TokensScreen
-from seedconv_tui.theme import PALETTES, Look
-from seedconv_tui.widgets.chart import ChartView
-from seedconv_tui.widgets.pairs import PairMatrix
-from seedconv_tui.widgets.predictions import Predictions
-from seedconv_tui.widgets.text import HeatText
+from seedconv_tui.monitor.common.chart import ChartView
+from seedconv_tui.monitor.common.pairs import PairMatrix
+from seedconv_tui.monitor.common.reflow import Rows, reflow, shown
+from seedconv_tui.monitor.common.theme import PALETTES, Look
+from seedconv_tui.monitor.tokens.heat import CHANGE, KL, SCALES, next_in_rank
+from seedconv_tui.monitor.tokens.heat_text import HeatText
+from seedconv_tui.monitor.tokens.predictions import Predictions
+from seedconv_tui.monitor.tokens.screen import TokensScreen
 from store import Study
 from tests.token_store import (
     HOSTILE,

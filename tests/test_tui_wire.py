@@ -11,8 +11,8 @@ from rich.color import Color
 from rich.text import Text
 from textual.drivers.headless_driver import HeadlessDriver
 
-from seedconv_tui.app import SeedconvApp
-from seedconv_tui.wire import lean, lean_driver
+from seedconv_tui.monitor.app import SeedconvApp
+from seedconv_tui.monitor.lean_output import lean, lean_driver
 from tests.tui_support import FakeSource, make_model, make_study, terminal
 
 COLORS = ["31", "97", "38;5;81", "38;2;1;2;3", "38;2;9;2;3"]

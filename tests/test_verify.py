@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from seedconv_tui.cli import run
+from seedconv_tui.cli.main import run
 from store import open_study
-from store.arrays import open_array
-from store.damage import Part
-from store.layout import log_probs_path
-from store.snapshot import State
-from store.verify import verify
+from store.maintenance.verify import verify
+from store.schema.damage import Part
+from store.schema.snapshot import State
+from store.schema.variables import log_probs_path
+from store.storage.arrays import open_array
 from tests.models import make_runs, write_study
 from tests.store_helpers import (
     Clock,

@@ -12,15 +12,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine.coordinator import Coordinator
+from engine.coordination.coordinator import Coordinator
 from engine.errors import Interrupted
 from engine.events import Event
-from engine.local import SETTLE_SECONDS, STUCK_SECONDS, LocalSource
-from engine.model_file import ModelSection
-from engine.study_file import load_study_file
-from seedconv_tui.cli import run
+from engine.sources.local import SETTLE_SECONDS, STUCK_SECONDS, LocalSource
+from engine.study_file.models import ModelSection
+from engine.study_file.study import load_study_file
+from seedconv_tui.cli.main import run
 from store import open_study
-from store.snapshot import EngineStatus, ModelSnapshot, State
+from store.schema.snapshot import EngineStatus, ModelSnapshot, State
 from tests.hub_server import HubServer
 from tests.models import make_runs, write_study
 

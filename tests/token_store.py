@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from store import Corpus, Header, StudyWriter, Vocabulary
-from store.layout import TOP
+from store.schema.variables import TOP
 from tests.store_helpers import Clock
 
 if TYPE_CHECKING:

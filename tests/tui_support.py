@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from textual.drivers.headless_driver import HeadlessDriver
 
-from seedconv_tui.app import SeedconvApp
-from seedconv_tui.screens import SCREENS as NAMES
-from seedconv_tui.screens import screen_class
-from seedconv_tui.wire import lean_driver
+from seedconv_tui.monitor.app import SeedconvApp
+from seedconv_tui.monitor.lean_output import lean_driver
+from seedconv_tui.monitor.screens import SCREENS as NAMES
+from seedconv_tui.monitor.screens import screen_class
 from store import Study
 from store.errors import StoreError
-from store.snapshot import (
+from store.schema.snapshot import (
     EngineStatus,
     JournalEntry,
     ModelSnapshot,
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
     from textual.pilot import Pilot
 
-    from seedconv_tui.memory import Memory
-    from seedconv_tui.screens.base import StudyScreen
+    from seedconv_tui.monitor.common.base import StudyScreen
+    from seedconv_tui.monitor.data.remembered import Memory
 
 SCREENS = tuple(screen_class(name) for name in NAMES)
 START = 1_000_000.0

@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from seedconv_tui.table_files import new_file
+from seedconv_tui.tables.writers import new_file
 
 VERSION = 1  # raised when what is kept means something else
 

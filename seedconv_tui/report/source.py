@@ -9,15 +9,15 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from seedconv_tui.choice import Choice, chosen_categories, chosen_models
-from seedconv_tui.level_queries import Levels, base, levels_of
+from seedconv_tui.monitor.categories.queries import Levels, base, levels_of
+from seedconv_tui.tables.selection import Choice, chosen_categories, chosen_models
 from seedconv_tui.text import count
 from store import Study
-from store.category import ALL, CONTEXT
-from store.schedule import Schedule, Schedules, of_model
-from store.snapshot import UNDECIDED, Phase
-from store.statistics import FEWEST_SEEDS, Estimate, mean_interval
-from store.summary import Summary
+from store.reading.category import ALL, CONTEXT
+from store.reading.summary import Summary
+from store.schema.schedule import Schedule, Schedules, of_model
+from store.schema.snapshot import UNDECIDED, Phase
+from store.statistics.intervals import FEWEST_SEEDS, Estimate, mean_interval
 
 _SIZE = re.compile(r"(?<![A-Za-z0-9.])(\d+(?:\.\d+)?)([kmb])(?![A-Za-z0-9])", re.IGNORECASE)
 _FACTOR = {"k": 1e3, "m": 1e6, "b": 1e9}

@@ -8,17 +8,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from seedconv_tui.choice import Choice
-from seedconv_tui.level_queries import base
+from seedconv_tui.monitor.categories.queries import base
 from seedconv_tui.report.parts import Block, Table
 from seedconv_tui.report.source import Source
-from seedconv_tui.rows import PERCENTILE_COLUMNS
-from seedconv_tui.steps import Steps
-from seedconv_tui.tables import TABLES
+from seedconv_tui.tables.rows import PERCENTILE_COLUMNS
+from seedconv_tui.tables.schema import TABLES
+from seedconv_tui.tables.selection import Choice
+from seedconv_tui.tables.steps import Steps
 from seedconv_tui.text import count, nats
-from store.category import ALL, CONTEXT
-from store.layout import PERCENTILES
-from store.statistics import FEWEST_TO_COMPARE, outliers
+from store.reading.category import ALL, CONTEXT
+from store.schema.variables import PERCENTILES
+from store.statistics.intervals import FEWEST_TO_COMPARE, outliers
 
 _TURN = "sharp divergence"  # the phase that begins where the KL is lowest
 _MEANS = {

@@ -13,7 +13,7 @@ import matplotlib as mpl
 from seedconv_tui.report import page, style
 from seedconv_tui.report.kept import digest
 from seedconv_tui.report.parts import Block, Figure, Left, Table
-from seedconv_tui.table_files import CsvWriter, new_file
+from seedconv_tui.tables.writers import CsvWriter, new_file
 
 FORMATS = ("pdf", "png")
 
@@ -35,7 +35,7 @@ class Folder:
         self._path, self._formats = path, tuple(formats)
         self._before = self._read_state()
         # Whatever changes how figures are drawn draws them again.
-        code = sorted(Path(__file__).parent.glob("*.py"))
+        code = sorted(Path(__file__).parent.rglob("*.py"))
         self._drawn_by = digest(mpl.__version__, *(file.read_bytes() for file in code))
         self._pictures: dict[str, tuple[bytes, float]] = {}
         self._state: dict[str, dict[str, Any]] = {}

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from store import open_study
-from store.ledger import Checkpoint
-from store.reader import Study
+from store.commits.ledger import Checkpoint
+from store.study import Study
 from tests.store_helpers import PER_PAIR, PER_TOKEN
 
 RELATIVE, ABSOLUTE = 1e-5, 2e-6  # nats: what float32 sums differ by, taken in another order

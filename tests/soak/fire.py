@@ -15,13 +15,13 @@ from pathlib import Path
 
 from benchmarks.pty_terminal import Terminal
 from store import StoreError, open_study
-from store.snapshot import State
+from store.schema.snapshot import State
 from tests.models import TEXT, make_tokenizer, write_study
 from tests.soak.compare import scored
 from tests.soak.trainer import MODELS, SEEDS, STEPS, checkpoint, put
 
 ROOT = Path(__file__).parents[2]
-COMMAND = (sys.executable, "-m", "seedconv_tui.cli")
+COMMAND = (sys.executable, "-m", "seedconv_tui.cli.main")
 _STAGGER = 0.04  # of the time between the starts of two seeds
 _TRAINING = 0.6  # of the time in which a seed saves its checkpoints, were it never killed
 _CALM = 240.0  # seconds for the engine to catch up in, on a machine that is busy

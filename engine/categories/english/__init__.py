@@ -1,0 +1,1 @@
+"""The rule tagger: English parts of speech without a trained pipeline."""

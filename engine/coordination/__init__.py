@@ -1,0 +1,1 @@
+"""Decide what to do, hand it out, commit the results."""

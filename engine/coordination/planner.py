@@ -1,0 +1,168 @@
+"""What is there, what is done, and so what remains: the plan is always made from these alone."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from itertools import chain
+
+from store import Representation
+from store.commits.ledger import Checkpoint, Ledger, ModelLedger
+
+
+@dataclass(frozen=True)
+class Step:
+    """One (model, step) with work to do; or, where that is done, one checkpoint to be probed."""
+
+    model: str
+    step: int
+    score: tuple[str, ...]  # seeds whose log-probs are not stored and are needed
+    reduce: bool  # whether pairs will be missing once those are scored
+    seed: str | None = None  # the one that is to be probed
+    probes: tuple[str, ...] = ()  # what it is to be asked; nothing else is left to do then
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One pass over the corpus, which one device does on its own."""
+
+    model: str
+    step: int
+    live: tuple[str, ...]  # seeds that are scored
+    stored: tuple[str, ...]  # seeds whose log-probs are read from the store
+    keep: Representation  # how the log-probs of the live seeds are kept
+    reduce: bool  # whether all of them are compared with each other
+    probes: tuple[str, ...] = ()  # that the one live seed, which is scored, is asked instead
+
+    @property
+    def seeds(self) -> tuple[str, ...]:
+        """Live and stored seeds in their order."""
+        return tuple(sorted((*self.live, *self.stored), key=seed_order))
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is to be done of a step now, and why in this way. Passes may run at the same time."""
+
+    name: str  # "kept", "fused", "incremental" or "probed"
+    why: str
+    passes: tuple[Pass, ...]
+
+
+def make_plan(step: Step, known: ModelLedger, keep: Representation) -> Plan:
+    """Choose how a step is worked on; asked again when its passes are done.
+
+    *fused*: all seeds live, reduced block by block, nothing kept. *incremental*: one late seed live
+    beside stored ones. *kept*: each seed alone with its log-probs kept, then one reduction of
+    stored ones. All give the same numbers to rounding. *probed*: one seed that is scored is live
+    again, to be asked the study's probes and nothing else.
+    """
+    at, live = step.step, step.score
+    if step.seed is not None:
+        what = f"checkpoints that are scored are read again and asked {', '.join(step.probes)}"
+        asked = Pass(step.model, at, (step.seed,), (), "none", reduce=False, probes=step.probes)
+        return Plan("probed", what, (asked,))
+    stored = tuple(
+        sorted(
+            (s for s in known.scored_at(at) if (s, at) in known.stored and s not in live),
+            key=seed_order,
+        )
+    )
+    if not step.reduce:
+        stored = ()
+    if keep == "none" and live:
+        what = f"{len(live)} seeds are scored side by side and nothing is kept"
+        if stored:
+            what += f"; {len(stored)} more are read, as they were kept before"
+        return Plan("fused", what, (Pass(step.model, at, live, stored, keep, step.reduce),))
+    if not live:
+        what = f"log-probs of {len(stored)} seeds are stored"
+        return Plan("kept", what, (Pass(step.model, at, (), stored, keep, reduce=True),))
+    compared = known.reduced.get(at, frozenset()) >= set(stored) or len(stored) == 1
+    if len(live) == 1 and stored and compared:
+        what = f"one seed joins {len(stored)} whose log-probs are stored"
+        return Plan("incremental", what, (Pass(step.model, at, live, stored, keep, reduce=True),))
+    what = f"log-probs of {len(live)} seeds are kept {keep} and reduced from the store"
+    passes = tuple(Pass(step.model, at, (seed,), (), keep, reduce=False) for seed in live)
+    return Plan("kept", what if step.reduce else f"log-probs are kept {keep}", passes)
+
+
+def seed_order(seed: str) -> tuple[bool, int, str]:
+    """Sort key of seeds: numbers by value, then names."""
+    return (not seed.isdecimal(), int(seed) if seed.isdecimal() else 0, seed)
+
+
+def remaining(
+    ledger: Ledger,
+    name: str,
+    available: set[Checkpoint],
+    damaged: Collection[int] = (),
+    probes: Collection[str] = (),
+    held: Collection[tuple[str, Checkpoint]] = (),
+) -> list[Step]:
+    """Steps of one model with something left to do, ascending; `damaged` cannot be reduced.
+
+    `held` are probes, each with a checkpoint, that are not to be asked now.
+    """
+    known = ledger.model(name)
+    seeds: dict[int, set[str]] = {step: set() for step in known.steps}
+    for seed, step in available:
+        seeds.setdefault(step, set()).add(seed)
+    found = (
+        remaining_of(
+            known, name, step, seeds[step],
+            reducible=step not in damaged, probes=probes, held=held,
+        )
+        for step in sorted(seeds)
+    )  # fmt: skip
+    return list(chain.from_iterable(found))
+
+
+def remaining_of(
+    known: ModelLedger,
+    name: str,
+    step: int,
+    available: set[str],
+    *,
+    reducible: bool = True,
+    probes: Collection[str] = (),
+    held: Collection[tuple[str, Checkpoint]] = (),
+) -> list[Step]:
+    """What is left to do of one step, of which these seeds are available.
+
+    A seed that is scored but whose log-probs were dropped is scored again only when another seed
+    of its step has yet to be compared with it. Probes, each seed's by itself, come only when
+    nothing else is left: a KL must not wait for them.
+    """
+    scored = known.scored_at(step)
+    new = available - scored
+    present = scored | new
+    reduce = reducible and len(present) > 1 and known.reduced.get(step) != present
+    needed = {seed for seed in scored if (seed, step) not in known.stored} if reduce else set()
+    if not needed <= available:  # dropped and gone for good: its old pairs stay, no new ones
+        reduce, needed = False, set()
+    score = new | needed
+    if score or reduce:
+        return [Step(name, step, tuple(sorted(score, key=seed_order)), reduce)]
+    asked = {
+        seed: tuple(p for p in known.unasked((seed, step), probes) if (p, (seed, step)) not in held)
+        for seed in sorted(available, key=seed_order)
+    }
+    return [Step(name, step, (), False, seed, them) for seed, them in asked.items() if them]
+
+
+def lonely(known: ModelLedger, available: set[Checkpoint]) -> str | None:
+    """Why no divergence can come of a model, in one line; None when some step has two seeds."""
+    seeds: dict[str, set[int]] = {}
+    for seed, step in available | set(known.scored):
+        seeds.setdefault(seed, set()).add(step)
+    steps = [step for at in seeds.values() for step in at]
+    if len(set(steps)) < len(steps):
+        return None
+    if len(seeds) < 2:
+        return f"has {len(seeds)} seed; a divergence needs two"
+    described = [
+        f"seed {seed}: {min(at)} to {max(at)}"
+        for seed, at in sorted(seeds.items(), key=lambda item: seed_order(item[0]))[:4]
+    ]
+    return f"no two seeds share a step, so there is nothing to compare ({'; '.join(described)})"

@@ -1,0 +1,135 @@
+"""How much disk the log-probs of a study will take, before any are made."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import get_args
+
+from engine.coordination.planner import Step
+from engine.coordination.session import disk_free
+from engine.errors import ConfigError
+from engine.sources.base import Source
+from engine.study_file.study import StudyFile
+from store import Representation
+from store.commits.ledger import Ledger
+
+REPRESENTATIONS: tuple[Representation, ...] = get_args(Representation)
+
+DENSE_BYTES = 1.3  # per log-prob on disk; measured by benchmarks/codecs.py
+_FACTOR_BYTES = 4.0  # per number of a factor; weights trained in half precision take half
+_WIDTHS = (
+    "hidden_size",
+    "n_embd",
+    "d_model",
+    "dim",
+)  # what configurations call the number of units
+
+
+def projected_bytes(
+    config: Path | None, representation: Representation, n_tokens: int, vocab_size: int
+) -> int:
+    """Bytes that the log-probs of one checkpoint will take.
+
+    The width of a model is read from its config.json. One that cannot be read is taken as 0 wide:
+    such a checkpoint will not be scored either.
+    """
+    if representation == "none":
+        return 0
+    if representation == "dense":
+        return int(DENSE_BYTES * n_tokens * vocab_size)
+    return int(_FACTOR_BYTES * (n_tokens + vocab_size) * (_width(config) if config else 0))
+
+
+def _width(file: Path) -> int:
+    try:
+        config = json.loads(file.read_bytes())
+        config = config.get("text_config", config)
+        return next(int(config[name]) for name in _WIDTHS if name in config)
+    except (OSError, ValueError, TypeError, AttributeError, StopIteration):
+        return 0
+
+
+def describe_sizes(sizes: Mapping[Representation, int], chosen: Representation) -> str:
+    """The projected sizes in one line, the chosen representation first and named so."""
+    others = [f"{name} {size_text(size)}" for name, size in sizes.items() if name != chosen]
+    return f"{size_text(sizes[chosen])} ({chosen}; as {' or '.join(others)})"
+
+
+def size_text(n_bytes: float) -> str:
+    """Bytes for people: three digits and a unit."""
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if n_bytes < 999.5:  # rounds to three digits
+            return f"{n_bytes:.3g} {unit}"
+        n_bytes /= 1000
+    return f"{n_bytes:,.3g} TB" if n_bytes < 1000 else f"{n_bytes:,.0f} TB"
+
+
+def bytes_to_come(ledger: Ledger, retention: str) -> int | None:
+    """Bytes of log-probs that planned checkpoints will add, going by those of the same model.
+
+    None while a model that has any planned has none that was scored.
+    """
+    of_steps = [0.0]
+    for known in ledger.models.values():
+        left = Counter(
+            step for _, step in known.planned - known.scored.keys() - known.failed.keys()
+        )
+        if left and not known.scored:
+            return None
+        total = sum(int(record.get("bytes", 0)) for record in known.scored.values())
+        of_steps += [n * total / len(known.scored) for n in left.values()]
+    return int(sum(of_steps) if retention == "all" else max(of_steps))
+
+
+@dataclass(frozen=True)
+class Projection:
+    """What the log-probs of a study will take."""
+
+    sizes: dict[Representation, int]  # bytes, as each would take
+    free: int  # bytes where the study lies
+    text: str  # the same in one line
+
+
+def project(
+    study: StudyFile,
+    sources: Mapping[str, Source],
+    steps: Sequence[Step],
+    n_tokens: int,
+    vocab_size: int,
+    stored: int,
+) -> Projection:
+    """Tell how much log-probs the work ahead will write; `stored` bytes are there already.
+
+    Raises ConfigError when that is more than is free, or than the study's budget.
+    """
+    settings, sizes = study.log_probs, dict.fromkeys(REPRESENTATIONS, 0)
+    for representation in REPRESENTATIONS:
+        of_steps = [0]
+        for step in steps:
+            config = None
+            if representation == "factored" and step.score:
+                config = sources[step.model].config((step.score[0], step.step))
+            size = projected_bytes(config, representation, n_tokens, vocab_size)
+            of_steps.append(len(step.score) * size)
+        sizes[representation] = sum(of_steps) if settings.retention == "all" else max(of_steps)
+    needed, free = sizes[settings.representation], disk_free(study.store)
+    text = (
+        f"{n_tokens:,} tokens x {vocab_size:,} entries; log-probs to come take about "
+        f"{describe_sizes(sizes, settings.representation)}; {size_text(free)} are free"
+    )
+    if needed > free:
+        raise ConfigError(
+            f"{study.store}: {text}; free some space, lower corpus.max_tokens, or set "
+            'log_probs.representation or log_probs.retention = "until_reduced"'
+        )
+    if settings.budget_gb is not None and stored + needed > settings.budget_gb * 1e9:
+        raise ConfigError(
+            f"{study.store}: {text}; with {size_text(stored)} stored already that is more than "
+            f"log_probs.budget_gb = {settings.budget_gb:g}; raise it, lower corpus.max_tokens, or "
+            'set log_probs.representation or retention = "until_reduced"'
+        )
+    return Projection(sizes, free, text)

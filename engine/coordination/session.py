@@ -1,0 +1,103 @@
+"""One engine process at work on a study: its heartbeat, its progress, its journal, its end."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import shutil
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from engine.errors import Interrupted
+from engine.events import Event, Level, Listener
+from store import StoreError, StudyWriter
+from store.schema.snapshot import EngineStatus, Gpu, JournalEntry
+
+_HEARTBEAT_SECONDS = 1.0
+_GPU_SECONDS = 3.0  # between two readings of the GPUs
+_LAST_BEAT_SECONDS = 2.0  # longer, the disk is unreachable, and nothing waits for that
+
+
+class Session:
+    """Beats the heart while work goes on, and gives the study back however it ends."""
+
+    def __init__(
+        self,
+        writer: StudyWriter,
+        status: EngineStatus,
+        listener: Listener,
+        clock: Callable[[], float],
+        read_gpus: Callable[[], tuple[Gpu, ...]] = tuple,
+    ) -> None:
+        """`read_gpus` is called in the heart's thread, and never raises."""
+        self._writer, self._listener, self._clock = writer, listener, clock
+        self._read_gpus, self._gpus = read_gpus, tuple[Gpu, ...]()
+        self._gpus_due = -math.inf
+        self.status = status  # replaced, never changed: the heart reads it from another thread
+        self.counts: Callable[[], Mapping[str, int]] = dict  # of what was done, told at the end
+        self._over = threading.Event()
+        self._heart = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
+
+    def show(self, **changes: Any) -> None:
+        """Change what is told of the engine: fields of `EngineStatus`."""
+        self.status = replace(self.status, **changes)
+        with contextlib.suppress(OSError):  # a terminal that is gone must not end the work
+            self._listener.on_status(self.status)
+
+    def say(self, level: Level, event: str, text: str, **fields: Any) -> None:
+        """Tell the journal and whoever listens that something happened."""
+        now = self._clock()
+        with contextlib.suppress(OSError):
+            self._listener.on_event(Event(now, level, event, text, fields))
+        self._writer.log(JournalEntry(now, level, event, text))
+
+    def _beat(self) -> None:
+        while True:
+            self._write()
+            if self._over.wait(_HEARTBEAT_SECONDS):
+                return
+
+    def _write(self, *, over: bool = False) -> None:
+        now = self._clock()
+        if now >= self._gpus_due or over:
+            self._gpus, self._gpus_due = () if over else self._read_gpus(), now + _GPU_SECONDS
+        # A disk that is full or gone must not silence the engine before it can say so.
+        with contextlib.suppress(OSError, StoreError):
+            free = disk_free(self._writer.path)
+            status = replace(self.status, heartbeat=now, disk_free=free, gpus=self._gpus)
+            self._writer.beat(status)
+
+    def _tell_end(self, how: str, message: str) -> None:
+        counts = dict(self.counts())
+        did = ", ".join(f"{n} {what.replace('_', ' ')}" for what, n in counts.items() if n)
+        text = message if message.startswith(how) else f"{how}: {message or did or 'nothing to do'}"
+        level: Level = "error" if how == "failed" else "info"
+        with contextlib.suppress(OSError, StoreError):  # listeners heard of it, journal or not
+            self.say(level, "end", text, how=how, message=message, **counts)
+
+    def __enter__(self) -> None:
+        self._heart.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _: object
+    ) -> None:
+        how = "finished" if kind is None else "stopped" if kind is Interrupted else "failed"
+        message = "" if error is None else str(error)
+        self._over.set()
+        self._heart.join(_LAST_BEAT_SECONDS)
+        self.show(state=how, works=(), message=message)
+        self._tell_end(how, message)
+        self._write(over=True)
+        try:
+            self._writer.close(how)
+        except (OSError, StoreError):
+            if kind is None:
+                raise
+
+
+def disk_free(path: Path) -> int:
+    """Bytes free where a study lies or will lie."""
+    return shutil.disk_usage(path if path.exists() else path.parent).free

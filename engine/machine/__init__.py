@@ -1,0 +1,1 @@
+"""Devices, and how much of the machine the engine may use."""

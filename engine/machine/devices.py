@@ -1,0 +1,46 @@
+"""Which devices of this machine work on a study, and how they are called."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+import torch
+
+from engine.scoring.scorer import choose_device
+
+
+def choose_devices(setting: str) -> tuple[torch.device, ...]:
+    """The devices of a setting such as "auto" or "cuda:0,cuda:1", in its order.
+
+    Raises ConfigError naming one that is not there.
+    """
+    return tuple(choose_device(part.strip()) for part in setting.split(","))
+
+
+def name_devices(devices: Sequence[torch.device]) -> tuple[str, ...]:
+    """What each is called: "cuda:1"; numbered where one is named more than once: "cpu (2)"."""
+    often, seen = Counter(map(str, devices)), Counter[str]()
+    names = []
+    for device in map(str, devices):
+        seen[device] += 1
+        names.append(f"{device} ({seen[device]})" if often[device] > 1 else device)
+    return tuple(names)
+
+
+def describe_devices(devices: Sequence[torch.device]) -> str:
+    """All of them in one line, for people."""
+    threads = threads_each(devices)
+    found = Counter(
+        torch.cuda.get_device_name(device)
+        if device.type == "cuda"
+        else f"CPU, {threads} thread{'s' * (threads != 1)}"
+        for device in devices
+    )
+    return "; ".join(f"{n} x {name}" if n > 1 else name for name, n in found.items())
+
+
+def threads_each(devices: Sequence[torch.device]) -> int:
+    """Threads of each worker on the CPU: they share those that torch would use."""
+    workers = sum(device.type == "cpu" for device in devices)
+    return max(1, torch.get_num_threads() // max(1, workers))

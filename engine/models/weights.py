@@ -1,0 +1,195 @@
+"""Reading one checkpoint into memory, with every check that does not need the model to run.
+
+Runs in a thread of its own while another checkpoint is scored. Files are read, not mapped: a file
+that is truncated under a mapping kills the process.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import io
+import pickle
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError
+from safetensors.torch import load
+
+from engine.errors import CheckpointError, may_pass
+from engine.machine.device_errors import is_out_of_memory
+from engine.sources.checkpoint_files import checkpoint_files
+from engine.text.tokenizer import Tokenizer, vocabulary_digest
+
+MOST_PADDING = 1024  # rows a model may have beyond its tokenizer: padding for fast kernels
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A checkpoint in memory, not yet a model."""
+
+    folder: Path
+    where: str  # its place, for people
+    config: Any  # transformers.PretrainedConfig
+    weights: dict[str, torch.Tensor]
+    fingerprint: str  # of names and contents of the weights
+    n_bytes: int
+    trust_remote_code: bool = False  # whether the model's class may come from its repository
+
+
+def read_checkpoint(
+    folder: Path,
+    tokenizer: Tokenizer,
+    *,
+    where: str | None = None,
+    allow_pickle: bool = False,
+    trust_remote_code: bool = False,
+) -> Checkpoint:
+    """Read and check a checkpoint of a causal language model.
+
+    `where` names its place in messages, if that is not the folder. With `allow_pickle` weights may
+    be pickled; only tensors are unpickled even so. With `trust_remote_code` the configuration's
+    class may be code of the checkpoint, which then runs.
+
+    Raises CheckpointError, in one line, when files are missing, damaged or cannot be read, weights
+    are not finite or all zero, or the checkpoint uses another vocabulary than the study.
+    """
+    where = where or str(folder)
+    try:
+        return _read(folder, where, tokenizer, allow_pickle, trust_remote_code)
+    except CheckpointError as error:
+        text = str(error).replace(str(folder), where)
+        raise CheckpointError(text, passing=error.passing) from None
+    except OSError as error:
+        text = f"{where}: cannot be read: {_first_line(error)}"
+        raise CheckpointError(text, passing=may_pass(error)) from None
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        text = f"{where}: this machine has no memory left for its weights"
+        raise CheckpointError(text, passing=True) from None
+
+
+def _read(
+    folder: Path, where: str, tokenizer: Tokenizer, allow_pickle: bool, trust_remote_code: bool
+) -> Checkpoint:
+    from transformers import AutoConfig
+
+    files = checkpoint_files(folder, allow_pickle=allow_pickle)
+    try:
+        config = AutoConfig.from_pretrained(
+            folder, trust_remote_code=trust_remote_code, local_files_only=True
+        )
+    except Exception as error:
+        # Code of the repository may raise anything.
+        if not trust_remote_code and not isinstance(
+            error, (OSError, ValueError, KeyError, TypeError, StrictDataclassError)
+        ):
+            raise
+        text = f"{folder / 'config.json'}: {_refusal(error)}"
+        raise CheckpointError(text, passing=may_pass(error)) from None
+    _check_vocabulary(folder, config, tokenizer)
+    weights: dict[str, torch.Tensor] = {}
+    n_bytes = 0
+    for file in files.weights:
+        try:
+            data = file.read_bytes()
+            shard = _unpickle(file, data) if files.pickled else load(data)
+        except FileNotFoundError:
+            raise CheckpointError(f"{file}: was deleted while it was being read") from None
+        except (OSError, SafetensorError) as error:
+            text = f"{file}: cannot be read: {_first_line(error)}"
+            raise CheckpointError(text, passing=may_pass(error)) from None
+        _check_values(file, shard)
+        weights.update(shard)
+        n_bytes += len(data)
+    fingerprint = _fingerprint(weights)
+    return Checkpoint(folder, where, config, weights, fingerprint, n_bytes, trust_remote_code)
+
+
+def _unpickle(file: Path, data: bytes) -> dict[str, torch.Tensor]:
+    """Weights that torch.save wrote, and nothing else that may be in such a file."""
+    try:
+        weights = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        raise CheckpointError(f"{file}: holds more than weights, and so is not loaded") from None
+    except (RuntimeError, EOFError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{file}: cannot be read: {_first_line(error)}") from None
+    if not isinstance(weights, dict) or not all(
+        isinstance(name, str) and isinstance(tensor, torch.Tensor)
+        for name, tensor in weights.items()
+    ):
+        raise CheckpointError(f"{file}: should hold tensors by name")
+    return weights
+
+
+def _refusal(error: Exception) -> str:
+    if "trust_remote_code" in str(error):
+        return (
+            "its model is code of the repository, which is not run; set "
+            "models.trust_remote_code = true if you trust it"
+        )
+    if isinstance(error, StrictDataclassError):
+        return " ".join(
+            str(error).split()
+        )  # the first line has the field, the next what it should be
+    return _first_line(error)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
+def _check_vocabulary(folder: Path, config: Any, tokenizer: Tokenizer) -> None:
+    rows = getattr(config.get_text_config(), "vocab_size", None)
+    if rows is None:
+        kind = type(config).__name__
+        raise CheckpointError(f"{folder}: {kind} has no vocabulary: it is no language model")
+    if not tokenizer.size <= rows <= tokenizer.size + MOST_PADDING:
+        raise CheckpointError(
+            f"{folder}: has a vocabulary of {rows:,}, the study's tokenizer has "
+            f"{tokenizer.size:,}: another tokenizer, so its log-probs cannot be compared"
+        )
+    file = folder / "tokenizer.json"
+    if file.exists():
+        stat = file.stat()
+        theirs = _tokenizer_digest(file, stat.st_size, stat.st_mtime_ns)
+        if theirs not in (None, tokenizer.digest):
+            raise CheckpointError(
+                f"{file}: is another tokenizer than the study's: the same ids mean other tokens"
+            )
+
+
+@functools.lru_cache(maxsize=64)
+def _tokenizer_digest(file: Path, size: int, time: int) -> str | None:
+    """Digest of a checkpoint's own vocabulary; size and time are there to notice a new file."""
+    from tokenizers import Tokenizer as Backend
+
+    try:
+        return vocabulary_digest(Backend.from_file(str(file)).get_vocab(with_added_tokens=True))
+    except Exception:  # the library raises plain Exception for a file it cannot read
+        return None
+
+
+def _check_values(file: Path, shard: dict[str, torch.Tensor]) -> None:
+    matrices = [tensor for tensor in shard.values() if tensor.ndim >= 2]
+    if matrices and not any(bool(tensor.any()) for tensor in matrices):
+        raise CheckpointError(f"{file}: all weights are zero; it was allocated but never written")
+    for name, tensor in shard.items():
+        if not tensor.is_floating_point() or not tensor.numel():
+            continue
+        low, high = tensor.aminmax()  # either is NaN where any is; no mask is made
+        if not bool(low.isfinite() & high.isfinite()):
+            raise CheckpointError(f"{file}: {name} holds NaN or infinite weights")
+
+
+def _fingerprint(weights: dict[str, torch.Tensor]) -> str:
+    digest = hashlib.blake2b(digest_size=12)
+    for name in sorted(weights):
+        tensor = weights[name].contiguous()
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(tensor.view(-1).view(torch.uint8).numpy().data)
+    return digest.hexdigest()

@@ -1,0 +1,1 @@
+"""Questions that checkpoints are asked besides the corpus, and their answers."""

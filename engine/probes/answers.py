@@ -1,0 +1,165 @@
+"""Asking one model a probe's questions: batched, padded and halved as the corpus is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from engine.machine.device_errors import is_dead_device, is_out_of_memory
+from engine.probes.questions import Questions
+from engine.scoring.scorer import Loaded, Rows, Scorer, rows_within
+from engine.text.windows import Window
+from store.reading.probe import ICL
+
+_BLOCK_BYTES = {"cpu": 2**22, "cuda": 2**27}  # float32 log-probs
+
+
+class SilentError(Exception):
+    """A log-prob is NaN or infinite."""
+
+    def __init__(self, label: str) -> None:
+        super().__init__(f"log-probs are NaN or infinite at an item of {label!r}")
+
+
+@dataclass
+class Answers:
+    """What one model says of probes, by their names."""
+
+    values: dict[str, NDArray[np.float32]] = field(default_factory=dict)
+    failures: dict[str, tuple[str, bool]] = field(default_factory=dict)  # why; whether it may pass
+    notes: list[str] = field(default_factory=list)  # what the user should know besides
+
+
+def ask_each(
+    scorer: Scorer,
+    loaded: Loaded,
+    probes: Iterable[Questions],
+    progress: Callable[[str, int, int], None],
+) -> Answers:
+    """Ask a model probes: one that fails does not keep the others from being asked.
+
+    `progress` hears of which probe how many predictions are done, of how many. Raises what it
+    raises, and the device's error when that does not work any more.
+    """
+    found = Answers()
+    for questions in probes:
+        name = questions.probe.name
+        try:
+            found.values[name] = ask(scorer, loaded, questions, partial(progress, name))
+        except SilentError as error:
+            found.failures[name] = str(error), False
+        except (RuntimeError, MemoryError) as error:
+            if is_dead_device(error):
+                raise
+            memory = is_out_of_memory(error)
+            text = "out of memory with one sequence at a time" if memory else str(error)
+            found.failures[name] = (text.strip() or type(error).__name__).splitlines()[0], memory
+        else:
+            if note := too_long(scorer, loaded, questions):
+                found.notes.append(note)
+    return found
+
+
+def ask(
+    scorer: Scorer, loaded: Loaded, questions: Questions, progress: Callable[[int, int], None]
+) -> NDArray[np.float32]:
+    """What a model says of every item, (item, variant) float32, nats; NaN: nothing is asked.
+
+    Log-probs of minimal pairs, summed over tokens in float64; surprisals of long documents.
+    `progress` hears how many predictions are done, of how many, and may raise to stop.
+
+    Raises SilentError, OutOfMemoryError when there is no memory for a single sequence, and what
+    the model's code raises.
+    """
+    probe, sequences = questions.probe, questions.sequences
+    asked = np.ones(len(sequences), np.bool_)
+    if questions.whole:
+        window, _ = scorer.window(loaded.model)
+        asked = np.diff(questions.ends, prepend=0) <= window
+    predicted = np.array([sequence.predicts.sum() for sequence in sequences])
+    kept = np.repeat(asked, predicted)
+    item, variant = questions.item[kept], questions.variant[kept]
+    values = np.full(probe.shape, np.nan)
+    values[item, variant] = 0.0
+    if asked.any():
+        chosen = [sequence for sequence, wanted in zip(sequences, asked, strict=True) if wanted]
+        reading = scorer.reading(chosen, questions.target[kept])
+        log_p = _log_probs(reading, loaded, progress)
+        if not np.isfinite(log_p).all():
+            raise SilentError(probe.labels[item[~np.isfinite(log_p)][0]])
+        np.add.at(values, (item, variant), -log_p if probe.kind == ICL else log_p)
+    return values.astype(np.float32)
+
+
+def too_long(scorer: Scorer, loaded: Loaded, questions: Questions) -> str | None:
+    """What is not asked as the model, or the study, takes fewer tokens at once; or None."""
+    window, _ = scorer.window(loaded.model)
+    lengths = np.diff(questions.ends, prepend=0)
+    if not questions.whole or lengths.max() <= window:
+        return None
+    probe = questions.probe
+    of = questions.variant[lengths > window]  # one prediction a sequence
+    names = [name for number, name in enumerate(probe.variants) if number in of]
+    return (
+        f"probe {probe.name}: no {', '.join(names)}: these take {lengths.max()} tokens at once, "
+        f"the window is {window}"
+    )
+
+
+def _log_probs(
+    scorer: Scorer, loaded: Loaded, progress: Callable[[int, int], None]
+) -> NDArray[np.float64]:
+    """Log-probs of the targets of all sequences, (prediction,), nats."""
+    n = len(scorer.targets)
+    found = np.empty(n)
+    rows = Rows(scorer, loaded.head, _Batches(scorer, loaded).more)
+    size = min(n, rows_within(_BLOCK_BYTES[scorer.device.type], scorer.vocab_size))
+    start, shrunk = 0, False  # and not told yet
+    with torch.inference_mode():
+        while start < n:
+            stop = min(start + size, n)
+            picked: torch.Tensor | None = None
+            try:
+                picked = _of_targets(scorer, rows, start, stop)
+            except torch.OutOfMemoryError:
+                if size == 1:
+                    raise
+            if picked is None:  # not in the handler: the error holds on to what was computed
+                size, shrunk = size // 2, True
+                rows.shrink()
+                if scorer.device.type == "cuda":
+                    torch.cuda.empty_cache()
+                continue
+            if shrunk:
+                scorer.tell(f"out of memory; going on with {size} predictions at once")
+                shrunk = False
+            found[start:stop] = picked.numpy()
+            start = stop
+            progress(start, n)
+    return found
+
+
+def _of_targets(scorer: Scorer, rows: Rows, start: int, stop: int) -> torch.Tensor:
+    block = torch.empty(stop - start, scorer.vocab_size, device=scorer.device)
+    rows.fill(start, stop, block)
+    return block.gather(-1, scorer.targets[start:stop, None])[:, 0].cpu()
+
+
+class _Batches:
+    """Runs a model on its windows as they are asked for."""
+
+    def __init__(self, scorer: Scorer, loaded: Loaded) -> None:
+        self._scorer, self._loaded = scorer, loaded
+        self._windows = scorer.windows(loaded)
+        self._batch: Sequence[Window] = ()  # kept until it went through: memory may run out
+
+    def more(self) -> torch.Tensor:
+        self._batch = self._batch or next(self._windows)
+        states = self._scorer.forward(self._loaded, self._batch)
+        self._batch = ()
+        return states

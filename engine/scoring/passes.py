@@ -1,0 +1,191 @@
+"""One pass over the corpus: log-probs of all seeds that take part, and all that is made of them.
+
+Blocks are small enough to stay in the caches of a CPU between the dozen things computed of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from engine.scoring.divergence import divergences
+from engine.scoring.scorer import LiveSeed, Rows, Scorer, rows_within
+from engine.scoring.transfer import HostCopies
+from store.schema.variables import TOP
+from store.writing.pending import PendingCheckpoint, PendingPairs
+
+_BLOCK_BYTES = {"cpu": 2**22, "cuda": 2**27}  # float32 log-probs of one seed
+
+
+class NotFiniteError(Exception):
+    """A log-prob is NaN or infinite."""
+
+    def __init__(self, seed: str, token: int) -> None:
+        super().__init__(f"log-probs are NaN or infinite at token {token}")
+        self.seed, self.token = seed, token
+
+
+@dataclass
+class Live:
+    """A seed that is scored in this pass, and where its results go."""
+
+    label: str
+    seed: LiveSeed
+    pending: PendingCheckpoint | None  # None: nothing of it is new but its pairs
+    kept: str | None  # "log_probs" or "hidden", what of it is written
+    squared_rounding: float = 0.0  # sum over tokens of the squared KL error made by rounding
+
+
+class CorpusPass:
+    """Goes through the corpus once, block by block."""
+
+    def __init__(
+        self,
+        scorer: Scorer,
+        seeds: Sequence[Live | Rows],
+        pairs: PendingPairs | None,
+        progress: Callable[[int], None],
+    ) -> None:
+        """`seeds` are live or stored, in the order of the seeds of `pairs`.
+
+        `progress` hears the number of tokens done and may raise to stop.
+        """
+        self._scorer, self._pairs, self._progress = scorer, pairs, progress
+        self._sources = [seed.seed.rows if isinstance(seed, Live) else seed for seed in seeds]
+        self._live = {n: seed for n, seed in enumerate(seeds) if isinstance(seed, Live)}
+        self._rows = rows_within(_BLOCK_BYTES[scorer.device.type], scorer.vocab_size)
+        self._copies = HostCopies(scorer.device)
+        self._shrunk = False  # and not told yet
+        self._log_p = self._p = self._spare = torch.empty(0)
+        self._reserve()
+
+    def _reserve(self) -> None:
+        """Take memory for a block, of fewer tokens when there is not enough."""
+        while True:
+            shape = len(self._sources), self._rows, self._scorer.vocab_size
+            try:
+                self._log_p = torch.empty(shape, device=self._scorer.device)
+                self._p = torch.empty_like(self._log_p)
+                self._spare = torch.empty_like(self._p[0])
+            except torch.OutOfMemoryError:
+                if self._rows == 1:
+                    raise
+            else:
+                return
+            self._halve()
+
+    def _halve(self) -> None:
+        """Go on with half of the tokens at once."""
+        self._rows, self._shrunk = self._rows // 2, True
+        self._log_p = self._p = self._spare = torch.empty(0)  # gone before there are others
+        for source in self._sources:
+            source.shrink()
+        if self._scorer.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+    def run(self) -> None:
+        """Do it. What was appended to is neither finished nor abandoned here.
+
+        Raises NotFiniteError, CheckpointError, DamagedError, OSError when writing failed,
+        OutOfMemoryError when there is none for a single token.
+        """
+        n_tokens = len(self._scorer.targets)
+        start, before = 0, None
+        with torch.inference_mode():
+            while start < n_tokens:
+                stop = min(start + self._rows, n_tokens)
+                try:
+                    block = self._copies.start(self._block(start, stop))
+                except torch.OutOfMemoryError:
+                    if self._rows == 1:
+                        raise
+                    block = None
+                if block is None:  # not in the handler: the error holds on to what was computed
+                    self._halve()
+                    self._reserve()
+                    continue
+                if self._shrunk:
+                    self._scorer.tell(f"out of memory; going on with {self._rows} tokens at once")
+                    self._shrunk = False
+                if before is not None:  # one behind: its copy ran while this one was computed
+                    self._append(*before)
+                before, start = (start, block), stop
+                self._progress(stop)
+            if before is not None:
+                self._append(*before)
+
+    def _block(self, start: int, stop: int) -> dict[str, torch.Tensor]:
+        """Everything computed of these tokens, on the device: `<seed>.<result>`, `kl` and `js`."""
+        log_p, p = self._log_p[:, : stop - start], self._p[:, : stop - start]
+        for seed, source in enumerate(self._sources):
+            source.fill(start, stop, log_p[seed])
+        torch.exp(log_p, out=p)
+        results: dict[str, torch.Tensor] = {}
+        targets = self._scorer.targets[start:stop, None]
+        for seed, live in self._live.items():
+            if live.pending is not None:
+                found = self._summarise(log_p[seed], p[seed], targets)
+                if live.kept == "log_probs":
+                    found |= _rounded(log_p[seed], p[seed])
+                if live.kept == "hidden":
+                    found["hidden"] = live.seed.rows.states(start, stop)
+                results |= {f"{seed}.{name}": tensor for name, tensor in found.items()}
+                if live.kept == "log_probs" and self._pairs is not None:
+                    # As a later reduction would read them: what comes of a pair must not depend on
+                    # which of its seeds came first.
+                    torch.log_softmax(found["log_probs"].float(), -1, out=log_p[seed])
+                    torch.exp(log_p[seed], out=p[seed])
+        if self._pairs is not None:
+            results["kl"], results["js"] = divergences(log_p, p)
+        return results
+
+    def _summarise(
+        self, log_p: torch.Tensor, p: torch.Tensor, targets: torch.Tensor
+    ) -> dict[str, torch.Tensor]:
+        """Results per token of a block of one seed's log-probs, (token, vocab) float32."""
+        top_log_prob, top_id = log_p.topk(TOP, dim=-1)
+        # Subtracted before the product, as in a KL of two seeds: near the unigram distribution
+        # the difference of two sums would be mostly rounding.
+        against = torch.sub(log_p, self._scorer.log_unigram, out=self._spare[: len(log_p)])
+        return {
+            "surprisal": -log_p.gather(-1, targets)[:, 0],
+            "entropy": -torch.linalg.vecdot(p, log_p),
+            "top_id": top_id.int(),
+            "top_log_prob": top_log_prob,
+            "kl_unigram": torch.linalg.vecdot(p, against),
+        }
+
+    def _append(self, start: int, copied: Callable[[], Mapping[str, NDArray[Any]]]) -> None:
+        block = copied()
+        for seed, live in self._live.items():
+            if live.pending is None:
+                continue
+            prefix = f"{seed}."
+            found = {k.removeprefix(prefix): v for k, v in block.items() if k.startswith(prefix)}
+            bad = ~(np.isfinite(found["surprisal"]) & np.isfinite(found["entropy"]))
+            if bad.any():
+                raise NotFiniteError(live.label, start + int(bad.argmax()))
+            if "squared_rounding" in found:
+                live.squared_rounding += float(found["squared_rounding"].sum(dtype=np.float64))
+            live.pending.append(found)
+        if self._pairs is not None:
+            for seed, live in self._live.items():  # also one of which nothing else is new
+                if not np.isfinite(block["kl"][:, seed]).all():
+                    raise NotFiniteError(live.label, start)
+            self._pairs.append(block)
+
+
+def _rounded(log_p: torch.Tensor, p: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Log-probs as they are stored, and what that does to a KL.
+
+    A reader uses rows rounded to float16 and renormalised. To first order the rounding d of one
+    seed's row moves a KL by sum_v p_v d_v with independent d_v.
+    """
+    half = log_p.half()
+    rounding = half.float().sub_(log_p).mul_(p)
+    return {"log_probs": half, "squared_rounding": torch.linalg.vecdot(rounding, rounding)}

@@ -1,0 +1,400 @@
+"""From a checkpoint to the log-probs of the whole vocabulary at every token, in corpus order."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+from numpy.typing import NDArray
+
+from engine.errors import CheckpointError, ConfigError
+from engine.machine.device_errors import is_dead_device, is_out_of_memory
+from engine.machine.host_memory import HostMemory, peak_bytes
+from engine.models.modules import LoadedModel, Modules
+from engine.models.output_head import Head, find_head, hidden_states
+from engine.models.weights import Checkpoint
+from engine.study_file.limits import NO_LIMITS, LimitsSection
+from engine.study_file.study import ScoringSection
+from engine.text import corpus
+from engine.text.corpus import Text
+from engine.text.counts import log_unigram
+from engine.text.windows import Window, batches, plan_windows
+
+_PROBE_TOKENS = 16
+_NOISE_TOKENS = 32
+_NOISE_WINDOWS = 8  # of a masked model; pseudo, each holds one token
+_SHARE_FOR_MODELS = 0.6  # of what is free on a GPU; the rest is for blocks of log-probs
+_SHARE_FOR_BATCHES = 0.5  # of what limits leave of the host's; the rest is for the next weights
+_PRODUCT_BYTES = {"cpu": 2**25, "cuda": 2**28}  # float32 logits of one product
+_LOGIT_BYTES = {"cpu": 2**29, "cuda": 2**31}  # logits of one pass of a model that makes its own
+
+
+def choose_device(setting: str) -> torch.device:
+    """The device for "auto", "cpu", "cuda" or "cuda:<n>". Raises ConfigError when there is none."""
+    if setting == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device(setting)
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        found = torch.cuda.device_count()
+        raise ConfigError(f'scoring.device: found "{setting}", but this machine has {found} GPUs')
+    return device
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model, and its output layer where that can be used alone."""
+
+    model: LoadedModel
+    head: Head | None
+    bears_padding: bool  # whether what fills a batch up leaves predictions as they are
+
+
+@dataclass
+class _Room:
+    """What goes through a model together; shared by scorers that read other sequences."""
+
+    tokens: int
+
+
+class Scorer:
+    """Scores language models on one text, on one device."""
+
+    def __init__(
+        self,
+        text: Text,
+        vocab_size: int,
+        settings: ScoringSection,
+        device: torch.device,
+        tell: Callable[[str], None] = lambda text: None,
+        limits: LimitsSection = NO_LIMITS,
+    ) -> None:
+        """`tell` hears of what the user should know: that memory ran out and work went on."""
+        self.text, self.vocab_size, self.device, self.tell = text, vocab_size, device, tell
+        self._settings = settings
+        self._masked = settings.prediction != "causal"
+        self._modules = Modules(getattr(torch, settings.dtype), device, masked=self._masked)
+        self._room = _Room(settings.batch_tokens)
+        self._limits, self._memory = limits, HostMemory(limits.memory_gb)
+        self._fitted: set[int] = set()  # modules of which it is known how much fits
+        self.targets = torch.from_numpy(text.corpus.token_id).long().to(device)
+        self.log_unigram = torch.from_numpy(log_unigram(text.counts.count)).float().to(device)
+        quiet: Any = transformers.utils.logging
+        quiet.disable_progress_bar()  # this is a library: what is shown is not its business
+        quiet.set_verbosity_error()
+        torch.backends.cuda.matmul.allow_tf32 = False
+        torch.backends.cudnn.allow_tf32 = False
+
+    def reading(self, sequences: Iterable[corpus.Sequence], targets: NDArray[Any]) -> Scorer:
+        """The same scorer for other sequences, in which these tokens are predicted, (token,)."""
+        other = copy.copy(self)
+        other.text = replace(self.text, sequences=tuple(sequences))
+        other.targets = torch.from_numpy(targets).long().to(self.device)
+        return other
+
+    def window(self, model: LoadedModel) -> tuple[int, int]:
+        """(window, overlap) for a model: the study's, or less where the model takes less."""
+        window = min(self._settings.window, _longest(model) or self._settings.window)
+        if window == self._settings.window:
+            return window, self._settings.overlap
+        return window, min(self._settings.overlap, window // 2)
+
+    def load(self, checkpoint: Checkpoint, *, resident: bool = True) -> Loaded:
+        """Make a model of a checkpoint; not `resident`, it comes to the device at each use.
+
+        Raises CheckpointError when the weights do not fit the architecture, or the model fails on
+        its first tokens.
+        """
+        model = self._modules.load(checkpoint, resident=resident)
+        try:
+            return self._probed(model)
+        except Exception as error:  # any architecture's code, perhaps the checkpoint's own
+            if is_out_of_memory(error) or is_dead_device(error):
+                raise
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            raise CheckpointError(f"{checkpoint.where}: its model fails: {reason}") from error
+
+    def _probed(self, model: LoadedModel) -> Loaded:
+        """A model with what running it on a few tokens tells."""
+        lengths = [len(sequence.inputs) for sequence in self.text.sequences]
+        n = min(_PROBE_TOKENS, self.window(model)[0], max(lengths))
+        probe = Window(lengths.index(max(lengths)), 0, n, 0, n)
+        with torch.inference_mode():
+            head = find_head(model.activate(), self.vocab_size, **self._inputs([probe]))
+            loaded = Loaded(model, head, bears_padding=not self._masked)
+            self._fit(loaded)
+            if self._masked and _takes(model.module, "attention_mask"):
+                loaded = replace(loaded, bears_padding=self._bears_padding(loaded, probe))
+        return loaded
+
+    def _fit(self, loaded: Loaded) -> None:
+        """See what one window takes, where memory is limited, and so how many go together."""
+        module = loaded.model.module
+        left = self._memory.left() if self.device.type == "cpu" else None
+        if left is None or id(module) in self._fitted:
+            return
+        self._fitted.add(id(module))
+        lengths = [len(sequence.inputs) for sequence in self.text.sequences]
+        n = min(self.window(loaded.model)[0], max(lengths))
+        window = Window(lengths.index(max(lengths)), 0, n, 0, n)
+        taken = max(1, peak_bytes(lambda: self._forward(loaded, [window])))
+        if lacking := self._memory.lacks(taken):
+            self.tell(f"a window of {n} tokens takes {lacking}; lower scoring.window")
+        fitting = int(_SHARE_FOR_BATCHES * left / taken)
+        if n * max(1, fitting) < self._room.tokens:
+            self._room.tokens = n * max(1, fitting)
+
+    def _bears_padding(self, loaded: Loaded, probe: Window) -> bool:
+        """Whether predictions in half of a window stay when it is filled up to the whole."""
+        half = (probe.stop + 1) // 2
+        short = replace(probe, stop=half, last=half)
+        alone = self._forward(loaded, [short])
+        filled = self._forward(loaded, [short, probe])[: len(alone)]
+        rounding = torch.finfo(loaded.model.dtype).eps ** 0.5
+        return bool(len(alone)) and bool((filled - alone).norm() <= rounding * alone.norm())
+
+    def let_go(self) -> None:
+        """Forget the weights that were used last: others are to take their room."""
+        self._modules.empty()
+
+    def bytes_on_device(self, checkpoint: Checkpoint) -> int:
+        """What a checkpoint's weights take in the precision that they are used in."""
+        size = getattr(torch, self._settings.dtype).itemsize
+        return sum(tensor.numel() * size for tensor in checkpoint.weights.values())
+
+    def free_bytes(self) -> int | None:
+        """Memory of the device that the next models may take; None where it is the host's."""
+        if self._settings.memory_gb is not None:
+            return int(self._settings.memory_gb * 1e9)
+        if self.device.type == "cpu":
+            return None
+        self.let_go()
+        free, _ = torch.cuda.mem_get_info(self.device)
+        free += torch.cuda.memory_reserved(self.device)  # by torch, and not all of it is in use:
+        taken = torch.cuda.memory_allocated(self.device)  # most is left over from the last pass
+        free -= taken
+        if self._limits.gpu_memory_gb is not None:
+            free = min(free, int(self._limits.gpu_memory_gb * 1e9) - taken)
+        return int(_SHARE_FOR_MODELS * free)
+
+    def windows(self, loaded: Loaded) -> Iterator[list[Window]]:
+        """What goes through a model together, in corpus order."""
+        window, overlap = self.window(loaded.model)
+        lengths = [len(sequence.inputs) for sequence in self.text.sequences]
+        limit = self._room.tokens
+        if loaded.head is None:
+            limit = min(limit, rows_within(_LOGIT_BYTES[self.device.type], self.vocab_size))
+        windows = self._asked(plan_windows(lengths, window, overlap, both_sides=self._masked))
+        return batches(windows, limit, equal=not loaded.bears_padding)
+
+    def _asked(self, windows: Iterator[Window]) -> Iterator[Window]:
+        """Windows in which something is predicted; `pseudo`, a copy for every such token."""
+        for window in windows:
+            places = self._places(window)
+            if self._settings.prediction == "pseudo":
+                for place in places.tolist():
+                    yield replace(window, first=place, last=place + 1)
+            elif len(places):
+                yield window
+
+    def _places(self, window: Window) -> NDArray[np.intp]:
+        """Where in the sequence a prediction of this window is kept."""
+        predicts = self.text.sequences[window.sequence].predicts
+        return np.flatnonzero(predicts[window.first : window.last]) + window.first
+
+    def forward(self, loaded: Loaded, batch: Sequence[Window]) -> torch.Tensor:
+        """Input of the output layer, or logits where that is none, at what windows predict.
+
+        (token, hidden or vocab) float32. When memory runs out the batch is halved, and later
+        batches with it.
+        """
+        longest, middle = max(window.length for window in batch), len(batch) // 2
+        if not middle or longest * len(batch) <= self._room.tokens:
+            try:
+                return self._forward(loaded, batch)
+            except torch.OutOfMemoryError:
+                if not middle:
+                    raise
+            self._room.tokens = longest * middle
+            self.tell(f"out of memory with {len(batch)} windows at once; going on with {middle}")
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()
+        return torch.cat([self.forward(loaded, part) for part in (batch[:middle], batch[middle:])])
+
+    def _forward(self, loaded: Loaded, batch: Sequence[Window]) -> torch.Tensor:
+        module, inputs = loaded.model.activate(), self._inputs(batch)
+        columns = [self._places(window) - window.start for window in batch]
+        length = inputs["input_ids"].shape[1]
+        if loaded.head is not None:
+            states = hidden_states(module, **inputs)
+        else:
+            if _takes(module, "logits_to_keep"):
+                first = np.concatenate(columns).min(initial=length - 1)
+                inputs["logits_to_keep"] = length - int(first)
+            states = module(**inputs).logits[..., : self.vocab_size]
+        rows = np.repeat(np.arange(len(batch)), [len(places) for places in columns])
+        places = np.stack([rows, np.concatenate(columns) - (length - states.shape[1])])
+        row, column = torch.from_numpy(places).to(self.device)
+        return states[row, column].float()
+
+    def _inputs(self, batch: Sequence[Window]) -> dict[str, Any]:
+        """What a model is called with for these windows, on the device."""
+        longest = max(window.length for window in batch)
+        ids = np.full((len(batch), longest), self.text.pad)
+        for row, window in enumerate(batch):
+            sequence = self.text.sequences[window.sequence]
+            ids[row, : window.length] = sequence.inputs[window.start : window.stop]
+            if self._settings.prediction == "pseudo":
+                ids[row, window.first - window.start] = self.text.mask
+        inputs = {"input_ids": torch.from_numpy(ids).to(self.device)}
+        if not self._masked:
+            # Right padding needs no mask: no kept token sees what stands after it.
+            return {**inputs, "use_cache": False}
+        lengths = np.array([window.length for window in batch])
+        if lengths.min() < longest:
+            shown = np.arange(longest) < lengths[:, None]
+            inputs["attention_mask"] = torch.from_numpy(shown.astype(np.int64)).to(self.device)
+        return inputs
+
+    def noise(self, loaded: Loaded, batch: Sequence[Window], states: torch.Tensor) -> float:
+        """Mean KL, in nats, of the first tokens with themselves at another batch shape.
+
+        `states` is what `forward` gave for the first windows, as a batch of the usual shape.
+        """
+        if not self._masked:  # what is cut off changes nothing
+            n = min(_NOISE_TOKENS, batch[0].stop)
+            again = self.forward(loaded, [replace(batch[0], stop=n, last=n)] * 2)[:n]
+        elif len(batch) > 1:
+            again = torch.cat([self.forward(loaded, [w]) for w in batch[:_NOISE_WINDOWS]])
+        else:
+            alone = replace(batch[0], stop=min(batch[0].stop, max(2, self._room.tokens // 2)))
+            alone = replace(alone, last=min(alone.last, alone.stop))
+            states = self.forward(loaded, [alone])
+            again = self.forward(loaded, [alone] * 2)
+        n = min(_NOISE_TOKENS, len(states), len(again))
+        both = torch.cat([states[:n], again[:n]])
+        if loaded.head is not None:
+            logits = torch.empty(len(both), self.vocab_size, device=self.device)
+            loaded.head.logits(both, logits)
+            both = logits
+        log_p, log_q = both.double().log_softmax(-1).chunk(2)
+        return float((log_p.exp() * (log_p - log_q)).sum(-1).mean())
+
+
+def _takes(module: Any, argument: str) -> bool:
+    return argument in inspect.signature(module.forward).parameters
+
+
+def _longest(model: LoadedModel) -> int | None:
+    """Inputs that a model takes at most; None when any number."""
+    config = model.checkpoint.config.get_text_config()
+    longest: int | None = getattr(config, "max_position_embeddings", None)
+    for name, part in model.module.named_modules():
+        if name.endswith("position_embeddings") and getattr(part, "padding_idx", None) is not None:
+            # As in RoBERTa: positions are counted from the one after that of padding.
+            longest = int(part.num_embeddings) - part.padding_idx - 1
+    return longest
+
+
+class Rows:
+    """Consecutive rows of log-probs, made of states that come in pieces of any length."""
+
+    def __init__(self, scorer: Scorer, head: Head | None, more: Callable[[], torch.Tensor]) -> None:
+        """`more` gives the states of the tokens that follow, as `Scorer.forward` returns them."""
+        self._scorer, self._head, self._more = scorer, head, more
+        self._pieces: list[torch.Tensor] = []  # states of consecutive tokens
+        self._first = 0  # the token of the first one
+        self._product = torch.empty(0)
+        self._made = (0, self._product)  # first token and logits of the last product
+        self._product_rows = rows_within(_PRODUCT_BYTES[scorer.device.type], scorer.vocab_size)
+
+    def states(self, start: int, stop: int, *, keep: int | None = None) -> torch.Tensor:
+        """States of tokens [start, stop). Those before `keep`, or else `start`, are forgotten.
+
+        When memory runs out, those that came stay: the same may be asked for again.
+        """
+        have = self._first + sum(map(len, self._pieces))
+        if stop > have:
+            self._forget(start if keep is None else keep)
+        while have < stop:
+            self._pieces.append(self._more())
+            have += len(self._pieces[-1])
+        if len(self._pieces) > 1:
+            self._pieces = [torch.cat(self._pieces)]
+        return self._pieces[0][start - self._first : stop - self._first]
+
+    def _forget(self, keep: int) -> None:
+        while self._pieces and self._first < keep:
+            n = min(keep - self._first, len(self._pieces[0]))
+            self._first += n
+            self._pieces[:1] = [self._pieces[0][n:]] if n < len(self._pieces[0]) else []
+
+    def fill(self, start: int, stop: int, out: torch.Tensor) -> None:
+        """Put log-probs of tokens [start, stop) into `out`, (token, vocab) float32, nats.
+
+        Starts never go back; the same run may be asked for again.
+        """
+        at = start
+        while at < stop:
+            first, logits = self._made
+            if not first <= at < first + len(logits):
+                end = min(at + self._product_rows, len(self._scorer.targets))
+                first, logits = self._made = at, self._logits(self.states(at, end, keep=start))
+            end = min(stop, first + len(logits))
+            rows = out[at - start : end - start]
+            torch.log_softmax(logits[at - first : end - first], -1, out=rows)
+            at = end
+
+    def _logits(self, states: torch.Tensor) -> torch.Tensor:
+        if self._head is None:
+            return states
+        if not len(self._product):  # kept: memory that is new each time costs as much as the sum
+            shape = self._product_rows, self._scorer.vocab_size
+            self._product = torch.empty(shape, device=states.device)
+        out = self._product[: len(states)]
+        self._head.logits(states, out)
+        return out
+
+    def shrink(self) -> None:
+        """Make do with less memory."""
+        self._product_rows = max(1, self._product_rows // 2)
+        self._product = torch.empty(0)
+        self._made = (0, self._product)
+
+
+class LiveSeed:
+    """A checkpoint that is being scored: its model is run when tokens are asked for."""
+
+    def __init__(self, scorer: Scorer, loaded: Loaded) -> None:
+        self._scorer, self.loaded = scorer, loaded
+        self.window = scorer.window(loaded.model)  # and overlap
+        self._windows = scorer.windows(loaded)
+        self._batch: list[Window] = []  # kept until it went through: memory may run out
+        self.noise_floor: float | None = None  # nats; known once tokens were asked for
+        self.rows = Rows(scorer, loaded.head, self._more)
+
+    def _more(self) -> torch.Tensor:
+        self._batch = self._batch or next(self._windows)
+        states = self._scorer.forward(self.loaded, self._batch)
+        if self.noise_floor is None:
+            self.noise_floor = self._scorer.noise(self.loaded, self._batch, states)
+        self._batch = []
+        return states
+
+
+def rows_within(n_bytes: int, vocab_size: int) -> int:
+    """Rows of float32 log-probs: the largest power of two that takes no more, at least 1."""
+    return 1 << max(0, (n_bytes // (4 * vocab_size)).bit_length() - 1)
+
+
+def refuse_factors(checkpoint: Checkpoint) -> CheckpointError:
+    """The error for a model whose log-probs cannot be kept factored."""
+    return CheckpointError(
+        f"{checkpoint.where}: its logits are not hidden states times an output embedding, so "
+        'log-probs cannot be kept factored; set log_probs.representation = "dense"'
+    )

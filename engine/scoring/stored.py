@@ -1,0 +1,65 @@
+"""Log-probs that a study keeps, as the device wants them: read ahead, block by block."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from engine.models.output_head import Head
+from engine.scoring.scorer import Rows, Scorer
+from store.reading.log_probs import FactoredLogProbs, LogProbs
+
+
+class _Ahead:
+    """Blocks of tokens in corpus order; the next one is read while this one is used."""
+
+    def __init__(
+        self,
+        read: Callable[[int, int], NDArray[Any]],
+        n_tokens: int,
+        rows: int,
+        pool: ThreadPoolExecutor,
+    ) -> None:
+        self._read, self._n_tokens, self._rows, self._pool = read, n_tokens, rows, pool
+        self._start = 0
+        self._following: Future[NDArray[Any]] | None = self._submit()
+
+    def _submit(self) -> Future[NDArray[Any]] | None:
+        if self._start >= self._n_tokens:
+            return None
+        stop = min(self._start + self._rows, self._n_tokens)
+        future = self._pool.submit(self._read, self._start, stop)
+        self._start = stop
+        return future
+
+    def first(self) -> NDArray[Any]:
+        """The first block that was not yet taken. Raises DamagedError."""
+        assert self._following is not None
+        return self._following.result()
+
+    def take(self) -> None:
+        """Go on to the block that follows."""
+        self._following = self._submit()
+
+
+def stored_rows(scorer: Scorer, log_probs: LogProbs, pool: ThreadPoolExecutor) -> Rows:
+    """Log-probs that are read from the store, in threads of `pool`. Raises DamagedError."""
+    n_tokens, device = log_probs.shape[0], scorer.device
+    if isinstance(log_probs, FactoredLogProbs):
+        head: Head | None = Head.of(log_probs.output_layer, device)
+        blocks = _Ahead(log_probs.hidden, n_tokens, log_probs.hidden_rows, pool)
+    else:
+        head = None  # rounded log-probs are logits: they are normalised again
+        blocks = _Ahead(log_probs.stored, n_tokens, log_probs.block_rows, pool)
+
+    def more() -> torch.Tensor:
+        states = torch.from_numpy(np.ascontiguousarray(blocks.first())).to(device).float()
+        blocks.take()  # not before it is on the device: memory may run out
+        return states
+
+    return Rows(scorer, head, more)

@@ -1,0 +1,1 @@
+"""Where checkpoints come from, and whether they are complete."""

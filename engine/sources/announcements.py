@@ -1,0 +1,131 @@
+"""Announcements as the engine reads them: checked, since anybody may have written them."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from engine.announcing import FORMAT, check_names, held_folder, let_go
+from engine.sources.checkpoint_files import is_folder
+from store.commits.ledger import Checkpoint
+
+_MOST_BYTES = 16 * 1024
+_MOST_BAD = 20  # that are explained; more would only fill the journal
+
+
+@dataclass(frozen=True)
+class Announcement:
+    """What a training script said of one finished checkpoint."""
+
+    file: Path
+    model: str
+    key: Checkpoint
+    path: Path
+    held: Path | None  # a copy that nobody deletes before it is scored
+    since: float  # when the engine read it first, by its own clock
+
+    @property
+    def folder(self) -> Path | None:
+        """Where it can be read now, the held copy first; None: nowhere."""
+        for folder in (self.held, self.path):
+            if folder is not None and is_folder(folder):
+                return folder
+        return None
+
+
+class Announcements:
+    """The folder of a study. It need not exist; who scores a checkpoint answers what is in it."""
+
+    def __init__(self, folder: Path, models: Mapping[str, object], clock: Callable[[], float]):
+        self._folder, self._models, self._clock = folder, models, clock
+        self._known: dict[str, tuple[tuple[int, int], Announcement | None]] = {}  # by file name
+        self._told: set[str] = set()  # what was wrong
+
+    def look(self) -> Iterator[str]:
+        """Read what is new; yields, once each, what is wrong with those that are ignored."""
+        known, self._known = self._known, {}
+        try:
+            with os.scandir(self._folder) as entries:
+                files = sorted(
+                    (entry for entry in entries if entry.name.endswith(".json")),
+                    key=lambda entry: entry.name,
+                )
+        except FileNotFoundError:
+            return
+        except OSError:  # a network mount that is away says nothing of what was announced
+            self._known = known
+            return
+        for entry in files:
+            try:
+                stat = entry.stat(follow_symlinks=False)
+                version = (stat.st_mtime_ns, stat.st_ino)
+                if entry.name in known and known[entry.name][0] == version:
+                    self._known[entry.name] = known[entry.name]
+                    continue
+                self._known[entry.name] = (version, None)
+                letter = self._read(Path(entry.path), entry.is_file(follow_symlinks=False))
+                self._known[entry.name] = (version, letter)
+            except FileNotFoundError:
+                continue  # answered or replaced meanwhile
+            except ValueError as error:
+                yield from self._tell(entry.path, f"is ignored: {error}")
+            except OSError as error:  # as of a mount that is away: read again at the next look
+                self._known.pop(entry.name, None)
+                yield from self._tell(entry.path, f"cannot be read yet: {error.strerror}")
+
+    def _tell(self, path: str, what: str) -> Iterator[str]:
+        """Yield what is wrong with an announcement, unless it was told or there are too many."""
+        line = f"announcement {path} {what}"
+        if line in self._told or len(self._told) >= _MOST_BAD:
+            return
+        self._told.add(line)
+        yield line + "; others like it are not told" * (len(self._told) == _MOST_BAD)
+
+    def _read(self, file: Path, is_plain: bool) -> Announcement:
+        if not is_plain:  # opening a pipe would wait for its other end
+            raise ValueError("is no plain file")
+        with file.open("rb") as stream:
+            data = stream.read(_MOST_BYTES + 1)
+        if len(data) > _MOST_BYTES:
+            raise ValueError("is too large to be one")
+        try:
+            letter: dict[str, Any] = json.loads(data)
+            model, seed, step, path, held = (
+                letter[name] for name in ("model", "seed", "step", "path", "held")
+            )
+        except (ValueError, RecursionError):
+            raise ValueError("is not valid JSON; was it written whole?") from None
+        except (KeyError, TypeError):
+            raise ValueError("should hold an object with model, seed, step, path, held") from None
+        if letter.get("format") != FORMAT:
+            raise ValueError(
+                f"has format {str(letter.get('format'))[:20]}, this seedconv reads {FORMAT}"
+            )
+        check_names(model, seed, step, path)
+        if held is not None and not (isinstance(held, str) and held.isalnum() and len(held) < 20):
+            raise ValueError("held should be a short name or null")
+        if model not in self._models:
+            names = ", ".join(list(self._models)[:5])
+            raise ValueError(f"its model {model!r} is not one of the study's ({names})")
+        place = Path(os.path.normpath(path))
+        copy = None if held is None else held_folder(place, held)
+        return Announcement(file, model, (seed, step), place, copy, self._clock())
+
+    def of(self, model: str) -> dict[Checkpoint, Announcement]:
+        """What was announced of a model and is not answered, as of the last look."""
+        letters = (letter for _, letter in self._known.values() if letter is not None)
+        return {letter.key: letter for letter in letters if letter.model == model}
+
+    def answer(self, letter: Announcement) -> None:
+        """Nothing more is wanted of a checkpoint: let go of what is held for it."""
+        if letter.held is not None:
+            let_go(letter.held)
+        try:
+            letter.file.unlink(missing_ok=True)
+        except OSError:
+            return  # a folder that may not be written to: it is read again and answered again
+        self._known.pop(letter.file.name, None)

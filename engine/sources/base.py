@@ -1,0 +1,106 @@
+"""Where checkpoints come from: what every source can do, whatever it is."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from engine.study_file.watch import WatchSection
+from store.commits.ledger import Checkpoint
+
+if TYPE_CHECKING:
+    from engine.sources.announcements import Announcements
+    from engine.sources.hub_client import HubClient
+    from engine.study_file.models import ModelSection
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a source has of a model. Every line says where."""
+
+    wanted: frozenset[Checkpoint]  # what the study file asks for; if discovered, what is there
+    there: frozenset[Checkpoint]
+    missing: Mapping[Checkpoint, str]  # wanted and not there, with the reason
+    warnings: tuple[str, ...] = ()
+    errors: tuple[str, ...] = ()  # what could not be asked
+    announced: frozenset[Checkpoint] = frozenset()  # by training scripts
+    passed: frozenset[Checkpoint] = frozenset()  # missing, and training has long passed them
+
+
+class Source(Protocol):
+    """The checkpoints of one model, by (seed, step). Used from several threads."""
+
+    def find(self) -> Found:
+        """Look what is there now."""
+
+    def where(self, key: Checkpoint) -> str:
+        """The place of a checkpoint, for people; it need not exist."""
+
+    def place(self, key: Checkpoint) -> object:
+        """What was found out of a checkpoint's place: plain data, for a source elsewhere."""
+
+    def adopt(self, key: Checkpoint, place: object) -> None:
+        """Know of a checkpoint what the source of another process found out."""
+
+    def fetch(self, key: Checkpoint) -> Path:
+        """A local folder that holds the whole checkpoint. May take long.
+
+        Raises CheckpointError, in one line, and Interrupted.
+        """
+
+    def config(self, key: Checkpoint) -> Path | None:
+        """A config.json that tells the checkpoint's architecture; None when it cannot be had."""
+
+    def signature(self, key: Checkpoint) -> object:
+        """Plain data that stay equal, also in a later process, while the checkpoint is the same."""
+
+    def failed(self, key: Checkpoint) -> None:
+        """A checkpoint failed: whether it is finished is looked at again."""
+
+    def finished(self, key: Checkpoint) -> bool:
+        """Whether the checkpoint is all there, or still being written."""
+
+    def refused(self, key: Checkpoint, *, waiting: bool) -> str | None:
+        """Why a checkpoint that is there can never be read as it is, in one line; None: it may.
+
+        `waiting`, only once it does not change any more.
+        """
+
+    def gone(self, key: Checkpoint) -> bool:
+        """Whether a checkpoint that was there before has been deleted since, all or some of it."""
+
+    def hint(self) -> str | None:
+        """What there is in place of what the template says, and what to do; None: not known."""
+
+    def details(self, key: Checkpoint) -> dict[str, str]:
+        """What is worth recording of where the checkpoint came from."""
+
+    def release(self, key: Checkpoint) -> None:
+        """The checkpoint was scored, or cannot be: what was fetched for it may go."""
+
+
+def open_source(
+    model: ModelSection,
+    folder: Path,
+    hub: HubClient,
+    clock: Callable[[], float] = time.monotonic,
+    *,
+    watch: WatchSection | None = None,
+    announcements: Announcements | None = None,
+) -> Source:
+    """The source of a model; relative paths are below `folder`.
+
+    `watch` and `announcements` are for the process that looks what is there.
+    """
+    from engine.sources.hub import HubSource
+    from engine.sources.local import LocalSource
+
+    watch = watch or WatchSection()
+    if model.on_hub:
+        return HubSource(model, hub, clock, watch.hub_poll_seconds)
+    return LocalSource(
+        model, folder, clock, settle_seconds=watch.settle_seconds, announcements=announcements
+    )

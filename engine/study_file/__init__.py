@@ -1,0 +1,1 @@
+"""The schema of study.toml, checked before anything starts; one module a section."""

@@ -1,0 +1,87 @@
+"""The `[categories]` section of the study file: how tokens are told apart."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from typing import Literal, Self, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from store.reading.category import CONTEXT
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+Partition = Literal[
+    "frequency", "pos", "word_class", "surprisal", "word_position", "position", "document"
+]
+PARTITIONS: tuple[Partition, ...] = get_args(Partition)
+_RESERVED = {"all", "pos_fine", *PARTITIONS}
+
+
+class CustomSection(_Section):
+    """A category of the user's: by a pattern, or by a file of labels."""
+
+    name: str = Field(max_length=60)
+    pattern: str | None = None  # a regular expression, searched in a token's text
+    labels: str | None = None  # a file
+    context: bool | None = None  # also by the token before; None: as the section says
+
+    @field_validator("name")
+    @classmethod
+    def _name(cls, name: str) -> str:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):
+            raise ValueError("should be of letters, digits, _ and -")
+        if name.lower() in _RESERVED:
+            raise ValueError("is the name of a built-in category; choose another")
+        if name.lower().endswith(CONTEXT):
+            raise ValueError(f"must not end in {CONTEXT}, as categories by the token before do")
+        return name
+
+    @field_validator("pattern")
+    @classmethod
+    def _pattern(cls, pattern: str | None) -> str | None:
+        try:
+            with warnings.catch_warnings(action="error"):  # of what will mean something else
+                re.compile(pattern or "")
+        except (re.error, OverflowError, RecursionError, Warning) as error:
+            raise ValueError(f"is not a regular expression: {error}") from None
+        return pattern
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        if bool(self.pattern) == bool(self.labels):
+            raise ValueError("should have either pattern or labels")
+        return self
+
+
+class CategoriesSection(_Section):
+    """How tokens are told apart."""
+
+    include: list[Partition] = list(PARTITIONS)
+    context: bool = True  # also by the token before the target, where that makes sense
+    tagger: str = Field(default="auto", min_length=1)  # or "rules", or a spaCy pipeline
+    surprisal_step: int | Literal["latest"] = "latest"  # the latest that all seeds have reached
+    custom: list[CustomSection] = []
+
+    @field_validator("surprisal_step", mode="before")
+    @classmethod
+    def _step(cls, value: object) -> object:
+        number = isinstance(value, int) and not isinstance(value, bool) and value >= 0
+        if not number and value != "latest":
+            raise ValueError('should be "latest" or a step')
+        return value
+
+    @model_validator(mode="after")
+    def _once(self) -> Self:
+        for field, names in (
+            ("include", [str(name) for name in self.include]),
+            ("custom", [custom.name.lower() for custom in self.custom]),
+        ):
+            twice = sorted({name for name in names if names.count(name) > 1})
+            if twice:
+                raise ValueError(f"{field}: names {', '.join(twice)} twice")
+        return self

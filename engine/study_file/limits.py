@@ -1,0 +1,64 @@
+"""The section [limits] of a study file: how much of the machine the engine may take."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from engine.errors import ConfigError
+
+if TYPE_CHECKING:
+    from engine.study_file.study import StudyFile
+
+_Gigabytes = Annotated[float, Field(gt=0, allow_inf_nan=False)]  # of 1e9 bytes
+_Percent = Annotated[float, Field(gt=0, le=100)]
+
+
+class LimitsSection(BaseModel):
+    """What is left to others, above all to training on the same machine. None: no limit."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    nice: int | None = Field(default=None, ge=0, le=19)  # priority, 19 the least
+    threads: int | None = Field(default=None, ge=1)  # of all processes of the engine together
+    memory_gb: _Gigabytes | None = None  # of this machine, all processes together
+    gpu_memory_gb: _Gigabytes | None = None  # of each GPU
+    gpu_below: _Percent | None = None  # score only while others use less of a GPU's time
+    cpu_below: _Percent | None = None  # score only while others use less of all cores' time
+
+    @property
+    def measures(self) -> bool:
+        """Whether work waits for others."""
+        return self.gpu_below is not None or self.cpu_below is not None
+
+    def shared(self, processes: int, on_one_gpu: int, taken: int) -> Self:
+        """What each of several processes may take.
+
+        `on_one_gpu` of them work on the same GPU, `taken` bytes of memory are another's.
+        """
+        left = None if self.memory_gb is None else self.memory_gb - taken / 1e9
+        return self.model_copy(
+            update={
+                "threads": self.threads and max(1, self.threads // processes),
+                "memory_gb": None if left is None else max(left, 1e-3) / processes,
+                "gpu_memory_gb": self.gpu_memory_gb and self.gpu_memory_gb / on_one_gpu,
+            }
+        )
+
+
+NO_LIMITS = LimitsSection()
+
+
+def with_limits(study: StudyFile, **options: Any) -> StudyFile:
+    """The study with other limits, by field; None leaves one as it is. Raises ConfigError."""
+    given = {name: value for name, value in options.items() if value is not None}
+    try:
+        limits = LimitsSection.model_validate({**study.limits.model_dump(), **given})
+    except ValidationError as error:
+        finding = error.errors()[0]
+        name = str(finding["loc"][0])
+        message = finding["msg"].replace("Input should", "should", 1)
+        option = f"--{name.replace('_', '-')}"
+        raise ConfigError(f"{option}: {message}, found {given[name]!r}") from None
+    return study.model_copy(update={"limits": limits})

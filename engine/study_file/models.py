@@ -1,0 +1,134 @@
+"""The `[[models]]` sections of the study file: where checkpoints are, and which are wanted."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+
+from engine.study_file.patterns import on_hub, source_fields
+from engine.study_file.presets import PRESETS, Preset
+
+
+def _label(value: object) -> object:
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+class ModelSection(BaseModel):
+    """One model, trained with several seeds."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+    name: str = Field(min_length=1, max_length=60)
+    source: str | dict[str, str]  # a template, a preset's name, or a template per seed
+    seeds: Literal["discover"] | list[Annotated[str, BeforeValidator(_label)]] = "discover"
+    steps: Literal["discover"] | list[Annotated[int, Field(ge=0)]] = "discover"
+    allow_pickle: bool = False
+    trust_remote_code: bool = False
+    cache: Literal["keep", "drop"] = "keep"  # of what was downloaded, once it is scored
+
+    @property
+    def _preset(self) -> Preset | None:
+        return PRESETS.get(self.source) if isinstance(self.source, str) else None
+
+    @property
+    def templates(self) -> dict[str | None, str]:
+        """Templates by seed; one for all seeds, which has {seed}, is under None."""
+        source = self.source if self._preset is None else self._preset.source
+        if isinstance(source, str):
+            return {None: source}
+        return {seed: source[seed] for seed in source if self.accepts(seed)}
+
+    @property
+    def on_hub(self) -> bool:
+        """Whether the checkpoints are on the hub, else in folders."""
+        return on_hub(next(iter(self.templates.values())))
+
+    @property
+    def listed(self) -> set[tuple[str, int]] | None:
+        """Every (seed, step), or None when some are to be discovered."""
+        seeds: Collection[str] | None = None if isinstance(self.seeds, str) else self.seeds
+        steps: Collection[int] | None = None if isinstance(self.steps, str) else self.steps
+        known = self._preset or Preset(self.source)
+        if seeds is None:
+            labels = tuple(label for label in self.templates if label is not None)
+            seeds = known.seeds or labels or None
+        if steps is None:
+            steps = known.steps
+        if seeds is None or steps is None:
+            return None
+        return {(seed, step) for seed in seeds for step in steps}
+
+    @property
+    def only_step(self) -> int | None:
+        """The step, when there is only one."""
+        steps = self.steps if isinstance(self.steps, list) else getattr(self._preset, "steps", None)
+        return steps[0] if steps and len(steps) == 1 else None
+
+    def accepts(self, seed: str, step: int | None = None) -> bool:
+        """Whether a seed or a checkpoint that was found belongs to the study."""
+        return (isinstance(self.seeds, str) or seed in self.seeds) and (
+            step is None or isinstance(self.steps, str) or step in self.steps
+        )
+
+    def asks_for(self, key: tuple[str, int]) -> bool:
+        """Whether a (seed, step) that was announced belongs to the study."""
+        return self.accepts(*key) if self.listed is None else key in self.listed
+
+    @field_validator("source", mode="before")
+    @classmethod
+    def _source(cls, source: object) -> object:
+        if not isinstance(source, (str, dict)):
+            raise ValueError("should be a template, or a table of templates by seed")  # noqa: TRY004
+        preset = PRESETS.get(source) if isinstance(source, str) else None
+        if isinstance(source, str) and preset is None and not source_fields(source):
+            raise ValueError(
+                "must hold {seed} and {step}, or its checkpoints cannot be told apart, or be one "
+                f"of {', '.join(PRESETS)}"
+            )
+        return source
+
+    @model_validator(mode="after")
+    def _sources(self) -> Self:
+        table = (self._preset or Preset(self.source)).source
+        if not isinstance(table, str):
+            if not table:
+                raise ValueError("source names no seeds")
+            for seed in self.seeds if isinstance(self.seeds, list) else ():
+                if seed not in table:
+                    raise ValueError(f"seeds: {seed!r} has no source; there are {', '.join(table)}")
+        for label, template in self.templates.items():
+            place = "source" if label is None else f"source.{label}"
+            try:
+                fields = source_fields(template)
+            except ValueError as error:
+                raise ValueError(f"{place}: {error}, found {template!r}") from None
+            absent = [
+                name
+                for name, needed in (("seed", label is None), ("step", self.only_step is None))
+                if needed and name not in fields
+            ]
+            if absent:
+                raise ValueError(
+                    f"{place}: must hold {{{absent[0]}}}, or its checkpoints cannot be told "
+                    f"apart, found {template!r}"
+                )
+            if label is not None and "seed" in fields:
+                raise ValueError(f"{place}: is of one seed and so cannot hold {{seed}}")
+        if len({on_hub(template) for template in self.templates.values()}) > 1:
+            raise ValueError("source: mixes folders and the hub; use two models")
+        if self.cache == "drop" and not self.on_hub:
+            raise ValueError("cache: is about downloads; folders are never deleted")
+        return self
+
+    @field_validator("seeds", "steps")
+    @classmethod
+    def _listed(cls, values: str | list[Any]) -> str | list[Any]:
+        if isinstance(values, list):
+            if not values:
+                raise ValueError('is empty; list them, or use "discover"')
+            twice = sorted({str(value) for value in values if values.count(value) > 1})
+            if twice:
+                raise ValueError(f"names {', '.join(twice)} twice")
+        return values

@@ -1,0 +1,132 @@
+"""From text files to the fixed sequences that every checkpoint is scored on."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.errors import ConfigError
+from engine.study_file.study import StudyFile
+from engine.text.counts import Counts, reference_counts
+from engine.text.documents import read_documents
+from engine.text.tokenizer import Tokenizer
+from store import Corpus
+
+
+@dataclass(frozen=True)
+class Sequence:
+    """What a model reads at a stretch, and where in it a token of the corpus is predicted."""
+
+    inputs: NDArray[np.int64]  # (n,) ids
+    predicts: NDArray[np.bool_]  # (n,): causal models predict the next token, others this one
+
+
+@dataclass(frozen=True)
+class Text:
+    """The evaluation text: sequences to feed, and the tokens predicted in them.
+
+    The predictions of all sequences, in order, are of the tokens of `corpus`.
+    """
+
+    sequences: tuple[Sequence, ...]
+    corpus: Corpus
+    digest: str
+    counts: Counts  # of the vocabulary in reference text
+    pad: int = 0  # id that fills a batch up
+    mask: int | None = None  # id that stands for a token that is not shown
+
+
+def build_text(study: StudyFile, tokenizer: Tokenizer) -> Text:
+    """Tokenise the corpus for the study's windowing.
+
+    `stream` is one sequence: bos, then the documents with the end-of-text token between them (the
+    paper's way). `document` is one sequence per document, each after bos. For masked models each
+    document stands between bos and the end-of-text token (BERT: [CLS] and [SEP]), and neither is
+    predicted. Raises ConfigError.
+    """
+    stream = study.scoring.windowing == "stream"
+    masked = study.scoring.prediction != "causal"
+    limit = study.corpus.max_tokens
+    sequences: list[list[int]] = [[]]
+    predicted: list[list[int]] = [[]]  # positions of the targets in each sequence
+    columns: list[tuple[int, int, int, int, int]] = []  # id, context, document, start, end
+    texts, starts, names = [], [], []
+    offset = 0
+
+    def feed(number: int, document: int, start: int, end: int) -> None:
+        sequence = sequences[-1]
+        if sequence:
+            predicted[-1].append(len(sequence))
+            columns.append((number, sequence[-1], document, start, end))
+        sequence.append(number)
+
+    def show(number: int | None) -> None:
+        if number is not None:
+            sequences[-1].append(number)
+
+    show(tokenizer.bos)
+    documents = read_documents(study, "corpus.files", study.corpus.files, study.corpus.separator)
+    for index, (name, text) in enumerate(documents):
+        if limit is not None and len(columns) >= limit:
+            break
+        if index and masked:
+            show(tokenizer.end_of_text)
+        elif index and stream and tokenizer.end_of_text is not None:
+            feed(tokenizer.end_of_text, index - 1, offset, offset)
+        if index and not stream:
+            sequences.append([])
+            predicted.append([])
+        if index and (masked or not stream):
+            show(tokenizer.bos)
+        encoded = tokenizer.backend(
+            text, add_special_tokens=False, return_offsets_mapping=True, verbose=False
+        )
+        for number, (start, end) in zip(
+            encoded["input_ids"], encoded["offset_mapping"], strict=True
+        ):
+            if limit is not None and len(columns) >= limit:
+                break
+            feed(number, index, offset + start, offset + end)
+        texts.append(text)
+        starts.append(offset)
+        names.append(name)
+        offset += len(text)
+    if masked:
+        show(tokenizer.end_of_text)
+    if not names:
+        raise ConfigError("corpus.files: hold no text")
+    if not columns:
+        raise ConfigError("corpus.files: hold fewer than two tokens, so there is none to predict")
+    token_id, context_id, document, char_start, char_end = np.array(columns, np.int64).T
+    corpus = Corpus(
+        token_id=token_id.astype(np.int32),
+        context_id=context_id.astype(np.int32),
+        document=document.astype(np.int32),
+        char_start=char_start,
+        char_end=char_end,
+        text="".join(texts),
+        document_start=np.array(starts, np.int64),
+        document_name=tuple(names),
+    )
+    digest, kept = hashlib.sha256(), []
+    for numbers, targets in zip(sequences, predicted, strict=True):
+        if targets:
+            ids, predicts = np.array(numbers, np.int64), np.zeros(len(numbers), np.bool_)
+            digest.update(len(ids).to_bytes(8, "little") + ids.tobytes())
+            if masked:
+                predicts[targets] = True
+                kept.append(Sequence(ids, predicts))
+            else:  # said at the token before; nothing is said after the last
+                predicts[np.array(targets) - 1] = True
+                kept.append(Sequence(ids[:-1], predicts[:-1]))
+    return Text(
+        tuple(kept),
+        corpus,
+        digest.hexdigest()[:16],
+        reference_counts(study, tokenizer, corpus),
+        tokenizer.pad,
+        tokenizer.mask,
+    )

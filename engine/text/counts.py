@@ -1,0 +1,108 @@
+"""How often each token of the vocabulary occurs in reference text."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.errors import ConfigError
+from engine.study_file.study import StudyFile
+from engine.text.counting import tally
+from engine.text.documents import find_files
+from engine.text.streams import read_pieces
+from engine.text.tokenizer import Tokenizer
+from store import Corpus
+
+_FIELD = "corpus.counts"
+_MOST = 2**53  # more would not be exact as float64
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Occurrences of each vocabulary entry, and where they were counted."""
+
+    count: NDArray[np.int64]  # (vocab,)
+    source: str  # one line, e.g. "3 text files, 120,000 tokens"
+
+    @property
+    def digest(self) -> str:
+        """Identity of the counts, wherever they came from."""
+        return hashlib.sha256(np.ascontiguousarray(self.count, "<i8").tobytes()).hexdigest()[:16]
+
+
+def reference_counts(study: StudyFile, tokenizer: Tokenizer, corpus: Corpus) -> Counts:
+    """Counts as `corpus.counts` says: of the corpus itself, from a file, or of text files.
+
+    Of the corpus, the targets are counted. Text files are split into documents as those of the
+    corpus are, and tokenised without special tokens.
+
+    Raises ConfigError naming the file at fault.
+    """
+    setting = study.corpus.counts
+    if isinstance(setting, list):
+        files = find_files(study, _FIELD, setting)
+        count = _counted(study, tokenizer, files)
+        return Counts(count, f"{_number(len(files), 'text file')}, {_number(count.sum(), 'token')}")
+    if setting != "corpus":
+        return Counts(_loaded(study.path(setting), tokenizer.size), setting)
+    count = np.bincount(corpus.token_id, minlength=tokenizer.size).astype(np.int64)
+    return Counts(count, f"the corpus itself, {_number(len(corpus), 'token')}")
+
+
+def log_unigram(count: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Log-probs, (vocab,), nats, of the unigram distribution with one added to every count."""
+    smooth = count.astype(np.float64) + 1
+    return np.asarray(np.log(smooth) - np.log(smooth.sum()))
+
+
+def _number(n: int, what: str) -> str:
+    return f"{n:,} {what}" + ("" if n == 1 else "s")
+
+
+def _counted(study: StudyFile, tokenizer: Tokenizer, files: list[Path]) -> NDArray[np.int64]:
+    pieces = read_pieces(files, study.corpus.separator, where=f"{_FIELD}: ")
+    count = np.zeros(tokenizer.size, np.int64)
+    for part in tally(tokenizer.backend, pieces, tokenizer.size):
+        count += part.count
+    if not count.any():
+        raise ConfigError(f"{_FIELD}: the text files hold no text")
+    return count
+
+
+def _loaded(file: Path, vocab_size: int) -> NDArray[np.int64]:
+    """Counts from a .npy file; what is past the vocabulary must be padding, and so zero."""
+    try:  # mapped: a header may promise more than the file holds, or than memory does
+        array = np.load(file, mmap_mode="r", allow_pickle=False)
+    except FileNotFoundError:
+        raise ConfigError(f"{_FIELD}: {file}: there is no such file") from None
+    except OSError as error:
+        raise ConfigError(f"{_FIELD}: {file}: cannot be read: {error.strerror}") from None
+    except (ValueError, EOFError, SyntaxError):
+        raise _refused(file, "is not a .npy file of numbers; write one with numpy.save") from None
+    if not isinstance(array, np.ndarray):
+        raise _refused(file, "is a .npz file; write one array with numpy.save")
+    if array.ndim != 1 or array.dtype.kind not in "iu":
+        found = f"{array.dtype} of shape {array.shape}"
+        raise _refused(file, f"should hold integers of shape ({vocab_size},), found {found}")
+    if len(array) < vocab_size or array[vocab_size:].any():
+        raise _refused(
+            file,
+            f"holds {len(array):,} counts, but the tokenizer has {vocab_size:,} entries; "
+            "count with the study's tokenizer",
+        )
+    count = np.array(array[:vocab_size])
+    impossible = (count < 0) | (count > _MOST)
+    if impossible.any():
+        token = int(impossible.argmax())
+        raise _refused(file, f"token {token} has the count {count[token]}, which cannot be")
+    if not count.any():
+        raise _refused(file, "holds only zeros")
+    return count.astype(np.int64)
+
+
+def _refused(file: Path, reason: str) -> ConfigError:
+    return ConfigError(f"{_FIELD}: {file}: {reason}")

@@ -1,0 +1,295 @@
+"""Text from files and datasets: documents sampled for a corpus, tokens counted for `corpus.counts`.
+
+Both read a stream of documents, keep a state file beside what they write, and go on from there when
+they were interrupted; the result is that of an uninterrupted run. Files are gone on with at the
+byte; a dataset is read again from its start, without being looked at.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+import io
+import json
+import re
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.errors import ConfigError
+from engine.text.counting import tally
+from engine.text.streams import START, Piece, Place, read_pieces, text_of, whole
+from store.storage.durable import write_file
+
+SEPARATOR = "\n\f\n"  # between documents in one text file
+_SAVE_SECONDS = 30.0  # between two saves of the state
+_TABLES = {".parquet", ".arrow"}
+_FILES = {".txt", ".json", ".jsonl", ".csv", ".tsv", ".md", ".gz", ".zst", *_TABLES}
+_Heap = list[tuple[int, int, str]]  # (-key, position, document): the largest key first
+
+Tell = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where documents come from: text, JSON lines, Parquet or Arrow files, or the hub's dataset."""
+
+    sources: tuple[str, ...]  # files, or one name on the hub
+    config: str | None = None  # of a dataset on the hub
+    split: str = "train"
+    field: str = "text"  # of a record
+
+    @property
+    def on_hub(self) -> bool:
+        """Whether it is one name that is no file's and might be a dataset's."""
+        name = self.sources[0]
+        return (
+            len(self.sources) == 1
+            and re.fullmatch(r"[\w.-]+(/[\w.-]+)?", name) is not None
+            and Path(name).suffix not in _FILES
+            and not Path(name).exists()
+        )
+
+    def read(self, start: Place = START) -> Iterator[Piece]:
+        """Documents in their order, from a place on; blank ones as well.
+
+        A text file is one document, or several between lines that hold a form feed. Raises
+        ConfigError naming the file and line, or dataset, at fault.
+        """
+        if self.on_hub:
+            return self._records(self.sources[0], start, name=self.config, split=self.split)
+        files = self._files()
+        suffixes = {file.suffix for file in files}
+        if not suffixes & _TABLES:
+            return read_pieces(files, SEPARATOR, start=start, field=self.field)
+        if len(suffixes) > 1:
+            raise ConfigError(f"{', '.join(sorted(suffixes))}: are read one kind at a time")
+        return self._records(
+            suffixes.pop()[1:], start, data_files=list(self.sources), split="train"
+        )
+
+    def settings(self) -> dict[str, Any]:
+        """What must be the same for going on, by what it is called. Raises ConfigError."""
+        sizes = [] if self.on_hub else [file.stat().st_size for file in self._files()]
+        return {**asdict(self), "sizes of the files": sizes}
+
+    def _files(self) -> list[Path]:
+        files = [Path(source) for source in self.sources]
+        for file in files:
+            if not file.is_file():
+                what = "is a folder; name its files" if file.is_dir() else "there is no such file"
+                raise ConfigError(f"{file}: {what}")
+        return files
+
+    def _records(self, source: str, start: Place, **options: Any) -> Iterator[Piece]:
+        try:
+            from datasets import load_dataset
+        except ModuleNotFoundError:
+            raise ConfigError(
+                f"{source}: datasets need an extra: pip install 'seedconv-tui[datasets]'"
+            ) from None
+        name = source if self.on_hub else ", ".join(self.sources)
+        try:
+            stream = load_dataset(source, streaming=True, **options)
+            for n, record in enumerate(stream.skip(start.offset), start.offset + 1):
+                yield Piece(text_of(record, self.field, f"{name}: record {n}"), Place(0, n))
+        except ConfigError:
+            raise
+        except Exception as error:  # of many libraries: files, hub, formats
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            if self.on_hub:
+                reason = f"there is no such file, and as a dataset on the hub: {reason}"
+            raise ConfigError(f"{name}: cannot be read: {reason}") from None
+
+
+@dataclass(frozen=True)
+class _Step:
+    """How far a command has come."""
+
+    documents: int  # that were read to their end
+    place: Place  # from where to go on
+    kept: Any  # what was made of them
+
+
+def sample(
+    origin: Origin, target: Path, *, n: int, seed: int, among: int | None, tell: Tell
+) -> int:
+    """Sample documents, each equally likely, and write them in their order; return how many.
+
+    `target` is a .jsonl file, which holds them exactly, a .txt file with a form feed between them,
+    or a folder that gets a file for each. Of the first `among` documents, or all. A document is
+    taken by a hash of seed and position, so equal input gives equal output. Raises ConfigError.
+    """
+    if target.suffix not in ("", ".txt", ".jsonl"):
+        raise ConfigError(f"{target}: should end in .txt or .jsonl, or be the name of a folder")
+
+    def take(step: _Step) -> Iterator[_Step]:
+        # What was read after the state was saved is read again, and must not be there twice.
+        kept: _Heap = [
+            (-int(key), at, text) for key, at, text in step.kept or () if at < step.documents
+        ]
+        heapq.heapify(kept)
+        yield _Step(step.documents, step.place, kept)
+        pieces = _first(origin.read(step.place), among, step.documents)
+        for at, (text, place) in enumerate(whole(pieces), step.documents):
+            if text.strip():
+                item = (-_key(seed, at), at, text)
+                if len(kept) < n:
+                    heapq.heappush(kept, item)
+                else:
+                    heapq.heappushpop(kept, item)
+            yield _Step(at + 1, place, kept)
+
+    def finish(step: _Step) -> int:
+        texts = [text for _, _, text in sorted(step.kept, key=lambda item: item[1])]
+        if texts:
+            _write(target, texts)
+        return len(texts)
+
+    return _gather(
+        target,
+        {**origin.settings(), "n": n, "seed": seed, "first": among},
+        take,
+        finish,
+        as_json=lambda kept: [(str(-key), at, text) for key, at, text in kept],
+        tell=lambda step: tell(f"{step.documents:,} documents read"),
+    )
+
+
+def count(
+    origin: Origin,
+    backend: Any,
+    size: int,
+    digest: str,
+    target: Path,
+    *,
+    among: int | None,
+    tell: Tell,
+) -> int:
+    """Count tokens, without special ones, into a .npy file, (size,) int64; return the total.
+
+    `backend` is a fast tokenizer, `digest` its vocabulary's. Raises ConfigError.
+    """
+
+    def take(step: _Step) -> Iterator[_Step]:
+        totals = np.zeros(size, np.int64) if step.kept is None else np.array(step.kept, np.int64)
+        done = step.documents
+        yield _Step(done, step.place, totals)
+        for part in tally(backend, _first(origin.read(step.place), among, done), size):
+            totals, done = totals + part.count, done + part.documents  # never changed in place
+            yield _Step(done, part.place, totals)
+
+    def finish(step: _Step) -> int:
+        totals: NDArray[np.int64] = step.kept
+        if totals.any():
+            buffer = io.BytesIO()
+            np.save(buffer, totals)
+            write_file(target, buffer.getvalue())
+        return int(totals.sum())
+
+    return _gather(
+        target,
+        {**origin.settings(), "tokenizer": digest, "first": among},
+        take,
+        finish,
+        as_json=lambda totals: totals.tolist(),
+        tell=lambda step: tell(f"{step.documents:,} documents read, {step.kept.sum():,} tokens"),
+    )
+
+
+def _gather(
+    target: Path,
+    settings: dict[str, Any],
+    take: Callable[[_Step], Iterator[_Step]],
+    finish: Callable[[_Step], int],
+    *,
+    as_json: Callable[[Any], Any],
+    tell: Callable[[_Step], None],
+) -> int:
+    """Go through all steps from where the last run came to, then write `target`.
+
+    What a step has kept is saved as `as_json` gives it, every now and then and when interrupted.
+    `finish` writes, unless there is nothing, and returns how much there was.
+    """
+    if target.exists():
+        raise ConfigError(f"{target}: exists already; name another place")
+    state_file = target.with_name(f"{target.name}.state")
+    settings = json.loads(json.dumps(settings))
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"{target.parent}: cannot be made: {error.strerror}") from None
+    begin = step = _saved(state_file, settings)
+
+    def save() -> None:
+        fields = {"documents": step.documents, "place": step.place, "kept": as_json(step.kept)}
+        write_file(state_file, json.dumps({"settings": settings, **fields}).encode())
+
+    saved = time.monotonic()
+    try:
+        for step in take(begin):
+            if time.monotonic() - saved > _SAVE_SECONDS:
+                save()
+                saved = time.monotonic()
+                tell(step)
+        result = finish(step)
+    except BaseException:
+        if step.place != START:
+            save()
+        raise
+    state_file.unlink(missing_ok=True)
+    if not result:
+        raise ConfigError(f"{', '.join(settings['sources'])}: holds no text")
+    return result
+
+
+def _saved(file: Path, settings: dict[str, Any]) -> _Step:
+    """How far an earlier run came. Raises ConfigError when it was about something else."""
+    try:
+        fields = json.loads(file.read_bytes())
+        found, place = fields["settings"], Place(*fields["place"])
+        step = _Step(int(fields["documents"]), place, fields["kept"])
+    except FileNotFoundError:
+        return _Step(0, START, None)
+    except (OSError, ValueError, KeyError, TypeError):
+        raise ConfigError(f"{file}: is damaged; remove it to begin anew") from None
+    if found != settings:
+        other = ", ".join(name for name in settings if found.get(name) != settings[name])
+        raise ConfigError(f"{file}: was begun with other {other}; remove it to begin anew")
+    return step
+
+
+def _first(pieces: Iterator[Piece], among: int | None, done: int) -> Iterator[Piece]:
+    """Pieces up to the end of so many documents, of which some are done."""
+    for piece in pieces if among is None or among > done else ():
+        yield piece
+        done += not piece.more
+        if done == among:
+            return
+
+
+def _key(seed: int, position: int) -> int:
+    return int.from_bytes(hashlib.blake2b(f"{seed} {position}".encode(), digest_size=8).digest())
+
+
+def _write(target: Path, texts: list[str]) -> None:
+    if target.suffix == ".jsonl":
+        lines = "".join(json.dumps({"text": text}, ensure_ascii=False) + "\n" for text in texts)
+        write_file(target, lines.encode())
+    elif target.suffix == ".txt":  # as it will be read: with plain newlines, parted nowhere else
+        plain = (text.replace("\r\n", "\n").replace("\r", "\n") for text in texts)
+        apart = (re.sub(r"(?m)^\f$", "", text) for text in plain)
+        write_file(target, SEPARATOR.join(apart).encode())
+    else:
+        partial = target.with_name(f"{target.name}.partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir()
+        for at, text in enumerate(texts):
+            write_file(partial / f"{at:06}.txt", text.encode(), durable=False)
+        partial.rename(target)

@@ -1,0 +1,1 @@
+"""Who makes the passes: this process, other processes, a cluster."""

@@ -1,0 +1,146 @@
+"""Several devices of this machine: one process for each."""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from multiprocessing import resource_tracker
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnProcess
+
+import torch
+
+from engine.coordination.planner import Pass
+from engine.coordination.progress import Progress
+from engine.machine.devices import name_devices, threads_each
+from engine.machine.host_memory import resident_bytes
+from engine.sources.base import Source
+from engine.workers.pool import Pool, Slot
+from engine.workers.station import Ended, Job, Message, Station
+from store.writing.cells import ResultWriter
+
+_EXIT_SECONDS = 1.0  # from the last message of a process to its end
+_SIGNALS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
+
+
+class _ProcessSlot(Slot):
+    def __init__(
+        self, device: str, job: Job, process: SpawnProcess, connection: Connection
+    ) -> None:
+        super().__init__(f"{device} (process {process.pid})", device)
+        self.job, self.process, self.connection = job, process, connection
+
+
+class ProcessExecutor(Pool[_ProcessSlot]):
+    """Works on several devices of this machine."""
+
+    def __init__(
+        self,
+        devices: Sequence[torch.device],
+        job: Job,
+        sources: Mapping[str, Source],
+        results: ResultWriter,
+        progress: Progress,
+    ) -> None:
+        super().__init__(sources, results, progress)
+        self._devices, self._job = devices, job
+
+    def _start(self) -> None:
+        context = multiprocessing.get_context("spawn")
+        threads = threads_each(self._devices)
+        for device, name in zip(self._devices, name_devices(self._devices), strict=True):
+            ours, theirs = context.Pipe()
+            arguments = (theirs, str(device), threads if device.type == "cpu" else None)
+            process = context.Process(target=_work, args=arguments, name=name, daemon=True)
+            with _deaf():
+                process.start()
+            theirs.close()
+            self._slots.append(_ProcessSlot(name, self._job_for(device), process, ours))
+
+    def _job_for(self, device: torch.device) -> Job:
+        """The job with this process's share of what the study's limits allow."""
+        study, n = self._job.study, len(self._devices)
+        limits = study.limits.shared(n, self._devices.count(device), resident_bytes())
+        return replace(self._job, study=study.model_copy(update={"limits": limits}))
+
+    def _receive(self, seconds: float) -> Iterator[tuple[_ProcessSlot, Message]]:
+        slots = {slot.connection: slot for slot in self._slots}
+        for connection in wait(list(slots), seconds):
+            assert isinstance(connection, Connection)
+            slot = slots[connection]
+            try:
+                message = connection.recv()
+                if message is None:  # it has imported everything and asks what to do
+                    connection.send(slot.job)
+                    continue
+            except (EOFError, OSError):
+                slot.process.join(_EXIT_SECONDS)
+                message = Ended(_how_it_ended(slot.process.exitcode))
+            yield slot, message
+
+    def _give(self, slot: _ProcessSlot, task: Pass, places: tuple[object, ...]) -> None:
+        with contextlib.suppress(OSError):
+            slot.connection.send((task, places))
+
+    def _ask_to_end(self, slot: _ProcessSlot) -> None:
+        with contextlib.suppress(OSError):
+            slot.connection.send(None)
+
+    def _release(self, slot: _ProcessSlot, *, ended: bool) -> None:
+        if ended:
+            slot.process.join(_EXIT_SECONDS)
+        slot.process.kill()
+        slot.process.join()
+        slot.connection.close()
+
+
+def _how_it_ended(code: int | None) -> str:
+    if code is not None and code < 0:
+        return f"was killed by {signal.Signals(-code).name}"
+    return f"ended with exit code {code}"
+
+
+@contextlib.contextmanager
+def _deaf() -> Iterator[None]:
+    """Hold signals back from what is started meanwhile, from its first moment to its last.
+
+    A terminal sends them to all processes, and the coordinator ends its own in good order.
+    """
+    resource_tracker.ensure_running()  # else it is started with the first, and lets signals through
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _work(connection: Connection, device: str, threads: int | None) -> None:
+    """What a process does from its beginning to its end."""
+    try:
+        connection.send(None)
+        job = connection.recv()
+        if job is None:
+            connection.send(Ended())
+            return
+        station = Station(job, device, threads, connection.send)
+        threading.Thread(target=_listen, args=(connection, station), daemon=True).start()
+        station.run()
+    except (EOFError, BrokenPipeError, ConnectionResetError):  # nobody is left to work for
+        os._exit(1)
+
+
+def _listen(connection: Connection, station: Station) -> None:
+    while True:
+        try:
+            order = connection.recv()
+        except (EOFError, OSError):
+            os._exit(1)
+        if order is None:
+            station.stop()
+        else:
+            station.take(*order)

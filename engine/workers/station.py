@@ -1,0 +1,167 @@
+"""One device at work for a coordinator in another process, perhaps on another machine.
+
+It is given passes and sends messages, plain data both, so it does not matter what carries them.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from engine.coordination.planner import Pass
+from engine.errors import EngineError, Interrupted
+from engine.machine.gate import gated
+from engine.machine.limits import limit_gpu, limit_process
+from engine.probes.questions import Questions
+from engine.sources.base import open_source
+from engine.sources.hub_client import HubClient
+from engine.study_file.study import StudyFile
+from engine.text.corpus import Text
+from engine.text.tokenizer import Tokenizer
+from engine.workers.worker import Outcome, Worker
+from store import StoreError
+from store.commits.log import log_file
+from store.schema.snapshot import Work
+from store.schema.variables import COMMITS
+from store.writing.cells import ResultWriter
+
+_REPORT_SECONDS = 0.1  # more would only keep the coordinator busy
+
+
+@dataclass(frozen=True)
+class Job:
+    """All that a station needs to know of the study it works on."""
+
+    study: StudyFile
+    text: Text
+    tokenizer: Tokenizer
+    session: int  # of the coordinator
+    folder: Path  # its working folder: paths of the study may be relative to it
+    probes: tuple[Questions, ...] = ()
+    shares_cache: bool = True  # of downloads, with all others that work
+
+    @classmethod
+    def of(
+        cls,
+        study: StudyFile,
+        text: Text,
+        tokenizer: Tokenizer,
+        session: int,
+        probes: tuple[Questions, ...] = (),
+    ) -> Job:
+        """A job that can be sent: scoring needs of the tokenizer only what it is, not itself."""
+        return cls(study, text, replace(tokenizer, backend=None), session, Path.cwd(), probes)
+
+
+@dataclass(frozen=True)
+class Ready:
+    """The station can take passes."""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """The station's last message, or what is said in its place when it cannot speak any more."""
+
+    why: str | None = None  # None: it was told to end
+    error: OSError | StoreError | None = None  # not the device's fault: no other would fare better
+
+
+Message = Ready | Work | Outcome | Ended
+
+
+class Station:
+    """Does passes one after the other; the weights of the next are read meanwhile."""
+
+    def __init__(
+        self, job: Job, device: str, threads: int | None, send: Callable[[Message], None]
+    ) -> None:
+        """`threads` is for a CPU. `send` is called in the thread that calls `run`."""
+        self._job, self._device, self._threads, self._send = job, device, threads, send
+        self._stop = threading.Event()
+        self._tasks: queue.SimpleQueue[Pass | None] = queue.SimpleQueue()
+        self._worker: Worker | None = None
+        self._reported: Work | None = None  # without the tokens done
+        self._next_report = 0.0
+
+    # -- called from other threads -------------------------------------------------------------
+
+    def take(self, task: Pass, places: Sequence[object]) -> None:
+        """Take one more pass, once ready. `places` tell where the sources found its live seeds."""
+        assert self._worker is not None
+        for seed, place in zip(task.live, places, strict=True):
+            self._sources[task.model].adopt((seed, task.step), place)
+        self._worker.prefetch(task)
+        self._tasks.put(task)
+
+    def stop(self) -> None:
+        """End soon: what is under way is abandoned."""
+        self._stop.set()
+        self._tasks.put(None)
+
+    # -- the thread that works -----------------------------------------------------------------
+
+    def run(self) -> None:
+        """Work until told to stop, or until something is wrong that is not a checkpoint's fault."""
+        try:
+            self._send(self._work())
+        finally:
+            if self._worker is not None:
+                self._worker.close()
+                self._results.close()
+
+    def _work(self) -> Ended:
+        try:
+            self._prepare()
+            self._send(Ready())
+            while (task := self._tasks.get()) is not None:
+                assert self._worker is not None
+                self._send(self._worker.run(task))
+        except Interrupted:
+            return Ended()
+        except (OSError, StoreError) as error:
+            return Ended(error=error)
+        except EngineError as error:
+            return Ended(str(error))
+        except Exception as error:
+            lines = str(error).strip().splitlines()
+            return Ended(f"{type(error).__name__}: {lines[0] if lines else 'no message'}")
+        return Ended()
+
+    def _prepare(self) -> None:
+        job, device = self._job, torch.device(self._device)
+        commits = job.study.store / COMMITS
+        if not log_file(commits, job.session).exists():
+            raise EngineError(
+                f"{log_file(commits, job.session).absolute()} is not there; the store and the "
+                "checkpoints must lie on a file system that all machines see under the same path"
+            )
+        if device.type == "cuda":
+            torch.cuda.set_device(device)  # or pinned memory would take some of the first GPU's
+        elif self._threads is not None:
+            torch.set_num_threads(self._threads)
+        limit_process(job.study.limits)
+        limit_gpu(job.study.limits, device)
+        hub = HubClient(self._stop)
+        self._sources = {
+            model.name: open_source(model, job.study.folder, hub) for model in job.study.models
+        }
+        self._results = ResultWriter(job.study.store, job.session)
+        report = gated(job.study.limits, device, self._report)
+        self._worker = Worker(
+            job.study, job.text, job.tokenizer, self._sources, device, self._results, report,
+            job.probes, shares_cache=job.shares_cache,
+        )  # fmt: skip
+
+    def _report(self, work: Work) -> None:
+        if self._stop.is_set():
+            raise Interrupted("told to stop")
+        now, doing = time.monotonic(), replace(work, tokens_done=0)
+        if doing != self._reported or now >= self._next_report:
+            self._reported, self._next_report = doing, now + _REPORT_SECONDS
+            self._send(work)

@@ -1,0 +1,1 @@
+"""From arrays to terminal cells, with numpy only."""

@@ -1,0 +1,83 @@
+"""`seedconv prune`: drops log-probs of steps that are fully reduced, and says what that frees."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from seedconv_tui.exit_codes import OK
+from seedconv_tui.text import count, size, visible
+
+if TYPE_CHECKING:
+    from store.maintenance.prune import Prunable
+
+
+def prune_command(
+    store: Path,
+    *,
+    models: Sequence[str] | None,
+    wanted: Callable[[int], bool] | None,
+    keep_last: int,
+    dry_run: bool,
+    as_json: bool,
+) -> int:
+    """Drop what can go, unless `dry_run`; return 0. Raises StoreError, BusyError."""
+    from store import NotAStudyError, open_study
+    from store.maintenance.prune import prunable, prune
+
+    study = open_study(store)
+    if unknown := [name for name in models or [] if name not in study.models]:
+        names = ", ".join(study.models) or "none yet"
+        raise NotAStudyError(f"{store}: no model {unknown[0]!r}; it has: {names}")
+    everything = wanted or (lambda step: True)
+    chosen = prunable(study, models=models, wanted=everything, keep_last=keep_last)
+    if chosen and not dry_run:
+        prune(store, chosen)
+    if as_json:
+        print(json.dumps(report(store, chosen, dry_run=dry_run), indent=2))
+    else:
+        print(report_text(store, chosen, dry_run=dry_run))
+    return OK
+
+
+def report(store: Path, chosen: list[Prunable], *, dry_run: bool) -> dict[str, Any]:
+    """The result as one JSON object; bytes are those of the files that go."""
+    return {
+        "store": str(store),
+        "dry_run": dry_run,
+        "bytes": sum(entry.n_bytes for entry in chosen),
+        "models": [
+            {"model": model, "bytes": n_bytes, "checkpoints": checkpoints, "steps": steps}
+            for model, (n_bytes, checkpoints, steps) in _by_model(chosen).items()
+        ],
+    }
+
+
+def report_text(store: Path, chosen: list[Prunable], *, dry_run: bool) -> str:
+    """The result as a line for each model and their sum."""
+    if not chosen:
+        return f"{visible(str(store))}: nothing to drop: no such step is fully reduced and stored"
+    verb = "would free" if dry_run else "freed"
+    models = _by_model(chosen)
+    lines = [
+        f"{visible(model)}: {verb} {size(n_bytes)}: log-probs of {count(checkpoints)} checkpoints "
+        f"at {count(len(steps))} steps"
+        for model, (n_bytes, checkpoints, steps) in models.items()
+    ]
+    total = sum(entry.n_bytes for entry in chosen)
+    return "\n".join([*lines, f"{verb} {size(total)} in all; every result stays"])
+
+
+def _by_model(chosen: list[Prunable]) -> dict[str, tuple[int, int, list[int]]]:
+    """Bytes, checkpoints and steps of each model."""
+    found: dict[str, tuple[int, int, list[int]]] = {}
+    for entry in chosen:
+        n_bytes, checkpoints, steps = found.get(entry.model, (0, 0, []))
+        found[entry.model] = (
+            n_bytes + entry.n_bytes,
+            checkpoints + len(entry.seeds),
+            [*steps, entry.step],
+        )
+    return found

@@ -1,0 +1,191 @@
+"""`seedconv regress`: what convergence of a token goes with, step by step."""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from seedconv_tui.cli.compare import finite, level_label, sure, table
+from seedconv_tui.cli.options import Command
+from seedconv_tui.exit_codes import OK
+from seedconv_tui.text import count, nats, visible
+
+if TYPE_CHECKING:
+    from store import Study
+    from store.analysis.regression import Regression
+
+COLUMNS = (  # of the long form, docs/method.md tells them
+    "step",
+    "factor",
+    "level",
+    "reference",
+    "tokens",
+    "coefficient",
+    "low",
+    "high",
+    "p",
+    "n_tokens",
+    "n_clusters",
+    "r2",
+)
+_TERM_CELLS = 36  # of a term in the table
+
+
+def add_regress(command: Command, store: Callable[[str], str | Path], store_help: str) -> None:
+    """Add `seedconv regress`; `store` parses a folder or an address."""
+    regress = command(
+        "regress",
+        _regress,
+        "regress convergence of tokens on frequency, part of speech and model",
+        "seedconv regress study.zarr --all --csv",
+    )
+    regress.add_argument("store", type=store, metavar="STORE", help=store_help)
+    steps = regress.add_mutually_exclusive_group()
+    steps.add_argument("--step", type=int, help="at this step (the newest that all models have)")
+    steps.add_argument("--all", action="store_true", help="at every step that all models have")
+    regress.add_argument(
+        "--model", action="append", help="only this model (may be repeated; the first is reference)"
+    )
+    regress.add_argument("--category", default="pos", help="by its levels (%(default)s)")
+    regress.add_argument(
+        "--context", action="store_true", help="also by the level of the token before"
+    )
+    form = regress.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="as one JSON object")
+    form.add_argument("--csv", action="store_true", help="as CSV, a line for each step and term")
+    regress.add_argument("--ascii", action="store_true", help="plain ASCII characters only")
+
+
+def _regress(options: argparse.Namespace) -> int:
+    from seedconv_tui.tables.selection import check, newest_common
+    from store import open_study
+    from store.analysis.regression import common_steps
+    from store.reading.category import CONTEXT
+    from store.reading.steady import steady_all
+
+    study = open_study(options.store)
+    models = tuple(dict.fromkeys(options.model or study.models))
+    if not options.all and options.step is None:
+        options.step = newest_common(study, models)
+    for name in models:
+        check(study, name, options.step, options.category)
+        if options.context:
+            check(study, name, options.step, options.category + CONTEXT)
+    chosen: dict[str, Any] = {
+        "models": models,
+        "category": options.category,
+        "context": options.context,
+    }
+    steps = common_steps(study, models) if options.all else [options.step]
+    read = partial(_fitted, study, None if options.all else options.step, chosen)
+    found = steady_all(study, dict.fromkeys(models, steps), read)
+    if options.csv:
+        shown = visible if sys.stdout.isatty() else str  # files and pipes get labels as they are
+        writer = csv.DictWriter(sys.stdout, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        for row in rows(found):
+            names = {key: shown(row[key]) for key in ("factor", "level", "reference")}
+            writer.writerow({**row, **names})
+    elif options.json:
+        print(json.dumps(_report(study, found), indent=2))
+    else:
+        texts = (_text(study, at, ascii_only=options.ascii) for at in found)
+        print("\n\n".join(texts))
+    return OK
+
+
+def _fitted(study: Study, step: int | None, chosen: dict[str, Any]) -> tuple[Regression, ...]:
+    """At this step, or at all."""
+    from store.analysis.regression import regression, regressions
+
+    return regressions(study, **chosen) if step is None else (regression(study, step, **chosen),)
+
+
+def rows(found: Sequence[Regression]) -> Iterator[dict[str, Any]]:
+    """A row of `COLUMNS` for each step and term; None where a number cannot be told."""
+    for at in found:
+        for index, term in enumerate(at.terms):
+            numbers = {
+                name: finite(float(getattr(at, name)[index]))
+                for name in ("coefficient", "low", "high", "p")
+            }
+            yield {
+                "step": at.step,
+                "factor": term.factor,
+                "level": term.level,
+                "reference": at.references.get(term.factor, ""),
+                "tokens": int(at.n[index]),
+                **numbers,
+                "n_tokens": at.n_tokens,
+                "n_clusters": at.n_clusters,
+                "r2": finite(at.r2),
+            }
+
+
+def _report(study: Study, found: Sequence[Regression]) -> dict[str, Any]:
+    """As one JSON object."""
+    first = found[0]
+    return {
+        "store": str(study.path),
+        "study": study.name,
+        "models": list(first.models),
+        "references": dict(first.references),
+        "dropped": [
+            {"factor": term.factor, "level": term.level, "why": why}
+            for term, why in first.dropped.items()
+        ],
+        "rows": list(rows(found)),
+    }
+
+
+def _text(study: Study, found: Regression, *, ascii_only: bool) -> str:
+    from store.analysis.regression import FEW_CLUSTERS
+
+    def name(text: str) -> str:
+        return visible(text, ascii_only)
+
+    lines = [
+        f"{name(study.name)}: convergence (minus KL, nats) of a token at step {found.step}: "
+        f"{', '.join(map(name, found.models))}",
+        f"least squares over {count(found.n_tokens)} tokens"
+        + (f" of each of {len(found.models)} models" if len(found.models) > 1 else "")
+        + f", R2 {found.r2:.3f}; errors clustered by {count(found.n_clusters)} documents or runs "
+        "of text; * where the 95 % interval leaves 0 out",
+    ]
+    cells = [["term", "tokens", "coefficient", "low", "high", "p", ""]]
+    for at, term in enumerate(found.terms):
+        low, high = float(found.low[at]), float(found.high[at])
+        cells.append(
+            [
+                level_label(str(term), ascii_only, _TERM_CELLS),
+                count(int(found.n[at])),
+                nats(float(found.coefficient[at])),
+                nats(low),
+                nats(high),
+                _p_value(float(found.p[at])),
+                sure(low, high),
+            ]
+        )
+    lines += table(cells)
+    held = ", ".join(f"{name(k)}[{name(v)}]" for k, v in found.references.items())
+    lines.append(f"against: {held}")
+    for why in dict.fromkeys(found.dropped.values()):
+        terms = ", ".join(name(str(t)) for t, reason in found.dropped.items() if reason == why)
+        lines.append(f"left out, {why}: {terms}")
+    if found.n_clusters < max(FEW_CLUSTERS, len(found.terms)):
+        lines.append(
+            f"{found.n_clusters} clusters are few: intervals may be too narrow, or missing"
+        )
+    return "\n".join(lines)
+
+
+def _p_value(p: float) -> str:
+    if p != p:
+        return "-"
+    return "<0.001" if p < 0.001 else f"{p:.3f}"

@@ -1,0 +1,196 @@
+"""`seedconv report`: the figures and tables of a study, in one folder."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from seedconv_tui.cli.options import Command
+from seedconv_tui.exit_codes import FAILED, OK, USAGE
+
+if TYPE_CHECKING:
+    from seedconv_tui.report.parts import Figure, Left
+    from seedconv_tui.report.source import Source
+    from store import Study
+    from store.schema.schedule import Schedules
+
+Part = TypeVar("Part")
+
+_FORMATS = ("pdf", "png")
+_FAMILIES = ("curves", "levels", "tokens", "probes", "regression", "between")  # in their order
+
+
+def add_report(command: Command, store: Callable[[str], str | Path], store_help: str) -> None:
+    """Add `seedconv report`; `store` parses a folder or an address."""
+    report = command(
+        "report",
+        _report,
+        "figures and tables for a paper, with their data, in one folder",
+        "seedconv report study.zarr -o report",
+    )
+    report.add_argument("store", type=store, metavar="STORE", help=store_help)
+    report.add_argument(
+        "-o", "--output", type=Path, required=True, metavar="DIR", help="made where it is missing"
+    )
+    report.add_argument("--model", action="append", help="only this model (may be repeated)")
+    report.add_argument(
+        "--category", action="append", help="only by this one (may be repeated; the usual ones)"
+    )
+    report.add_argument(
+        "--without",
+        action="append",
+        default=[],
+        choices=_FAMILIES,
+        help="leave these figures out (may be repeated)",
+    )
+    report.add_argument(
+        "--format", type=_formats, default=_FORMATS, metavar="pdf,png", help="of figures (both)"
+    )
+    report.add_argument(
+        "--learning-rate",
+        type=Path,
+        metavar="FILE",
+        help="CSV with columns step,learning_rate[,model], in the place of the study's schedule",
+    )
+
+
+def _formats(text: str) -> tuple[str, ...]:
+    found = tuple(dict.fromkeys(part.strip().lower() for part in text.split(",")))
+    if not found or not set(found) <= set(_FORMATS):
+        raise argparse.ArgumentTypeError(f"should be pdf, png or pdf,png, found {text!r}")
+    return found
+
+
+def _report(options: argparse.Namespace) -> int:
+    from seedconv_tui.tables.selection import ChoiceError
+    from seedconv_tui.text import visible
+
+    try:
+        return _write(options)
+    except ChoiceError as error:
+        print(f"seedconv: {visible(str(error))}", file=sys.stderr)
+        return USAGE
+    except KeyboardInterrupt:
+        print("\nseedconv: stopped; the same command goes on", file=sys.stderr)
+        raise
+
+
+def _write(options: argparse.Namespace) -> int:
+    _need_libraries()
+    from seedconv_tui.report.parts import Block, Figure, Left, Table
+    from seedconv_tui.report.source import Source
+    from seedconv_tui.report.tables import tables
+    from seedconv_tui.report.write import Folder
+    from seedconv_tui.tables.selection import ChoiceError
+    from seedconv_tui.text import visible
+    from store import open_study
+
+    if options.output.exists() and not options.output.is_dir():
+        raise ChoiceError(f"{options.output}: is no folder; name one for the report")
+    study = open_study(options.store)
+    source = Source(study, options.model, options.category, _schedules(options, study))
+    if not source.models:
+        print(
+            f"seedconv: {visible(str(options.store))}: nothing is summarised yet; a step needs two "
+            "seeds that are scored",
+            file=sys.stderr,
+        )
+        return FAILED
+    folder = Folder(options.output, options.format)
+    figures, shown, left = list[Figure](), list[Table | Block](), list[Left]()
+    for part in chain(_figures(source, options), _readable("tables", tables(source))):
+        if isinstance(part, Left):
+            left.append(part)
+            print(f"left out {part.name}: {visible(part.why)}", file=sys.stderr)
+        elif isinstance(part, Figure):
+            folder.add(part)
+            figures.append(part)
+        else:
+            shown.append(part)
+    written = folder.finish(study.name, source.settings, figures, shown, left)
+    print(
+        f"wrote {visible(str(options.output))}: report.html, summary.md, summary.tex, captions.md, "
+        f"{len(figures)} figures ({written.drawn} drawn, {written.kept} as they were)",
+        file=sys.stderr,
+    )
+    return FAILED if any(part.damaged for part in left) else OK
+
+
+def _schedules(options: argparse.Namespace, study: Study) -> Schedules | None:
+    """What `--learning-rate` gives. Raises ChoiceError: before anything is made."""
+    from seedconv_tui.tables.selection import ChoiceError
+    from store.schema.schedule import read_schedules
+
+    if options.learning_rate is None:
+        return None
+    try:
+        return read_schedules(options.learning_rate, study.models)
+    except ValueError as error:
+        raise ChoiceError(f"--learning-rate: {error}") from None
+
+
+def _figures(source: Source, options: argparse.Namespace) -> Iterator[Figure | Left]:
+    """All figures in the order of the page; what takes longest comes last."""
+    from seedconv_tui.report.figures import between, coefficients, curves, levels, probes, tokens
+    from seedconv_tui.report.kept import Kept
+
+    kept = Kept(options.output / ".computed")
+    figures: dict[str, Callable[[], Iterable[Figure | Left]]] = {
+        "curves": lambda: curves.figures(source),
+        "levels": lambda: levels.figures(source),
+        "tokens": lambda: tokens.figures(source),
+        "probes": lambda: probes.figures(source),
+        "regression": lambda: [coefficients.figure(source, kept)],
+        "between": lambda: between.figures(source, kept, _Progress()),
+    }
+    for family in _FAMILIES:
+        if family not in options.without:
+            yield from _readable(family, figures[family]())
+
+
+def _readable(name: str, parts: Iterable[Part]) -> Iterator[Part | Left]:
+    """The parts as far as they can be read; then what is damaged, so that all others are made."""
+    from seedconv_tui.report.parts import Left
+    from store import DamagedError
+
+    try:
+        yield from parts
+    except DamagedError as error:
+        yield Left(name, str(error), damaged=True)
+
+
+class _Progress:
+    """Tells on stderr how far a long computation is: in place on a terminal, else its begin."""
+
+    def __init__(self) -> None:
+        self._told = ("", -1)
+
+    def __call__(self, what: str, share: float) -> None:
+        from seedconv_tui.text import visible
+
+        terminal = sys.stderr.isatty()
+        part = int(share * 100) if terminal else 0
+        if (what, part) == self._told:
+            return
+        self._told = what, part
+        line = f"KL between checkpoints: {visible(what)}"
+        if terminal:
+            print(f"\r{line}: {share:4.0%}", end="\n" * (share >= 1), file=sys.stderr, flush=True)
+        else:
+            print(line, file=sys.stderr, flush=True)
+
+
+def _need_libraries() -> None:
+    from store import UnsupportedError
+
+    try:
+        import matplotlib  # noqa: F401  takes a second: only when it is used
+        import scipy.special  # noqa: F401  of intervals over seeds
+    except ModuleNotFoundError as error:
+        raise UnsupportedError(
+            f"reports need {error.name}, which is not installed: pip install 'seedconv-tui[report]'"
+        ) from None

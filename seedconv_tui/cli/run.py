@@ -1,0 +1,140 @@
+"""The commands that do the work, `run` and `watch`, as the command line takes them."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from seedconv_tui.cli.options import Command
+from seedconv_tui.cli.stopping import Stop, lasting_stderr, stopping
+from seedconv_tui.exit_codes import FAILED, OK
+from seedconv_tui.listeners.setup import add_telling_options
+
+if TYPE_CHECKING:
+    from engine.coordination.coordinator import Coordinator
+    from engine.coordination.recorder import Totals
+    from engine.study_file.study import StudyFile
+
+
+def add_run_and_watch(command: Command) -> None:
+    """Add `seedconv run` and `seedconv watch`."""
+    run = command(
+        "run",
+        _run,
+        "score and reduce all that is missing, then exit",
+        "seedconv run study.toml",
+    )
+    watch = command(
+        "watch",
+        _watch,
+        "the same, and go on as checkpoints arrive",
+        "seedconv watch study.toml",
+    )
+    for made in (run, watch):
+        add_telling_options(made)
+        made.add_argument("study", type=Path, metavar="STUDY.toml", help="the study file")
+        made.add_argument(
+            "--device",
+            metavar="LIST",
+            help='in place of scoring.device: "cuda:1", or several: "cuda:0,cuda:1", "cpu,cpu"',
+        )
+        made.add_argument(
+            "--ray",
+            metavar="ADDRESS",
+            help='have a Ray cluster do the work: "auto" for the one of this machine, or host:port',
+        )
+        made.add_argument(
+            "--retry-failed",
+            action="store_true",
+            help="try checkpoints again that failed for good, though they have not changed",
+        )
+        _add_limits(made)
+    watch.add_argument(
+        "--until-complete",
+        action="store_true",
+        help="exit once every listed checkpoint is scored and reduced",
+    )
+
+
+_LIMITS = {
+    "nice": ("N", int, "CPU priority, 0 to 19 the least; the disk's follows it"),
+    "threads": ("N", int, "threads that compute at once, all processes together"),
+    "memory_gb": ("GB", float, "memory of this machine to make do with"),
+    "gpu_memory_gb": ("GB", float, "memory of each GPU to make do with"),
+    "gpu_below": ("PERCENT", float, "score only while others use less of a GPU's time"),
+    "cpu_below": ("PERCENT", float, "score only while others use less of all cores' time"),
+}
+
+
+def _add_limits(command: argparse.ArgumentParser) -> None:
+    group = command.add_argument_group("what is left to others, in place of [limits]")
+    for name, (metavar, kind, text) in _LIMITS.items():
+        option = f"--{name.replace('_', '-')}"
+        group.add_argument(option, type=kind, metavar=metavar, help=text)
+
+
+def _run(options: argparse.Namespace) -> int:
+    return _engine(options, lambda engine: engine.run())
+
+
+def _watch(options: argparse.Namespace) -> int:
+    return _engine(options, lambda engine: engine.watch(until_complete=options.until_complete))
+
+
+def _engine(options: argparse.Namespace, work: Callable[[Coordinator], Totals]) -> int:
+    with stopping() as stop, lasting_stderr():
+        study, totals = _work(options, work, stop)
+        _summary(options.study, study, totals, as_json=options.json)
+    return FAILED if totals.failed or totals.probes_failed else OK
+
+
+def _work(
+    options: argparse.Namespace, work: Callable[[Coordinator], Totals], stop: Stop
+) -> tuple[StudyFile, Totals]:
+    """Raises what says why there is nothing to sum up: Interrupted among others."""
+    from engine.errors import EngineError, store_trouble
+    from engine.study_file.limits import with_limits
+    from engine.study_file.study import load_study_file, with_device
+    from store.storage.places import refuse_remote
+
+    study = load_study_file(options.study)  # before torch is imported: mistakes are told at once
+    if options.device is not None:
+        study = with_device(study, options.device)
+    study = with_limits(study, **{name: getattr(options, name) for name in _LIMITS})
+    refuse_remote(study.study.store)
+    from engine.coordination.coordinator import Coordinator
+    from engine.machine.limits import limit_process
+    from seedconv_tui.listeners.setup import telling
+
+    limit_process(study.limits)
+    try:
+        with telling(study, options) as listener:
+            engine = Coordinator(
+                study, listener, ray=options.ray, retry_failed=options.retry_failed, stop=stop
+            )
+            stop.begun = True
+            return study, work(engine)
+    except OSError as error:
+        raise EngineError(store_trouble(error, study.store)) from error
+
+
+def _summary(file: Path, study: StudyFile, totals: Totals, *, as_json: bool) -> None:
+    if as_json:
+        return  # the event "end" says it
+    parts = [f"{totals.scored} checkpoints scored", f"{totals.reduced} steps reduced"]
+    if totals.probed:
+        parts.append(f"{totals.probed} checkpoints probed")
+    if totals.missing:
+        parts.append(f"{totals.missing} missing")
+    if totals.failed:
+        parts.append(f"{totals.failed} failed")
+    if totals.probes_failed:
+        parts.append(f"{totals.probes_failed} probe{'s' * (totals.probes_failed > 1)} failed")
+    if totals.parked:
+        again = f"seedconv run {shlex.quote(str(file))} --retry-failed"
+        parts[-1] += f" ({totals.parked} parked: `{again}` tries again)"
+    print(f"{', '.join(parts)}; look at it: seedconv tui {study.store}", file=sys.stderr)

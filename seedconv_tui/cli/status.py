@@ -1,0 +1,236 @@
+"""`seedconv status`: progress and health of a study, for people and for scripts."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from seedconv_tui.health import SILENT, advice, health
+from seedconv_tui.text import count, duration, nats, phase_words, same_weights, size, visible
+from store.schema.snapshot import (
+    ACTIVE_STATES,
+    Failure,
+    ModelSnapshot,
+    Named,
+    Phase,
+    State,
+    StudySnapshot,
+)
+from store.statistics.intervals import outliers
+
+SCHEMA = 1  # of the JSON object; it grows when a field changes its meaning or goes
+_FEW = 5  # errors, duplicates and missing ones of a model that are told in full
+
+
+def status_json(snapshot: StudySnapshot, now: float | None = None) -> dict[str, Any]:
+    """The status as one JSON object, divergences in nats; docs/status.md describes each field."""
+    now = time.time() if now is None else now
+    engine = None
+    if snapshot.engine is not None:
+        engine = asdict(snapshot.engine)
+        engine["heartbeat_age"] = round(max(0.0, now - snapshot.engine.heartbeat), 1)
+        for work in engine["works"]:
+            work["state"] = State(work["state"]).name.lower()
+    return {
+        "schema": SCHEMA,
+        "time": now,
+        "store": str(snapshot.path),
+        "study": snapshot.name,
+        "tokens": snapshot.n_tokens,
+        "vocab_size": snapshot.vocab_size,
+        "bytes_stored": snapshot.bytes_stored,
+        "health": health(snapshot, now),
+        "advice": advice(snapshot, now),
+        "engine": engine,
+        "models": [_model(model) for model in snapshot.models],
+    }
+
+
+def _model(model: ModelSnapshot) -> dict[str, Any]:
+    reduced = np.flatnonzero(model.n_pairs)
+    latest = None
+    if len(reduced):
+        last = reduced[-1]
+        latest = {
+            "step": int(model.steps[last]),
+            "expected_kl": float(model.expected_kl[last]),
+            "interval": _interval(model, int(last)),
+            "std_over_pairs": float(model.pair_std[last]),
+            "seeds": int(model.n_seeds[last]),
+            "pairs": int(model.n_pairs[last]),
+            "outliers": [model.seeds[n] for n in np.flatnonzero(outliers(model.kl[last]))],
+        }
+    return {
+        "model": model.name,
+        "seeds": list(model.seeds),
+        "steps": len(model.steps),
+        "checkpoints": states(model),
+        "latest": latest,
+        "phases": [asdict(phase) for phase in model.phases],
+        "errors": _errors(model, State.FAILED),
+        "probes": [_probe(model, probe) for probe in model.probed],
+        "missing": _errors(model, State.MISSING),
+        "duplicates": [
+            {"seed": seed, "step": step, "of": _named(first)}
+            for (seed, step), first in model.duplicates.items()
+        ],
+    }
+
+
+def _probe(model: ModelSnapshot, probe: str) -> dict[str, Any]:
+    """How many checkpoints answered a probe, and which could not be asked it."""
+    of_probe = {key[1:]: it for key, it in model.probe_failures.items() if key[0] == probe}
+    failures = sorted(of_probe.items(), key=lambda item: item[0][::-1])
+    return {
+        "probe": probe,
+        "answered": model.probed[probe],
+        "scored": model.n_scored,
+        "errors": [_error(seed, step, failure) for (seed, step), failure in failures],
+    }
+
+
+def _error(seed: str, step: int, failure: Failure) -> dict[str, Any]:
+    found = {"seed": seed, "step": step, "error": failure.error}
+    return found | {"attempts": failure.attempts, "retry_at": failure.retry_at}
+
+
+def _errors(model: ModelSnapshot, state: State) -> list[dict[str, Any]]:
+    """Why checkpoints are in this state, by step."""
+    rows = {int(step): row for row, step in enumerate(model.steps)}
+    found = []
+    for (seed, step), error in sorted(model.errors.items(), key=lambda item: item[0][::-1]):
+        if model.state[rows[step], model.seeds.index(seed)] == state:
+            if failure := model.failures.get((seed, step)):
+                found.append(_error(seed, step, failure))  # `error` says the same in words
+            else:
+                found.append({"seed": seed, "step": step, "error": error})
+    return found
+
+
+def _named(checkpoint: Named) -> dict[str, Any]:
+    return dict(zip(("model", "seed", "step"), checkpoint, strict=True))
+
+
+def _interval(model: ModelSnapshot, row: int) -> list[float] | None:
+    """The 95 % interval of the expected KL, [low, high], nats; None: not known (yet)."""
+    if model.kl_interval is None or not np.isfinite(model.kl_interval[row]).all():
+        return None
+    return [float(end) for end in model.kl_interval[row]]
+
+
+def states(model: ModelSnapshot) -> dict[str, int]:
+    """How many checkpoints are in each state that occurs."""
+    found = Counter(int(state) for state in model.state.ravel())
+    return {state.name.lower(): found[state] for state in State if state and found[state]}
+
+
+def status_text(snapshot: StudySnapshot, now: float | None = None) -> str:
+    """The status as a few lines."""
+    report = status_json(snapshot, now)
+    lines = [
+        f"{visible(snapshot.name)}: {count(snapshot.n_tokens)} tokens, vocabulary "
+        f"{count(snapshot.vocab_size)}",
+        _engine_line(report["engine"], report["health"]),
+        *_disk(report["bytes_stored"], report["engine"]),
+    ]
+    for model in report["models"]:
+        parts = ", ".join(f"{n} {state}" for state, n in model["checkpoints"].items())
+        seeds, steps = len(model["seeds"]), model["steps"]
+        lines.append(f"{visible(model['model'])}: {seeds} seeds x {steps} steps: {parts}")
+        if latest := model["latest"]:
+            spread = f"std over pairs {nats(latest['std_over_pairs'])}"
+            if latest["interval"]:
+                low, high = map(nats, latest["interval"])
+                spread = f"95 % interval {low} to {high}, {spread}"
+            lines.append(
+                f"  expected KL {nats(latest['expected_kl'])} nats at step {latest['step']} "
+                f"({latest['seeds']} seeds, {spread})"
+            )
+            if latest["outliers"]:
+                lines.append(
+                    f"  far from the others: seed {visible(', '.join(latest['outliers']))}"
+                )
+        if model["phases"]:
+            phases = ", ".join(phase_words(Phase(**phase)) for phase in model["phases"])
+            lines.append(f"  phases: {phases}")
+        lines += _first_few(model["errors"], "errors", _failed)
+        for probe in model["probes"]:
+            name, failed = f"probe {visible(probe['probe'])}", len(probe["errors"])
+            line = f"  {name}: {probe['answered']} of {probe['scored']} scored checkpoints"
+            lines.append(line + (f", {failed} failed" if failed else ""))
+            found = _first_few(probe["errors"], "errors", _failed)
+            lines += [f"  {name},{line.removeprefix(' ')}" for line in found]
+        lines += _first_few(
+            model["duplicates"], "duplicates", lambda one: same_weights(tuple(one["of"].values()))
+        )
+        lines += _first_few(
+            model["missing"], "missing", lambda one: f"missing: {visible(one['error'])}"
+        )
+    lines += [f"next: {line}" for line in report["advice"]]
+    return "\n".join(map(visible, lines))  # whoever wrote the store, and whatever it says
+
+
+def _disk(stored: int, engine: dict[str, Any] | None) -> list[str]:
+    projected = engine["bytes_projected"] if engine and engine["state"] in ACTIVE_STATES else None
+    if not stored and not projected:
+        return []
+    line = f"log-probs: {size(stored)} stored"
+    return [f"{line} of about {size(projected)}" if projected and projected > stored else line]
+
+
+def _failed(error: dict[str, Any]) -> str:
+    if "attempts" not in error:
+        return visible(error["error"])
+    fate = Failure(error["error"], error["attempts"], retry_at=error["retry_at"]).fate
+    return f"{visible(error['error'])} ({fate})"
+
+
+def _first_few(
+    found: list[dict[str, Any]], what: str, tell: Callable[[dict[str, Any]], str]
+) -> list[str]:
+    lines = [
+        f"  seed {visible(one['seed'])}, step {one['step']}: {tell(one)}" for one in found[:_FEW]
+    ]
+    if len(found) > _FEW:
+        lines.append(f"  and {len(found) - _FEW} more {what} (--json lists all)")
+    return lines
+
+
+def _engine_line(engine: dict[str, Any] | None, health: str) -> str:
+    if engine is None:
+        return "engine: none has worked on it yet"
+    age = duration(engine["heartbeat_age"])
+    if health == SILENT:
+        parts = [f"engine: silent, last heartbeat {age} ago while {engine['state']}"]
+    else:
+        parts = [f"engine: {health}"]
+        what = "heartbeat" if health in ACTIVE_STATES else "ended"
+        parts.append(f"{what} {age} ago")
+    for work in engine["works"]:  # one for each device that is busy
+        who = f"seed {work['seed']}, " if work["seed"] is not None else ""
+        share = 100 * work["tokens_done"] // max(1, work["tokens_total"])
+        where = f"{visible(work['model'])}, {who}step {work['step']} ({share} %)"
+        probe = f" for probe {visible(work['probe'])}" if work["probe"] else ""
+        parts.append(f"{work['state']} {where}{probe}")
+    if engine["queued"]:
+        parts.append(f"{engine['queued']} to go")
+    if engine["eta_seconds"] and engine["queued"]:
+        parts.append(f"about {duration(engine['eta_seconds'])} left")
+    for gpu in engine["gpus"]:
+        known = []
+        if gpu["utilisation"] is not None:
+            known.append(f"{gpu['utilisation']:.0%} busy")
+        if gpu["memory_used"] is not None and gpu["memory_total"] is not None:
+            known.append(f"{size(gpu['memory_used'])} of {size(gpu['memory_total'])} in use")
+        if known:
+            parts.append(f"{visible(gpu['device'])} {', '.join(known)}")
+    if engine["disk_free"] is not None:
+        parts.append(f"{size(engine['disk_free'])} free")
+    if engine["message"]:
+        parts.append(visible(engine["message"]))
+    return ", ".join(parts)

@@ -1,0 +1,121 @@
+"""`seedconv verify`: reads back all that a study has committed and says what mends the rest."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from seedconv_tui.exit_codes import FAILED, OK
+from seedconv_tui.text import count, visible
+
+if TYPE_CHECKING:
+    from store.schema.damage import Damage
+
+_ROUNDS = 3  # damaged metadata hide what they describe: mended, the rest can be checked
+
+
+def verify_command(store: Path, *, as_json: bool, mend: bool) -> int:
+    """Check a study, and mend it if asked; return 0 when it is sound, 1 when it is damaged.
+
+    Raises NotAStudyError, BusyError.
+    """
+    checked, damage = _check(store)
+    mended: list[Damage] = []
+    if mend:
+        from store.maintenance.mend import MENDABLE
+        from store.maintenance.mend import mend as mend_damage
+
+        for _ in range(_ROUNDS):
+            if not (now := [found for found in damage if found.part in MENDABLE]):
+                break
+            mend_damage(store, now)
+            mended += now
+            checked, damage = _check(store)
+    if as_json:
+        print(json.dumps(report(store, checked, damage, mended), indent=2))
+    else:
+        print(report_text(store, checked, damage, mended))
+    return FAILED if damage else OK
+
+
+def _check(store: Path) -> tuple[int, list[Damage]]:
+    """How many parts were checked, and what is damaged."""
+    from store.maintenance.verify import verify
+
+    damage: list[Damage] = []
+    done = 0
+    console = Console(stderr=True)
+    with Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=console,
+        transient=True,
+        disable=not sys.stderr.isatty(),
+    ) as bar:
+        task = bar.add_task("reading", total=None)
+        for checked in verify(store):
+            done = checked.done
+            damage += checked.damage
+            names = [checked.part.replace("_", "-"), checked.model]
+            names += [f"seed {checked.seed}"] if checked.seed is not None else []
+            names += [f"step {checked.step}"] if checked.step is not None else []
+            said = visible(", ".join(name for name in names if name))
+            bar.update(task, description=said, completed=done, total=checked.total)
+    return done, damage
+
+
+def report(store: Path, checked: int, damage: list[Damage], mended: list[Damage]) -> dict[str, Any]:
+    """The result as one JSON object; see `docs/store-format.md`."""
+    return {
+        "store": str(store),
+        "sound": not damage,
+        "checked": checked,
+        "damage": [{**asdict(found), "mend": _advice(store, found)} for found in damage],
+        "mended": [asdict(found) for found in mended],
+    }
+
+
+def report_text(store: Path, checked: int, damage: list[Damage], mended: list[Damage]) -> str:
+    """The result as lines: one for each thing that is damaged, then what mends it."""
+    lines = [f"mended: {_name(found)}" for found in mended]
+    lines += [f"damaged: {_name(found)}: {visible(found.message)}" for found in damage]
+    lines += [f"to mend: {visible(advice)}" for advice in dict.fromkeys(
+        _advice(store, found) for found in damage
+    )]  # fmt: skip
+    if mended:
+        lines.append("what was forgotten is computed again by: seedconv run STUDY.toml")
+    if not damage:
+        lines.append(f"{visible(str(store))}: sound, {count(checked)} parts checked")
+    return "\n".join(lines)
+
+
+def _name(damage: Damage) -> str:
+    """Which checkpoint, reduction or file, in words."""
+    names = [damage.part.replace("_", "-")]
+    names += [damage.model] if damage.model is not None else []
+    names += [f"seed {damage.seed}"] if damage.seed is not None else []
+    names += [f"other seed {damage.other_seed}"] if damage.other_seed is not None else []
+    names += [f"step {damage.step}"] if damage.step is not None else []
+    return visible(", ".join(names))
+
+
+def _advice(store: Path, damage: Damage) -> str:
+    """What a user does about it."""
+    from store.maintenance.mend import MENDABLE
+    from store.schema.damage import Part
+
+    where = shlex.quote(str(store))
+    if damage.part in MENDABLE:
+        return f"seedconv verify {where} --mend, then: seedconv run STUDY.toml"
+    if damage.part is Part.CORPUS:
+        return f"restore {where}/corpus from a copy; a study is bound to its corpus"
+    return "restore the file that is named from a copy"

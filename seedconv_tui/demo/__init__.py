@@ -1,0 +1,1 @@
+"""Two commands that need no data: `seedconv demo` and `make reproduce`."""

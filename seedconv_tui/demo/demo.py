@@ -1,0 +1,167 @@
+"""`seedconv demo`: trainer, engine and monitor as three processes that meet in a folder."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+from seedconv_tui.chart.glyphs import Glyphs
+from seedconv_tui.chart.plot import plot_text, table_text
+from seedconv_tui.exit_codes import FAILED, OK
+from seedconv_tui.monitor.data.live import StoreSource
+from seedconv_tui.text import count, nats, visible
+from store import Summary, open_study
+from store.errors import StoreError
+from store.schema.snapshot import State, StudySnapshot
+
+_OVER = (State.DONE, State.PRUNED)
+
+
+def run_demo(
+    folder: Path,
+    *,
+    headless: bool,
+    second_size: bool,
+    glyphs: Glyphs,
+    show: Callable[[Path], int],
+) -> int:
+    """Run the demo in `folder` and return the exit code; an earlier one there goes on.
+
+    `show` opens the monitor on a store and returns when the user leaves it.
+    """
+    from engine.demo import SMALL, TINY, Plan, prepare
+
+    study_file = prepare(folder, Plan(sizes=(TINY, SMALL) if second_size else (TINY,)))
+    store = folder / "study.zarr"
+    trainer, engine = start(folder, study_file)
+    headless = headless or not (sys.stdin.isatty() and sys.stdout.isatty())
+    try:
+        if headless:
+            follow(store, trainer, engine)
+        else:
+            show(store)
+    finally:
+        over = engine.poll() == 0
+        for process in (trainer, engine):
+            if process.poll() is None:
+                process.terminate()
+            process.wait()
+    _print_result(store, glyphs=glyphs)
+    for process, log in ((trainer, "trainer.log"), (engine, "engine.log")):
+        if process.returncode > 0 and not (process is engine and not headless):
+            last = (folder / log).read_text(encoding="utf-8", errors="replace").strip()
+            line = last.splitlines()[-1] if last else "it left no message"
+            print(f"seedconv: {folder / log}: {visible(line)}", file=sys.stderr)
+            return FAILED
+    if over:
+        print(f"done; look at it again with: seedconv tui {store}", file=sys.stderr)
+    else:
+        print(f"stopped; go on with: seedconv demo --dir {folder}", file=sys.stderr)
+    return OK
+
+
+def start(
+    folder: Path, study_file: Path
+) -> tuple[subprocess.Popen[bytes], subprocess.Popen[bytes]]:
+    """Start the trainer of what is prepared in `folder`, and the engine beside it."""
+    return (
+        _start(folder / "trainer.log", "engine.demo", str(folder)),
+        _start(
+            folder / "engine.log",
+            "seedconv_tui.cli.main",
+            "watch",
+            str(study_file),
+            "--until-complete",
+        ),
+    )
+
+
+def _start(log: Path, module: str, *arguments: str) -> subprocess.Popen[bytes]:
+    # In a session of its own: Ctrl-C in the terminal is for the monitor, which then stops these.
+    with log.open("ab") as file:
+        return subprocess.Popen(
+            [sys.executable, "-m", module, *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=file,
+            start_new_session=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},  # they share the cores
+        )
+
+
+def follow(store: Path, *processes: subprocess.Popen[bytes]) -> None:
+    """Show progress on stderr until all processes have ended or one has failed."""
+    source = StoreSource(store)
+    progress = Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=30),
+        TextColumn("{task.completed}/{task.total} checkpoints compared"),
+        TimeElapsedColumn(),
+        console=Console(stderr=True),
+    )
+    with progress:
+        task = progress.add_task("training", total=None)
+        said = -1
+        while any(process.poll() is None for process in processes):
+            if any(process.poll() for process in processes):
+                return
+            try:
+                snapshot = source.snapshot()
+            except StoreError:
+                snapshot = None  # the engine has not made it yet
+            if snapshot is not None:
+                done, total = _progress(snapshot)
+                progress.update(task, completed=done, total=total)
+                if not progress.console.is_terminal and total and 10 * done // total > said:
+                    said = 10 * done // total
+                    print(f"{done}/{total} checkpoints compared", file=sys.stderr, flush=True)
+            time.sleep(0.5)
+
+
+def _progress(snapshot: StudySnapshot) -> tuple[int, int]:
+    states = [int(state) for model in snapshot.models for state in model.state.ravel()]
+    return sum(state in _OVER for state in states), sum(state != State.ABSENT for state in states)
+
+
+def _print_result(store: Path, glyphs: Glyphs) -> None:
+    try:
+        study = open_study(store)
+        snapshot = study.snapshot()
+    except StoreError:
+        return
+    console = Console(highlight=False)
+    text = plot_text(
+        snapshot,
+        width=min(console.width, 120),
+        height=18,
+        glyphs=glyphs,
+        color=console.is_terminal and not console.no_color,
+    )
+    print(text)
+    for model in snapshot.models:
+        print(f"\n{table_text(model, ascii=glyphs is Glyphs.ASCII)}")
+        if "word_class" in study.categories(model.name):
+            print(_by_level(study.summary(model.name, "word_class")))
+
+
+def _by_level(summary: Summary) -> str:
+    """The levels of a category at the last step that is summarised, in one line."""
+    done = np.flatnonzero(summary.n_seeds)
+    if not len(done):
+        return ""
+    levels = ", ".join(
+        f"{label} {nats(float(kl))} (n = {count(int(n))})"
+        for label, n, kl in zip(
+            summary.labels, summary.counts, summary.expected_kl[done[-1]], strict=True
+        )
+        if n
+    )
+    return f"step {summary.steps[done[-1]]}, {summary.description}: {levels}"

@@ -1,0 +1,1 @@
+"""Who hears what an engine does: console, log file, metrics, notifications, trackers."""

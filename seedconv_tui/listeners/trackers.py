@@ -1,0 +1,176 @@
+"""Experiment trackers that chart a study's scalars: Weights & Biases and trackio.
+
+A tracker only ever adds, so what it was given is remembered in a file beside the store: an engine
+that is started again goes on where the last one was. A step of which more seeds were compared since
+is given again, and charts show its newest values last.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from seedconv_tui.listeners.scalars import Row
+from seedconv_tui.text import visible
+from store.errors import UnsupportedError
+
+STEP = "training_step"  # what the charts' horizontal axis is
+
+
+def sent_file(store: Path) -> Path:
+    """Where it is kept what trackers were given: `study.sent.jsonl` beside `study.zarr`."""
+    return store.with_name(f"{store.name.removesuffix('.zarr')}.sent.jsonl")
+
+
+class Sent:
+    """Which steps a tracker was given."""
+
+    def __init__(self, path: Path, to: str) -> None:
+        self._path, self._to = path, to
+        self._known: set[tuple[str, int, int]] = set()
+        with contextlib.suppress(FileNotFoundError):
+            for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+                with contextlib.suppress(ValueError, KeyError, TypeError):
+                    entry = json.loads(line)
+                    if entry["to"] == to:
+                        self._known.add((entry["model"], entry["step"], entry["seeds"]))
+
+    def new(self, model: str, rows: Sequence[Row]) -> list[Row]:
+        """The rows that it was not given."""
+        return [row for row in rows if (model, row.step, row.n_seeds) not in self._known]
+
+    def count(self, model: str) -> int:
+        """How many rows of the model it was given."""
+        return sum(name == model for name, _, _ in self._known)
+
+    def add(self, model: str, row: Row) -> None:
+        """It was given one. Raises OSError."""
+        self._known.add((model, row.step, row.n_seeds))
+        entry = {"to": self._to, "model": model, "step": row.step, "seeds": row.n_seeds}
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(entry) + "\n")
+
+
+class Wandb:
+    """Weights & Biases: a run for each model, in a group named like the study.
+
+    Its own steps must ascend and those of checkpoints need not, so these are a metric of their own,
+    which the charts are told to use.
+    """
+
+    def __init__(self, project: str, study: str, store: Path) -> None:
+        """Raises UnsupportedError when it is not installed, or not logged in."""
+        try:
+            import wandb
+        except ModuleNotFoundError:
+            raise UnsupportedError(
+                "scalars.wandb needs wandb: pip install 'seedconv-tui[wandb]'"
+            ) from None
+        self.name = f"wandb project {project}"
+        self._wandb, self._project, self._study, self._store = wandb, project, study, store
+        self._sent = Sent(sent_file(store), f"wandb:{project}")
+        self._runs: dict[str, Any] = {}
+        self._mode = wandb.setup().settings.mode
+        online = self._mode not in {"offline", "disabled"}
+        if online and not wandb.login(prompt=False, verify=False):
+            raise UnsupportedError(
+                "scalars.wandb: not logged in; run `wandb login`, set WANDB_API_KEY, or keep the "
+                "runs on this machine with WANDB_MODE=offline"
+            )
+
+    def take(self, model: str, rows: Sequence[Row]) -> None:
+        """Log the rows that are new."""
+        if self._mode == "disabled":
+            return
+        for row in self._sent.new(model, rows):
+            run = self._run(model)
+            values = {STEP: row.step, **_named(row)}
+            run.log(values, step=self._sent.count(model))  # ascends, also over restarts offline
+            self._sent.add(model, row)
+
+    def _run(self, model: str) -> Any:
+        if model not in self._runs:
+            run = self._wandb.init(
+                project=self._project,
+                group=visible(self._study),
+                name=visible(model),
+                id=_run_id(self._store, model),
+                resume="allow",
+                reinit="create_new",
+                dir=str(self._store.parent),
+                settings=self._wandb.Settings(console="off", silent=True, x_disable_stats=True),
+            )
+            run.define_metric(STEP, hidden=True)
+            run.define_metric("*", step_metric=STEP)
+            self._runs[model] = run
+        return self._runs[model]
+
+    def close(self) -> None:
+        """Finish the runs; what could not be sent stays in the folder `wandb`."""
+        while self._runs:
+            self._runs.popitem()[1].finish()
+
+
+class Trackio:
+    """trackio: a run for each model, in a group named like the study."""
+
+    def __init__(self, project: str, study: str, store: Path) -> None:
+        """Raises UnsupportedError when it is not installed."""
+        try:
+            import trackio
+        except ModuleNotFoundError:
+            raise UnsupportedError(
+                "scalars.trackio needs trackio: pip install 'seedconv-tui[trackio]'"
+            ) from None
+        self.name = f"trackio project {project}"
+        self._trackio, self._project, self._study = trackio, project, study
+        self._sent = Sent(sent_file(store), f"trackio:{project}")
+
+    def take(self, model: str, rows: Sequence[Row]) -> None:
+        """Log the rows that are new, in a run that is finished then: it has one at a time."""
+        if not (new := self._sent.new(model, rows)):
+            return
+        with contextlib.redirect_stdout(io.StringIO()):  # stdout is for results
+            run = self._trackio.init(
+                project=self._project,
+                name=visible(model),
+                group=visible(self._study),
+                resume="allow",
+                embed=False,
+                auto_log_gpu=False,
+                auto_log_cpu=False,
+            )
+            try:
+                for row in new:
+                    run.log(_named(row), step=row.step)
+            finally:
+                run.finish()
+        for row in new:
+            self._sent.add(model, row)
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+def _named(row: Row) -> dict[str, float]:
+    """The row's values by names that trackers take: letters, digits, spaces and `_./+-^()`."""
+    named: dict[str, float] = {}
+    for tag, value in row.values.items():
+        name = base = re.sub(r"[^\w ./+\-^()]", "_", visible(tag))[:120]
+        n = 1
+        while name in named:
+            n += 1
+            name = f"{base} {n}"
+        named[name] = value
+    return named
+
+
+def _run_id(store: Path, model: str) -> str:
+    """The same for the same study and model, however often an engine is started."""
+    return hashlib.sha256(f"{store.resolve()}\0{model}".encode()).hexdigest()[:16]

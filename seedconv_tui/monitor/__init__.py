@@ -1,0 +1,1 @@
+"""The Textual app that watches a study; one folder a screen."""

@@ -1,0 +1,1 @@
+"""The Categories screen: curves and a table by level."""

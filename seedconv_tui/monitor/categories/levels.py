@@ -1,0 +1,180 @@
+"""The levels of a category at one step: what the table holds, in which order, and its pictures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from seedconv_tui.chart.draw import QUIET, Series
+from seedconv_tui.monitor.categories.queries import base, counterpart
+from seedconv_tui.text import nats, signed
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from seedconv_tui.monitor.categories.queries import Levels
+
+Floats = NDArray[np.float64]
+
+COLUMNS = ("level", "n", "KL", "change", "cross-entropy")
+"""What the table can be sorted by; `level` is the category's own order."""
+
+METRICS = ("expected KL", "cross-entropy", "KL to unigram", "KL to uniform")
+"""What the curves can show."""
+
+COMPARED = 5
+"""Levels that can be kept in the chart in colours of their own."""
+
+_QUIET = 12  # levels that are drawn beside those
+_BARS, _ASCII_BARS = "▁▂▃▄▅▆▇█", "_.-=+*%#"
+
+
+@dataclass(frozen=True, eq=False)
+class StepOfLevels:
+    """All levels at one step; everything is (level,), in nats, NaN where it is not known."""
+
+    labels: tuple[str, ...]
+    counts: NDArray[np.int64]
+    kl: Floats
+    low: Floats  # 95 % interval
+    high: Floats
+    change: Floats  # of the KL since the summarised step before
+    cross_entropy: Floats
+
+    def order(self, column: int, *, backwards: bool = False, pattern: str = "") -> list[int]:
+        """Levels whose label has `pattern` in it (capitals do not count), sorted by a column.
+
+        The category's own order goes up, numbers go down, unless `backwards`. Then come levels
+        whose value is not known, then those without tokens, in the category's own order.
+        """
+        places = np.arange(len(self.labels))
+        value = (-places.astype(np.float64), self.counts, self.kl, self.change, self.cross_entropy)
+        key = value[column] if backwards else -value[column]
+        order = np.lexsort((places, np.nan_to_num(key), np.isnan(key), self.counts == 0))
+        sought = pattern.casefold()
+        return [n for n in order.tolist() if sought in self.labels[n].casefold()]
+
+
+def at_step(levels: Levels, step: int | None) -> StepOfLevels:
+    """The levels at a step that is summarised; None: their tokens alone."""
+    nothing = np.full(len(levels.labels), np.nan)
+    if step is None:
+        return StepOfLevels(levels.labels, levels.counts, *(nothing,) * 5)
+    at = int(np.searchsorted(levels.steps, step))
+    return StepOfLevels(
+        levels.labels,
+        levels.counts,
+        levels.kl[at],
+        levels.kl_low[at],
+        levels.kl_high[at],
+        levels.kl[at] - levels.kl[at - 1] if at else nothing,
+        levels.cross_entropy[at],
+    )
+
+
+def curves(levels: Levels, metric: int) -> Floats:
+    """What one of the metrics is of every level over the steps, (step, level), nats."""
+    return (levels.kl, levels.cross_entropy, levels.kl_unigram, levels.kl_uniform)[metric]
+
+
+def drawn(
+    levels: Levels, order: Sequence[int], compared: Sequence[str], chosen: int | None
+) -> dict[int, int]:
+    """The levels in the chart from the bottom up, each with its colour.
+
+    Of those in the table the ones with most tokens, which look alike; then those that are compared;
+    then the chosen one.
+    """
+    largest = sorted(order, key=lambda n: -levels.counts[n])[:_QUIET]
+    kept = {
+        levels.labels.index(label): at
+        for at, label in enumerate(compared, 1)
+        if label in levels.labels
+    }
+    colors = {n: QUIET for n in reversed(largest) if levels.counts[n]} | kept
+    if chosen is not None:
+        colors.pop(chosen, None)
+        colors[chosen] = kept.get(chosen, 0)
+    return {n: color for n, color in colors.items() if color == QUIET} | {
+        n: color for n, color in colors.items() if color != QUIET
+    }
+
+
+def series(levels: Levels, metric: int, colors: Mapping[int, int], *, band: bool) -> list[Series]:
+    """The curves of these levels; with `band`, the last one has its 95 % interval."""
+    steps, values = levels.steps.astype(np.float64), curves(levels, metric)
+    lines = [Series(levels.labels[n], steps, values[:, n], color=colors[n]) for n in colors]
+    if band and lines and not metric:
+        n = list(colors)[-1]
+        lines[-1] = replace(lines[-1], low=levels.kl_low[:, n], high=levels.kl_high[:, n])
+    return lines
+
+
+def spark(steps: NDArray[np.int64], values: Floats, width: int, ascii: bool) -> str:  # noqa: A002
+    """A curve over log(step + 1) as one row of bars, from its lowest value to its highest.
+
+    Between two steps the line between them counts; blank where nothing is known.
+    """
+    known = np.isfinite(values)
+    if width < 1 or not known.any():
+        return " " * max(width, 0)
+    columns, y = _columns(steps, width), values[known]
+    drawn = np.interp(np.arange(width), columns[known], y, left=np.nan, right=np.nan)
+    drawn[np.rint(columns[known]).astype(int)] = y  # so that no step is lost between two columns
+    low, high = float(y.min()), float(y.max())
+    part = (drawn - low) / (high - low) if high > low else drawn - low + 0.5
+    bars = _ASCII_BARS if ascii else _BARS
+    last = len(bars) - 1
+    return "".join(" " if np.isnan(p) else bars[min(int(p * len(bars)), last)] for p in part)
+
+
+def spark_column(steps: NDArray[np.int64], step: int, width: int) -> int:
+    """The column of `spark` that one of the steps lies in."""
+    return round(float(_columns(steps, width)[np.searchsorted(steps, step)]))
+
+
+def _columns(steps: NDArray[np.int64], width: int) -> Floats:
+    x = np.log1p(steps)
+    span = max(float(x[-1] - x[0]), 1e-9)
+    columns: Floats = (x - x[0]) / span * (width - 1)
+    return columns
+
+
+def category_words(levels: Levels) -> str:
+    """The category, and of which token it is said where that has to be told."""
+    name = levels.category
+    if name != base(name):
+        return f"{base(name)} of the token before"
+    return f"{name} of the target" if counterpart(name, levels.categories) else name
+
+
+def category_facts(levels: Levels, step: int | None) -> list[str]:
+    """What a category is and what its numbers stand on, in words."""
+    facts = [levels.description]
+    if levels.step_of_levels is not None:
+        facts.append(f"levels of step {levels.step_of_levels:,}")
+    if step is None:
+        facts.append("nothing is summarised yet")
+    else:
+        n = int(levels.n_seeds[np.searchsorted(levels.steps, step)])
+        facts.append(f"{n} seeds" + ("; an interval needs 3" if n < 3 else ""))
+    facts.append(f"{len(levels.labels):,} levels, {int(levels.counts.sum()):,} tokens")
+    return facts
+
+
+def level_facts(at: StepOfLevels, level: int) -> list[str]:
+    """All that is known of a level at a step, in words."""
+    n, tokens = int(at.counts[level]), max(int(at.counts.sum()), 1)
+    facts = [at.labels[level], f"{n:,} token{'s' * (n != 1)} ({n / tokens:.1%})"]
+    if not n:
+        return facts
+    facts.append(f"KL {nats(float(at.kl[level]))}")
+    if np.isfinite(at.low[level]):
+        facts.append(f"95 % {nats(float(at.low[level]))} to {nats(float(at.high[level]))}")
+    if np.isfinite(at.change[level]):
+        facts.append(f"{signed(float(at.change[level]))} since the step before")
+    facts.append(f"cross-entropy {nats(float(at.cross_entropy[level]))}")
+    return facts

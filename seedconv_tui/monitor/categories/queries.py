@@ -1,0 +1,219 @@
+"""The questions on categories and their levels that screens ask the store."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from store.errors import StoreError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from store import Corpus, Study
+    from store.reading.summary import Summary
+
+Floats = NDArray[np.float64]
+
+RANKS = ("KL", "surprisal", "place in the text")
+
+
+@dataclass(frozen=True, eq=False)
+class Levels:
+    """What is known of a model by the levels of a category, at the steps that are summarised.
+
+    All in nats, (step, level), NaN where a level has no tokens.
+    """
+
+    categories: tuple[str, ...]  # that the model has; none: nothing is summarised yet
+    category: str
+    description: str
+    step_of_levels: int | None  # the levels are made of this step's results; None: of the corpus
+    labels: tuple[str, ...]  # (level,), untrusted
+    counts: NDArray[np.int64]  # (level,) tokens
+    steps: NDArray[np.int64]  # (step,) ascending
+    n_seeds: NDArray[np.int64]  # (step,) whose pairs were taken
+    kl: Floats
+    kl_low: Floats  # 95 % interval; NaN below three seeds
+    kl_high: Floats
+    cross_entropy: Floats  # this and the following: mean over seeds
+    kl_uniform: Floats
+    kl_unigram: Floats
+
+
+@dataclass(frozen=True)
+class LevelSummary:
+    """A model's levels of a category; where it has no such category, of its first.
+
+    After another commit (`generation`), the answer is another.
+    """
+
+    model: str
+    category: str
+    generation: int
+
+    KEEP: ClassVar[int] = 6
+
+    def read(self, study: Study) -> Levels:
+        """Reads the summary and takes the means over seeds."""
+        from store.reading.category import ALL  # zarr: only once there is something to read
+
+        study.refresh()  # to what the generation tells of
+        names = study.categories(self.model)
+        if not names:
+            nothing, none = np.empty((0, 0)), np.empty(0, np.int64)
+            return Levels((), "", "", None, (), none, none, none, *(nothing,) * 6)
+        others = [name for name in names if name != ALL]
+        category = self.category if self.category in names else (*others, ALL)[0]
+        return read_levels(study, self.model, category)
+
+
+def read_levels(study: Study, model: str, category: str) -> Levels:
+    """A model's levels of a category that it has. Raises StoreError, DamagedError."""
+    from store.reading.summary import read_summary
+
+    return levels_of(read_summary(study, model, category), study.categories(model))
+
+
+def levels_of(found: Summary, categories: tuple[str, ...]) -> Levels:
+    """A summary as `Levels`; `categories` are those that its model has."""
+    done = found.n_seeds > 0
+    return Levels(
+        categories=categories,
+        category=found.category,
+        description=found.description,
+        step_of_levels=found.step_of_levels,
+        labels=found.labels,
+        counts=found.counts,
+        steps=found.steps[done],
+        n_seeds=found.n_seeds[done],
+        kl=found.expected_kl[done],
+        kl_low=found.kl_low[done],
+        kl_high=found.kl_high[done],
+        cross_entropy=mean_over_seeds(found.cross_entropy[done]),
+        kl_uniform=mean_over_seeds(found.kl_uniform[done]),
+        kl_unigram=mean_over_seeds(found.kl_unigram[done]),
+    )
+
+
+def mean_over_seeds(values: Floats) -> Floats:
+    """(step, seed, ...) to (step, ...); NaN where there is no seed."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)
+        mean: Floats = np.nanmean(values, axis=1)
+    return mean
+
+
+def base(category: str) -> str:
+    """The category of the target that belongs to one of the context."""
+    from store.reading.category import CONTEXT
+
+    return category.removesuffix(CONTEXT)
+
+
+def counterpart(category: str, categories: Sequence[str]) -> str:
+    """The same of the token before instead of the target, or the other way round; empty: none."""
+    alike = (name for name in categories if base(name) == base(category) and name != category)
+    return next(alike, "")
+
+
+def neighbour(category: str, categories: Sequence[str], count: int) -> str:
+    """The category so many places on, after the last the first again.
+
+    Target or token before stays as it is where the other category has both.
+    """
+    bases = list(dict.fromkeys(map(base, categories)))
+    name = bases[(bases.index(base(category)) + count) % len(bases)]
+    there = [other for other in categories if base(other) == name]
+    alike = [other for other in there if (other == name) == (category == base(category))]
+    return (alike or there)[0]
+
+
+@dataclass(frozen=True, eq=False)
+class Ranked:
+    """The tokens of a level in order; everything is (n,)."""
+
+    tokens: NDArray[np.int64]  # index in the corpus
+    kl: NDArray[np.float32]  # mean over pairs, nats
+    surprisal: NDArray[np.float32]  # mean over the seeds of these pairs, nats
+
+
+@dataclass(frozen=True)
+class LevelTokens:
+    """The tokens of a level, ranked at a step."""
+
+    model: str
+    category: str
+    level: str
+    made_at: int | None  # `Levels.step_of_levels`
+    step: int
+    n_seeds: int  # whose pairs were taken so far
+    rank: int = 0  # index into RANKS: the highest first, but in the text from its beginning
+    upwards: bool = False  # the other way round
+    pattern: str = ""  # only tokens with this in their text; capitals do not count
+
+    KEEP: ClassVar[int] = 8
+
+    def read(self, study: Study) -> Ranked:
+        """Reads levels, KL and surprisal of all tokens and takes those of the level."""
+        found = study.category(self.model, self.category)
+        if self.level not in found.labels:
+            raise StoreError(f"{self.category} has no level {self.level!r} any more")
+        tokens = np.flatnonzero(found.level == found.labels.index(self.level))
+        if self.pattern:
+            corpus, sought = study.corpus, self.pattern.casefold()
+            tokens = tokens[[sought in corpus.token_text(t).casefold() for t in tokens.tolist()]]
+        kl = study.token_kl(self.model, self.step)[tokens]
+        seeds = study.ledger(self.model).summaries[self.step].seeds
+        total = np.zeros(study.n_tokens)
+        for seed in seeds:
+            total += study.values(self.model, "surprisal", seed, self.step)
+        surprisal = (total[tokens] / max(len(seeds), 1)).astype(np.float32)
+        order = np.argsort((-kl, -surprisal, tokens)[self.rank], kind="stable")
+        order = order[::-1] if self.upwards else order
+        return Ranked(tokens[order], kl[order], surprisal[order])
+
+
+@dataclass(frozen=True)
+class Text:
+    """The evaluation text."""
+
+    KEEP: ClassVar[int] = 1
+
+    def read(self, study: Study) -> Corpus:
+        """Reads it, once."""
+        return study.corpus
+
+
+@dataclass(frozen=True, eq=False)
+class Whole:
+    """What only summaries tell of a model as a whole, at the steps that are summarised."""
+
+    steps: NDArray[np.int64]  # (step,) ascending
+    kl_unigram: Floats  # (step, seed) from prediction to unigram, nats
+
+
+@dataclass(frozen=True)
+class WholeSummary:
+    """The summary over all tokens of a model; after another commit, the answer is another."""
+
+    model: str
+    generation: int
+
+    KEEP: ClassVar[int] = 64
+
+    def read(self, study: Study) -> Whole:
+        """Reads one array of the summary."""
+        from store.reading.category import ALL
+        from store.reading.summary import SummaryReader
+
+        study.refresh()  # to what the generation tells of
+        if ALL not in study.categories(self.model):
+            return Whole(np.empty(0, np.int64), np.empty((0, 0)))
+        reader = SummaryReader(study, self.model)
+        done = reader.valid(ALL)
+        return Whole(reader.steps[done], reader.read("kl_unigram", ALL)[done][..., 0])

@@ -1,0 +1,444 @@
+"""Categories: which kinds of tokens the seeds disagree on, over training and at a step."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from textual.binding import Binding
+from textual.containers import Container
+from textual.message import Message
+
+from seedconv_tui.chart import draw as chart
+from seedconv_tui.monitor.categories.level_table import LevelTable, Table
+from seedconv_tui.monitor.categories.levels import (
+    COLUMNS,
+    COMPARED,
+    METRICS,
+    at_step,
+    category_facts,
+    category_words,
+    curves,
+    drawn,
+    level_facts,
+    series,
+)
+from seedconv_tui.monitor.categories.lists import LevelRows, TokenRows
+from seedconv_tui.monitor.categories.queries import LevelSummary, Text, counterpart, neighbour
+from seedconv_tui.monitor.categories.ranking import Ranking
+from seedconv_tui.monitor.common.bars import Notice, TopBar
+from seedconv_tui.monitor.common.chart import ChartTitle, ChartView
+from seedconv_tui.monitor.common.columns import Columns, level_columns, token_columns
+from seedconv_tui.monitor.common.facts import Facts
+from seedconv_tui.monitor.common.search import SearchBar
+from seedconv_tui.monitor.common.steps import STEP_KEYS, StepScreen
+from seedconv_tui.monitor.data.source import ACTIVE_STATES
+from seedconv_tui.text import nats
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from textual.widget import Widget
+
+    from seedconv_tui.monitor.categories.queries import Levels
+    from seedconv_tui.monitor.data.details import Query
+    from seedconv_tui.monitor.data.remembered import Kept
+    from seedconv_tui.monitor.data.source import Feed
+    from store.schema.snapshot import ModelSnapshot
+
+_FAR = 10**9
+_OTHER_ROWS = 5  # bars, title, facts
+_WIDE, _TABLE = 150, 92  # cells: of a terminal in which they stand side by side, of the table
+
+
+class CategoriesScreen(StepScreen):
+    """The levels of a category as curves and as a table; a level's tokens once it is entered."""
+
+    NAME = "Categories"
+    AUTO_FOCUS = ""
+    BINDINGS = [
+        Binding("up,k", "choose(-1)", "Row", key_display="arrows", tooltip="row above"),
+        Binding("down,j", "choose(1)", "Row down", show=False, tooltip="row below"),
+        Binding("left,h", "step(-1)", "Step", show=False, tooltip="step before"),
+        Binding("right,l", "step(1)", "Step on", show=False, tooltip="next step"),
+        Binding("enter", "open", "In", key_display="enter", tooltip="into the level; its token"),
+        Binding("escape", "back", "Back", key_display="esc", tooltip="out; no filter; follow"),
+        Binding("c", "category(1)", "Category", tooltip="next category"),
+        Binding("C", "category(-1)", "Before", show=False, tooltip="category before"),
+        Binding("x", "context", "Context", tooltip="by the target, or by the token before it"),
+        Binding("s", "sort", "Sort", tooltip="sort by the next column"),
+        Binding("S", "reverse", "Reverse", show=False, tooltip="sort the other way round"),
+        Binding("slash", "filter", "Filter", key_display="/", tooltip="only what has a text in it"),
+        Binding("space", "compare", "Compare", tooltip="keep the level in the chart, in a colour"),
+        Binding("m", "metric", "Metric", tooltip=", ".join(METRICS)),
+        Binding("b", "band", "Band", show=False, tooltip="show or hide the 95 % interval"),
+        Binding("y", "log_y", "Log", show=False, tooltip="logarithmic or linear values"),
+        Binding("pageup", "page(-1)", "Page up", show=False, tooltip="a page up"),
+        Binding("pagedown", "page(1)", "Page down", show=False, tooltip="a page down"),
+        Binding("home,g", f"choose({-_FAR})", "Top", show=False, tooltip="first row"),
+        Binding("end,G", f"choose({_FAR})", "Bottom", show=False, tooltip="last row"),
+        *STEP_KEYS[:-1],
+        Binding("0", "follow", "Follow", tooltip="the latest step, and new ones as they come"),
+    ]
+
+    class Opened(Message):
+        """A token was chosen; step None: the latest."""
+
+        def __init__(self, model: str, step: int | None, token: int) -> None:
+            self.model, self.step, self.token = model, step, token
+            super().__init__()
+
+    _category = ""  # empty: the model's first
+    _levels: Levels | None = None  # what was read last
+    _levels_of = ""  # of which model
+    _compared: tuple[str, ...] = ()  # labels
+    _inside: TokenRows | None = None  # None: the table is shown
+    _metric, _log_y, _band = 0, False, True
+
+    def __init__(self, feed: Feed) -> None:
+        super().__init__(feed)
+        self._outside = LevelRows()
+
+    @property
+    def _rows(self) -> LevelRows | TokenRows:
+        """The list that the keys are for now."""
+        return self._inside or self._outside
+
+    def compose_body(self) -> Iterable[Widget]:
+        yield ChartTitle()
+        with Container(id="levels"):
+            yield ChartView()
+            yield LevelTable()
+            yield Ranking()
+        yield Notice(id="nothing")
+        yield Facts()
+        yield SearchBar("what to show: a part of its text")
+
+    def on_resize(self) -> None:
+        if self.is_mounted:
+            self.draw()
+
+    @property
+    def crumbs(self) -> tuple[str, ...]:
+        if (levels := self._known()) is None:
+            return ()
+        return (levels.category, self._inside.level) if self._inside else (levels.category,)
+
+    def _known(self) -> Levels | None:
+        """What is known of the chosen model, if there is anything to show of it."""
+        model = self.model
+        same = model is not None and model.name == self._levels_of
+        return self._levels if same and self._levels and self._levels.categories else None
+
+    def steps_of(self, model: ModelSnapshot) -> list[int]:
+        """The steps that are summarised."""
+        levels = self._known()
+        return [] if levels is None else levels.steps.tolist()
+
+    # What is drawn
+
+    def draw(self) -> None:
+        if (model := self.model) is None or (snapshot := self.feed.snapshot) is None:
+            return
+
+        def query(category: str) -> LevelSummary:
+            return LevelSummary(model.name, category, snapshot.generation)
+
+        asked = query(self._category)
+        if (found := self.details.get(asked)) is not None:
+            self._levels, self._levels_of = found, model.name
+        trouble = self.details.failure(asked)
+        wanted: list[Query[Any]] = [asked]
+        levels = self._known()
+        self._make_room(levels)
+        if levels is None:
+            self._say_nothing(model, trouble)
+        else:
+            if not trouble and self._category not in ("", levels.category) and found is None:
+                trouble = f"reading {self._category}"
+            self._draw_levels(model, levels, wanted, trouble)
+            names = levels.categories
+            next_ones = counterpart(levels.category, names), neighbour(levels.category, names, 1)
+            wanted += [query(name) for name in next_ones if name and not self._inside]
+        self.details.want(*wanted)
+        self.query_one(TopBar).show(self.feed, self.crumbs)
+        self.refresh_bindings()
+
+    def _make_room(self, levels: Levels | None) -> None:
+        """Shows what is needed now; chart and list are side by side where both fit."""
+        for kind, needed in (
+            ("#levels", levels is not None),
+            ("#nothing", levels is None),
+            ("Facts", levels is not None),
+            ("LevelTable", self._inside is None),
+            ("Ranking", self._inside is not None),
+        ):
+            self.query_one(kind).display = needed
+        width, height = self.app.size
+        wide, room = width >= _WIDE, height - _OTHER_ROWS
+        n = len(levels.labels) + 1 if levels is not None and not self._inside else room
+        self.query_one("#levels").set_class(wide, "-wide")
+        self.query_one(ChartView).styles.height = (
+            "100%" if wide else max(room * 9 // 20, room - n, 5)
+        )
+        for kind in ("LevelTable", "Ranking"):
+            self.query_one(kind).styles.width = max(_TABLE, width // 2) if wide else "100%"
+
+    def _say_nothing(self, model: ModelSnapshot, trouble: str) -> None:
+        words = (
+            ["the categories cannot be read", trouble] if trouble else ["reading the categories"]
+        )
+        if not trouble and self._levels is not None and self._levels_of == model.name:
+            words = ["no categories yet", f"{model.name} needs two seeds scored at one step"]
+            engine = self.feed.snapshot.engine if self.feed.snapshot else None
+            if engine is None or engine.state not in ACTIVE_STATES:
+                words += ["no engine is at work; start one with", "seedconv run STUDY.toml"]
+        self.query_one("#nothing", Notice).say(*words)
+        self.query_one(ChartTitle).show((model.name,), "")
+
+    def _draw_levels(
+        self, model: ModelSnapshot, levels: Levels, wanted: list[Query[Any]], trouble: str
+    ) -> None:
+        step, outside = self.step_of(model), self._outside
+        if self._inside and (step is None or self._inside.level not in levels.labels):
+            self._inside = None  # another category, or made anew without the level
+        outside.take(levels, step)
+        level = levels.labels.index(self._inside.level) if self._inside else outside.chosen
+        colors = drawn(levels, outside.order, self._compared, level)
+        lines = series(levels, self._metric, colors, band=self._band)
+        self.query_one(ChartView).show(
+            lines,
+            chart.fit(lines, log_y=self._log_y),
+            marks=[chart.Mark(phase.start, phase.name) for phase in model.phases],
+            cursor=None if step is None else float(step),
+        )
+        table = Table(
+            levels=at_step(levels, step),
+            order=outside.order,
+            chosen=outside.place,
+            colors=colors,
+            steps=levels.steps,
+            curves=curves(levels, self._metric),
+            step=step,
+            sorted_by=COLUMNS[outside.column],
+            downwards=outside.downwards,
+            nothing=f"no level has {outside.pattern!r} in it; Esc shows all",
+        )
+        self.query_one(LevelTable).show(table)
+        latest = " (latest)" if self._held is None else ""
+        title = [f"step {step:,}{latest}"] if step is not None else []
+        title += [category_words(levels)]
+        title += [f"{METRICS[self._metric]}, nats{', log' if self._log_y else ''}", model.name]
+        title += [phase.name for phase in model.phases if step is not None and phase.start <= step][
+            -1:
+        ]
+        title += ["band: 95 % interval"] if self._band and not self._metric else []
+        self.query_one(ChartTitle).show(tuple(title), trouble or self.held(model))
+        about = category_facts(levels, step)
+        if outside.pattern:
+            about.insert(0, f"with {outside.pattern!r}")
+        of_level = [""] if level is None else level_facts(table.levels, level)
+        if self._inside is None or step is None:
+            self.query_one(Facts).show(of_level, about)
+        else:
+            of_token = self._draw_tokens(model, levels, step, wanted)
+            self.query_one(Facts).show(of_token or about, of_level)
+
+    def _draw_tokens(
+        self, model: ModelSnapshot, levels: Levels, step: int, wanted: list[Query[Any]]
+    ) -> list[str]:
+        """Shows the tokens of the level that is open; returns what is to be said of the chosen."""
+        inside = self._inside
+        if inside is None:
+            return []
+        query, text = inside.query(model.name, levels, step), Text()
+        steps = self.steps_of(model)
+        at = steps.index(step)
+        wanted += [text, query]
+        wanted += [
+            inside.query(model.name, levels, s) for s in (*steps[at + 1 : at + 2], *steps[:at][-1:])
+        ]
+        inside.ranked, corpus = self.details.get(query), self.details.get(text)
+        nothing = self.details.failure(query) or self.details.failure(text) or "reading"
+        if inside.ranked is not None and corpus is not None:
+            nothing = "this level has no tokens"
+            if inside.pattern:
+                nothing = f"no token of it has {inside.pattern!r} in its text; Esc shows all"
+        ranking = self.query_one(Ranking)
+        ranking.show(inside.ranked, corpus, inside.place, order=inside.words, nothing=nothing)
+        token = inside.chosen
+        if token is None or corpus is None or inside.ranked is None:
+            return []
+        at = inside.place
+        return [
+            f"token {token + 1:,} of {len(corpus):,}",
+            f"KL {nats(float(inside.ranked.kl[at]))}",
+            f"surprisal {nats(float(inside.ranked.surprisal[at]))}",
+            f"{at + 1:,} of {len(inside.ranked.tokens):,} in {inside.level}",
+            corpus.document_name[int(corpus.document[token])],
+        ]
+
+    # What is kept and saved
+
+    def state(self) -> dict[str, Any]:
+        return super().state() | {
+            "category": self._category,
+            "compared": list(self._compared),
+            "metric": METRICS[self._metric],
+            "log_y": self._log_y,
+            "band": self._band,
+            "levels": self._outside.state(),
+            "tokens": self._inside.state() if self._inside else None,
+        }
+
+    def restore(self, kept: Kept) -> None:
+        super().restore(kept)
+        self._category, self._compared = kept.text("category"), kept.texts("compared")[-COMPARED:]
+        self._metric = kept.choice("metric", METRICS)
+        self._log_y, self._band = kept.flag("log_y", False), kept.flag("band", True)
+        self._outside = LevelRows.restored(kept.part("levels"))
+        self._inside = TokenRows.restored(kept.part("tokens"))
+
+    def table(self) -> Columns | None:
+        """The levels as they are listed, or within one the tokens."""
+        model, levels = self.model, self._known()
+        step = self.step_of(model) if model else None
+        if model is None or levels is None or step is None:
+            return None
+        head = {"model": model.name, "step": step, "category": levels.category}
+        if self._inside is None:
+            return level_columns(head, at_step(levels, step), self._outside.order)
+        ranked, corpus = self._inside.ranked, self.details.get(Text())
+        if ranked is None or corpus is None:
+            return None
+        return token_columns(head | {"label": self._inside.level}, ranked, corpus)
+
+    def chosen_text(self) -> str:
+        """The chosen level; within one, the chosen token with its text."""
+        token = self._inside.chosen if self._inside else None
+        corpus = self.details.get(Text())
+        if token is None or corpus is None:
+            return super().chosen_text()
+        return f"{corpus.token_text(token)!r}, {super().chosen_text()}"
+
+    # What the keys do
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Offers only the keys that would do something now."""
+        levels = self._known()
+        if action == "back":
+            return bool(self._inside or self._outside.pattern or self._held is not None)
+        if action in ("follow", "model"):
+            return super().check_action(action, parameters)
+        if levels is None:
+            return False
+        if action == "open":
+            return self._rows.chosen is not None
+        if action in ("category", "compare"):
+            return self._inside is None
+        if action == "context" and levels is not None:
+            return self._inside is None and bool(counterpart(levels.category, levels.categories))
+        return True
+
+    def _choose(self, place: int) -> None:
+        self._rows.go_to(place)
+        self.draw()
+
+    def action_choose(self, count: int) -> None:
+        """Chooses a row above or below."""
+        self._choose(self._rows.place + count)
+
+    def action_page(self, count: int) -> None:
+        """Goes up or down by what is seen at once."""
+        kind: type[LevelTable | Ranking] = Ranking if self._inside else LevelTable
+        self.action_choose(count * max(self.query_one(kind).page - 1, 1))
+
+    def on_level_table_picked(self, message: LevelTable.Picked) -> None:
+        self._choose(message.place)
+
+    def on_ranking_picked(self, message: Ranking.Picked) -> None:
+        self._choose(message.place)
+
+    def on_chart_view_pointed(self, message: ChartView.Pointed) -> None:
+        self.hold_nearest(message.step)
+
+    def action_open(self) -> None:
+        """Enters the chosen level; from within one, goes to the chosen token."""
+        model, levels, chosen = self.model, self._known(), self._rows.chosen
+        if model is None or levels is None or chosen is None or self.step_of(model) is None:
+            return
+        if self._inside is not None:
+            self.post_message(self.Opened(model.name, self._held, chosen))
+            return
+        self._outside.label = levels.labels[chosen]
+        self._inside = TokenRows(self._outside.label)
+        self.draw()
+
+    def action_back(self) -> None:
+        """Undoes the innermost of: a filter, the level that is open, the step that is held."""
+        if self._rows.pattern:
+            self._rows.pattern = ""
+        elif self._inside is not None:
+            self._inside = None
+        else:
+            self._held = None
+        self.draw()
+
+    def action_category(self, count: int) -> None:
+        """Shows the levels of another category."""
+        if (levels := self._known()) is not None:
+            here = self._category if self._category in levels.categories else levels.category
+            self._show_category(neighbour(here, levels.categories, count))
+
+    def action_context(self) -> None:
+        """Changes between the target and the token before it."""
+        if (levels := self._known()) is not None:
+            self._show_category(counterpart(levels.category, levels.categories))
+
+    def _show_category(self, name: str) -> None:
+        self._category, self._outside.pattern = name, ""
+        self.draw()
+
+    def action_sort(self) -> None:
+        """Sorts by the next column; within a level, by the next rank."""
+        self._rows.sort()
+        self.draw()
+
+    def action_reverse(self) -> None:
+        """Sorts the other way round."""
+        self._rows.reverse()
+        self.draw()
+
+    def action_filter(self) -> None:
+        """Opens the line to type in."""
+        bar = self.query_one(SearchBar)
+        bar.value = self._rows.pattern
+        bar.open()
+
+    def on_search_bar_asked(self, message: SearchBar.Asked) -> None:
+        self._rows.pattern = message.text
+        self.draw()
+
+    def action_compare(self) -> None:
+        """Keeps the chosen level in the chart, or no longer; of too many, the first goes."""
+        levels, chosen = self._known(), self._outside.chosen
+        if levels is not None and chosen is not None:
+            label = levels.labels[chosen]
+            others = tuple(other for other in self._compared if other != label)
+            here = label in self._compared
+            self._compared = others if here else (*others, label)[-COMPARED:]
+            self.draw()
+
+    def action_metric(self) -> None:
+        """Draws the next metric."""
+        self._metric = (self._metric + 1) % len(METRICS)
+        self.draw()
+
+    def action_band(self) -> None:
+        """Shows or hides the interval of the chosen level."""
+        self._band = not self._band
+        self.draw()
+
+    def action_log_y(self) -> None:
+        """Changes between linear and logarithmic values."""
+        self._log_y = not self._log_y
+        self.draw()

@@ -1,0 +1,120 @@
+"""The widget that all others here are: lines of styled text, of which only changes are sent."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, cast
+
+from rich.segment import Segment
+from rich.style import Style
+from textual.geometry import Region
+from textual.strip import Strip
+from textual.widget import Widget
+
+if TYPE_CHECKING:
+    from seedconv_tui.monitor.common.theme import HasLook, Look
+
+_AGAIN_SECONDS = 0.03
+
+Line = list[tuple[str, Style]]
+"""One row: runs of text with their style. Text is never read as markup."""
+
+
+def line_width(line: Line) -> int:
+    """Cells that a line takes."""
+    return Strip(Segment(text) for text, _ in line).cell_length
+
+
+def spread(left: Line, right: Line, width: int) -> Line:
+    """`left` and `right` at the two ends of a row; `left` is cut where they would meet."""
+    room = max(0, width - line_width(right))
+    strip = Strip(Segment(text, style) for text, style in left).adjust_cell_length(room)
+    return [(segment.text, segment.style or Style()) for segment in strip] + right
+
+
+def scrolled(first: int, chosen: int, shown: int, n: int) -> int:
+    """The first of those shown, moved just so far that the chosen one is among them."""
+    return max(0, min(max(min(first, chosen), chosen - shown + 1), n - shown))
+
+
+class Canvas(Widget):
+    """Draws what `paint` returns. Call `redraw` when that may have changed."""
+
+    ALLOW_SELECT = False
+    _lines: list[Strip]
+    _drawn_for: object = None
+    _queued = False
+
+    @property
+    def look(self) -> Look:
+        """How things are drawn just now."""
+        return cast("HasLook", self.app).look
+
+    def paint(self, width: int, height: int) -> list[Line]:
+        """The rows to show, at most `height` of them; longer rows are cut at `width` cells."""
+        raise NotImplementedError
+
+    def redraw(self) -> None:
+        """Paints again soon: once, however often it is called until then."""
+        if not self._queued and self.is_attached:
+            self._queued = True
+            self.call_later(self._redraw_now)
+
+    def render_line(self, y: int) -> Strip:
+        """One row of the widget."""
+        self._ensure_drawn()
+        return self._lines[y]
+
+    def _context_key(self) -> object:
+        return (self.size, self.look, self.rich_style)
+
+    def _ensure_drawn(self) -> None:
+        if self._drawn_for != (key := self._context_key()):
+            self._lines = self._draw()
+            self._drawn_for = key
+
+    def _draw(self) -> list[Strip]:
+        width, height = self.size
+        base = self.rich_style
+        strips = [
+            Strip(Segment(text, base + style) for text, style in line).adjust_cell_length(
+                width, base
+            )
+            for line in self.paint(width, height)[:height]
+        ]
+        return strips + [Strip.blank(width, base)] * (height - len(strips))
+
+    def _redraw_now(self) -> None:
+        if cast("HasLook", self.app).behind:  # over a slow line: the newest, not all in between
+            self.set_timer(_AGAIN_SECONDS, self._redraw_now)
+            return
+        self._queued = False
+        if not self.is_attached or not self.size:
+            self._drawn_for = None  # hidden just now: what was drawn is out of date
+            return
+        if self._drawn_for != self._context_key():
+            self._ensure_drawn()
+            self.refresh()
+            return
+        old, self._lines = self._lines, self._draw()
+        changed = [
+            Region(0, y, _changed_cells(was, now), 1)
+            for y, (was, now) in enumerate(zip(old, self._lines, strict=True))
+            if was != now
+        ]
+        if changed:
+            self.refresh(*changed)
+
+
+def _changed_cells(was: Strip, now: Strip) -> int:
+    """Cells up to and with the last one that differs.
+
+    The end is all that is worth knowing: Textual sends a row from the widget's left edge on.
+    """
+    if was.cell_length != now.cell_length:
+        return max(was.cell_length, now.cell_length)
+    end = now.cell_length
+    for a, b in zip(reversed(list(was)), reversed(list(now)), strict=False):
+        if a != b:
+            break
+        end -= a.cell_length
+    return max(end, 1)

@@ -1,0 +1,1 @@
+"""The Curves screen: expected KL over training."""

@@ -1,0 +1,110 @@
+"""What can be drawn against the step: each metric makes arrays out of a model's snapshot."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from seedconv_tui.monitor.categories.queries import Whole
+    from store.schema.snapshot import ModelSnapshot
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Curve:
+    """One model's metric; every array is (step,). NaN: not known at this step."""
+
+    steps: NDArray[np.int64]
+    value: Floats
+    bands: dict[str, tuple[Floats, Floats]]  # low and high of each of the metric's bands
+    n_seeds: NDArray[np.int64]
+    n_pairs: NDArray[np.int64] | None = None  # None: not made from pairs
+    floors: tuple[tuple[str, Floats], ...] = ()  # what rounding alone makes, and where
+
+    @property
+    def floor(self) -> Floats | None:
+        """Values below are rounding; None: that is not known of this metric."""
+        highest: Floats | None = None
+        for _, floor in self.floors:
+            highest = floor if highest is None else np.fmax(highest, floor)
+        return highest
+
+
+@dataclass(frozen=True)
+class Beside:
+    """What a metric may need beside the model's snapshot."""
+
+    vocab_size: int
+    whole: Whole | None  # None: not read
+
+
+@dataclass(frozen=True, eq=False)
+class Metric:
+    """A quantity over training, in nats."""
+
+    title: str
+    bands: tuple[str, ...]  # what its bands are, the one that is shown at first in front
+    needs: str  # what must be there before anything can be drawn
+    curve: Callable[[ModelSnapshot, Beside], Curve]
+
+
+def _expected_kl(model: ModelSnapshot, _beside: Beside) -> Curve:
+    mean, std = model.expected_kl, model.pair_std
+    ends = np.full((len(mean), 2), np.nan) if model.kl_interval is None else model.kl_interval
+    bands = {INTERVAL: (ends[:, 0], ends[:, 1]), SPREAD: (mean - std, mean + std)}
+    floors = ("storage floor", model.storage_floor), ("noise floor", model.noise_floor)
+    return Curve(model.steps, mean, bands, model.n_seeds, model.n_pairs, floors)
+
+
+def _over_seeds(steps: NDArray[np.int64], values: Floats) -> Curve:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # steps that no seed has reached
+        mean = np.nanmean(values, axis=1)
+        band = np.nanmin(values, axis=1), np.nanmax(values, axis=1)
+    return Curve(steps, mean, {RANGE: band}, np.isfinite(values).sum(axis=1))
+
+
+def _kl_unigram(model: ModelSnapshot, beside: Beside) -> Curve:
+    whole, values = beside.whole, np.full((len(model.steps), 1), np.nan)
+    if whole is not None and whole.kl_unigram.size:
+        values = np.full((len(model.steps), whole.kl_unigram.shape[1]), np.nan)
+        shared = np.isin(model.steps, whole.steps)
+        values[shared] = whole.kl_unigram[np.searchsorted(whole.steps, model.steps[shared])]
+    return _over_seeds(model.steps, values)
+
+
+INTERVAL, SPREAD, RANGE = "95 % interval", "std over pairs", "min to max over seeds"
+
+KL_UNIGRAM = Metric("KL to unigram", (RANGE,), "a step that is summarised", _kl_unigram)
+
+METRICS: tuple[Metric, ...] = (
+    Metric("expected KL", (INTERVAL, SPREAD), "two seeds scored at one step", _expected_kl),
+    Metric(
+        "cross-entropy",
+        (RANGE,),
+        "one scored checkpoint",
+        lambda model, _: _over_seeds(model.steps, model.cross_entropy),
+    ),
+    Metric(
+        "entropy",
+        (RANGE,),
+        "one scored checkpoint",
+        lambda model, _: _over_seeds(model.steps, model.entropy),
+    ),
+    Metric(
+        "KL to uniform",
+        (RANGE,),
+        "one scored checkpoint",
+        lambda model, beside: _over_seeds(model.steps, np.log(beside.vocab_size) - model.entropy),
+    ),
+    KL_UNIGRAM,
+)
+"""The metrics, in the order in which the key goes through them."""

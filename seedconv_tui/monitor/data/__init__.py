@@ -1,0 +1,1 @@
+"""What screens know of a study: read in the background, kept between refreshes."""

@@ -1,0 +1,119 @@
+"""Where the terminal's data come from, and what is known about how fresh they are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from textual.message import Message
+
+from store.schema.snapshot import ACTIVE_STATES as ACTIVE_STATES
+
+if TYPE_CHECKING:
+    from store import Study
+    from store.schema.snapshot import EngineStatus, StudySnapshot
+
+SILENT_AFTER = 10.0
+"""Seconds without a heartbeat, or without an answer from the store, before it is said."""
+
+
+class SnapshotSource(Protocol):
+    """Anything that can tell how a study stands."""
+
+    def progress(self) -> StudySnapshot:
+        """Reads how far the study is, without results: called once, before `snapshot`, there.
+
+        Raises:
+            StoreError: The store cannot be read now; `snapshot` is asked at the next poll.
+        """
+        ...
+
+    def snapshot(self) -> StudySnapshot:
+        """Reads the study; called in a thread, never twice at once.
+
+        Raises:
+            StoreError: The store cannot be read now; it is asked again at the next poll.
+        """
+        ...
+
+    def study(self) -> Study:
+        """The study as it is committed now, for what a snapshot does not hold.
+
+        Called in another thread than `snapshot`, never twice at once.
+
+        Raises:
+            StoreError: The store cannot be read now.
+        """
+        ...
+
+
+class Crashed(Message):
+    """A reading that ended in an error which is nobody's but ours."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+        super().__init__()
+
+
+class Saved(Message):
+    """A view was saved, or could not be."""
+
+    def __init__(self, words: str, *, bad: bool = False) -> None:
+        self.words, self.bad = words, bad
+        super().__init__()
+
+
+@dataclass
+class Feed:
+    """What is known of the study. Owned by the app, changed in its message handlers only."""
+
+    now: float
+    progress: StudySnapshot | None = None  # the newest reading; the first of all has no results
+    snapshot: StudySnapshot | None = None  # the newest reading with results
+    read_at: float = 0.0  # when the store last answered
+    trouble: str = ""  # why the last reading failed; empty: it did not
+    absent: bool = False  # it failed because there is no study
+    paused: bool = False
+    _beat: float = 0.0
+    _beat_seen: float = 0.0  # when the heartbeat was seen to change; 0: never
+
+    def accept(self, snapshot: StudySnapshot, *, results: bool = True) -> bool:
+        """Takes a reading; true if it says anything that the last one did not."""
+        last, self.progress = self.progress, snapshot
+        if results:
+            last, self.snapshot = self.snapshot, snapshot
+        recovered, self.trouble = bool(self.trouble), ""
+        self.read_at = self.now
+        if snapshot.engine and snapshot.engine.heartbeat != self._beat:
+            if self._beat:
+                self._beat_seen = self.now
+            self._beat = snapshot.engine.heartbeat
+        return (
+            last is None
+            or recovered
+            or (last.generation, last.path, last.engine)
+            != (snapshot.generation, snapshot.path, snapshot.engine)
+            or last.journal != snapshot.journal
+        )
+
+    def silence(self) -> float:
+        """Seconds since the engine's last sign of life, as of the last reading.
+
+        A heartbeat that was seen to change counts from that moment, so that two machines whose
+        clocks disagree do not make a living engine look dead.
+        """
+        return max(0.0, self.read_at - max(self._beat, self._beat_seen))
+
+    def unread(self) -> float:
+        """Seconds since the store last answered."""
+        return max(0.0, self.now - self.read_at) if self.progress else 0.0
+
+    @property
+    def is_silent_now(self) -> bool:
+        """Whether there is an engine, and its heartbeat is overdue."""
+        engine = self.progress.engine if self.progress else None
+        return engine is not None and self.is_silent(engine)
+
+    def is_silent(self, engine: EngineStatus) -> bool:
+        """Whether a heartbeat is overdue."""
+        return engine.state in ACTIVE_STATES and self.silence() > SILENT_AFTER

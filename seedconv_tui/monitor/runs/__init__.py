@@ -1,0 +1,1 @@
+"""The Runs screen: progress, engine and machine."""

@@ -1,0 +1,81 @@
+"""A view as a file: what is on the screen as SVG or text, or the data behind it as CSV."""
+
+from __future__ import annotations
+
+import re
+import time
+from itertools import count
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from seedconv_tui.text import visible
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from textual.strip import Strip
+
+SUFFIXES = {"SVG": "svg", "CSV": "csv", "text": "txt"}
+"""What a view can be saved as."""
+
+_LONGEST = 40  # characters of a study's name in a file's
+
+
+def file_name(study: str, screen: str, now: float, suffix: str) -> str:
+    """A plain name: `my-study-curves-20250131-235959.svg`, in local time."""
+    plain = re.sub(r"[^A-Za-z0-9._-]+", "-", study)[:_LONGEST].strip("-.") or "study"
+    stamp = time.strftime("%Y%m%d-%H%M%S", time.localtime(now))
+    return f"{plain}-{screen.lower()}-{stamp}.{suffix}"
+
+
+def write_new(folder: Path, name: str, data: bytes) -> Path:
+    """Writes a file that was not there; if one was, its number is added to the name.
+
+    Raises OSError where nothing can be written, and leaves no part of a file.
+    """
+    for number in count(1):
+        path = folder / name
+        if number > 1:
+            path = path.with_stem(f"{path.stem}-{number}")
+        try:
+            file = path.open("xb")
+        except FileExistsError:
+            continue
+        try:
+            with file:
+                file.write(data)
+        except OSError:
+            path.unlink(missing_ok=True)
+            raise
+        return path
+    raise AssertionError  # there are as many numbers as it takes
+
+
+def text_of(strips: Iterable[Strip]) -> bytes:
+    """The characters of a screen, in rows; blanks at their ends are left out."""
+    return "".join(strip.text.rstrip() + "\n" for strip in strips).encode("utf-8", "replace")
+
+
+def csv_of(columns: Mapping[str, Any]) -> bytes:
+    """A table as `seedconv export` writes it, but that controls in its text are made visible.
+
+    Columns are lists or arrays, all of one length; None and NaN are missing.
+    """
+    from io import BytesIO
+
+    from seedconv_tui.tables.schema import Column
+    from seedconv_tui.tables.writers import CsvWriter  # late: it brings what reads the store
+
+    file = BytesIO()
+    heads = [Column(name, _dtype(values), "", "") for name, values in columns.items()]
+    CsvWriter(file, heads, visible).write(dict(columns))
+    return file.getvalue()
+
+
+def _dtype(values: Any) -> Any:
+    if isinstance(values, np.ndarray):
+        return {"b": "bool", "i": "int", "u": "int", "f": "float"}[values.dtype.kind]
+    kinds = {type(value) for value in values if value is not None}
+    return "str" if str in kinds else "bool" if bool in kinds else "float"

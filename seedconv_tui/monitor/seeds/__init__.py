@@ -1,0 +1,1 @@
+"""The Seeds screen: the matrix of pairs, and outliers."""

@@ -1,0 +1,126 @@
+"""The figure of regression coefficients over training, for frequency and for the models."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from seedconv_tui.cli.regress import COLUMNS as REGRESSION_COLUMNS
+from seedconv_tui.cli.regress import rows as regression_rows
+from seedconv_tui.report import style
+from seedconv_tui.report.kept import Kept, digest
+from seedconv_tui.report.parts import Figure, Left
+from seedconv_tui.report.source import Source, few_words, spread
+from seedconv_tui.tables.schema import Column
+from seedconv_tui.text import count
+from store import UnsupportedError
+from store.analysis.regression import COUNT, FEW_CLUSTERS, MODEL, common_steps, regressions
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure as Drawing
+
+_CATEGORY = "pos"
+_STEPS = 40  # at most, a fit each
+
+_COLUMNS = (
+    Column("step", "int", "training steps", "training step"),
+    Column("factor", "str", "", "`intercept`, `log10_count`, a category or `model`"),
+    Column("level", "str", "", "level of the factor"),
+    Column("reference", "str", "", "level of the factor that it is held against"),
+    Column("tokens", "int", "tokens", "tokens of the level, of one model"),
+    Column("coefficient", "float", "nats", "of minus the KL; `log10_count`: per tenfold count"),
+    Column("low", "float", "nats", "lower end of its 95 % interval"),
+    Column("high", "float", "nats", "upper end of its 95 % interval"),
+    Column("p", "float", "1", "of no effect"),
+    Column("n_tokens", "int", "tokens", "tokens of each model"),
+    Column("n_clusters", "int", "", "documents, or runs of tokens of a lone one"),
+    Column("r2", "float", "1", "share of the variance"),
+)
+
+
+def figure(source: Source, kept: Kept) -> Figure | Left:
+    """Coefficients at steps that all models have. Raises StoreError, DamagedError."""
+    study, models = source.study, source.models
+    if any(_CATEGORY not in study.categories(model) for model in models):
+        why = "the study has no category pos; `[categories] include` in its study file names it"
+        return Left("regression", why)
+    known = common_steps(study, models)
+    if not known:
+        return Left("regression", f"no step at which all of {', '.join(models)} are summarised")
+    steps = spread(known, _STEPS)
+    made_of = (
+        list(models),
+        study.category(models[0], _CATEGORY).digest,
+        digest(study.vocabulary.count.tobytes(), study.corpus.token_id.tobytes()),
+        [[step, digest(*(study.token_kl(m, step).tobytes() for m in models))] for step in steps],
+    )
+    rows = kept.get("regression", *made_of)
+    if rows is None:
+        try:
+            found = regressions(study, models=models, category=_CATEGORY, steps=steps)
+        except UnsupportedError as error:
+            return Left("regression", str(error))
+        rows = list(regression_rows(found))
+        kept.put(rows, "regression", *made_of)
+    return Figure(
+        "regression",
+        "Regression coefficients over training",
+        _caption(source, rows, few_words(steps, known)),
+        _COLUMNS,
+        {column: [row[column] for row in rows] for column in REGRESSION_COLUMNS},
+        lambda: _draw(rows, models),
+    )
+
+
+def _caption(source: Source, rows: Sequence[dict[str, Any]], steps: str) -> str:
+    models, clusters = source.models, rows[0]["n_clusters"]
+    pos = next((row["reference"] for row in rows if row["factor"] == _CATEGORY), "")
+    parts = [
+        "What convergence (minus KL, mean over ordered pairs of seeds) of a token goes with: least "
+        "squares at each step, on log10(1 + count) of the target, its part of speech"
+        + (f" (against {pos})" if pos else "")
+        + (" and the model." if len(models) > 1 else ".")
+    ]
+    if len(models) > 1:
+        parts.append(f"(a) Per tenfold count. (b) Models, against {models[0]}.")
+    else:
+        parts.append("The coefficient is per tenfold count.")
+    parts.append(
+        f"{count(rows[0]['n_tokens'])} tokens of each model; bands: 95 % intervals, clustered by "
+        f"{count(clusters)} documents or runs of tokens"
+        + (" (few: they may be too narrow)" if clusters < FEW_CLUSTERS else "")
+        + f". {steps} {source.seeds()} {source.settings}"
+    )
+    return " ".join(parts)
+
+
+def _draw(rows: Sequence[dict[str, Any]], models: Sequence[str]) -> Drawing:
+    n = 2 if len(models) > 1 else 1
+    width = style.TWO_COLUMNS if n == 2 else style.ONE_COLUMN
+    figure, axes = style.grid(1, n, width=width, height=2.4)
+    steps = sorted({int(row["step"]) for row in rows})
+    looks = style.ordinal(len(models))
+    panels = [(COUNT, "", style.nominal(1)[0], 0)]
+    panels += [(MODEL, model, looks[at], at) for at, model in enumerate(models) if at]
+    lines = []
+    for factor, level, look, at in panels:
+        panel = axes[0][0 if factor == COUNT else 1]
+        of = [row for row in rows if row["factor"] == factor and row["level"] == level]
+        if not of:
+            continue
+        x = np.array([row["step"] for row in of])
+        value, low, high = (
+            np.array([row[name] for row in of], np.float64)
+            for name in ("coefficient", "low", "high")
+        )
+        line = style.curve(panel, x, value, look, low=low, high=high, at=at, name=level)
+        lines += [line] if level else []
+    for index, panel in enumerate(axes[0]):
+        panel.axhline(0, color="0.3", linewidth=0.6)
+        style.step_axis(panel, steps)
+        style.letter(panel, index, "frequency" if index == 0 else "model", of=n)
+    axes[0][0].set_ylabel("coefficient (nats)")
+    style.legend(figure, lines, width=width)
+    return figure

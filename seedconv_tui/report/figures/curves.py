@@ -1,0 +1,210 @@
+"""Figures of whole models over training: expected KL, cross-entropy, baselines, learning rate."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from seedconv_tui.report import style
+from seedconv_tui.report.parts import MODEL, STEP, Figure, Left, gathered, nats, text, whole
+from seedconv_tui.report.source import NUMERALS, SEEDS_BAND, Source
+from seedconv_tui.tables.schema import Column
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure as Drawing
+    from matplotlib.lines import Line2D
+
+
+def figures(source: Source) -> Iterator[Figure | Left]:
+    """Those of this family. Raises StoreError, DamagedError."""
+    yield expected_kl(source)
+    yield over_seeds(
+        source,
+        "cross_entropy",
+        "Cross-entropy over training",
+        (("cross_entropy", "cross-entropy (nats)"),),
+    )
+    yield over_seeds(
+        source,
+        "baselines",
+        "KL to the uniform and to the unigram distribution",
+        (("kl_uniform", "KL to uniform (nats)"), ("kl_unigram", "KL to unigram (nats)")),
+    )
+    yield learning_rate(source)
+
+
+def expected_kl(source: Source) -> Figure:
+    """Expected KL by model, with its interval and the phases."""
+    columns = (
+        MODEL,
+        STEP,
+        whole("n_seeds", "seeds", "seeds whose pairs were taken"),
+        nats("expected_kl", "KL, mean over tokens and ordered pairs of seeds"),
+        nats("kl_low", "lower end of its 95 % interval; missing below three seeds"),
+        nats("kl_high", "upper end of its 95 % interval"),
+        text("phase", "phase that the step is in; missing: not known"),
+    )
+    rows = []
+    for model in source.models:
+        of = source.whole(model)
+        for at, step in enumerate(of.steps.tolist()):
+            phase = [phase.name for phase in source.phases(model) if phase.start <= step]
+            rows.append(
+                (
+                    model,
+                    step,
+                    int(of.n_seeds[at]),
+                    float(of.kl[at, 0]),
+                    float(of.kl_low[at, 0]),
+                    float(of.kl_high[at, 0]),
+                    phase[-1] if phase else None,
+                )
+            )
+    largest = source.models[-1]
+    caption = (
+        "Expected KL between seeds over training: mean over ordered pairs of seeds and all tokens. "
+        f"Bands: 95 % intervals of the mean ({source.interval}; none below three seeds). "
+        f"Diamonds: where a model's phases begin. {source.phase_words(largest)} "
+        f"{source.seeds()} {source.steps_words()} {source.settings}"
+    )
+
+    def draw() -> Drawing:
+        figure, axes = style.grid(1, 1, width=style.ONE_COLUMN, height=2.5)
+        lines, panel = [], axes[0][0]
+        looks = style.ordinal(len(source.models))
+        for at, (model, look) in enumerate(zip(source.models, looks, strict=True)):
+            of = source.whole(model)
+            kl, low, high = of.kl[:, 0], of.kl_low[:, 0], of.kl_high[:, 0]
+            lines.append(
+                style.curve(panel, of.steps, kl, look, low=low, high=high, at=at, name=model)
+            )
+            starts = [phase.start for phase in source.phases(model)[1:]]
+            heights = np.interp(np.log1p(starts), np.log1p(of.steps), kl).tolist() if starts else []
+            style.phase_starts(panel, starts, heights, look)
+        style.step_axis(panel, _all_steps(source))
+        panel.set_ylim(bottom=0)
+        panel.set_ylabel("expected KL (nats)")
+        marks = [(phase.start, NUMERALS.get(phase.name, "?")) for phase in source.phases(largest)]
+        if marks:
+            style.phase_lines(panel, marks)
+        style.legend(figure, lines, width=style.ONE_COLUMN)
+        return figure
+
+    return Figure(
+        "expected_kl",
+        "Expected KL over training, by model",
+        caption,
+        columns,
+        gathered(columns, rows),
+        draw,
+    )
+
+
+def over_seeds(
+    source: Source,
+    name: str,
+    title: str,
+    metrics: Sequence[tuple[str, str]],
+) -> Figure:
+    """Means over all tokens and seeds, a panel for each of these fields of `Summary`."""
+    columns = (
+        MODEL,
+        STEP,
+        *(
+            nats(column, f"{axis.removesuffix(' (nats)')}, {which}")
+            for field, axis in metrics
+            for column, which in (
+                (field, "mean over tokens and seeds"),
+                (f"{field}_low", "lower end of its 95 % interval; missing below three seeds"),
+                (f"{field}_high", "upper end of its 95 % interval"),
+            )
+        ),
+    )
+    found = {
+        (model, field): source.over_seeds(model, field)
+        for model in source.models
+        for field, _ in metrics
+    }
+    rows = [
+        (
+            model,
+            step,
+            *(float(values[at, 0]) for field, _ in metrics for values in found[model, field]),
+        )
+        for model in source.models
+        for at, step in enumerate(source.steps(model))
+    ]
+    caption = (
+        f"{title}, by model: mean over all tokens and seeds. {SEEDS_BAND} {source.seeds()} "
+        f"{source.steps_words()} {source.settings}"
+    )
+
+    def draw() -> Drawing:
+        n = len(metrics)
+        width = style.ONE_COLUMN if n == 1 else style.TWO_COLUMNS
+        figure, axes = style.grid(1, n, width=width, height=2.4)
+        lines: list[Line2D] = []
+        for panel, (field, axis) in zip(axes[0], metrics, strict=True):
+            lines = []
+            for at, (model, look) in enumerate(
+                zip(source.models, style.ordinal(len(source.models)), strict=True)
+            ):
+                mean, low, high = (values[:, 0] for values in found[model, field])
+                steps = source.whole(model).steps
+                lines.append(
+                    style.curve(panel, steps, mean, look, low=low, high=high, at=at, name=model)
+                )
+            style.step_axis(panel, _all_steps(source))
+            panel.set_ylabel(axis)
+            if n > 1:
+                style.letter(panel, axes[0].index(panel), axis.removesuffix(" (nats)"), of=n)
+        style.legend(figure, lines, width=width)
+        return figure
+
+    return Figure(name, title, caption, columns, gathered(columns, rows), draw)
+
+
+def _all_steps(source: Source) -> list[int]:
+    return sorted({step for model in source.models for step in source.steps(model)})
+
+
+# -- the learning rate ---------------------------------------------------------------------------
+
+
+def learning_rate(source: Source) -> Figure | Left:
+    """The schedules of the models that have one."""
+    known = {model: of for model in source.models if (of := source.learning_rate(model))}
+    if not known:
+        return Left(
+            "learning_rate",
+            "the study file gives none; set study.learning_rate there and run it again, or give "
+            "--learning-rate FILE.csv (step,learning_rate[,model])",
+        )
+    columns = (MODEL, STEP, Column("learning_rate", "float", "1", "learning rate"))
+    rows = [
+        (model, step, rate)
+        for model, of in known.items()
+        for step, rate in zip(of.steps, of.rates, strict=True)
+    ]
+
+    def draw() -> Drawing:
+        figure, axes = style.grid(1, 1, width=style.ONE_COLUMN, height=2.2)
+        lines, panel = [], axes[0][0]
+        looks = dict(zip(source.models, style.ordinal(len(source.models)), strict=True))
+        for at, (model, of) in enumerate(known.items()):
+            steps, rates = np.array(of.steps), np.array(of.rates)
+            lines.append(style.curve(panel, steps, rates, looks[model], at=at, name=model))
+        style.step_axis(panel, sorted({step for of in known.values() for step in of.steps}))
+        panel.set_ylabel("learning rate")
+        panel.set_ylim(bottom=0)
+        if max(max(of.rates) for of in known.values()) < 0.1:
+            panel.ticklabel_format(axis="y", style="sci", scilimits=(0, 0))
+        style.legend(figure, lines, width=style.ONE_COLUMN)
+        return figure
+
+    caption = f"Learning rate over training, as the study was told it. {source.settings}"
+    return Figure(
+        "learning_rate", "Learning-rate schedule", caption, columns, gathered(columns, rows), draw
+    )

@@ -1,0 +1,300 @@
+"""Figures by the levels of categories: expected KL and cross-entropy, of target and context."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from seedconv_tui.monitor.categories.queries import Levels, base
+from seedconv_tui.report import style
+from seedconv_tui.report.parts import (
+    MODEL,
+    STEP,
+    Figure,
+    Left,
+    file_name,
+    gathered,
+    nats,
+    text,
+    whole,
+)
+from seedconv_tui.report.source import SEEDS_BAND, Source
+from seedconv_tui.text import count
+from store.statistics.intervals import Estimate
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure as Drawing
+    from matplotlib.lines import Line2D
+
+Floats = NDArray[np.float64]
+
+_MOST = 8  # levels in a panel
+_OTHERS = "marks and others"
+_POS = {  # universal parts of speech, nouns and verbs first
+    "nouns and verbs": ("NOUN", "PROPN", "VERB", "AUX"),
+    "modifiers": ("ADJ", "ADV", "NUM", "INTJ"),
+    "function words": ("ADP", "CCONJ", "DET", "PART", "PRON", "SCONJ"),
+    _OTHERS: ("PUNCT", "SYM", "SPACE", "X"),
+}
+_NAMES = {"kl": "expected_kl", "cross_entropy": "cross_entropy"}  # columns
+_ORDERED = ("frequency", "surprisal", "position")  # categories whose levels are a scale
+_TITLES = {
+    "frequency": "frequency",
+    "pos": "part of speech",
+    "surprisal": "surprisal at a late step",
+    "word_class": "function and content words",
+    "word_position": "place in the word",
+}
+
+
+@dataclass(frozen=True)
+class _Panel:
+    """What one pair of axes shows."""
+
+    title: str
+    of: Levels
+    drawn: Estimate  # (step, level) each
+    levels: tuple[int, ...]
+    looks: tuple[style.Look, ...]
+
+
+def figures(source: Source) -> Iterator[Figure | Left]:
+    """Expected KL and cross-entropy by each of the chosen categories."""
+    for category in source.categories:
+        variants = source.variants(category)
+        if not variants:
+            why = (
+                f"nothing is summarised by {category} yet (`seedconv run` does that), or it has no "
+                "tokens"
+            )
+            yield Left(file_name("kl", "by", category), why)
+            continue
+        models = [m for m in source.models if any(source.levels(m, v) for v in variants)]
+        ends = tuple(dict.fromkeys((models[-1], models[0])))
+        for metric in ("kl", "cross_entropy"):
+            if category == "pos":
+                for model in ends:
+                    size = () if model == ends[0] else ("smallest",)
+                    yield _by_pos(source, model, variants, metric, size)
+            else:
+                yield _by_level(source, category, ends[::-1], variants, metric)
+    if not source.categories:
+        chosen = "none but `all` was chosen" if source.categories_chosen else "the study has none"
+        why = f"there is no category: {chosen}; `[categories] include` in the study file names them"
+        yield Left("kl_by_level", why)
+
+
+def _by_level(
+    source: Source, category: str, models: Sequence[str], variants: Sequence[str], metric: str
+) -> Figure:
+    """Models below each other, target and token before side by side."""
+    found = [(m, v, of) for m in models for v in variants if (of := source.levels(m, v))]
+    looks = _looks([of for _, _, of in found], ordered=category in _ORDERED)
+    rows = []
+    for model in models:
+        panels = [
+            _panel(
+                _named(source, model, variant, variants),
+                of,
+                _drawn(source, model, of, metric),
+                looks,
+            )
+            for of_model, variant, of in found
+            if of_model == model
+        ]
+        rows.append((model, panels))
+    name = file_name(metric, "by", category)
+    return _figure(source, name, _TITLES.get(category, category), rows, metric)
+
+
+def _by_pos(
+    source: Source, model: str, variants: Sequence[str], metric: str, size: tuple[str, ...]
+) -> Figure:
+    """One model; groups of parts of speech side by side, target and context below each other."""
+    found = [of for variant in variants if (of := source.levels(model, variant))]
+    there = _with_tokens(found)
+    named = {label for names in _POS.values() for label in names}
+    groups = {group: [label for label in names if label in there] for group, names in _POS.items()}
+    groups[_OTHERS] += [label for label in there if label not in named]
+    looks = {
+        group: dict(zip(labels, style.nominal(len(labels)), strict=True))
+        for group, labels in groups.items()
+        if labels
+    }
+    rows = []
+    for of in found:
+        drawn = _drawn(source, model, of, metric)
+        rows.append((model, [_panel(group, of, drawn, look) for group, look in looks.items()]))
+    name = file_name(metric, *size, "by", "pos")
+    return _figure(source, name, "part of speech", rows, metric)
+
+
+def _looks(found: Sequence[Levels], *, ordered: bool) -> dict[str, style.Look]:
+    """The levels that have most tokens in these, in their order; the same look in all panels."""
+    there = _with_tokens(found)
+    most = sorted(there, key=lambda label: -there[label])[:_MOST]
+    if ordered:
+        looks = dict(zip(there, style.ordinal(len(there)), strict=True))
+    else:
+        looks = dict(zip(filter(most.__contains__, there), style.nominal(len(most)), strict=True))
+    return {label: look for label, look in looks.items() if label in most}
+
+
+def _with_tokens(found: Sequence[Levels]) -> dict[str, int]:
+    """Labels that have tokens, in their order, and how many in all of these."""
+    total: dict[str, int] = {}
+    for of in found:
+        for label, n in zip(of.labels, of.counts.tolist(), strict=True):
+            total[label] = total.get(label, 0) + n
+    return {label: n for label, n in total.items() if n}
+
+
+def _drawn(source: Source, model: str, of: Levels, metric: str) -> Estimate:
+    if metric == "kl":
+        return Estimate(of.kl, of.kl_low, of.kl_high)
+    return source.over_seeds(model, metric, of.category)
+
+
+def _panel(title: str, of: Levels, drawn: Estimate, looks: Mapping[str, style.Look]) -> _Panel:
+    levels = [n for n, label in enumerate(of.labels) if label in looks and of.counts[n]]
+    levels.sort(key=lambda n: list(looks).index(of.labels[n]))
+    return _Panel(title, of, drawn, tuple(levels), tuple(looks[of.labels[n]] for n in levels))
+
+
+def _which(variant: str) -> str:
+    return "target" if variant == base(variant) else "token before"
+
+
+def _named(source: Source, model: str, variant: str, variants: Sequence[str]) -> str:
+    words = [model] if len(source.models) > 1 else []
+    if len(variants) > 1:
+        words.append(_which(variant))
+    return ", ".join(words) or "all tokens of the level"
+
+
+def _figure(
+    source: Source,
+    name: str,
+    title: str,
+    rows: Sequence[tuple[str, Sequence[_Panel]]],
+    metric: str,
+) -> Figure:
+    what = "Expected KL" if metric == "kl" else "Cross-entropy"
+    models = tuple(dict.fromkeys(model for model, _ in rows))
+    panels = [(model, panel) for model, of in rows for panel in of]
+    over = "ordered pairs of seeds" if metric == "kl" else "seeds"
+    columns = (
+        MODEL,
+        STEP,
+        text("category", "what parts the tokens"),
+        text("label", "the category's level"),
+        whole("n", "tokens", "tokens of the level"),
+        nats(_NAMES[metric], f"mean over the level's tokens and {over}"),
+        nats(f"{metric}_low", "lower end of its 95 % interval; missing below three seeds"),
+        nats(f"{metric}_high", "upper end of its 95 % interval"),
+    )
+    data = [
+        (
+            model,
+            step,
+            panel.of.category,
+            panel.of.labels[n],
+            int(panel.of.counts[n]),
+            *(float(values[at, n]) for values in panel.drawn),
+        )
+        for model, of in rows
+        for panel in of
+        for n in panel.levels
+        for at, step in enumerate(panel.of.steps.tolist())
+    ]
+    return Figure(
+        name,
+        f"{what} by {title}",
+        _caption(source, what, title, models, panels, metric),
+        columns,
+        gathered(columns, data),
+        lambda: _draw(
+            [of for _, of in rows], metric, grouped=base(panels[0][1].of.category) == "pos"
+        ),
+    )
+
+
+def _caption(
+    source: Source,
+    what: str,
+    title: str,
+    models: Sequence[str],
+    panels: Sequence[tuple[str, _Panel]],
+    metric: str,
+) -> str:
+    over, bands = "seeds", SEEDS_BAND
+    if metric == "kl":
+        over = "ordered pairs of seeds"
+        bands = f"Bands: 95 % intervals ({source.interval}), cut where they leave the panel."
+    parts = [f"{what} by {title} over training ({', '.join(models)}): mean over {over} and the "
+             f"tokens of a level. {bands} "]  # fmt: skip
+    told = set()
+    for model, panel in panels:
+        of = panel.of
+        own = model if of.step_of_levels is not None and len(models) > 1 else ""
+        if (of.category, own) not in told:
+            told.add((of.category, own))
+            shown = list(dict.fromkeys(n for _, p in panels if p.of is of for n in p.levels))
+            left = sum(bool(n) for n in of.counts) - len(shown)
+            sizes = ", ".join(f"{of.labels[n]} {count(of.counts[n])}" for n in shown)
+            which = f" of the token before ({of.category})" if of.category != base(of.category) \
+                else ""  # fmt: skip
+            which += f" for {own}" if own else ""
+            more = f"; {left} with fewer tokens are left out" if left else ""
+            parts.append(f"Tokens by level{which}: {sizes}{more} ({of.description}). ")
+    return "".join(parts) + f"{source.seeds(models)} {source.steps_words(models)} {source.settings}"
+
+
+def _draw(rows: Sequence[Sequence[_Panel]], metric: str, *, grouped: bool) -> Drawing:
+    n_columns = max(map(len, rows))
+    width = style.ONE_COLUMN if n_columns == 1 else style.TWO_COLUMNS
+    height = (1.95 if grouped else 1.75) * len(rows) + (0.5 if grouped else 0.6)
+    figure, axes = style.grid(len(rows), n_columns, width=width, height=height, sharey="row")
+    lines: list[dict[str, Line2D]] = [{} for _ in range(n_columns)]  # by column, by level
+    places = iter(range(n_columns * len(rows)))
+    for row, panels in zip(axes, rows, strict=True):
+        for panel in row[len(panels) :]:
+            panel.set_visible(False)
+        for panel, shown, known in zip(row, panels, lines, strict=False):
+            known |= _lines(panel, shown)
+            style.step_axis(panel, shown.of.steps.tolist())
+            if row is not axes[-1]:
+                panel.set_xlabel("")
+            title = style.label(shown.title, 40)
+            style.letter(panel, next(places), title, of=sum(map(len, rows)))
+        which = f"\n{_which(panels[0].of.category)}" if grouped and len(rows) > 1 else ""
+        row[0].set_ylabel(
+            ("expected KL" if metric == "kl" else "cross-entropy") + " (nats)" + which
+        )
+        if metric == "kl":  # once for the row, which shares the axis
+            heights = [np.nanmax(of.drawn.value[:, of.levels], initial=0.0) for of in panels]
+            style.kl_axis(row[0], float(max(heights)))
+    if grouped:
+        for panel, known in zip(axes[-1], lines, strict=True):
+            style.legend(panel, list(known.values()), width=width / n_columns)
+    else:
+        every = {label: line for known in lines for label, line in known.items()}
+        order = [label for label in rows[0][0].of.labels if label in every]
+        order += [label for label in every if label not in order]
+        style.legend(figure, [every[label] for label in order], width=width)
+    return figure
+
+
+def _lines(axes: Axes, panel: _Panel) -> dict[str, Line2D]:
+    of, lines = panel.of, {}
+    for at, (n, look) in enumerate(zip(panel.levels, panel.looks, strict=True)):
+        value, low, high = (values[:, n] for values in panel.drawn)
+        lines[of.labels[n]] = style.curve(
+            axes, of.steps, value, look, low=low, high=high, at=at, name=of.labels[n]
+        )
+    return lines

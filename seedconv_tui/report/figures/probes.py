@@ -1,0 +1,199 @@
+"""Figures of probes over training: minimal pairs (BLiMP) and in-context learning scores."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from seedconv_tui.report import style
+from seedconv_tui.report.parts import Figure, Left, file_name, gathered
+from seedconv_tui.report.source import SEEDS_BAND, Source, over_seeds
+from seedconv_tui.tables.schema import TABLES
+from seedconv_tui.tables.selection import Choice, ChoiceError
+from seedconv_tui.text import count
+from store.analysis.probes import ALL
+from store.reading.probe import BLIMP, ICL
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure as Drawing
+    from matplotlib.lines import Line2D
+
+Row = Mapping[str, Any]
+
+_MOST = 8  # terms, or tasks, in a panel
+_CHANCE = 0.5  # accuracy of guessing
+
+
+def figures(source: Source) -> Iterator[Figure | Left]:
+    """One for each probe. Raises StoreError, DamagedError."""
+    try:
+        rows = _rows(source)
+    except ChoiceError as error:  # what intervals need is not installed
+        yield Left("probes", str(error))
+        return
+    for kind in (BLIMP, ICL):
+        names = list(dict.fromkeys(row["probe"] for row in rows if row["kind"] == kind))
+        if not names:
+            yield Left(
+                kind,
+                f"there are no results of a probe of that kind; [[probes]] with kind = {kind!r}",
+            )
+        for name in names:
+            of = [row for row in rows if row["probe"] == name]
+            yield _minimal_pairs(source, name, of) if kind == BLIMP else _learning(source, name, of)
+
+
+def _rows(source: Source) -> list[Row]:
+    batches = TABLES["probes"].batches(source.study, Choice(models=list(source.models)))
+    return [
+        dict(zip(batch, values, strict=True))
+        for batch in batches
+        for values in zip(*batch.values(), strict=True)
+    ]
+
+
+def _figure(source: Source, name: str, title: str, caption: str, rows: Sequence[Row],
+            draw: Any) -> Figure:  # fmt: skip
+    columns = TABLES["probes"].fixed
+    asked: dict[str, set[tuple[str, int]]] = {}  # seeds and steps of each model
+    for row in rows:
+        if row["seed"] is not None:
+            asked.setdefault(row["model"], set()).add((row["seed"], row["step"]))
+    of_models = ", ".join(
+        f"{model} {_number([seed for seed, _ in of], 'seed')} "
+        f"at {_number([step for _, step in of], 'step')}"
+        for model, of in asked.items()
+    )
+    words = f"{caption} Asked: {of_models}. {source.settings}"
+    data = gathered(columns, [[row[column.name] for column in columns] for row in rows])
+    return Figure(name, title, words, columns, data, draw)
+
+
+def _number(of: Sequence[Any], what: str) -> str:
+    n = len(set(of))
+    return f"{count(n)} {what}{'s' * (n != 1)}"
+
+
+def _minimal_pairs(source: Source, name: str, rows: Sequence[Row]) -> Figure:
+    """Accuracy and the KL between seeds by model; accuracy by what the pairs are about."""
+    models = [model for model in source.models if any(row["model"] == model for row in rows)]
+    last = models[-1]
+    by = "term" if any(row["term"] for row in rows) else "label"
+    most: dict[str, set[tuple[str, int]]] = {}
+    for row in rows:
+        if row["label"] != ALL and row[by]:
+            most.setdefault(row[by], set()).add((row["label"], row["n"]))
+    sizes = {key: sum(n for _, n in of) for key, of in most.items()}
+    shown = sorted(sorted(sizes, key=lambda key: -sizes[key])[:_MOST])
+    n = max((row["n"] for row in rows if row["label"] == ALL), default=0)
+    about = "linguistic term" if by == "term" else "task"
+    caption = (
+        f"Minimal pairs of {name} ({count(n)}). (a) Share of pairs whose good sentence is more "
+        f"probable: mean over seeds; dotted: chance. {SEEDS_BAND} (b) KL between seeds of the "
+        "two-way distribution over good and bad sentence: mean over pairs of sentences and ordered "
+        "pairs of seeds, bands: 95 % intervals over seeds, none below three. "
+        f"(c) Accuracy of {last}, mean over seeds and tasks, by {about}: "
+        + ", ".join(f"{key} {count(sizes[key])}" for key in shown)
+        + "."
+    )  # fmt: skip
+
+    def draw() -> Drawing:
+        figure, axes = style.grid(1, 3, width=style.TWO_COLUMNS, height=2.7)
+        first, second, third = axes[0]
+        lines = []
+        for at, (model, look) in enumerate(zip(models, style.ordinal(len(models)), strict=True)):
+            of = [row for row in rows if row["model"] == model and row["label"] == ALL]
+            accuracy = [row for row in of if row["measure"] == "accuracy"]
+            lines.append(_over_seeds(first, accuracy, look, at, model))
+            kl = [row for row in of if row["measure"] == "expected_kl"]
+            _with_interval(second, kl, look, at)
+        parts = [
+            _over_seeds(
+                third,
+                [row for row in rows if row["model"] == last and row["measure"] == "accuracy"
+                 and row["label"] != ALL and row[by] == key],
+                look, at, key, band=False,
+            )
+            for at, (key, look) in enumerate(zip(shown, style.nominal(len(shown)), strict=True))
+        ]  # fmt: skip
+        names = (
+            "accuracy",
+            "KL between seeds",
+            f"accuracy by {'term' if by == 'term' else 'task'}",
+        )
+        for index, (panel, title) in enumerate(zip(axes[0], names, strict=True)):
+            style.step_axis(panel, sorted({row["step"] for row in rows}))
+            panel.set_ylabel("expected KL (nats)" if index == 1 else "accuracy")
+            style.letter(panel, index, title, of=3)
+        second.set_ylim(bottom=0)
+        for panel in (first, third):
+            style.level_line(panel, _CHANCE)
+        style.legend(third, parts, width=style.TWO_COLUMNS / 3)
+        style.legend(figure, lines, width=style.TWO_COLUMNS)
+        return figure
+
+    title = f"Minimal pairs: {name}"
+    return _figure(source, file_name(BLIMP, name), title, caption, rows, draw)
+
+
+def _learning(source: Source, name: str, rows: Sequence[Row]) -> Figure:
+    """A panel for each definition of the score."""
+    scores = list(dict.fromkeys(row["label"] for row in rows if row["measure"] == "score"))
+    models = [model for model in source.models if any(row["model"] == model for row in rows)]
+    sizes = {row["label"]: row["n"] for row in rows if row["measure"] == "score"}
+    caption = (
+        f"In-context learning score of {name} over training: later minus earlier loss, so below "
+        "zero a model uses its context. "
+        + "; ".join(f"{score}: {count(sizes[score])} documents" for score in scores)
+        + f". Mean over documents and seeds. {SEEDS_BAND} The interval of each seed over documents "
+        "is in the data."
+    )
+
+    def draw() -> Drawing:
+        n = max(len(scores), 1)
+        width = style.ONE_COLUMN if n == 1 else style.TWO_COLUMNS
+        figure, axes = style.grid(1, n, width=width, height=2.4)
+        lines: list[Line2D] = []
+        for index, (panel, score) in enumerate(zip(axes[0], scores, strict=False)):
+            lines = [
+                _over_seeds(panel, [row for row in rows if row["model"] == model
+                                    and row["label"] == score], look, at, model)
+                for at, (model, look) in enumerate(
+                    zip(models, style.ordinal(len(models)), strict=True))
+            ]  # fmt: skip
+            panel.axhline(0, color="0.3", linewidth=0.6)
+            style.step_axis(panel, sorted({row["step"] for row in rows}))
+            panel.set_ylabel("score (nats)" if index == 0 else "")
+            style.letter(panel, index, style.label(score, 40), of=n)
+        style.legend(figure, lines, width=width)
+        return figure
+
+    title = f"In-context learning score: {name}"
+    return _figure(source, file_name(ICL, name), title, caption, rows, draw)
+
+
+def _over_seeds(
+    axes: Axes, rows: Sequence[Row], look: style.Look, at: int, name: str, *, band: bool = True
+) -> Line2D:
+    """Mean over seeds of what the rows of a seed and step come to, with its interval."""
+    steps, seeds = (sorted({row[key] for row in rows}) for key in ("step", "seed"))
+    by_cell: dict[tuple[str, int], list[float]] = {}
+    for row in rows:
+        by_cell.setdefault((row["seed"], row["step"]), []).append(row["value"])
+    of_seed = np.full((len(seeds), len(steps)), np.nan)
+    for (seed, step), values in by_cell.items():
+        of_seed[seeds.index(seed), steps.index(step)] = np.mean(values)
+    mean, low, high = over_seeds(of_seed)
+    return style.curve(axes, np.array(steps, np.int64), mean, look, low=low if band else None,
+                       high=high if band else None, at=at, name=name)  # fmt: skip
+
+
+def _with_interval(axes: Axes, rows: Sequence[Row], look: style.Look, at: int) -> None:
+    steps = np.array([row["step"] for row in rows], np.int64)
+    value, low, high = (
+        np.array([row[name] for row in rows], np.float64) for name in ("value", "low", "high")
+    )
+    style.curve(axes, steps, value, look, low=low, high=high, at=at)

@@ -1,0 +1,1 @@
+"""Results in long form: export, report and screens take them from here."""

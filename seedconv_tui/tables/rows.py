@@ -1,0 +1,383 @@
+"""Rows of the tables of `seedconv_tui.tables.schema`, read from a study in batches of columns.
+
+No more than one category, or one step, of one model is in memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import permutations
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from seedconv_tui.monitor.categories.queries import mean_over_seeds
+from seedconv_tui.tables.selection import (
+    Choice,
+    chosen_categories,
+    chosen_models,
+    chosen_steps,
+    summarised,
+)
+from store import Study
+from store.reading.category import ALL
+from store.reading.steady import steady
+from store.reading.summary import Summary, SummaryReader
+from store.schema.snapshot import State
+from store.schema.variables import PERCENTILES
+from store.statistics import intervals as statistics
+
+Floats = NDArray[np.float64]
+Batch = dict[str, Any]  # column -> list or array, all of one length; missing: None or NaN
+
+CONTEXT = 60  # characters on either side of a token
+_ROWS = 16_384  # tokens to a batch
+PERCENTILE_COLUMNS = tuple(
+    "kl_max" if q == 100 else f"kl_p{q:g}".replace(".", "_") for q in PERCENTILES
+)
+_PAIR_MEANS = {"js": "mean_js", "top1_agreement": "top1_agreement", "target_rms": "target_rms"}
+_MEANS = {
+    "cross_entropy": "cross_entropy",
+    "entropy": "mean_entropy",
+    "kl_unigram": "mean_kl_unigram",
+    "storage_floor": "storage_floor",
+    "noise_floor": "noise_floor",
+}
+
+
+def _batch(n_rows: int, **columns: Any) -> Batch:
+    """Arrays and lists of that many values as they are; anything else in every row."""
+    return {
+        name: value if isinstance(value, np.ndarray | list) else [value] * n_rows
+        for name, value in columns.items()
+    }
+
+
+# -- by the levels of categories -----------------------------------------------------------------
+
+
+def levels(study: Study, choice: Choice) -> Iterator[Batch]:
+    """See `tables.TABLES`. Raises ChoiceError, StoreError, DamagedError."""
+    steps = chosen_steps(study, choice, summarised(study))
+    for model, categories in chosen_categories(study, choice).items():
+        spread = _Spread(study, model)
+        for category in categories:
+            read = partial(_level_rows, study, spread, category, steps[model])
+            yield from steady(study, model, steps[model], read)
+
+
+def _level_rows(study: Study, spread: _Spread, category: str, steps: Sequence[int]) -> list[Batch]:
+    batches = []
+    summary = study.summary(spread.model, category)
+    by_seed = {
+        name: mean_over_seeds(getattr(summary, name))
+        for name in ("cross_entropy", "entropy", "kl_uniform", "kl_unigram")
+    }
+    span, snapshot = study.levels(category), study.model_snapshot(spread.model)
+    floor = dict(zip(snapshot.steps.tolist(), snapshot.floor.tolist(), strict=True))
+    for at, step in _present(summary, steps):
+        batches.append(
+            _batch(
+                len(summary.labels),
+                model=summary.model,
+                step=step,
+                category=category,
+                label=list(summary.labels),
+                n=summary.counts,
+                n_seeds=int(summary.n_seeds[at]),
+                expected_kl=summary.expected_kl[at],
+                kl_low=summary.kl_low[at],
+                kl_high=summary.kl_high[at],
+                pair_std=spread.of(step).pair_std[span.start : span.stop],
+                floor=floor[step],
+                **{name: values[at] for name, values in by_seed.items()},
+                **dict(zip(PERCENTILE_COLUMNS, summary.kl_percentile[at], strict=True)),
+            )
+        )
+    return batches
+
+
+def seeds(study: Study, choice: Choice) -> Iterator[Batch]:
+    """See `tables.TABLES`. Raises ChoiceError, StoreError, DamagedError."""
+    steps = chosen_steps(study, choice, summarised(study))
+    for model, categories in chosen_categories(study, choice).items():
+        spread = _Spread(study, model)
+        for category in categories:
+            read = partial(_seed_rows, study, spread, category, steps[model])
+            yield from steady(study, model, steps[model], read)
+
+
+def _seed_rows(study: Study, spread: _Spread, category: str, steps: Sequence[int]) -> list[Batch]:
+    batches = []
+    summary, span = study.summary(spread.model, category), study.levels(category)
+    n_levels = len(summary.labels)
+    for at, step in _present(summary, steps):
+        pairs = spread.of(step)
+        far = list(pairs.outlier) if category == ALL else [None] * len(pairs.seeds)
+        for index, (seed, outlier) in enumerate(zip(pairs.seeds, far, strict=True)):
+            row = summary.seeds.index(seed)
+            batches.append(
+                _batch(
+                    n_levels,
+                    model=summary.model,
+                    step=step,
+                    seed=seed,
+                    category=category,
+                    label=list(summary.labels),
+                    n=summary.counts,
+                    cross_entropy=summary.cross_entropy[at, row],
+                    entropy=summary.entropy[at, row],
+                    kl_uniform=summary.kl_uniform[at, row],
+                    kl_unigram=summary.kl_unigram[at, row],
+                    kl_to=pairs.kl_to[index, span.start : span.stop],
+                    kl_from=pairs.kl_from[index, span.start : span.stop],
+                    outlier=outlier,
+                )
+            )
+    return batches
+
+
+def pairs(study: Study, choice: Choice) -> Iterator[Batch]:
+    """See `tables.TABLES`. Raises ChoiceError, StoreError, DamagedError."""
+    steps = chosen_steps(study, choice, summarised(study))
+    for model, categories in chosen_categories(study, choice, lambda name: name == ALL).items():
+        means = _PairMeans(study, model)
+        for category in categories:
+            for step in steps[model]:
+                read = partial(_pair_rows, study, model, category, step, means)
+                yield from steady(study, model, [step], read)
+
+
+class _PairMeans:
+    """Means of all steps' pairs, read again only when something changed."""
+
+    def __init__(self, study: Study, model: str) -> None:
+        self._study, self._model, self._changes = study, model, -1
+        self._means: dict[str, Floats] = {}
+
+    def now(self) -> Mapping[str, Floats]:
+        """(step, seed, other_seed) each, by column."""
+        changes = self._study.ledger(self._model).changes
+        if changes != self._changes:
+            read = partial(self._study.means, self._model)
+            self._means = {column: read(name) for column, name in _PAIR_MEANS.items()}
+            self._changes = changes
+        return self._means
+
+
+def _pair_rows(
+    study: Study, model: str, category: str, step: int, means: _PairMeans
+) -> list[Batch]:
+    reader, known = SummaryReader(study, model), study.ledger(model)
+    at = int(np.searchsorted(reader.steps, step))
+    if not reader.valid(category)[at]:
+        return []
+    kl, found = reader.at(step, "kl", category), study.category(model, category)
+    seeds = [item for item in known.seeds.items() if item[0] in known.summaries[step].seeds]
+    return [
+        _batch(
+            len(found.labels),
+            model=model,
+            step=step,
+            seed=seed,
+            other_seed=other,
+            category=category,
+            label=list(found.labels),
+            n=found.counts,
+            kl=kl[i, j],
+            **{
+                name: float(values[at, i, j]) if category == ALL else None
+                for name, values in means.now().items()
+            },
+        )
+        for (seed, i), (other, j) in permutations(seeds, 2)
+    ]
+
+
+def _present(summary: Summary, steps: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Index and step of the chosen steps at which the category is summarised."""
+    wanted = set(steps)
+    for at, step in enumerate(summary.steps.tolist()):
+        if step in wanted and summary.n_seeds[at]:
+            yield at, step
+
+
+@dataclass(frozen=True)
+class _Pairs:
+    """What a step's pairs tell, for the levels of all categories."""
+
+    seeds: tuple[str, ...]
+    pair_std: Floats  # (level,)
+    kl_to: Floats  # (seed, level) mean KL to the other seeds
+    kl_from: Floats  # (seed, level) mean KL of the others to it
+    outlier: tuple[bool, ...]  # (seed,) by all tokens
+
+
+class _Spread:
+    """Reads the pairs of a step once for all categories, and again only when they changed."""
+
+    def __init__(self, study: Study, model: str) -> None:
+        self._study, self.model = study, model
+        self._read: dict[int, tuple[object, _Pairs]] = {}
+
+    def of(self, step: int) -> _Pairs:
+        known = self._study.ledger(self.model)
+        state = known.summaries[step]
+        if step not in self._read or self._read[step][0] != state:
+            kl = SummaryReader(self._study, self.model).pairs(step)
+            others = np.where(np.eye(len(kl), dtype=bool)[:, :, None], 0.0, kl)
+            n = max(1, len(kl) - 1)
+            everything = self._study.levels(ALL).start
+            self._read[step] = (
+                state,
+                _Pairs(
+                    seeds=tuple(seed for seed in known.seeds if seed in state.seeds),
+                    pair_std=statistics.pair_std(kl),
+                    kl_to=others.sum(axis=1) / n,
+                    kl_from=others.sum(axis=0) / n,
+                    outlier=tuple(statistics.outliers(kl[:, :, everything]).tolist()),
+                ),
+            )
+        return self._read[step][1]
+
+
+# -- by token ------------------------------------------------------------------------------------
+
+
+def tokens(study: Study, choice: Choice) -> Iterator[Batch]:
+    """See `tables.TABLES`. Raises ChoiceError, StoreError, DamagedError."""
+    steps = chosen_steps(study, choice, summarised(study), newest=True)
+    partitions = label_columns(study, choice)
+    corpus = study.corpus
+    for model, categories in chosen_categories(study, choice, _is_no_total).items():
+        for step in steps[model]:
+            read = partial(_token_values, study, model, step, categories)
+            kl, surprisal, labels = steady(study, model, [step], read)
+            for start in range(0, len(corpus), _ROWS):
+                part = slice(start, min(start + _ROWS, len(corpus)))
+                tokens = range(part.start, part.stop)
+                yield _batch(
+                    len(tokens),
+                    model=model,
+                    step=step,
+                    token=list(tokens),
+                    token_id=corpus.token_id[part],
+                    text=list(map(corpus.token_text, tokens)),
+                    document=[corpus.document_name[d] for d in corpus.document[part]],
+                    kl=kl[part],
+                    surprisal=surprisal[part],
+                    **{
+                        column: list(map(labels[name][0].__getitem__, labels[name][1][part]))
+                        if name in labels
+                        else None
+                        for name, column in partitions.items()
+                    },
+                )
+
+
+def _token_values(
+    study: Study, model: str, step: int, categories: Sequence[str]
+) -> tuple[Floats, Floats, dict[str, tuple[tuple[str | None, ...], NDArray[np.int32]]]]:
+    labels = {}
+    for name in categories:
+        found = study.category(model, name)
+        labels[name] = (*found.labels, None), found.level  # -1, the last: in no level
+    return *_kl_and_surprisal(study, model, step), labels
+
+
+def _kl_and_surprisal(study: Study, model: str, step: int) -> tuple[Floats, Floats]:
+    """Means over the step's pairs and seeds, (token,) each, nats."""
+    kl = study.token_kl(model, step).astype(np.float64)
+    seeds = sorted(study.ledger(model).summaries[step].seeds)
+    total = np.zeros(study.n_tokens)
+    for seed in seeds:
+        total += study.values(model, "surprisal", seed, step)
+    return kl, total / len(seeds)
+
+
+def _is_no_total(category: str) -> bool:
+    return category != ALL
+
+
+def label_columns(study: Study, choice: Choice) -> dict[str, str]:
+    """Column of each chosen category, whichever of the models has it."""
+    by_model = chosen_categories(study, choice, _is_no_total).values()
+    return {name: f"category_{name}" for names in by_model for name in names}
+
+
+def extremes(study: Study, choice: Choice) -> Iterator[Batch]:
+    """See `tables.TABLES`. Raises ChoiceError, StoreError, DamagedError."""
+    corpus = study.corpus
+    ends = np.append(corpus.document_start[1:], len(corpus.text))
+    for model, steps in chosen_steps(study, choice, summarised(study), newest=True).items():
+        for step in steps:
+            read = partial(_kl_and_surprisal, study, model, step)
+            kl, surprisal = steady(study, model, [step], read)
+            found = statistics.extremes(kl, 10 if choice.count is None else choice.count)
+            for kind, tokens in found._asdict().items():
+                document = corpus.document[tokens]
+                starts, stops = corpus.char_start[tokens], corpus.char_end[tokens]
+                first = np.maximum(corpus.document_start[document], starts - CONTEXT)
+                last = np.minimum(ends[document], stops + CONTEXT)
+                yield _batch(
+                    len(tokens),
+                    model=model,
+                    step=step,
+                    kind=kind,
+                    rank=list(range(1, len(tokens) + 1)),
+                    token=tokens,
+                    token_id=corpus.token_id[tokens],
+                    kl=kl[tokens],
+                    surprisal=surprisal[tokens],
+                    document=[corpus.document_name[d] for d in document],
+                    before=_cut(corpus.text, first, starts),
+                    text=_cut(corpus.text, starts, stops),
+                    after=_cut(corpus.text, stops, last),
+                )
+
+
+def _cut(text: str, starts: NDArray[np.int64], stops: NDArray[np.int64]) -> list[str]:
+    return [text[a:b] for a, b in zip(starts.tolist(), stops.tolist(), strict=True)]
+
+
+# -- by model and by checkpoint ------------------------------------------------------------------
+
+
+def phases(study: Study, choice: Choice) -> Iterator[Batch]:
+    """See `tables.TABLES`. Raises ChoiceError, StoreError, DamagedError."""
+    for model in chosen_models(study, choice):
+        phases = study.ledger(model).phases
+        yield _batch(
+            len(phases),
+            model=model,
+            phase=[phase.name for phase in phases],
+            start=[phase.start for phase in phases],
+            low=[phase.low for phase in phases],
+            high=[phase.high for phase in phases],
+            support=[phase.support for phase in phases],
+        )
+
+
+def checkpoints(study: Study, choice: Choice) -> Iterator[Batch]:
+    """See `tables.TABLES`. Raises ChoiceError, StoreError, DamagedError."""
+    chosen_steps(study, choice, lambda model: tuple(study.ledger(model).steps), "of this study")
+    wanted = set(chosen_models(study, choice))
+    for snapshot in (model for model in study.snapshot().models if model.name in wanted):
+        means = {column: study.means(snapshot.name, name) for column, name in _MEANS.items()}
+        for at, step in enumerate(snapshot.steps.tolist()):
+            if choice.steps is not None and not choice.steps(step):
+                continue
+            there = np.flatnonzero(snapshot.state[at] != State.ABSENT)
+            seeds = [snapshot.seeds[seed] for seed in there]
+            yield _batch(
+                len(there),
+                model=snapshot.name,
+                seed=seeds,
+                step=step,
+                state=[State(state).name.lower() for state in snapshot.state[at, there]],
+                **{name: values[at, there] for name, values in means.items()},
+                error=[snapshot.reason((seed, step)) for seed in seeds],
+            )

@@ -1,0 +1,250 @@
+"""A study's results as tables in long form: the one place that `export` and reports take them from.
+
+`docs/export.md` lists them all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from seedconv_tui.tables import rows
+from seedconv_tui.tables.probe_rows import probes
+from seedconv_tui.tables.rows import CONTEXT, PERCENTILE_COLUMNS, Batch
+from seedconv_tui.tables.selection import Choice
+from store import Study
+from store.schema.variables import PERCENTILES
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column of a table."""
+
+    name: str
+    dtype: Literal["str", "int", "float", "bool"]
+    units: str  # empty: none
+    description: str
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table. `takes` are the fields of `Choice` that mean something to it."""
+
+    about: str
+    fixed: tuple[Column, ...]
+    read: Callable[[Study, Choice], Iterator[Batch]]
+    takes: frozenset[str]
+    more: Callable[[Study, Choice], tuple[Column, ...]] = lambda study, choice: ()
+
+    def columns(self, study: Study, choice: Choice) -> tuple[Column, ...]:
+        """Its columns for this choice, in order. Raises ChoiceError."""
+        return self.fixed + self.more(study, choice)
+
+    def batches(self, study: Study, choice: Choice) -> Iterator[Batch]:
+        """Its rows, by model, category and step. Raises ChoiceError, StoreError, DamagedError."""
+        return self.read(study, choice)
+
+
+def _token_labels(study: Study, choice: Choice) -> tuple[Column, ...]:
+    return tuple(
+        Column(column, "str", "", f"label of the token in {name}; missing: in none")
+        for name, column in rows.label_columns(study, choice).items()
+    )
+
+
+_MODEL = Column("model", "str", "", "name of the model")
+_STEP = Column("step", "int", "training steps", "training step")
+_SEED = Column("seed", "str", "", "label of the training run")
+_LEVEL = (
+    Column("category", "str", "", "what parts the tokens; `all`: nothing does"),
+    Column("label", "str", "", "the category's level"),
+    Column("n", "int", "tokens", "tokens of the level"),
+)
+_TOKEN = (
+    Column("token", "int", "", "index of the token in the corpus, from 0"),
+    Column("token_id", "int", "", "its id in the vocabulary"),
+)
+_TEXT = Column("text", "str", "", "the characters that it covers, spaces included")
+_DOCUMENT = Column("document", "str", "", "name of the document it is in")
+
+
+def _nats(name: str, description: str) -> Column:
+    return Column(name, "float", "nats", description)
+
+
+def _baselines(over: str) -> tuple[Column, ...]:
+    return (
+        _nats("cross_entropy", f"surprisal, mean over the level's tokens{over}"),
+        _nats("entropy", f"entropy of the prediction, mean over the level's tokens{over}"),
+        _nats("kl_uniform", "KL from the prediction to the uniform distribution, likewise"),
+        _nats("kl_unigram", "KL from the prediction to the unigram distribution, likewise"),
+    )
+
+
+_CHECKPOINT_KL = (
+    _nats("kl", "KL, mean over ordered pairs of seeds"),
+    _nats("surprisal", "surprisal, mean over seeds"),
+)
+
+TABLES: dict[str, Table] = {
+    "levels": Table(
+        "One row for each level of each category at each summarised step: the curves.",
+        (
+            _MODEL,
+            _STEP,
+            *_LEVEL,
+            Column("n_seeds", "int", "seeds", "seeds whose pairs were taken"),
+            _nats("expected_kl", "KL, mean over the level's tokens and ordered pairs of seeds"),
+            _nats("kl_low", "lower end of its 95 % interval; missing below three seeds"),
+            _nats("kl_high", "upper end of its 95 % interval"),
+            _nats("pair_std", "the paper's band: standard deviation over ordered pairs"),
+            _nats("floor", "KL that rounding alone makes at this step; less says nothing"),
+            *_baselines(" and seeds"),
+            *(
+                _nats(
+                    name,
+                    "highest KL of a token, mean over pairs"
+                    if q == 100
+                    else f"percentile {q:g} over the level's tokens of the KL, mean over pairs",
+                )
+                for name, q in zip(PERCENTILE_COLUMNS, PERCENTILES, strict=True)
+            ),
+        ),
+        rows.levels,
+        frozenset({"models", "categories", "steps"}),
+    ),
+    "seeds": Table(
+        "One row for each seed, by level and summarised step: which seed stands apart.",
+        (
+            _MODEL,
+            _STEP,
+            _SEED,
+            *_LEVEL,
+            *_baselines(""),
+            _nats("kl_to", "KL from it to the other seeds, mean over the level's tokens"),
+            _nats("kl_from", "KL from the other seeds to it, likewise"),
+            Column("outlier", "bool", "", "farther from the others than chance; only for `all`"),
+        ),
+        rows.seeds,
+        frozenset({"models", "categories", "steps"}),
+    ),
+    "pairs": Table(
+        "One row for each ordered pair of seeds at each summarised step, of all tokens unless "
+        "categories are chosen.",
+        (
+            _MODEL,
+            _STEP,
+            _SEED,
+            Column("other_seed", "str", "", "the seed it is compared with"),
+            *_LEVEL,
+            _nats("kl", "KL from seed to other_seed, mean over the level's tokens"),
+            _nats("js", "Jensen-Shannon divergence, mean over tokens; only for `all`"),
+            Column("top1_agreement", "float", "1", "share of tokens with the same most probable "
+                   "token; only for `all`"),
+            Column("target_rms", "float", "1", "difference of the target's probability, root mean "
+                   "square over tokens; only for `all`"),
+        ),
+        rows.pairs,
+        frozenset({"models", "categories", "steps"}),
+    ),
+    "tokens": Table(
+        "One row for each token, at the newest summarised step of each model unless steps are "
+        "chosen. A column `category_NAME` for each category has the token's label.",
+        (_MODEL, _STEP, *_TOKEN, _TEXT, _DOCUMENT, *_CHECKPOINT_KL),
+        rows.tokens,
+        frozenset({"models", "categories", "steps"}),
+        _token_labels,
+    ),
+    "extremes": Table(
+        "The tokens with the lowest, middle and highest KL, with their context, at the newest "
+        "summarised step of each model unless steps are chosen.",
+        (
+            _MODEL,
+            _STEP,
+            Column("kind", "str", "", "`lowest`, `middle` (around the median) or `highest`"),
+            Column("rank", "int", "", "1, 2, ...: outermost first, the middle ascending"),
+            *_TOKEN,
+            *_CHECKPOINT_KL,
+            _DOCUMENT,
+            Column("before", "str", "", f"up to {CONTEXT} characters of the document before it"),
+            _TEXT,
+            Column("after", "str", "", f"up to {CONTEXT} characters of the document after it"),
+        ),
+        rows.extremes,
+        frozenset({"models", "steps", "count"}),
+    ),
+    "phases": Table(
+        "One row for each phase of training of each model.",
+        (
+            _MODEL,
+            Column("phase", "str", "", "its name; the last may be `undecided`"),
+            Column("start", "int", "training steps", "its first step"),
+            Column("low", "int", "training steps", "lower end of the start's 90 % interval; "
+                   "missing below three seeds"),
+            Column("high", "int", "training steps", "upper end of the start's 90 % interval"),
+            Column("support", "float", "1", "share of the draws of seeds that have the phase"),
+        ),
+        rows.phases,
+        frozenset({"models"}),
+    ),
+    "checkpoints": Table(
+        "One row for each checkpoint, scored or not.",
+        (
+            _MODEL,
+            _SEED,
+            _STEP,
+            Column("state", "str", "", "queued, reading, scoring, scored, reducing, done, "
+                   "failed, missing or pruned"),
+            _nats("cross_entropy", "surprisal, mean over tokens"),
+            _nats("entropy", "entropy of the prediction, mean over tokens"),
+            _nats("kl_unigram", "KL from the prediction to the unigram distribution, mean over "
+                  "tokens"),
+            _nats("storage_floor", "error of one token's KL from storing log-probs in float16"),
+            _nats("noise_floor", "KL of the checkpoint with itself at another batch shape"),
+            Column("error", "str", "", "why it failed or is missing"),
+        ),
+        rows.checkpoints,
+        frozenset({"models", "steps"}),
+    ),
+    "probes": Table(
+        "One row for each value that a probe comes to at a step: of a seed, or of all pairs of "
+        "seeds.",
+        (
+            _MODEL,
+            _STEP,
+            Column("probe", "str", "", "name of the probe"),
+            Column("kind", "str", "", "`blimp` or `icl`"),
+            Column("seed", "str", "", "label of the training run; missing: of all that were asked"),
+            Column("label", "str", "", "task of minimal pairs, `all` for every one; which loss, or "
+                   "the difference of which"),
+            Column("term", "str", "", "linguistic term of the task"),
+            Column("measure", "str", "", "`accuracy`, `probability` (of the good sentence, mean) "
+                   "or `expected_kl` of minimal pairs; `loss` or `score` of long documents"),
+            Column("n", "int", "", "items, or documents, that it is a mean over"),
+            Column("value", "float", "nats", "the value; accuracy and probability have no unit"),
+            Column("low", "float", "nats", "lower end of its 95 % interval: of a KL over seeds, of "
+                   "a score over documents"),
+            Column("high", "float", "nats", "upper end of its 95 % interval"),
+        ),
+        probes,
+        frozenset({"models", "steps"}),
+    ),
+}  # fmt: skip
+
+
+def markdown() -> str:
+    """All tables and their columns, as `docs/export.md` has them."""
+    parts = []
+    for name, table in TABLES.items():
+        lines = [
+            f"### `{name}`",
+            "",
+            table.about,
+            "",
+            "| column | type | units | |",
+            "|---|---|---|---|",
+        ]
+        lines += [f"| `{c.name}` | {c.dtype} | {c.units} | {c.description} |" for c in table.fixed]
+        parts.append("\n".join(lines))
+    return "\n\n".join(parts) + "\n"

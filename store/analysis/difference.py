@@ -1,0 +1,124 @@
+"""By how much expected KL differs between two steps, or two models, and how sure that is."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from store.errors import StoreError, UnsupportedError
+from store.reading.steady import steady
+from store.reading.summary import SummaryReader
+from store.statistics.intervals import (
+    cluster_sums,
+    difference,
+    few_levels,
+    pair_mean,
+    token_clusters,
+)
+
+if TYPE_CHECKING:
+    from store.study import Study
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Expected KL at a minus that at b, by the levels of a category, nats, (level,) each.
+
+    NaN where a level has no tokens; the interval also with fewer than three seeds.
+    """
+
+    category: str
+    labels: tuple[str, ...]  # untrusted
+    counts: NDArray[np.int64]  # tokens
+    kl_a: Floats  # expected KL of the seeds that are compared
+    kl_b: Floats
+    value: Floats  # kl_a - kl_b
+    low: Floats  # its 95 % interval
+    high: Floats
+    same_seeds: bool  # one model at two steps: seeds are paired
+    n_seeds: tuple[int, int]  # of a and b
+
+
+def read_difference(
+    study: Study, a: tuple[str, int], b: tuple[str, int], category: str
+) -> Difference:
+    """See `Study.difference`."""
+
+    def read_b() -> Difference:
+        return steady(study, b[0], [b[1]], lambda: _read_difference(study, a, b, category))
+
+    return steady(study, a[0], [a[1]], read_b)
+
+
+def _read_difference(
+    study: Study, a: tuple[str, int], b: tuple[str, int], category: str
+) -> Difference:
+    same_seeds = a[0] == b[0]
+    if not same_seeds and any(category in study.own_categories(model) for model in (a[0], b[0])):
+        raise UnsupportedError(
+            f"{study.path}: {category} parts the tokens by each model's own results: the levels of "
+            f"{a[0]} and {b[0]} are not the same tokens and cannot be compared"
+        )
+    parts = study.category(a[0], category)
+    seeds_a, seeds_b = (_seeds(study, *at, category) for at in (a, b))
+    if same_seeds:
+        seeds_a = seeds_b = seeds_a & seeds_b
+        if len(seeds_a) < 2:
+            raise StoreError(
+                f"{study.path}: {a[0]}: steps {a[1]} and {b[1]} have fewer than two seeds in common"
+            )
+    kl_a, kl_b = (_pairs(study, *at, category, seeds) for at, seeds in ((a, seeds_a), (b, seeds_b)))
+    token_a, token_b = (_token_kl(study, *at, seeds) for at, seeds in ((a, seeds_a), (b, seeds_b)))
+    clusters, n_levels = token_clusters(study.corpus), len(parts.labels)
+    low, high = np.full(n_levels, np.nan), np.full(n_levels, np.nan)
+    for part, few in few_levels(parts, clusters):
+        (total_a, n), (total_b, _) = (cluster_sums(kl, clusters, few) for kl in (token_a, token_b))
+        _, low[part], high[part] = difference(
+            kl_a[..., part], kl_b[..., part], total_a, total_b, n, same_seeds=same_seeds
+        )
+    mean_a, mean_b = pair_mean(kl_a), pair_mean(kl_b)
+    n_seeds = len(seeds_a), len(seeds_b)
+    return Difference(
+        category,
+        parts.labels,
+        parts.counts,
+        mean_a,
+        mean_b,
+        mean_a - mean_b,
+        low,
+        high,
+        same_seeds,
+        n_seeds,
+    )
+
+
+def _seeds(study: Study, model: str, step: int, category: str) -> frozenset[str]:
+    """Seeds of whose pairs the step's summaries are. Raises StoreError."""
+    reader = SummaryReader(study, model)
+    if not reader.valid(category)[reader.steps == step].any():
+        raise StoreError(f"{study.path}: {model}, step {step}: not summarised by {category} (yet)")
+    return study.ledger(model).summaries[step].seeds
+
+
+def _pairs(study: Study, model: str, step: int, category: str, seeds: Collection[str]) -> Floats:
+    """KL of pairs by level, (seed, other_seed, level), of these seeds in the order of labels."""
+    index = [study.ledger(model).seeds[seed] for seed in sorted(seeds)]
+    kl = SummaryReader(study, model).at(step, "kl", category)
+    return np.asarray(kl[np.ix_(index, index)])
+
+
+def _token_kl(study: Study, model: str, step: int, seeds: frozenset[str]) -> Floats:
+    """KL at each token, mean over ordered pairs of these seeds, (token,)."""
+    if seeds == study.ledger(model).summaries[step].seeds:
+        return study.token_kl(model, step).astype(np.float64)
+    total = np.zeros(study.n_tokens)
+    for i, j in itertools.permutations(sorted(seeds), 2):
+        total += study.values(model, "kl", i, step, j)
+    return total / (len(seeds) * (len(seeds) - 1))

@@ -1,0 +1,185 @@
+"""What a study's probes come to at a step: computed when asked, from what checkpoints say.
+
+`blimp` and `icl` are pure functions of arrays; the others read a study (docs/probes.md).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from store.commits.ledger import ModelLedger
+from store.errors import StoreError
+from store.reading.probe import BAD, BLIMP, GOOD, ICL
+from store.statistics.intervals import Estimate, mean_interval, pair_mean, seed_interval
+
+if TYPE_CHECKING:
+    from store.study import Study
+
+Floats = NDArray[np.float64]
+
+ALL = "all"  # the first of the tasks: all items
+
+
+@dataclass(frozen=True)
+class Blimp:
+    """Minimal pairs by task; the first is `all`, where each item counts once."""
+
+    seeds: tuple[str, ...]
+    tasks: tuple[str, ...]
+    terms: tuple[str, ...]  # (task,) the linguistic term of each; empty for `all`
+    n: NDArray[np.int64]  # (task,) items
+    accuracy: Floats  # (seed, task) share of items whose good sentence is more probable
+    probability: Floats  # (seed, task) mean probability of the good sentence, given either
+    kl: Floats  # (seed, other_seed, task) mean over items, nats; 0 on the diagonal
+    expected_kl: Floats  # (task,) mean over items and ordered pairs of seeds, nats
+    kl_low: Floats  # (task,) its 95 % interval over draws of seeds; NaN below three
+    kl_high: Floats
+
+
+@dataclass(frozen=True)
+class Icl:
+    """In-context learning scores, (seed, score): later minus earlier, so below 0 is learning."""
+
+    seeds: tuple[str, ...]
+    scores: tuple[str, ...]  # e.g. "loss at 500 - loss at 50"
+    n: NDArray[np.int64]  # (score,) documents that are long enough
+    value: Floats  # mean over documents, nats
+    low: Floats  # its 95 % interval over draws of documents
+    high: Floats
+    variants: tuple[str, ...]
+    loss: Floats  # (seed, variant) mean surprisal over documents, nats
+    n_loss: NDArray[np.int64]  # (variant,) documents
+
+
+# -- pure functions ------------------------------------------------------------------------------
+
+
+def good_probability(values: NDArray[Any]) -> Floats:
+    """Probability of the good sentence given that it is one of the two: (..., item).
+
+    Of (..., item, variant) log-probs, nats: sigmoid(good - bad).
+    """
+    return np.asarray(np.exp(-np.logaddexp(0.0, -_log_odds(values))))
+
+
+def two_way_kl(values: NDArray[Any]) -> Floats:
+    """KL of every ordered pair of seeds between their distributions over good and bad.
+
+    Of (seed, item, variant) log-probs: (seed, other_seed, item), nats.
+    """
+    odds = _log_odds(values)
+    log_p = -np.logaddexp(0.0, np.stack([-odds, odds]))  # (2, seed, item): of good, of bad
+    p = np.exp(log_p)
+    return np.asarray((p[:, :, None] * (log_p[:, :, None] - log_p[:, None])).sum(axis=0))
+
+
+def _log_odds(values: NDArray[Any]) -> Floats:
+    exact = values.astype(np.float64)
+    return np.asarray(exact[..., GOOD] - exact[..., BAD])
+
+
+def blimp(
+    values: NDArray[Any],
+    task: NDArray[np.integer[Any]],
+    tasks: Sequence[str],
+    terms: Sequence[str],
+    seeds: Sequence[str],
+) -> Blimp:
+    """Minimal pairs by task.
+
+    Args:
+        values: (seed, item, variant) log-probs of the good and the bad sentence, nats.
+        task: (item,) index of the item's task.
+        tasks: (task,) labels.
+        terms: (task,) what each is about.
+        seeds: (seed,) labels.
+    """
+    n = np.bincount(task, minlength=len(tasks))
+    n = np.concatenate([[len(task)], n])
+
+    def by_task(of: Floats) -> Floats:
+        """Means over items, and of each task: (..., 1 + task) of (..., item)."""
+        flat = of.reshape(-1, of.shape[-1])
+        sums = np.array([np.bincount(task, row, minlength=len(tasks)) for row in flat])
+        sums = np.concatenate([flat.sum(axis=1, keepdims=True), sums.reshape(len(flat), -1)], 1)
+        return np.asarray((sums / n).reshape(*of.shape[:-1], len(n)))
+
+    kl = np.zeros((len(seeds), len(seeds), len(n)))
+    for i in range(len(seeds)):  # a seed at a time: items are many
+        for j in range(len(seeds)):
+            if i != j:
+                kl[i, j] = by_task(two_way_kl(values[[i, j]])[0, 1])
+    low, high = seed_interval(kl)
+    return Blimp(
+        seeds=tuple(seeds),
+        tasks=(ALL, *tasks),
+        terms=("", *terms),
+        n=n,
+        accuracy=by_task((_log_odds(values) > 0).astype(np.float64)),
+        probability=by_task(good_probability(values)),
+        kl=kl,
+        expected_kl=pair_mean(kl),
+        kl_low=low,
+        kl_high=high,
+    )
+
+
+def icl(values: NDArray[Any], variants: Sequence[str], seeds: Sequence[str]) -> Icl:
+    """In-context learning scores of (seed, document, variant) surprisals, nats; NaN: too short.
+
+    Variants are in pairs: loss at an earlier and a later place, loss with less and more context.
+    """
+    exact = values.astype(np.float64)
+    later = exact[:, :, 1::2] - exact[:, :, 0::2]
+    estimate: Estimate = mean_interval(later.swapaxes(0, 1))
+    names = [f"{b} - {a}" for a, b in zip(variants[0::2], variants[1::2], strict=True)]
+    there, n_loss = (np.isfinite(of).all(axis=0).sum(axis=0) for of in (later, exact))
+    loss = mean_interval(exact.swapaxes(0, 1)).value
+    return Icl(tuple(seeds), tuple(names), there, *estimate, tuple(variants), loss, n_loss)
+
+
+# -- of a study ----------------------------------------------------------------------------------
+
+
+def probed_seeds(known: ModelLedger, name: str, step: int) -> tuple[str, ...]:
+    """Seeds of a model that were asked at a step, in the order of its axis."""
+    there = known.probed.get(name, set())
+    return tuple(seed for seed in known.seeds if (seed, step) in there)
+
+
+def probed_steps(known: ModelLedger, name: str) -> tuple[int, ...]:
+    """Steps at which some seed was asked, ascending."""
+    return tuple(sorted({step for _, step in known.probed.get(name, ())}))
+
+
+def blimp_summary(study: Study, model: str, name: str, step: int) -> Blimp:
+    """Minimal pairs of a probe at a step, of the seeds that were asked there.
+
+    Raises StoreError when none was or the probe is of another kind, DamagedError.
+    """
+    probe, seeds, values = _read(study, model, name, step, BLIMP)
+    return blimp(values, probe.task, probe.tasks, probe.terms, seeds)
+
+
+def icl_summary(study: Study, model: str, name: str, step: int) -> Icl:
+    """In-context learning scores at a step, of the seeds that were asked there.
+
+    Raises StoreError when none was or the probe is of another kind, DamagedError.
+    """
+    probe, seeds, values = _read(study, model, name, step, ICL)
+    return icl(values, probe.variants, seeds)
+
+
+def _read(study: Study, model: str, name: str, step: int, kind: str) -> Any:
+    probe, seeds = study.probe(name), probed_seeds(study.ledger(model), name, step)
+    if probe.kind != kind:
+        raise StoreError(f"{study.path}: probe {name!r} is of kind {probe.kind!r}, not {kind!r}")
+    if not seeds:
+        raise StoreError(f"{study.path}: probe {name!r} of {model}, step {step}: no such result")
+    values = np.stack([study.probe_values(model, name, seed, step) for seed in seeds])
+    return probe, seeds, values

@@ -1,0 +1,104 @@
+"""Heartbeat and journal: how an engine process tells what it is doing. Never part of the results.
+
+One `status/<writer>.json` and one `journal/<writer>.jsonl` per process, so nobody shares a file.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import threading
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+
+from store.errors import DamagedError, StoreError
+from store.schema.snapshot import EngineStatus, Gpu, JournalEntry, State, Work
+from store.schema.variables import JOURNAL, STATUS
+from store.storage.durable import write_file
+from store.storage.links import refuse_link
+from store.storage.places import Files, LocalFiles
+
+_TAIL_BYTES = 64 * 1024
+_JOURNAL_BYTES = 4 * 1024 * 1024  # about 35,000 events
+
+
+def _file(root: Path, folder: str, name: str) -> Path:
+    """A file of one of the two folders. Raises DamagedError for a name that leads elsewhere."""
+    path = root / folder / name
+    if path.name != name:
+        raise DamagedError(f"{root / folder}: {name!r} names no file in it")
+    refuse_link(root, path)
+    return path
+
+
+def write_status(root: Path, status: EngineStatus) -> None:
+    """Replace the process's heartbeat."""
+    text = json.dumps(asdict(status), separators=(",", ":"))
+    refuse_link(root, root / STATUS)
+    write_file(root / STATUS / f"{status.writer}.json", text.encode(), durable=False)
+
+
+def read_status(root: Path | Files, writer: str) -> EngineStatus | None:
+    """The process's last heartbeat, or None when it never had one that can be read."""
+    files = LocalFiles(root) if isinstance(root, Path) else root
+    try:
+        fields = json.loads(files.read(f"{STATUS}/{writer}.json"))
+        works = tuple(
+            Work(**{**work, "state": State(work["state"])}) for work in fields.pop("works")
+        )
+        gpus = tuple(Gpu(**gpu) for gpu in fields.pop("gpus", ()))
+        return EngineStatus(**fields, works=works, gpus=gpus)
+    except (OSError, StoreError, ValueError, TypeError, KeyError):
+        return None
+
+
+class Journal:
+    """Appends lines to one process's journal; once it is too long, its older half goes."""
+
+    def __init__(self, root: Path, writer: str, most_bytes: int = _JOURNAL_BYTES) -> None:
+        self._path, self._most = _file(root, JOURNAL, f"{writer}.jsonl"), most_bytes
+        self._file = self._path.open("ab", buffering=0)
+        self._torn = False  # the last line was cut off, by a full disk
+        self._lock = threading.Lock()  # weights are fetched in a thread that has things to say
+
+    def append(self, entry: JournalEntry) -> None:
+        """Add one entry; it is visible to readers when this returns."""
+        line = json.dumps(asdict(entry), separators=(",", ":")).encode() + b"\n"
+        with self._lock:
+            data = b"\n" + line if self._torn else line
+            self._torn = True
+            if self._file.write(data) != len(data):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), self._file.name)
+            self._torn = False
+            if self._file.tell() > self._most:
+                self._drop_older_half()
+
+    def _drop_older_half(self) -> None:
+        lines = self._path.read_bytes()[-self._most // 2 :]
+        write_file(self._path, lines.partition(b"\n")[2], durable=False)
+        self._file.close()
+        self._file = self._path.open("ab", buffering=0)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+def read_journal(files: Files, writers: Iterable[str], limit: int = 300) -> list[JournalEntry]:
+    """The last entries of these processes' journals, oldest first. Damaged lines are left out."""
+    entries: list[JournalEntry] = []
+    for writer in writers:
+        try:
+            tail = files.read(f"{JOURNAL}/{writer}.jsonl", -_TAIL_BYTES)
+        except (OSError, StoreError):
+            continue
+        lines = tail.split(b"\n")
+        for line in lines[1:-1] if len(tail) >= _TAIL_BYTES else lines[:-1]:
+            try:
+                entries.append(JournalEntry(**json.loads(line)))
+            except (ValueError, TypeError):
+                continue
+    entries.sort(key=lambda entry: entry.time)
+    return entries[-limit:]

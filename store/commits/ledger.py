@@ -1,0 +1,283 @@
+"""What the commit log says, folded: what is planned, committed, failed and summarised."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from store.schema.schedule import Schedule, schedules_of
+from store.schema.snapshot import Failure, Named, Phase
+
+Record = dict[str, Any]
+Checkpoint = tuple[str, int]  # (seed, step)
+
+
+@dataclass(frozen=True)
+class Partition:
+    """What the log tells of a category; its levels are in an array of that name."""
+
+    digest: str
+    step: int | None = None  # of the results that it was made of, when it is a model's own
+
+
+@dataclass(frozen=True)
+class Summarised:
+    """Which summaries of a step can be read."""
+
+    seeds: frozenset[str]  # of whose pairs they are
+    categories: dict[str, str]  # name -> digest of the partition that was summarised by
+
+
+@dataclass(frozen=True)
+class ProbeEntry:
+    """What the log tells of a probe; its items are in an array of that name."""
+
+    digest: str
+    n_items: int
+    n_variants: int
+
+
+@dataclass
+class ModelLedger:
+    """What is known of one model. `steps` and `seeds` are in the order of the arrays' axes."""
+
+    steps: dict[int, int] = field(default_factory=dict)  # step -> index
+    seeds: dict[str, int] = field(default_factory=dict)  # seed -> index
+    planned: set[Checkpoint] = field(default_factory=set)
+    scored: dict[Checkpoint, Record] = field(default_factory=dict)
+    stored: set[Checkpoint] = field(default_factory=set)  # log-probs can be read
+    reduced: dict[int, frozenset[str]] = field(default_factory=dict)  # step -> seeds, all pairs
+    failed: dict[Checkpoint, str] = field(default_factory=dict)
+    failures: dict[Checkpoint, Failure] = field(default_factory=dict)  # the last, until it succeeds
+    missing: dict[Checkpoint, str] = field(default_factory=dict)
+    phases: tuple[Phase, ...] = ()
+    phases_seen: set[str] = field(
+        default_factory=set
+    )  # names of those that were ever recorded as settled
+    categories: dict[str, Partition] = field(default_factory=dict)  # the model's own
+    summaries: dict[int, Summarised] = field(default_factory=dict)  # by step
+    probed: dict[str, set[Checkpoint]] = field(default_factory=dict)  # by probe
+    # By probe, of scored checkpoints that could not be asked it: the last, until one can be.
+    probe_failures: dict[str, dict[Checkpoint, Failure]] = field(default_factory=dict)
+    changes: int = 0
+    _bytes: tuple[int, int] = (-1, 0)  # `bytes_stored` as of `changes`
+
+    @property
+    def bytes_stored(self) -> int:
+        """Bytes of the log-probs that can be read."""
+        if self._bytes[0] != self.changes:
+            total = sum(int(self.scored[key].get("bytes", 0)) for key in self.stored)
+            self._bytes = (self.changes, total)
+        return self._bytes[1]
+
+    def apply(self, record: Record) -> None:
+        """Take in a record of this model; what a log has most of comes first."""
+        match record:
+            case {"kind": "scored", "seed": str(seed), "step": int(step)}:
+                key = (seed, step)
+                self.scored[key] = record
+                self.failed.pop(key, None)
+                self.failures.pop(key, None)
+                self.missing.pop(key, None)
+                if record.get("log_probs"):
+                    self.stored.add(key)
+            case {"kind": "reduced", "step": int(step), "seeds": list(seeds)}:
+                self.reduced[step] = frozenset(map(str, seeds))
+            case {"kind": "summarised", "step": int(step), "seeds": list(seeds)}:
+                digests = dict(record.get("categories", {}))
+                self.summaries[step] = Summarised(frozenset(map(str, seeds)), digests)
+            case {"kind": "axis", "steps": list(steps), "seeds": list(seeds)}:
+                for step in steps:
+                    self.steps.setdefault(int(step), len(self.steps))
+                for seed in seeds:
+                    self.seeds.setdefault(str(seed), len(self.seeds))
+            case {"kind": "planned", "seed": str(seed), "steps": list(steps)}:
+                for step in steps:
+                    self.planned.add((seed, int(step)))
+                    self.failed.pop((seed, int(step)), None)
+                    self.missing.pop((seed, int(step)), None)
+            case {"kind": "failed", "seed": str(seed), "step": int(step), "error": str(error)}:
+                self.failed[seed, step] = error
+                self.failures[seed, step] = _failure(record, error)
+            case {"kind": "missing", "seed": str(seed), "step": int(step), "error": str(error)}:
+                self.missing[seed, step] = error
+            case {"kind": "probed", "probe": str(probe), "seed": str(seed), "step": int(step)}:
+                self.probed.setdefault(probe, set()).add((seed, step))
+                self.probe_failures.get(probe, {}).pop((seed, step), None)
+            case {
+                "kind": "probe_failed",
+                "probe": str(probe),
+                "seed": str(seed),
+                "step": int(step),
+                "error": str(error),
+            }:
+                found = self.probe_failures.setdefault(probe, {})
+                found[seed, step] = _failure(record, error)
+            case {"kind": "unprobed", "probe": str(probe), "seed": str(seed), "step": int(step)}:
+                self.probed.get(probe, set()).discard((seed, step))
+                self.probe_failures.get(probe, {}).pop((seed, step), None)
+            case {"kind": "pruned", "step": int(step), "seeds": list(seeds)}:
+                self.stored -= {(str(seed), step) for seed in seeds}
+            case {"kind": "forgotten", "step": int(step), "what": "summaries"}:
+                self.summaries.pop(step, None)
+            case {"kind": "forgotten", "step": int(step), "seeds": list(seeds), "what": str(what)}:
+                self.forget(step, frozenset(map(str, seeds)), pairs_only=what == "pairs")
+            case {"kind": "phases", "names": list(names), "starts": list(starts)}:
+                if record.get("settled", True):
+                    self.phases_seen.update(map(str, names))
+                sure = (record[key] for key in ("lows", "highs", "supports"))
+                self.phases = tuple(
+                    Phase(str(name), int(start), *rest)
+                    for name, start, *rest in zip(names, starts, *sure, strict=True)
+                )
+
+    def forget(self, step: int, seeds: frozenset[str], *, pairs_only: bool) -> None:
+        """Take results back: what is forgotten is as if it had only been planned."""
+        self.summaries.pop(step, None)
+        left = self.reduced.pop(step, frozenset()) - seeds
+        if len(left) > 1:
+            self.reduced[step] = left
+        if not pairs_only:
+            for seed in seeds:
+                self.scored.pop((seed, step), None)
+                self.stored.discard((seed, step))
+                for probed in self.probed.values():
+                    probed.discard((seed, step))
+                for found in self.probe_failures.values():
+                    found.pop((seed, step), None)
+
+    def errors(self) -> dict[Checkpoint, str]:
+        """Why checkpoints are missing or failed; of these what becomes of them, where recorded."""
+        told = dict(self.missing)
+        for key, error in self.failed.items():
+            failure = self.failures[key]
+            told[key] = error if failure.time is None else f"{error} ({failure.fate})"
+        return told
+
+    def unasked(self, key: Checkpoint, probes: Iterable[str]) -> tuple[str, ...]:
+        """Those of these probes that a checkpoint was not asked yet."""
+        return tuple(probe for probe in probes if key not in self.probed.get(probe, ()))
+
+    def scored_at(self, step: int) -> frozenset[str]:
+        """Seeds whose results at `step` are committed."""
+        return frozenset(seed for seed in self.seeds if (seed, step) in self.scored)
+
+
+@dataclass
+class Ledger:
+    """The commit log, folded."""
+
+    models: dict[str, ModelLedger] = field(default_factory=dict)
+    categories: dict[str, Partition] = field(default_factory=dict)  # of the corpus alone
+    levels: dict[str, range] = field(default_factory=dict)  # category -> its part of the axis
+    n_levels: int = 0
+    probes: dict[str, ProbeEntry] = field(default_factory=dict)
+    schedules: dict[str, Schedule] = field(default_factory=dict)  # learning rates, as recorded
+    writers: list[str] = field(default_factory=list)  # one per session
+    session: Record | None = None
+    ended: str | None = None  # how the last session ended; None: it did not say
+    changes: int = 0
+    _first: dict[str, Named] = field(default_factory=dict)  # by the fingerprint of its weights
+    _shared: dict[str, list[Named]] = field(default_factory=dict)  # those of several, oldest first
+
+    def model(self, name: str) -> ModelLedger:
+        """The model's ledger, made empty when it is new."""
+        if name not in self.models:
+            self.models[name] = ModelLedger()
+        return self.models[name]
+
+    def duplicates(self, model: str) -> dict[Checkpoint, Named]:
+        """The model's checkpoints with the weights of one that was scored before; and that one."""
+        found: dict[Checkpoint, Named] = {}
+        for fingerprint, group in self._shared.items():
+            first, *others = [it for it in group if self._has(it, fingerprint)] or group[:1]
+            found |= {(seed, step): first for name, seed, step in others if name == model}
+        return found
+
+    def _has(self, named: Named, fingerprint: str) -> bool:
+        model, seed, step = named
+        return self.models[model].scored.get((seed, step), {}).get("fingerprint") == fingerprint
+
+    def _take_fingerprint(self, model: str, record: Record) -> None:
+        if record.get("kind") != "scored":
+            return
+        named, fingerprint = (model, record["seed"], record["step"]), str(record["fingerprint"])
+        first = self._first.setdefault(fingerprint, named)
+        if first != named and named not in (group := self._shared.setdefault(fingerprint, [first])):
+            group.append(named)
+
+    @property
+    def bytes_stored(self) -> int:
+        """Bytes of all log-probs that can be read."""
+        return sum(model.bytes_stored for model in self.models.values())
+
+    def apply(self, record: Record) -> None:
+        """Take one record in. Kinds that this version does not know change nothing."""
+        self.changes += 1
+        match record:
+            case {"kind": "probed", "probe": str(probe), "digest": digest} if (
+                probe not in self.probes or self.probes[probe].digest != digest
+            ):
+                return  # of items that are not those of the study any more
+            case {"model": str(name)} if record.get("kind") != "category":
+                model = self.model(name)
+                model.changes = self.changes
+                model.apply(record)
+                if record.get("fingerprint"):
+                    self._take_fingerprint(name, record)
+            case {"kind": "category", "name": str(name)}:
+                self._take_category(name, record)
+            case {"kind": "probe", "name": str(name)}:
+                self._take_probe(name, record)
+            case {"kind": "learning_rate", "models": dict(models)}:
+                self.schedules = schedules_of(models)
+            case {"kind": "session"}:
+                self.session, self.ended = record, None
+                self.writers.append(str(record.get("writer")))
+            case {"kind": "end", "how": str(how)}:
+                self.ended = how
+
+    def _take_category(self, name: str, record: Record) -> None:
+        """A partition is there, or void until it is told of again."""
+        categories = self.categories
+        if "model" in record:
+            model = self.model(str(record["model"]))
+            model.changes, categories = self.changes, model.categories
+        categories.pop(name, None)
+        if record.get("digest") is None:
+            return
+        first, step = int(record["first"]), record.get("step")
+        self.levels[name] = range(first, first + int(record["size"]))
+        self.n_levels = max(self.n_levels, self.levels[name].stop)
+        categories[name] = Partition(str(record["digest"]), None if step is None else int(step))
+
+    def _take_probe(self, name: str, record: Record) -> None:
+        """A probe is there, with no results yet, or void until it is told of again."""
+        self.probes.pop(name, None)
+        for model in self.models.values():
+            asked, failed = model.probed.pop(name, None), model.probe_failures.pop(name, None)
+            if asked or failed:
+                model.changes = self.changes
+        if record.get("digest") is not None:
+            sizes = int(record["items"]), int(record["variants"])
+            self.probes[name] = ProbeEntry(str(record["digest"]), *sizes)
+
+
+def _failure(record: Record, error: str) -> Failure:
+    fields = ("attempts", "time", "retry_at", "looks")
+    return Failure(error, **{name: record[name] for name in fields if name in record})
+
+
+def phases_record(model: str, phases: tuple[Phase, ...], *, settled: bool) -> Record:
+    """The record that replaces the model's phases by these."""
+    return {
+        "kind": "phases",
+        "model": model,
+        "names": [phase.name for phase in phases],
+        "starts": [phase.start for phase in phases],
+        "lows": [phase.low for phase in phases],
+        "highs": [phase.high for phase in phases],
+        "supports": [phase.support for phase in phases],
+        "settled": settled,
+    }

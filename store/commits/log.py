@@ -1,0 +1,284 @@
+"""The commit log: what a study is known to hold. A thing is committed when its record is here.
+
+Each coordinator writes one file, `commits/<n>.log`, n = 1, 2, ...; a record is one line, eight hex
+digits of the CRC-32 of the rest, a space and a JSON object. The first record of a file names the
+session and how many bytes of the file before it count, so that a coordinator which lost the study
+to another cannot commit behind its back. A line that is incomplete or fails its checksum at the
+end of a live file is not there yet; anything after it is not read. Files are never removed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import re
+import uuid
+import zlib
+from pathlib import Path
+
+from store.commits.ledger import Ledger, Record
+from store.errors import BusyError, DamagedError, StoreError
+from store.storage.durable import PARTIAL, sync_folders, write_file
+from store.storage.places import Files, LocalFiles
+
+_NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.ENOSYS}
+
+_SESSION_BYTES = 64 * 1024  # more than any first record of a file takes
+
+_RECORD_START = re.compile(rb"[0-9a-f]{8} \{")
+
+
+def encode(record: Record) -> bytes:
+    """One line of the log."""
+    text = json.dumps(record, separators=(",", ":"), allow_nan=False).encode()
+    return b"%08x %s\n" % (zlib.crc32(text), text)
+
+
+def decode(line: bytes) -> Record | None:
+    """The record of one line without its newline, or None when the line is not whole."""
+    checksum, _, text = line.partition(b" ")
+    try:
+        if int(checksum, 16) != zlib.crc32(text):
+            return None
+        record = json.loads(text)
+    except ValueError:
+        return None
+    return record if isinstance(record, dict) else None
+
+
+def _decode_all(lines: list[bytes]) -> list[Record] | None:
+    """The records of lines, all at once, which is quicker; None when one of them is not whole."""
+    parts = [line.partition(b" ") for line in lines]
+    try:
+        if any(int(checksum, 16) != zlib.crc32(text) for checksum, _, text in parts):
+            return None
+        records = json.loads(b"[%s]" % b",".join(text for _, _, text in parts))
+    except ValueError:
+        return None
+    whole = len(records) == len(lines) and all(isinstance(record, dict) for record in records)
+    return records if whole else None
+
+
+def _holds_record(damaged: bytes) -> bool:
+    """Whether there is a whole record past the start, so that what precedes it was whole once."""
+    starts = (match.start() for match in _RECORD_START.finditer(damaged, 1))
+    return any(decode(damaged[start:].partition(b"\n")[0]) is not None for start in starts)
+
+
+def log_file(folder: Path, number: int) -> Path:
+    """The file of session `number`."""
+    return folder / f"{number}.log"
+
+
+def seal_file(folder: Path, number: int) -> Path:
+    """What session `number` left when it ended: how long its file is, in one record."""
+    return folder / f"{number}.end"
+
+
+def refuse_lost(folder: Path, number: int) -> None:
+    """Raise BusyError when another has taken over from session `number`, or StoreError.
+
+    What is written to a study that was removed, or whose file system is away, goes nowhere, or into
+    the empty folder where that was mounted.
+    """
+    if log_file(folder, number + 1).exists():
+        raise BusyError(f"{folder.parent}: another engine has taken this study over")
+    if not log_file(folder, number).exists():
+        raise StoreError(
+            f"{folder.parent}: is not there any more: was it removed, or is its file system not "
+            "mounted? Once it is back, run the same command again: what is committed stays"
+        )
+
+
+class CommitReader:
+    """Follows a commit log as it grows, reading each byte once."""
+
+    def __init__(self, folder: Path | Files) -> None:
+        if isinstance(folder, Path):
+            folder = LocalFiles(folder.parent).below(folder.name)
+        self._files = folder
+        self._restart(changes=0)
+
+    def _restart(self, changes: int) -> None:
+        self.ledger = Ledger(changes=changes)  # never back: equal counts mean equal contents
+        self.number = 0  # the file being read
+        self.offset = 0  # bytes of it that were taken in
+
+    def refresh(self) -> bool:
+        """Take in what is new; say whether anything was.
+
+        Raises DamagedError when a record that must be there cannot be read.
+        """
+        before = self.ledger.changes
+        newest = self._newest() if self.number == 0 else 0
+        while True:
+            following = self._first_record(self.number + 1)
+            if following is None:
+                if self.number + 1 < newest:
+                    missing = f"{self._files}/{self.number + 1}.log"
+                    raise DamagedError(f"{missing}: missing, though there are later ones")
+                self._read_newest()
+                return self.ledger.changes != before
+            if self.number:
+                limit = int(following["follows_bytes"])
+                if limit < self.offset:  # records taken in were void: another coordinator took over
+                    self._restart(self.ledger.changes)
+                    continue
+                self._read(limit=limit)
+            self.number, self.offset = self.number + 1, 0
+
+    def _newest(self) -> int:
+        """The newest file; one more when that session ended, as then its file must be there."""
+        names = [name.rpartition(".") for name in self._files.names()]
+        known = [(int(stem), suffix) for stem, _, suffix in names if stem.isdecimal()]
+        logs = [number for number, suffix in known if suffix == "log"]
+        ends = [number + 1 for number, suffix in known if suffix == "end"]
+        return max(logs + ends, default=0)
+
+    def _first_record(self, number: int) -> Record | None:
+        try:
+            line, newline, _ = self._files.read(f"{number}.log", 0, _SESSION_BYTES).partition(b"\n")
+        except FileNotFoundError:
+            return None
+        if not newline:  # being written, where there are no hard links
+            return None
+        record = decode(line)
+        if record is None or "follows_bytes" not in record:
+            raise DamagedError(f"{self._files}/{number}.log: the session record is damaged")
+        return record
+
+    def _read_newest(self) -> None:
+        """Read on in the last file, which may still grow, but not have lost its end."""
+        if self.number == 0:
+            return
+        sealed = self._sealed_bytes()  # before the file, which may grow past it
+        self._read(limit=None)
+        if sealed is not None and self.offset < sealed:
+            name = f"{self._files}/{self.number}"
+            raise DamagedError(
+                f"{name}.log: {self.offset} of its {sealed} bytes can be read; restore it from a "
+                f"copy, or remove {name}.end to have the rest done again"
+            )
+
+    def _sealed_bytes(self) -> int | None:
+        """How long the file being read must be at least; None when its session did not end yet.
+
+        Raises DamagedError when that cannot be told.
+        """
+        name = f"{self.number}.end"
+        try:
+            record = decode(self._files.read(name).removesuffix(b"\n"))
+        except FileNotFoundError:
+            return None
+        if record is None or not isinstance(record.get("bytes"), int):
+            raise DamagedError(
+                f"{self._files}/{name}: damaged; remove it, it only repeats how long the log is"
+            )
+        return int(record["bytes"])
+
+    def _read(self, limit: int | None) -> None:
+        name = f"{self.number}.log"
+        path = f"{self._files}/{name}"
+        try:
+            data = self._files.read(name, self.offset, limit)
+        except FileNotFoundError:
+            raise DamagedError(f"{path}: missing, though it was there") from None
+        *lines, _ = data.split(b"\n")
+        whole = _decode_all(lines) or map(decode, lines)  # one by one to find the damaged one
+        for position, (line, record) in enumerate(zip(lines, whole, strict=True)):
+            if record is None:
+                if limit is not None or _holds_record(b"\n".join(lines[position:])):
+                    raise DamagedError(f"{path}: byte {self.offset} starts a damaged record")
+                return
+            self.ledger.apply(record)
+            self.offset += len(line) + 1
+        if limit is not None and self.offset != limit:
+            raise DamagedError(f"{path}: shorter than the {limit} bytes that were committed")
+
+
+class CommitWriter:
+    """Appends to the commit log as its one coordinator."""
+
+    def __init__(self, folder: Path, reader: CommitReader, session: Record) -> None:
+        """Start session `reader.number + 1`. Raises BusyError when another process just did."""
+        self._folder, self._reader = folder, reader
+        self.number = reader.number + 1
+        self._failed: OSError | None = None
+        record = {"kind": "session", "follows_bytes": reader.offset, **session}
+        self._path = log_file(folder, self.number)
+        partial = folder / f"{self.number}.{uuid.uuid4().hex}{PARTIAL}"
+        try:
+            _write_synced(partial, "wb", encode(record))
+            _claim(partial, self._path)
+        except FileExistsError:
+            raise BusyError(
+                f"{folder.parent}: another engine started at this moment and wrote {self._path}"
+            ) from None
+        finally:
+            partial.unlink(missing_ok=True)
+        self._file = self._path.open("ab", buffering=0)
+        sync_folders([folder])
+        reader.refresh()
+
+    def check(self) -> None:
+        """Raise BusyError when another has taken the study over, StoreError when it is gone."""
+        refuse_lost(self._folder, self.number)
+
+    def append(self, *records: Record) -> None:
+        """Commit: the records are on disk when this returns.
+
+        Raises what `check` raises, and OSError when they could not be written. A session that
+        failed to write can commit no more: readers may have taken in what had to be undone, and
+        only a new session tells them to forget it.
+        """
+        if self._failed is not None:
+            raise OSError(self._failed.errno, self._failed.strerror, str(self._path))
+        self.check()
+        data = b"".join(map(encode, records))
+        size = os.fstat(self._file.fileno()).st_size
+        try:
+            if self._file.write(data) != len(data):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._path))  # noqa: TRY301
+            os.fsync(self._file.fileno())
+        except OSError as error:
+            self._failed = error
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._file.fileno(), size)
+            raise
+        self._reader.refresh()
+        if self._reader.number != self.number:  # taken over while this was being written
+            self.check()
+
+    def seal(self) -> None:
+        """Keep the length of the file beside it, so that a lost end is told from a live one."""
+        size = os.fstat(self._file.fileno()).st_size
+        path = seal_file(self._folder, self.number)
+        with contextlib.suppress(OSError):  # the log is whole without it
+            write_file(path, encode({"kind": "sealed", "bytes": size}))
+            sync_folders([self._folder])
+
+    def close(self) -> None:
+        """Close the file; nothing more can be committed."""
+        self._file.close()
+
+
+def _write_synced(path: Path, mode: str, data: bytes) -> None:
+    with path.open(mode) as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _claim(source: Path, target: Path) -> None:
+    """Give a file a second name in one step. Raises FileExistsError when the name is taken."""
+    try:
+        os.link(source, target)  # unlike a rename, fails when the name is taken
+    except FileExistsError:
+        if not target.samefile(source):  # NFS may say so of a link it made, when asked twice
+            raise
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        _write_synced(target, "xb", source.read_bytes())

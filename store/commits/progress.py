@@ -1,0 +1,176 @@
+"""How far a study is, from its commit log alone: no arrays, and so no zarr, slow to import."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from store.commits.heartbeat import read_journal, read_status
+from store.commits.ledger import ModelLedger
+from store.commits.log import CommitReader
+from store.errors import DamagedError, NotAStudyError, StoreError
+from store.schema import variables as layout
+from store.schema.checksums import checksum
+from store.schema.snapshot import EngineStatus, ModelSnapshot, State, StudySnapshot
+from store.storage.places import Files, LocalFiles, open_files
+
+_ALIVE_SECONDS = 30.0  # older heartbeats do not count as work in progress
+_JOURNALS = 3  # sessions whose journals are shown
+
+
+class Progress:
+    """What is planned and done of a study, and what its engine does."""
+
+    def __init__(self, path: str | Path, *, clock: Callable[[], float] = time.time) -> None:
+        """Raises what `open_study` raises."""
+        self.files = open_files(path)
+        self.path = path if isinstance(path, Path) else str(self.files)
+        self._clock = clock
+        self.root = _root(self.files)
+        self.name = str(self.root["study"])
+        self.n_tokens = int(self.root["n_tokens"])
+        self.vocab_size = int(self.root["vocab_size"])
+        self.commits = CommitReader(self.files.below(layout.COMMITS))
+        self._engine: EngineStatus | None = None
+        self.commits.refresh()
+
+    def snapshot(self, model: Callable[[str], ModelSnapshot] | None = None) -> StudySnapshot:
+        """The study as of the last refresh of `commits`, with the results that `model` reads.
+
+        Without it, every model is as if nothing of it could be read yet: all results are NaN.
+        """
+        ledger, read = self.commits.ledger, model or self._without_results
+        if ledger.session is not None:
+            self._engine = read_status(self.files, ledger.session["writer"]) or self._engine
+        return StudySnapshot(
+            path=self.path,
+            name=self.name,
+            n_tokens=self.n_tokens,
+            vocab_size=self.vocab_size,
+            generation=ledger.changes,
+            models=tuple(self._with_work(read(name)) for name in ledger.models),
+            engine=self._engine,
+            journal=tuple(read_journal(self.files, ledger.writers[-_JOURNALS:])),
+            bytes_stored=ledger.bytes_stored,
+        )
+
+    def _without_results(self, name: str) -> ModelSnapshot:
+        ledger = self.commits.ledger
+        known = ledger.models[name]
+        seeds, steps = tuple(known.seeds), sorted(known.steps)
+        by_seed = np.full((len(steps), len(seeds)), np.nan)
+        by_step = np.full(len(steps), np.nan)
+        return ModelSnapshot(
+            name=name,
+            seeds=seeds,
+            steps=np.array(steps, np.int64),
+            state=states(known, seeds, steps),
+            kl=np.full((len(steps), len(seeds), len(seeds)), np.nan),
+            cross_entropy=by_seed,
+            entropy=by_seed,
+            storage_floor=by_step,
+            noise_floor=by_step,
+            errors=known.errors(),
+            phases=known.phases,
+            duplicates=ledger.duplicates(name),
+            failures={key: known.failures[key] for key in known.failed},
+            **probes_of(known, ledger.probes),
+        )
+
+    def _with_work(self, model: ModelSnapshot) -> ModelSnapshot:
+        """Mark what a living engine has in hand."""
+        engine = self._engine
+        if engine is None or self._clock() - engine.heartbeat > _ALIVE_SECONDS:
+            return model
+        works = [work for work in engine.works if work.model == model.name and not work.probe]
+        state = model.state.copy()
+        for work in works:
+            rows = model.steps == work.step
+            busy = np.array([work.seed in (None, seed) for seed in model.seeds], dtype=bool)
+            waiting = np.isin(state, [State.QUEUED, State.FAILED, State.SCORED])
+            state[rows[:, None] & busy[None, :] & waiting] = work.state
+        return replace(model, state=state) if works else model
+
+
+def probes_of(known: ModelLedger, probes: Iterable[str]) -> dict[str, Any]:
+    """What a snapshot tells of a model's probes, by the names of its fields."""
+    return {
+        "n_scored": len(known.scored),
+        "probed": {probe: len(known.probed.get(probe, ())) for probe in probes},
+        "probe_failures": {
+            (probe, *key): failure
+            for probe, found in known.probe_failures.items()
+            for key, failure in found.items()
+        },
+    }
+
+
+def states(known: ModelLedger, seeds: tuple[str, ...], steps: list[int]) -> NDArray[np.uint8]:
+    """Where each checkpoint stands as far as the log tells: (step, seed), values of `State`."""
+
+    def state(seed: str, step: int) -> State:
+        key = (seed, step)
+        if key in known.scored:
+            if seed not in known.reduced.get(step, ()):
+                return State.SCORED
+            kept = key in known.stored or not known.scored[key].get("log_probs")
+            return State.DONE if kept else State.PRUNED
+        if key in known.failed:
+            return State.FAILED
+        if key in known.missing:
+            return State.MISSING
+        return State.QUEUED if key in known.planned else State.ABSENT
+
+    cells = [[state(seed, step) for seed in seeds] for step in steps]
+    return np.array(cells, np.uint8).reshape(len(steps), len(seeds))
+
+
+def read_root(path: str | Path) -> dict[str, Any]:
+    """The study's own attributes.
+
+    Raises NotAStudyError, in one line that says what to do; DamagedError when it was a study.
+    """
+    return _root(open_files(path))
+
+
+def _root(files: Files) -> dict[str, Any]:
+    def refuse(why: str) -> StoreError:
+        try:
+            files.read(f"{layout.COMMITS}/1.log", 0, 1)
+        except (FileNotFoundError, NotADirectoryError):
+            return NotAStudyError(f"{files}: {why}")
+        return DamagedError(
+            f"{files}/zarr.json: damaged, though the study has commits; restore it from a copy"
+        )
+
+    try:
+        metadata = json.loads(files.read("zarr.json"))
+        root = metadata["attributes"]["seedconv"]
+        found = root["format"]
+    except FileNotFoundError:
+        what = "is not a study" if files.exists() else "does not exist"
+        hint = "`seedconv run STUDY.toml` makes one where the study file says"
+        if not isinstance(files, LocalFiles):
+            hint = "check bucket and prefix, or copy one there first"
+        raise refuse(f"{what}; {hint}") from None
+    except (OSError, ValueError, KeyError, TypeError):
+        raise refuse("is not a seedconv study") from None
+    if type(found) is not int:  # true and 1.0 are not 1 in JSON
+        raise NotAStudyError(f"{files}: is not a seedconv study")
+    if found != layout.FORMAT:
+        raise NotAStudyError(
+            f"{files}: has store format {found}, this seedconv reads format {layout.FORMAT}; "
+            "use the version that made it"
+        )
+    if not {"study", "n_tokens", "vocab_size", "identity"} <= root.keys():
+        raise refuse("is not a seedconv study")
+    if root.get("crc32") != checksum(root):
+        raise refuse("its attributes were altered")
+    return dict(root)

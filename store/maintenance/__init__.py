@@ -1,0 +1,1 @@
+"""Check a store, repair it, drop what is no longer needed."""

@@ -1,0 +1,209 @@
+"""Mending what `verify` found: what can be told from the rest is written again, the rest forgotten.
+
+What is forgotten is scored or reduced again by the next engine. Results that are whole stay.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import unquote
+
+import numpy as np
+from numpy.typing import NDArray
+from zarr.core.buffer import default_buffer_prototype
+
+from store.errors import DamagedError
+from store.maintenance.verify import mean_cells
+from store.reading.probe import result_name, results_layout
+from store.schema import variables as layout
+from store.schema.damage import Damage, Part
+from store.schema.snapshot import EngineStatus
+from store.statistics.means import MEAN_OF, PAIR_OF, RECORDED, mean_over_pairs
+from store.storage.arrays import boxes, metadata, open_array, read
+from store.storage.links import remove_tree
+from store.storage.metadata import coordinate_layout, coordinates
+from store.study import Study
+from store.writing.writer import StudyWriter
+
+MENDABLE = frozenset(Part) - {Part.STUDY, Part.CORPUS}
+
+
+@contextmanager
+def maintain(path: Path, doing: str) -> Iterator[StudyWriter]:
+    """The study, taken for a while by a process that scores nothing. Raises BusyError."""
+    writer = StudyWriter(path)
+    how = "failed"
+    started = time.time()
+
+    def beat(state: str, message: str = "") -> None:
+        now = time.time()
+        writer.beat(
+            EngineStatus(writer.writer, writer.host, writer.pid, now, started, state, message)
+        )
+
+    try:
+        beat("working", doing)
+        yield writer
+        how = "finished"
+    finally:
+        beat(how)
+        writer.close(how)
+
+
+def mend(path: Path, damage: Sequence[Damage]) -> None:
+    """Mend everything whose part is in `MENDABLE`.
+
+    Raises BusyError while an engine works on the study, DamagedError when it cannot be opened.
+    """
+    with maintain(path, "mending") as writer:
+        for d in damage:
+            if d.path in (f"{layout.CORPUS}/{layout.CATEGORY}", layout.PROBES):
+                _write_document(writer, d.path, _group({}))
+            elif d.part is Part.PROBE and d.model is None:
+                writer.probes.drop(unquote(d.path.rpartition("/")[2]))
+            elif d.part is Part.CATEGORY:
+                writer.drop_category(unquote(d.path.rpartition("/")[2]), d.model)
+        for model in dict.fromkeys(d.model for d in damage if d.part in MENDABLE):
+            if model is not None:
+                _mend_model(writer, model, [d for d in damage if d.model == model])
+
+
+def _mend_model(writer: StudyWriter, model: str, damage: list[Damage]) -> None:
+    if any(d.part in {Part.METADATA, Part.COORDINATES} for d in damage):
+        _restore_metadata(writer, model, {d.path for d in damage})
+    known = writer.ledger.model(model)
+    lost = {(d.seed, d.step) for d in damage if d.part is Part.RESULTS}
+    for name in RECORDED:  # which an old record may lack
+        if any(d.path.endswith(f"/{name}") for d in damage if d.part is not Part.METADATA):
+            lost |= {key for key, record in known.scored.items() if name not in record}
+    for seed, step in lost:
+        if (seed, step) in known.scored:
+            writer.forget(model, int(step or 0), [str(seed)])
+    for step, seeds in _fewest([d for d in damage if d.part is Part.PAIRS]).items():
+        if both := seeds & known.reduced.get(step, frozenset()):
+            writer.forget(model, step, both, pairs_only=True)
+    for d in damage:
+        if d.part is Part.LOG_PROBS and d.step is not None:
+            writer.drop_log_probs(model, d.step, [str(d.seed)])
+    for d in damage:
+        if d.part is Part.PROBE and d.seed is not None and d.step is not None:
+            writer.probes.forget(model, unquote(d.path.rpartition("/")[2]), [(d.seed, d.step)])
+    if any(d.part is Part.SUMMARY for d in damage):  # many share a chunk: they are made anew
+        writer.forget_summaries(model, known.summaries)
+        for name in layout.SUMMARIES:
+            path = writer.path / layout.model_path(model) / layout.SUMMARY / name / "c"
+            remove_tree(writer.path, path)
+    if lost or any(d.part in {Part.MEANS, Part.PAIRS} for d in damage):
+        study = writer.study()
+        for name, variable in layout.VARIABLES.items():  # expected_kl, of mean_kl, is the last
+            if not variable.per_token:
+                wrong = {(d.seed, d.step, d.other_seed) for d in damage if d.path.endswith(name)}
+                _write_means(writer, study, model, name, wrong)
+    writer.files.flush()
+
+
+def _fewest(damage: list[Damage]) -> dict[int, set[str]]:
+    """Seeds to leave out at each step so that no damaged pair is left: the most damaged first."""
+    pairs: dict[int, list[tuple[str, str]]] = {}
+    for d in damage:
+        if d.step is not None and d.seed is not None and d.other_seed is not None:
+            pairs.setdefault(d.step, []).append((d.seed, d.other_seed))
+    chosen: dict[int, set[str]] = {}
+    for step, left in pairs.items():
+        while left:
+            worst, _ = Counter(seed for pair in left for seed in pair).most_common(1)[0]
+            chosen.setdefault(step, set()).add(worst)
+            left = [pair for pair in left if worst not in pair]
+    return chosen
+
+
+def _restore_metadata(writer: StudyWriter, model: str, paths: set[str]) -> None:
+    """Write `zarr.json` files and coordinates again as the layout and the commit log have them."""
+    known, group, store = writer.ledger.model(model), layout.model_path(model), writer.files
+    log_probs = f"{group}/{layout.LOG_PROBS}"
+    documents: dict[str, bytes] = {group: _group({"model": model}), log_probs: _group({})}
+    for name in (layout.SUMMARY, layout.CATEGORY):
+        documents[f"{group}/{name}"] = _group({})
+    for seed in known.seeds:
+        documents[f"{log_probs}/{layout.safe_name(seed)}"] = _group({"seed": seed})
+    sizes = len(known.steps), len(known.seeds), writer.n_tokens, writer.ledger.n_levels
+    for name, variable in layout.ARRAYS.items():
+        documents[f"{group}/{name}"] = metadata(
+            variable.shape(*sizes),
+            variable.chunks(writer.n_tokens),
+            variable.dtype,
+            variable.dims,
+            variable.attributes,
+        )
+    documents[f"{group}/{layout.PROBE}"] = _group({})
+    for name, entry in writer.ledger.probes.items():
+        made = results_layout(len(known.steps), len(known.seeds), entry)
+        documents[f"{group}/{result_name(name)}"] = metadata(**made)
+    values = coordinates(known.steps, known.seeds)
+    for name, numbers in values.items():
+        labels = {} if name == "step" else {"labels": list(known.seeds)}
+        documents[f"{group}/{name}"] = metadata(**coordinate_layout(name, len(numbers), labels))
+    for path in paths & documents.keys():
+        _write_document(writer, path, documents[path])
+        name = path.rpartition("/")[2]
+        if path == f"{group}/{name}" and name in values:
+            remove_tree(store.root, store.root / path / "c")
+            open_array(store, path)[:] = values[name]
+
+
+def _write_document(writer: StudyWriter, path: str, document: bytes) -> None:
+    buffer = default_buffer_prototype().buffer.from_bytes(document)
+    writer.files.set_sync(f"{path}/zarr.json", buffer)
+
+
+def _group(attributes: dict[str, str]) -> bytes:
+    return json.dumps(
+        {"attributes": attributes, "zarr_format": 3, "node_type": "group"}, indent=2
+    ).encode()
+
+
+def _write_means(
+    writer: StudyWriter,
+    study: Study,
+    model: str,
+    name: str,
+    wrong: set[tuple[str | None, int | None, str | None]],
+) -> None:
+    """Write an array of means again: cells that are whole as they are, others anew, the rest NaN.
+
+    Raises DamagedError when what a mean is taken over cannot be read.
+    """
+    array = study.array(model, name)
+    known, cells = study.ledger(model), mean_cells(study, model, name)
+    values: NDArray[np.float64] = np.full(array.shape, np.nan)
+    for box in boxes(array.shape, array.chunks):
+        try:
+            values[box] = read(array, box)
+        except DamagedError:  # missing, as where nothing was committed, or altered: NaN
+            continue
+    kept: NDArray[np.float64] = np.full(array.shape, np.nan)
+    for cell, (seed, step, other) in cells.items():
+        kept[cell] = values[cell]
+        if np.isfinite(kept[cell]) and (seed, step, other) not in wrong and seed is not None:
+            continue
+        if name in MEAN_OF and seed is not None:
+            per_token = study.values(model, MEAN_OF[name], seed, step, other)
+            kept[cell] = per_token.mean(dtype=np.float64)
+        elif name in RECORDED and seed is not None:
+            kept[cell] = known.scored[seed, step][name]
+        elif name in PAIR_OF and seed is not None and other is not None:
+            pair = PAIR_OF[name]
+            i, j = (study.values(model, pair.of, label, step) for label in (seed, other))
+            kept[cell] = pair.mean(pair.total(i, j), study.n_tokens)
+        else:
+            row = read(study.array(model, "mean_kl"), (cell[0], slice(None), slice(None)))
+            kept[cell] = mean_over_pairs(row, [known.seeds[s] for s in known.reduced[step]])
+    path = f"{layout.model_path(model)}/{name}"
+    if cells or np.isfinite(values).any():
+        remove_tree(study.folder, study.folder / path / "c")
+        open_array(writer.files, path)[...] = kept

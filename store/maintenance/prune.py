@@ -1,0 +1,69 @@
+"""Dropping log-probs that nothing needs any more. Results are never touched."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from store.maintenance.mend import maintain
+from store.schema import variables as layout
+from store.storage.links import refuse_link
+from store.study import Study
+
+
+@dataclass(frozen=True)
+class Prunable:
+    """Log-probs of one step that can go."""
+
+    model: str
+    step: int
+    seeds: tuple[str, ...]
+    n_bytes: int  # of their files
+
+
+def prunable(
+    study: Study,
+    *,
+    models: Sequence[str] | None = None,
+    wanted: Callable[[int], bool] = lambda step: True,
+    keep_last: int = 0,
+) -> list[Prunable]:
+    """Steps whose log-probs can go: every planned seed is scored and reduced with the others.
+
+    Only `wanted` steps of `models` (None: all), without the last `keep_last` steps of each model.
+    Raises StoreError when there is no such model, DamagedError for a link in the way.
+    """
+    found = []
+    for model in dict.fromkeys(study.models if models is None else models):
+        known = study.ledger(model)
+        last = set(sorted(known.steps)[-keep_last:] if keep_last else [])
+        for step in sorted(known.steps):
+            planned = {seed for seed, at in known.planned if at == step} | known.scored_at(step)
+            seeds = tuple(sorted(seed for seed in planned if (seed, step) in known.stored))
+            done = planned <= known.reduced.get(step, frozenset())
+            if seeds and done and step not in last and wanted(step):
+                size = sum(
+                    _size(study.folder, study.folder / layout.log_probs_path(model, seed, step))
+                    for seed in seeds
+                )
+                found.append(Prunable(model, step, seeds, size))
+    return found
+
+
+def prune(path: Path, chosen: Sequence[Prunable]) -> None:
+    """Drop these log-probs. Raises BusyError while an engine works on the study.
+
+    What is not stored any more is passed over.
+    """
+    with maintain(path, "dropping log-probs") as writer:
+        for entry in chosen:
+            writer.drop_log_probs(entry.model, entry.step, entry.seeds)
+
+
+def _size(root: Path, folder: Path) -> int:
+    """Bytes of the files in a folder."""
+    refuse_link(root, folder)
+    return sum(
+        file.lstat().st_size for file in folder.rglob("*") if file.is_file() or file.is_symlink()
+    )

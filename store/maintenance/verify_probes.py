@@ -1,0 +1,89 @@
+"""Reading back probes: what their items are, and what each checkpoint says of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+
+from store.errors import DamagedError, StoreError
+from store.reading.probe import BLIMP, items_layout, probe_array, probe_path, result_name
+from store.schema import variables as layout
+from store.schema.damage import Damage, Part
+from store.storage.arrays import CommittedStore, expect, open_array, place
+from store.storage.metadata import expect_group, expect_nothing_else
+from store.study import Study
+
+
+def probe_damage(study: Study) -> list[Damage]:
+    """Probes whose items cannot be read."""
+    found, store = [], CommittedStore(study.folder)
+    if study.probes() and (
+        message := twice(study, lambda: expect_group(study.folder, layout.PROBES, {}))
+    ):
+        found.append(Damage(Part.PROBE, layout.PROBES, message))
+    for name in study.probes():
+
+        def check(name: str = name) -> None:
+            probe, array = study.probe(name), open_array(store, probe_path(name))
+            attributes = dict(array.attrs)  # the digest is of them
+            expect(array, **items_layout(len(probe.task)), attributes=attributes)
+            expect_nothing_else(study.folder, array)
+
+        if message := twice(study, check):
+            found.append(Damage(Part.PROBE, probe_path(name), message))
+    return found
+
+
+def metadata_checks(study: Study, model: str) -> dict[str, Callable[[], None]]:
+    """By path, checks of what a model has for the study's probes. They raise DamagedError."""
+    if not study.probes():
+        return {}
+    group, store = f"{layout.model_path(model)}/{layout.PROBE}", CommittedStore(study.folder)
+
+    def check(name: str) -> None:
+        if name not in study.probes():
+            return
+        array, known = probe_array(study, store, model, name), study.ledger(model)
+        expect_nothing_else(study.folder, array)
+        shape = (len(known.steps), len(known.seeds), *array.shape[2:])
+        if array.shape != shape and not study.live:  # no engine is about to use the rest
+            raise DamagedError(f"{place(array)}: has shape {array.shape}, not {shape}")
+
+    checks: dict[str, Callable[[], None]] = {group: partial(expect_group, study.folder, group, {})}
+    for name in study.probes():
+        checks[f"{layout.model_path(model)}/{result_name(name)}"] = partial(check, name)
+    return checks
+
+
+def value_damage(study: Study, model: str, name: str, seed: str, step: int) -> list[Damage]:
+    """What is wrong with what one checkpoint says of a probe."""
+
+    def check() -> None:
+        if name not in study.probes() or (seed, step) not in study.ledger(model).probed[name]:
+            return
+        values = study.probe_values(model, name, seed, step)
+        bad = np.isnan(values) if study.probe(name).kind == BLIMP else np.isinf(values)
+        if bad.any():
+            raise DamagedError(f"{study.folder / path}: lacks values of {seed}, step {step}")
+
+    path = f"{layout.model_path(model)}/{result_name(name)}"
+    message = twice(study, check)
+    return [Damage(Part.PROBE, path, message, model, seed, step)] if message else []
+
+
+def twice(study: Study, check: Callable[[], None]) -> str | None:
+    """What is wrong, or None. Asked twice: the first time an engine may have been writing."""
+    message = None
+    for _ in range(2):
+        try:
+            check()
+        except DamagedError as error:
+            message = str(error)
+            study.refresh()
+        except StoreError:  # forgotten in between
+            return None
+        else:
+            return None
+    return message

@@ -1,0 +1,77 @@
+"""Reading the corpus of a study and its vocabulary, held against their checksums."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from zarr.abc.store import Store
+
+from store.errors import DamagedError
+from store.schema import variables as layout
+from store.schema.checksums import corpus_checksum, vocabulary_checksum
+from store.schema.corpus import Corpus, Vocabulary
+from store.storage.arrays import expect, open_array, read
+from store.storage.places import Files
+from store.writing.create import corpus_layout
+
+
+class CorpusReader:
+    """Reads what was written when the study was made; nothing of it ever changes."""
+
+    def __init__(self, files: Files, store: Store, root: Mapping[str, Any]) -> None:
+        """`root` are the study's attributes."""
+        self._files, self._store, self._root = files, store, root
+
+    def _load(self, name: str) -> NDArray[Any]:
+        """An array of the corpus."""
+        array = open_array(self._store, f"{layout.CORPUS}/{name}")
+        return read(expect(array, **corpus_layout(name, array.size)), (slice(None),))
+
+    def _corpus_attributes(self) -> dict[str, Any]:
+        group = json.loads(self._files.read(f"{layout.CORPUS}/zarr.json"))
+        return dict(group["attributes"])
+
+    def corpus(self) -> Corpus:
+        """Tokens and text. Raises DamagedError when they are not what the study was made with."""
+        where = f"{self._files}/{layout.CORPUS}"
+        try:
+            names = self._corpus_attributes()["document_names"]
+            text = self._load("text").tobytes().decode("utf-32-le", "surrogatepass")
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise DamagedError(f"{where}: the corpus cannot be read ({error})") from error
+        corpus = Corpus(
+            token_id=self._load("token_id"),
+            context_id=self._load("context_id"),
+            document=self._load("document"),
+            char_start=self._load("char_start"),
+            char_end=self._load("char_end"),
+            text=text,
+            document_start=self._load("document_start"),
+            document_name=tuple(names),
+        )
+        if corpus_checksum(corpus) != self._root["corpus_crc32"]:
+            raise DamagedError(f"{where}: is not the corpus that the study was made with")
+        return corpus
+
+    def vocabulary(self) -> Vocabulary:
+        """Entries and counts. Raises DamagedError as `corpus` does."""
+        where = f"{self._files}/{layout.CORPUS}"
+        ends, counts = self._load("vocabulary_end"), self._load("unigram_count")
+        joined = self._load("vocabulary").tobytes()
+        starts = np.concatenate([[0], ends[:-1]])
+        try:
+            source = str(self._corpus_attributes()["unigram_source"])
+            text = tuple(
+                joined[start:end].decode("utf-8", "surrogatepass")
+                for start, end in zip(starts.tolist(), ends.tolist(), strict=True)
+            )
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise DamagedError(f"{where}: the vocabulary cannot be read ({error})") from error
+        vocabulary = Vocabulary(text, counts, source)
+        if vocabulary_checksum(vocabulary) != self._root["vocabulary_crc32"]:
+            raise DamagedError(f"{where}: is not the vocabulary that the study was made with")
+        return vocabulary

@@ -1,0 +1,193 @@
+"""Summaries of one model by the levels of one category, as plain arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from store.errors import DamagedError
+from store.reading.steady import steady
+from store.schema import variables as layout
+from store.statistics.intervals import FEWEST_SEEDS
+from store.storage.arrays import Array, read, read_cells
+
+if TYPE_CHECKING:
+    import xarray
+
+    from store.study import Study
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What is known of a model's levels. NaN where a step is not summarised or a level is empty."""
+
+    model: str
+    category: str
+    description: str
+    step_of_levels: int | None  # the levels are made of this step's results; None: of the corpus
+    labels: tuple[str, ...]  # (level,), untrusted
+    counts: NDArray[np.int64]  # (level,) tokens
+    steps: NDArray[np.int64]  # (step,) ascending, all that the model has
+    seeds: tuple[str, ...]
+    n_seeds: NDArray[np.int64]  # (step,) whose pairs were taken
+    vocab_size: int
+    expected_kl: NDArray[np.float64]  # (step, level) over tokens and ordered pairs, nats
+    kl_low: NDArray[np.float64]  # (step, level) its 95 % interval; NaN below three seeds
+    kl_high: NDArray[np.float64]
+    cross_entropy: NDArray[np.float64]  # (step, seed, level) nats
+    entropy: NDArray[np.float64]  # (step, seed, level) nats
+    kl_unigram: NDArray[np.float64]  # (step, seed, level) from prediction to unigram, nats
+    kl_percentile: NDArray[np.float64]  # (step, percentile, level) of tokens' KL, nats
+
+    @cached_property
+    def kl_uniform(self) -> NDArray[np.float64]:
+        """KL from the prediction to the uniform distribution: log V - entropy, nats."""
+        uniform: NDArray[np.float64] = np.log(self.vocab_size) - self.entropy
+        return uniform
+
+    def dataset(self) -> xarray.Dataset:
+        """The same as an `xarray.Dataset`. Needs the extra `xarray`."""
+        from store.reading.dataset import summary_dataset
+
+        return summary_dataset(self)
+
+
+class SummaryReader:
+    """Reads committed summaries of one model; other cells are NaN and never read."""
+
+    def __init__(self, study: Study, model: str) -> None:
+        self._study, self._model = study, model
+        self._known = study.ledger(model)
+        self.steps = np.array(sorted(self._known.steps), np.int64)
+        self._order = [self._known.steps[int(step)] for step in self.steps]
+
+    @property
+    def summarised(self) -> NDArray[np.bool_]:
+        """Steps that are summarised at all, (step,)."""
+        return np.array([step in self._known.summaries for step in self.steps.tolist()], bool)
+
+    def valid(self, category: str) -> NDArray[np.bool_]:
+        """Steps at which the category's present levels are summarised, (step,)."""
+        partition = self._study.partition(self._model, category)
+        return np.array(
+            [
+                partition is not None
+                and (found := self._known.summaries.get(int(step))) is not None
+                and found.categories.get(category) == partition.digest
+                for step in self.steps
+            ],
+            bool,
+        )
+
+    def read(
+        self, name: str, category: str, steps: NDArray[np.bool_] | None = None
+    ) -> NDArray[np.float64]:
+        """Values of `layout.SUMMARIES[name]`: (step[, ...], level), steps ascending.
+
+        Given `steps`, (step,), the others are not read and NaN.
+
+        Raises DamagedError when what was committed cannot be read.
+        """
+        variable, known = layout.SUMMARIES[name], self._known
+        valid, span = self.valid(category), self._study.levels(category)
+        valid = valid if steps is None else valid & steps
+        sizes = len(known.steps), len(known.seeds), self._study.n_tokens, span.stop
+        committed = np.zeros(variable.shape(*sizes), bool)
+        for step in self.steps[valid].tolist():
+            seeds = [known.seeds[seed] for seed in known.summaries[step].seeds]
+            committed[variable.cells(known.steps[step], seeds, span)] = True
+        values = read_cells(self._array(name), committed, complete=False)
+        return values[self._order][..., span.start :]
+
+    def expect_whole(
+        self, category: str, full: NDArray[np.bool_], values: Mapping[str, NDArray[np.float64]]
+    ) -> None:
+        """Raise DamagedError when one of the values that `read` gave lacks what was committed.
+
+        As in a copy that still grows, whose log is ahead of its data. `full`, (level,), are the
+        levels that have tokens: others are NaN.
+        """
+        for at in np.flatnonzero(self.valid(category)):
+            members = self._known.summaries[int(self.steps[at])].seeds
+            seeds = [index for seed, index in self._known.seeds.items() if seed in members]
+            for name, of in values.items():
+                if lacks_values(name, of[at], seeds, full):
+                    path = f"{self._study.path}/{layout.model_path(self._model)}/{layout.SUMMARY}"
+                    raise DamagedError(
+                        f"{path}/{name}: lacks values that were committed to it, by {category} at "
+                        f"step {self.steps[at]}"
+                    )
+
+    def at(self, step: int, name: str, category: str) -> NDArray[np.float64]:
+        """The same of one step that is summarised: ([...,] level)."""
+        span, t = self._study.levels(category), self._known.steps[step]
+        inner = (slice(None),) * (len(layout.SUMMARIES[name].dims) - 2)
+        return read(self._array(name), (t, *inner, slice(span.start, span.stop)))
+
+    def pairs(self, step: int) -> NDArray[np.float64]:
+        """KL of the pairs that a step is summarised of, all categories at once, nats.
+
+        (seed, other_seed, level), seeds in the study's order; NaN on the diagonal.
+        """
+        members = self._known.summaries[step].seeds
+        seeds = [index for seed, index in self._known.seeds.items() if seed in members]
+        every = slice(None)
+        values = read(self._array("kl"), (self._known.steps[step], every, every, every))
+        return np.asarray(values[np.ix_(seeds, seeds)], np.float64)
+
+    def _array(self, name: str) -> Array:
+        return self._study.array(self._model, f"{layout.SUMMARY}/{name}")
+
+
+def lacks_values(
+    name: str, values: NDArray[np.float64], seeds: Sequence[int], full: NDArray[np.bool_]
+) -> bool:
+    """Whether there is NaN among one step's values, ([...,] level), in levels that have tokens."""
+    if name in ("kl_low", "kl_high") and len(seeds) < FEWEST_SEEDS:
+        return False
+    variable = layout.SUMMARIES[name]
+    if variable.by_pair:
+        values = values[np.ix_(seeds, seeds)][~np.eye(len(seeds), dtype=bool)]
+    elif "seed" in variable.dims:
+        values = values[seeds]
+    return bool(np.isnan(values[..., full]).any())
+
+
+def read_summary(study: Study, model: str, category: str) -> Summary:
+    """See `Study.summary`."""
+    steps = tuple(study.ledger(model).summaries)
+    return steady(study, model, steps, lambda: _read_summary(study, model, category))
+
+
+def _read_summary(study: Study, model: str, category: str) -> Summary:
+    found, partition = study.category(model, category), study.partition(model, category)
+    reader, known = SummaryReader(study, model), study.ledger(model)
+    valid = reader.valid(category)
+    n_seeds = [
+        len(known.summaries[int(step)].seeds) if at else 0
+        for step, at in zip(reader.steps, valid, strict=True)
+    ]
+    values = {
+        name: reader.read(name, category)
+        for name, variable in layout.SUMMARIES.items()
+        if "level" in variable.dims and not variable.by_pair
+    }
+    reader.expect_whole(category, found.counts > 0, values)
+    return Summary(
+        model=model,
+        category=category,
+        description=found.description,
+        step_of_levels=partition.step if partition else None,
+        labels=found.labels,
+        counts=found.counts,
+        steps=reader.steps,
+        seeds=tuple(known.seeds),
+        n_seeds=np.array(n_seeds, np.int64),
+        vocab_size=study.vocab_size,
+        **values,
+    )

@@ -1,0 +1,1 @@
+"""What a study is, in memory: names of arrays, variables, snapshots, checksums. No I/O."""

@@ -1,0 +1,1 @@
+"""Pure functions of arrays: intervals, means, phases, outliers."""

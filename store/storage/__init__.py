@@ -1,0 +1,1 @@
+"""Bytes in and out: local and remote places, durable writes, Zarr arrays."""

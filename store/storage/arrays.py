@@ -1,0 +1,218 @@
+"""Zarr as this project uses it: opening, creating and reading arrays with errors that name them."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+from collections.abc import Collection, Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import zarr
+from numcodecs import blosc
+from numpy.typing import NDArray
+from zarr.abc.store import ByteRequest, Store
+from zarr.codecs import BloscCodec, Crc32cCodec
+from zarr.core.buffer import Buffer, BufferPrototype, default_buffer_prototype
+from zarr.storage import LocalStore, MemoryStore
+
+from store.errors import DamagedError, StoreError
+from store.storage.links import refuse_link
+
+Array = zarr.Array[Any]
+
+
+def limit_threads(threads: int) -> None:
+    """Have chunks packed and unpacked by no more threads. To be called before there are any."""
+    zarr.config.set({"threading.max_workers": threads})
+    blosc.set_nthreads(min(threads, blosc.get_nthreads()))
+
+
+class CommittedStore(LocalStore):
+    """A read-only store in which every chunk that is asked for must exist.
+
+    Readers ask only for what is committed, so a missing chunk is damage, not a fill value.
+    """
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root, read_only=True)
+
+    async def get(
+        self,
+        key: str,
+        prototype: BufferPrototype | None = None,
+        byte_range: ByteRequest | None = None,
+    ) -> Buffer | None:
+        """Read one object. Raises DamagedError for a missing chunk and for a link."""
+        refuse_link(self.root, self.root / key)
+        return self._expect(key, await super().get(key, prototype, byte_range))
+
+    def get_sync(
+        self,
+        key: str,
+        *,
+        prototype: BufferPrototype | None = None,
+        byte_range: ByteRequest | None = None,
+    ) -> Buffer | None:
+        """Read one object without zarr's event loop. Raises DamagedError like `get`."""
+        refuse_link(self.root, self.root / key)
+        value = super().get_sync(key, prototype=prototype, byte_range=byte_range)
+        return self._expect(key, value)
+
+    def _expect(self, key: str, value: Buffer | None) -> Buffer | None:
+        if value is None and not key.endswith(("zarr.json", ".zarray", ".zgroup", ".zattrs")):
+            raise DamagedError(f"{self.root / key}: missing, though it was committed")
+        return value
+
+
+def create_array(
+    store: Store,
+    path: str,
+    *,
+    shape: tuple[int, ...],
+    chunks: tuple[int, ...],
+    dtype: str,
+    dims: tuple[str, ...],
+    attributes: dict[str, Any],
+) -> Array:
+    """Make an array: blosc (lz4, bitshuffle) and crc32c, NaN or -1 where nothing was written."""
+    floating = np.issubdtype(np.dtype(dtype), np.floating)
+    return zarr.create_array(
+        store,
+        name=path,
+        shape=shape,
+        chunks=chunks,
+        dtype=dtype,
+        fill_value=np.nan if floating else (0 if dtype.startswith("uint") else -1),
+        compressors=[BloscCodec(cname="lz4", clevel=5, shuffle="bitshuffle"), Crc32cCodec()],
+        dimension_names=dims,
+        attributes=attributes,
+        config={"write_empty_chunks": True},
+    )
+
+
+def open_array(store: Store, path: str) -> Array:
+    """Open an array. Raises DamagedError when there is none that can be read."""
+    try:
+        mode: Literal["r", "r+"] = "r" if store.read_only else "r+"
+        array = zarr.open_array(store, path=path, mode=mode, zarr_format=3)
+        return array.with_config({"write_empty_chunks": True})  # it is not kept with the array
+    except StoreError:
+        raise
+    except Exception as error:  # altered metadata fail anywhere in Zarr, and with any error
+        where = store.root if isinstance(store, LocalStore) else store
+        raise DamagedError(f"{where}/{path}: no readable array ({error})") from error
+
+
+def metadata(
+    shape: tuple[int, ...],
+    chunks: tuple[int, ...],
+    dtype: str,
+    dims: tuple[str, ...],
+    attributes: dict[str, Any],
+) -> bytes:
+    """The `zarr.json` of such an array."""
+    memory = MemoryStore()
+    create_array(
+        memory, "a", shape=shape, chunks=chunks, dtype=dtype, dims=dims, attributes=attributes
+    )
+    document = memory.get_sync("a/zarr.json", prototype=default_buffer_prototype())
+    assert document is not None
+    return document.to_bytes()
+
+
+def expect(
+    array: Array,
+    *,
+    shape: tuple[int, ...],
+    chunks: tuple[int, ...],
+    dtype: str,
+    dims: tuple[str, ...],
+    attributes: dict[str, Any],
+    growing: Collection[int] = (),
+) -> Array:
+    """Return `array` if it is as `create_array` makes it, else raise DamagedError.
+
+    Zarr keeps no checksum of metadata, so an altered shape, chunk or codec would be served as other
+    numbers. The axes `growing` may be longer than `shape`: an engine may be adding to them.
+    """
+    expected = _expected(chunks, dtype, dims, json.dumps(attributes))
+    for name, found in array.metadata.to_dict().items():
+        if name != "shape" and found != expected.get(name):
+            raise DamagedError(f"{place(array)}: {name} in its zarr.json was altered")
+    fits = len(array.shape) == len(shape) and all(
+        n == wanted or (n > wanted and axis in growing)
+        for axis, (n, wanted) in enumerate(zip(array.shape, shape, strict=True))
+    )
+    if not fits:
+        raise DamagedError(f"{place(array)}: has shape {array.shape} where {shape} belongs")
+    return array
+
+
+@lru_cache(maxsize=256)
+def _expected(
+    chunks: tuple[int, ...], dtype: str, dims: tuple[str, ...], attributes: str
+) -> dict[str, Any]:
+    array = create_array(
+        MemoryStore(), "a", shape=chunks, chunks=chunks, dtype=dtype, dims=dims,
+        attributes=json.loads(attributes),
+    )  # fmt: skip
+    return dict(array.metadata.to_dict())
+
+
+def place(array: Array) -> str:
+    """Where an array lies: a path, or a remote address."""
+    return str(array.store_path).removeprefix("file://")
+
+
+def read(array: Array, selection: tuple[int | slice, ...]) -> NDArray[Any]:
+    """Read part of an array. Raises DamagedError for a chunk that is missing or altered."""
+    try:
+        return np.asarray(array[selection])
+    except DamagedError:
+        raise
+    except (OSError, ValueError, RuntimeError, IndexError) as error:
+        raise DamagedError(f"{place(array)}: cannot be read ({error})") from error
+
+
+def read_cells(
+    array: Array, committed: NDArray[np.bool_], *, complete: bool = True
+) -> NDArray[np.float64]:
+    """Values of the cells that are committed, NaN for others. Raises DamagedError.
+
+    For small arrays with many cells to a chunk. Chunks without a committed cell may not exist yet
+    and are not asked for. `complete` arrays hold no NaN where something was committed.
+    """
+    values = np.full(committed.shape, np.nan)
+    for box in _joined([b for b in boxes(committed.shape, array.chunks) if committed[b].any()]):
+        inside, found = committed[box], read(array, box)
+        if found.shape != inside.shape:
+            raise DamagedError(f"{place(array)}: smaller than what was committed to it")
+        if (
+            complete and np.isnan(found[inside]).any()
+        ):  # an older chunk, in a copy that is still growing
+            raise DamagedError(f"{place(array)}: lacks values that were committed to it")
+        values[box] = np.where(inside, found, np.nan)
+    return values
+
+
+def _joined(parts: list[tuple[slice, ...]]) -> list[tuple[slice, ...]]:
+    """These boxes; as one, which Zarr reads several times as fast, where they make up a box."""
+    if len(parts) < 2:
+        return parts
+    axes = [sorted({(run.start, run.stop) for run in axis}) for axis in zip(*parts, strict=True)]
+    whole = tuple(slice(runs[0][0], runs[-1][1]) for runs in axes)
+    adjoin = all(a[1] == b[0] for runs in axes for a, b in itertools.pairwise(runs))
+    return [whole] if adjoin and len(parts) == math.prod(map(len, axes)) else parts
+
+
+def boxes(shape: tuple[int, ...], chunks: tuple[int, ...]) -> Iterator[tuple[slice, ...]]:
+    """The part of each chunk that lies within `shape`."""
+    runs = [
+        [slice(start, min(start + size, n)) for start in range(0, n, size)]
+        for n, size in zip(shape, chunks, strict=True)
+    ]
+    return itertools.product(*runs)

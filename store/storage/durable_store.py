@@ -1,0 +1,75 @@
+"""A zarr store whose files survive a power cut."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+from zarr.core.buffer import Buffer
+from zarr.storage import LocalStore
+
+from store.storage.durable import sync_folders, write_file
+from store.storage.links import refuse_link
+
+
+class DurableStore(LocalStore):
+    """A `LocalStore` that flushes what it writes; zarr's own replaces atomically but never syncs.
+
+    `flush` makes everything written so far permanent. `check` is called before anything changes
+    and raises when this process may no longer write.
+    """
+
+    def __init__(self, root: Path, check: Callable[[], None] = lambda: None) -> None:
+        super().__init__(root)
+        self._is_open = True  # opening it would make the folder of a study that has gone anew
+        self._check = check
+        self._folders: set[Path] = set()
+        self._lock = threading.Lock()
+
+    async def set(self, key: str, value: Buffer) -> None:
+        """Write one object durably."""
+        self._check_writable()
+        await asyncio.to_thread(self._put, key, value)
+
+    def set_sync(self, key: str, value: Buffer) -> None:
+        """Write one object durably, without zarr's event loop."""
+        self._check_writable()
+        self._put(key, value)
+
+    async def set_if_not_exists(self, key: str, value: Buffer) -> None:
+        """Write one object durably where there is none: zarr does that for the groups above."""
+        if not (self.root / key).exists():
+            await self.set(key, value)
+
+    async def delete(self, key: str) -> None:
+        """Remove one object."""
+        self._check()
+        refuse_link(self.root, self.root / key)
+        await super().delete(key)
+
+    def _put(self, key: str, value: Buffer) -> None:
+        path = self.root / key
+        refuse_link(self.root, path.parent)
+        made = []
+        folder = path.parent
+        while folder != self.root and not folder.exists():
+            made.append(folder)
+            folder = folder.parent
+        for missing in reversed(made):  # the study's own is there, or has gone and is not made anew
+            missing.mkdir(exist_ok=True)
+        write_file(path, value.to_bytes(), check=self._check)
+        with self._lock:
+            self._folders.update((path.parent, folder, *made))
+
+    def flush(self) -> None:
+        """Make every entry written since the last call permanent."""
+        with self._lock:
+            folders, self._folders = self._folders, set()
+        try:
+            sync_folders(folder for folder in folders if folder.exists())
+        except OSError:
+            with self._lock:
+                self._folders |= folders
+            raise

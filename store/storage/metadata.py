@@ -1,0 +1,76 @@
+"""What `zarr.json` files must say, beyond what a reader of numbers has to check."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from zarr.core.buffer import default_buffer_prototype
+
+from store.errors import DamagedError
+from store.storage.arrays import Array
+from store.storage.links import refuse_link
+
+
+def coordinates(steps: Mapping[int, int], seeds: Mapping[str, int]) -> dict[str, NDArray[np.int64]]:
+    """Values of a model's coordinate arrays."""
+    number = np.arange(len(seeds))
+    return {"step": np.array(list(steps), np.int64), "seed": number, "other_seed": number}
+
+
+def coordinate_layout(name: str, size: int, attributes: dict[str, Any]) -> dict[str, Any]:
+    """Shape, chunks, dtype, dimension and attributes of a coordinate array."""
+    return {
+        "shape": (size,),
+        "chunks": (1024,),
+        "dtype": "int64",
+        "dims": (name,),
+        "attributes": attributes,
+    }
+
+
+def expect_group(root: Path, path: str, attributes: dict[str, Any]) -> None:
+    """Raise DamagedError unless a group's metadata are exactly these attributes."""
+    file = root / path / "zarr.json"
+    if _load(root, file) != {"attributes": attributes, "zarr_format": 3, "node_type": "group"}:
+        raise DamagedError(f"{file}: was altered")
+
+
+def expect_nothing_else(root: Path, array: Array) -> None:
+    """Raise DamagedError when an array's `zarr.json` says something that Zarr passed over."""
+    file = root / array.path / "zarr.json"
+    understood = array.metadata.to_buffer_dict(default_buffer_prototype())["zarr.json"]
+    if not _within(_load(root, file), json.loads(understood.to_bytes())):
+        raise DamagedError(f"{file}: was altered")
+
+
+def is_array(file: Path) -> bool:
+    """Whether this `zarr.json` is that of an array. Raises DamagedError when it is of nothing."""
+    match _load(file.parent, file):
+        case {"node_type": "array"}:
+            return True
+        case {"node_type": "group", "zarr_format": 3, "attributes": dict()}:
+            return False
+    raise DamagedError(f"{file}: was altered")
+
+
+def _load(root: Path, file: Path) -> Any:
+    refuse_link(root, file)
+    try:
+        return json.loads(file.read_bytes())
+    except (OSError, ValueError) as error:
+        raise DamagedError(f"{file}: cannot be read ({error})") from error
+
+
+def _within(part: Any, whole: Any) -> bool:
+    """Whether all that `part` says, `whole` says: a newer Zarr may write more."""
+    match part, whole:
+        case dict(), dict():
+            return all(key in whole and _within(part[key], whole[key]) for key in part)
+        case list(), list():
+            return len(part) == len(whole) and all(map(_within, part, whole))
+    return bool(part == whole)

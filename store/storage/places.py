@@ -1,0 +1,113 @@
+"""Where a study's files are read from: a local folder, or a remote store that holds a copy.
+
+Readers see both through `Files` and tell them apart nowhere else. Only local folders are written.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING, Protocol
+
+from store.errors import UnsupportedError
+from store.storage.links import refuse_link
+
+if TYPE_CHECKING:
+    from zarr.abc.store import Store
+
+_REMOTE = re.compile(r"(?:^|/)(?:[a-z][a-z0-9+.-]*://|(?:s3|gs|az|https?):/)")  # `Path` joins //
+
+
+class Files(Protocol):
+    """Files below one address, by names like "commits/1.log". `str()` of it can be shown."""
+
+    def read(self, name: str, start: int = 0, stop: int | None = None) -> bytes:
+        """Bytes of one file, as a slice of it; empty past its end. `start` may count from the end.
+
+        Raises FileNotFoundError when there is no such file, OSError or RemoteError when it cannot
+        be read.
+        """
+        ...
+
+    def names(self) -> list[str]:
+        """Names of the files that lie here, without folders; none where that cannot be told."""
+        ...
+
+    def exists(self) -> bool:
+        """Whether there is anything here."""
+        ...
+
+    def below(self, folder: str) -> Files:
+        """The files of a folder."""
+        ...
+
+    def arrays(self) -> Store:
+        """The same as a read-only Zarr store."""
+        ...
+
+
+class LocalFiles:
+    """Files of a folder. No link below `root` is followed."""
+
+    def __init__(self, root: Path, folder: str = "") -> None:
+        self._root, self._folder = root, folder
+
+    def __str__(self) -> str:
+        return str(self._root / self._folder)
+
+    def _path(self, name: str = "") -> Path:
+        path = self._root / self._folder / name
+        if "\0" in name or ".." in PurePath(name).parts or not path.is_relative_to(self._root):
+            raise FileNotFoundError(errno.ENOENT, "not a name in a store", name)
+        refuse_link(self._root, path)
+        return path
+
+    def read(self, name: str, start: int = 0, stop: int | None = None) -> bytes:
+        """See `Files`. Raises DamagedError for a link."""
+        with self._path(name).open("rb") as file:
+            if start < 0:
+                start = max(0, file.seek(0, os.SEEK_END) + start)
+            file.seek(start)
+            return file.read() if stop is None else file.read(stop - start)
+
+    def names(self) -> list[str]:
+        """See `Files`."""
+        return [entry.name for entry in self._path().glob("*")]
+
+    def exists(self) -> bool:
+        """See `Files`."""
+        return self._path().exists()
+
+    def below(self, folder: str) -> LocalFiles:
+        """See `Files`."""
+        return LocalFiles(self._root, str(PurePath(self._folder, folder)))
+
+    def arrays(self) -> Store:
+        """See `Files`."""
+        from store.storage.arrays import CommittedStore  # zarr takes long to import
+
+        return CommittedStore(self._path())
+
+
+def open_files(address: str | Path) -> Files:
+    """The files at a path, or at an address such as s3://bucket/study.zarr.
+
+    Raises UnsupportedError for addresses that this installation cannot read.
+    """
+    if isinstance(address, Path) or "://" not in address:
+        return LocalFiles(Path(address))
+    from store.storage.remote import open_remote  # optional, and slow to import
+
+    return open_remote(address)
+
+
+def refuse_remote(address: str | Path) -> None:
+    """Raise UnsupportedError when `address` is a remote store's: those are only read."""
+    if found := _REMOTE.search(str(address)):
+        scheme = found[0].strip("/").rstrip(":/")
+        raise UnsupportedError(
+            f"a study is written to a file system, not to {scheme}://: name a folder as `store` "
+            "and copy it there, as docs/store-format.md tells"
+        )

@@ -1,0 +1,163 @@
+"""Writing results into cells that are theirs alone: what a worker may do to a study.
+
+Nothing here commits, resizes or replaces anything that two checkpoints share, so any number of
+workers, in any processes, can write side by side; one coordinator commits what they return.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from store.commits.ledger import ModelLedger
+from store.commits.log import CommitReader, refuse_lost
+from store.commits.progress import read_root
+from store.reading.log_probs import OutputLayer, Representation, create_log_probs
+from store.schema import variables as layout
+from store.storage.arrays import Array, open_array
+from store.storage.durable_store import DurableStore
+from store.storage.links import remove_tree
+from store.writing.pending import PendingCheckpoint, PendingPairs
+
+_WRITER_THREADS = 4
+
+
+class ResultWriter:
+    """Writes checkpoints and divergences of one study for session `session`."""
+
+    def __init__(self, path: Path, session: int, reader: CommitReader | None = None) -> None:
+        """Write for the coordinator of that session; `reader` is its own, in its own process."""
+        self.path, self.session = path, session
+        root = read_root(path)
+        self._shape = int(root["n_tokens"]), int(root["vocab_size"])
+        self._follows = reader is None  # the log, which another process writes
+        self._reader = reader or CommitReader(path / layout.COMMITS)
+        self.store = DurableStore(path, self.check)
+        self._pool = ThreadPoolExecutor(_WRITER_THREADS, thread_name_prefix="store")
+        self._arrays: dict[tuple[str, str], tuple[tuple[int, int], Array]] = {}
+
+    def check(self) -> None:
+        """Raise BusyError when another has taken the study over, StoreError when it is gone."""
+        refuse_lost(self.path / layout.COMMITS, self.session)
+
+    def begin_checkpoint(
+        self,
+        model: str,
+        seed: str,
+        step: int,
+        representation: Representation,
+        layer: OutputLayer | None = None,
+    ) -> PendingCheckpoint:
+        """Start writing one checkpoint that was planned and whose log-probs are not stored.
+
+        Results that are committed stay as they are: scoring again only brings back log-probs.
+        `layer` is needed for, and only for, the representation "factored".
+        """
+        if (representation == "factored") != (layer is not None):
+            raise ValueError("an output layer goes with factored log-probs, and with no others")
+        known = self._known(model)
+        path = layout.log_probs_path(model, seed, step)
+        kept: Mapping[str, Array] = {}
+        if representation != "none":
+            remove_tree(self.path, self.path / path)
+            kept = create_log_probs(self.store, path, *self._shape, layer)
+        arrays = {
+            name: self.array(model, name)
+            for name, variable in layout.VARIABLES.items()
+            if variable.per_token and not variable.by_pair and (seed, step) not in known.scored
+        }
+
+        def flush() -> int:
+            self.store.flush()
+            return _bytes_below(self.path / path) if kept else 0
+
+        index = (known.steps[step], known.seeds[seed])
+        return PendingCheckpoint(seed, arrays, index, kept, representation, self._pool, flush)
+
+    def begin_pairs(self, model: str, step: int, seeds: Iterable[str]) -> PendingPairs:
+        """Start writing the pairs among `seeds` that are not reduced yet."""
+        known = self._known(model)
+        chosen = {seed: known.seeds[seed] for seed in seeds}
+        done = np.array([seed in known.reduced.get(step, ()) for seed in chosen])
+        new = ~(done[:, None] & done[None, :]) & ~np.eye(len(chosen), dtype=bool)
+        arrays = {
+            name: self.array(model, name)
+            for name, variable in layout.VARIABLES.items()
+            if variable.per_token and variable.by_pair
+        }
+
+        def flush() -> int:
+            self.store.flush()
+            return 0
+
+        return PendingPairs(arrays, known.steps[step], chosen, new, self._pool, flush)
+
+    def discard(
+        self, model: str, step: int, checkpoints: Iterable[str], pairs: Iterable[str] = ()
+    ) -> None:
+        """Remove what was written and not committed: of these seeds, and of pairs among those.
+
+        Raises BusyError when another coordinator has taken over: what lies there may be its own.
+        """
+        known = self._known(model)
+        for seed in checkpoints:
+            if (seed, step) not in known.stored:
+                self._remove(layout.log_probs_path(model, seed, step))
+            if (seed, step) not in known.scored:
+                remove_results(self.path, model, known, seed, step)
+        done = known.reduced.get(step, frozenset())
+        for i, j in itertools.permutations(pairs, 2):
+            if not {i, j} <= done:
+                remove_pair(self.path, model, known, i, j, step)
+
+    def close(self) -> None:
+        """Wait for writes under way."""
+        self._pool.shutdown()
+
+    def _remove(self, path: str) -> None:
+        remove_tree(self.path, self.path / path)
+
+    def _known(self, model: str) -> ModelLedger:
+        self.check()
+        if self._follows:
+            self._reader.refresh()
+        return self._reader.ledger.model(model)
+
+    def array(self, model: str, name: str) -> Array:
+        """The array of these results, opened again when its axes have grown."""
+        known = self._reader.ledger.model(model)
+        axes = len(known.steps), len(known.seeds)
+        found = self._arrays.get((model, name))
+        if found is None or found[0] != axes:
+            found = axes, open_array(self.store, f"{layout.model_path(model)}/{name}")
+            self._arrays[model, name] = found
+        return found[1]
+
+
+def remove_results(path: Path, model: str, known: ModelLedger, seed: str, step: int) -> None:
+    """Remove one checkpoint's per-token results from disk."""
+    for name, variable in layout.VARIABLES.items():
+        if variable.per_token and not variable.by_pair:
+            _remove_cell(path, model, name, known.steps[step], known.seeds[seed])
+
+
+def remove_pair(
+    path: Path, model: str, known: ModelLedger, seed: str, other: str, step: int
+) -> None:
+    """Remove what one ordered pair has per token from disk."""
+    for name, variable in layout.VARIABLES.items():
+        if variable.per_token and variable.by_pair:
+            index = known.steps[step], known.seeds[seed], known.seeds[other]
+            _remove_cell(path, model, name, *index)
+
+
+def _remove_cell(path: Path, model: str, name: str, *index: int) -> None:
+    remove_tree(path, path / layout.model_path(model) / name / "c" / "/".join(map(str, index)))
+
+
+def _bytes_below(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())

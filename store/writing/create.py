@@ -1,0 +1,139 @@
+"""A new study: its root, its corpus, and nothing scored yet. It appears whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+
+from store.errors import StudyMismatchError
+from store.schema import variables as layout
+from store.schema.checksums import checksum, corpus_checksum, vocabulary_checksum
+from store.schema.corpus import Corpus, Vocabulary
+from store.storage.arrays import create_array
+from store.storage.durable import PARTIAL, sync_folders
+from store.storage.durable_store import DurableStore
+
+_REMOVALS, _BETWEEN_SECONDS = 20, 0.05
+
+
+@dataclass(frozen=True)
+class Header:
+    """What a study is, written once. Everything in `identity` must agree for ever after."""
+
+    study: str
+    identity: Mapping[str, str | int | float | bool]  # e.g. "tokenizer.digest", "scoring.window"
+    details: Mapping[str, Any] = field(default_factory=dict)  # told, not compared: versions, config
+
+
+def create_study(
+    path: Path, header: Header, corpus: Corpus, vocabulary: Vocabulary, now: float
+) -> None:
+    """Make an empty study with its corpus at `path`, where there must be nothing.
+
+    When another engine makes one at the same moment, the first stays. Raises OSError; nothing is
+    left behind then.
+    """
+    partial = path.with_name(f"{path.name}.{uuid.uuid4().hex}{PARTIAL}")
+    partial.mkdir(parents=True)
+    try:
+        store = DurableStore(partial)
+        root = {
+            "format": layout.FORMAT,
+            "study": header.study,
+            "created": now,
+            "n_tokens": len(corpus),
+            "vocab_size": len(vocabulary),
+            "identity": dict(header.identity),
+            "corpus_crc32": corpus_checksum(corpus),
+            "vocabulary_crc32": vocabulary_checksum(vocabulary),
+            **header.details,
+        }
+        root = json.loads(json.dumps(root))  # as it will be read: the checksum is of that
+        root["crc32"] = checksum(root)
+        zarr.create_group(store, attributes={"seedconv": root})
+        zarr.create_group(store, path=layout.MODELS)
+        _write_corpus(store, corpus, vocabulary)
+        for folder in (layout.COMMITS, layout.STATUS, layout.JOURNAL):
+            (partial / folder).mkdir()
+        store.flush()
+        partial.rename(path)
+        sync_folders([path.parent])
+    except BaseException as error:
+        _remove(partial)
+        if not isinstance(error, OSError) or not (path / "zarr.json").exists():
+            raise
+
+
+CORPUS_ARRAYS = {  # name -> dtype, dimension, description
+    "token_id": ("int32", "token", "vocabulary id of the target"),
+    "context_id": ("int32", "token", "vocabulary id of the token before the target"),
+    "document": ("int32", "token", "index of the document"),
+    "char_start": ("int64", "token", "offset of the first character in text"),
+    "char_end": ("int64", "token", "offset past the last character in text"),
+    "text": ("uint32", "char", "Unicode code points of the documents, one after the other"),
+    "document_start": ("int64", "document", "offset in text"),
+    "vocabulary": ("uint8", "byte", "UTF-8 text of the vocabulary's entries, one after the other"),
+    "vocabulary_end": ("int64", "vocab", "offset past an entry's last byte in vocabulary"),
+    "unigram_count": ("int64", "vocab", "occurrences of the entry in the reference text"),
+}
+
+
+def corpus_layout(name: str, size: int) -> dict[str, Any]:
+    """Shape, chunks, dtype, dimension and attributes of an array of the corpus."""
+    dtype, dim, description = CORPUS_ARRAYS[name]
+    return {
+        "shape": (size,),
+        "chunks": (min(max(size, 1), 2**18),),
+        "dtype": dtype,
+        "dims": (dim,),
+        "attributes": {"description": description},
+    }
+
+
+def _write_corpus(store: DurableStore, corpus: Corpus, vocabulary: Vocabulary) -> None:
+    attributes = {
+        "document_names": list(corpus.document_name),
+        "unigram_source": vocabulary.source,
+    }
+    zarr.create_group(store, path=layout.CORPUS, attributes=attributes)
+    zarr.create_group(store, path=f"{layout.CORPUS}/{layout.CATEGORY}")
+    entries = [entry.encode("utf-8", "surrogatepass") for entry in vocabulary.text]
+    arrays = {
+        "text": np.frombuffer(corpus.text.encode("utf-32-le", "surrogatepass"), np.uint32),
+        "vocabulary": np.frombuffer(b"".join(entries), np.uint8),
+        "vocabulary_end": np.cumsum([len(entry) for entry in entries], dtype=np.int64),
+        "unigram_count": vocabulary.count,
+    }
+    for name, (dtype, _, _) in CORPUS_ARRAYS.items():
+        values = np.asarray(arrays[name] if name in arrays else getattr(corpus, name), dtype)
+        path = f"{layout.CORPUS}/{name}"
+        create_array(store, path, **corpus_layout(name, values.size))[:] = values
+
+
+def refuse_mismatch(path: Path, root: Mapping[str, Any], header: Header) -> None:
+    """Raise StudyMismatchError, naming what differs, unless `root` belongs to `header`."""
+    theirs = root["identity"]
+    for name, ours in header.identity.items():
+        if theirs.get(name) != ours:
+            raise StudyMismatchError(
+                f"{path}: {name} is {theirs.get(name)!r} there and {ours!r} in the study file; "
+                "results could not be compared: use another store, or the settings of this one"
+            )
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder, into which threads of zarr may still write what they had begun."""
+    for _ in range(_REMOVALS):
+        shutil.rmtree(folder, ignore_errors=True)
+        if not folder.exists():
+            return
+        time.sleep(_BETWEEN_SECONDS)

@@ -1,0 +1,96 @@
+"""One model's arrays as its coordinator writes them: made once, grown as their axes do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+
+from store.commits.ledger import ProbeEntry
+from store.errors import DamagedError
+from store.reading.probe import result_name, results_layout
+from store.schema import variables as layout
+from store.storage.arrays import Array, create_array, open_array, read
+from store.storage.durable_store import DurableStore
+from store.storage.metadata import coordinate_layout, coordinates
+
+
+class ModelArrays:
+    """Every array of a model but log-probs, by its path below the model's group."""
+
+    def __init__(self, store: DurableStore, model: str, n_tokens: int) -> None:
+        self._store, self._model, self._n_tokens = store, model, n_tokens
+        self._group = layout.model_path(model)
+        self._arrays: dict[str, Array] = {}
+
+    def __getitem__(self, name: str) -> Array:
+        return self._arrays[name]
+
+    def grow(
+        self,
+        steps: Sequence[int],
+        seeds: Sequence[str],
+        n_levels: int,
+        probes: Mapping[str, ProbeEntry],
+    ) -> None:
+        """Give the axes these lengths; what is there is not rewritten."""
+        self._add_group("", {"model": self._model})
+        self._add_group(f"/{layout.LOG_PROBS}", {})
+        self._add_group(f"/{layout.SUMMARY}", {})
+        self._add_group(f"/{layout.CATEGORY}", {})
+        for seed in seeds:
+            self._add_group(f"/{layout.LOG_PROBS}/{layout.safe_name(seed)}", {"seed": seed})
+        for name, variable in layout.ARRAYS.items():
+            self._fit(
+                name,
+                shape=variable.shape(len(steps), len(seeds), self._n_tokens, n_levels),
+                chunks=variable.chunks(self._n_tokens),
+                dtype=variable.dtype,
+                dims=variable.dims,
+                attributes=variable.attributes,
+            )
+        for name, entry in probes.items():
+            self.add_probe(name, entry, len(steps), len(seeds))
+        positions = {step: index for index, step in enumerate(steps)}
+        labels = {seed: index for index, seed in enumerate(seeds)}
+        for name, values in coordinates(positions, labels).items():
+            array = self._fit(name, **coordinate_layout(name, len(values), {}))
+            if not _holds(array, values):
+                array[:] = values
+            if name != "step" and array.attrs.get("labels") != list(seeds):
+                array.attrs["labels"] = list(seeds)
+
+    def add_probe(self, name: str, entry: ProbeEntry, n_steps: int, n_seeds: int) -> None:
+        """Make, or grow, the array of the results of a probe."""
+        self._add_group(f"/{layout.PROBE}", {})
+        self._fit(result_name(name), **results_layout(n_steps, n_seeds, entry))
+
+    def drop_probe(self, name: str) -> None:
+        """Let go of the array of the results of a probe, which is about to be removed."""
+        self._arrays.pop(result_name(name), None)
+
+    def _add_group(self, path: str, attributes: dict[str, Any]) -> None:
+        if not (self._store.root / f"{self._group}{path}" / "zarr.json").exists():
+            zarr.create_group(self._store, path=f"{self._group}{path}", attributes=attributes)
+
+    def _fit(self, name: str, **made: Any) -> Array:
+        path = f"{self._group}/{name}"
+        if name not in self._arrays:
+            if (self._store.root / path / "zarr.json").exists():
+                self._arrays[name] = open_array(self._store, path)
+            else:
+                self._arrays[name] = create_array(self._store, path, **made)
+        array = self._arrays[name]
+        if made["shape"] != array.shape:  # smaller only when an earlier plan was never committed
+            array.resize(made["shape"])
+        return array
+
+
+def _holds(array: Array, values: NDArray[Any]) -> bool:
+    try:
+        return np.array_equal(read(array, (slice(None),)), values)
+    except DamagedError:
+        return False

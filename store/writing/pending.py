@@ -1,0 +1,222 @@
+"""Results on their way into a study: written in whole chunks as they come, committed at the end.
+
+Both writers take blocks of tokens in corpus order, keep at most a few chunks in memory and sum in
+float64. What `finish` returns is plain data that can cross processes; nothing is visible to readers
+before `StudyWriter.commit` has taken it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from store.commits.ledger import Record
+from store.reading.log_probs import Representation
+from store.statistics.means import MEAN_OF
+from store.storage.arrays import Array
+
+_IN_FLIGHT = 4  # chunks being compressed and written before the producer has to wait
+
+
+class TokenBuffer:
+    """Joins runs of tokens (axis 0) into whole chunks, so that no chunk is ever written twice."""
+
+    def __init__(
+        self, rows: int, write: Callable[[int, NDArray[Any]], None], pool: ThreadPoolExecutor
+    ) -> None:
+        self._rows, self._write, self._pool = rows, write, pool
+        self._parts: list[NDArray[Any]] = []
+        self._held = 0
+        self._pending: list[Future[None]] = []
+        self.n_tokens = 0  # passed on so far
+
+    def append(self, values: NDArray[Any]) -> None:
+        """Add the next tokens; waits while too many chunks are still being written."""
+        while self._held + len(values) >= self._rows:
+            n = self._rows - self._held
+            self._parts.append(values[:n])
+            self._held += n
+            self._submit()
+            values = values[n:]
+        if len(values):
+            self._parts.append(values.copy())  # the producer may reuse its block
+            self._held += len(values)
+
+    def _submit(self) -> None:
+        if not self._held:
+            return
+        while len(self._pending) >= _IN_FLIGHT:
+            self._pending.pop(0).result()
+        chunk = np.concatenate(self._parts)
+        self._pending.append(self._pool.submit(self._write, self.n_tokens, chunk))
+        self.n_tokens += self._held
+        self._parts, self._held = [], 0
+
+    def finish(self) -> None:
+        """Pass the rest on and wait. Raises what writing raised."""
+        self._submit()
+        pending, self._pending = self._pending, []
+        for future in pending:
+            future.result()
+
+    def abandon(self) -> None:
+        """Wait for what is being written and forget the rest."""
+        pending, self._pending = self._pending, []
+        for future in pending:
+            future.exception()
+
+
+@dataclass(frozen=True)
+class CheckpointResult:
+    """One checkpoint, written and flushed but not committed."""
+
+    seed: str
+    means: Mapping[str, float]  # by array, nats; empty when its results had been committed before
+    log_probs: str | None  # how they were kept
+    n_bytes: int  # of log-probs on disk
+    details: Record = field(default_factory=dict)  # further fields of its record
+
+
+@dataclass(frozen=True)
+class PairsResult:
+    """The divergences of one step, written and flushed but not committed."""
+
+    seeds: tuple[str, ...]  # all of them: some pairs may have been committed before
+    means: tuple[tuple[str, str, Mapping[str, float]], ...]  # (seed, other, by array, nats)
+
+
+class PendingCheckpoint:
+    """One checkpoint's log-probs and per-token results while it is being scored."""
+
+    def __init__(
+        self,
+        seed: str,
+        arrays: Mapping[str, Array],
+        index: tuple[int, int],
+        log_probs: Mapping[str, Array],
+        representation: Representation,
+        pool: ThreadPoolExecutor,
+        flush: Callable[[], int],
+    ) -> None:
+        """`flush` makes what was written permanent and tells the size of the log-probs."""
+        self._seed, self._representation, self._flush = seed, representation, flush
+        self._buffers = {
+            name: TokenBuffer(array.chunks[2], _writer(array, index), pool)
+            for name, array in arrays.items()
+        }
+        self._sums = {
+            name: 0.0
+            for name in MEAN_OF.values()
+            if name in arrays  # none when results are there and only log-probs come back
+        }
+        for name, array in log_probs.items():
+            self._buffers[name] = TokenBuffer(array.chunks[0], _writer(array, ()), pool)
+
+    def append(self, block: Mapping[str, NDArray[Any]]) -> None:
+        """Add tokens: what is kept of log-probs, and every per-token result, (n, ...) each."""
+        for name, buffer in self._buffers.items():
+            buffer.append(block[name])
+        for name in self._sums:
+            self._sums[name] += float(block[name].sum(dtype=np.float64))
+
+    @property
+    def n_tokens(self) -> int:
+        """Tokens that were written."""
+        return max((buffer.n_tokens for buffer in self._buffers.values()), default=0)
+
+    def finish(self, floors: Mapping[str, float], details: Record) -> CheckpointResult:
+        """Write and flush the rest. `floors` are the values of `statistics.means.RECORDED`, nats.
+
+        Raises OSError when writing failed.
+        """
+        for buffer in self._buffers.values():
+            buffer.finish()
+        means: dict[str, float] = {}
+        if self._sums:
+            per_token = {name: total / self.n_tokens for name, total in self._sums.items()}
+            means = {name: per_token[of] for name, of in MEAN_OF.items() if of in per_token}
+            means |= floors
+        kept = None if self._representation == "none" else self._representation
+        details = {"n_tokens": self.n_tokens, **floors, **details}
+        return CheckpointResult(self._seed, means, kept, self._flush(), details)
+
+    def abandon(self) -> None:
+        """Give up: wait for writes under way, leave the rest unwritten."""
+        for buffer in self._buffers.values():
+            buffer.abandon()
+
+
+class PendingPairs:
+    """Divergences of the pairs of seeds that one reduction adds, while they are computed."""
+
+    def __init__(
+        self,
+        arrays: Mapping[str, Array],
+        step_index: int,
+        seeds: Mapping[str, int],
+        new: NDArray[np.bool_],
+        pool: ThreadPoolExecutor,
+        flush: Callable[[], int],
+    ) -> None:
+        """`seeds` are those of the reduction, each with its index on the axes of the arrays."""
+        self._step_index, self._seeds, self._flush = step_index, seeds, flush
+        self._labels, self._index = list(seeds), list(seeds.values())
+        self._pairs = np.argwhere(new)  # positions in the reduction, not on the array's axes
+        self._buffers = {
+            name: TokenBuffer(array.chunks[3], self._writer(array), pool)
+            for name, array in arrays.items()
+        }
+        self._sums = {name: np.zeros(new.shape) for name in arrays}
+
+    def append(self, block: Mapping[str, NDArray[np.float32]]) -> None:
+        """Add the next tokens: "kl" and "js", (n, seed, other_seed) float32 each, nats."""
+        for name, buffer in self._buffers.items():
+            buffer.append(block[name])
+            self._sums[name] += block[name].sum(axis=0, dtype=np.float64)
+
+    def _writer(self, array: Array) -> Callable[[int, NDArray[Any]], None]:
+        def write(start: int, chunk: NDArray[np.float32]) -> None:
+            tokens = slice(start, start + len(chunk))
+            for i, j in self._pairs:
+                where = (self._step_index, self._index[i], self._index[j], tokens)
+                array[where] = chunk[:, i, j]
+
+        return write
+
+    def finish(self) -> PairsResult:
+        """Write and flush the rest. Raises OSError when writing failed."""
+        for buffer in self._buffers.values():
+            buffer.finish()
+        n_tokens = max(buffer.n_tokens for buffer in self._buffers.values())
+        means = tuple(
+            (
+                self._labels[i],
+                self._labels[j],
+                {
+                    name: float(self._sums[of][i, j] / n_tokens)
+                    for name, of in MEAN_OF.items()
+                    if of in self._sums
+                },
+            )
+            for i, j in self._pairs
+        )
+        self._flush()
+        return PairsResult(tuple(self._labels), means)
+
+    def abandon(self) -> None:
+        """Give up: wait for writes under way, leave the rest unwritten."""
+        for buffer in self._buffers.values():
+            buffer.abandon()
+
+
+def _writer(array: Array, index: tuple[int, ...]) -> Callable[[int, NDArray[Any]], None]:
+    def write(start: int, chunk: NDArray[Any]) -> None:
+        where: tuple[int | slice, ...] = (*index, slice(start, start + len(chunk)))
+        array[where] = chunk
+
+    return write

@@ -1,0 +1,114 @@
+"""Writing probes: what their items are, and what checkpoints say of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict
+
+from store.commits.ledger import Checkpoint, Ledger, ProbeEntry, Record
+from store.commits.log import CommitReader, CommitWriter
+from store.reading.probe import (
+    Probe,
+    ProbeValues,
+    probe_path,
+    probe_record,
+    remove_values,
+    result_name,
+    write_probe,
+)
+from store.schema import variables as layout
+from store.schema.snapshot import Failure
+from store.storage.durable_store import DurableStore
+from store.storage.links import remove_tree
+from store.writing.model_arrays import ModelArrays
+
+
+class ProbeWriter:
+    """The part of a `StudyWriter` that writes probes."""
+
+    def __init__(
+        self,
+        store: DurableStore,
+        commits: CommitWriter,
+        reader: CommitReader,
+        opened: Mapping[str, ModelArrays],
+        open_model: Callable[[str], ModelArrays],
+    ) -> None:
+        """`open_model` opens a model's arrays, which are among those `opened` from then on."""
+        self._store, self._commits, self._reader = store, commits, reader
+        self._opened, self._open = opened, open_model
+
+    @property
+    def _ledger(self) -> Ledger:
+        return self._reader.ledger
+
+    def set(self, probe: Probe) -> None:
+        """Keep a probe. Results of an earlier one of that name, of other items, go.
+
+        Nothing is done when this is the one that is kept.
+        """
+        before = self._ledger.probes.get(probe.name)
+        if before is not None and before.digest == probe.digest:
+            return
+        self.drop(probe.name)
+        write_probe(self._store, probe)
+        entry = ProbeEntry(probe.digest, *probe.shape)
+        for name, known in self._ledger.models.items():
+            self._open(name).add_probe(probe.name, entry, len(known.steps), len(known.seeds))
+        self._store.flush()
+        self._commits.append(probe_record(probe))
+
+    def drop(self, name: str) -> None:
+        """Take a probe back with all its results, before the first byte of them goes."""
+        if name not in self._ledger.probes:
+            return
+        self._commits.append({"kind": "probe", "name": name, "digest": None})
+        root = self._store.root
+        for model in self._ledger.models:  # whose other arrays may be damaged
+            if model in self._opened:
+                self._opened[model].drop_probe(name)
+            remove_tree(root, root / layout.model_path(model) / result_name(name))
+        remove_tree(root, root / probe_path(name))
+
+    def commit(self, model: str, step: int, results: Sequence[ProbeValues]) -> None:
+        """Commit what checkpoints of a step say; from then on it can be read.
+
+        Raises ValueError for values that are not of the probe's shape.
+        """
+        if not results:
+            return
+        self._commits.check()
+        known, arrays = self._ledger.model(model), self._open(model)
+        records: list[Record] = []
+        for result in results:
+            array = arrays[result_name(result.probe)]
+            index = known.steps[step], known.seeds[result.seed]
+            if result.values.shape != array.shape[2:]:
+                raise ValueError(f"{result.values.shape} values, the probe has {array.shape[2:]}")
+            array[index] = result.values
+            record: Record = {"kind": "probed", "model": model, "seed": result.seed, "step": step}
+            records.append({**record, "probe": result.probe, "digest": result.digest})
+        self._store.flush()
+        self._commits.append(*records)
+
+    def fail(self, model: str, name: str, seed: str, step: int, failure: Failure) -> None:
+        """Record that a checkpoint could not be asked a probe, and when it is tried again."""
+        record: Record = {"kind": "probe_failed", "model": model, "probe": name}
+        self._commits.append(record | {"seed": seed, "step": step} | asdict(failure))
+
+    def excuse(self, model: str, name: str, keys: Iterable[Checkpoint]) -> None:
+        """Forget that these (seed, step) could not be asked: nobody asks them any more."""
+        gone = sorted(self._ledger.model(model).probe_failures.get(name, {}).keys() & set(keys))
+        record: Record = {"kind": "unprobed", "model": model, "probe": name}
+        if gone:
+            self._commits.append(*({**record, "seed": seed, "step": step} for seed, step in gone))
+
+    def forget(self, model: str, name: str, keys: Iterable[Checkpoint]) -> None:
+        """Take back what these (seed, step) say, so that the next engine asks them again."""
+        known = self._ledger.model(model)
+        gone = sorted(known.probed.get(name, set()) & set(keys))
+        record: Record = {"kind": "unprobed", "model": model, "probe": name}
+        if gone:
+            self._commits.append(*({**record, "seed": seed, "step": step} for seed, step in gone))
+        for key in gone:
+            remove_values(self._store.root, model, known, [name], key)

@@ -1,0 +1,416 @@
+"""Writing a study: the one process that coordinates it creates, grows and commits."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import socket
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from store.commits.heartbeat import Journal, write_status
+from store.commits.ledger import Checkpoint, Ledger, Partition, Record, phases_record
+from store.commits.log import CommitReader, CommitWriter
+from store.commits.owner import pid_space, refuse_if_busy
+from store.commits.progress import read_root
+from store.reading.category import Category, write_category
+from store.reading.probe import remove_values
+from store.schema import variables as layout
+from store.schema.corpus import Corpus, Vocabulary
+from store.schema.schedule import Schedules, schedules_record
+from store.schema.snapshot import EngineStatus, Failure, JournalEntry, Phase
+from store.statistics.means import PAIR_OF, RECORDED, mean_over_pairs
+from store.storage.arrays import read
+from store.storage.durable_store import DurableStore
+from store.storage.links import remove_tree
+from store.storage.places import refuse_remote
+from store.study import Study
+from store.writing.cells import ResultWriter, remove_pair, remove_results
+from store.writing.create import Header, create_study, refuse_mismatch
+from store.writing.model_arrays import ModelArrays
+from store.writing.pending import CheckpointResult, PairsResult
+from store.writing.probe_writer import ProbeWriter
+from store.writing.recovery import remove_leftovers
+
+
+class StudyWriter:
+    """A study open for writing, by its one coordinator.
+
+    `ledger` tells what is committed; `results` writes what is to be. `commit` returns when data and
+    then record are on disk; what was not committed when a process died is removed by the next one.
+    """
+
+    def __init__(self, path: Path, *, clock: Callable[[], float] = time.time) -> None:
+        """Take over an existing study. Raises BusyError, NotAStudyError, DamagedError."""
+        refuse_remote(path)
+        self.path = path
+        self._clock = clock
+        root = read_root(path)
+        self.n_tokens, self.vocab_size = int(root["n_tokens"]), int(root["vocab_size"])
+        self._reader = CommitReader(path / layout.COMMITS)
+        self._reader.refresh()
+        refuse_if_busy(path, self.ledger, clock())
+        self.host, self.pid = socket.gethostname(), os.getpid()
+        self.writer = f"{layout.safe_name(self.host)}-{self.pid}-{self._reader.number + 1}"
+        clean = self.ledger.ended in {"finished", "stopped"}
+        session = {
+            "writer": self.writer,
+            "host": self.host,
+            "pid": self.pid,
+            "pid_space": pid_space(),
+            "time": clock(),
+        }
+        self._commits = CommitWriter(path / layout.COMMITS, self._reader, session)
+        self._journal = Journal(path, self.writer)
+        self.results = ResultWriter(path, self._commits.number, self._reader)
+        self._store = self.results.store
+        self._arrays: dict[str, ModelArrays] = {}
+        self.probes = ProbeWriter(
+            self._store, self._commits, self._reader, self._arrays, self._open
+        )
+        self.bytes_written = 0
+        if not clean:
+            remove_leftovers(self._store, self.ledger)
+            self._store.flush()
+
+    @classmethod
+    def open(
+        cls,
+        path: Path,
+        header: Header,
+        corpus: Corpus,
+        vocabulary: Vocabulary,
+        *,
+        clock: Callable[[], float] = time.time,
+    ) -> StudyWriter:
+        """Open the study at `path`, or make it when there is nothing.
+
+        Raises StudyMismatchError when it is another study's, NotAStudyError when it is something
+        else, BusyError when another engine coordinates it, UnsupportedError for remote addresses.
+        """
+        refuse_remote(path)
+        if not path.exists():
+            create_study(path, header, corpus, vocabulary, clock())
+        refuse_mismatch(path, read_root(path), header)
+        return cls(path, clock=clock)
+
+    @property
+    def ledger(self) -> Ledger:
+        """What is committed."""
+        return self._reader.ledger
+
+    def study(self) -> Study:
+        """The same study, for reading."""
+        return Study(self.path)
+
+    # -- plans ---------------------------------------------------------------------------------
+
+    def plan(
+        self, model: str, checkpoints: Iterable[Checkpoint], missing: Mapping[Checkpoint, str]
+    ) -> None:
+        """Make (seed, step) known to the study, in this order; `missing` have no source, and why.
+
+        Grows the axes of the model's arrays and rewrites nothing that is there. What is already
+        known is not recorded again.
+        """
+        self._commits.check()
+        known = self.ledger.model(model)
+        wanted = [*checkpoints, *missing]
+        seeds = [seed for seed in dict.fromkeys(s for s, _ in wanted) if seed not in known.seeds]
+        steps = sorted({step for _, step in wanted} - known.steps.keys())
+        records: list[Record] = []
+        if seeds or steps or model not in self._arrays:
+            self._grow(model, [*known.steps, *steps], [*known.seeds, *seeds])
+        if seeds or steps:
+            records.append({"kind": "axis", "model": model, "steps": steps, "seeds": seeds})
+        new: dict[str, list[int]] = {}
+        for seed, step in wanted:
+            key = (seed, step)
+            retried = key in known.failed or (key in known.missing and key not in missing)
+            if key not in known.planned or retried:
+                new.setdefault(seed, []).append(step)
+        records += [
+            {"kind": "planned", "model": model, "seed": seed, "steps": steps}
+            for seed, steps in new.items()
+        ]
+        records += [
+            {"kind": "missing", "model": model, "seed": seed, "step": step, "error": why}
+            for (seed, step), why in missing.items()
+            if known.missing.get((seed, step)) != why
+        ]
+        if records:
+            self._store.flush()
+            self._commits.append(*records)
+
+    def _open(self, model: str) -> ModelArrays:
+        if model not in self._arrays:
+            known = self.ledger.model(model)
+            self._grow(model, list(known.steps), list(known.seeds))
+        return self._arrays[model]
+
+    def _grow(
+        self, model: str, steps: Sequence[int], seeds: Sequence[str], n_levels: int | None = None
+    ) -> None:
+        if model not in self._arrays:
+            self._arrays[model] = ModelArrays(self._store, model, self.n_tokens)
+        n_levels = self.ledger.n_levels if n_levels is None else n_levels
+        self._arrays[model].grow(steps, seeds, n_levels, self.ledger.probes)
+
+    # -- results -------------------------------------------------------------------------------
+
+    def commit(
+        self,
+        model: str,
+        step: int,
+        checkpoints: Sequence[CheckpointResult] = (),
+        pairs: PairsResult | None = None,
+    ) -> None:
+        """Commit what was written of one step, all at once: checkpoints, divergences or both.
+
+        From then on the checkpoints, and every ordered pair among the seeds of `pairs`, can be
+        read.
+        """
+        self._commits.check()
+        known, records = self.ledger.model(model), []
+        t = known.steps[step]
+        for result in checkpoints:
+            n_tokens = result.details["n_tokens"]
+            if n_tokens != self.n_tokens:
+                raise ValueError(f"{n_tokens} tokens were scored, the corpus has {self.n_tokens}")
+            for name, mean in result.means.items():
+                self._arrays[model][name][t, known.seeds[result.seed]] = mean
+            before = known.scored.get((result.seed, step), {})
+            records.append(
+                {
+                    "kind": "scored",
+                    "model": model,
+                    "seed": result.seed,
+                    "step": step,
+                    "log_probs": result.log_probs,
+                    "bytes": result.n_bytes,
+                    **{name: value for name, value in result.details.items() if name != "n_tokens"},
+                    # Results that are there stay, and what is told of them with them.
+                    **{name: before[name] for name in RECORDED if name in before},
+                }
+            )
+            self.bytes_written += result.n_bytes
+        if pairs is not None:
+            self._write_pair_means(model, t, pairs)
+            records.append(
+                {"kind": "reduced", "model": model, "step": step, "seeds": list(pairs.seeds)}
+            )
+        self._store.flush()
+        self._commits.append(*records)
+
+    def _write_pair_means(self, model: str, t: int, pairs: PairsResult) -> None:
+        known, arrays = self.ledger.model(model), self._arrays[model]
+        # Whole rows are written at once: the chunk is replaced whole each time.
+        rows = {
+            name: np.array(arrays[name][t])
+            for name, variable in layout.VARIABLES.items()
+            if variable.by_pair and not variable.per_token
+        }
+        for seed, other, means in pairs.means:
+            for name, mean in means.items():
+                rows[name][known.seeds[seed], known.seeds[other]] = mean
+        for name, statistic in PAIR_OF.items():
+            array = self.results.array(model, statistic.of)
+            totals: dict[tuple[str, str], float] = defaultdict(float)
+            for start in range(0, self.n_tokens, array.chunks[2]):  # never the whole corpus
+                tokens = slice(start, min(start + array.chunks[2], self.n_tokens))
+                values = {s: read(array, (t, known.seeds[s], tokens)) for s in pairs.seeds}
+                for seed, other, _ in pairs.means:
+                    totals[seed, other] += statistic.total(values[seed], values[other])
+            for (seed, other), total in totals.items():
+                value = statistic.mean(total, self.n_tokens)
+                rows[name][known.seeds[seed], known.seeds[other]] = value
+        for name, row in rows.items():
+            arrays[name][t] = row
+        index = [known.seeds[seed] for seed in pairs.seeds]
+        arrays["expected_kl"][t] = mean_over_pairs(rows["mean_kl"], index)
+
+    # -- categories and summaries --------------------------------------------------------------
+
+    def set_category(
+        self, category: Category, model: str | None = None, step: int | None = None
+    ) -> None:
+        """Keep a partition of the corpus, or a model's own, which is made of results of `step`.
+
+        Summaries by an earlier one of the same name count no more. Nothing is done when this is
+        the one that is kept.
+        """
+        known = self.ledger if model is None else self.ledger.model(model)
+        before = known.categories.get(category.name)
+        if before is not None and before.digest == category.digest:
+            return
+        self.drop_category(category.name, model)  # its array changes now
+        record: Record = {"kind": "category", "name": category.name}
+        record |= {} if model is None else {"model": model}
+        write_category(self._store, category, model)
+        self._store.flush()
+        record |= {} if step is None else {"step": step}
+        size, n_levels = len(category.labels), self.ledger.n_levels
+        span = self.ledger.levels.get(category.name, range(0))
+        first = span.start if len(span) == size else n_levels
+        if first + size > n_levels:  # before the record: readers expect arrays as long as it says
+            for name, ledger in self.ledger.models.items():
+                self._grow(name, list(ledger.steps), list(ledger.seeds), first + size)
+            self._store.flush()
+        self._commits.append({**record, "digest": category.digest, "first": first, "size": size})
+
+    def summarise(
+        self,
+        model: str,
+        step: int,
+        seeds: Sequence[str],
+        token_kl: NDArray[np.float32],
+        levels: Mapping[str, Mapping[str, NDArray[np.float64]]],
+    ) -> None:
+        """Commit what was made of a step's results.
+
+        Args:
+            model: The model.
+            step: A step that is reduced.
+            seeds: The seeds whose pairs were taken, in the order of the arrays of `levels`.
+            token_kl: (token,) nats.
+            levels: By category, then by name in `layout.SUMMARIES`: arrays over the dimensions
+                that follow `step`, with `seeds` and the category's levels for axes. Summaries by
+                other categories stay if they are of the same seeds.
+
+        Raises:
+            DamagedError: what lies where they go cannot be read.
+        """
+        self._commits.check()
+        known, arrays = self.ledger.model(model), self._open(model)
+        before = known.summaries.get(step)
+        digests = {name: self._partition(model, name).digest for name in levels}
+        if before is not None and before.seeds == set(seeds):
+            digests = {**before.categories, **digests}
+        elif before is not None:
+            self.forget_summaries(model, [step])
+        t = known.steps[step]
+        by_level = {name: v for name, v in layout.SUMMARIES.items() if "level" in v.dims}
+        rows = {
+            name: read(arrays[f"{layout.SUMMARY}/{name}"], (slice(t, t + 1),)) for name in by_level
+        }
+        if before is None or before.seeds != set(seeds):
+            arrays[f"{layout.SUMMARY}/token_kl"][t] = token_kl
+        index = [known.seeds[seed] for seed in seeds]
+        for name, row in rows.items():
+            for category, values in levels.items():
+                cells = by_level[name].cells(0, index, self.ledger.levels[category])
+                row[cells] = values[name]
+            arrays[f"{layout.SUMMARY}/{name}"][t : t + 1] = row  # its chunk is replaced whole: once
+        self._store.flush()
+        self._commits.append(
+            {
+                "kind": "summarised",
+                "model": model,
+                "step": step,
+                "seeds": list(seeds),
+                "categories": digests,
+            }
+        )
+
+    def forget_summaries(self, model: str, steps: Iterable[int]) -> None:
+        """Take summaries back, so that they are made again."""
+        there = self.ledger.model(model).summaries.keys() & set(steps)
+        record = {"kind": "forgotten", "model": model, "what": "summaries"}
+        if there:
+            self._commits.append(*({**record, "step": step} for step in sorted(there)))
+
+    def drop_category(self, name: str, model: str | None = None) -> None:
+        """Take a partition back, and with it all that was summarised by it."""
+        known = self.ledger if model is None else self.ledger.model(model)
+        if name in known.categories:
+            record: Record = {"kind": "category", "name": name, "digest": None}
+            self._commits.append(record if model is None else {**record, "model": model})
+
+    def _partition(self, model: str, name: str) -> Partition:
+        own = self.ledger.model(model).categories
+        return own[name] if name in own else self.ledger.categories[name]
+
+    def set_phases(self, model: str, phases: tuple[Phase, ...], *, settled: bool = True) -> None:
+        """Record the phases of training as the results so far show them.
+
+        `settled`: no results before the newest are still to come, as far as is known.
+        """
+        known = self.ledger.model(model)
+        new = settled and not {phase.name for phase in phases} <= known.phases_seen
+        if phases != known.phases or new:
+            self._commits.append(phases_record(model, phases, settled=settled))
+
+    def set_schedules(self, schedules: Schedules) -> None:
+        """Record the learning rates by model, in the place of all that were recorded before."""
+        if schedules != self.ledger.schedules:
+            self._commits.append(schedules_record(schedules))
+
+    def fail(self, model: str, seed: str, step: int, failure: Failure) -> None:
+        """Record that a checkpoint could not be scored, and when it is tried again."""
+        record = {"kind": "failed", "model": model, "seed": seed, "step": step}
+        self._commits.append(record | asdict(failure))
+
+    def drop_log_probs(self, model: str, step: int, seeds: Iterable[str]) -> None:
+        """Remove log-probs; results stay. They are declared gone before the first byte goes."""
+        known = self.ledger.model(model)
+        gone = [seed for seed in seeds if (seed, step) in known.stored]
+        if gone:
+            self._commits.append({"kind": "pruned", "model": model, "step": step, "seeds": gone})
+        for seed in gone:
+            remove_tree(self.path, self.path / layout.log_probs_path(model, seed, step))
+
+    def forget(
+        self, model: str, step: int, seeds: Iterable[str], *, pairs_only: bool = False
+    ) -> None:
+        """Take results back, so that the next engine computes them again; their data go.
+
+        All of these checkpoints, or with `pairs_only` just the divergences they take part in.
+        """
+        known, gone = self.ledger.model(model), sorted(seeds)
+        self._commits.append(
+            {
+                "kind": "forgotten",
+                "model": model,
+                "step": step,
+                "seeds": gone,
+                "what": "pairs" if pairs_only else "checkpoints",
+            }
+        )
+        for seed, other in itertools.product(gone, known.seeds):
+            for pair in ((seed, other), (other, seed)):
+                remove_pair(self.path, model, known, *pair, step)
+        for seed in [] if pairs_only else gone:
+            remove_results(self.path, model, known, seed, step)
+            remove_values(self.path, model, known, self.ledger.probes, (seed, step))
+            remove_tree(self.path, self.path / layout.log_probs_path(model, seed, step))
+
+    @property
+    def files(self) -> DurableStore:
+        """Where arrays are written."""
+        return self._store
+
+    # -- the process ---------------------------------------------------------------------------
+
+    def beat(self, status: EngineStatus) -> None:
+        """Tell readers and other engines what this process is doing."""
+        write_status(self.path, status)
+
+    def log(self, entry: JournalEntry) -> None:
+        """Add to this process's journal."""
+        self._journal.append(entry)
+
+    def close(self, how: str) -> None:
+        """Give the study back: `how` is "finished", "stopped" or "failed"."""
+        self.results.close()
+        try:
+            self._commits.append({"kind": "end", "how": how})
+            self._commits.seal()
+        finally:
+            self._commits.close()
+            self._journal.close()
