@@ -19,7 +19,7 @@ SPREAD := --numprocesses=auto --maxprocesses=4 --dist=loadfile --no-loadscope-re
 test check: export OMP_NUM_THREADS := 1
 
 test: $(VENV)/dev
-	$(BIN)/python -m pytest $(SPREAD) $(ARGS)
+	$(BIN)/python -m pytest $(SPREAD) -m "not long" $(ARGS)
 
 COVERED := --cov --cov-report=term:skip-covered --cov-fail-under=85
 
@@ -34,10 +34,7 @@ lint: $(VENV)/dev
 
 # On every change, within a quarter of an hour: without coverage and without the longest attacks,
 # which `make check` has.
-LONG := store_kill store_damage store_concurrency store_s3 ray devices interruptions limits reproduce
-ci:
-	$(MAKE) test ARGS="$(LONG:%=--ignore=tests/test_%.py)"
-	$(MAKE) lint
+ci: test lint
 
 # Some minutes under fire, and the same in peace; ARGS="--seconds 600 --random-seed 7".
 soak: $(VENV)/dev

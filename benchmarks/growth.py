@@ -25,7 +25,7 @@ import numpy as np
 
 from store import Header, StudyWriter, Vocabulary, open_study
 from store.schema.variables import log_prob_rows
-from tests.store_helpers import make_corpus
+from tests.support.made_store import make_corpus
 
 MODELS, STEPS, SEEDS, TOKENS = 5, 154, 10, 5_000
 VOCAB = 32  # of the log-probs that are written: small, so that what surrounds them is measured

@@ -24,7 +24,7 @@ from benchmarks.tui_meter import Meter, resident_mb
 from seedconv_tui.monitor.data.live import StoreSource
 from seedconv_tui.monitor.screens import SCREENS
 from store import Category
-from tests.token_store import MODEL, make_store, open_writer
+from tests.support.token_store import MODEL, make_store, open_writer
 
 TOKENS, STEPS, SEEDS = 100_000, (0, *(2**n for n in range(11))), tuple("abcde")
 SIZES = (80, 24), (200, 50)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.hub_server import HubServer
+from tests.support.hub_server import HubServer
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 _modules = tempfile.TemporaryDirectory(prefix="seedconv-tests-")  # gone when the process ends
@@ -37,7 +37,7 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
 
 @pytest.fixture(scope="session")
 def compared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the studies of `tests.compared`; never changed."""
-    from tests.compared import make_compared
+    """A folder with the studies of `tests.support.compared_studies`; never changed."""
+    from tests.support.compared_studies import make_compared
 
     return make_compared(tmp_path_factory.mktemp("compared"))

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from store import open_study
 from store.commits.ledger import Checkpoint
 from store.study import Study
-from tests.store_helpers import PER_PAIR, PER_TOKEN
+from tests.support.made_store import PER_PAIR, PER_TOKEN
 
 RELATIVE, ABSOLUTE = 1e-5, 2e-6  # nats: what float32 sums differ by, taken in another order
 Named = tuple[Any, ...]

@@ -16,9 +16,9 @@ from pathlib import Path
 from benchmarks.pty_terminal import Terminal
 from store import StoreError, open_study
 from store.schema.snapshot import State
-from tests.models import TEXT, make_tokenizer, write_study
 from tests.soak.compare import scored
 from tests.soak.trainer import MODELS, SEEDS, STEPS, checkpoint, put
+from tests.support.tiny_models import TEXT, make_tokenizer, write_study
 
 ROOT = Path(__file__).parents[2]
 COMMAND = (sys.executable, "-m", "seedconv_tui.cli.main")

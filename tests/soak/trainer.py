@@ -20,7 +20,7 @@ import torch
 from tokenizers import Tokenizer
 from transformers import GPT2Config, GPT2LMHeadModel, GPTNeoXConfig, GPTNeoXForCausalLM
 
-from tests.models import TEXT
+from tests.support.tiny_models import TEXT
 
 MODELS = ("neox", "gpt2")
 SEEDS = tuple(map(str, range(1, 7)))

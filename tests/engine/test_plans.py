@@ -1,0 +1,277 @@
+"""The three ways to work through a step: the same numbers, chosen for a reason that is told."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import xarray
+from transformers import GPTNeoXForCausalLM
+
+from seedconv_tui.cli.main import run
+from store import open_study
+from tests.support.tiny_models import make_runs, write_study
+
+CHECKPOINT = ("surprisal", "entropy", "top_id", "top_log_prob", "cross_entropy", "mean_entropy")
+PAIRS = ("kl", "js", "mean_kl", "mean_js", "top1_agreement", "target_rms", "expected_kl")
+
+
+def score(folder: Path, store: str, **settings: Any) -> xarray.Dataset:
+    assert run(["run", str(write_study(folder, study__store=store, **settings))]) == 0
+    return open_study(folder / store).dataset("m").load()
+
+
+def plans(capsys: pytest.CaptureFixture[str], folder: Path, **settings: Any) -> list[str]:
+    """Names of the plans that a run announces."""
+    capsys.readouterr()
+    assert run(["run", str(write_study(folder, **settings)), "--json"]) == 0
+    events = map(json.loads, capsys.readouterr().err.splitlines())
+    return [event["fields"]["plan"] for event in events if event["event"] == "plan"]
+
+
+@pytest.mark.parametrize("keep", ["factored", "dense"])
+def test_all_three_agree(tmp_path: Path, keep: str) -> None:
+    """Whatever the order of arrival: the same, to the last bit where the same seeds are compared.
+
+    Exact log-probs are the same however they were kept; rounded ones differ by their floor.
+    """
+    make_runs(tmp_path, seeds=("1", "2"))
+    settings = {"log_probs__representation": keep}
+    score(tmp_path, "incremental.zarr", **settings)
+    make_runs(tmp_path, seeds=("3",))
+    incremental = score(tmp_path, "incremental.zarr", **settings)
+    kept = score(tmp_path, "kept.zarr", **settings)
+    for name in CHECKPOINT:
+        np.testing.assert_array_equal(incremental[name], kept[name], name)
+    for name in PAIRS:
+        np.testing.assert_allclose(incremental[name], kept[name], rtol=1e-4, atol=2e-6)
+    for name in ("kl", "js"):
+        late, at_once = (data[name].sel(seed="3").to_numpy() for data in (incremental, kept))
+        np.testing.assert_array_equal(late, at_once, name)
+    fused = score(tmp_path, "fused.zarr", log_probs__representation="none")
+    for name in CHECKPOINT:
+        np.testing.assert_array_equal(fused[name], kept[name], name)
+    floor = float(kept.storage_floor.max())
+    assert (floor == 0) == (keep == "factored")
+    for name in ("kl", "js"):
+        error = abs(fused[name] - kept[name])
+        assert (error.fillna(0) <= 2e-6 + 1e-4 * kept[name].fillna(0) + 10 * floor).all(), name
+        error = abs(fused[f"mean_{name}"] - kept[f"mean_{name}"])
+        assert float(error.max()) <= 2e-6 + floor, name
+    for name in ("top1_agreement", "target_rms"):
+        np.testing.assert_array_equal(fused[name], kept[name], name)
+
+
+def test_the_planner_says_what_it_chose(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make_runs(tmp_path, seeds=("1", "2"))
+    assert plans(capsys, tmp_path) == ["kept"]
+    make_runs(tmp_path, seeds=("3",))
+    assert plans(capsys, tmp_path) == ["incremental"]
+    make_runs(tmp_path, seeds=("4", "5"))
+    assert plans(capsys, tmp_path) == ["kept"]
+    assert plans(capsys, tmp_path) == []
+    fused = {"study__store": "fused.zarr", "log_probs__representation": "none"}
+    assert plans(capsys, tmp_path, **fused) == ["fused"]
+
+
+def test_an_incremental_step_is_committed_whole_or_not_at_all(tmp_path: Path) -> None:
+    """The late seed and its pairs are one commit: there is no moment with one and not the other."""
+    make_runs(tmp_path, seeds=("1", "2"), steps=(5,))
+    score(tmp_path, "study.zarr")
+    make_runs(tmp_path, seeds=("3",), steps=(5,))
+    score(tmp_path, "study.zarr")
+    log = (tmp_path / "study.zarr/commits/2.log").read_text()
+    records = [json.loads(line.partition(" ")[2]) for line in log.splitlines()]
+    kinds = [record["kind"] for record in records]
+    assert kinds.index("reduced") == kinds.index("scored") + 1
+    assert records[kinds.index("reduced")]["seeds"] == ["1", "2", "3"]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_models_that_do_not_fit_come_in_turn(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], dtype: torch.dtype
+) -> None:
+    make_runs(tmp_path, dtype=dtype)
+    fused = {"log_probs__representation": "none"}
+    resident = score(tmp_path, "resident.zarr", **fused)
+    capsys.readouterr()
+    in_turn = score(tmp_path, "turn.zarr", **fused, scoring__memory_gb=1e-4)
+    assert "they are moved there in turn" in capsys.readouterr().err
+    assert in_turn.equals(resident)
+
+
+class Memory:
+    """A device on which a forward pass of more than so many positions runs out of memory."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+        self.refused: list[int] = []
+        forward = GPTNeoXForCausalLM.forward
+
+        def limited(module: Any, input_ids: torch.Tensor, **options: Any) -> Any:
+            if input_ids.numel() > most:
+                self.refused.append(input_ids.numel())
+                raise torch.OutOfMemoryError("out of memory")
+            return forward(module, input_ids, **options)
+
+        monkeypatch.setattr(GPTNeoXForCausalLM, "forward", limited)
+
+
+def test_a_batch_that_does_not_fit_is_halved(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_runs(tmp_path)
+    expected = score(tmp_path, "whole.zarr")
+    memory = Memory(monkeypatch, most=70)  # two windows of 32 and not three
+    capsys.readouterr()
+    found = score(tmp_path, "halved.zarr")
+    assert "out of memory with 9 windows at once; going on with 4" in capsys.readouterr().err
+    assert memory.refused == [288, 128]  # once each: later batches and seeds start at what fits
+    np.testing.assert_allclose(found.kl, expected.kl, rtol=1e-4, atol=2e-6)
+
+
+def test_a_window_that_does_not_fit_fails_its_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(
+        "engine.coordination.coordinator.PATIENCE_SECONDS", 0.0
+    )  # nothing changes by waiting
+    make_runs(tmp_path, steps=(5,))
+    Memory(monkeypatch, most=20)  # enough for the probe
+    assert run(["run", str(write_study(tmp_path))]) == 1
+    assert "out of memory with one token at a time; lower scoring.window" in capsys.readouterr().err
+    fused = write_study(tmp_path, study__store="f.zarr", log_probs__representation="none")
+    assert run(["run", str(fused)]) == 1
+    assert "out of memory with 3 models at once" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("representation", ["dense", "none"])
+def test_a_block_that_does_not_fit_is_halved(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    representation: str,
+) -> None:
+    make_runs(tmp_path)
+    settings = {"log_probs__representation": representation}
+    expected = score(tmp_path, "whole.zarr", **settings)
+    softmax = torch.log_softmax
+
+    def limited(values: torch.Tensor, dim: int, *, out: torch.Tensor) -> torch.Tensor:
+        if len(values) > 40:
+            raise torch.OutOfMemoryError("out of memory")
+        return softmax(values, dim, out=out)
+
+    monkeypatch.setattr(torch, "log_softmax", limited)
+    capsys.readouterr()
+    found = score(tmp_path, "halved.zarr", **settings)
+    assert "out of memory; going on with 32 tokens at once" in capsys.readouterr().err
+    np.testing.assert_allclose(found.kl, expected.kl, rtol=1e-4, atol=2e-6)
+    np.testing.assert_allclose(found.surprisal, expected.surprisal, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize(("representation", "every"), [("dense", 7), ("none", 11)])
+def test_what_went_through_before_memory_ran_out_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, representation: str, every: int
+) -> None:
+    """However late in a block a single window fails once, every token gets its own log-probs."""
+    make_runs(tmp_path)
+    settings = {"log_probs__representation": representation, "scoring__batch_tokens": 32}
+    expected = score(tmp_path, "whole.zarr", **settings)
+    monkeypatch.setattr("engine.scoring.scorer._PRODUCT_BYTES", {"cpu": 2**16})  # 32 tokens
+    monkeypatch.setattr("engine.scoring.passes._BLOCK_BYTES", {"cpu": 2**15})  # 16
+    forward, calls = GPTNeoXForCausalLM.forward, itertools.count(1)
+
+    def fails_at_times(module: Any, input_ids: torch.Tensor, **options: Any) -> Any:
+        if input_ids.numel() == 32 and next(calls) % every == 0:
+            raise torch.OutOfMemoryError("out of memory")
+        return forward(module, input_ids, **options)
+
+    monkeypatch.setattr(GPTNeoXForCausalLM, "forward", fails_at_times)
+    found = score(tmp_path, "halved.zarr", **settings)
+    np.testing.assert_allclose(found.surprisal, expected.surprisal, rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(found.kl, expected.kl, rtol=1e-4, atol=2e-6)
+
+
+def test_stored_log_probs_are_not_skipped_when_memory_runs_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_runs(tmp_path)
+    expected = score(tmp_path, "whole.zarr")
+    monkeypatch.setattr("store.schema.variables._CHUNK_BYTES", 2**14)  # of log-probs: 16 tokens
+    monkeypatch.setattr("engine.scoring.scorer._PRODUCT_BYTES", {"cpu": 2**16})
+    monkeypatch.setattr("engine.scoring.passes._BLOCK_BYTES", {"cpu": 2**15})
+    convert, calls = torch.from_numpy, itertools.count(1)
+
+    def fails_at_times(values: Any) -> torch.Tensor:
+        if values.dtype == np.float16 and next(calls) % 19 == 0:
+            raise torch.OutOfMemoryError("out of memory")
+        return convert(values)
+
+    monkeypatch.setattr(torch, "from_numpy", fails_at_times)
+    found = score(tmp_path, "halved.zarr")
+    np.testing.assert_allclose(found.kl, expected.kl, rtol=1e-4, atol=2e-6)
+
+
+def test_a_step_that_cannot_be_reduced_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(
+        "engine.coordination.coordinator.PATIENCE_SECONDS", 0.0
+    )  # nothing changes by waiting
+    make_runs(tmp_path)
+
+    def never(log_p: torch.Tensor, p: torch.Tensor) -> Any:
+        raise torch.OutOfMemoryError("out of memory")
+
+    monkeypatch.setattr("engine.scoring.passes.divergences", never)
+    assert run(["run", str(write_study(tmp_path))]) == 1
+    message = capsys.readouterr().err
+    assert "cannot reduce m, step 0: out of memory on cpu with log-probs of 3 stored" in message
+    assert len(open_study(tmp_path / "study.zarr").ledger("m").scored) == 6
+
+
+def test_the_noise_floor_is_measured_and_stored(tmp_path: Path) -> None:
+    make_runs(tmp_path, seeds=("1", "2"), architecture="gpt2")
+    exact = score(tmp_path, "exact.zarr").noise_floor
+    rounded = score(tmp_path, "rounded.zarr", scoring__dtype="bfloat16").noise_floor
+    assert exact.shape == (2, 2)
+    assert (abs(exact) < 1e-9).all()  # float32: batches of another shape add up in another order
+    assert (rounded >= -1e-9).all()
+    assert float(rounded.max()) < 1e-2
+    assert open_study(tmp_path / "rounded.zarr").snapshot().models[0].noise_floor.shape == (2,)
+
+
+def test_models_of_different_architectures_take_turns(tmp_path: Path) -> None:
+    """Step after step, each finds its own weights again in the module that waited for it."""
+    runs = {"neox": "gpt-neox", "gpt2": "gpt2"}
+    for name, architecture in runs.items():
+        make_runs(tmp_path / name, architecture=architecture)
+    alone = {name: score(tmp_path / name, "alone.zarr") for name in runs}
+    file = write_study(
+        tmp_path,
+        corpus__files=["neox/text.txt"],
+        tokenizer__source="neox/tokenizer",
+        models__name="neox",
+        models__source="neox/runs/seed{seed}/step{step}",
+    )
+    second = '[[models]]\nname = "gpt2"\nsource = "gpt2/runs/seed{seed}/step{step}"\n'
+    file.write_text(file.read_text() + second)
+    assert run(["run", str(file)]) == 0
+    study = open_study(tmp_path / "study.zarr")
+    for name, expected in alone.items():
+        assert study.dataset(name).load().equals(expected)
+
+
+@pytest.mark.parametrize("batch_tokens", [1, 100])
+def test_the_shape_of_batches_does_not_matter(tmp_path: Path, batch_tokens: int) -> None:
+    make_runs(tmp_path, architecture="llama")
+    exact = {"log_probs__representation": "factored"}
+    usual = score(tmp_path, "usual.zarr", **exact)
+    other = score(tmp_path, "other.zarr", **exact, scoring__batch_tokens=batch_tokens)
+    np.testing.assert_allclose(other.kl, usual.kl, rtol=1e-4, atol=2e-6)
+    np.testing.assert_allclose(other.surprisal, usual.surprisal, rtol=1e-5, atol=1e-5)

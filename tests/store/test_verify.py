@@ -1,0 +1,267 @@
+"""`seedconv verify`: what it finds, what it says, and that mending leads back to a whole study."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from seedconv_tui.cli.main import run
+from store import open_study
+from store.maintenance.verify import verify
+from store.schema.damage import Part
+from store.schema.snapshot import State
+from store.schema.variables import log_probs_path
+from store.storage.arrays import open_array
+from tests.support.made_store import (
+    Clock,
+    committed,
+    expect_nothing_changed,
+    files,
+    fill,
+    open_writer,
+    reduce,
+    score,
+    summarise_step,
+)
+from tests.support.tiny_models import make_runs, write_study
+
+SEEDS, STEPS = ("1", "2", "3"), (0, 8)
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("template") / "study.zarr"
+    writer = open_writer(made)
+    fill(writer, "m", SEEDS, STEPS)
+    writer.close("finished")
+    return made
+
+
+@pytest.fixture
+def study(template: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(template, tmp_path / "study.zarr"))
+
+
+def spoil(file: Path) -> None:
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 0x10
+    file.write_bytes(data)
+
+
+def said(capsys: pytest.CaptureFixture[str]) -> list[str]:
+    return capsys.readouterr().out.splitlines()
+
+
+def test_a_sound_study_is_read_and_not_touched(
+    study: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = files(study)
+    assert run(["verify", str(study)]) == 0
+    shown = capsys.readouterr()
+    assert shown.out == f"{study}: sound, 22 parts checked\n"
+    assert not shown.err  # no progress where there is no terminal
+    assert run(["verify", str(study), "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report == {
+        "store": str(study), "sound": True, "checked": 22, "damage": [], "mended": []
+    }  # fmt: skip
+    assert files(study) == before
+
+
+def test_each_damaged_checkpoint_is_a_line_and_what_mends_it_is_said(
+    study: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    spoil(study / "models/m/surprisal/c/1/2/0")
+    (study / log_probs_path("m", "1", 0) / "c/0/0").unlink()
+    spoil(study / "models/m/kl/c/0/1/2/0")
+    assert run(["verify", str(study)]) == 1
+    lines = said(capsys)
+    assert [line.split(": ")[:2] for line in lines] == [
+        ["damaged", "results, m, seed 3, step 8"],
+        ["damaged", "log-probs, m, seed 1, step 0"],
+        ["damaged", "pairs, m, seed 2, other seed 3, step 0"],
+        ["to mend", f"seedconv verify {study} --mend, then"],
+    ]
+    assert run(["verify", str(study), "--json"]) == 1
+    found = json.loads(capsys.readouterr().out)["damage"]
+    assert [(d["part"], d["seed"], d["step"], d["other_seed"]) for d in found] == [
+        ("results", "3", 8, None), ("log_probs", "1", 0, None), ("pairs", "2", 0, "3")
+    ]  # fmt: skip
+    assert found[0]["path"] == "models/m/surprisal"
+    assert "study.zarr/models/m/surprisal: cannot be read" in found[0]["message"]
+
+
+def test_what_was_damaged_is_queued_again_and_the_rest_stays(
+    study: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before, follower = committed(open_study(study)), open_study(study)
+    follower.snapshot()
+    spoil(study / "models/m/surprisal/c/1/2/0")
+    spoil(study / "models/m/kl/c/0/1/2/0")
+    spoil(study / log_probs_path("m", "1", 0) / "c/0/0")
+    assert run(["verify", str(study), "--mend"]) == 0
+    lines = said(capsys)
+    assert lines[-2:] == [
+        "what was forgotten is computed again by: seedconv run STUDY.toml",
+        f"{study}: sound, 19 parts checked",
+    ]
+    after = committed(open_study(study))
+    expect_nothing_changed(after, before | {k: after[k] for k in after if k[1] == "expected_kl"})
+    (model,) = follower.snapshot().models
+    assert model.state.tolist() == [
+        [State.PRUNED, State.SCORED, State.DONE], [State.DONE, State.DONE, State.QUEUED]
+    ]  # fmt: skip
+    assert not (study / "models/m/surprisal/c/1/2").exists()
+    stored = open_array(follower._store, "models/m/cross_entropy")  # any client's view
+    assert np.isnan(np.asarray(stored[1, 2]))
+    writer = open_writer(study)
+    writer.plan("m", [("3", 8)], {})
+    score(writer, "m", "3", 8)
+    reduce(writer, "m", 8, SEEDS)
+    score(writer, "m", "1", 0)
+    reduce(writer, "m", 0, SEEDS)
+    for step in (0, 8):
+        summarise_step(writer, "m", step)
+    writer.close("finished")
+    assert committed(open_study(study)) == before
+    assert run(["verify", str(study)]) == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "cell"),
+    [
+        ("mean_kl", (1, 2, 0)),
+        ("cross_entropy", (0, 1)),
+        ("mean_entropy", (1, 0)),
+        ("storage_floor", (1, 1)),
+        ("expected_kl", (1,)),
+    ],
+)
+def test_means_are_taken_again(study: Path, name: str, cell: tuple[int, ...]) -> None:
+    before = committed(open_study(study))
+    writer = open_writer(study)
+    writer.plan("m", [], {})
+    array: Any = writer._arrays["m"][name]
+    right = float(np.asarray(array[cell]))
+    array[cell] = right * (1 + 1e-7)
+    writer.close("finished")
+    (damage,) = [damage for checked in verify(study) for damage in checked.damage]
+    assert (damage.part, damage.path, damage.step) == (Part.MEANS, f"models/m/{name}", 8 * cell[0])
+    assert run(["verify", str(study), "--mend"]) == 0
+    spoil(next(file for file in (study / f"models/m/{name}/c").rglob("*") if file.is_file()))
+    assert run(["verify", str(study)]) == 1
+    assert run(["verify", str(study), "--mend"]) == 0
+    mended = committed(open_study(study))
+    assert mended.keys() == before.keys()
+    for key, value in before.items():
+        if value != mended[key]:
+            np.testing.assert_allclose(
+                np.frombuffer(mended[key]), np.frombuffer(value), rtol=1e-13, err_msg=str(key)
+            )
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["kl/zarr.json", "zarr.json", "log_probs/1/zarr.json", "seed/zarr.json", "step/c/0",
+     "mean_kl/zarr.json", "top_id/zarr.json"],
+)  # fmt: skip
+def test_metadata_and_coordinates_are_written_again(study: Path, name: str) -> None:
+    before, content = committed(open_study(study)), (study / "models/m" / name).read_bytes()
+    for data in (b"", b"{}", bytes(len(content)), content[: len(content) // 2]):
+        (study / "models/m" / name).write_bytes(data)
+        assert run(["verify", str(study)]) == 1
+        assert run(["verify", str(study), "--mend"]) == 0
+        assert committed(open_study(study)) == before
+        if name.endswith(".json"):
+            assert json.loads((study / "models/m" / name).read_bytes()) == json.loads(content)
+
+
+@pytest.mark.parametrize("name", ["zarr.json", "commits/1.log", "corpus/text/c/0"])
+def test_what_cannot_be_mended_says_what_to_restore(
+    study: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good = (study / name).read_bytes()
+    spoil(study / name)
+    for options in ([], ["--mend"]):
+        assert run(["verify", str(study), *options]) == 1
+        damaged, advice = said(capsys)
+        assert damaged.startswith("damaged: ")
+        assert "from a copy" in advice
+    (study / name).write_bytes(good)
+    assert run(["verify", str(study)]) == 0
+
+
+def test_an_engine_may_write_meanwhile(study: Path) -> None:
+    """What is dropped or added while the study is read is not damage."""
+    writer = open_writer(study, clock := Clock())
+    writer.plan("m", [], {})
+    found = []
+    for checked in verify(study):
+        found += checked.damage
+        if checked.part is Part.RESULTS and checked.step == 0 and checked.seed == "1":
+            writer.drop_log_probs("m", 0, SEEDS)
+            fill(writer, "m", (*SEEDS, "4"), (16,))
+            writer.forget("m", 8, ["2"])
+            reduce_half(writer)
+    assert not found
+    clock.now += 1
+    assert not [d for checked in verify(study) for d in checked.damage]
+    writer.close("stopped")
+
+
+def reduce_half(writer: Any) -> None:
+    """Write, but do not commit, a reduction: the array of means over pairs is ahead then."""
+    writer._arrays["m"]["expected_kl"][writer.ledger.model("m").steps[16]] = 1.0
+
+
+def test_mending_is_refused_while_an_engine_works(
+    study: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import time
+
+    spoil(study / "models/m/surprisal/c/1/2/0")
+    writer = open_writer(study, time.time)
+    assert run(["verify", str(study), "--mend"]) == 1
+    assert "is working on this study" in capsys.readouterr().err
+    writer.close("stopped")
+    assert run(["verify", str(study), "--mend"]) == 0
+
+
+def test_wrong_input(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for command in ("verify", "prune"):
+        assert run([command, str(tmp_path)]) == 2
+        assert run([command, str(tmp_path / "none\x1b.zarr")]) == 2
+        error = capsys.readouterr().err
+        assert len(error.splitlines()) == 2
+        assert "\x1b" not in error
+        with pytest.raises(SystemExit, match="2"):
+            run([command])
+        with pytest.raises(SystemExit, match="0"):
+            run([command, "--help"])
+        assert f"example: seedconv {command} study.zarr" in capsys.readouterr().out
+
+
+def test_an_engine_computes_what_was_forgotten_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_runs(tmp_path)
+    file = write_study(tmp_path)
+    assert run(["run", str(file)]) == 0
+    store = tmp_path / "study.zarr"
+    before = committed(open_study(store))
+    spoil(store / "models/m/entropy/c/1/2/0")
+    spoil(store / "models/m/kl/c/0/1/2/0")
+    assert run(["verify", str(store), "--mend"]) == 0
+    assert run(["run", str(file)]) == 0
+    assert "1 checkpoints scored, 2 steps reduced" in capsys.readouterr().err
+    after = committed(open_study(store))
+    assert after.keys() == before.keys()
+    for key, value in before.items():
+        if key[1] not in {"mean_kl", "expected_kl"}:
+            assert after[key] == value, key
+    assert run(["verify", str(store)]) == 0

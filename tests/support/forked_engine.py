@@ -1,0 +1,188 @@
+"""Engines that can be killed: a process with torch imported forks one whenever it is asked.
+
+    with Engines() as engines:
+        ended = engines.run(study_file, kill_after=0.3)
+
+A fork starts in milliseconds where a new interpreter takes seconds, and nothing is shared with the
+test: what is killed is a whole process, heartbeat and writer threads included.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+import traceback
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+_CHANGES = {"os.rename", "os.link", "os.mkdir", "os.remove", "os.rmdir", "os.truncate"}
+_WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How one engine ended."""
+
+    code: int  # exit code, or minus the signal that killed it
+    seconds: float
+    changes: int  # to files below the study's folder, when it was not killed
+    opened_at: int  # how many of them there were when the study was open for writing
+    stderr: str
+
+    @property
+    def killed(self) -> bool:
+        """Whether it was killed before it was done."""
+        return self.code == -signal.SIGKILL
+
+
+class Engines:
+    """Starts engines, one at a time."""
+
+    def __enter__(self) -> Self:
+        environment = {**os.environ, "TOKENIZERS_PARALLELISM": "false", "OMP_NUM_THREADS": "1"}
+        self._server = subprocess.Popen(
+            [sys.executable, "-m", "tests.support.forked_engine"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=environment,
+            cwd=Path(__file__).parents[2],
+        )
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        assert self._server.stdin is not None
+        self._server.stdin.close()
+        self._server.wait()
+
+    def run(
+        self,
+        study: Path,
+        *,
+        kill_after: float | None = None,
+        kill_at_change: int | None = None,
+        command_line: bool = False,
+    ) -> Ended:
+        """Work through a study; killed after so many seconds, or before its n-th file change."""
+        assert self._server.stdin is not None
+        assert self._server.stdout is not None
+        order = [str(study), kill_after, kill_at_change, command_line]
+        print(json.dumps(order), file=self._server.stdin, flush=True)
+        return Ended(**json.loads(self._server.stdout.readline()))
+
+
+class _Watch:
+    """Counts changes to files below a folder, and kills this process before the n-th."""
+
+    def __init__(self, folder: Path, kill_at: int | None) -> None:
+        self._folder, self._kill_at = str(folder), kill_at
+        self.changes = self.opened_at = 0
+
+    def __call__(self, event: str, arguments: tuple[Any, ...]) -> None:
+        if event == "open":
+            path, _, flags = arguments
+            if not isinstance(path, str) or not flags & _WRITING:
+                return
+        elif event in _CHANGES:
+            path = os.fspath(arguments[0])
+        else:
+            return
+        # Removing a tree names files relative to their folder, so those count wherever they are.
+        if str(path).startswith(self._folder) or event in {"os.remove", "os.rmdir"}:
+            self.changes += 1
+            if self.changes == self._kill_at:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _engine(study: Path, kill_at: int | None, command_line: bool, report: int) -> int:
+    from engine.coordination.coordinator import Coordinator
+    from engine.study_file.study import load_study_file
+
+    watch = _Watch(study.parent, kill_at)
+    sys.addaudithook(watch)
+    try:
+        if command_line:
+            from seedconv_tui.cli.main import run
+
+            return run(["run", str(study)])
+        engine = Coordinator(load_study_file(study), _Silent())
+        watch.opened_at = watch.changes
+        totals = engine.run()
+        return 1 if totals.failed else 0
+    finally:
+        counted = [watch.changes, watch.opened_at]
+        os.write(report, json.dumps(counted).encode())
+
+
+class _Silent:
+    def on_event(self, event: object) -> None:
+        """Nobody listens."""
+
+    def on_status(self, status: object) -> None:
+        """Nobody looks."""
+
+
+def _fork(
+    study: str, kill_after: float | None, kill_at: int | None, command_line: bool
+) -> dict[str, Any]:
+    """Run one engine in a process of its own and wait for it."""
+    report_read, report_write = os.pipe()
+    errors = os.memfd_create("stderr")
+    started = time.perf_counter()
+    pid = os.fork()
+    if pid == 0:
+        code = 70
+        try:
+            os.dup2(errors, 2)
+            code = _engine(Path(study), kill_at, command_line, report_write)
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            sys.stderr.flush()
+            os._exit(code)
+    os.close(report_write)
+    process = os.pidfd_open(pid)
+    if not select.select([process], [], [], kill_after)[0]:
+        os.kill(pid, signal.SIGKILL)
+    _, status = os.waitpid(pid, 0)
+    seconds = time.perf_counter() - started
+    os.close(process)
+    changes, opened_at = json.loads(os.read(report_read, 100) or b"[0, 0]")
+    os.close(report_read)
+    stderr = os.pread(errors, 100_000, 0).decode()
+    os.close(errors)
+    return {
+        "code": os.waitstatus_to_exitcode(status),
+        "seconds": seconds,
+        "changes": changes,
+        "opened_at": opened_at,
+        "stderr": stderr,
+    }
+
+
+def _serve() -> None:
+    import torch
+
+    torch.set_num_threads(1)  # a pool of threads does not survive a fork
+    import transformers.models.gpt_neox.modeling_gpt_neox  # transformers imports late
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+    import engine.coordination.coordinator
+    import seedconv_tui.cli.main
+    import seedconv_tui.listeners.console
+
+    del transformers, AutoConfig, AutoModelForCausalLM, AutoTokenizer, engine, seedconv_tui
+    with contextlib.suppress(KeyboardInterrupt):
+        for line in sys.stdin:
+            print(json.dumps(_fork(*json.loads(line))), flush=True)
+
+
+if __name__ == "__main__":
+    _serve()
