@@ -7,7 +7,8 @@ import unicodedata
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from store.schema.snapshot import Named, Phase
+    from store.schema.keys import CheckpointName
+    from store.schema.snapshot import Phase
 
 
 def visible(text: str, ascii: bool = False) -> str:  # noqa: A002  said the same everywhere
@@ -101,7 +102,7 @@ def phase_words(phase: Phase, ascii: bool = False) -> str:  # noqa: A002
     return words
 
 
-def same_weights(first: Named, ascii: bool = False) -> str:  # noqa: A002
+def same_weights(first: CheckpointName, ascii: bool = False) -> str:  # noqa: A002
     """What is said of a duplicate: which checkpoint has the same weights."""
     model, seed, step = first
     return f"same weights as {visible(model, ascii)}, seed {visible(seed, ascii)}, step {step:,}"

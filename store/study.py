@@ -28,9 +28,9 @@ from store.storage.arrays import Array, boxes, expect, open_array, read
 if TYPE_CHECKING:
     import xarray
 
-    from store.analysis.between import Checkpoint
     from store.analysis.difference import Difference
     from store.reading.probe import Probe
+    from store.schema.keys import CheckpointName
 
 _EVERYTHING = slice(None)
 
@@ -295,7 +295,7 @@ class Study:
 
     # -- between steps and models ----------------------------------------------------------------
 
-    def kl_between(self, a: Checkpoint, b: Checkpoint) -> NDArray[np.float64]:
+    def kl_between(self, a: CheckpointName, b: CheckpointName) -> NDArray[np.float64]:
         """KL from one checkpoint (model, seed, step) to another at each token: (token,), nats.
 
         Any two of the study: other steps of a seed, other models, other seeds; computed when asked,

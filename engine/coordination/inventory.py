@@ -13,9 +13,9 @@ from engine.sources.announcements import Announcements
 from engine.sources.base import Found, Source
 from engine.study_file.models import ModelSection
 from store import StudyWriter
-from store.commits.ledger import Checkpoint
+from store.schema.keys import Key
 
-Available = dict[str, set[Checkpoint]]  # by model
+Available = dict[str, set[Key]]  # by model
 
 
 class Inventory:
@@ -41,9 +41,9 @@ class Inventory:
         self._failing: dict[str, int] = {}  # errors of each source, when it was last asked
         self._missing: dict[str, int] = {}
         self._told: set[tuple[str, str]] = set()
-        self._seen: dict[str, set[Checkpoint]] = {name: set() for name in models}
-        self._refused: dict[str, dict[Checkpoint, str]] = {}
-        self._passed: dict[str, frozenset[Checkpoint]] = {}
+        self._seen: dict[str, set[Key]] = {name: set() for name in models}
+        self._refused: dict[str, dict[Key, str]] = {}
+        self._passed: dict[str, frozenset[Key]] = {}
 
     def look(self, *, waiting: bool) -> Available:
         """What can be scored now; the store learns what is planned or missing.
@@ -57,7 +57,7 @@ class Inventory:
         self.answer()
         return self._available
 
-    def _look(self, name: str, *, waiting: bool) -> set[Checkpoint]:
+    def _look(self, name: str, *, waiting: bool) -> set[Key]:
         model, known = self._models[name], self._writer.ledger.model(name)
         source = self._sources[name]
         found = source.find()
@@ -86,7 +86,7 @@ class Inventory:
             self._tell_waiting(name, nothing=not (found.there or known.scored))
         return there
 
-    def _find_gone(self, name: str, there: set[Checkpoint], found: Found) -> dict[Checkpoint, str]:
+    def _find_gone(self, name: str, there: set[Key], found: Found) -> dict[Key, str]:
         """Checkpoints that were deleted before they were scored, until they are back."""
         known, recorder = self._writer.ledger.model(name), self._recorder
         for key in there & {key for owner, key in recorder.gone if owner == name}:
@@ -119,7 +119,7 @@ class Inventory:
                 if unwanted or (key in known.scored and not self._needed_again(name, key)):
                     self._announcements.answer(letter)
 
-    def _needed_again(self, name: str, key: Checkpoint) -> bool:
+    def _needed_again(self, name: str, key: Key) -> bool:
         """Whether a checkpoint that is scored has to be read: for a probe, or for a late seed."""
         known, listed = self._writer.ledger.model(name), self._models[name].listed
         if known.unasked(key, self._probes):
@@ -206,7 +206,7 @@ class Inventory:
             self._tell(name, level, "waiting", f"model {name}: {text}; waiting for it", "waiting")
 
     def remaining(
-        self, available: Mapping[str, Collection[Checkpoint]], *, newest_first: bool = False
+        self, available: Mapping[str, Collection[Key]], *, newest_first: bool = False
     ) -> list[Step]:
         """Steps with something left to do, ascending; or the newest of every model first.
 
@@ -306,9 +306,9 @@ class Inventory:
         return f"no folder fits {text}{hint}"
 
 
-def _ordered(keys: Collection[Checkpoint]) -> list[Checkpoint]:
+def _ordered(keys: Collection[Key]) -> list[Key]:
     return sorted(keys, key=_place)
 
 
-def _place(key: Checkpoint) -> tuple[int, tuple[bool, int, str]]:
+def _place(key: Key) -> tuple[int, tuple[bool, int, str]]:
     return key[1], seed_order(key[0])

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from itertools import chain
 
 from store import Representation
-from store.commits.ledger import Checkpoint, Ledger, ModelLedger
+from store.commits.ledger import Ledger, ModelLedger
+from store.schema.keys import Key
 
 
 @dataclass(frozen=True)
@@ -95,10 +96,10 @@ def seed_order(seed: str) -> tuple[bool, int, str]:
 def remaining(
     ledger: Ledger,
     name: str,
-    available: set[Checkpoint],
+    available: set[Key],
     damaged: Collection[int] = (),
     probes: Collection[str] = (),
-    held: Collection[tuple[str, Checkpoint]] = (),
+    held: Collection[tuple[str, Key]] = (),
 ) -> list[Step]:
     """Steps of one model with something left to do, ascending; `damaged` cannot be reduced.
 
@@ -126,7 +127,7 @@ def remaining_of(
     *,
     reducible: bool = True,
     probes: Collection[str] = (),
-    held: Collection[tuple[str, Checkpoint]] = (),
+    held: Collection[tuple[str, Key]] = (),
 ) -> list[Step]:
     """What is left to do of one step, of which these seeds are available.
 
@@ -151,7 +152,7 @@ def remaining_of(
     return [Step(name, step, (), False, seed, them) for seed, them in asked.items() if them]
 
 
-def lonely(known: ModelLedger, available: set[Checkpoint]) -> str | None:
+def lonely(known: ModelLedger, available: set[Key]) -> str | None:
     """Why no divergence can come of a model, in one line; None when some step has two seeds."""
     seeds: dict[str, set[int]] = {}
     for seed, step in available | set(known.scored):

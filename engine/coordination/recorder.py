@@ -16,8 +16,8 @@ from engine.sources.base import Source
 from engine.study_file.study import StudyFile
 from engine.workers.worker import Outcome
 from store import StudyWriter
-from store.commits.ledger import Checkpoint
-from store.schema.snapshot import UNDECIDED, ModelSnapshot, Named, Phase
+from store.schema.keys import CheckpointName, Key
+from store.schema.snapshot import UNDECIDED, ModelSnapshot, Phase
 from store.statistics.intervals import distance
 from store.statistics.outliers import newly_outlying
 from store.statistics.phases import find_phases
@@ -60,10 +60,8 @@ class Recorder:
         self._tokens_done = 0
         self._losses: Counter[Pass] = Counter()
         self.totals = Totals()
-        self.gone: dict[
-            tuple[str, Checkpoint], str
-        ] = {}  # deleted before they were done, and where
-        self._told_outliers: set[Named] = set()
+        self.gone: dict[tuple[str, Key], str] = {}  # deleted before they were done, and where
+        self._told_outliers: set[CheckpointName] = set()
         self._told_duplicates = {
             (model, key)
             for model in writer.ledger.models
@@ -135,7 +133,7 @@ class Recorder:
         )
         self._tell_duplicate(task.model, (result.seed, task.step))
 
-    def _tell_duplicate(self, model: str, key: Checkpoint) -> None:
+    def _tell_duplicate(self, model: str, key: Key) -> None:
         """Say, once, that a checkpoint has the weights of one that was scored before."""
         first = self._writer.ledger.duplicates(model).get(key)
         if first is None or (model, key) in self._told_duplicates:
@@ -258,7 +256,7 @@ class Recorder:
                 trace=trace,
             )
 
-    def _lose_unprobed(self, task: Pass, key: Checkpoint) -> None:
+    def _lose_unprobed(self, task: Pass, key: Key) -> None:
         """Note that a checkpoint was deleted before it was asked; its results stay."""
         where = self._sources[task.model].where(key)
         why = f"{where} is gone: deleted before it was asked probe {', '.join(task.probes)}"
@@ -267,7 +265,7 @@ class Recorder:
             self._writer.probes.excuse(task.model, probe, [key])
         self._session.say("warning", "gone", f"model {task.model}: {why}", model=task.model)
 
-    def lose(self, model: str, keys: Sequence[Checkpoint]) -> None:
+    def lose(self, model: str, keys: Sequence[Key]) -> None:
         """Note checkpoints that were deleted before they were scored; nothing failed."""
         where, known = self._sources[model].where, self._writer.ledger.model(model)
         lost = {key: f"{where(key)} is gone: deleted before it was scored" for key in keys}

@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 
 from store import StudyWriter
-from store.commits.ledger import Checkpoint
+from store.schema.keys import Key
 from store.schema.snapshot import Failure
 
 FIRST_SECONDS = 15.0
@@ -49,8 +49,8 @@ class Retries:
         With `forgive`, all that failed before is tried now, as if for the first time.
         """
         self._writer, self._settings, self._clock = writer, settings, clock
-        self._there: dict[str, Collection[Checkpoint]] = {}  # by model, when it was last looked at
-        self._forgiven: set[tuple[str, Checkpoint, str | None]] = {
+        self._there: dict[str, Collection[Key]] = {}  # by model, when it was last looked at
+        self._forgiven: set[tuple[str, Key, str | None]] = {
             (name, key, probe)
             for name, known in writer.ledger.models.items()
             for probe, found in [(None, known.failures), *known.probe_failures.items()]
@@ -60,8 +60,8 @@ class Retries:
         self._steps: dict[tuple[str, int], Failure] = {}
 
     def held(
-        self, model: str, there: Collection[Checkpoint], signature: Callable[[Checkpoint], object]
-    ) -> set[Checkpoint]:
+        self, model: str, there: Collection[Key], signature: Callable[[Key], object]
+    ) -> set[Key]:
         """Those of a model's checkpoints that are there and are not to be tried now."""
         self._there[model] = there
         known = self._writer.ledger.model(model)
@@ -71,9 +71,7 @@ class Retries:
             if self._waits(model, key, known.failures[key], signature)
         }
 
-    def held_probes(
-        self, model: str, signature: Callable[[Checkpoint], object]
-    ) -> set[tuple[str, Checkpoint]]:
+    def held_probes(self, model: str, signature: Callable[[Key], object]) -> set[tuple[str, Key]]:
         """Probes that scored checkpoints, of those that are there, are not to be asked now."""
         there = set(self._there.get(model, ()))
         return {
@@ -86,9 +84,9 @@ class Retries:
     def _waits(
         self,
         model: str,
-        key: Checkpoint,
+        key: Key,
         failure: Failure,
-        signature: Callable[[Checkpoint], object],
+        signature: Callable[[Key], object],
         probe: str | None = None,
     ) -> bool:
         if (model, key, probe) in self._forgiven or self._due(failure):
@@ -115,7 +113,7 @@ class Retries:
     def fail(
         self,
         model: str,
-        key: Checkpoint,
+        key: Key,
         error: str,
         signature: object,
         *,
@@ -150,7 +148,7 @@ class Retries:
         """Take note that a step was reduced."""
         self._steps.pop((model, step), None)
 
-    def failed(self, model: str) -> dict[Checkpoint, Failure]:
+    def failed(self, model: str) -> dict[Key, Failure]:
         """What has failed of that which is there, and is not being tried again."""
         known = self._writer.ledger.model(model)
         return {
@@ -159,7 +157,7 @@ class Retries:
             if key in known.failed and (model, key, None) not in self._forgiven
         }
 
-    def failed_probes(self, model: str) -> dict[tuple[str, Checkpoint], Failure]:
+    def failed_probes(self, model: str) -> dict[tuple[str, Key], Failure]:
         """Which probes could not be asked of what is there, and are not being tried again."""
         there = set(self._there.get(model, ()))
         return {

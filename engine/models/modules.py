@@ -13,7 +13,7 @@ import torch
 
 from engine.errors import CheckpointError
 from engine.models.remote_code import model_class
-from engine.models.weights import Checkpoint
+from engine.models.weights import CheckpointWeights
 
 _TRIFLES = {"_name_or_path", "dtype", "torch_dtype", "transformers_version"}  # of a configuration
 
@@ -22,7 +22,7 @@ _TRIFLES = {"_name_or_path", "dtype", "torch_dtype", "transformers_version"}  # 
 class LoadedModel:
     """A checkpoint's weights and the module they belong to, which others may share."""
 
-    checkpoint: Checkpoint
+    checkpoint: CheckpointWeights
     module: Any
     weights: Mapping[str, torch.Tensor]  # by name of parameter or buffer
     device: torch.device
@@ -43,7 +43,7 @@ class Modules:
         self._dtype, self._device, self._masked = dtype, device, masked
         self._modules: dict[object, Any] = {}
 
-    def load(self, checkpoint: Checkpoint, *, resident: bool = True) -> LoadedModel:
+    def load(self, checkpoint: CheckpointWeights, *, resident: bool = True) -> LoadedModel:
         """A model with the checkpoint's weights: on the device, or moved there at each use.
 
         Raises CheckpointError when the weights do not fit the architecture.
@@ -79,7 +79,7 @@ class Modules:
                 parameter.data = torch.empty(0, dtype=parameter.dtype, device=parameter.device)
 
 
-def _key(checkpoint: Checkpoint) -> object:
+def _key(checkpoint: CheckpointWeights) -> object:
     """Equal for checkpoints whose weights fit the same module."""
     config = {k: v for k, v in checkpoint.config.to_dict().items() if k not in _TRIFLES}
     shapes = frozenset((name, tuple(t.shape)) for name, t in checkpoint.weights.items())
@@ -123,7 +123,7 @@ def _takes_as_they_are(module: Any, weights: Mapping[str, torch.Tensor]) -> bool
 
 
 def _build(
-    checkpoint: Checkpoint, dtype: torch.dtype, device: torch.device, *, masked: bool
+    checkpoint: CheckpointWeights, dtype: torch.dtype, device: torch.device, *, masked: bool
 ) -> Any:
     """A module with the checkpoint's weights, ready to be called."""
     architecture = model_class(checkpoint, masked=masked)

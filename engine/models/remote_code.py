@@ -7,10 +7,10 @@ from typing import Any
 import transformers
 
 from engine.errors import CheckpointError
-from engine.models.weights import Checkpoint
+from engine.models.weights import CheckpointWeights
 
 
-def model_class(checkpoint: Checkpoint, *, masked: bool) -> Any:
+def model_class(checkpoint: CheckpointWeights, *, masked: bool) -> Any:
     """The class of a checkpoint's model, causal or `masked`.
 
     A class of the repository is taken only where `trust_remote_code` is set and config.json names

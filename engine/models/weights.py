@@ -28,7 +28,7 @@ MOST_PADDING = 1024  # rows a model may have beyond its tokenizer: padding for f
 
 
 @dataclass(frozen=True)
-class Checkpoint:
+class CheckpointWeights:
     """A checkpoint in memory, not yet a model."""
 
     folder: Path
@@ -47,7 +47,7 @@ def read_checkpoint(
     where: str | None = None,
     allow_pickle: bool = False,
     trust_remote_code: bool = False,
-) -> Checkpoint:
+) -> CheckpointWeights:
     """Read and check a checkpoint of a causal language model.
 
     `where` names its place in messages, if that is not the folder. With `allow_pickle` weights may
@@ -75,7 +75,7 @@ def read_checkpoint(
 
 def _read(
     folder: Path, where: str, tokenizer: Tokenizer, allow_pickle: bool, trust_remote_code: bool
-) -> Checkpoint:
+) -> CheckpointWeights:
     from transformers import AutoConfig
 
     files = checkpoint_files(folder, allow_pickle=allow_pickle)
@@ -107,7 +107,9 @@ def _read(
         weights.update(shard)
         n_bytes += len(data)
     fingerprint = _fingerprint(weights)
-    return Checkpoint(folder, where, config, weights, fingerprint, n_bytes, trust_remote_code)
+    return CheckpointWeights(
+        folder, where, config, weights, fingerprint, n_bytes, trust_remote_code
+    )
 
 
 def _unpickle(file: Path, data: bytes) -> dict[str, torch.Tensor]:

@@ -18,7 +18,7 @@ from engine.machine.device_errors import is_dead_device, is_out_of_memory
 from engine.machine.host_memory import HostMemory, peak_bytes
 from engine.models.modules import LoadedModel, Modules
 from engine.models.output_head import Head, find_head, hidden_states
-from engine.models.weights import Checkpoint
+from engine.models.weights import CheckpointWeights
 from engine.study_file.limits import NO_LIMITS, LimitsSection
 from engine.study_file.study import ScoringSection
 from engine.text import corpus
@@ -104,7 +104,7 @@ class Scorer:
             return window, self._settings.overlap
         return window, min(self._settings.overlap, window // 2)
 
-    def load(self, checkpoint: Checkpoint, *, resident: bool = True) -> Loaded:
+    def load(self, checkpoint: CheckpointWeights, *, resident: bool = True) -> Loaded:
         """Make a model of a checkpoint; not `resident`, it comes to the device at each use.
 
         Raises CheckpointError when the weights do not fit the architecture, or the model fails on
@@ -162,7 +162,7 @@ class Scorer:
         """Forget the weights that were used last: others are to take their room."""
         self._modules.empty()
 
-    def bytes_on_device(self, checkpoint: Checkpoint) -> int:
+    def bytes_on_device(self, checkpoint: CheckpointWeights) -> int:
         """What a checkpoint's weights take in the precision that they are used in."""
         size = getattr(torch, self._settings.dtype).itemsize
         return sum(tensor.numel() * size for tensor in checkpoint.weights.values())
@@ -392,7 +392,7 @@ def rows_within(n_bytes: int, vocab_size: int) -> int:
     return 1 << max(0, (n_bytes // (4 * vocab_size)).bit_length() - 1)
 
 
-def refuse_factors(checkpoint: Checkpoint) -> CheckpointError:
+def refuse_factors(checkpoint: CheckpointWeights) -> CheckpointError:
     """The error for a model whose log-probs cannot be kept factored."""
     return CheckpointError(
         f"{checkpoint.where}: its logits are not hidden states times an output embedding, so "

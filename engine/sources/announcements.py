@@ -11,7 +11,7 @@ from typing import Any
 
 from engine.announcing import FORMAT, check_names, held_folder, let_go
 from engine.sources.checkpoint_files import is_folder
-from store.commits.ledger import Checkpoint
+from store.schema.keys import Key
 
 _MOST_BYTES = 16 * 1024
 _MOST_BAD = 20  # that are explained; more would only fill the journal
@@ -23,7 +23,7 @@ class Announcement:
 
     file: Path
     model: str
-    key: Checkpoint
+    key: Key
     path: Path
     held: Path | None  # a copy that nobody deletes before it is scored
     since: float  # when the engine read it first, by its own clock
@@ -115,7 +115,7 @@ class Announcements:
         copy = None if held is None else held_folder(place, held)
         return Announcement(file, model, (seed, step), place, copy, self._clock())
 
-    def of(self, model: str) -> dict[Checkpoint, Announcement]:
+    def of(self, model: str) -> dict[Key, Announcement]:
         """What was announced of a model and is not answered, as of the last look."""
         letters = (letter for _, letter in self._known.values() if letter is not None)
         return {letter.key: letter for letter in letters if letter.model == model}

@@ -15,7 +15,7 @@ from engine.sources.foreign import recognise
 from engine.sources.hub_client import HubClient, HubError
 from engine.study_file.models import ModelSection
 from engine.study_file.patterns import HubTemplate, Pattern
-from store.commits.ledger import Checkpoint
+from store.schema.keys import Key
 
 LOOK_AGAIN_SECONDS = 300.0  # `watch` asks the hub no more often, unless told to
 
@@ -36,8 +36,8 @@ class Place:
 class _Look:
     """What one look at the hub has found so far."""
 
-    places: dict[Checkpoint, Place] = field(default_factory=dict)
-    missing: dict[Checkpoint, str] = field(default_factory=dict)
+    places: dict[Key, Place] = field(default_factory=dict)
+    missing: dict[Key, str] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
 
@@ -58,7 +58,7 @@ class HubSource:
         self._model, self._client, self._clock = model, client, clock
         self._look_again_seconds = look_again_seconds
         self._templates = {seed: HubTemplate.parse(t) for seed, t in model.templates.items()}
-        self._pinned: dict[Checkpoint, Place] = {}
+        self._pinned: dict[Key, Place] = {}
         self._found: Found | None = None
         self._looked = 0.0
         self._config: Path | None = None
@@ -103,7 +103,7 @@ class HubSource:
         self,
         label: str | None,
         template: HubTemplate,
-        keys: set[Checkpoint] | None,
+        keys: set[Key] | None,
         look: _Look,
     ) -> None:
         """Each checkpoint has a repository of its own: one list tells them all."""
@@ -118,7 +118,7 @@ class HubSource:
         self,
         label: str | None,
         template: HubTemplate,
-        keys: set[Checkpoint] | None,
+        keys: set[Key] | None,
         look: _Look,
     ) -> None:
         """A repository holds a seed, or all: its branches and tags tell the steps."""
@@ -137,7 +137,7 @@ class HubSource:
         self,
         template: HubTemplate,
         label: str | None,
-        keys: set[Checkpoint] | None,
+        keys: set[Key] | None,
         look: _Look,
     ) -> Iterator[tuple[str, str | None, dict[str, str]]]:
         """Repositories that fit, with the commit of their `main` and the fields of their names."""
@@ -159,7 +159,7 @@ class HubSource:
         repository: str,
         template: HubTemplate,
         known: Mapping[str, str],
-        keys: set[Checkpoint] | None,
+        keys: set[Key] | None,
         look: _Look,
     ) -> None:
         """Take the revisions of one repository that fit."""
@@ -183,7 +183,7 @@ class HubSource:
         self,
         found: Mapping[str, str],
         place: Place,
-        keys: set[Checkpoint] | None,
+        keys: set[Key] | None,
         look: _Look,
     ) -> None:
         """Take a place, unless another one fits the same checkpoint."""
@@ -203,7 +203,7 @@ class HubSource:
 
     # -- one checkpoint ------------------------------------------------------------------------
 
-    def where(self, key: Checkpoint) -> str:
+    def where(self, key: Key) -> str:
         """Repository and revision, as far as the template tells."""
         if key in self._pinned:
             return str(self._pinned[key])
@@ -215,16 +215,16 @@ class HubSource:
         except CheckpointError as error:
             return str(error)
 
-    def place(self, key: Checkpoint) -> object:
+    def place(self, key: Key) -> object:
         """The commit at which the checkpoint was found."""
         return self._pinned.get(key)
 
-    def adopt(self, key: Checkpoint, place: object) -> None:
+    def adopt(self, key: Key, place: object) -> None:
         """Stay at the commit at which another process found the checkpoint."""
         if isinstance(place, Place):
             self._pinned[key] = place
 
-    def fetch(self, key: Checkpoint) -> Path:
+    def fetch(self, key: Key) -> Path:
         """The hub's cache of the checkpoint, with what scoring takes: no more is downloaded."""
         place = self._place(key)
         names = self._client.files(place.repository, place.commit)
@@ -239,7 +239,7 @@ class HubSource:
             self._download(place, name)
         return folder
 
-    def _place(self, key: Checkpoint) -> Place:
+    def _place(self, key: Key) -> Place:
         if key not in self._pinned:
             self.find()  # in a process that has not looked yet
         if key not in self._pinned:
@@ -264,7 +264,7 @@ class HubSource:
     def _download(self, place: Place, name: str) -> Path:
         return self._client.download(place.repository, place.commit, name)
 
-    def config(self, key: Checkpoint) -> Path | None:
+    def config(self, key: Key) -> Path | None:
         """The first one asked for: all checkpoints of a model share one architecture."""
         if not self._config_asked:
             self._config_asked = True
@@ -272,23 +272,23 @@ class HubSource:
                 self._config = self._download(self._place(key), "config.json")
         return self._config
 
-    def signature(self, key: Checkpoint) -> object:
+    def signature(self, key: Key) -> object:
         """The commit."""
         place = self._pinned.get(key)
         return place and place.commit
 
-    def failed(self, key: Checkpoint) -> None:
+    def failed(self, key: Key) -> None:
         """There is nothing to do: the commit stays."""
 
-    def finished(self, key: Checkpoint) -> bool:
+    def finished(self, key: Key) -> bool:
         """A commit is whole."""
         return True
 
-    def refused(self, key: Checkpoint, *, waiting: bool) -> str | None:
+    def refused(self, key: Key, *, waiting: bool) -> str | None:
         """None: what a repository holds is told when it is fetched."""
         return None
 
-    def gone(self, key: Checkpoint) -> bool:
+    def gone(self, key: Key) -> bool:
         """Never: a commit that was pinned and is not there any more fails when it is fetched."""
         return False
 
@@ -296,18 +296,18 @@ class HubSource:
         """None: what is missing is told by the hub."""
         return None
 
-    def details(self, key: Checkpoint) -> dict[str, str]:
+    def details(self, key: Key) -> dict[str, str]:
         """Repository, revision and the commit that was scored."""
         return {**vars(self._place(key))}
 
-    def release(self, key: Checkpoint) -> None:
+    def release(self, key: Key) -> None:
         """Delete the checkpoint from the hub's cache, if the study file says so."""
         if self._model.cache == "drop":
             with self._dropping:
                 self._client.drop(self._place(key).commit)
 
 
-def _agree(known: Mapping[str, str], key: Checkpoint) -> bool:
+def _agree(known: Mapping[str, str], key: Key) -> bool:
     seed, step = key
     return known.get("seed", seed) == seed and known.get("step", str(step)) == str(step)
 

@@ -15,7 +15,7 @@ from engine.sources.checkpoint_files import checkpoint_files, is_folder, list_na
 from engine.sources.foreign import recognise_folder, recognise_near
 from engine.study_file.models import ModelSection
 from engine.study_file.patterns import Fields, Pattern
-from store.commits.ledger import Checkpoint
+from store.schema.keys import Key
 
 SETTLE_SECONDS = 3.0  # a checkpoint that does not say it is finished must rest so long
 ANNOUNCED_SECONDS = 60.0  # within which NFS shows what another machine has announced
@@ -39,16 +39,16 @@ class LocalSource:
     ) -> None:
         self._model, self._folder, self._clock = model, folder, clock
         self._templates = {seed: Pattern(text) for seed, text in model.templates.items()}
-        self._found: dict[Checkpoint, Path] = {}  # where the template alone does not tell
+        self._found: dict[Key, Path] = {}  # where the template alone does not tell
         self._announcements = announcements
-        self._announced: dict[Checkpoint, Announcement] = {}
+        self._announced: dict[Key, Announcement] = {}
         self._settle_seconds = settle_seconds
         self._settling = Settling(clock, settle_seconds, allow_pickle=model.allow_pickle)
-        self._had: dict[Checkpoint, frozenset[str]] = {}  # files without which one is gone
-        self._whole: set[Checkpoint] = set()  # found finished
+        self._had: dict[Key, frozenset[str]] = {}  # files without which one is gone
+        self._whole: set[Key] = set()  # found finished
         self._latest: dict[str, int] = {}  # step that a seed has had
-        self._passed: dict[Checkpoint, float] = {}  # since when a later step of its seed is there
-        self._given: dict[Checkpoint, Path] = {}  # to whoever reads it
+        self._passed: dict[Key, float] = {}  # since when a later step of its seed is there
+        self._given: dict[Key, Path] = {}  # to whoever reads it
 
     def find(self) -> Found:
         """Look into the folders."""
@@ -58,7 +58,7 @@ class LocalSource:
             self._announced = {key: it for key, it in letters.items() if self._model.asks_for(key)}
         if wanted is None or any("*" in t.fields for t in self._templates.values()):
             self._found = {key: path for key, path in self._discover() if self._model.accepts(*key)}
-        missing: dict[Checkpoint, str] = {}
+        missing: dict[Key, str] = {}
         for key in self._announced if wanted is None else wanted:
             if key in self._found:
                 continue
@@ -77,9 +77,7 @@ class LocalSource:
             passed=self._find_passed(there, missing) if wanted is not None else frozenset(),
         )
 
-    def _find_passed(
-        self, there: Collection[Checkpoint], missing: Mapping[Checkpoint, str]
-    ) -> frozenset[Checkpoint]:
+    def _find_passed(self, there: Collection[Key], missing: Mapping[Key, str]) -> frozenset[Key]:
         """What will not come any more, as steps are saved in order: deleted, or never made."""
         now = self._clock()
         for seed, step in there:
@@ -88,7 +86,7 @@ class LocalSource:
         self._passed = {key: self._passed.get(key, now) for key in passed}
         return frozenset(k for k, since in self._passed.items() if now - since >= STUCK_SECONDS)
 
-    def _discover(self) -> Iterator[tuple[Checkpoint, Path]]:
+    def _discover(self) -> Iterator[tuple[Key, Path]]:
         for label, template in self._templates.items():
             root, parts = self._parts(template)
             for found, path in _match(root, parts, self._known(label, template)):
@@ -106,13 +104,13 @@ class LocalSource:
             known["step"] = str(self._model.only_step)
         return known
 
-    def _template(self, key: Checkpoint) -> Pattern:
+    def _template(self, key: Key) -> Pattern:
         template = self._templates.get(key[0]) or self._templates.get(None)
         if template is None:  # it was once part of the study
             raise CheckpointError(f"seed {key[0]} has no source")
         return template
 
-    def _path(self, key: Checkpoint) -> Path:
+    def _path(self, key: Key) -> Path:
         letter = self._announced.get(key)
         if letter is not None and (folder := letter.folder) is not None:
             return folder
@@ -127,7 +125,7 @@ class LocalSource:
                 raise
             return letter.path
 
-    def where(self, key: Checkpoint) -> str:
+    def where(self, key: Key) -> str:
         """The folder, whether or not it exists."""
         if key in self._announced:
             return str(self._announced[key].path)
@@ -136,35 +134,35 @@ class LocalSource:
         except CheckpointError as error:
             return str(error)
 
-    def place(self, key: Checkpoint) -> object:
+    def place(self, key: Key) -> object:
         """The folder that was found, where the template alone does not tell."""
         if key in self._announced:
             return self.fetch(key)
         return self._found.get(key)
 
-    def adopt(self, key: Checkpoint, place: object) -> None:
+    def adopt(self, key: Key, place: object) -> None:
         """Take the folder that another process found."""
         if isinstance(place, Path):
             self._found[key] = place
 
-    def fetch(self, key: Checkpoint) -> Path:
+    def fetch(self, key: Key) -> Path:
         """The folder; there is nothing to do."""
         self._given[key] = self._path(key)
         return self._given[key]
 
-    def config(self, key: Checkpoint) -> Path | None:
+    def config(self, key: Key) -> Path | None:
         """The checkpoint's own."""
         return self._path(key) / "config.json"
 
-    def signature(self, key: Checkpoint) -> object:
+    def signature(self, key: Key) -> object:
         """Name, size and time of every file."""
         return signature(self._path(key))
 
-    def failed(self, key: Checkpoint) -> None:
+    def failed(self, key: Key) -> None:
         """It is looked at again before it is read again; a folder that changes says so."""
         self._whole.discard(key)
 
-    def finished(self, key: Checkpoint) -> bool:
+    def finished(self, key: Key) -> bool:
         """Whether the folder says it is finished, was announced as such, or rests."""
         if key in self._whole:
             return True
@@ -175,7 +173,7 @@ class LocalSource:
             self._remember(key, folder)
         return standing.finished
 
-    def refused(self, key: Checkpoint, *, waiting: bool) -> str | None:
+    def refused(self, key: Key, *, waiting: bool) -> str | None:
         """Why a checkpoint that is there will not do; `waiting`, once nothing changes any more."""
         folder = self._path(key)
         if not self._had.get(key):
@@ -193,13 +191,13 @@ class LocalSource:
             return f"{error}; nothing in its folder changes any more"
         return None
 
-    def _remember(self, key: Checkpoint, folder: Path) -> None:
+    def _remember(self, key: Key, folder: Path) -> None:
         try:
             self._had[key] = needed(list_names(folder))
         except CheckpointError:
             self._had[key] = frozenset()
 
-    def gone(self, key: Checkpoint) -> bool:
+    def gone(self, key: Key) -> bool:
         """Whether a checkpoint that was there has been deleted, all or some of it.
 
         Where it was read, if it was: what is let go of may still lie where it was announced.
@@ -225,7 +223,7 @@ class LocalSource:
             self._had.pop(key, None)
         return gone
 
-    def _root(self, key: Checkpoint) -> Path:
+    def _root(self, key: Key) -> Path:
         """The part of the template's path that all checkpoints share."""
         root, parts = self._parts(self._template(key))
         for part in parts[:-1]:
@@ -246,11 +244,11 @@ class LocalSource:
                     break
         return None
 
-    def details(self, key: Checkpoint) -> dict[str, str]:
+    def details(self, key: Key) -> dict[str, str]:
         """Nothing: folders are moved, and the study file tells the template."""
         return {}
 
-    def release(self, key: Checkpoint) -> None:
+    def release(self, key: Key) -> None:
         """Folders of the user stay; who reads announcements lets go of what is held for them."""
 
 

@@ -20,7 +20,7 @@ from engine.coordination.planner import Pass
 from engine.errors import CheckpointError, EngineError
 from engine.machine.device_errors import is_dead_device, is_out_of_memory
 from engine.machine.host_memory import HostMemory, weights_bytes
-from engine.models.weights import Checkpoint, read_checkpoint
+from engine.models.weights import CheckpointWeights, read_checkpoint
 from engine.probes.answers import ask_each
 from engine.probes.questions import Questions
 from engine.scoring.passes import CorpusPass, Live, NotFiniteError
@@ -32,9 +32,9 @@ from engine.study_file.study import StudyFile
 from engine.text.corpus import Text
 from engine.text.tokenizer import Tokenizer
 from store import DamagedError, Study
-from store.commits.ledger import Checkpoint as Key
 from store.commits.ledger import ModelLedger, Record
 from store.reading.probe import ProbeValues
+from store.schema.keys import Key
 from store.schema.snapshot import State, Work
 from store.writing.cells import ResultWriter
 from store.writing.pending import CheckpointResult, PairsResult, PendingCheckpoint, PendingPairs
@@ -115,7 +115,7 @@ class Worker:
         readers = min(_READERS, study.limits.threads or _READERS)
         self._loader = ThreadPoolExecutor(1, thread_name_prefix="weights")
         self._readers = ThreadPoolExecutor(readers, thread_name_prefix="log-probs")
-        self._loading: dict[tuple[str, Key], Future[Checkpoint | None]] = {}
+        self._loading: dict[tuple[str, Key], Future[CheckpointWeights | None]] = {}
 
     def prefetch(self, task: Pass) -> None:
         """Begin to read the weights that a pass will need, in a thread of its own."""
@@ -124,7 +124,7 @@ class Worker:
             if where not in self._loading:
                 self._loading[where] = self._loader.submit(self._read_early, *where)
 
-    def _read_early(self, name: str, key: Key) -> Checkpoint | None:
+    def _read_early(self, name: str, key: Key) -> CheckpointWeights | None:
         """The weights, or None when there is room for them only once others are gone."""
         if self._memory.limit is not None:
             files = checkpoint_files(
@@ -134,7 +134,7 @@ class Worker:
                 return None
         return self._read(name, key)
 
-    def _read(self, name: str, key: Key) -> Checkpoint:
+    def _read(self, name: str, key: Key) -> CheckpointWeights:
         source, model = self._sources[name], self._models[name]
         folder = source.fetch(key)
         if self._memory.limit is not None:
@@ -278,7 +278,7 @@ class Worker:
         log_probs = self._store.log_probs(task.model, seed, task.step)
         return stored_rows(self._scorer, log_probs, self._readers)
 
-    def _weights(self, task: Pass, work: Work) -> list[Checkpoint]:
+    def _weights(self, task: Pass, work: Work) -> list[CheckpointWeights]:
         checkpoints = []
         for seed in task.live:
             where = task.model, (seed, task.step)
@@ -297,7 +297,7 @@ class Worker:
         return future.result()
 
     def _make_live(
-        self, task: Pass, checkpoints: Sequence[Checkpoint], known: ModelLedger
+        self, task: Pass, checkpoints: Sequence[CheckpointWeights], known: ModelLedger
     ) -> dict[str, Live]:
         """Models of the live seeds, and a place for the results of each that has new ones."""
         for seed, checkpoint in zip(task.live, checkpoints, strict=True):
@@ -322,7 +322,7 @@ class Worker:
             live[seed] = Live(seed, running, pending, _KEPT_AS.get(task.keep))
         return live
 
-    def _load(self, task: Pass, checkpoints: Sequence[Checkpoint]) -> list[Loaded]:
+    def _load(self, task: Pass, checkpoints: Sequence[CheckpointWeights]) -> list[Loaded]:
         """Models of the live seeds: all on the device, or moved there in turn."""
 
         def load(*, resident: bool) -> list[Loaded]:
@@ -340,7 +340,7 @@ class Worker:
             self._notes.append("out of memory with all seeds' weights; they are moved in turn")
         return load(resident=len(checkpoints) == 1)
 
-    def _all_fit(self, checkpoints: Sequence[Checkpoint]) -> bool:
+    def _all_fit(self, checkpoints: Sequence[CheckpointWeights]) -> bool:
         """Whether the weights of all live seeds can be on the device at the same time."""
         free = self._scorer.free_bytes() if len(checkpoints) > 1 else None
         needed = sum(map(self._scorer.bytes_on_device, checkpoints))
@@ -379,7 +379,7 @@ class Worker:
             where = f"{task.model}, seed {seed}, step {task.step}"
             raise _NoMemoryError(seed, f"{where}: out of memory {what}") from None
 
-    def _finish(self, task: Pass, entry: Live, checkpoint: Checkpoint) -> CheckpointResult:
+    def _finish(self, task: Pass, entry: Live, checkpoint: CheckpointWeights) -> CheckpointResult:
         assert entry.pending is not None
         assert entry.seed.noise_floor is not None
         window, overlap = entry.seed.window
@@ -408,7 +408,7 @@ def _dead(device: torch.device, error: Exception) -> EngineError:
     )
 
 
-def _refuse_others(checkpoint: Checkpoint, record: Record | None) -> None:
+def _refuse_others(checkpoint: CheckpointWeights, record: Record | None) -> None:
     """Raise CheckpointError when results are committed that are of other weights."""
     if record is not None and record.get("fingerprint") not in (None, checkpoint.fingerprint):
         raise CheckpointError(

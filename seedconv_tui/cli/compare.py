@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from store import Study
-    from store.analysis.between import Checkpoint
     from store.analysis.difference import Difference
+    from store.schema.keys import CheckpointName
 
 At = tuple[str, int]  # model, step
 
@@ -146,11 +146,11 @@ def _between_models(study: Study, first: At, second: At) -> Moved:
     return Moved(rows, columns, kl, lacking or lacking_too)
 
 
-def _of(at: At, seed: str) -> Checkpoint:
+def _of(at: At, seed: str) -> CheckpointName:
     return at[0], seed, at[1]
 
 
-def _stored(study: Study, wanted: list[list[Checkpoint]]) -> tuple[tuple[str, ...], str]:
+def _stored(study: Study, wanted: list[list[CheckpointName]]) -> tuple[tuple[str, ...], str]:
     """Seeds of which all checkpoints have log-probs, and why others have not (the first)."""
     from store import StoreError
 

@@ -12,11 +12,11 @@ import numpy as np
 
 from seedconv_tui.health import SILENT, advice, health
 from seedconv_tui.text import count, duration, nats, phase_words, same_weights, size, visible
+from store.schema.keys import CheckpointName
 from store.schema.snapshot import (
     ACTIVE_STATES,
     Failure,
     ModelSnapshot,
-    Named,
     Phase,
     State,
     StudySnapshot,
@@ -112,7 +112,7 @@ def _errors(model: ModelSnapshot, state: State) -> list[dict[str, Any]]:
     return found
 
 
-def _named(checkpoint: Named) -> dict[str, Any]:
+def _named(checkpoint: CheckpointName) -> dict[str, Any]:
     return dict(zip(("model", "seed", "step"), checkpoint, strict=True))
 
 

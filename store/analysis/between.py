@@ -9,18 +9,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from store.schema.keys import CheckpointName
+
 if TYPE_CHECKING:
     from store.reading.log_probs import LogProbs
     from store.study import Study
 
 Floats = NDArray[np.float64]
-Checkpoint = tuple[str, str, int]  # model, seed, step
 
 _HELD = 2**30  # bytes that checkpoints which are read side by side may hold
 _CELLS = 2**20  # log-probs in float64 at once: 8 MiB, a few times
 
 
-def kl_between(study: Study, a: Checkpoint, b: Checkpoint) -> Floats:
+def kl_between(study: Study, a: CheckpointName, b: CheckpointName) -> Floats:
     """KL from `a` to `b`, `sum_v p_a(v) (log p_a(v) - log p_b(v))`, at each token: (token,), nats.
 
     In float64 throughout, so as exact as what is stored. Memory holds a block of tokens of both,
@@ -36,8 +37,8 @@ def kl_between(study: Study, a: Checkpoint, b: Checkpoint) -> Floats:
 
 def mean_kl_between(
     study: Study,
-    a: Sequence[Checkpoint],
-    b: Sequence[Checkpoint],
+    a: Sequence[CheckpointName],
+    b: Sequence[CheckpointName],
     progress: Callable[[float], None] = lambda share: None,
 ) -> Floats:
     """KL from each of `a` to each of `b`, mean over tokens: (a, b), nats.

@@ -6,11 +6,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from store.schema.keys import CheckpointName, Key
 from store.schema.schedule import Schedule, schedules_of
-from store.schema.snapshot import Failure, Named, Phase
+from store.schema.snapshot import Failure, Phase
 
 Record = dict[str, Any]
-Checkpoint = tuple[str, int]  # (seed, step)
 
 
 @dataclass(frozen=True)
@@ -44,22 +44,22 @@ class ModelLedger:
 
     steps: dict[int, int] = field(default_factory=dict)  # step -> index
     seeds: dict[str, int] = field(default_factory=dict)  # seed -> index
-    planned: set[Checkpoint] = field(default_factory=set)
-    scored: dict[Checkpoint, Record] = field(default_factory=dict)
-    stored: set[Checkpoint] = field(default_factory=set)  # log-probs can be read
+    planned: set[Key] = field(default_factory=set)
+    scored: dict[Key, Record] = field(default_factory=dict)
+    stored: set[Key] = field(default_factory=set)  # log-probs can be read
     reduced: dict[int, frozenset[str]] = field(default_factory=dict)  # step -> seeds, all pairs
-    failed: dict[Checkpoint, str] = field(default_factory=dict)
-    failures: dict[Checkpoint, Failure] = field(default_factory=dict)  # the last, until it succeeds
-    missing: dict[Checkpoint, str] = field(default_factory=dict)
+    failed: dict[Key, str] = field(default_factory=dict)
+    failures: dict[Key, Failure] = field(default_factory=dict)  # the last, until it succeeds
+    missing: dict[Key, str] = field(default_factory=dict)
     phases: tuple[Phase, ...] = ()
     phases_seen: set[str] = field(
         default_factory=set
     )  # names of those that were ever recorded as settled
     categories: dict[str, Partition] = field(default_factory=dict)  # the model's own
     summaries: dict[int, Summarised] = field(default_factory=dict)  # by step
-    probed: dict[str, set[Checkpoint]] = field(default_factory=dict)  # by probe
+    probed: dict[str, set[Key]] = field(default_factory=dict)  # by probe
     # By probe, of scored checkpoints that could not be asked it: the last, until one can be.
-    probe_failures: dict[str, dict[Checkpoint, Failure]] = field(default_factory=dict)
+    probe_failures: dict[str, dict[Key, Failure]] = field(default_factory=dict)
     changes: int = 0
     _bytes: tuple[int, int] = (-1, 0)  # `bytes_stored` as of `changes`
 
@@ -147,7 +147,7 @@ class ModelLedger:
                 for found in self.probe_failures.values():
                     found.pop((seed, step), None)
 
-    def errors(self) -> dict[Checkpoint, str]:
+    def errors(self) -> dict[Key, str]:
         """Why checkpoints are missing or failed; of these what becomes of them, where recorded."""
         told = dict(self.missing)
         for key, error in self.failed.items():
@@ -155,7 +155,7 @@ class ModelLedger:
             told[key] = error if failure.time is None else f"{error} ({failure.fate})"
         return told
 
-    def unasked(self, key: Checkpoint, probes: Iterable[str]) -> tuple[str, ...]:
+    def unasked(self, key: Key, probes: Iterable[str]) -> tuple[str, ...]:
         """Those of these probes that a checkpoint was not asked yet."""
         return tuple(probe for probe in probes if key not in self.probed.get(probe, ()))
 
@@ -178,8 +178,9 @@ class Ledger:
     session: Record | None = None
     ended: str | None = None  # how the last session ended; None: it did not say
     changes: int = 0
-    _first: dict[str, Named] = field(default_factory=dict)  # by the fingerprint of its weights
-    _shared: dict[str, list[Named]] = field(default_factory=dict)  # those of several, oldest first
+    # By the fingerprint of its weights: the first that had them, and where several do, all of them
+    _first: dict[str, CheckpointName] = field(default_factory=dict)
+    _shared: dict[str, list[CheckpointName]] = field(default_factory=dict)  # oldest first
 
     def model(self, name: str) -> ModelLedger:
         """The model's ledger, made empty when it is new."""
@@ -187,15 +188,15 @@ class Ledger:
             self.models[name] = ModelLedger()
         return self.models[name]
 
-    def duplicates(self, model: str) -> dict[Checkpoint, Named]:
+    def duplicates(self, model: str) -> dict[Key, CheckpointName]:
         """The model's checkpoints with the weights of one that was scored before; and that one."""
-        found: dict[Checkpoint, Named] = {}
+        found: dict[Key, CheckpointName] = {}
         for fingerprint, group in self._shared.items():
             first, *others = [it for it in group if self._has(it, fingerprint)] or group[:1]
             found |= {(seed, step): first for name, seed, step in others if name == model}
         return found
 
-    def _has(self, named: Named, fingerprint: str) -> bool:
+    def _has(self, named: CheckpointName, fingerprint: str) -> bool:
         model, seed, step = named
         return self.models[model].scored.get((seed, step), {}).get("fingerprint") == fingerprint
 

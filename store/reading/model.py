@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from store.commits.ledger import Checkpoint, ModelLedger
+from store.commits.ledger import ModelLedger
 from store.commits.progress import probes_of, states
 from store.reading.category import ALL
 from store.reading.summary import SummaryReader
 from store.schema import variables as layout
-from store.schema.snapshot import ModelSnapshot, Named
+from store.schema.keys import CheckpointName, Key
+from store.schema.snapshot import ModelSnapshot
 from store.storage.arrays import read_cells
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def read_model(
-    study: Study, name: str, known: ModelLedger, duplicates: Mapping[Checkpoint, Named]
+    study: Study, name: str, known: ModelLedger, duplicates: Mapping[Key, CheckpointName]
 ) -> ModelSnapshot:
     """See `Study.model_snapshot`."""
     seeds, steps = tuple(known.seeds), sorted(known.steps)

@@ -19,9 +19,10 @@ import zarr
 from numpy.typing import NDArray
 from zarr.abc.store import Store
 
-from store.commits.ledger import Checkpoint, ModelLedger, ProbeEntry, Record
+from store.commits.ledger import ModelLedger, ProbeEntry, Record
 from store.errors import DamagedError, StoreError
 from store.schema import variables as layout
+from store.schema.keys import Key
 from store.storage.arrays import Array, create_array, expect, open_array, place, read
 from store.storage.durable_store import DurableStore
 from store.storage.links import remove_tree
@@ -157,9 +158,7 @@ def probe_array(study: Study, store: Store, model: str, name: str) -> Array:
     return expect(array, **made, growing=_GROWING)
 
 
-def read_values(
-    study: Study, store: Store, model: str, name: str, key: Checkpoint
-) -> NDArray[np.float32]:
+def read_values(study: Study, store: Store, model: str, name: str, key: Key) -> NDArray[np.float32]:
     """See `Study.probe_values`."""
     while True:
         known, entry = study.ledger(model), study.probe_entry(name)
@@ -181,7 +180,7 @@ def read_values(
 
 
 def remove_values(
-    root: Path, model: str, known: ModelLedger, names: Iterable[str], key: Checkpoint
+    root: Path, model: str, known: ModelLedger, names: Iterable[str], key: Key
 ) -> None:
     """Remove from disk what one checkpoint says of these probes."""
     cell = f"c/{known.steps[key[1]]}/{known.seeds[key[0]]}"

@@ -17,6 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from store.schema.keys import CheckpointName, Key
+
 
 class State(IntEnum):
     """Where one checkpoint stands. Order is the order of the life cycle, not a severity."""
@@ -33,8 +35,6 @@ class State(IntEnum):
     PRUNED = 9  # done, and its log-probs were dropped; results stay
     DUPLICATE = 10  # done or pruned, with the weights of another; in `ModelSnapshot.marked` alone
 
-
-Named = tuple[str, str, int]  # a checkpoint of any model: model, seed, step
 
 ACTIVE_STATES = frozenset({"starting", "working", "waiting"})
 """Engine states in which a heartbeat is due; after any other the engine has ended."""
@@ -102,28 +102,28 @@ class ModelSnapshot:
     entropy: NDArray[np.float64]  # (step, seed): mean entropy of the prediction, nats
     storage_floor: NDArray[np.float64]  # (step,): KL error that stored rounding alone makes, nats
     noise_floor: NDArray[np.float64]  # (step,): KL of a checkpoint with itself, batched otherwise
-    errors: Mapping[tuple[str, int], str] = field(default_factory=dict)  # (seed, step) -> one line
+    errors: Mapping[Key, str] = field(default_factory=dict)  # each in one line
     kl_interval: NDArray[np.float64] | None = None  # (step, 2): 95 %, low and high, nats; NaN: none
     phases: tuple[Phase, ...] = ()
     # Those with the weights of a checkpoint that was scored before: (seed, step) -> that one
-    duplicates: Mapping[tuple[str, int], Named] = field(default_factory=dict)
-    failures: Mapping[tuple[str, int], Failure] = field(default_factory=dict)  # of what failed
+    duplicates: Mapping[Key, CheckpointName] = field(default_factory=dict)
+    failures: Mapping[Key, Failure] = field(default_factory=dict)  # of what failed
     n_scored: int = 0  # checkpoints whose results are committed
     probed: Mapping[str, int] = field(default_factory=dict)  # by probe, how many of them answered
     # Of checkpoints that are scored and could not be asked a probe: (probe, seed, step)
     probe_failures: Mapping[tuple[str, str, int], Failure] = field(default_factory=dict)
 
-    def reason(self, key: tuple[str, int]) -> str | None:
+    def reason(self, key: Key) -> str | None:
         """Why (seed, step), or a probe of it, failed, or why it is missing; not what is next."""
         if key in self.failures:
             return self.failures[key].error
         return self.errors.get(key) or self._of_probes(key, lambda failure: failure.error) or None
 
-    def probe_trouble(self, key: tuple[str, int]) -> str:
+    def probe_trouble(self, key: Key) -> str:
         """Which probes of (seed, step) failed, why, and what becomes of them; empty: none."""
         return self._of_probes(key, lambda failure: f"{failure.error} ({failure.fate})")
 
-    def _of_probes(self, key: tuple[str, int], tell: Callable[[Failure], str]) -> str:
+    def _of_probes(self, key: Key, tell: Callable[[Failure], str]) -> str:
         return "; ".join(
             f"probe {probe} failed: {tell(failure)}"
             for (probe, *where), failure in self.probe_failures.items()

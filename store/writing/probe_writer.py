@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 
-from store.commits.ledger import Checkpoint, Ledger, ProbeEntry, Record
+from store.commits.ledger import Ledger, ProbeEntry, Record
 from store.commits.log import CommitReader, CommitWriter
 from store.reading.probe import (
     Probe,
@@ -17,6 +17,7 @@ from store.reading.probe import (
     write_probe,
 )
 from store.schema import variables as layout
+from store.schema.keys import Key
 from store.schema.snapshot import Failure
 from store.storage.durable_store import DurableStore
 from store.storage.links import remove_tree
@@ -96,14 +97,14 @@ class ProbeWriter:
         record: Record = {"kind": "probe_failed", "model": model, "probe": name}
         self._commits.append(record | {"seed": seed, "step": step} | asdict(failure))
 
-    def excuse(self, model: str, name: str, keys: Iterable[Checkpoint]) -> None:
+    def excuse(self, model: str, name: str, keys: Iterable[Key]) -> None:
         """Forget that these (seed, step) could not be asked: nobody asks them any more."""
         gone = sorted(self._ledger.model(model).probe_failures.get(name, {}).keys() & set(keys))
         record: Record = {"kind": "unprobed", "model": model, "probe": name}
         if gone:
             self._commits.append(*({**record, "seed": seed, "step": step} for seed, step in gone))
 
-    def forget(self, model: str, name: str, keys: Iterable[Checkpoint]) -> None:
+    def forget(self, model: str, name: str, keys: Iterable[Key]) -> None:
         """Take back what these (seed, step) say, so that the next engine asks them again."""
         known = self._ledger.model(model)
         gone = sorted(known.probed.get(name, set()) & set(keys))

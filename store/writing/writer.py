@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from store.commits.heartbeat import Journal, write_status
-from store.commits.ledger import Checkpoint, Ledger, Partition, Record, phases_record
+from store.commits.ledger import Ledger, Partition, Record, phases_record
 from store.commits.log import CommitReader, CommitWriter
 from store.commits.owner import pid_space, refuse_if_busy
 from store.commits.progress import read_root
@@ -23,6 +23,7 @@ from store.reading.category import Category, write_category
 from store.reading.probe import remove_values
 from store.schema import variables as layout
 from store.schema.corpus import Corpus, Vocabulary
+from store.schema.keys import Key
 from store.schema.schedule import Schedules, schedules_record
 from store.schema.snapshot import EngineStatus, Failure, JournalEntry, Phase
 from store.statistics.means import PAIR_OF, RECORDED, mean_over_pairs
@@ -111,9 +112,7 @@ class StudyWriter:
 
     # -- plans ---------------------------------------------------------------------------------
 
-    def plan(
-        self, model: str, checkpoints: Iterable[Checkpoint], missing: Mapping[Checkpoint, str]
-    ) -> None:
+    def plan(self, model: str, checkpoints: Iterable[Key], missing: Mapping[Key, str]) -> None:
         """Make (seed, step) known to the study, in this order; `missing` have no source, and why.
 
         Grows the axes of the model's arrays and rewrites nothing that is there. What is already

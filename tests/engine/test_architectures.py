@@ -18,7 +18,7 @@ from safetensors.torch import load_file, save_file
 
 from engine.models.modules import Modules
 from engine.models.output_head import find_head
-from engine.models.weights import Checkpoint
+from engine.models.weights import CheckpointWeights
 from seedconv_tui.cli.main import run
 from store import Study, open_study
 from tests.engine.test_numbers import reference_log_probs
@@ -275,7 +275,7 @@ def test_weights_swapped_into_one_module_are_as_built_anew(
     loaded = []
     for folder in folders:
         weights = load_file(folder / "model.safetensors")
-        loaded.append(modules.load(Checkpoint(folder, "", config, weights, "", 0)))
+        loaded.append(modules.load(CheckpointWeights(folder, "", config, weights, "", 0)))
         if swapped and len(loaded) > 1:  # the weights used last are gone before there are others
             assert not any(p.numel() for p in loaded[0].module.parameters())
         loaded[-1].activate()

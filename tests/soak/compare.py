@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from store import open_study
-from store.commits.ledger import Checkpoint
+from store.schema.keys import Key
 from store.study import Study
 from tests.support.made_store import PER_PAIR, PER_TOKEN
 
@@ -18,7 +18,7 @@ RELATIVE, ABSOLUTE = 1e-5, 2e-6  # nats: what float32 sums differ by, taken in a
 Named = tuple[Any, ...]
 
 
-def scored(store: Path) -> dict[str, set[Checkpoint]]:
+def scored(store: Path) -> dict[str, set[Key]]:
     """The checkpoints whose results are committed, by model."""
     study = open_study(store)
     return {model: set(study.ledger(model).scored) for model in study.models}

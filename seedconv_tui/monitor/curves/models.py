@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _BARELY = 0.02  # of a linear axis: lower lines are the axis itself
 
 
-class Key(NamedTuple):
+class ModelKey(NamedTuple):
     """Which model it is, whatever else joins the studies."""
 
     study: int
@@ -30,7 +30,7 @@ class Key(NamedTuple):
 class StudyModel:
     """A model of a study, with its curve of the metric that is shown."""
 
-    key: Key
+    key: ModelKey
     label: str  # of the study, where there are several; untrusted
     color: int
     study: StudySnapshot
@@ -57,9 +57,9 @@ class StudyModel:
 class Choice:
     """What the reader has chosen among the models."""
 
-    chosen: Key | None = None  # None: the first
-    pinned: Key | None = None  # the others are compared with it
-    hidden: frozenset[Key] = field(default_factory=frozenset)
+    chosen: ModelKey | None = None  # None: the first
+    pinned: ModelKey | None = None  # the others are compared with it
+    hidden: frozenset[ModelKey] = field(default_factory=frozenset)
 
     def of(self, models: Sequence[StudyModel]) -> int:
         """The place of the chosen one."""

@@ -18,7 +18,7 @@ from seedconv_tui.monitor.common.search import SearchBar, found_in, step_in
 from seedconv_tui.monitor.curves.metrics import KL_UNIGRAM, METRICS, Beside, Metric
 from seedconv_tui.monitor.curves.models import (
     Choice,
-    Key,
+    ModelKey,
     StudyModel,
     floors,
     lines,
@@ -89,7 +89,7 @@ class CurvesScreen(StudyScreen):
         self._choice = Choice()
         self._window = Window()
         self._band = {}
-        self._whole: dict[Key, Whole] = {}  # as it was read last
+        self._whole: dict[ModelKey, Whole] = {}  # as it was read last
 
     def compose_body(self) -> Iterable[Widget]:
         yield ChartTitle()
@@ -143,9 +143,9 @@ class CurvesScreen(StudyScreen):
         for (number, watch, snapshot), label in zip(read, labels, strict=True):
             for query in self._queries(snapshot):
                 if (whole := watch.details.get(query)) is not None:
-                    self._whole[Key(number, query.model)] = whole
+                    self._whole[ModelKey(number, query.model)] = whole
             for model in snapshot.models:
-                key = Key(number, model.name)
+                key = ModelKey(number, model.name)
                 beside = Beside(snapshot.vocab_size, self._whole.get(key))
                 color = len(found) % len(chart.MARKERS)
                 curve = metric.curve(model, beside)
@@ -289,9 +289,9 @@ class CurvesScreen(StudyScreen):
         self._phases = kept.flag("phases", self._phases)
         self._floors = kept.flag("floors", self._floors)
         chosen, pinned = (kept.text(name) for name in ("model", "pinned"))
-        self._choice.chosen = Key(0, chosen) if chosen else None
-        self._choice.pinned = Key(0, pinned) if pinned else None
-        self._choice.hidden = frozenset(Key(0, name) for name in kept.texts("hidden"))
+        self._choice.chosen = ModelKey(0, chosen) if chosen else None
+        self._choice.pinned = ModelKey(0, pinned) if pinned else None
+        self._choice.hidden = frozenset(ModelKey(0, name) for name in kept.texts("hidden"))
         self._window.restore(kept)
 
     def table(self) -> Columns | None:
@@ -330,7 +330,7 @@ class CurvesScreen(StudyScreen):
         name = self._choice.chosen.model if self._choice.chosen else ""
         own = [each.key for each in self._models() if each.key.study == study]
         if own:
-            alike = Key(study, name)
+            alike = ModelKey(study, name)
             self._choice.chosen = alike if alike in own else own[0]
 
     def action_step(self, count: int) -> None:

@@ -13,7 +13,8 @@ from seedconv_tui.report.kept import Kept
 from seedconv_tui.report.parts import Figure, Left, gathered, nats, text, whole
 from seedconv_tui.report.source import Source, spread
 from seedconv_tui.text import count, step_label
-from store.analysis.between import Checkpoint, mean_kl_between
+from store.analysis.between import mean_kl_between
+from store.schema.keys import CheckpointName
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -151,8 +152,8 @@ def _matrix(
     kept: Kept,
     progress: Progress,
     what: str,
-    a: Sequence[Checkpoint],
-    b: Sequence[Checkpoint],
+    a: Sequence[CheckpointName],
+    b: Sequence[CheckpointName],
 ) -> Floats:
     """KL from each of `a` to each of `b`, mean over tokens, as it was kept or computed."""
     study = source.study
