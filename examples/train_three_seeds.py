@@ -30,7 +30,7 @@ from transformers import (
     set_seed,
 )
 
-from engine.callback import SeedconvCallback
+from seedconv_tui.training import SeedconvCallback
 
 STUDY = Path(__file__).with_suffix(".toml")
 FOLDER = Path(__file__).parent / "three_seeds"

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from engine.announcing import FORMAT, check_names, held_folder, let_go
 from engine.sources.checkpoint_files import is_folder
+from seedconv_tui.training.announcing import FORMAT, check_names, held_folder, let_go
 from store.schema.keys import Key
 
 _MOST_BYTES = 16 * 1024

@@ -16,7 +16,6 @@ from pydantic import (
     model_validator,
 )
 
-from engine.announcing import choose_folder
 from engine.errors import ConfigError
 from engine.study_file.categories import PARTITIONS, CategoriesSection
 from engine.study_file.limits import NO_LIMITS, LimitsSection
@@ -24,6 +23,7 @@ from engine.study_file.models import ModelSection
 from engine.study_file.notify import NotifySection, ScalarsSection
 from engine.study_file.probes import ProbeSection, check_probes
 from engine.study_file.watch import WatchSection
+from seedconv_tui.training.announcing import choose_folder
 from store import Representation
 from store.reading.category import CONTEXT
 from store.schema.schedule import Schedule, read_schedules

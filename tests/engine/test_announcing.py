@@ -18,44 +18,20 @@ import pytest
 import torch
 from transformers import Trainer, TrainingArguments
 
-from engine.announcing import HELD, announce, announcements_folder
-from engine.callback import SeedconvCallback
 from engine.coordination.coordinator import Coordinator
 from engine.sources.announcements import Announcements
 from engine.sources.local import ANNOUNCED_SECONDS, SETTLE_SECONDS, LocalSource
 from engine.study_file.models import ModelSection
 from engine.study_file.study import load_study_file
 from seedconv_tui.cli.main import run
+from seedconv_tui.training import SeedconvCallback, announce
+from seedconv_tui.training.announcing import HELD, announcements_folder
 from store import open_study
 from store.schema.snapshot import State
 from tests.engine.test_watching import Script
 from tests.support.tiny_models import make_model, make_runs, write_study
 
 ROOT = Path(__file__).parents[2]
-
-
-@pytest.mark.parametrize(
-    ("module", "allowed"),
-    [("engine.announcing", set()), ("engine.callback", {"transformers"})],
-)
-def test_what_a_training_script_imports_is_light(module: str, allowed: set[str]) -> None:
-    ours = "engine", "store", "seedconv_tui"
-    code = f"""
-import sys
-{"import transformers" if allowed else ""}
-{"from transformers import TrainerCallback" if allowed else ""}
-before = set(sys.modules)
-import {module}
-new = {{name for name in set(sys.modules) - before}}
-print(*sorted(name for name in new if name.partition(".")[0] in {ours!r}))
-print(*sorted({{name.partition(".")[0] for name in new}} - set(sys.stdlib_module_names)))
-"""
-    done = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    modules, packages = done.stdout.splitlines()
-    assert set(modules.split()) <= {"engine", "engine.announcing", "engine.callback"}
-    assert set(packages.split()) <= {"engine", *allowed}
 
 
 # -- a real training run -----------------------------------------------------------------------

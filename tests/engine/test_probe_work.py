@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 from transformers import GPT2LMHeadModel
 
 import engine.probes.answers
-from engine.announcing import announce
 from engine.coordination.coordinator import Coordinator
 from engine.errors import Interrupted
 from engine.study_file.study import load_study_file
 from seedconv_tui.cli.main import run
+from seedconv_tui.training import announce
 from store import StoreError, Study, open_study
 from tests.engine.test_probes import probed, results, write_probes
 from tests.engine.test_sources_hub import push_runs
