@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from seedconv_tui.monitor.app import SeedconvApp
-    from seedconv_tui.monitor.data.source import SnapshotSource
+    from seedconv_tui.monitor.data.feed import SnapshotSource
 
 
 class Meter:

@@ -14,18 +14,18 @@ from textual.app import App
 from textual.binding import Binding
 
 from seedconv_tui.chart.glyphs import Glyphs
-from seedconv_tui.monitor import saving
 from seedconv_tui.monitor.clipboard import osc52
+from seedconv_tui.monitor.common import saving
 from seedconv_tui.monitor.common.bars import KeyBar
-from seedconv_tui.monitor.common.base import StudyScreen
-from seedconv_tui.monitor.common.export import ExportScreen
 from seedconv_tui.monitor.common.help import commands, help_lines
 from seedconv_tui.monitor.common.reader import ReaderScreen
-from seedconv_tui.monitor.common.theme import DARK, LIGHT, PALETTES, Look
+from seedconv_tui.monitor.common.save_dialog import ExportScreen
+from seedconv_tui.monitor.common.study_screen import StudyScreen
+from seedconv_tui.monitor.common.theme import DARK, LIGHT, PALETTES, Appearance
 from seedconv_tui.monitor.data.details import Answered, Details
-from seedconv_tui.monitor.data.remembered import Kept, Memory
-from seedconv_tui.monitor.data.source import Crashed, Feed, Saved
-from seedconv_tui.monitor.data.watch import Arrived, Studies, Troubled, Watch
+from seedconv_tui.monitor.data.feed import Crashed, Feed, Saved
+from seedconv_tui.monitor.data.remembered import Memory, Remembered
+from seedconv_tui.monitor.data.watched_studies import Arrived, Studies, Troubled, Watch
 from seedconv_tui.monitor.lean_output import lean_driver
 from seedconv_tui.monitor.screens import SCREENS, screen_class
 from seedconv_tui.text import visible
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from textual.screen import Screen
 
     from seedconv_tui.monitor.categories.screen import CategoriesScreen
-    from seedconv_tui.monitor.data.source import SnapshotSource
+    from seedconv_tui.monitor.data.feed import SnapshotSource
 
 _REMEMBER_SECONDS = 3.0
 _SHARED = "Curves"  # the one screen of all studies
@@ -105,7 +105,7 @@ class SeedconvApp(App[None], inherit_bindings=False):
         for theme in (DARK, LIGHT):
             self.register_theme(theme)
         self._memory = memory
-        self._kept = Kept({}) if memory is None else memory.load()
+        self._kept = Remembered({}) if memory is None else memory.load()
         self._remembered: Mapping[str, Any] = {}
         self._at_exit: Mapping[str, Any] | None = None
         self.remembering: Thread | None = None
@@ -130,7 +130,7 @@ class SeedconvApp(App[None], inherit_bindings=False):
         self.add_mode(mode, restored)
 
     @property
-    def look(self) -> Look:
+    def look(self) -> Appearance:
         """How things are drawn just now."""
         return self._look
 
@@ -367,10 +367,10 @@ class SeedconvApp(App[None], inherit_bindings=False):
         """Chooses the palette that belongs to the theme."""
         self._look = self._look_of(name)
 
-    def _look_of(self, theme: str) -> Look:
+    def _look_of(self, theme: str) -> Appearance:
         palette = PALETTES.get(theme, PALETTES[DARK.name])
         few = self.console.color_system == "standard"
-        return Look(palette.for_sixteen if few else palette, self._ascii, self._glyphs)
+        return Appearance(palette.for_sixteen if few else palette, self._ascii, self._glyphs)
 
     def action_help(self) -> None:
         """Lists the keys."""

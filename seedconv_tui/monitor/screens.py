@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
-    from seedconv_tui.monitor.common.base import StudyScreen
+    from seedconv_tui.monitor.common.study_screen import StudyScreen
 
 SCREENS = ("Runs", "Curves", "Categories", "Tokens", "Seeds")
 """Their names, in the order of their number keys."""

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from seedconv_tui.monitor.categories.queries import base
+from seedconv_tui.monitor.categories.level_queries import base
 from seedconv_tui.report.parts import Block, Table
 from seedconv_tui.report.source import Source
 from seedconv_tui.tables.rows import PERCENTILE_COLUMNS

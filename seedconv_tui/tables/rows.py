@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from seedconv_tui.monitor.categories.queries import mean_over_seeds
+from seedconv_tui.monitor.categories.level_queries import mean_over_seeds
 from seedconv_tui.tables.selection import (
     Choice,
     chosen_categories,

@@ -13,7 +13,7 @@ from rich.color import Color, ColorSystem
 
 from seedconv_tui.monitor.app import SeedconvApp
 from seedconv_tui.monitor.common.theme import DARK, LIGHT, PALETTES, RELEVANCE, SIGNS
-from seedconv_tui.monitor.data.source import Feed
+from seedconv_tui.monitor.data.feed import Feed
 from store.errors import DamagedError, NotAStudyError
 from store.schema.snapshot import JournalEntry, State, StudySnapshot
 from tests.support.terminal import (

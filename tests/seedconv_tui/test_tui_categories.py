@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from seedconv_tui.monitor.categories.level_table import LevelTable
-from seedconv_tui.monitor.categories.levels import StepOfLevels, drawn, spark, spark_column
-from seedconv_tui.monitor.categories.queries import (
+from seedconv_tui.monitor.categories.level_queries import (
     LevelSummary,
     LevelTokens,
     counterpart,
     neighbour,
 )
+from seedconv_tui.monitor.categories.level_table import LevelTable
+from seedconv_tui.monitor.categories.levels_at_step import StepOfLevels, drawn, spark, spark_column
 from seedconv_tui.monitor.categories.ranking import Ranking, in_context
 from seedconv_tui.monitor.categories.screen import CategoriesScreen
-from seedconv_tui.monitor.common.chart import ChartView
+from seedconv_tui.monitor.common.chart_widget import ChartView
 from seedconv_tui.monitor.tokens.screen import TokensScreen
 from store import Category, Study
 from tests.support.made_store import (

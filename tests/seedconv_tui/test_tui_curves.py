@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from textual import events
 
-from seedconv_tui.monitor.common.chart import ChartView
+from seedconv_tui.monitor.common.chart_widget import ChartView
 from store import Study
 from store.schema.snapshot import Phase
 from tests.support.made_store import checkpoint, fill, open_writer

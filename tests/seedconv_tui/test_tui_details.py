@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import pytest
 
 from seedconv_tui.monitor.data.details import Answered, Details
-from seedconv_tui.monitor.data.source import Crashed
+from seedconv_tui.monitor.data.feed import Crashed
 from store.errors import StoreError
 from tests.support.terminal import FakeSource, make_study
 

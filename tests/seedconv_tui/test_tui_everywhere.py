@@ -16,13 +16,13 @@ import numpy as np
 import pytest
 from rich.color import Color, ColorSystem
 
-from seedconv_tui.monitor import saving
 from seedconv_tui.monitor.categories.screen import CategoriesScreen
 from seedconv_tui.monitor.clipboard import MOST_BYTES, osc52
+from seedconv_tui.monitor.common import saving
 from seedconv_tui.monitor.common.theme import DARK, LIGHT, PALETTES
-from seedconv_tui.monitor.curves.metrics import METRICS
+from seedconv_tui.monitor.curves.curve_metrics import METRICS
 from seedconv_tui.monitor.curves.screen import CurvesScreen
-from seedconv_tui.monitor.data.remembered import Kept, Memory, memory_path
+from seedconv_tui.monitor.data.remembered import Memory, Remembered, memory_path
 from seedconv_tui.monitor.runs.screen import RunsScreen
 from seedconv_tui.monitor.seeds.screen import SeedsScreen
 from seedconv_tui.monitor.tokens.screen import TokensScreen
@@ -35,7 +35,7 @@ from tests.support.token_store import HOSTILE, PLAIN, make_store, mean_token_kl
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from seedconv_tui.monitor.common.base import StudyScreen
+    from seedconv_tui.monitor.common.study_screen import StudyScreen
 
 NASTY = "[red]x[/red]\x1b[2J\u202e<script>&"
 TEXT = PLAIN * 6
@@ -517,7 +517,7 @@ def test_a_place_that_cannot_be_written_is_said(tmp_path: Path) -> None:
     memory = Memory(tmp_path / "file" / "x.json", tmp_path)
     memory.save({"screen": "Runs"})
     assert str(tmp_path / "file" / "x.json") in memory.trouble
-    assert memory.load().values == Kept({}).values
+    assert memory.load().values == Remembered({}).values
 
 
 # Keys

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 
-from seedconv_tui.monitor.common.chart import ChartView
+from seedconv_tui.monitor.common.chart_widget import ChartView
 from seedconv_tui.monitor.common.pairs import PairMatrix, shades, short
 from seedconv_tui.monitor.seeds.screen import SeedsScreen
 from store import Study

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from seedconv_tui.cli.main import run
-from seedconv_tui.monitor.common.chart import ChartView
+from seedconv_tui.monitor.common.chart_widget import ChartView
 from store.errors import StoreError
 from tests.support.made_store import fill, open_writer
 from tests.support.terminal import Terminal, make_engine, make_model, make_study, terminal

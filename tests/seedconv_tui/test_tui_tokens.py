@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from rich.cells import cell_len
 
-from seedconv_tui.monitor.common.chart import ChartView
+from seedconv_tui.monitor.common.chart_widget import ChartView
 from seedconv_tui.monitor.common.pairs import PairMatrix
-from seedconv_tui.monitor.common.reflow import Rows, reflow, shown
-from seedconv_tui.monitor.common.theme import PALETTES, Look
+from seedconv_tui.monitor.common.reflow import TextRows, reflow, shown
+from seedconv_tui.monitor.common.theme import PALETTES, Appearance
 from seedconv_tui.monitor.tokens.heat import CHANGE, KL, SCALES, next_in_rank
 from seedconv_tui.monitor.tokens.heat_text import HeatText
-from seedconv_tui.monitor.tokens.predictions import Predictions
+from seedconv_tui.monitor.tokens.predictions import PredictionTable
 from seedconv_tui.monitor.tokens.screen import TokensScreen
 from store import Study
 from tests.support.terminal import Terminal, make_model, make_study, terminal
@@ -105,7 +105,7 @@ async def test_the_panel_holds_what_the_seeds_predict(store: Path) -> None:
         await screen.go_to(TokensScreen)
         await screen.press("right")
         await screen.settle()
-        region = screen.app.screen.query_one(Predictions).region
+        region = screen.app.screen.query_one(PredictionTable).region
         rows = screen.text.splitlines()[region.y : region.bottom]
         assert rows[0].split() == ["top", "seed", "a", "seed", "b", "seed", "c"]
         targets = [f"{np.exp(-s['surprisal'][1]):.3f}" for s in scored]
@@ -392,7 +392,7 @@ async def test_hostile_text_is_shown_and_not_obeyed(tmp_path: Path, ascii_only: 
 # -- the pure parts ------------------------------------------------------------------------------
 
 
-def laid_out(rows: Rows) -> list[str]:
+def laid_out(rows: TextRows) -> list[str]:
     return ["".join("".join(rows.pieces(t)) for t in rows.tokens(r)) for r in range(len(rows))]
 
 
@@ -447,7 +447,9 @@ def test_levels_and_marks() -> None:
     values = np.array([np.nan, 0.0, 0.1, 0.9, 5.0])
     assert KL.levels(values).tolist() == [0, 0, 1, 2, 5]
     assert CHANGE.levels(np.array([np.nan, -2.0, -0.1, 0.0, 0.5])).tolist() == [0, -3, -1, 0, 2]
-    for look in (Look(palette, plain) for palette in PALETTES.values() for plain in (False, True)):
+    for look in (
+        Appearance(palette, plain) for palette in PALETTES.values() for plain in (False, True)
+    ):
         for scale in SCALES:
             n = len(scale.edges)
             levels = range(-n if scale.signed else 0, n + 1)

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from textual.pilot import Pilot
 
-    from seedconv_tui.monitor.common.base import StudyScreen
+    from seedconv_tui.monitor.common.study_screen import StudyScreen
     from seedconv_tui.monitor.data.remembered import Memory
 
 SCREENS = tuple(screen_class(name) for name in NAMES)

@@ -11,7 +11,7 @@ from rich.cells import cell_len
 from textual.message import Message
 
 from seedconv_tui.chart.draw import MARKERS, QUIET
-from seedconv_tui.monitor.categories.levels import spark, spark_column
+from seedconv_tui.monitor.categories.levels_at_step import spark, spark_column
 from seedconv_tui.monitor.common.canvas import Canvas, Line, scrolled
 from seedconv_tui.text import nats, signed
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from rich.style import Style
     from textual import events
 
-    from seedconv_tui.monitor.categories.levels import StepOfLevels
+    from seedconv_tui.monitor.categories.levels_at_step import StepOfLevels
 
 FEW = 30
 """Tokens below which a level's mean says little."""
@@ -35,7 +35,7 @@ _GIVEN_UP = ("training", "cross-entropy", "change", "95 % interval")  # first to
 
 
 @dataclass(frozen=True, eq=False)
-class Table:
+class ListedLevels:
     """What is shown: levels by number, in order."""
 
     levels: StepOfLevels
@@ -50,23 +50,24 @@ class Table:
     nothing: str = ""  # said where there are no rows
 
 
+class RowPicked(Message):
+    """A row was clicked, or the wheel turned: its place in the order."""
+
+    def __init__(self, place: int) -> None:
+        self.place = place
+        super().__init__()
+
+
 class LevelTable(Canvas):
     """A row a level; scrolls with the chosen one. Columns go where there is no room for them."""
 
-    class Picked(Message):
-        """A row was clicked, or the wheel turned: its place in the order."""
-
-        def __init__(self, place: int) -> None:
-            self.place = place
-            super().__init__()
-
     def __init__(self) -> None:
         super().__init__()
-        self._table: Table | None = None
+        self._table: ListedLevels | None = None
         self._top = 0
         self._sparks: dict[tuple[int, int], str] = {}  # by level and width
 
-    def show(self, table: Table) -> None:
+    def show(self, table: ListedLevels) -> None:
         """Takes the rows."""
         if self._table is None or self._table.curves is not table.curves:
             self._sparks = {}
@@ -91,7 +92,7 @@ class LevelTable(Canvas):
             return [*lines, [(f"   {self.look.visible(table.nothing)}", self.look.palette.dim)]]
         return [*lines, *(self._row(table, n, names[n], columns, room) for n in shown)]
 
-    def _header(self, table: Table, columns: Mapping[str, int], room: int) -> Line:
+    def _header(self, table: ListedLevels, columns: Mapping[str, int], room: int) -> Line:
         palette = self.look.palette
         arrow = self.look.pick("▾", "v") if table.downwards else self.look.pick("▴", "^")
         rows, label = len(table.order), "level"
@@ -110,7 +111,9 @@ class LevelTable(Canvas):
             line.append((text.rjust(cells), palette.strong if here else palette.dim))
         return line
 
-    def _row(self, table: Table, n: int, name: str, columns: Mapping[str, int], room: int) -> Line:
+    def _row(
+        self, table: ListedLevels, n: int, name: str, columns: Mapping[str, int], room: int
+    ) -> Line:
         look, palette, levels = self.look, self.look.palette, table.levels
         chosen = n == table.order[table.chosen]
         count = int(levels.counts[n])
@@ -152,7 +155,7 @@ class LevelTable(Canvas):
         marker = MARKERS[color % len(MARKERS)] * 2 if self.look.ascii else "━━"
         return f"{marker} ", palette.series[color % len(palette.series)]
 
-    def _spark(self, table: Table, n: int, width: int, style: Style) -> Line:
+    def _spark(self, table: ListedLevels, n: int, width: int, style: Style) -> Line:
         """The level's curve; the step that is shown stands out."""
         key = n, width
         if key not in self._sparks:
@@ -170,15 +173,15 @@ class LevelTable(Canvas):
 
     def on_click(self, event: events.Click) -> None:
         if self._table is not None and 1 <= event.y <= len(self._table.order) - self._top:
-            self.post_message(self.Picked(self._top + event.y - 1))
+            self.post_message(RowPicked(self._top + event.y - 1))
 
     def on_mouse_scroll_down(self) -> None:
         if self._table is not None:
-            self.post_message(self.Picked(self._table.chosen + 3))
+            self.post_message(RowPicked(self._table.chosen + 3))
 
     def on_mouse_scroll_up(self) -> None:
         if self._table is not None:
-            self.post_message(self.Picked(self._table.chosen - 3))
+            self.post_message(RowPicked(self._table.chosen - 3))
 
 
 def _share(width: int, longest: int) -> tuple[dict[str, int], int]:

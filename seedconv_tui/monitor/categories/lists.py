@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from seedconv_tui.monitor.categories.levels import COLUMNS, at_step
-from seedconv_tui.monitor.categories.queries import RANKS, LevelTokens
+from seedconv_tui.monitor.categories.level_queries import RANKS, LevelTokens
+from seedconv_tui.monitor.categories.levels_at_step import COLUMNS, at_step
 
 if TYPE_CHECKING:
-    from seedconv_tui.monitor.categories.queries import Levels, Ranked
-    from seedconv_tui.monitor.data.remembered import Kept
+    from seedconv_tui.monitor.categories.level_queries import Levels, Ranked
+    from seedconv_tui.monitor.data.remembered import Remembered
 
 
 @dataclass
@@ -34,7 +34,7 @@ class LevelRows:
         return {"sort": sort, "backwards": self.backwards, **chosen}
 
     @classmethod
-    def restored(cls, kept: Kept) -> LevelRows:
+    def restored(cls, kept: Remembered) -> LevelRows:
         """What `state` gave, anew."""
         column, backwards = kept.choice("sort", COLUMNS), kept.flag("backwards", False)
         return cls(column, backwards, kept.text("filter"), kept.text("label"))
@@ -88,7 +88,7 @@ class TokenRows:
         return {"level": self.level, **sort, "filter": self.pattern, "token": self.token}
 
     @classmethod
-    def restored(cls, kept: Kept) -> TokenRows | None:
+    def restored(cls, kept: Remembered) -> TokenRows | None:
         """What `state` gave, anew; None: no level was entered."""
         if "level" not in kept.values:
             return None

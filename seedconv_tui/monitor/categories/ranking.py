@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from rich.cells import cell_len
 from rich.style import Style
-from textual.message import Message
 
+from seedconv_tui.monitor.categories.level_table import RowPicked
 from seedconv_tui.monitor.common.canvas import Canvas, Line, scrolled, spread
 from seedconv_tui.monitor.common.reflow import shown
 from seedconv_tui.text import nats, shorten
@@ -15,7 +15,7 @@ from seedconv_tui.text import nats, shorten
 if TYPE_CHECKING:
     from textual import events
 
-    from seedconv_tui.monitor.categories.queries import Ranked
+    from seedconv_tui.monitor.categories.level_queries import Ranked
     from store import Corpus
 
 _OWN_MOST = 24  # cells of a token's own text
@@ -52,13 +52,6 @@ def _end_of(text: str, width: int) -> str:
 
 class Ranking(Canvas):
     """A row a token: its rank, KL, surprisal and place in the text."""
-
-    class Picked(Message):
-        """A row was clicked, or the wheel turned: its place in the order."""
-
-        def __init__(self, place: int) -> None:
-            self.place = place
-            super().__init__()
 
     def __init__(self) -> None:
         super().__init__()
@@ -123,10 +116,10 @@ class Ranking(Canvas):
     def on_click(self, event: events.Click) -> None:
         n = len(self._ranked.tokens) if self._ranked is not None else 0
         if 1 <= event.y <= n - self._top:
-            self.post_message(self.Picked(self._top + event.y - 1))
+            self.post_message(RowPicked(self._top + event.y - 1))
 
     def on_mouse_scroll_down(self) -> None:
-        self.post_message(self.Picked(self._chosen + 3))
+        self.post_message(RowPicked(self._chosen + 3))
 
     def on_mouse_scroll_up(self) -> None:
-        self.post_message(self.Picked(self._chosen - 3))
+        self.post_message(RowPicked(self._chosen - 3))

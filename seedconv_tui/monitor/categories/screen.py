@@ -9,8 +9,14 @@ from textual.containers import Container
 from textual.message import Message
 
 from seedconv_tui.chart import draw as chart
-from seedconv_tui.monitor.categories.level_table import LevelTable, Table
-from seedconv_tui.monitor.categories.levels import (
+from seedconv_tui.monitor.categories.level_queries import (
+    EvaluationText,
+    LevelSummary,
+    counterpart,
+    neighbour,
+)
+from seedconv_tui.monitor.categories.level_table import LevelTable, ListedLevels, RowPicked
+from seedconv_tui.monitor.categories.levels_at_step import (
     COLUMNS,
     COMPARED,
     METRICS,
@@ -23,15 +29,14 @@ from seedconv_tui.monitor.categories.levels import (
     series,
 )
 from seedconv_tui.monitor.categories.lists import LevelRows, TokenRows
-from seedconv_tui.monitor.categories.queries import LevelSummary, Text, counterpart, neighbour
 from seedconv_tui.monitor.categories.ranking import Ranking
 from seedconv_tui.monitor.common.bars import Notice, TopBar
-from seedconv_tui.monitor.common.chart import ChartTitle, ChartView
+from seedconv_tui.monitor.common.chart_widget import ChartTitle, ChartView
 from seedconv_tui.monitor.common.columns import Columns, level_columns, token_columns
 from seedconv_tui.monitor.common.facts import Facts
 from seedconv_tui.monitor.common.search import SearchBar
-from seedconv_tui.monitor.common.steps import STEP_KEYS, StepScreen
-from seedconv_tui.monitor.data.source import ACTIVE_STATES
+from seedconv_tui.monitor.common.step_picker import STEP_KEYS, StepScreen
+from seedconv_tui.monitor.data.feed import ACTIVE_STATES
 from seedconv_tui.text import nats
 
 if TYPE_CHECKING:
@@ -39,10 +44,10 @@ if TYPE_CHECKING:
 
     from textual.widget import Widget
 
-    from seedconv_tui.monitor.categories.queries import Levels
+    from seedconv_tui.monitor.categories.level_queries import Levels
     from seedconv_tui.monitor.data.details import Query
-    from seedconv_tui.monitor.data.remembered import Kept
-    from seedconv_tui.monitor.data.source import Feed
+    from seedconv_tui.monitor.data.feed import Feed
+    from seedconv_tui.monitor.data.remembered import Remembered
     from store.schema.snapshot import ModelSnapshot
 
 _FAR = 10**9
@@ -211,7 +216,7 @@ class CategoriesScreen(StepScreen):
             marks=[chart.Mark(phase.start, phase.name) for phase in model.phases],
             cursor=None if step is None else float(step),
         )
-        table = Table(
+        table = ListedLevels(
             levels=at_step(levels, step),
             order=outside.order,
             chosen=outside.place,
@@ -250,7 +255,7 @@ class CategoriesScreen(StepScreen):
         inside = self._inside
         if inside is None:
             return []
-        query, text = inside.query(model.name, levels, step), Text()
+        query, text = inside.query(model.name, levels, step), EvaluationText()
         steps = self.steps_of(model)
         at = steps.index(step)
         wanted += [text, query]
@@ -290,7 +295,7 @@ class CategoriesScreen(StepScreen):
             "tokens": self._inside.state() if self._inside else None,
         }
 
-    def restore(self, kept: Kept) -> None:
+    def restore(self, kept: Remembered) -> None:
         super().restore(kept)
         self._category, self._compared = kept.text("category"), kept.texts("compared")[-COMPARED:]
         self._metric = kept.choice("metric", METRICS)
@@ -307,7 +312,7 @@ class CategoriesScreen(StepScreen):
         head = {"model": model.name, "step": step, "category": levels.category}
         if self._inside is None:
             return level_columns(head, at_step(levels, step), self._outside.order)
-        ranked, corpus = self._inside.ranked, self.details.get(Text())
+        ranked, corpus = self._inside.ranked, self.details.get(EvaluationText())
         if ranked is None or corpus is None:
             return None
         return token_columns(head | {"label": self._inside.level}, ranked, corpus)
@@ -315,7 +320,7 @@ class CategoriesScreen(StepScreen):
     def chosen_text(self) -> str:
         """The chosen level; within one, the chosen token with its text."""
         token = self._inside.chosen if self._inside else None
-        corpus = self.details.get(Text())
+        corpus = self.details.get(EvaluationText())
         if token is None or corpus is None:
             return super().chosen_text()
         return f"{corpus.token_text(token)!r}, {super().chosen_text()}"
@@ -352,10 +357,7 @@ class CategoriesScreen(StepScreen):
         kind: type[LevelTable | Ranking] = Ranking if self._inside else LevelTable
         self.action_choose(count * max(self.query_one(kind).page - 1, 1))
 
-    def on_level_table_picked(self, message: LevelTable.Picked) -> None:
-        self._choose(message.place)
-
-    def on_ranking_picked(self, message: Ranking.Picked) -> None:
+    def on_row_picked(self, message: RowPicked) -> None:
         self._choose(message.place)
 
     def on_chart_view_pointed(self, message: ChartView.Pointed) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from rich.cells import cell_len
 
 from seedconv_tui.monitor.common.canvas import Canvas, Line, line_width, spread
-from seedconv_tui.monitor.data.source import SILENT_AFTER
+from seedconv_tui.monitor.data.feed import SILENT_AFTER
 from seedconv_tui.text import duration
 from store.schema.snapshot import State
 
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from textual.screen import Screen
     from textual.timer import Timer
 
-    from seedconv_tui.monitor.common.theme import Look
-    from seedconv_tui.monitor.data.source import Feed
+    from seedconv_tui.monitor.common.theme import Appearance
+    from seedconv_tui.monitor.data.feed import Feed
     from store.schema.snapshot import EngineStatus
 
 SAID_FOR = 6.0
@@ -33,7 +33,7 @@ def coarse(seconds: float) -> str:
     return duration(seconds - seconds % (60 if seconds >= 60 else 10 if seconds >= 10 else 1))
 
 
-def engine_words(feed: Feed, engine: EngineStatus | None, look: Look) -> tuple[str, Style]:
+def engine_words(feed: Feed, engine: EngineStatus | None, look: Appearance) -> tuple[str, Style]:
     """What the engine does, in a word or two, and how good that is."""
     palette = look.palette
     if engine is None:

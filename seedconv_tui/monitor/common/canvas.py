@@ -11,7 +11,7 @@ from textual.strip import Strip
 from textual.widget import Widget
 
 if TYPE_CHECKING:
-    from seedconv_tui.monitor.common.theme import HasLook, Look
+    from seedconv_tui.monitor.common.theme import Appearance, HasLook
 
 _AGAIN_SECONDS = 0.03
 
@@ -45,7 +45,7 @@ class Canvas(Widget):
     _queued = False
 
     @property
-    def look(self) -> Look:
+    def look(self) -> Appearance:
         """How things are drawn just now."""
         return cast("HasLook", self.app).look
 

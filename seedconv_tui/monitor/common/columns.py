@@ -12,9 +12,9 @@ from store.schema.snapshot import State
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from seedconv_tui.monitor.categories.levels import StepOfLevels
-    from seedconv_tui.monitor.categories.queries import Ranked
-    from seedconv_tui.monitor.curves.metrics import Curve, Metric
+    from seedconv_tui.monitor.categories.level_queries import Ranked
+    from seedconv_tui.monitor.categories.levels_at_step import StepOfLevels
+    from seedconv_tui.monitor.curves.curve_metrics import Curve, Metric
     from store import Corpus
     from store.schema.snapshot import ModelSnapshot
 

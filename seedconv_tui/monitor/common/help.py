@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from textual.screen import Screen
 
     from seedconv_tui.monitor.common.canvas import Line
-    from seedconv_tui.monitor.common.theme import Look
+    from seedconv_tui.monitor.common.theme import Appearance
 
 _NAMES = {
     "question_mark": "?",
@@ -67,7 +67,7 @@ def deeds(screen: Screen[object]) -> Iterator[Deed]:
             yield Deed(", ".join(keys[action]), binding.description, words, action, node)
 
 
-def help_lines(screen: Screen[object], look: Look) -> list[Line]:
+def help_lines(screen: Screen[object], look: Appearance) -> list[Line]:
     """One line for each thing that can be done on this screen: its keys and what they do."""
     palette = look.palette
     return [

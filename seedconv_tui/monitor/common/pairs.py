@@ -67,15 +67,16 @@ def shades(values: Floats, n: int) -> NDArray[np.int64]:
     return np.minimum((part * n).astype(np.int64), n - 1)
 
 
+class PairPicked(Message):
+    """A pair was clicked."""
+
+    def __init__(self, seed: int, other: int) -> None:
+        self.seed, self.other = seed, other
+        super().__init__()
+
+
 class PairMatrix(Canvas):
     """A row a seed: its distance from the rest, then the pairs; scrolls with the chosen pair."""
-
-    class Picked(Message):
-        """A pair was clicked."""
-
-        def __init__(self, seed: int, other: int) -> None:
-            self.seed, self.other = seed, other
-            super().__init__()
 
     def __init__(self) -> None:
         super().__init__()
@@ -176,4 +177,4 @@ class PairMatrix(Canvas):
             return
         seed = min(self._top + event.y - 1, len(self._table.seeds) - 1)
         column = min(max(event.x - head, 0) // cell, columns - 1)
-        self.post_message(self.Picked(seed, self._left + column))
+        self.post_message(PairPicked(seed, self._left + column))

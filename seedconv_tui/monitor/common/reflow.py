@@ -25,8 +25,8 @@ _MOST = 200  # characters of one token, and of a gap, that are drawn
 
 
 @dataclass(frozen=True, eq=False)
-class Rows:
-    """Rows of tokens for one width. Immutable; shared by threads."""
+class TextRows:
+    """TextRows of tokens for one width. Immutable; shared by threads."""
 
     corpus: Corpus
     width: int
@@ -88,7 +88,7 @@ def _pieces(corpus: Corpus, seen: int, token: int, ascii_only: bool) -> tuple[st
     return visible(gap, ascii_only), shown(own, ascii_only)
 
 
-def reflow(corpus: Corpus, width: int, ascii: bool, *, keep_lines: bool = False) -> Rows:  # noqa: A002
+def reflow(corpus: Corpus, width: int, ascii: bool, *, keep_lines: bool = False) -> TextRows:  # noqa: A002
     """Breaks the corpus into rows of at most `width` >= 1 cells.
 
     A row ends at a blank line (with `keep_lines` at every line break), at the end of a document,
@@ -127,7 +127,7 @@ def reflow(corpus: Corpus, width: int, ascii: bool, *, keep_lines: bool = False)
     space_before = np.append(blank, False)[np.maximum(begin - 1, 0)] & (begin > 0)
     soft = hard | space_here | space_before | (opens >= 0x2E80)  # East Asian text has no blanks
     first = _break(cells, width, hard, soft)
-    return Rows(corpus, width, ascii, np.array([*first, n], np.int64), seen, cells)
+    return TextRows(corpus, width, ascii, np.array([*first, n], np.int64), seen, cells)
 
 
 def _counts(found: NDArray[np.bool_]) -> NDArray[np.int64]:

@@ -85,7 +85,7 @@ RELEVANCE: tuple[State, ...] = (
 
 
 @dataclass(frozen=True)
-class Look:
+class Appearance:
     """How things are drawn just now."""
 
     palette: Palette
@@ -129,7 +129,7 @@ class HasLook(Protocol):
     """An app that says how things are drawn."""
 
     @property
-    def look(self) -> Look:
+    def look(self) -> Appearance:
         """How things are drawn just now."""
         ...
 

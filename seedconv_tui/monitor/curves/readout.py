@@ -11,14 +11,14 @@ from rich.style import Style
 
 from seedconv_tui.chart.draw import MARKERS
 from seedconv_tui.monitor.common.canvas import Canvas, Line, line_width, spread
-from seedconv_tui.monitor.curves.metrics import INTERVAL, SPREAD
+from seedconv_tui.monitor.curves.curve_metrics import INTERVAL, SPREAD
 from seedconv_tui.text import nats, phase_words, step_label
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from seedconv_tui.monitor.curves.metrics import Curve
-    from seedconv_tui.monitor.curves.models import Choice, StudyModel
+    from seedconv_tui.monitor.curves.curve_metrics import Curve
+    from seedconv_tui.monitor.curves.model_choice import ModelChoice, StudyModel
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Entry:
 
 
 def entries(
-    models: Sequence[StudyModel], choice: Choice, step: int | None, band: str, plus_minus: str
+    models: Sequence[StudyModel], choice: ModelChoice, step: int | None, band: str, plus_minus: str
 ) -> list[Entry]:
     """The models' values at a step; None: at each one's latest.
 
@@ -70,7 +70,7 @@ def entries(
 
 
 def heading(
-    models: Sequence[StudyModel], choice: Choice, cursor: int | None, steps: Sequence[int]
+    models: Sequence[StudyModel], choice: ModelChoice, cursor: int | None, steps: Sequence[int]
 ) -> tuple[str, ...]:
     """Which step the values are of, its phase, and what the means are over."""
     step = cursor if cursor is not None else (steps[-1] if steps else None)

@@ -9,15 +9,16 @@ from textual.binding import Binding
 from textual.containers import Horizontal
 
 from seedconv_tui.chart import draw as chart
-from seedconv_tui.monitor.categories.queries import Whole, WholeSummary
+from seedconv_tui.monitor.categories.level_queries import Whole, WholeSummary
 from seedconv_tui.monitor.common.bars import Notice
-from seedconv_tui.monitor.common.base import MIN_WIDTH, StudyScreen
-from seedconv_tui.monitor.common.chart import ChartTitle, ChartView
+from seedconv_tui.monitor.common.chart_widget import ChartTitle, ChartView
 from seedconv_tui.monitor.common.columns import Columns, curve_columns
 from seedconv_tui.monitor.common.search import SearchBar, found_in, step_in
-from seedconv_tui.monitor.curves.metrics import KL_UNIGRAM, METRICS, Beside, Metric
-from seedconv_tui.monitor.curves.models import (
-    Choice,
+from seedconv_tui.monitor.common.study_screen import MIN_WIDTH, StudyScreen
+from seedconv_tui.monitor.curves.chart_window import ChartWindow
+from seedconv_tui.monitor.curves.curve_metrics import KL_UNIGRAM, METRICS, Beside, Metric
+from seedconv_tui.monitor.curves.model_choice import (
+    ModelChoice,
     ModelKey,
     StudyModel,
     floors,
@@ -26,8 +27,7 @@ from seedconv_tui.monitor.curves.models import (
     study_labels,
 )
 from seedconv_tui.monitor.curves.readout import Readout, entries, heading
-from seedconv_tui.monitor.curves.window import Window
-from seedconv_tui.monitor.data.source import ACTIVE_STATES
+from seedconv_tui.monitor.data.feed import ACTIVE_STATES
 from store.schema.snapshot import State
 
 if TYPE_CHECKING:
@@ -35,8 +35,8 @@ if TYPE_CHECKING:
 
     from textual.widget import Widget
 
-    from seedconv_tui.monitor.data.remembered import Kept
-    from seedconv_tui.monitor.data.watch import Studies, Watch
+    from seedconv_tui.monitor.data.remembered import Remembered
+    from seedconv_tui.monitor.data.watched_studies import Studies, Watch
     from store.schema.snapshot import StudySnapshot
 
 
@@ -86,8 +86,8 @@ class CurvesScreen(StudyScreen):
     def __init__(self, studies: Studies) -> None:
         super().__init__(studies.shown.feed)
         self._studies = studies
-        self._choice = Choice()
-        self._window = Window()
+        self._choice = ModelChoice()
+        self._window = ChartWindow()
         self._band = {}
         self._whole: dict[ModelKey, Whole] = {}  # as it was read last
 
@@ -281,7 +281,7 @@ class CurvesScreen(StudyScreen):
             **self._window.state(),
         }
 
-    def restore(self, kept: Kept) -> None:
+    def restore(self, kept: Remembered) -> None:
         """Takes what a session on one study left: its number is 0."""
         self._metric = kept.choice("metric", [metric.title for metric in METRICS])
         bands = kept.part("bands")

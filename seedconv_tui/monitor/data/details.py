@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar, cast
 
 from textual.message import Message
 
-from seedconv_tui.monitor.data.source import Crashed
+from seedconv_tui.monitor.data.feed import Crashed
 from store.errors import StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from seedconv_tui.monitor.data.source import SnapshotSource
+    from seedconv_tui.monitor.data.feed import SnapshotSource
     from store import Study
 
 Answer_co = TypeVar("Answer_co", covariant=True)

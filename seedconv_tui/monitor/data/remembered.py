@@ -42,18 +42,18 @@ class Memory:
         self._path, self._store, self._fresh = path, _address(store), fresh
         self.trouble = ""  # why the last writing failed; empty: it did not
 
-    def load(self) -> Kept:
+    def load(self) -> Remembered:
         """What was remembered; nothing if it is damaged, of another version or another store's."""
         if self._fresh:
-            return Kept({})
+            return Remembered({})
         try:
             with self._path.open("rb") as file:
                 found = json.loads(file.read(_MOST_BYTES))
         except (OSError, ValueError, RecursionError):
-            return Kept({})
-        kept = Kept(found)
+            return Remembered({})
+        kept = Remembered(found)
         same = kept.number("version") == _VERSION and kept.text("store") == self._store
-        return kept if same else Kept({})
+        return kept if same else Remembered({})
 
     def save(self, state: Mapping[str, Any]) -> None:
         """Writes what JSON can hold; the file is the old one or the new one at any moment."""
@@ -78,16 +78,16 @@ def memory_of(store: str | Path, *, fresh: bool) -> Memory | None:
         return None
 
 
-class Kept:
+class Remembered:
     """Values out of a file that anybody may have changed: each is of its kind, or its default."""
 
     def __init__(self, values: object) -> None:
         """Takes what was read; anything but an object counts as an empty one."""
         self.values: dict[str, Any] = values if isinstance(values, dict) else {}
 
-    def part(self, name: str) -> Kept:
+    def part(self, name: str) -> Remembered:
         """An object within."""
-        return Kept(self.values.get(name))
+        return Remembered(self.values.get(name))
 
     def text(self, name: str, default: str = "") -> str:
         """A text."""

@@ -48,7 +48,7 @@ def fold_states(state: NDArray[np.uint8], fold: Fold) -> NDArray[np.uint8]:
 
 
 @dataclass(frozen=True)
-class Row:
+class FoldedRow:
     """What one row of the matrix shows."""
 
     model: int
@@ -56,7 +56,7 @@ class Row:
     seed: int = 0
 
 
-def lay_out(models: Sequence[ModelSnapshot], chosen: int, height: int) -> list[Row]:
+def lay_out(models: Sequence[ModelSnapshot], chosen: int, height: int) -> list[FoldedRow]:
     """The rows from top to bottom, all of them whether they fit or not.
 
     The chosen model is open, and of the others as many as fit: those after it, then those before.
@@ -67,11 +67,11 @@ def lay_out(models: Sequence[ModelSnapshot], chosen: int, height: int) -> list[R
         taken += 1 + len(models[number].seeds)
         if taken <= height:
             opened.add(number)
-    rows: list[Row] = []
+    rows: list[FoldedRow] = []
     for number, model in enumerate(models):
         if number in opened:
-            rows += [Row(number, "title"), Row(number, "axis")]
-            rows += [Row(number, "seed", seed) for seed in range(len(model.seeds))]
+            rows += [FoldedRow(number, "title"), FoldedRow(number, "axis")]
+            rows += [FoldedRow(number, "seed", seed) for seed in range(len(model.seeds))]
         else:
-            rows.append(Row(number, "shut"))
+            rows.append(FoldedRow(number, "shut"))
     return rows

@@ -10,7 +10,7 @@ from seedconv_tui.monitor.common.canvas import Canvas, Line, line_width, spread
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from seedconv_tui.monitor.common.theme import Look
+    from seedconv_tui.monitor.common.theme import Appearance
     from store.schema.snapshot import JournalEntry
 
 FILTERS: tuple[tuple[str, frozenset[str]], ...] = (
@@ -21,7 +21,7 @@ FILTERS: tuple[tuple[str, frozenset[str]], ...] = (
 """What can be chosen: its name, and the levels it lets through (none named: every level)."""
 
 
-def journal_line(entry: JournalEntry, look: Look) -> Line:
+def journal_line(entry: JournalEntry, look: Appearance) -> Line:
     """One entry as a row: time, level, text."""
     palette = look.palette
     level = look.visible(entry.level)
@@ -32,7 +32,7 @@ def journal_line(entry: JournalEntry, look: Look) -> Line:
     ]
 
 
-class Journal(Canvas):
+class JournalPanel(Canvas):
     """A title, then as many of the latest entries as fit."""
 
     def __init__(self, chosen: int = 0) -> None:

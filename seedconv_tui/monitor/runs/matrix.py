@@ -17,7 +17,7 @@ from rich.style import Style
 from textual.message import Message
 
 from seedconv_tui.monitor.common.canvas import Canvas, Line, line_width, spread
-from seedconv_tui.monitor.runs.fold import Fold, Row, fold_states, lay_out
+from seedconv_tui.monitor.runs.fold import Fold, FoldedRow, fold_states, lay_out
 from seedconv_tui.monitor.runs.strip import progress
 from seedconv_tui.text import step_label
 from store.schema.snapshot import ModelSnapshot, State
@@ -44,11 +44,12 @@ class Spot:
     step: int
 
 
+class CursorMoved(Message):
+    """The cursor is on another checkpoint."""
+
+
 class Matrix(Canvas):
     """The matrix and its cursor."""
-
-    class Moved(Message):
-        """The cursor is on another checkpoint."""
 
     def __init__(self, spot: Spot | None = None) -> None:
         super().__init__()
@@ -56,7 +57,7 @@ class Matrix(Canvas):
         self._spot = spot
         self._following: Spot | None = None  # what the cursor is on until someone moves it
         self._top = 0
-        self._rows: list[Row] = []
+        self._rows: list[FoldedRow] = []
 
     def show(self, snapshot: StudySnapshot) -> None:
         """Takes the study as it is now."""
@@ -159,7 +160,7 @@ class Matrix(Canvas):
 
     def _changed(self) -> None:
         self.redraw()
-        self.post_message(self.Moved())
+        self.post_message(CursorMoved())
 
     def on_click(self, event: events.Click) -> None:
         y = event.y + self._top
@@ -186,7 +187,7 @@ class Matrix(Canvas):
             return []
         number, seed, _ = self._indices()
         self._rows = lay_out(self._models, number, height)
-        self._keep_in_window(self._rows.index(Row(number, "seed", seed)), height)
+        self._keep_in_window(self._rows.index(FoldedRow(number, "seed", seed)), height)
         window = self._rows[self._top : self._top + height]
         label_width = self._label_width()
         lines = [self._paint_row(row, width - 1, label_width) for row in window]
@@ -212,7 +213,7 @@ class Matrix(Canvas):
         self._top = max(self._top, row - height + 1)
         self._top = max(0, min(self._top, len(self._rows) - height))
 
-    def _paint_row(self, row: Row, width: int, label_width: int) -> Line:
+    def _paint_row(self, row: FoldedRow, width: int, label_width: int) -> Line:
         model = self._models[row.model]
         fold = Fold.of(len(model.steps), width - label_width)
         number, seed, step = self._indices()

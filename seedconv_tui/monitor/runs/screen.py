@@ -9,13 +9,13 @@ import numpy as np
 from rich.cells import cell_len
 from textual.binding import Binding
 
-from seedconv_tui.monitor.common.base import StudyScreen
 from seedconv_tui.monitor.common.canvas import Canvas, Line, line_width
 from seedconv_tui.monitor.common.columns import Columns, checkpoint_columns
 from seedconv_tui.monitor.common.reader import ReaderScreen
 from seedconv_tui.monitor.common.search import SearchBar
-from seedconv_tui.monitor.data.remembered import Kept
-from seedconv_tui.monitor.runs.journal import FILTERS, Journal, journal_line
+from seedconv_tui.monitor.common.study_screen import StudyScreen
+from seedconv_tui.monitor.data.remembered import Remembered
+from seedconv_tui.monitor.runs.journal import FILTERS, JournalPanel, journal_line
 from seedconv_tui.monitor.runs.matrix import Matrix, Spot
 from seedconv_tui.monitor.runs.strip import StudyStrip
 from seedconv_tui.text import nats, same_weights, step_label
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from textual.widget import Widget
 
-    from seedconv_tui.monitor.common.theme import Look
+    from seedconv_tui.monitor.common.theme import Appearance
     from store.schema.snapshot import ModelSnapshot, StudySnapshot
 
 
@@ -105,7 +105,7 @@ class RunsScreen(StudyScreen):
 
     NAME = "Runs"
     AUTO_FOCUS = ""
-    _start = Kept({})  # what was chosen in the last session
+    _start = Remembered({})  # what was chosen in the last session
     BINDINGS = [
         Binding("left,h", "move(0, -1)", "Step", key_display="arrows", tooltip="previous step"),
         Binding("right,l", "move(0, 1)", "Step right", show=False, tooltip="next step"),
@@ -151,7 +151,7 @@ class RunsScreen(StudyScreen):
         yield StudyStrip()
         yield Matrix(_spot(self._start))
         yield Detail()
-        journal = Journal(self._start.choice("journal", [name for name, _ in FILTERS]))
+        journal = JournalPanel(self._start.choice("journal", [name for name, _ in FILTERS]))
         journal.text = self._start.text("filter")
         yield journal
         yield SearchBar("journal entries with")
@@ -163,7 +163,7 @@ class RunsScreen(StudyScreen):
     def show_study(self, snapshot: StudySnapshot) -> None:
         self.query_one(StudyStrip).show(self.feed)
         self.query_one(Matrix).show(snapshot)
-        self.query_one(Journal).show(snapshot.journal)
+        self.query_one(JournalPanel).show(snapshot.journal)
         self._share_rows()
         self._show_detail()
 
@@ -173,9 +173,9 @@ class RunsScreen(StudyScreen):
         rows = strip.rows_wanted(most=max((height - 16) // 4, 1))
         strip.styles.height = rows
         left = height - _OTHER_ROWS - rows - self.query_one(Matrix).rows_wanted
-        self.query_one(Journal).styles.height = max(min(height // 4 - 2, 12), 3, left)
+        self.query_one(JournalPanel).styles.height = max(min(height // 4 - 2, 12), 3, left)
 
-    def on_matrix_moved(self) -> None:
+    def on_cursor_moved(self) -> None:
         self._show_detail()
 
     def _show_detail(self) -> None:
@@ -201,10 +201,10 @@ class RunsScreen(StudyScreen):
             return self._start.values
         matrix, spot = self.query_one(Matrix), self.query_one(Matrix).spot
         place = {} if matrix.follows or spot is None else vars(spot)
-        journal = self.query_one(Journal)
+        journal = self.query_one(JournalPanel)
         return {**place, "journal": journal.filter_name, "filter": journal.text}
 
-    def restore(self, kept: Kept) -> None:
+    def restore(self, kept: Remembered) -> None:
         self._start = kept
 
     def table(self) -> Columns | None:
@@ -227,7 +227,7 @@ class RunsScreen(StudyScreen):
         if action == "follow":
             return not self.query_one(Matrix).follows
         if action == "all":
-            return bool(self.query_one(Journal).text)
+            return bool(self.query_one(JournalPanel).text)
         if action == "error":
             chosen = self._chosen()
             return chosen is not None and bool(trouble_with(*chosen, self.query_one(Matrix).look))
@@ -253,28 +253,28 @@ class RunsScreen(StudyScreen):
 
     def action_filter(self) -> None:
         """Shows other levels of the journal."""
-        self.query_one(Journal).cycle_filter()
+        self.query_one(JournalPanel).cycle_filter()
 
     def action_search(self) -> None:
         """Opens the line in which one types what journal entries must hold."""
         self.query_one(SearchBar).open()
 
     def on_search_bar_asked(self, message: SearchBar.Asked) -> None:
-        self.query_one(Journal).look_for(message.text)
+        self.query_one(JournalPanel).look_for(message.text)
         self.refresh_bindings()
 
     def action_all(self) -> None:
         """Shows journal entries whatever they hold."""
-        self.query_one(Journal).look_for("")
+        self.query_one(JournalPanel).look_for("")
         self.refresh_bindings()
 
     def action_journal(self, pages: int) -> None:
         """Scrolls the journal."""
-        self.query_one(Journal).scroll_pages(pages)
+        self.query_one(JournalPanel).scroll_pages(pages)
 
     def action_read_journal(self) -> None:
         """Opens the journal in full."""
-        journal, look = self.query_one(Journal), self.query_one(Journal).look
+        journal, look = self.query_one(JournalPanel), self.query_one(JournalPanel).look
         lines = [journal_line(entry, look) for entry in journal.shown]
         self.app.push_screen(ReaderScreen("journal", lines, at_end=True))
 
@@ -291,7 +291,7 @@ class RunsScreen(StudyScreen):
         self.app.push_screen(ReaderScreen(f" {look.visible(where)}", lines))
 
 
-def trouble_with(model: ModelSnapshot, spot: Spot, look: Look) -> str:
+def trouble_with(model: ModelSnapshot, spot: Spot, look: Appearance) -> str:
     """What is wrong with a checkpoint, safe to draw; empty: nothing."""
     key = spot.seed, spot.step
     if key in model.errors:
@@ -306,7 +306,7 @@ def _position(model: ModelSnapshot, spot: Spot) -> tuple[int, int]:
     return int(abs(model.steps - spot.step).argmin()), model.seeds.index(spot.seed)
 
 
-def _spot(kept: Kept) -> Spot | None:
+def _spot(kept: Remembered) -> Spot | None:
     """The checkpoint that the cursor was left on."""
     step = kept.number("step")
     return None if step is None else Spot(kept.text("model"), kept.text("seed"), step)

@@ -11,12 +11,12 @@ from rich.cells import cell_len
 from seedconv_tui.monitor.common.bars import coarse, engine_words
 from seedconv_tui.monitor.common.canvas import Canvas, Line, line_width, spread
 from seedconv_tui.monitor.common.theme import RELEVANCE
-from seedconv_tui.monitor.runs.devices import device_rows, devices_of
+from seedconv_tui.monitor.runs.device_rows import device_rows, devices_of
 from seedconv_tui.text import count, duration, size
 from store.schema.snapshot import ACTIVE_STATES, State
 
 if TYPE_CHECKING:
-    from seedconv_tui.monitor.data.source import Feed
+    from seedconv_tui.monitor.data.feed import Feed
     from store.schema.snapshot import EngineStatus, StudySnapshot
 
 _ROOMY = 80

@@ -12,13 +12,13 @@ from textual.containers import Container
 
 from seedconv_tui.chart import draw as chart
 from seedconv_tui.monitor.common.bars import Notice
-from seedconv_tui.monitor.common.chart import ChartTitle, ChartView
+from seedconv_tui.monitor.common.chart_widget import ChartTitle, ChartView
 from seedconv_tui.monitor.common.columns import Columns, pair_columns
 from seedconv_tui.monitor.common.facts import Facts
-from seedconv_tui.monitor.common.pairs import PairMatrix, PairTable
+from seedconv_tui.monitor.common.pairs import PairMatrix, PairPicked, PairTable
 from seedconv_tui.monitor.common.search import SearchBar, found_in, step_in
-from seedconv_tui.monitor.common.steps import STEP_KEYS, StepScreen
-from seedconv_tui.monitor.tokens.queries import PAIR_MEANS, PairMeans
+from seedconv_tui.monitor.common.step_picker import STEP_KEYS, StepScreen
+from seedconv_tui.monitor.tokens.token_queries import PAIR_MEANS, PairMeans
 from seedconv_tui.text import nats
 from store.statistics.intervals import distance, outliers
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from textual.widget import Widget
 
-    from seedconv_tui.monitor.data.remembered import Kept
+    from seedconv_tui.monitor.data.remembered import Remembered
     from store.schema.snapshot import ModelSnapshot
 
 Floats = NDArray[np.float64]
@@ -222,7 +222,7 @@ class SeedsScreen(StepScreen):
         own = {"seed": self._seed, "other": self._other, "measure": measure, "log_y": self._log_y}
         return super().state() | own
 
-    def restore(self, kept: Kept) -> None:
+    def restore(self, kept: Remembered) -> None:
         super().restore(kept)
         self._seed, self._other = kept.text("seed"), kept.text("other")
         self._measure = kept.choice("measure", [measure.title for measure in MEASURES])
@@ -269,7 +269,7 @@ class SeedsScreen(StepScreen):
             at = min(max(places.index(other) + count, 0), len(places) - 1)
             self._choose(model, seed, places[at])
 
-    def on_pair_matrix_picked(self, message: PairMatrix.Picked) -> None:
+    def on_pair_picked(self, message: PairPicked) -> None:
         if (model := self.model) is not None:
             self._choose(model, message.seed, message.other)
 

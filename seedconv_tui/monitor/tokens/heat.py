@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from rich.style import Style
 
-    from seedconv_tui.monitor.common.theme import Look
+    from seedconv_tui.monitor.common.theme import Appearance
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Scale:
         level = np.searchsorted(np.array(self.edges), size, "right")
         return level * np.where(values < 0, -1, 1) if self.signed else level
 
-    def style(self, level: int, look: Look) -> Style:
+    def style(self, level: int, look: Appearance) -> Style:
         """How a token of a level is drawn."""
         if level < 0:
             return look.palette.cool[-level]
@@ -40,7 +40,7 @@ class Scale:
         # What rises has the hottest colours, so that it is not taken for what falls.
         return heat[level + len(heat) - 1 - len(self.edges)] if level else heat[0]
 
-    def mark(self, level: int, look: Look) -> str:
+    def mark(self, level: int, look: Appearance) -> str:
         """The sign of a level, one cell wide."""
         if level < 0:
             return look.pick(self.falling, self.ascii_falling)[-level]

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from textual import events
 
-    from seedconv_tui.monitor.common.reflow import Rows
+    from seedconv_tui.monitor.common.reflow import TextRows
     from seedconv_tui.monitor.tokens.heat import Scale
-    from seedconv_tui.monitor.tokens.queries import Spans
+    from seedconv_tui.monitor.tokens.token_queries import Spans
 
 _CURSOR = Style(reverse=True)
 _MATCH = Style(underline=True, bold=True)
@@ -27,19 +27,20 @@ _MOST_DRAWN = 1000  # rows that are kept as they were drawn
 _MARGIN = 1  # rows kept in sight above and below the cursor
 
 
+class TokenPicked(Message):
+    """A token was clicked, or the wheel turned."""
+
+    def __init__(self, token: int) -> None:
+        self.token = token
+        super().__init__()
+
+
 class HeatText(Canvas):
-    """Rows of tokens, each as hot as its value; one of them is chosen."""
-
-    class Picked(Message):
-        """A token was clicked, or the wheel turned."""
-
-        def __init__(self, token: int) -> None:
-            self.token = token
-            super().__init__()
+    """TextRows of tokens, each as hot as its value; one of them is chosen."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._rows: Rows | None = None
+        self._rows: TextRows | None = None
         self._values: NDArray[np.floating[Any]] | None = None
         self._scale = KL
         self._token = 0
@@ -51,7 +52,7 @@ class HeatText(Canvas):
 
     def show(
         self,
-        rows: Rows,
+        rows: TextRows,
         values: NDArray[np.floating[Any]] | None,
         scale: Scale,
         token: int,
@@ -71,7 +72,7 @@ class HeatText(Canvas):
 
     @property
     def page(self) -> int:
-        """Rows of text that are seen at once."""
+        """TextRows of text that are seen at once."""
         return max(self.size.height // (1 + self._marked), 1)
 
     def paint(self, width: int, height: int) -> list[Line]:
@@ -94,13 +95,13 @@ class HeatText(Canvas):
             lines += drawn if self._marked else drawn[:1]
         return lines
 
-    def _keep_in_window(self, rows: Rows) -> None:
+    def _keep_in_window(self, rows: TextRows) -> None:
         here, page = rows.row_of(self._token), self.page
         margin = min(_MARGIN, (page - 1) // 2)
         self._top = max(min(self._top, here - margin), here + margin - page + 1)
         self._top = max(0, min(self._top, len(rows) - page))
 
-    def _row(self, rows: Rows, row: int) -> tuple[Line, Line]:
+    def _row(self, rows: TextRows, row: int) -> tuple[Line, Line]:
         look, scale, tokens = self.look, self._scale, rows.tokens(row)
         levels = np.zeros(len(tokens), np.int64)
         if self._values is not None:
@@ -157,13 +158,13 @@ class HeatText(Canvas):
     def on_click(self, event: events.Click) -> None:
         if self._rows is not None and len(self._rows):
             row = self._top + event.y // (1 + self._marked)
-            self.post_message(self.Picked(self._rows.token_at(row, event.x)))
+            self.post_message(TokenPicked(self._rows.token_at(row, event.x)))
 
     def on_mouse_scroll_down(self) -> None:
-        self.post_message(self.Picked(self.beside(self._token, 3)))
+        self.post_message(TokenPicked(self.beside(self._token, 3)))
 
     def on_mouse_scroll_up(self) -> None:
-        self.post_message(self.Picked(self.beside(self._token, -3)))
+        self.post_message(TokenPicked(self.beside(self._token, -3)))
 
 
 class HeatLegend(Canvas):

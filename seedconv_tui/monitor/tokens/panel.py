@@ -8,9 +8,9 @@ import numpy as np
 from textual.containers import Container
 
 from seedconv_tui.chart import draw as chart
-from seedconv_tui.monitor.common.chart import ChartView
+from seedconv_tui.monitor.common.chart_widget import ChartView
 from seedconv_tui.monitor.common.pairs import PairMatrix, PairTable
-from seedconv_tui.monitor.tokens.predictions import Prediction, Predictions
+from seedconv_tui.monitor.tokens.predictions import Prediction, PredictionTable
 from store.statistics.intervals import distance
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ class TokenPanel(Container):
     """Three views of one token, side by side or one at a time."""
 
     def compose(self) -> Iterable[Widget]:
-        yield Predictions()
+        yield PredictionTable()
         yield PairMatrix()
         yield ChartView()
 
@@ -48,14 +48,14 @@ class TokenPanel(Container):
         pairs.styles.width = wanted if wide else "100%"
         self.query_one(ChartView).styles.width = width * 3 // 10 if wide else "100%"
         for number, view in enumerate(
-            (self.query_one(Predictions), pairs, self.query_one(ChartView))
+            (self.query_one(PredictionTable), pairs, self.query_one(ChartView))
         ):
             view.display = wide or number == panel
         return wide
 
     def show_predictions(self, prediction: Prediction | None, seed: int, words: str) -> None:
         """Takes what each seed predicted; `words` if that is not there."""
-        self.query_one(Predictions).show(prediction, seed, words)
+        self.query_one(PredictionTable).show(prediction, seed, words)
 
     def show_pairs(self, seeds: tuple[str, ...], kl: Floats | None, seed: int) -> None:
         """Takes the token's KL, (seed, other_seed); None while it is not there."""

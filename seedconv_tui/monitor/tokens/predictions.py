@@ -31,7 +31,7 @@ class Prediction:
     texts: dict[int, str]
 
 
-class Predictions(Canvas):
+class PredictionTable(Canvas):
     """A column a seed: the target's probability, then the most probable tokens."""
 
     def __init__(self) -> None:

@@ -10,21 +10,21 @@ from textual.binding import Binding
 
 from seedconv_tui.chart import draw as chart
 from seedconv_tui.monitor.common.bars import Notice
-from seedconv_tui.monitor.common.chart import ChartTitle, ChartView
+from seedconv_tui.monitor.common.chart_widget import ChartTitle, ChartView
 from seedconv_tui.monitor.common.columns import Columns, text_columns
 from seedconv_tui.monitor.common.facts import Facts
 from seedconv_tui.monitor.common.search import SearchBar
-from seedconv_tui.monitor.common.steps import STEP_KEYS, StepScreen, n_scored
+from seedconv_tui.monitor.common.step_picker import STEP_KEYS, StepScreen, n_scored
 from seedconv_tui.monitor.tokens.heat import CHANGE, SCALES, SURPRISAL, next_in_rank
-from seedconv_tui.monitor.tokens.heat_text import HeatLegend, HeatText
+from seedconv_tui.monitor.tokens.heat_text import HeatLegend, HeatText, TokenPicked
 from seedconv_tui.monitor.tokens.panel import PANELS, TokenPanel
 from seedconv_tui.monitor.tokens.predictions import Prediction, word
-from seedconv_tui.monitor.tokens.queries import (
+from seedconv_tui.monitor.tokens.token_queries import (
     Course,
-    Found,
-    Predictions,
+    PatternMatches,
     Reflowed,
     TokenPairs,
+    TokenPredictions,
     TokenValues,
 )
 from seedconv_tui.text import nats
@@ -35,11 +35,11 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from textual.widget import Widget
 
-    from seedconv_tui.monitor.common.reflow import Rows
+    from seedconv_tui.monitor.common.reflow import TextRows
     from seedconv_tui.monitor.data.details import Query
-    from seedconv_tui.monitor.data.remembered import Kept
+    from seedconv_tui.monitor.data.remembered import Remembered
     from seedconv_tui.monitor.tokens.heat import Scale
-    from seedconv_tui.monitor.tokens.queries import Spans
+    from seedconv_tui.monitor.tokens.token_queries import Spans
     from store.schema.snapshot import ModelSnapshot
 
     Values = NDArray[np.floating[Any]]
@@ -90,7 +90,7 @@ class TokensScreen(StepScreen):
     _pattern = ""
     _seeking = False  # the cursor is to go to a match as soon as one is known
     _change: tuple[Values, Values, Values] | None = None  # of two steps, and their difference
-    _rows: Rows | None = None  # the last that were there, until others are
+    _rows: TextRows | None = None  # the last that were there, until others are
 
     def compose_body(self) -> Iterable[Widget]:
         yield ChartTitle()
@@ -203,7 +203,7 @@ class TokensScreen(StepScreen):
         notes: list[str] = []
         found: Spans | None = None
         if self._pattern:
-            query = Found(self._pattern)
+            query = PatternMatches(self._pattern)
             wanted.append(query)
             found = self.details.get(query)
             if found is None:
@@ -223,14 +223,14 @@ class TokensScreen(StepScreen):
         return found
 
     def _show_token(
-        self, model: ModelSnapshot, step: int, rows: Rows, wanted: list[Query[Any]]
+        self, model: ModelSnapshot, step: int, rows: TextRows, wanted: list[Query[Any]]
     ) -> None:
         """Shows what is known of the chosen token."""
         corpus, token, at = rows.corpus, self._token, int(np.flatnonzero(model.steps == step)[0])
         panel, seed = self.query_one(TokenPanel), self._seed_of(model)
         panel.share_room(self.app.size, model.seeds, self._panel)
-        block, place = divmod(token, Predictions.TOKENS)
-        guess = Predictions(model.name, step, int(n_scored(model)[at]), block)
+        block, place = divmod(token, TokenPredictions.TOKENS)
+        guess = TokenPredictions(model.name, step, int(n_scored(model)[at]), block)
         pairs = TokenPairs(model.name, step, int(model.n_pairs[at]), block)
         wanted += [guess, pairs] if model.n_pairs[at] else [guess]
         guesses, kl = self.details.get(guess), self.details.get(pairs)
@@ -251,7 +251,7 @@ class TokensScreen(StepScreen):
         self._show_facts(model, step, rows, surprisal)
 
     def _show_facts(
-        self, model: ModelSnapshot, step: int, rows: Rows, surprisal: NDArray[np.float64]
+        self, model: ModelSnapshot, step: int, rows: TextRows, surprisal: NDArray[np.float64]
     ) -> None:
         corpus, token = rows.corpus, self._token
         own = word(corpus.token_text(token), rows.ascii)
@@ -315,7 +315,7 @@ class TokensScreen(StepScreen):
             "keep_lines": self._keep_lines,
         }
 
-    def restore(self, kept: Kept) -> None:
+    def restore(self, kept: Remembered) -> None:
         super().restore(kept)
         self._metric = kept.choice("metric", [scale.title for scale in SCALES])
         self._token = kept.number("token") or 0
@@ -367,7 +367,7 @@ class TokensScreen(StepScreen):
         text = self.query_one(HeatText)
         self._go_to(text.beside(self._token, pages * max(text.page - 2, 1)))
 
-    def on_heat_text_picked(self, message: HeatText.Picked) -> None:
+    def on_token_picked(self, message: TokenPicked) -> None:
         self._go_to(message.token)
 
     def on_chart_view_pointed(self, message: ChartView.Pointed) -> None:
@@ -452,7 +452,7 @@ class TokensScreen(StepScreen):
         self.draw()
 
     def _go_to_match(self, count: int) -> None:
-        found = self.details.get(Found(self._pattern))
+        found = self.details.get(PatternMatches(self._pattern))
         if found is None or not len(found.first):
             return
         if count < 0:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from seedconv_tui.monitor.categories.queries import Levels, base
+from seedconv_tui.monitor.categories.level_queries import Levels, base
 from seedconv_tui.report import style
 from seedconv_tui.report.parts import (
     MODEL,

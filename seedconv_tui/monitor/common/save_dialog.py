@@ -39,7 +39,7 @@ class Kinds(Canvas):
 
 
 class ExportScreen(ModalScreen[str | None], inherit_bindings=False):
-    """Gives one of `seedconv_tui.monitor.saving.SUFFIXES`; None: it was left."""
+    """Gives one of `seedconv_tui.monitor.common.saving.SUFFIXES`; None: it was left."""
 
     BINDINGS = [
         Binding("down,j", "move(1)", "Choose", key_display="arrows", tooltip="next"),

@@ -11,7 +11,7 @@ from seedconv_tui.monitor.common.canvas import Line, line_width, spread
 from seedconv_tui.text import size, step_label
 
 if TYPE_CHECKING:
-    from seedconv_tui.monitor.common.theme import Look
+    from seedconv_tui.monitor.common.theme import Appearance
     from store.schema.snapshot import EngineStatus, Gpu, Work
 
 _ROOMY = 100  # columns from which on the GPU's numbers get words and a bar
@@ -41,7 +41,7 @@ def devices_of(engine: EngineStatus) -> list[Device]:
 
 
 def device_rows(
-    engine: EngineStatus, look: Look, width: int, limit: int, *, stale: bool
+    engine: EngineStatus, look: Appearance, width: int, limit: int, *, stale: bool
 ) -> list[Line]:
     """At most `limit` rows, busy devices first if not all fit; `stale`: what was, not what is."""
     devices = devices_of(engine)
@@ -62,7 +62,7 @@ def device_rows(
     return rows
 
 
-def _work(work: Work | None, more: str, look: Look, width: int, *, stale: bool) -> Line:
+def _work(work: Work | None, more: str, look: Appearance, width: int, *, stale: bool) -> Line:
     palette = look.palette
     if work is None:
         return [(f" nothing in hand{more}", palette.dim)]
@@ -83,7 +83,7 @@ def _work(work: Work | None, more: str, look: Look, width: int, *, stale: bool) 
     ]
 
 
-def _gpu(gpu: Gpu, look: Look, width: int) -> Line:
+def _gpu(gpu: Gpu, look: Appearance, width: int) -> Line:
     """Utilisation and memory, as far as they are known."""
     palette, line = look.palette, Line()
     if gpu.utilisation is not None:

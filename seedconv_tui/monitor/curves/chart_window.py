@@ -13,7 +13,7 @@ from seedconv_tui.chart.view import Series, View, fit
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from seedconv_tui.monitor.data.remembered import Kept
+    from seedconv_tui.monitor.data.remembered import Remembered
 
 _SLACK = 0.01  # steps: the ends of a view have been through a logarithm
 _ZOOM = 1.5
@@ -22,7 +22,7 @@ _TAIL = 4.0  # the newest steps are this part of the axis at first
 
 
 @dataclass
-class Window:
+class ChartWindow:
     """A view that follows all data, is held, or moves on with the newest step."""
 
     log_x: bool = True
@@ -113,7 +113,7 @@ class Window:
             "view": [] if view is None else [view.x_min, view.x_max, view.y_min, view.y_max],
         }
 
-    def restore(self, kept: Kept) -> None:
+    def restore(self, kept: Remembered) -> None:
         """Takes what `state` gave in another session."""
         self.log_x = kept.flag("log_x", self.log_x)
         self.log_y = kept.flag("log_y", self.log_y)

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from textual.widget import Widget
 
     from seedconv_tui.monitor.data.details import Details
-    from seedconv_tui.monitor.data.remembered import Kept
-    from seedconv_tui.monitor.data.source import Feed
-    from seedconv_tui.monitor.data.watch import Studies
+    from seedconv_tui.monitor.data.feed import Feed
+    from seedconv_tui.monitor.data.remembered import Remembered
+    from seedconv_tui.monitor.data.watched_studies import Studies
     from store.schema.snapshot import StudySnapshot
 
 MIN_WIDTH, MIN_HEIGHT = 60, 16
@@ -81,7 +81,7 @@ class StudyScreen(Screen[None], inherit_bindings=False):
         """What was chosen here, for the next session; nothing but what JSON can hold."""
         return {}
 
-    def restore(self, kept: Kept) -> None:
+    def restore(self, kept: Remembered) -> None:
         """Takes what `state` gave in another session; called before there are data, or widgets."""
 
     def table(self) -> Mapping[str, Any] | None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from seedconv_tui.monitor.common.reflow import Rows, reflow
+from seedconv_tui.monitor.common.reflow import TextRows, reflow
 from store.errors import StoreError
 from store.schema.variables import TOP
 
@@ -47,13 +47,13 @@ class Reflowed:
 
     KEEP: ClassVar[int] = 2
 
-    def read(self, study: Study) -> Rows:
+    def read(self, study: Study) -> TextRows:
         """Reads the corpus, once, and breaks it anew."""
         return reflow(study.corpus, self.width, self.ascii, keep_lines=self.keep_lines)
 
 
 @dataclass(frozen=True)
-class Found:
+class PatternMatches:
     """Where a text occurs, in the order of the tokens; capitals count only if it has some."""
 
     text: str
@@ -132,7 +132,7 @@ class Guesses:
 
 
 @dataclass(frozen=True)
-class Predictions:
+class TokenPredictions:
     """The most probable tokens of every seed, for a block of tokens at a step."""
 
     model: str

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 from textual.message import Message
 
 from seedconv_tui.monitor.data.details import Details
-from seedconv_tui.monitor.data.source import Crashed, Feed
+from seedconv_tui.monitor.data.feed import Crashed, Feed
 from store.errors import NotAStudyError, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from seedconv_tui.monitor.data.source import SnapshotSource
+    from seedconv_tui.monitor.data.feed import SnapshotSource
     from store.schema.snapshot import StudySnapshot
 
 

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from textual.binding import Binding
 
-from seedconv_tui.monitor.common.base import StudyScreen
+from seedconv_tui.monitor.common.study_screen import StudyScreen
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from seedconv_tui.monitor.data.remembered import Kept
+    from seedconv_tui.monitor.data.remembered import Remembered
     from store.schema.snapshot import ModelSnapshot, StudySnapshot
 
 STEP_KEYS = (
@@ -92,7 +92,7 @@ class StepScreen(StudyScreen):
     def state(self) -> dict[str, Any]:
         return {"model": self._model_name, "step": self._held}
 
-    def restore(self, kept: Kept) -> None:
+    def restore(self, kept: Remembered) -> None:
         self._model_name, self._held = kept.text("model"), kept.number("step")
 
     def action_step(self, count: int) -> None:

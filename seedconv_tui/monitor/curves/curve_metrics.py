@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from seedconv_tui.monitor.categories.queries import Whole
+    from seedconv_tui.monitor.categories.level_queries import Whole
     from store.schema.snapshot import ModelSnapshot
 
 Floats = NDArray[np.float64]

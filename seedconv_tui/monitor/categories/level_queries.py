@@ -179,7 +179,7 @@ class LevelTokens:
 
 
 @dataclass(frozen=True)
-class Text:
+class EvaluationText:
     """The evaluation text."""
 
     KEEP: ClassVar[int] = 1

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from seedconv_tui.chart.view import Floats
-    from seedconv_tui.monitor.curves.metrics import Curve
+    from seedconv_tui.monitor.curves.curve_metrics import Curve
     from store.schema.snapshot import ModelSnapshot, StudySnapshot
 
 _BARELY = 0.02  # of a linear axis: lower lines are the axis itself
@@ -54,7 +54,7 @@ class StudyModel:
 
 
 @dataclass
-class Choice:
+class ModelChoice:
     """What the reader has chosen among the models."""
 
     chosen: ModelKey | None = None  # None: the first
