@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from engine.categories.custom import custom_category
 from engine.study_file.study import StudyFile
-from engine.text.corpus import Text
+from engine.text.evaluation_text import EvaluationText
 from engine.text.tokenizer import Tokenizer
 from engine.text.windows import plan_windows
 from store import Corpus
@@ -32,7 +32,9 @@ _CONTENT = {"ADJ", "ADV", "INTJ", "NOUN", "PROPN", "VERB"}
 _SPACE_MARK = "▁"  # of SentencePiece
 
 
-def build_categories(study: StudyFile, tokenizer: Tokenizer, text: Text) -> tuple[Category, ...]:
+def build_categories(
+    study: StudyFile, tokenizer: Tokenizer, text: EvaluationText
+) -> tuple[Category, ...]:
     """Every category of a study that depends on its text alone: `all` first, always in one order.
 
     `surprisal` depends on models too: see `surprisal_category`. Raises ConfigError when a tagger
@@ -41,7 +43,7 @@ def build_categories(study: StudyFile, tokenizer: Tokenizer, text: Text) -> tupl
     return tuple(_categories(study, tokenizer, text))
 
 
-def context_targets(text: Text) -> NDArray[np.int64]:
+def context_targets(text: EvaluationText) -> NDArray[np.int64]:
     """Which target is the context token of each token, (token,); -1 where it is no target.
 
     That is what begins a sequence and, in masked models, what stands between documents.
@@ -72,7 +74,7 @@ def surprisal_category(
     )
 
 
-def _categories(study: StudyFile, tokenizer: Tokenizer, text: Text) -> Iterator[Category]:
+def _categories(study: StudyFile, tokenizer: Tokenizer, text: EvaluationText) -> Iterator[Category]:
     settings, corpus, context = study.categories, text.corpus, context_targets(text)
     included = set[str](settings.include)
 
@@ -178,7 +180,7 @@ def _word_characters(text: str) -> NDArray[np.bool_]:
     return table[codes]
 
 
-def _position(study: StudyFile, text: Text) -> Category:
+def _position(study: StudyFile, text: EvaluationText) -> Category:
     """By place in the window that the prediction is taken from, counted from 1."""
     window, overlap = study.scoring.window, study.scoring.overlap
     masked = study.scoring.prediction != "causal"

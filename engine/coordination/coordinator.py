@@ -23,10 +23,10 @@ from engine.errors import ConfigError, EngineError, Interrupted, store_trouble
 from engine.events import Listener
 from engine.probes.questions import build_probes
 from engine.sources.announcements import Announcements
-from engine.sources.base import open_source
 from engine.sources.hub_client import HubClient
+from engine.sources.open import open_source
 from engine.study_file.study import StudyFile
-from engine.text.corpus import build_text
+from engine.text.evaluation_text import build_text
 from engine.text.tokenizer import entry_texts, load_tokenizer
 from engine.workers.crew import choose_crew
 from engine.workers.station import Job
@@ -90,7 +90,7 @@ class Coordinator:
             device=crew.description,
         )
         self._session = Session(self._writer, status, listener, clock, crew.gpus)
-        hub.tell = partial(self._session.say, "warning", "hub")
+        hub.on_wait = partial(self._session.say, "warning", "hub")
         self._retries = Retries(self._writer, self._remedies(), clock, forgive=retry_failed)
         self._recorder = Recorder(
             study, self._sources, self._writer, self._session, self._retries, clock

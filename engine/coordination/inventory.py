@@ -10,7 +10,7 @@ from engine.coordination.retries import Retries
 from engine.coordination.session import Session
 from engine.events import Level
 from engine.sources.announcements import Announcements
-from engine.sources.base import Found, Source
+from engine.sources.base import Listing, Source
 from engine.study_file.models import ModelSection
 from store import StudyWriter
 from store.schema.keys import Key
@@ -86,7 +86,7 @@ class Inventory:
             self._tell_waiting(name, nothing=not (found.there or known.scored))
         return there
 
-    def _find_gone(self, name: str, there: set[Key], found: Found) -> dict[Key, str]:
+    def _find_gone(self, name: str, there: set[Key], found: Listing) -> dict[Key, str]:
         """Checkpoints that were deleted before they were scored, until they are back."""
         known, recorder = self._writer.ledger.model(name), self._recorder
         for key in there & {key for owner, key in recorder.gone if owner == name}:
@@ -135,7 +135,7 @@ class Inventory:
         self._session.say(level, event, text, **({"model": model} if model else {}))
         return True
 
-    def _tell_troubles(self, name: str, found: Found) -> None:
+    def _tell_troubles(self, name: str, found: Listing) -> None:
         """Say what a source could not tell."""
         for text in found.warnings:
             self._tell(name, "warning", "source", f"model {name}: {text}")
@@ -170,7 +170,7 @@ class Inventory:
                 text = f"model {name}: {text}; --retry-failed tries again what is parked"
                 self._session.say("warning", "parked", text, model=name, parked=len(parked))
 
-    def _tell_unprobed(self, name: str, found: Found) -> None:
+    def _tell_unprobed(self, name: str, found: Listing) -> None:
         """Say how many checkpoints can be asked no more what they were not asked yet."""
         model, known = self._models[name], self._writer.ledger.model(name)
         if found.errors:  # then it is not known what is there

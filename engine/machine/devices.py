@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import torch
 
-from engine.scoring.scorer import choose_device
+from engine.errors import ConfigError
 
 
 def choose_devices(setting: str) -> tuple[torch.device, ...]:
@@ -15,7 +15,21 @@ def choose_devices(setting: str) -> tuple[torch.device, ...]:
 
     Raises ConfigError naming one that is not there.
     """
-    return tuple(choose_device(part.strip()) for part in setting.split(","))
+    return tuple(_choose(part.strip()) for part in setting.split(","))
+
+
+def _choose(setting: str) -> torch.device:
+    """Return the device for "auto", "cpu", "cuda" or "cuda:<n>".
+
+    Raise ConfigError when there is no such device.
+    """
+    if setting == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device(setting)
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        found = torch.cuda.device_count()
+        raise ConfigError(f'scoring.device: found "{setting}", but this machine has {found} GPUs')
+    return device
 
 
 def name_devices(devices: Sequence[torch.device]) -> tuple[str, ...]:

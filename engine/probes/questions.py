@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from engine.errors import ConfigError
 from engine.study_file.probes import ProbeSection
 from engine.study_file.study import StudyFile
-from engine.text import corpus
 from engine.text.documents import read_documents, read_text
+from engine.text.evaluation_text import TokenSequence
 from engine.text.tokenizer import Tokenizer
 from store.reading.probe import Probe
 
@@ -46,11 +46,11 @@ class Questions:
     whole: bool  # what a model cannot read at a stretch is not asked
 
     @property
-    def sequences(self) -> tuple[corpus.Sequence, ...]:
+    def sequences(self) -> tuple[TokenSequence, ...]:
         """The sequences, as a scorer takes them."""
         cuts = self.ends[:-1]
         return tuple(
-            corpus.Sequence(ids.astype(np.int64), predicts)
+            TokenSequence(ids.astype(np.int64), predicts)
             for ids, predicts in zip(
                 np.split(self.inputs, cuts), np.split(self.predicts, cuts), strict=True
             )

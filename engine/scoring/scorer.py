@@ -13,7 +13,7 @@ import torch
 import transformers
 from numpy.typing import NDArray
 
-from engine.errors import CheckpointError, ConfigError
+from engine.errors import CheckpointError
 from engine.machine.device_errors import is_dead_device, is_out_of_memory
 from engine.machine.host_memory import HostMemory, peak_bytes
 from engine.models.modules import LoadedModel, Modules
@@ -21,9 +21,8 @@ from engine.models.output_head import Head, find_head, hidden_states
 from engine.models.weights import CheckpointWeights
 from engine.study_file.limits import NO_LIMITS, LimitsSection
 from engine.study_file.study import ScoringSection
-from engine.text import corpus
-from engine.text.corpus import Text
 from engine.text.counts import log_unigram
+from engine.text.evaluation_text import EvaluationText, TokenSequence
 from engine.text.windows import Window, batches, plan_windows
 
 _PROBE_TOKENS = 16
@@ -33,17 +32,6 @@ _SHARE_FOR_MODELS = 0.6  # of what is free on a GPU; the rest is for blocks of l
 _SHARE_FOR_BATCHES = 0.5  # of what limits leave of the host's; the rest is for the next weights
 _PRODUCT_BYTES = {"cpu": 2**25, "cuda": 2**28}  # float32 logits of one product
 _LOGIT_BYTES = {"cpu": 2**29, "cuda": 2**31}  # logits of one pass of a model that makes its own
-
-
-def choose_device(setting: str) -> torch.device:
-    """The device for "auto", "cpu", "cuda" or "cuda:<n>". Raises ConfigError when there is none."""
-    if setting == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    device = torch.device(setting)
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        found = torch.cuda.device_count()
-        raise ConfigError(f'scoring.device: found "{setting}", but this machine has {found} GPUs')
-    return device
 
 
 @dataclass(frozen=True)
@@ -67,7 +55,7 @@ class Scorer:
 
     def __init__(
         self,
-        text: Text,
+        text: EvaluationText,
         vocab_size: int,
         settings: ScoringSection,
         device: torch.device,
@@ -90,7 +78,7 @@ class Scorer:
         torch.backends.cuda.matmul.allow_tf32 = False
         torch.backends.cudnn.allow_tf32 = False
 
-    def reading(self, sequences: Iterable[corpus.Sequence], targets: NDArray[Any]) -> Scorer:
+    def reading(self, sequences: Iterable[TokenSequence], targets: NDArray[Any]) -> Scorer:
         """The same scorer for other sequences, in which these tokens are predicted, (token,)."""
         other = copy.copy(self)
         other.text = replace(self.text, sequences=tuple(sequences))

@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
-from engine.study_file.watch import WatchSection
 from store.schema.keys import Key
-
-if TYPE_CHECKING:
-    from engine.sources.announcements import Announcements
-    from engine.sources.hub_client import HubClient
-    from engine.study_file.models import ModelSection
 
 
 @dataclass(frozen=True)
-class Found:
+class Listing:
     """What a source has of a model. Every line says where."""
 
     wanted: frozenset[Key]  # what the study file asks for; if discovered, what is there
@@ -33,7 +26,7 @@ class Found:
 class Source(Protocol):
     """The checkpoints of one model, by (seed, step). Used from several threads."""
 
-    def find(self) -> Found:
+    def find(self) -> Listing:
         """Look what is there now."""
 
     def where(self, key: Key) -> str:
@@ -80,27 +73,3 @@ class Source(Protocol):
 
     def release(self, key: Key) -> None:
         """The checkpoint was scored, or cannot be: what was fetched for it may go."""
-
-
-def open_source(
-    model: ModelSection,
-    folder: Path,
-    hub: HubClient,
-    clock: Callable[[], float] = time.monotonic,
-    *,
-    watch: WatchSection | None = None,
-    announcements: Announcements | None = None,
-) -> Source:
-    """The source of a model; relative paths are below `folder`.
-
-    `watch` and `announcements` are for the process that looks what is there.
-    """
-    from engine.sources.hub import HubSource
-    from engine.sources.local import LocalSource
-
-    watch = watch or WatchSection()
-    if model.on_hub:
-        return HubSource(model, hub, clock, watch.hub_poll_seconds)
-    return LocalSource(
-        model, folder, clock, settle_seconds=watch.settle_seconds, announcements=announcements
-    )

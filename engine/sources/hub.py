@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from engine.errors import CheckpointError
-from engine.sources.base import Found
+from engine.sources.base import Listing
 from engine.sources.checkpoint_files import INDEX, PICKLED_INDEX, main_weights, shards
 from engine.sources.foreign import recognise
 from engine.sources.hub_client import HubClient, HubError
@@ -21,7 +21,7 @@ LOOK_AGAIN_SECONDS = 300.0  # `watch` asks the hub no more often, unless told to
 
 
 @dataclass(frozen=True)
-class Place:
+class Revision:
     """A revision of a repository, pinned."""
 
     repository: str
@@ -36,7 +36,7 @@ class Place:
 class _Look:
     """What one look at the hub has found so far."""
 
-    places: dict[Key, Place] = field(default_factory=dict)
+    places: dict[Key, Revision] = field(default_factory=dict)
     missing: dict[Key, str] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
@@ -58,8 +58,8 @@ class HubSource:
         self._model, self._client, self._clock = model, client, clock
         self._look_again_seconds = look_again_seconds
         self._templates = {seed: HubTemplate.parse(t) for seed, t in model.templates.items()}
-        self._pinned: dict[Key, Place] = {}
-        self._found: Found | None = None
+        self._pinned: dict[Key, Revision] = {}
+        self._found: Listing | None = None
         self._looked = 0.0
         self._config: Path | None = None
         self._config_asked = False
@@ -67,7 +67,7 @@ class HubSource:
 
     # -- finding -------------------------------------------------------------------------------
 
-    def find(self) -> Found:
+    def find(self) -> Listing:
         """Ask the hub, or tell what it said not long ago.
 
         A checkpoint found before stays at the commit it was found at.
@@ -84,7 +84,7 @@ class HubSource:
         self._pinned = {**look.places, **self._pinned}
         there = frozenset(self._pinned)
         if wanted is None:
-            self._found = Found(
+            self._found = Listing(
                 there | look.missing.keys(), there, look.missing,
                 tuple(look.warnings), tuple(look.errors),
             )  # fmt: skip
@@ -93,7 +93,7 @@ class HubSource:
                 key: look.missing.get(key, f"{self.where(key)}: there is no such revision")
                 for key in wanted - there
             }
-            self._found = Found(
+            self._found = Listing(
                 frozenset(wanted), there & wanted, missing, errors=tuple(look.errors)
             )
         self._looked = self._clock()
@@ -110,7 +110,7 @@ class HubSource:
         for repository, commit, found in self._repositories(template, label, keys, look):
             if template.revision.text == "main":
                 if commit is not None:
-                    self._take(found, Place(repository, "main", commit), keys, look)
+                    self._take(found, Revision(repository, "main", commit), keys, look)
             elif keys is None or any(_agree(found, key) for key in keys):
                 self._look_at(repository, template, found, keys, look)
 
@@ -177,12 +177,12 @@ class HubSource:
             return
         for revision, commit in revisions.items():
             if (found := match(revision)) is not None:
-                self._take(found, Place(repository, revision, commit), keys, look)
+                self._take(found, Revision(repository, revision, commit), keys, look)
 
     def _take(
         self,
         found: Mapping[str, str],
-        place: Place,
+        place: Revision,
         keys: set[Key] | None,
         look: _Look,
     ) -> None:
@@ -221,7 +221,7 @@ class HubSource:
 
     def adopt(self, key: Key, place: object) -> None:
         """Stay at the commit at which another process found the checkpoint."""
-        if isinstance(place, Place):
+        if isinstance(place, Revision):
             self._pinned[key] = place
 
     def fetch(self, key: Key) -> Path:
@@ -239,14 +239,14 @@ class HubSource:
             self._download(place, name)
         return folder
 
-    def _place(self, key: Key) -> Place:
+    def _place(self, key: Key) -> Revision:
         if key not in self._pinned:
             self.find()  # in a process that has not looked yet
         if key not in self._pinned:
             raise CheckpointError(f"{self.where(key)}: there is no such revision")
         return self._pinned[key]
 
-    def _download_config(self, place: Place) -> Path:
+    def _download_config(self, place: Revision) -> Path:
         """By its revision's name, so that the cache knows the name when there is no network.
 
         If the revision has moved on, the pinned commit is taken all the same.
@@ -261,7 +261,7 @@ class HubSource:
         if self._model.trust_remote_code:
             yield from sorted(name for name in names if name.endswith(".py"))
 
-    def _download(self, place: Place, name: str) -> Path:
+    def _download(self, place: Revision, name: str) -> Path:
         return self._client.download(place.repository, place.commit, name)
 
     def config(self, key: Key) -> Path | None:

@@ -70,7 +70,7 @@ class HubClient:
         """`wait` lets seconds pass and tells whether to stop; `stop.wait` if not given."""
         self._stop, self._wait = stop, stop.wait if wait is None else wait
         self._answered = False
-        self.tell: Callable[[str], None] = lambda _: None  # hears of long waits, in any thread
+        self.on_wait: Callable[[str], None] = lambda _: None  # hears of long waits, in any thread
         disable_progress_bars()
         hub_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
         self._api = HfApi()
@@ -194,7 +194,7 @@ class HubClient:
                 )
             waited += pause
             if pause >= LONG:
-                self.tell(f"{what}: {constants.ENDPOINT} {reason}; waiting {pause:.0f} s")
+                self.on_wait(f"{what}: {constants.ENDPOINT} {reason}; waiting {pause:.0f} s")
             if self._wait(pause):
                 raise Interrupted("stopped while waiting for the hub; run it again to go on")
 

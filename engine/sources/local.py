@@ -10,7 +10,7 @@ from pathlib import Path
 
 from engine.errors import CheckpointError
 from engine.sources.announcements import Announcement, Announcements
-from engine.sources.base import Found
+from engine.sources.base import Listing
 from engine.sources.checkpoint_files import checkpoint_files, is_folder, list_names, needed
 from engine.sources.foreign import recognise_folder, recognise_near
 from engine.study_file.models import ModelSection
@@ -50,7 +50,7 @@ class LocalSource:
         self._passed: dict[Key, float] = {}  # since when a later step of its seed is there
         self._given: dict[Key, Path] = {}  # to whoever reads it
 
-    def find(self) -> Found:
+    def find(self) -> Listing:
         """Look into the folders."""
         wanted = self._model.listed
         if self._announcements is not None:
@@ -69,7 +69,7 @@ class LocalSource:
                 missing[key] = str(error)
         asked = frozenset(self._found.keys() | self._announced if wanted is None else wanted)
         there = asked - missing.keys()
-        return Found(
+        return Listing(
             asked,
             there,
             missing,

@@ -16,19 +16,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.errors import ConfigError
-from engine.text.streams import LONG, Piece, Place
+from engine.text.streams import LONG, Piece, Position
 
 _AT_ONCE = 256  # documents tokenised together
 _JOINED = 16  # pieces, at most, between two places where they agree
 
 
 @dataclass(frozen=True)
-class Tally:
+class TokenCount:
     """What was counted of some more text."""
 
     count: NDArray[np.int64]  # (vocab,) occurrences
     documents: int  # that ended
-    place: Place  # from where what is not counted yet is read
+    position: Position  # from where what is not counted yet is read
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class _Tokens:
         return int(self.encoding.token_to_chars(token)[0])
 
 
-def tally(backend: Any, pieces: Iterable[Piece], size: int) -> Iterator[Tally]:
+def count_tokens(backend: Any, pieces: Iterable[Piece], size: int) -> Iterator[TokenCount]:
     """Count the tokens of documents, without special ones, a few documents at a time.
 
     `backend` is a fast tokenizer, `size` the number of its entries. Blank documents are passed
@@ -81,7 +81,7 @@ def tally(backend: Any, pieces: Iterable[Piece], size: int) -> Iterator[Tally]:
         yield _of_documents(backend, batch, size)
 
 
-def _of_documents(backend: Any, batch: list[Piece], size: int) -> Tally:
+def _of_documents(backend: Any, batch: list[Piece], size: int) -> TokenCount:
     count = np.zeros(size, np.int64)
     if texts := [piece.text for piece in batch if piece.text.strip()]:
         encoded = backend(
@@ -89,10 +89,12 @@ def _of_documents(backend: Any, batch: list[Piece], size: int) -> Tally:
         )
         for ids in encoded["input_ids"]:
             count += np.bincount(np.array(ids, np.int64), minlength=size)
-    return Tally(count, len(batch), batch[-1].place)
+    return TokenCount(count, len(batch), batch[-1].position)
 
 
-def _of_long(backend: Any, piece: Piece, stream: Iterator[Piece], size: int) -> Iterator[Tally]:
+def _of_long(
+    backend: Any, piece: Piece, stream: Iterator[Piece], size: int
+) -> Iterator[TokenCount]:
     """One document: `piece` and what follows of it. What is shared before it was counted."""
     text, joined = piece.text, 1
     tokens = _tokenise(backend, text)
@@ -105,7 +107,7 @@ def _of_long(backend: Any, piece: Piece, stream: Iterator[Piece], size: int) -> 
         here = tokens.between(offset + quarter, offset + shared - quarter)
         if here == after.between(quarter, shared - quarter):
             ids = tokens.ids[counted : tokens.first(offset + middle)]
-            yield Tally(np.bincount(ids, minlength=size), 0, piece.place)
+            yield TokenCount(np.bincount(ids, minlength=size), 0, piece.position)
             text, tokens, counted, joined = following.text, after, after.first(middle), 1
         elif joined == _JOINED:
             raise ConfigError(
@@ -116,7 +118,7 @@ def _of_long(backend: Any, piece: Piece, stream: Iterator[Piece], size: int) -> 
             text, joined = text + following.text[shared:], joined + 1
             tokens = _tokenise(backend, text)
         piece = following
-    yield Tally(np.bincount(tokens.ids[counted:], minlength=size), 1, piece.place)
+    yield TokenCount(np.bincount(tokens.ids[counted:], minlength=size), 1, piece.position)
 
 
 def _tokenise(backend: Any, text: str) -> _Tokens:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from engine.errors import ConfigError
 from engine.study_file.study import StudyFile
-from engine.text.counting import tally
+from engine.text.counting import count_tokens
 from engine.text.documents import find_files
 from engine.text.streams import read_pieces
 from engine.text.tokenizer import Tokenizer
@@ -66,7 +66,7 @@ def _number(n: int, what: str) -> str:
 def _counted(study: StudyFile, tokenizer: Tokenizer, files: list[Path]) -> NDArray[np.int64]:
     pieces = read_pieces(files, study.corpus.separator, where=f"{_FIELD}: ")
     count = np.zeros(tokenizer.size, np.int64)
-    for part in tally(tokenizer.backend, pieces, tokenizer.size):
+    for part in count_tokens(tokenizer.backend, pieces, tokenizer.size):
         count += part.count
     if not count.any():
         raise ConfigError(f"{_FIELD}: the text files hold no text")

@@ -23,8 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.errors import ConfigError
-from engine.text.counting import tally
-from engine.text.streams import START, Piece, Place, read_pieces, text_of, whole
+from engine.text.counting import count_tokens
+from engine.text.streams import START, Piece, Position, read_pieces, text_of, whole
 from store.storage.durable import write_file
 
 SEPARATOR = "\n\f\n"  # between documents in one text file
@@ -33,7 +33,7 @@ _TABLES = {".parquet", ".arrow"}
 _FILES = {".txt", ".json", ".jsonl", ".csv", ".tsv", ".md", ".gz", ".zst", *_TABLES}
 _Heap = list[tuple[int, int, str]]  # (-key, position, document): the largest key first
 
-Tell = Callable[[str], None]
+Report = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -56,8 +56,8 @@ class Origin:
             and not Path(name).exists()
         )
 
-    def read(self, start: Place = START) -> Iterator[Piece]:
-        """Documents in their order, from a place on; blank ones as well.
+    def read(self, start: Position = START) -> Iterator[Piece]:
+        """Documents in their order, from a position on; blank ones as well.
 
         A text file is one document, or several between lines that hold a form feed. Raises
         ConfigError naming the file and line, or dataset, at fault.
@@ -87,7 +87,7 @@ class Origin:
                 raise ConfigError(f"{file}: {what}")
         return files
 
-    def _records(self, source: str, start: Place, **options: Any) -> Iterator[Piece]:
+    def _records(self, source: str, start: Position, **options: Any) -> Iterator[Piece]:
         try:
             from datasets import load_dataset
         except ModuleNotFoundError:
@@ -98,7 +98,7 @@ class Origin:
         try:
             stream = load_dataset(source, streaming=True, **options)
             for n, record in enumerate(stream.skip(start.offset), start.offset + 1):
-                yield Piece(text_of(record, self.field, f"{name}: record {n}"), Place(0, n))
+                yield Piece(text_of(record, self.field, f"{name}: record {n}"), Position(0, n))
         except ConfigError:
             raise
         except Exception as error:  # of many libraries: files, hub, formats
@@ -113,12 +113,12 @@ class _Step:
     """How far a command has come."""
 
     documents: int  # that were read to their end
-    place: Place  # from where to go on
+    position: Position  # from where to go on
     kept: Any  # what was made of them
 
 
 def sample(
-    origin: Origin, target: Path, *, n: int, seed: int, among: int | None, tell: Tell
+    origin: Origin, target: Path, *, n: int, seed: int, among: int | None, report: Report
 ) -> int:
     """Sample documents, each equally likely, and write them in their order; return how many.
 
@@ -135,16 +135,16 @@ def sample(
             (-int(key), at, text) for key, at, text in step.kept or () if at < step.documents
         ]
         heapq.heapify(kept)
-        yield _Step(step.documents, step.place, kept)
-        pieces = _first(origin.read(step.place), among, step.documents)
-        for at, (text, place) in enumerate(whole(pieces), step.documents):
+        yield _Step(step.documents, step.position, kept)
+        pieces = _first(origin.read(step.position), among, step.documents)
+        for at, (text, position) in enumerate(whole(pieces), step.documents):
             if text.strip():
                 item = (-_key(seed, at), at, text)
                 if len(kept) < n:
                     heapq.heappush(kept, item)
                 else:
                     heapq.heappushpop(kept, item)
-            yield _Step(at + 1, place, kept)
+            yield _Step(at + 1, position, kept)
 
     def finish(step: _Step) -> int:
         texts = [text for _, _, text in sorted(step.kept, key=lambda item: item[1])]
@@ -158,7 +158,7 @@ def sample(
         take,
         finish,
         as_json=lambda kept: [(str(-key), at, text) for key, at, text in kept],
-        tell=lambda step: tell(f"{step.documents:,} documents read"),
+        report=lambda step: report(f"{step.documents:,} documents read"),
     )
 
 
@@ -170,7 +170,7 @@ def count(
     target: Path,
     *,
     among: int | None,
-    tell: Tell,
+    report: Report,
 ) -> int:
     """Count tokens, without special ones, into a .npy file, (size,) int64; return the total.
 
@@ -180,10 +180,10 @@ def count(
     def take(step: _Step) -> Iterator[_Step]:
         totals = np.zeros(size, np.int64) if step.kept is None else np.array(step.kept, np.int64)
         done = step.documents
-        yield _Step(done, step.place, totals)
-        for part in tally(backend, _first(origin.read(step.place), among, done), size):
+        yield _Step(done, step.position, totals)
+        for part in count_tokens(backend, _first(origin.read(step.position), among, done), size):
             totals, done = totals + part.count, done + part.documents  # never changed in place
-            yield _Step(done, part.place, totals)
+            yield _Step(done, part.position, totals)
 
     def finish(step: _Step) -> int:
         totals: NDArray[np.int64] = step.kept
@@ -199,7 +199,9 @@ def count(
         take,
         finish,
         as_json=lambda totals: totals.tolist(),
-        tell=lambda step: tell(f"{step.documents:,} documents read, {step.kept.sum():,} tokens"),
+        report=lambda step: report(
+            f"{step.documents:,} documents read, {step.kept.sum():,} tokens"
+        ),
     )
 
 
@@ -210,7 +212,7 @@ def _gather(
     finish: Callable[[_Step], int],
     *,
     as_json: Callable[[Any], Any],
-    tell: Callable[[_Step], None],
+    report: Callable[[_Step], None],
 ) -> int:
     """Go through all steps from where the last run came to, then write `target`.
 
@@ -228,7 +230,7 @@ def _gather(
     begin = step = _saved(state_file, settings)
 
     def save() -> None:
-        fields = {"documents": step.documents, "place": step.place, "kept": as_json(step.kept)}
+        fields = {"documents": step.documents, "place": step.position, "kept": as_json(step.kept)}
         write_file(state_file, json.dumps({"settings": settings, **fields}).encode())
 
     saved = time.monotonic()
@@ -237,10 +239,10 @@ def _gather(
             if time.monotonic() - saved > _SAVE_SECONDS:
                 save()
                 saved = time.monotonic()
-                tell(step)
+                report(step)
         result = finish(step)
     except BaseException:
-        if step.place != START:
+        if step.position != START:
             save()
         raise
     state_file.unlink(missing_ok=True)
@@ -253,8 +255,8 @@ def _saved(file: Path, settings: dict[str, Any]) -> _Step:
     """How far an earlier run came. Raises ConfigError when it was about something else."""
     try:
         fields = json.loads(file.read_bytes())
-        found, place = fields["settings"], Place(*fields["place"])
-        step = _Step(int(fields["documents"]), place, fields["kept"])
+        found, position = fields["settings"], Position(*fields["place"])
+        step = _Step(int(fields["documents"]), position, fields["kept"])
     except FileNotFoundError:
         return _Step(0, START, None)
     except (OSError, ValueError, KeyError, TypeError):

@@ -21,7 +21,7 @@ SHARED = 2**12  # characters that a piece has in common with the next one
 _CHUNK = 2**16  # characters read at once
 
 
-class Place(NamedTuple):
+class Position(NamedTuple):
     """From where a list of files is read."""
 
     file: int = 0  # index
@@ -30,7 +30,7 @@ class Place(NamedTuple):
     shared: int = 0  # of those that follow, how many the piece before has as well
 
 
-START = Place()
+START = Position()
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Piece:
     """A document, or a part of a long one."""
 
     text: str
-    place: Place  # from where what follows is read
+    position: Position  # from where what follows is read
     shared: int = 0  # characters at the start that the piece before has as well
     more: bool = False  # whether the document goes on
 
@@ -52,17 +52,17 @@ def read_pieces(
     files: Sequence[Path],
     separator: str,
     *,
-    start: Place = START,
+    start: Position = START,
     field: str = "text",
     where: str = "",
 ) -> Iterator[Piece]:
-    """The documents of files, in order, from a place on; blank ones as well.
+    """The documents of files, in order, from a position on; blank ones as well.
 
     `separator` parts text files ("": each is one document), `field` is that of a record, and
     `where` comes before the name of the file in messages. Raises ConfigError naming file and line.
     """
     for index in range(start.file, len(files)):
-        here = start if index == start.file else Place(index)
+        here = start if index == start.file else Position(index)
         file, name = files[index], f"{where}{files[index]}"
         try:
             with _open(file) as raw:
@@ -84,45 +84,45 @@ def _open(file: Path) -> BinaryIO:
         return BytesIO(raw.read())
 
 
-def whole(pieces: Iterable[Piece]) -> Iterator[tuple[str, Place]]:
+def whole(pieces: Iterable[Piece]) -> Iterator[tuple[str, Position]]:
     """Documents in one piece, and from where what follows each is read."""
     parts: list[str] = []
     for piece in pieces:
         parts.append(piece.text[piece.shared :] if parts else piece.text)
         if not piece.more:
-            yield "".join(parts), piece.place
+            yield "".join(parts), piece.position
             parts.clear()
 
 
 def _parts(
-    stream: TextIOWrapper[BinaryIO], name: str, separator: str, start: Place
+    stream: TextIOWrapper[BinaryIO], name: str, separator: str, start: Position
 ) -> Iterator[Piece]:
     stream.seek(start.offset)
     text, begin, shared = "", start.skip, start.shared
     searched = begin
     marks = [(0, start.offset)]  # where in `text` chunks begin, and where in the file
 
-    def place(at: int, shared: int = 0) -> Place:
+    def position_of(at: int, shared: int = 0) -> Position:
         position, offset = next(mark for mark in reversed(marks) if mark[0] <= at)
-        return Place(start.file, offset, at - position, shared)
+        return Position(start.file, offset, at - position, shared)
 
     while chunk := _read(stream, name):
         text += chunk
         while separator and (at := text.find(separator, searched)) >= 0:
             after = at + len(separator)
-            yield Piece(text[begin:at], place(after), shared)
+            yield Piece(text[begin:at], position_of(after), shared)
             begin, searched, shared = after, after, 0
         end = len(text) - max(0, len(separator) - 1)  # what follows may complete a separator
         searched = max(begin, end)
         if end - begin > LONG:
-            yield Piece(text[begin:end], place(end - SHARED, SHARED), shared, more=True)
+            yield Piece(text[begin:end], position_of(end - SHARED, SHARED), shared, more=True)
             begin, shared = end - SHARED, SHARED
         marks = [(position - begin, offset) for position, offset in marks]
         while len(marks) > 1 and marks[1][0] <= 0:
             marks.pop(0)
         text, searched, begin = text[begin:], searched - begin, 0
         marks.append((len(text), stream.tell()))
-    yield Piece(text[begin:], Place(start.file + 1), shared)
+    yield Piece(text[begin:], Position(start.file + 1), shared)
 
 
 def _read(stream: TextIOWrapper[BinaryIO], name: str) -> str:
@@ -133,7 +133,7 @@ def _read(stream: TextIOWrapper[BinaryIO], name: str) -> str:
         raise ConfigError(f"{name}: byte {at} is not UTF-8") from None
 
 
-def _records(lines: BinaryIO, name: str, field: str, start: Place) -> Iterator[Piece]:
+def _records(lines: BinaryIO, name: str, field: str, start: Position) -> Iterator[Piece]:
     """Records of JSON lines; `skip` of their places are lines that were read."""
     offset = lines.seek(start.offset)
     for number, line in enumerate(lines, start.skip + 1):
@@ -148,7 +148,7 @@ def _records(lines: BinaryIO, name: str, field: str, start: Place) -> Iterator[P
         except (ValueError, RecursionError) as error:
             reason = getattr(error, "msg", "nested too deeply")
             raise ConfigError(f"{at}: is not JSON: {reason}") from None
-        yield Piece(text_of(record, field, at), Place(start.file, offset, number))
+        yield Piece(text_of(record, field, at), Position(start.file, offset, number))
 
 
 def text_of(record: Any, field: str, where: str) -> str:

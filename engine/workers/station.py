@@ -19,10 +19,10 @@ from engine.errors import EngineError, Interrupted
 from engine.machine.gate import gated
 from engine.machine.limits import limit_gpu, limit_process
 from engine.probes.questions import Questions
-from engine.sources.base import open_source
 from engine.sources.hub_client import HubClient
+from engine.sources.open import open_source
 from engine.study_file.study import StudyFile
-from engine.text.corpus import Text
+from engine.text.evaluation_text import EvaluationText
 from engine.text.tokenizer import Tokenizer
 from engine.workers.worker import Outcome, Worker
 from store import StoreError
@@ -39,7 +39,7 @@ class Job:
     """All that a station needs to know of the study it works on."""
 
     study: StudyFile
-    text: Text
+    text: EvaluationText
     tokenizer: Tokenizer
     session: int  # of the coordinator
     folder: Path  # its working folder: paths of the study may be relative to it
@@ -50,7 +50,7 @@ class Job:
     def of(
         cls,
         study: StudyFile,
-        text: Text,
+        text: EvaluationText,
         tokenizer: Tokenizer,
         session: int,
         probes: tuple[Questions, ...] = (),

@@ -29,7 +29,7 @@ from engine.scoring.stored import stored_rows
 from engine.sources.base import Source
 from engine.sources.checkpoint_files import checkpoint_files
 from engine.study_file.study import StudyFile
-from engine.text.corpus import Text
+from engine.text.evaluation_text import EvaluationText
 from engine.text.tokenizer import Tokenizer
 from store import DamagedError, Study
 from store.commits.ledger import ModelLedger, Record
@@ -87,7 +87,7 @@ class Worker:
     def __init__(
         self,
         study: StudyFile,
-        text: Text,
+        text: EvaluationText,
         tokenizer: Tokenizer,
         sources: Mapping[str, Source],
         device: torch.device,

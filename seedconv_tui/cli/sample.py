@@ -54,7 +54,7 @@ def add_sample_and_count(command: Command, at_least: Callable[[int], Callable[[s
     )
 
 
-def _tell(text: str) -> None:
+def _report(text: str) -> None:
     print(text, file=sys.stderr)
 
 
@@ -63,9 +63,9 @@ def _sample(options: argparse.Namespace) -> int:
 
     origin = Origin(tuple(options.source), options.config, options.split, options.field)
     n = sample(
-        origin, options.output, n=options.n, seed=options.seed, among=options.first, tell=_tell
+        origin, options.output, n=options.n, seed=options.seed, among=options.first, report=_report
     )
-    _tell(f"wrote {n:,} documents to {options.output}")
+    _report(f"wrote {n:,} documents to {options.output}")
     return OK
 
 
@@ -89,6 +89,8 @@ def _count(options: argparse.Namespace) -> int:
     )
     vocabulary = backend.get_vocab()
     size, digest = max(vocabulary.values()) + 1, vocabulary_digest(vocabulary)
-    total = count(origin, backend, size, digest, options.output, among=options.first, tell=_tell)
-    _tell(f"wrote counts of {total:,} tokens to {options.output}")
+    total = count(
+        origin, backend, size, digest, options.output, among=options.first, report=_report
+    )
+    _report(f"wrote counts of {total:,} tokens to {options.output}")
     return OK

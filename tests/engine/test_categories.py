@@ -20,8 +20,8 @@ from engine.categories.build import build_categories, context_targets, surprisal
 from engine.errors import ConfigError
 from engine.sources.hub_client import HubClient
 from engine.study_file.study import StudyFile, load_study_file
-from engine.text.corpus import Text, build_text
 from engine.text.counts import log_unigram
+from engine.text.evaluation_text import EvaluationText, build_text
 from engine.text.tokenizer import Tokenizer, load_tokenizer
 from seedconv_tui.cli.main import run
 from store.reading.category import Category
@@ -42,7 +42,7 @@ class Built:
 
     study: StudyFile
     tokenizer: Tokenizer
-    text: Text
+    text: EvaluationText
 
     def categories(self) -> dict[str, Category]:
         built = build_categories(self.study, self.tokenizer, self.text)

@@ -35,7 +35,7 @@ def test_refusals_are_waited_out_as_long_as_told(hub: HubServer) -> None:
     commit = hub.push("lab/m", "x", SMALL)
     waits, told = Waits(), list[str]()
     patient = client(waits)
-    patient.tell = told.append
+    patient.on_wait = told.append
     hub.refuse("/refs", 429, times=2, Retry_After="7")
     assert patient.revisions("lab/m") == {"x": commit}
     hub.refuse("/resolve/", 503, times=3)

@@ -13,7 +13,7 @@ import pytest
 from engine.text import sampling as gathering
 from engine.text import streams as text_files
 from engine.text.sampling import Origin
-from engine.text.streams import START, Piece, Place
+from engine.text.streams import START, Piece, Position
 from seedconv_tui.cli.main import run
 from store import open_study
 from tests.support.tiny_models import make_runs, make_tokenizer, write_study
@@ -32,7 +32,7 @@ def break_off(monkeypatch: pytest.MonkeyPatch, after: int) -> None:
     """Have the stream be interrupted once, after so many pieces of documents."""
     whole = Origin.read
 
-    def read(self: Origin, start: Place = START) -> Iterator[Piece]:
+    def read(self: Origin, start: Position = START) -> Iterator[Piece]:
         for n, piece in enumerate(whole(self, start)):
             if n == after:
                 raise KeyboardInterrupt
@@ -90,7 +90,7 @@ def test_parquet_is_read_through_datasets(tmp_path: Path) -> None:
     file = tmp_path / "text.parquet"
     parquet.write_table(pyarrow.table({"body": DOCUMENTS[:9]}), file)
     origin = Origin((str(file),), field="body")
-    assert [piece.text for piece in origin.read(Place(0, 4))] == DOCUMENTS[4:9]
+    assert [piece.text for piece in origin.read(Position(0, 4))] == DOCUMENTS[4:9]
 
 
 def test_a_long_document_goes_on_where_it_was(

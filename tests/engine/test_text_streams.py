@@ -15,8 +15,8 @@ from transformers import PreTrainedTokenizerFast
 
 from engine.errors import ConfigError
 from engine.text import streams as text_files
-from engine.text.counting import tally
-from engine.text.streams import START, Place, read_pieces, whole
+from engine.text.counting import count_tokens
+from engine.text.streams import START, Position, read_pieces, whole
 from tests.support.tiny_models import TEXT
 
 SEPARATOR = "\n\f\n"
@@ -85,13 +85,13 @@ def test_long_documents_are_counted_as_wholes(kind: str, tmp_path: Path) -> None
     file = tmp_path / "text.txt"
     file.write_text(SEPARATOR.join(documents))
     size = len(backend)
-    steps = list(tally(backend, read_pieces([file], SEPARATOR), size))
+    steps = list(count_tokens(backend, read_pieces([file], SEPARATOR), size))
     assert sum(step.documents for step in steps) == 4
     assert len(steps) > 12, "long documents come in parts"
     assert sum(step.count for step in steps).tolist() == expected(backend, documents)
     # From any place at which counting was interrupted, the rest is what is left.
     for n in range(0, len(steps), 3):
-        rest = tally(backend, read_pieces([file], SEPARATOR, start=steps[n].place), size)
+        rest = count_tokens(backend, read_pieces([file], SEPARATOR, start=steps[n].position), size)
         total = sum((step.count for step in rest), start=np.zeros(size, np.int64))
         total += sum(step.count for step in steps[: n + 1])
         assert total.tolist() == expected(backend, documents), n
@@ -106,12 +106,12 @@ def test_what_cannot_be_parted_is_joined_or_told(
         [fixed, pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)]
     )
     file.write_text(words(3000))
-    steps = list(tally(backend, read_pieces([file], SEPARATOR), len(backend)))
+    steps = list(count_tokens(backend, read_pieces([file], SEPARATOR), len(backend)))
     assert len(steps) < 4 < len(list(read_pieces([file], SEPARATOR)))
     assert sum(step.count for step in steps).tolist() == expected(backend, [file.read_text()])
     monkeypatch.setattr("engine.text.counting._JOINED", 2)
     with pytest.raises(ConfigError, match="have no place where they can be parted"):
-        list(tally(backend, read_pieces([file], SEPARATOR), len(backend)))
+        list(count_tokens(backend, read_pieces([file], SEPARATOR), len(backend)))
 
 
 @pytest.mark.parametrize("separator", [SEPARATOR, "\n\n", "", "=" * 300])
@@ -136,8 +136,8 @@ def test_records_go_on_at_the_byte(tmp_path: Path) -> None:
     pieces = read_pieces([file], "")
     found = [next(pieces) for _ in range(3)]
     assert [piece.text for piece in found] == ["é", "b\n", ""]
-    assert found[1].place == Place(0, 32, 3)
-    rest = read_pieces([file], "", start=found[1].place)
+    assert found[1].position == Position(0, 32, 3)
+    rest = read_pieces([file], "", start=found[1].position)
     assert next(rest).text == ""
     with pytest.raises(ConfigError, match="line 5: 'text' should be text, found '1'"):
         next(rest)

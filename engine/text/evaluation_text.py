@@ -17,7 +17,7 @@ from store import Corpus
 
 
 @dataclass(frozen=True)
-class Sequence:
+class TokenSequence:
     """What a model reads at a stretch, and where in it a token of the corpus is predicted."""
 
     inputs: NDArray[np.int64]  # (n,) ids
@@ -25,13 +25,13 @@ class Sequence:
 
 
 @dataclass(frozen=True)
-class Text:
+class EvaluationText:
     """The evaluation text: sequences to feed, and the tokens predicted in them.
 
     The predictions of all sequences, in order, are of the tokens of `corpus`.
     """
 
-    sequences: tuple[Sequence, ...]
+    sequences: tuple[TokenSequence, ...]
     corpus: Corpus
     digest: str
     counts: Counts  # of the vocabulary in reference text
@@ -39,7 +39,7 @@ class Text:
     mask: int | None = None  # id that stands for a token that is not shown
 
 
-def build_text(study: StudyFile, tokenizer: Tokenizer) -> Text:
+def build_text(study: StudyFile, tokenizer: Tokenizer) -> EvaluationText:
     """Tokenise the corpus for the study's windowing.
 
     `stream` is one sequence: bos, then the documents with the end-of-text token between them (the
@@ -118,11 +118,11 @@ def build_text(study: StudyFile, tokenizer: Tokenizer) -> Text:
             digest.update(len(ids).to_bytes(8, "little") + ids.tobytes())
             if masked:
                 predicts[targets] = True
-                kept.append(Sequence(ids, predicts))
+                kept.append(TokenSequence(ids, predicts))
             else:  # said at the token before; nothing is said after the last
                 predicts[np.array(targets) - 1] = True
-                kept.append(Sequence(ids[:-1], predicts[:-1]))
-    return Text(
+                kept.append(TokenSequence(ids[:-1], predicts[:-1]))
+    return EvaluationText(
         tuple(kept),
         corpus,
         digest.hexdigest()[:16],

@@ -1,0 +1,36 @@
+"""Opens the source that a study file names for a model."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from engine.sources.announcements import Announcements
+from engine.sources.base import Source
+from engine.sources.hub import HubSource
+from engine.sources.hub_client import HubClient
+from engine.sources.local import LocalSource
+from engine.study_file.models import ModelSection
+from engine.study_file.watch import WatchSection
+
+
+def open_source(
+    model: ModelSection,
+    folder: Path,
+    hub: HubClient,
+    clock: Callable[[], float] = time.monotonic,
+    *,
+    watch: WatchSection | None = None,
+    announcements: Announcements | None = None,
+) -> Source:
+    """Open the source of a model; relative paths are below `folder`.
+
+    `watch` and `announcements` are for the process that looks what is there.
+    """
+    watch = watch or WatchSection()
+    if model.on_hub:
+        return HubSource(model, hub, clock, watch.hub_poll_seconds)
+    return LocalSource(
+        model, folder, clock, settle_seconds=watch.settle_seconds, announcements=announcements
+    )
