@@ -23,7 +23,7 @@ from transformers import PreTrainedTokenizerFast
 
 from benchmarks.run import machine
 from engine.categories.build import build_categories, context_targets, surprisal_category
-from engine.study_file.study import StudyFile
+from engine.study_file.file import StudyFile
 from engine.text.evaluation_text import build_text
 from engine.text.tokenizer import Tokenizer
 from store import Category, Header, StudyWriter, Vocabulary

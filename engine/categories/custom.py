@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.errors import ConfigError
-from engine.study_file.categories import CustomSection
-from engine.study_file.study import StudyFile
+from engine.study_file.categories_section import CustomSection
+from engine.study_file.file import StudyFile
 from engine.text.documents import read_text
 from store import Corpus
 from store.reading.category import Category

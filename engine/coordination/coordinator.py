@@ -25,7 +25,7 @@ from engine.probes.questions import build_probes
 from engine.sources.announcements import Announcements
 from engine.sources.hub_client import HubClient
 from engine.sources.open import open_source
-from engine.study_file.study import StudyFile
+from engine.study_file.file import StudyFile
 from engine.text.evaluation_text import build_text
 from engine.text.tokenizer import entry_texts, load_tokenizer
 from engine.workers.crew import choose_crew

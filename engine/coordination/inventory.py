@@ -11,7 +11,7 @@ from engine.coordination.session import Session
 from engine.events import Level
 from engine.sources.announcements import Announcements
 from engine.sources.base import Listing, Source
-from engine.study_file.models import ModelSection
+from engine.study_file.models_section import ModelSection
 from store import StudyWriter
 from store.schema.keys import Key
 

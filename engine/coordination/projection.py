@@ -13,7 +13,7 @@ from engine.coordination.planner import Step
 from engine.coordination.session import disk_free
 from engine.errors import ConfigError
 from engine.sources.base import Source
-from engine.study_file.study import StudyFile
+from engine.study_file.file import StudyFile
 from store import Representation
 from store.commits.ledger import Ledger
 

@@ -13,7 +13,7 @@ from engine.coordination.retries import Retries
 from engine.coordination.session import Session
 from engine.events import Level
 from engine.sources.base import Source
-from engine.study_file.study import StudyFile
+from engine.study_file.file import StudyFile
 from engine.workers.worker import Outcome
 from store import StudyWriter
 from store.schema.keys import CheckpointName, Key

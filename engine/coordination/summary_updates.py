@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from engine.categories.build import surprisal_category
 from engine.coordination.session import Session
-from engine.study_file.categories import CategoriesSection
+from engine.study_file.categories_section import CategoriesSection
 from store import Category, DamagedError, StudyWriter
 from store.analysis.level_means import summarise
 from store.commits.ledger import ModelLedger

@@ -20,7 +20,7 @@ import psutil
 import torch
 
 from engine.errors import ConfigError
-from engine.study_file.limits import LimitsSection
+from engine.study_file.limits_section import LimitsSection
 from store.schema.snapshot import Work
 
 EVERY_SECONDS = 30.0  # of work between two looks at what others do

@@ -14,7 +14,7 @@ from threadpoolctl import threadpool_limits
 
 from engine.errors import ConfigError
 from engine.machine.host_memory import resident_bytes
-from engine.study_file.limits import LimitsSection
+from engine.study_file.limits_section import LimitsSection
 from store import limit_threads
 
 _TASKS = Path("/proc/self/task")

@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.errors import ConfigError
-from engine.study_file.probes import ProbeSection
-from engine.study_file.study import StudyFile
+from engine.study_file.file import StudyFile
+from engine.study_file.probes_section import ProbeSection
 from engine.text.documents import read_documents, read_text
 from engine.text.evaluation_text import TokenSequence
 from engine.text.tokenizer import Tokenizer

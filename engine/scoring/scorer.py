@@ -19,8 +19,8 @@ from engine.machine.host_memory import HostMemory, peak_bytes
 from engine.models.modules import LoadedModel, Modules
 from engine.models.output_head import Head, find_head, hidden_states
 from engine.models.weights import CheckpointWeights
-from engine.study_file.limits import NO_LIMITS, LimitsSection
-from engine.study_file.study import ScoringSection
+from engine.study_file.limits_section import NO_LIMITS, LimitsSection
+from engine.study_file.scoring_section import ScoringSection
 from engine.text.counts import log_unigram
 from engine.text.evaluation_text import EvaluationText, TokenSequence
 from engine.text.windows import Window, batches, plan_windows

@@ -13,7 +13,7 @@ from engine.sources.base import Listing
 from engine.sources.checkpoint_files import INDEX, PICKLED_INDEX, main_weights, shards
 from engine.sources.foreign import recognise
 from engine.sources.hub_client import HubClient, HubError
-from engine.study_file.models import ModelSection
+from engine.study_file.models_section import ModelSection
 from engine.study_file.patterns import HubTemplate, Pattern
 from store.schema.keys import Key
 

@@ -13,7 +13,7 @@ from engine.sources.announcements import Announcement, Announcements
 from engine.sources.base import Listing
 from engine.sources.checkpoint_files import checkpoint_files, is_folder, list_names, needed
 from engine.sources.foreign import recognise_folder, recognise_near
-from engine.study_file.models import ModelSection
+from engine.study_file.models_section import ModelSection
 from engine.study_file.patterns import Fields, Pattern
 from store.schema.keys import Key
 

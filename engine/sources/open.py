@@ -11,8 +11,8 @@ from engine.sources.base import Source
 from engine.sources.hub import HubSource
 from engine.sources.hub_client import HubClient
 from engine.sources.local import LocalSource
-from engine.study_file.models import ModelSection
-from engine.study_file.watch import WatchSection
+from engine.study_file.models_section import ModelSection
+from engine.study_file.watch_section import WatchSection
 
 
 def open_source(

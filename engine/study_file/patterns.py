@@ -23,7 +23,7 @@ class Pattern:
     """
 
     def __init__(self, text: str) -> None:
-        """Raises ValueError when there is another field."""
+        """Raise ValueError when there is another field."""
         rest = _FIELD.sub("", text)
         if "{" in rest or "}" in rest:
             raise ValueError("may hold only the fields {model}, {seed} and {step} (or {step:k})")
@@ -38,9 +38,9 @@ class Pattern:
         self.fields = frozenset(name.partition(":")[0] for name in names if name)
 
     def fill(self, known: Fields) -> str:
-        """The text with what is known put in; other fields stay as they are.
+        """Return the text with what is known put in; other fields stay as they are.
 
-        Raises CheckpointError when the pattern has {step:k} and the step is not in thousands.
+        Raise CheckpointError when the pattern has {step:k} and the step is not in thousands.
         """
         return "".join(
             literal + (self._value(name, known) or _written(name)) for literal, name in self._parts
@@ -57,7 +57,7 @@ class Pattern:
         return known.get(name, "")
 
     def matcher(self, known: Fields) -> Callable[[str], dict[str, str] | None]:
-        """A function that finds the fields in a text: those known and those found, or None."""
+        """Return a function that finds the fields of a text: known and found ones, or None."""
         regex, seen = "", set[str]()
         for literal, name in self._parts:
             regex += re.escape(literal)
@@ -84,7 +84,7 @@ class Pattern:
         return match
 
     def literal(self) -> str:
-        """The longest piece of text without a field: something to search for."""
+        """Return the longest piece of text without a field: something to search for."""
         return max((text for text, _ in self._parts), key=len)
 
 
@@ -93,7 +93,10 @@ def _written(name: str) -> str:
 
 
 def _merged(known: Fields, groups: dict[str, str]) -> dict[str, str] | None:
-    """What is known with what was found; None when they disagree or numbers have leading zeros."""
+    """Return what is known and what was found.
+
+    None when they disagree or numbers have leading zeros.
+    """
     numbers = [groups[name] for name in ("step", "step_k") if name in groups]
     if any(str(int(number)) != number for number in numbers):
         return None
@@ -113,7 +116,7 @@ class HubTemplate:
 
     @classmethod
     def parse(cls, text: str) -> HubTemplate:
-        """Read `[hf://]owner/name[@revision]`. Raises ValueError."""
+        """Read `[hf://]owner/name[@revision]`. Raise ValueError."""
         repository, at, revision = text.removeprefix(_HUB).partition("@")
         owner, slash, name = repository.partition("/")
         if not slash or not owner or not name or "/" in name or (at and not revision):
@@ -127,17 +130,17 @@ class HubTemplate:
 
     @property
     def fields(self) -> frozenset[str]:
-        """Names of all fields."""
+        """Return the names of all fields."""
         return self.repository.fields | self.revision.fields
 
 
 def on_hub(text: str) -> bool:
-    """Whether a source is on the hub: it starts with hf://, or has @ and no path's beginning."""
+    """Return whether a source is on the hub: hf:// in front, or @ and no beginning of a path."""
     return text.startswith(_HUB) or ("@" in text and not text.startswith(_FOLDER))
 
 
 def source_fields(text: str) -> frozenset[str]:
-    """Names of the fields of a source. Raises ValueError when it cannot be one."""
+    """Return the names of the fields of a source. Raise ValueError when it cannot be one."""
     if on_hub(text):
         return HubTemplate.parse(text).fields
     if "://" in text:

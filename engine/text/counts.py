@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.errors import ConfigError
-from engine.study_file.study import StudyFile
+from engine.study_file.file import StudyFile
 from engine.text.counting import count_tokens
 from engine.text.documents import find_files
 from engine.text.streams import read_pieces

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from engine.errors import ConfigError
-from engine.study_file.study import StudyFile
+from engine.study_file.file import StudyFile
 from engine.text.streams import read_pieces, whole
 
 

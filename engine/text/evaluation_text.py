@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.errors import ConfigError
-from engine.study_file.study import StudyFile
+from engine.study_file.file import StudyFile
 from engine.text.counts import Counts, reference_counts
 from engine.text.documents import read_documents
 from engine.text.tokenizer import Tokenizer

@@ -10,7 +10,7 @@ from typing import Any
 from engine.errors import CheckpointError, ConfigError
 from engine.sources.hub import fetch_tokenizer
 from engine.sources.hub_client import HubClient
-from engine.study_file.study import StudyFile
+from engine.study_file.file import StudyFile
 
 _SPACE_MARK = "\u2581"  # of SentencePiece
 _UNREADABLE = "\ufffd"  # what is decoded of part of a character

@@ -11,7 +11,7 @@ from engine.machine.gate import gated
 from engine.machine.gpus import read_gpus
 from engine.machine.limits import limit_gpu, refuse_other_gpus, refuse_too_little
 from engine.sources.base import Source
-from engine.study_file.limits import LimitsSection
+from engine.study_file.limits_section import LimitsSection
 from engine.workers.executor import Executor, InlineExecutor
 from engine.workers.processes import ProcessExecutor
 from engine.workers.station import Job

@@ -21,7 +21,7 @@ from engine.machine.limits import limit_gpu, limit_process
 from engine.probes.questions import Questions
 from engine.sources.hub_client import HubClient
 from engine.sources.open import open_source
-from engine.study_file.study import StudyFile
+from engine.study_file.file import StudyFile
 from engine.text.evaluation_text import EvaluationText
 from engine.text.tokenizer import Tokenizer
 from engine.workers.worker import Outcome, Worker

@@ -28,7 +28,7 @@ from engine.scoring.scorer import LiveSeed, Loaded, Rows, Scorer, refuse_factors
 from engine.scoring.stored import stored_rows
 from engine.sources.base import Source
 from engine.sources.checkpoint_files import checkpoint_files
-from engine.study_file.study import StudyFile
+from engine.study_file.file import StudyFile
 from engine.text.evaluation_text import EvaluationText
 from engine.text.tokenizer import Tokenizer
 from store import DamagedError, Study

@@ -112,14 +112,15 @@ _ENGINE_EXTRA = {"torch", "transformers", "tokenizers", "safetensors", "pydantic
 
 
 def _init(options: argparse.Namespace) -> int:
-    from engine.study_file.template import TEMPLATE
+    from importlib.resources import files
 
+    template = files("engine.study_file").joinpath("template.toml").read_text(encoding="utf-8")
     if str(options.file) == "-":
-        print(TEMPLATE, end="")
+        print(template, end="")
         return OK
     try:
         with options.file.open("x", encoding="utf-8") as file:
-            file.write(TEMPLATE)
+            file.write(template)
     except FileExistsError:
         print(f"seedconv: {options.file}: exists already; name another file", file=sys.stderr)
         return USAGE

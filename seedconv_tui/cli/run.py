@@ -17,7 +17,7 @@ from seedconv_tui.listeners.setup import add_telling_options
 if TYPE_CHECKING:
     from engine.coordination.coordinator import Coordinator
     from engine.coordination.recorder import Totals
-    from engine.study_file.study import StudyFile
+    from engine.study_file.file import StudyFile
 
 
 def add_run_and_watch(command: Command) -> None:
@@ -97,8 +97,8 @@ def _work(
 ) -> tuple[StudyFile, Totals]:
     """Raises what says why there is nothing to sum up: Interrupted among others."""
     from engine.errors import EngineError, store_trouble
-    from engine.study_file.limits import with_limits
-    from engine.study_file.study import load_study_file, with_device
+    from engine.study_file.file import load_study_file
+    from engine.study_file.options import with_device, with_limits
     from store.storage.places import refuse_remote
 
     study = load_study_file(options.study)  # before torch is imported: mistakes are told at once

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from engine.events import Listener
-    from engine.study_file.notify import NotifySection
-    from engine.study_file.study import StudyFile
+    from engine.study_file.file import StudyFile
+    from engine.study_file.notify_section import NotifySection
     from seedconv_tui.listeners.follow import Sink
     from seedconv_tui.listeners.notify import Target
 
@@ -95,7 +95,7 @@ def _writable(path: Path) -> Path:
 def _targets(study: StudyFile, asked: Sequence[str]) -> list[tuple[Target, Sequence[str]]]:
     """Whom to notify, and of which kinds of events. Raises ConfigError."""
     from engine.errors import ConfigError
-    from engine.study_file.notify import notify_from
+    from engine.study_file.notify_section import notify_from
 
     found = list(_of_section(study.notify, study.folder, "notify.command"))
     for target in asked:

@@ -69,7 +69,7 @@ def test_plot(done: Path, capsys: pytest.CaptureFixture[str]) -> None:
 def test_init_writes_a_study_file_that_is_valid(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from engine.study_file.study import load_study_file
+    from engine.study_file.file import load_study_file
 
     file = tmp_path / "new.toml"
     assert run(["init", str(file)]) == 0

@@ -7,7 +7,7 @@ from threading import Event
 
 from engine.demo import SMALL, TINY, Plan, prepare
 from engine.sources.hub_client import HubClient
-from engine.study_file.study import load_study_file
+from engine.study_file.file import load_study_file
 from engine.text.evaluation_text import build_text
 from engine.text.tokenizer import load_tokenizer
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from engine.coordination.projection import projected_bytes, size_text
-from engine.study_file.models import ModelSection
+from engine.study_file.file import load_study_file
+from engine.study_file.models_section import ModelSection
 from engine.study_file.patterns import HubTemplate
-from engine.study_file.study import load_study_file
 from seedconv_tui.cli.main import _parser
 from store.schema.variables import TOP, VARIABLES
 

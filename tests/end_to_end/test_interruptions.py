@@ -23,7 +23,7 @@ import pytest
 
 from engine.coordination.coordinator import Coordinator
 from engine.events import Event
-from engine.study_file.study import load_study_file
+from engine.study_file.file import load_study_file
 from seedconv_tui.cli.main import run
 from store import open_study
 from store.schema.snapshot import EngineStatus

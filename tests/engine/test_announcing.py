@@ -21,8 +21,8 @@ from transformers import Trainer, TrainingArguments
 from engine.coordination.coordinator import Coordinator
 from engine.sources.announcements import Announcements
 from engine.sources.local import ANNOUNCED_SECONDS, SETTLE_SECONDS, LocalSource
-from engine.study_file.models import ModelSection
-from engine.study_file.study import load_study_file
+from engine.study_file.file import load_study_file
+from engine.study_file.models_section import ModelSection
 from seedconv_tui.cli.main import run
 from seedconv_tui.training import SeedconvCallback, announce
 from seedconv_tui.training.announcing import HELD, announcements_folder

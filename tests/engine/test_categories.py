@@ -19,7 +19,7 @@ from tokenizers import models, pre_tokenizers, processors
 from engine.categories.build import build_categories, context_targets, surprisal_category
 from engine.errors import ConfigError
 from engine.sources.hub_client import HubClient
-from engine.study_file.study import StudyFile, load_study_file
+from engine.study_file.file import StudyFile, load_study_file
 from engine.text.counts import log_unigram
 from engine.text.evaluation_text import EvaluationText, build_text
 from engine.text.tokenizer import Tokenizer, load_tokenizer

@@ -22,7 +22,7 @@ from engine.coordination.recorder import Totals
 from engine.events import Event
 from engine.machine.devices import name_devices
 from engine.sources.hub_client import HubClient
-from engine.study_file.study import load_study_file
+from engine.study_file.file import load_study_file
 from engine.text.evaluation_text import build_text
 from engine.text.tokenizer import load_tokenizer
 from engine.workers.station import Ended, Job, Message, Station

@@ -16,7 +16,7 @@ from engine.coordination.coordinator import Coordinator
 from engine.coordination.projection import bytes_to_come
 from engine.events import Event
 from engine.machine.gpus import read_gpus
-from engine.study_file.study import load_study_file
+from engine.study_file.file import load_study_file
 from seedconv_tui.cli.main import run
 from store import open_study
 from store.commits.ledger import Ledger

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from engine.study_file.study import load_study_file
+from engine.study_file.file import load_study_file
 from seedconv_tui.cli.main import run
 from store import StoreError, Study, open_study
 from tests.support.tiny_models import make_runs, write_study

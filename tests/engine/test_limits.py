@@ -27,8 +27,8 @@ from engine.machine.gate import (
     Meter,
     OthersOnCpu,
 )
-from engine.study_file.limits import LimitsSection
-from engine.study_file.study import load_study_file
+from engine.study_file.file import load_study_file
+from engine.study_file.limits_section import LimitsSection
 from seedconv_tui.cli.main import run
 from seedconv_tui.cli.status import status_text
 from store import open_study

@@ -20,7 +20,7 @@ from transformers import GPT2LMHeadModel
 import engine.probes.answers
 from engine.coordination.coordinator import Coordinator
 from engine.errors import Interrupted
-from engine.study_file.study import load_study_file
+from engine.study_file.file import load_study_file
 from seedconv_tui.cli.main import run
 from seedconv_tui.training import announce
 from store import StoreError, Study, open_study

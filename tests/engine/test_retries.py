@@ -22,7 +22,7 @@ from engine.coordination.retries import MOST_ATTEMPTS, next_try
 from engine.errors import Interrupted
 from engine.events import Event
 from engine.scoring.passes import CorpusPass
-from engine.study_file.study import load_study_file
+from engine.study_file.file import load_study_file
 from seedconv_tui.cli.main import run
 from store import open_study
 from store.schema.snapshot import EngineStatus, Failure, State

@@ -16,7 +16,7 @@ from huggingface_hub import close_session, constants, scan_cache_dir
 from engine.errors import CheckpointError
 from engine.sources.hub import LOOK_AGAIN_SECONDS, HubSource
 from engine.sources.hub_client import HubClient
-from engine.study_file.models import ModelSection
+from engine.study_file.models_section import ModelSection
 from seedconv_tui.cli.main import run
 from store import open_study
 from tests.engine.test_sources_local import pickle_weights

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from engine.errors import CheckpointError
 from engine.sources.local import SETTLE_SECONDS, LocalSource, Settling
-from engine.study_file.models import ModelSection
+from engine.study_file.models_section import ModelSection
 from engine.study_file.patterns import HubTemplate, Pattern, on_hub
 from engine.study_file.presets import PRESETS
 from seedconv_tui.cli.main import run

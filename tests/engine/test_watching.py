@@ -16,8 +16,8 @@ from engine.coordination.coordinator import Coordinator
 from engine.errors import Interrupted
 from engine.events import Event
 from engine.sources.local import SETTLE_SECONDS, STUCK_SECONDS, LocalSource
-from engine.study_file.models import ModelSection
-from engine.study_file.study import load_study_file
+from engine.study_file.file import load_study_file
+from engine.study_file.models_section import ModelSection
 from seedconv_tui.cli.main import run
 from store import open_study
 from store.schema.snapshot import EngineStatus, ModelSnapshot, State

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from engine.study_file.study import load_study_file
+from engine.study_file.file import load_study_file
 from seedconv_tui.cli.main import run
 from seedconv_tui.listeners.follow import Follower
 from seedconv_tui.listeners.scalars import Row, phase_index

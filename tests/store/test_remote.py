@@ -15,7 +15,6 @@ from pathlib import Path
 
 import pytest
 
-from engine.study_file.template import TEMPLATE
 from seedconv_tui.cli.main import run
 from seedconv_tui.monitor.app import SeedconvApp
 from seedconv_tui.monitor.data.live import StoreSource
@@ -292,7 +291,10 @@ def test_a_remote_study_is_not_written(
             open_writer(Path(address))
         with pytest.raises(UnsupportedError, match="written to a file system"):
             StudyWriter(Path(address))
-    Path("study.toml").write_text(TEMPLATE.replace('"study.zarr" ', f'"{URL}" '))
+    assert run(["init", "study.toml"]) == 0
+    file = Path("study.toml")
+    file.write_text(file.read_text().replace('"study.zarr" ', f'"{URL}" '))
+    capsys.readouterr()
     for command in ("run", "watch"):
         assert run([command, "study.toml"]) == 2
         assert "a study is written to a file system, not to s3://" in told(capsys)

@@ -103,7 +103,7 @@ class _Watch:
 
 def _engine(study: Path, kill_at: int | None, command_line: bool, report: int) -> int:
     from engine.coordination.coordinator import Coordinator
-    from engine.study_file.study import load_study_file
+    from engine.study_file.file import load_study_file
 
     watch = _Watch(study.parent, kill_at)
     sys.addaudithook(watch)

@@ -6,14 +6,10 @@ import re
 import warnings
 from typing import Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
+from engine.study_file.section import Section
 from store.reading.category import CONTEXT
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
 
 Partition = Literal[
     "frequency", "pos", "word_class", "surprisal", "word_position", "position", "document"
@@ -22,7 +18,7 @@ PARTITIONS: tuple[Partition, ...] = get_args(Partition)
 _RESERVED = {"all", "pos_fine", *PARTITIONS}
 
 
-class CustomSection(_Section):
+class CustomSection(Section):
     """A category of the user's: by a pattern, or by a file of labels."""
 
     name: str = Field(max_length=60)
@@ -58,7 +54,7 @@ class CustomSection(_Section):
         return self
 
 
-class CategoriesSection(_Section):
+class CategoriesSection(Section):
     """How tokens are told apart."""
 
     include: list[Partition] = list(PARTITIONS)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from engine.study_file.section import Section
 
 Seconds = Annotated[float, Field(gt=0, le=1e6)]  # no clock waits for ever
 
 
-class WatchSection(BaseModel):
+class WatchSection(Section):
     """How `seedconv watch` looks for checkpoints. `run` takes `announcements` alone."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     order: Literal["newest", "oldest"] = "newest"  # of what there is to do
     settle_seconds: Seconds = 3.0  # a folder that does not say it is finished must rest so long

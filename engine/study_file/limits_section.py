@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any, Self
+from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
-from engine.errors import ConfigError
-
-if TYPE_CHECKING:
-    from engine.study_file.study import StudyFile
+from engine.study_file.section import Section
 
 _Gigabytes = Annotated[float, Field(gt=0, allow_inf_nan=False)]  # of 1e9 bytes
 _Percent = Annotated[float, Field(gt=0, le=100)]
 
 
-class LimitsSection(BaseModel):
+class LimitsSection(Section):
     """What is left to others, above all to training on the same machine. None: no limit."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     nice: int | None = Field(default=None, ge=0, le=19)  # priority, 19 the least
     threads: int | None = Field(default=None, ge=1)  # of all processes of the engine together
@@ -29,11 +24,11 @@ class LimitsSection(BaseModel):
 
     @property
     def measures(self) -> bool:
-        """Whether work waits for others."""
+        """Return whether work waits for others."""
         return self.gpu_below is not None or self.cpu_below is not None
 
     def shared(self, processes: int, on_one_gpu: int, taken: int) -> Self:
-        """What each of several processes may take.
+        """Return what each of several processes may take.
 
         `on_one_gpu` of them work on the same GPU, `taken` bytes of memory are another's.
         """
@@ -48,17 +43,3 @@ class LimitsSection(BaseModel):
 
 
 NO_LIMITS = LimitsSection()
-
-
-def with_limits(study: StudyFile, **options: Any) -> StudyFile:
-    """The study with other limits, by field; None leaves one as it is. Raises ConfigError."""
-    given = {name: value for name, value in options.items() if value is not None}
-    try:
-        limits = LimitsSection.model_validate({**study.limits.model_dump(), **given})
-    except ValidationError as error:
-        finding = error.errors()[0]
-        name = str(finding["loc"][0])
-        message = finding["msg"].replace("Input should", "should", 1)
-        option = f"--{name.replace('_', '-')}"
-        raise ConfigError(f"{option}: {message}, found {given[name]!r}") from None
-    return study.model_copy(update={"limits": limits})

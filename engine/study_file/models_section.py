@@ -5,20 +5,19 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
+from pydantic import BeforeValidator, Field, field_validator, model_validator
 
 from engine.study_file.patterns import on_hub, source_fields
 from engine.study_file.presets import PRESETS, Preset
+from engine.study_file.section import Section
 
 
 def _label(value: object) -> object:
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
-class ModelSection(BaseModel):
+class ModelSection(Section):
     """One model, trained with several seeds."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     name: str = Field(min_length=1, max_length=60)
     source: str | dict[str, str]  # a template, a preset's name, or a template per seed
@@ -34,7 +33,7 @@ class ModelSection(BaseModel):
 
     @property
     def templates(self) -> dict[str | None, str]:
-        """Templates by seed; one for all seeds, which has {seed}, is under None."""
+        """Return templates by seed; one for all seeds, which has {seed}, is under None."""
         source = self.source if self._preset is None else self._preset.source
         if isinstance(source, str):
             return {None: source}
@@ -42,12 +41,12 @@ class ModelSection(BaseModel):
 
     @property
     def on_hub(self) -> bool:
-        """Whether the checkpoints are on the hub, else in folders."""
+        """Return whether the checkpoints are on the hub, else in folders."""
         return on_hub(next(iter(self.templates.values())))
 
     @property
     def listed(self) -> set[tuple[str, int]] | None:
-        """Every (seed, step), or None when some are to be discovered."""
+        """Return every (seed, step), or None when some are to be discovered."""
         seeds: Collection[str] | None = None if isinstance(self.seeds, str) else self.seeds
         steps: Collection[int] | None = None if isinstance(self.steps, str) else self.steps
         known = self._preset or Preset(self.source)
@@ -62,18 +61,18 @@ class ModelSection(BaseModel):
 
     @property
     def only_step(self) -> int | None:
-        """The step, when there is only one."""
+        """Return the step, when there is only one."""
         steps = self.steps if isinstance(self.steps, list) else getattr(self._preset, "steps", None)
         return steps[0] if steps and len(steps) == 1 else None
 
     def accepts(self, seed: str, step: int | None = None) -> bool:
-        """Whether a seed or a checkpoint that was found belongs to the study."""
+        """Return whether a seed or a checkpoint that was found belongs to the study."""
         return (isinstance(self.seeds, str) or seed in self.seeds) and (
             step is None or isinstance(self.steps, str) or step in self.steps
         )
 
     def asks_for(self, key: tuple[str, int]) -> bool:
-        """Whether a (seed, step) that was announced belongs to the study."""
+        """Return whether a (seed, step) that was announced belongs to the study."""
         return self.accepts(*key) if self.listed is None else key in self.listed
 
     @field_validator("source", mode="before")

@@ -6,7 +6,9 @@ import re
 from collections.abc import Sequence
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
+
+from engine.study_file.section import Section
 
 _OF_KIND = {
     "blimp": ("folder", "per_task"),
@@ -17,10 +19,8 @@ _NEEDED = {"blimp": "folder", "icl": "files"}
 Places = Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=2, max_length=2)]
 
 
-class ProbeSection(BaseModel):
+class ProbeSection(Section):
     """One probe: minimal pairs, or long documents in which learning in context shows."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     name: str = Field(min_length=1, max_length=60)
     kind: Literal["blimp", "icl"]

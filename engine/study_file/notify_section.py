@@ -1,4 +1,4 @@
-"""The parts of the study file about whom an engine tells: `[notify]` and `[scalars]`."""
+"""The parts of the study file about whom an engine reports to: `[notify]` and `[scalars]`."""
 
 from __future__ import annotations
 
@@ -6,17 +6,15 @@ import shlex
 from typing import Literal, get_args
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator
+
+from engine.study_file.section import Section, in_our_words
 
 Kind = Literal["phase", "outlier", "failure", "end"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
-
-
-class NotifySection(_Section):
+class NotifySection(Section):
     """Whom to tell that something happened."""
 
     command: str | list[str] = []  # a program and its arguments; no shell reads them
@@ -26,7 +24,7 @@ class NotifySection(_Section):
 
     @property
     def argv(self) -> list[str]:
-        """The program and its arguments; empty: none."""
+        """Return the program and its arguments; empty: none."""
         return shlex.split(self.command) if isinstance(self.command, str) else list(self.command)
 
     @field_validator("command", mode="before")
@@ -53,7 +51,7 @@ class NotifySection(_Section):
         return url
 
 
-class ScalarsSection(_Section):
+class ScalarsSection(Section):
     """Where expected KL, KL by level and phase are shown as they are computed."""
 
     tensorboard: str | None = Field(default=None, min_length=1)  # a folder
@@ -63,7 +61,7 @@ class ScalarsSection(_Section):
 
 
 def is_url(text: str) -> bool:
-    """Whether `text` can be posted to."""
+    """Return whether `text` can be posted to."""
     try:
         parts = urlsplit(text)
         named = bool(parts.hostname) and parts.port != 0  # asking for a wrong port raises
@@ -74,11 +72,11 @@ def is_url(text: str) -> bool:
 
 
 def notify_from(target: str) -> NotifySection:
-    """What `--notify TARGET` asks for: a URL, or a command line. Raises ValueError."""
+    """Return what `--notify TARGET` asks for: a URL or a command line. Raise ValueError."""
     try:
         section = NotifySection.model_validate({"url" if "://" in target else "command": target})
     except ValidationError as error:
-        raise ValueError(error.errors()[0]["msg"].removeprefix("Value error, ")) from None
+        raise ValueError(in_our_words(error.errors()[0])) from None
     if section.url is None and not section.argv:
         raise ValueError("should be a URL or a command line")
     return section

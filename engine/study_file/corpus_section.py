@@ -1,0 +1,34 @@
+"""The `[corpus]` and `[tokenizer]` sections of the study file: the text, in tokens."""
+
+from __future__ import annotations
+
+from pydantic import Field, field_validator
+
+from engine.study_file.section import Section
+
+
+class CorpusSection(Section):
+    """The evaluation text."""
+
+    files: list[str] = Field(min_length=1)
+    separator: str = ""  # "" makes each file one document
+    max_tokens: int | None = Field(default=None, ge=2)
+    counts: str | list[str] = "corpus"  # or a .npy file, id -> count, or text files to count in
+
+    @field_validator("counts", mode="before")
+    @classmethod
+    def _counts(cls, value: object) -> object:
+        files = [value] if isinstance(value, str) else value
+        if not (isinstance(files, list) and files and all(isinstance(f, str) and f for f in files)):
+            raise ValueError('should be "corpus", a .npy file or a list of text files')
+        if isinstance(value, str) and value != "corpus" and not value.endswith(".npy"):
+            raise ValueError('should be "corpus" or end in .npy; text files go in a list')
+        return value
+
+
+class TokenizerSection(Section):
+    """The tokenizer that all models of the study share."""
+
+    source: str = Field(min_length=1)  # folder, or name on the hub
+    revision: str | None = None
+    bos: str = "auto"  # "auto", "none" or a token of the vocabulary

@@ -1,0 +1,117 @@
+"""The study file: what is compared, on which text and how; checked before anything starts."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Self
+
+from pydantic import Field, ValidationError, field_validator, model_validator
+
+from engine.errors import ConfigError
+from engine.study_file.categories_section import PARTITIONS, CategoriesSection
+from engine.study_file.corpus_section import CorpusSection, TokenizerSection
+from engine.study_file.limits_section import NO_LIMITS, LimitsSection
+from engine.study_file.models_section import ModelSection
+from engine.study_file.notify_section import NotifySection, ScalarsSection
+from engine.study_file.probes_section import ProbeSection, check_probes
+from engine.study_file.scoring_section import LogProbsSection, ScoringSection
+from engine.study_file.section import Section, findings
+from engine.study_file.study_section import StudySection
+from engine.study_file.watch_section import WatchSection
+from seedconv_tui.training.announcing import choose_folder
+from store.reading.category import CONTEXT
+from store.schema.schedule import Schedule, read_schedules
+
+
+class StudyFile(Section):
+    """A whole study file. Paths in it are relative to the folder that holds it."""
+
+    study: StudySection
+    corpus: CorpusSection
+    tokenizer: TokenizerSection
+    models: list[ModelSection] = Field(min_length=1)
+    scoring: ScoringSection = ScoringSection()
+    log_probs: LogProbsSection = LogProbsSection()
+    categories: CategoriesSection = CategoriesSection()
+    limits: LimitsSection = NO_LIMITS
+    notify: NotifySection = Field(default=NotifySection(), exclude=True)  # may hold secrets
+    scalars: ScalarsSection = ScalarsSection()
+    watch: WatchSection = WatchSection()
+    probes: list[ProbeSection] = []
+    folder: Path = Field(default=Path(), exclude=True)
+
+    @field_validator("models")
+    @classmethod
+    def _names(cls, models: list[ModelSection]) -> list[ModelSection]:
+        names = [model.name for model in models]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"two models are named {', '.join(twice)}; names must differ")
+        return models
+
+    @model_validator(mode="after")
+    def _charted(self) -> Self:
+        made = {"pos_fine", *self.categories.include, *(one.name for one in self.categories.custom)}
+        for name in self.scalars.categories:
+            if name.removesuffix(CONTEXT) not in made | set(PARTITIONS):
+                raise ValueError(f"scalars.categories: no category is named {name!r}")
+        return self
+
+    @model_validator(mode="after")
+    def _probes(self) -> Self:
+        check_probes(self.probes, causal=self.scoring.prediction == "causal")
+        return self
+
+    @property
+    def store(self) -> Path:
+        """Return where the store is or will be."""
+        return self.path(self.study.store)
+
+    @property
+    def announcements(self) -> Path:
+        """Return where training scripts announce checkpoints; it need not exist."""
+        return choose_folder(self.folder, self.study.store, self.watch.announcements)
+
+    def path(self, relative: str) -> Path:
+        """Return a path of the study file, from its folder."""
+        return self.folder / Path(relative).expanduser()
+
+    def learning_rates(self) -> dict[str, Schedule]:
+        """Return the learning-rate schedules, as `read_schedules` gives them; {} if not given.
+
+        Raise ConfigError naming the file and the line at fault.
+        """
+        if self.study.learning_rate is None:
+            return {}
+        names = [model.name for model in self.models]
+        try:
+            return read_schedules(self.path(self.study.learning_rate), names)
+        except ValueError as error:
+            raise ConfigError(f"study.learning_rate: {error}") from None
+
+
+def load_study_file(file: Path) -> StudyFile:
+    """Read and check a study file, and the learning-rate schedule that it names.
+
+    Raise ConfigError with one line per finding: file, field, what was found, what is allowed.
+    """
+    try:
+        fields = tomllib.loads(file.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(f"{file}: does not exist; `seedconv init {file}` writes one") from None
+    except OSError as error:
+        raise ConfigError(f"{file}: cannot be read: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file}: is not TOML: {error}") from None
+    if "folder" in fields:
+        raise ConfigError(f"{file}: folder: no such field")
+    try:
+        study = StudyFile.model_validate({**fields, "folder": file.parent})
+        study.learning_rates()
+    except ValidationError as error:
+        lines = [f"{file}: {line}" for line in findings(error, StudyFile)]
+        raise ConfigError("\n".join(lines)) from None
+    except ConfigError as error:
+        raise ConfigError(f"{file}: {error}") from None
+    return study
