@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Final
 
 import numpy as np
@@ -21,6 +22,12 @@ def health(snapshot: StudySnapshot, now: float) -> str:
         return NONE
     late = now - engine.heartbeat >= STALE_SECONDS
     return SILENT if engine.state in ACTIVE_STATES and late else engine.state
+
+
+def states(model: ModelSnapshot) -> dict[str, int]:
+    """Count the checkpoints in each state that occurs."""
+    found = Counter(int(state) for state in model.state.ravel())
+    return {state.name.lower(): found[state] for state in State if state and found[state]}
 
 
 def troubled(snapshot: StudySnapshot, now: float) -> bool:

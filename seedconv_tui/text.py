@@ -138,3 +138,8 @@ def size(n_bytes: float) -> str:
 def count(n: float) -> str:
     """A whole number with thousands separators: `1,234,567`."""
     return f"{round(n):,}"
+
+
+def finite(value: object) -> object:
+    """Return a value for JSON, which has no NaN and no infinity: None in their place."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -5,17 +5,17 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import math
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from seedconv_tui.cli.aligned import aligned, level_label, sure
 from seedconv_tui.cli.options import Command
 from seedconv_tui.exit_codes import OK, USAGE
-from seedconv_tui.text import count, nats, shorten, visible
+from seedconv_tui.text import count, finite, nats, shorten, visible
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from store.schema.keys import CheckpointName
 
 At = tuple[str, int]  # model, step
-
-_LABEL_CELLS = 24  # of a level's label in a table
 
 
 @dataclass(frozen=True)
@@ -215,11 +213,6 @@ def _report(
     }
 
 
-def finite(value: Any) -> Any:
-    """For JSON, which has no NaN and no infinity."""
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
 def _text(
     study: Study, first: At, second: At, change: Difference, moved: Moved, *, ascii_only: bool
 ) -> str:
@@ -264,7 +257,7 @@ def _levels(change: Difference, start: str, end: str, ascii_only: bool) -> list[
                 sure(*numbers[-2:]),
             ]
         )
-    return table(rows)
+    return aligned(rows)
 
 
 def _moves(moved: Moved, start: str, end: str, ascii_only: bool) -> list[str]:
@@ -277,7 +270,7 @@ def _moves(moved: Moved, start: str, end: str, ascii_only: bool) -> list[str]:
     low, high = nats(float(moved.kl.min())), nats(float(moved.kl.max()))
     return [
         f"how far each seed moved: KL from {start} to {end}, mean over tokens, nats",
-        *table(rows),
+        *aligned(rows),
         f"seeds from {low} to {high}",
     ]
 
@@ -292,29 +285,5 @@ def _matrix(moved: Moved, start: str, end: str, ascii_only: bool) -> list[str]:
     return [
         f"KL from {start} (rows: its seeds) to {end} (columns), mean over tokens, nats: "
         f"mean {nats(float(moved.kl.mean()))}",
-        *table(rows),
+        *aligned(rows),
     ]
-
-
-def level_label(label: str, ascii_only: bool, cells: int = _LABEL_CELLS) -> str:
-    """An untrusted label, short enough for a table."""
-    return shorten(visible(label, ascii_only), cells, ascii=ascii_only)
-
-
-def sure(low: float, high: float) -> str:
-    """A mark where an interval leaves 0 out."""
-    return "*" if low > 0 or high < 0 else ""
-
-
-def table(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Cells as aligned lines: the first column to the left, others to the right."""
-    from rich.cells import cell_len
-
-    widths = [max(map(cell_len, column)) for column in zip(*rows, strict=True)]
-    lines = []
-    for row in rows:
-        spaces = [" " * (width - cell_len(cell)) for cell, width in zip(row, widths, strict=True)]
-        first = f"  {row[0]}{spaces[0]}"
-        rest = [f"{space}{cell}" for cell, space in zip(row[1:], spaces[1:], strict=True)]
-        lines.append("  ".join([first, *rest]).rstrip())
-    return lines

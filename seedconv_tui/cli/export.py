@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn
 
 from seedconv_tui.cli.options import Command
 from seedconv_tui.exit_codes import OK, USAGE
-from seedconv_tui.tables.steps import steps_argument
+from seedconv_tui.tables.step_ranges import steps_argument
 
 if TYPE_CHECKING:
-    from seedconv_tui.tables.schema import Column
+    from seedconv_tui.tables.columns import Column
     from seedconv_tui.tables.selection import Choice
     from seedconv_tui.tables.writers import Writer
     from store import Study
@@ -81,7 +81,7 @@ class _Columns(argparse.Action):
         super().__init__(option_strings, dest, nargs=0, help=settings["help"])
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
-        from seedconv_tui.tables.schema import markdown
+        from seedconv_tui.tables.columns import markdown
 
         print(markdown(), end="")
         parser.exit()
@@ -132,7 +132,7 @@ def _event_files(options: argparse.Namespace, choice: Choice) -> int:
 
 def _format(given: str | None, output: Path | None, what: str, choice: Choice) -> str:
     """The format to write. Raises ChoiceError for options that do not go together."""
-    from seedconv_tui.tables.schema import TABLES
+    from seedconv_tui.tables.columns import TABLES
     from seedconv_tui.tables.selection import ChoiceError
     from seedconv_tui.tables.writers import needs_pyarrow
 
@@ -157,7 +157,7 @@ def _format(given: str | None, output: Path | None, what: str, choice: Choice) -
 
 
 def _write(store: str | Path, what: str, choice: Choice, kind: str, output: Path | None) -> int:
-    from seedconv_tui.tables.schema import TABLES
+    from seedconv_tui.tables.columns import TABLES
     from seedconv_tui.tables.writers import new_file, stdout
     from seedconv_tui.text import count, visible
     from store import open_study

@@ -147,7 +147,7 @@ def _snapshot(store: str | Path) -> StudySnapshot:
 
 
 def _demo(options: argparse.Namespace) -> int:
-    from seedconv_tui.demo.demo import run_demo
+    from seedconv_tui.demo.run_demo import run_demo
 
     return run_demo(
         options.dir,

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
-from seedconv_tui.tables.steps import steps_argument
+from seedconv_tui.tables.step_ranges import steps_argument
 
 
 class Command(Protocol):

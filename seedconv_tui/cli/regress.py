@@ -6,12 +6,12 @@ import argparse
 import csv
 import json
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from seedconv_tui.cli.compare import finite, level_label, sure, table
+from seedconv_tui.cli.aligned import aligned, level_label, sure
 from seedconv_tui.cli.options import Command
 from seedconv_tui.exit_codes import OK
 from seedconv_tui.text import count, nats, visible
@@ -20,20 +20,6 @@ if TYPE_CHECKING:
     from store import Study
     from store.analysis.regression import Regression
 
-COLUMNS = (  # of the long form, docs/method.md tells them
-    "step",
-    "factor",
-    "level",
-    "reference",
-    "tokens",
-    "coefficient",
-    "low",
-    "high",
-    "p",
-    "n_tokens",
-    "n_clusters",
-    "r2",
-)
 _TERM_CELLS = 36  # of a term in the table
 
 
@@ -86,10 +72,14 @@ def _regress(options: argparse.Namespace) -> int:
     read = partial(_fitted, study, None if options.all else options.step, chosen)
     found = steady_all(study, dict.fromkeys(models, steps), read)
     if options.csv:
+        from seedconv_tui.tables.regression_rows import REGRESSION_COLUMNS, regression_rows
+
         shown = visible if sys.stdout.isatty() else str  # files and pipes get labels as they are
-        writer = csv.DictWriter(sys.stdout, COLUMNS, lineterminator="\n")
+        writer = csv.DictWriter(
+            sys.stdout, [of.name for of in REGRESSION_COLUMNS], lineterminator="\n"
+        )
         writer.writeheader()
-        for row in rows(found):
+        for row in regression_rows(found):
             names = {key: shown(row[key]) for key in ("factor", "level", "reference")}
             writer.writerow({**row, **names})
     elif options.json:
@@ -107,29 +97,10 @@ def _fitted(study: Study, step: int | None, chosen: dict[str, Any]) -> tuple[Reg
     return regressions(study, **chosen) if step is None else (regression(study, step, **chosen),)
 
 
-def rows(found: Sequence[Regression]) -> Iterator[dict[str, Any]]:
-    """A row of `COLUMNS` for each step and term; None where a number cannot be told."""
-    for at in found:
-        for index, term in enumerate(at.terms):
-            numbers = {
-                name: finite(float(getattr(at, name)[index]))
-                for name in ("coefficient", "low", "high", "p")
-            }
-            yield {
-                "step": at.step,
-                "factor": term.factor,
-                "level": term.level,
-                "reference": at.references.get(term.factor, ""),
-                "tokens": int(at.n[index]),
-                **numbers,
-                "n_tokens": at.n_tokens,
-                "n_clusters": at.n_clusters,
-                "r2": finite(at.r2),
-            }
-
-
 def _report(study: Study, found: Sequence[Regression]) -> dict[str, Any]:
     """As one JSON object."""
+    from seedconv_tui.tables.regression_rows import regression_rows
+
     first = found[0]
     return {
         "store": str(study.path),
@@ -140,7 +111,7 @@ def _report(study: Study, found: Sequence[Regression]) -> dict[str, Any]:
             {"factor": term.factor, "level": term.level, "why": why}
             for term, why in first.dropped.items()
         ],
-        "rows": list(rows(found)),
+        "rows": list(regression_rows(found)),
     }
 
 
@@ -172,7 +143,7 @@ def _text(study: Study, found: Regression, *, ascii_only: bool) -> str:
                 sure(low, high),
             ]
         )
-    lines += table(cells)
+    lines += aligned(cells)
     held = ", ".join(f"{name(k)}[{name(v)}]" for k, v in found.references.items())
     lines.append(f"against: {held}")
     for why in dict.fromkeys(found.dropped.values()):

@@ -14,7 +14,7 @@ from seedconv_tui.exit_codes import FAILED, OK, USAGE
 
 if TYPE_CHECKING:
     from seedconv_tui.report.parts import Figure, Left
-    from seedconv_tui.report.source import Source
+    from seedconv_tui.report.study_data import Source
     from store import Study
     from store.schema.schedule import Schedules
 
@@ -82,8 +82,8 @@ def _report(options: argparse.Namespace) -> int:
 def _write(options: argparse.Namespace) -> int:
     _need_libraries()
     from seedconv_tui.report.parts import Block, Figure, Left, Table
-    from seedconv_tui.report.source import Source
-    from seedconv_tui.report.tables import tables
+    from seedconv_tui.report.study_data import Source
+    from seedconv_tui.report.summary_tables import tables
     from seedconv_tui.report.write import Folder
     from seedconv_tui.tables.selection import ChoiceError
     from seedconv_tui.text import visible
@@ -135,17 +135,24 @@ def _schedules(options: argparse.Namespace, study: Study) -> Schedules | None:
 
 def _figures(source: Source, options: argparse.Namespace) -> Iterator[Figure | Left]:
     """All figures in the order of the page; what takes longest comes last."""
-    from seedconv_tui.report.figures import between, coefficients, curves, levels, probes, tokens
+    from seedconv_tui.report.figures import (
+        between_checkpoints,
+        by_level,
+        by_probe,
+        by_token,
+        coefficients,
+        over_training,
+    )
     from seedconv_tui.report.kept import Kept
 
     kept = Kept(options.output / ".computed")
     figures: dict[str, Callable[[], Iterable[Figure | Left]]] = {
-        "curves": lambda: curves.figures(source),
-        "levels": lambda: levels.figures(source),
-        "tokens": lambda: tokens.figures(source),
-        "probes": lambda: probes.figures(source),
+        "curves": lambda: over_training.figures(source),
+        "levels": lambda: by_level.figures(source),
+        "tokens": lambda: by_token.figures(source),
+        "probes": lambda: by_probe.figures(source),
         "regression": lambda: [coefficients.figure(source, kept)],
-        "between": lambda: between.figures(source, kept, _Progress()),
+        "between": lambda: between_checkpoints.figures(source, kept, _Progress()),
     }
     for family in _FAMILIES:
         if family not in options.without:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 
-from seedconv_tui.health import SILENT, advice, health
+from seedconv_tui.health import SILENT, advice, health, states
 from seedconv_tui.text import count, duration, nats, phase_words, same_weights, size, visible
 from store.schema.keys import CheckpointName
 from store.schema.snapshot import (
@@ -121,12 +120,6 @@ def _interval(model: ModelSnapshot, row: int) -> list[float] | None:
     if model.kl_interval is None or not np.isfinite(model.kl_interval[row]).all():
         return None
     return [float(end) for end in model.kl_interval[row]]
-
-
-def states(model: ModelSnapshot) -> dict[str, int]:
-    """How many checkpoints are in each state that occurs."""
-    found = Counter(int(state) for state in model.state.ravel())
-    return {state.name.lower(): found[state] for state in State if state and found[state]}
 
 
 def status_text(snapshot: StudySnapshot, now: float | None = None) -> str:

@@ -17,7 +17,7 @@ from datetime import timedelta
 from importlib.metadata import version
 from pathlib import Path
 
-from seedconv_tui.demo.demo import follow, start
+from seedconv_tui.demo.run_demo import follow, start
 from seedconv_tui.exit_codes import FAILED, INTERRUPTED, OK, USAGE
 from seedconv_tui.text import visible
 from store import Study, open_study

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from seedconv_tui.monitor.categories.level_queries import mean_over_seeds
+from seedconv_tui.tables.level_results import mean_over_seeds
 from store import Study
 from store.schema.snapshot import UNDECIDED, Phase
 

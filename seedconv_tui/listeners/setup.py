@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from engine.study_file.file import StudyFile
     from engine.study_file.notify_section import NotifySection
     from seedconv_tui.listeners.follow import Sink
-    from seedconv_tui.listeners.notify import Target
+    from seedconv_tui.listeners.notifier import Target
 
 
 def add_telling_options(command: argparse.ArgumentParser) -> None:
@@ -53,7 +53,7 @@ def telling(study: StudyFile, options: argparse.Namespace) -> Iterator[Listener]
     from engine.events import Event, Listeners
     from seedconv_tui.listeners.console import listener
     from seedconv_tui.listeners.log_file import LogFile, log_file
-    from seedconv_tui.listeners.notify import Notifier
+    from seedconv_tui.listeners.notifier import Notifier
 
     targets = _targets(study, options.notify)
     with contextlib.ExitStack() as stack:
@@ -66,7 +66,7 @@ def telling(study: StudyFile, options: argparse.Namespace) -> Iterator[Listener]
             heard.on_event(Event(time.time(), "warning", "telling", text))
 
         if options.metrics_port is not None:
-            from seedconv_tui.listeners.metrics import serve
+            from seedconv_tui.listeners.prometheus import serve
 
             stack.enter_context(serve(study.store, options.metrics_host, options.metrics_port))
         others: list[Listener] = []

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO, Any
 from urllib.parse import urlsplit
 
-from seedconv_tui.listeners.notify import Message
+from seedconv_tui.listeners.notifier import Message
 from seedconv_tui.text import visible
 
 

@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from seedconv_tui.tables.columns import Column
 from seedconv_tui.tables.rows import Batch
-from seedconv_tui.tables.schema import Column
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing

@@ -1,4 +1,4 @@
-"""Rows of the tables of `seedconv_tui.tables.schema`, read from a study in batches of columns.
+"""Rows of the tables of `seedconv_tui.tables.columns`, read from a study in batches of columns.
 
 No more than one category, or one step, of one model is in memory.
 """
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from seedconv_tui.monitor.categories.level_queries import mean_over_seeds
+from seedconv_tui.tables.level_results import mean_over_seeds
 from seedconv_tui.tables.selection import (
     Choice,
     chosen_categories,

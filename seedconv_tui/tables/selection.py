@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from seedconv_tui.tables.steps import Steps
+from seedconv_tui.tables.step_ranges import Steps
 from store import StoreError, Study, UnsupportedError
 
 

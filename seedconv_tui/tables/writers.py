@@ -11,8 +11,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
+from seedconv_tui.tables.columns import Column
 from seedconv_tui.tables.rows import Batch
-from seedconv_tui.tables.schema import Column
 from store import UnsupportedError
 
 _ROW_GROUP = 65_536  # rows of Parquet that are kept until they are written

@@ -22,9 +22,9 @@ import pytest
 
 from seedconv_tui.cli.export import WHAT
 from seedconv_tui.cli.main import run
-from seedconv_tui.tables.schema import TABLES, markdown
+from seedconv_tui.tables.columns import TABLES, markdown
 from seedconv_tui.tables.selection import Choice
-from seedconv_tui.tables.steps import parse_steps
+from seedconv_tui.tables.step_ranges import parse_steps
 from store import Category, Header, StudyWriter, open_study
 from store.statistics.intervals import extremes
 from store.study import Study

@@ -22,7 +22,7 @@ from safetensors.torch import load_file, save_file
 from engine.events import Event
 from seedconv_tui.cli.main import run
 from seedconv_tui.listeners.log_file import LogFile
-from seedconv_tui.listeners.notify import Message, Notifier
+from seedconv_tui.listeners.notifier import Message, Notifier
 from seedconv_tui.listeners.targets import CommandTarget, UrlTarget
 from store.commits.heartbeat import Journal
 from store.schema.snapshot import JournalEntry, Phase

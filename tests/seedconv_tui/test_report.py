@@ -22,12 +22,19 @@ from scipy import stats
 
 from seedconv_tui.cli.main import run
 from seedconv_tui.report import style
-from seedconv_tui.report.figures import between, coefficients, curves, levels, probes, tokens
+from seedconv_tui.report.figures import (
+    between_checkpoints,
+    by_level,
+    by_probe,
+    by_token,
+    coefficients,
+    over_training,
+)
 from seedconv_tui.report.kept import Kept
 from seedconv_tui.report.markup import md, tex
 from seedconv_tui.report.parts import Figure, Left, file_name
-from seedconv_tui.report.source import Source, in_order_of_size, spread
-from seedconv_tui.report.tables import tables
+from seedconv_tui.report.study_data import Source, in_order_of_size, spread
+from seedconv_tui.report.summary_tables import tables
 from store import Category, StudyWriter, open_study
 from store.analysis.level_means import summarise
 from store.schema.schedule import Schedule
@@ -184,7 +191,7 @@ def test_contexts(folder: Path) -> None:
     for row in found.itertuples():
         frame = pd.DataFrame({"id": make_corpus(N).token_id})
         frame["kl"] = pair_kl(row.model, row.step).mean(axis=0)
-        frame = frame[frame.groupby("id").id.transform("size") >= tokens.OFTEN]
+        frame = frame[frame.groupby("id").id.transform("size") >= by_token.OFTEN]
         mean = frame.groupby("id").kl.transform("mean")
         within, between_ = (frame.kl - mean).pow(2).mean(), mean.var(ddof=0)
         np.testing.assert_allclose(within + between_, frame.kl.var(ddof=0))
@@ -293,7 +300,7 @@ def test_probes(tmp_path: Path) -> None:
         np.testing.assert_allclose(scores.value, later, **EXACT)
     for name in ("blimp_pairs", "icl_long"):
         assert (out / f"{name}.pdf").is_file()
-    check_legible([*probes.figures(Source(study, None, None))])
+    check_legible([*by_probe.figures(Source(study, None, None))])
 
 
 # -- figures as they are printed ------------------------------------------------------------------
@@ -302,11 +309,11 @@ def test_probes(tmp_path: Path) -> None:
 def every_figure(source: Source, tmp_path: Path) -> list[Figure]:
     kept = Kept(tmp_path / "kept")
     parts = [
-        *curves.figures(source),
-        *levels.figures(source),
-        *tokens.figures(source),
+        *over_training.figures(source),
+        *by_level.figures(source),
+        *by_token.figures(source),
         coefficients.figure(source, kept),
-        *between.figures(source, kept, lambda what, share: None),
+        *between_checkpoints.figures(source, kept, lambda what, share: None),
     ]
     assert not [part for part in parts if isinstance(part, Left)]
     return [part for part in parts if isinstance(part, Figure)]

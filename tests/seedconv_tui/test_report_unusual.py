@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 
 from seedconv_tui.report import style
-from seedconv_tui.report.figures import curves, levels, tokens
-from seedconv_tui.report.figures.between import between_steps
+from seedconv_tui.report.figures import by_level, by_token, over_training
+from seedconv_tui.report.figures.between_checkpoints import between_steps
 from seedconv_tui.report.kept import Kept
 from seedconv_tui.report.parts import Figure, Left, Table
-from seedconv_tui.report.source import Source
-from seedconv_tui.report.tables import tables
+from seedconv_tui.report.study_data import Source
+from seedconv_tui.report.summary_tables import tables
 from store import Category, Header, StudyWriter, open_study
 from store.analysis.level_means import summarise
 from tests.seedconv_tui.test_report import check_legible
@@ -77,15 +77,15 @@ def test_seeds_and_steps_that_differ(writer: StudyWriter, tmp_path: Path) -> Non
     add(writer, "m-1m", 1000, ("b", "c", "d"), scored="a")
     add(writer, "m-2m", 7, ("p", "q"))
     source = source_of(writer)
-    kl = curves.expected_kl(source)
+    kl = over_training.expected_kl(source)
     assert "Seeds: m-1m 2 to 4, m-2m 2. Steps: 5, 0 to 1,000." in kl.caption
-    contexts = tokens.contexts(source)
+    contexts = by_token.contexts(source)
     assert isinstance(contexts, Left)
     between = between_steps(source, Kept(tmp_path / "kept"), quiet)
     assert isinstance(between, Figure)
     assert "m-1m: 3 steps, 4 seeds." in between.caption, "not 4 steps of the 2 that have them all"
     assert set(between.rows["from_step"]) == {10, 100, 1000}
-    only = tokens.extremes(source)
+    only = by_token.extremes(source)
     assert "over training (m-2m)" in only.caption
     assert "Step: 7." in only.caption
     with warnings.catch_warnings():
@@ -101,7 +101,7 @@ def test_contexts_say_which_steps_of_which_model(tmp_path: Path) -> None:
     add(writer, "m-1m", 0, "ab")
     add(writer, "m-1m", 10, "ab")
     add(writer, "m-2m", 10, "ab")
-    found = tokens.contexts(source_of(writer))
+    found = by_token.contexts(source_of(writer))
     assert isinstance(found, Figure)
     assert "m-1m: All 2 steps. m-2m: Step: 10." in found.caption
 
@@ -117,8 +117,12 @@ def test_one_document_is_no_cluster(tmp_path: Path) -> None:
     source = source_of(writer)
     table = next(iter(tables(source)))
     assert isinstance(table, Table)
-    parts = list(levels.figures(source))
-    for words in (curves.expected_kl(source).caption, table.note, of(parts, "kl_by_kind").caption):
+    parts = list(by_level.figures(source))
+    for words in (
+        over_training.expected_kl(source).caption,
+        table.note,
+        of(parts, "kl_by_kind").caption,
+    ):
         assert "seed jackknife and runs of tokens of its one document" in words
         assert "cluster" not in words
 
@@ -127,7 +131,7 @@ def test_levels_without_tokens_and_with_long_names(writer: StudyWriter) -> None:
     add(writer, "m", 0, "abc", (ALL, EMPTY, MANY))
     add(writer, "m", 9, "abc", (ALL, EMPTY, MANY))
     source = source_of(writer)
-    parts = list(levels.figures(source))
+    parts = list(by_level.figures(source))
     assert [part.name for part in parts if isinstance(part, Left)] == ["kl_by_empty"]
     assert not [table for table in tables(source) if "empty" in table.title]
     check_legible([part for part in parts if isinstance(part, Figure)])
@@ -143,7 +147,7 @@ def test_levels_of_a_models_own_results(writer: StudyWriter) -> None:
         writer.plan(model, [(seed, 0) for seed in "ab"], {})
         writer.set_category(own, model, 0)
         add(writer, model, 0, "ab", (ALL, own))
-    caption = of(list(levels.figures(source_of(writer))), "kl_by_surprisal").caption
+    caption = of(list(by_level.figures(source_of(writer))), "kl_by_surprisal").caption
     assert "Tokens by level for m-1m: low 30, high 210 (m-1m)." in caption
     assert "Tokens by level for m-2m: low 90, high 150 (m-2m)." in caption
 
@@ -154,7 +158,7 @@ def test_many_models_of_long_names(writer: StudyWriter) -> None:
     for name in names:
         add(writer, name, 0, "abc", (ALL, KIND))
     source = source_of(writer)
-    figures = [part for part in curves.figures(source) if isinstance(part, Figure)]
+    figures = [part for part in over_training.figures(source) if isinstance(part, Figure)]
     check_legible(figures)
     for figure in figures:
         with style.styled():
@@ -179,7 +183,7 @@ def test_steps_that_come_while_it_is_made(writer: StudyWriter) -> None:
     found = source.levels("m", "kind")
     assert found is not None
     assert found.steps.tolist() == [0]
-    assert of(list(levels.figures(source)), "kl_by_kind").rows["step"] == [0, 0]
+    assert of(list(by_level.figures(source)), "kl_by_kind").rows["step"] == [0, 0]
 
 
 def test_labels_keep_both_ends() -> None:

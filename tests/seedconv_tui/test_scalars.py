@@ -214,7 +214,7 @@ def test_wandb_has_a_step_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyP
         ("wandb", None, "wandb"),
         ("trackio", None, "trackio"),
         ("tensorboardX.event_file_writer", "seedconv_tui.listeners.tensorboard", "tensorboard"),
-        ("prometheus_client", "seedconv_tui.listeners.metrics", "metrics"),
+        ("prometheus_client", "seedconv_tui.listeners.prometheus", "metrics"),
     ],
 )
 def test_what_is_not_installed_is_named(

@@ -2,47 +2,21 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from seedconv_tui.tables.level_results import Floats, Levels, base, read_levels
 from store.errors import StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from store import Corpus, Study
-    from store.reading.summary import Summary
-
-Floats = NDArray[np.float64]
 
 RANKS = ("KL", "surprisal", "place in the text")
-
-
-@dataclass(frozen=True, eq=False)
-class Levels:
-    """What is known of a model by the levels of a category, at the steps that are summarised.
-
-    All in nats, (step, level), NaN where a level has no tokens.
-    """
-
-    categories: tuple[str, ...]  # that the model has; none: nothing is summarised yet
-    category: str
-    description: str
-    step_of_levels: int | None  # the levels are made of this step's results; None: of the corpus
-    labels: tuple[str, ...]  # (level,), untrusted
-    counts: NDArray[np.int64]  # (level,) tokens
-    steps: NDArray[np.int64]  # (step,) ascending
-    n_seeds: NDArray[np.int64]  # (step,) whose pairs were taken
-    kl: Floats
-    kl_low: Floats  # 95 % interval; NaN below three seeds
-    kl_high: Floats
-    cross_entropy: Floats  # this and the following: mean over seeds
-    kl_uniform: Floats
-    kl_unigram: Floats
 
 
 @dataclass(frozen=True)
@@ -70,49 +44,6 @@ class LevelSummary:
         others = [name for name in names if name != ALL]
         category = self.category if self.category in names else (*others, ALL)[0]
         return read_levels(study, self.model, category)
-
-
-def read_levels(study: Study, model: str, category: str) -> Levels:
-    """A model's levels of a category that it has. Raises StoreError, DamagedError."""
-    from store.reading.summary import read_summary
-
-    return levels_of(read_summary(study, model, category), study.categories(model))
-
-
-def levels_of(found: Summary, categories: tuple[str, ...]) -> Levels:
-    """A summary as `Levels`; `categories` are those that its model has."""
-    done = found.n_seeds > 0
-    return Levels(
-        categories=categories,
-        category=found.category,
-        description=found.description,
-        step_of_levels=found.step_of_levels,
-        labels=found.labels,
-        counts=found.counts,
-        steps=found.steps[done],
-        n_seeds=found.n_seeds[done],
-        kl=found.expected_kl[done],
-        kl_low=found.kl_low[done],
-        kl_high=found.kl_high[done],
-        cross_entropy=mean_over_seeds(found.cross_entropy[done]),
-        kl_uniform=mean_over_seeds(found.kl_uniform[done]),
-        kl_unigram=mean_over_seeds(found.kl_unigram[done]),
-    )
-
-
-def mean_over_seeds(values: Floats) -> Floats:
-    """(step, seed, ...) to (step, ...); NaN where there is no seed."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)
-        mean: Floats = np.nanmean(values, axis=1)
-    return mean
-
-
-def base(category: str) -> str:
-    """The category of the target that belongs to one of the context."""
-    from store.reading.category import CONTEXT
-
-    return category.removesuffix(CONTEXT)
 
 
 def counterpart(category: str, categories: Sequence[str]) -> str:

@@ -9,13 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seedconv_tui.chart.draw import QUIET, Series
-from seedconv_tui.monitor.categories.level_queries import base, counterpart
+from seedconv_tui.monitor.categories.level_queries import counterpart
+from seedconv_tui.tables.level_results import base
 from seedconv_tui.text import nats, signed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from seedconv_tui.monitor.categories.level_queries import Levels
+    from seedconv_tui.tables.level_results import Levels
 
 Floats = NDArray[np.float64]
 

@@ -11,8 +11,9 @@ from seedconv_tui.monitor.categories.level_queries import RANKS, LevelTokens
 from seedconv_tui.monitor.categories.levels_at_step import COLUMNS, at_step
 
 if TYPE_CHECKING:
-    from seedconv_tui.monitor.categories.level_queries import Levels, Ranked
+    from seedconv_tui.monitor.categories.level_queries import Ranked
     from seedconv_tui.monitor.data.remembered import Remembered
+    from seedconv_tui.tables.level_results import Levels
 
 
 @dataclass

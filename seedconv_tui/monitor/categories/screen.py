@@ -44,10 +44,10 @@ if TYPE_CHECKING:
 
     from textual.widget import Widget
 
-    from seedconv_tui.monitor.categories.level_queries import Levels
     from seedconv_tui.monitor.data.details import Query
     from seedconv_tui.monitor.data.feed import Feed
     from seedconv_tui.monitor.data.remembered import Remembered
+    from seedconv_tui.tables.level_results import Levels
     from store.schema.snapshot import ModelSnapshot
 
 _FAR = 10**9

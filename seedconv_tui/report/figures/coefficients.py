@@ -7,13 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from seedconv_tui.cli.regress import COLUMNS as REGRESSION_COLUMNS
-from seedconv_tui.cli.regress import rows as regression_rows
 from seedconv_tui.report import style
 from seedconv_tui.report.kept import Kept, digest
 from seedconv_tui.report.parts import Figure, Left
-from seedconv_tui.report.source import Source, few_words, spread
-from seedconv_tui.tables.schema import Column
+from seedconv_tui.report.study_data import Source, few_words, spread
+from seedconv_tui.tables.regression_rows import REGRESSION_COLUMNS, regression_rows
 from seedconv_tui.text import count
 from store import UnsupportedError
 from store.analysis.regression import COUNT, FEW_CLUSTERS, MODEL, common_steps, regressions
@@ -23,21 +21,6 @@ if TYPE_CHECKING:
 
 _CATEGORY = "pos"
 _STEPS = 40  # at most, a fit each
-
-_COLUMNS = (
-    Column("step", "int", "training steps", "training step"),
-    Column("factor", "str", "", "`intercept`, `log10_count`, a category or `model`"),
-    Column("level", "str", "", "level of the factor"),
-    Column("reference", "str", "", "level of the factor that it is held against"),
-    Column("tokens", "int", "tokens", "tokens of the level, of one model"),
-    Column("coefficient", "float", "nats", "of minus the KL; `log10_count`: per tenfold count"),
-    Column("low", "float", "nats", "lower end of its 95 % interval"),
-    Column("high", "float", "nats", "upper end of its 95 % interval"),
-    Column("p", "float", "1", "of no effect"),
-    Column("n_tokens", "int", "tokens", "tokens of each model"),
-    Column("n_clusters", "int", "", "documents, or runs of tokens of a lone one"),
-    Column("r2", "float", "1", "share of the variance"),
-)
 
 
 def figure(source: Source, kept: Kept) -> Figure | Left:
@@ -68,8 +51,8 @@ def figure(source: Source, kept: Kept) -> Figure | Left:
         "regression",
         "Regression coefficients over training",
         _caption(source, rows, few_words(steps, known)),
-        _COLUMNS,
-        {column: [row[column] for row in rows] for column in REGRESSION_COLUMNS},
+        REGRESSION_COLUMNS,
+        {of.name: [row[of.name] for row in rows] for of in REGRESSION_COLUMNS},
         lambda: _draw(rows, models),
     )
 

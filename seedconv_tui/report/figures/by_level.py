@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from seedconv_tui.monitor.categories.level_queries import Levels, base
 from seedconv_tui.report import style
 from seedconv_tui.report.parts import (
     MODEL,
@@ -22,7 +21,8 @@ from seedconv_tui.report.parts import (
     text,
     whole,
 )
-from seedconv_tui.report.source import SEEDS_BAND, Source
+from seedconv_tui.report.study_data import SEEDS_BAND, Source
+from seedconv_tui.tables.level_results import Levels, base
 from seedconv_tui.text import count
 from store.statistics.intervals import Estimate
 

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from seedconv_tui.report import style
 from seedconv_tui.report.parts import MODEL, STEP, Figure, Left, gathered, nats, text, whole
-from seedconv_tui.report.source import Source, few_words, spread
-from seedconv_tui.tables.schema import TABLES, Column
+from seedconv_tui.report.study_data import Source, few_words, spread
+from seedconv_tui.tables.columns import TABLES, Column
 from seedconv_tui.tables.selection import Choice
 from seedconv_tui.text import count
 from store.schema.variables import PERCENTILES

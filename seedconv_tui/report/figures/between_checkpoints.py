@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from seedconv_tui.report import style
 from seedconv_tui.report.kept import Kept
 from seedconv_tui.report.parts import Figure, Left, gathered, nats, text, whole
-from seedconv_tui.report.source import Source, spread
+from seedconv_tui.report.study_data import Source, spread
 from seedconv_tui.text import count, step_label
 from store.analysis.between import mean_kl_between
 from store.schema.keys import CheckpointName

@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from seedconv_tui.monitor.categories.level_queries import Levels, base, levels_of
+from seedconv_tui.tables.level_results import Levels, base, levels_of
 from seedconv_tui.tables.selection import Choice, chosen_categories, chosen_models
 from seedconv_tui.text import count
 from store import Study

@@ -9,8 +9,8 @@ import numpy as np
 
 from seedconv_tui.report import style
 from seedconv_tui.report.parts import MODEL, STEP, Figure, Left, gathered, nats, text, whole
-from seedconv_tui.report.source import NUMERALS, SEEDS_BAND, Source
-from seedconv_tui.tables.schema import Column
+from seedconv_tui.report.study_data import NUMERALS, SEEDS_BAND, Source
+from seedconv_tui.tables.columns import Column
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing

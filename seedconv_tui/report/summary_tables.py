@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from seedconv_tui.monitor.categories.level_queries import base
 from seedconv_tui.report.parts import Block, Table
-from seedconv_tui.report.source import Source
+from seedconv_tui.report.study_data import Source
+from seedconv_tui.tables.columns import TABLES
+from seedconv_tui.tables.level_results import base
 from seedconv_tui.tables.rows import PERCENTILE_COLUMNS
-from seedconv_tui.tables.schema import TABLES
 from seedconv_tui.tables.selection import Choice
-from seedconv_tui.tables.steps import Steps
+from seedconv_tui.tables.step_ranges import Steps
 from seedconv_tui.text import count, nats
 from store.reading.category import ALL, CONTEXT
 from store.schema.variables import PERCENTILES

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from seedconv_tui.cli.status import states
+from seedconv_tui.health import states
 from store.errors import StoreError, UnsupportedError
 from store.schema.snapshot import UNDECIDED, ModelSnapshot, StudySnapshot
 

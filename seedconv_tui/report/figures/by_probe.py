@@ -9,8 +9,8 @@ import numpy as np
 
 from seedconv_tui.report import style
 from seedconv_tui.report.parts import Figure, Left, file_name, gathered
-from seedconv_tui.report.source import SEEDS_BAND, Source, over_seeds
-from seedconv_tui.tables.schema import TABLES
+from seedconv_tui.report.study_data import SEEDS_BAND, Source, over_seeds
+from seedconv_tui.tables.columns import TABLES
 from seedconv_tui.tables.selection import Choice, ChoiceError
 from seedconv_tui.text import count
 from store.analysis.probes import ALL
