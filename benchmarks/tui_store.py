@@ -27,7 +27,7 @@ from store.commits.ledger import phases_record
 from store.commits.log import CommitReader, CommitWriter
 from store.schema.snapshot import EngineStatus, JournalEntry, Phase, State, Work
 from store.schema.variables import ARRAYS, COMMITS, SUMMARIES, SUMMARY, VARIABLES, model_path
-from store.statistics.means import MEAN_OF
+from store.statistics import MEAN_OF
 from store.storage.durable_store import DurableStore
 from store.writing.model_arrays import ModelArrays
 from store.writing.pending import CheckpointResult, PairsResult

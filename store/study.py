@@ -23,6 +23,7 @@ from store.schema import variables as layout
 from store.schema.corpus import Corpus, Vocabulary
 from store.schema.schedule import Schedule, of_model
 from store.schema.snapshot import ModelSnapshot, StudySnapshot
+from store.statistics.means import pairs_among
 from store.storage.arrays import Array, boxes, expect, open_array, read
 
 if TYPE_CHECKING:
@@ -157,7 +158,7 @@ class Study:
         if not (members := known.reduced.get(step)):
             raise StoreError(f"{self.path}: {name} of {model}, step {step}: no such result")
         inside = np.array([seed in members for seed in known.seeds], np.bool_)
-        pairs = inside[:, None] & inside & ~np.eye(len(inside), dtype=np.bool_)
+        pairs = pairs_among(inside)
         array, values = self.array(model, name), np.full(pairs.shape, np.nan)
         for box in boxes(pairs.shape, array.chunks[1:]):
             if pairs[box].any():  # else the chunk may not exist yet

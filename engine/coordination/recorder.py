@@ -18,9 +18,7 @@ from engine.workers.worker import Outcome
 from store import StudyWriter
 from store.schema.keys import CheckpointName, Key
 from store.schema.snapshot import UNDECIDED, ModelSnapshot, Phase
-from store.statistics.intervals import distance
-from store.statistics.outliers import newly_outlying
-from store.statistics.phases import find_phases
+from store.statistics import distance, find_phases, newly_outlying
 from store.writing.pending import CheckpointResult, PairsResult
 
 _MOST_LOSSES = 2  # devices that one pass may take with it before it counts as failed

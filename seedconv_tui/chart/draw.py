@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from numpy.typing import NDArray
 
-    from seedconv_tui.chart.view import Floats
+    from store.schema import Floats
 
 __all__ = [
     "AXIS",

@@ -7,14 +7,12 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from seedconv_tui.chart.ticks import nice_step
+from store.schema import Floats
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
-
-Floats = NDArray[np.float64]
 
 _TINY = 1e-300  # smaller values cannot be told from 0 on any axis
 

@@ -20,7 +20,7 @@ from store.schema.snapshot import (
     State,
     StudySnapshot,
 )
-from store.statistics.intervals import outliers
+from store.statistics import outliers
 
 SCHEMA = 1  # of the JSON object; it grows when a field changes its meaning or goes
 _FEW = 5  # errors, duplicates and missing ones of a model that are told in full

@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from seedconv_tui.tables.level_results import mean_over_seeds
 from store import Study
 from store.schema.snapshot import UNDECIDED, Phase
+from store.statistics import mean_over_seeds
 
 PHASES = ("uniform", "sharp convergence", "sharp divergence", "slow reconvergence")
 CATEGORIES = ("frequency", "pos", "word_class", "surprisal")

@@ -17,7 +17,7 @@ from store.reading.category import ALL, CONTEXT
 from store.reading.summary import Summary
 from store.schema.schedule import Schedule, Schedules, of_model
 from store.schema.snapshot import UNDECIDED, Phase
-from store.statistics.intervals import FEWEST_SEEDS, Estimate, mean_interval
+from store.statistics import FEWEST_SEEDS, Estimate, mean_interval
 
 _SIZE = re.compile(r"(?<![A-Za-z0-9.])(\d+(?:\.\d+)?)([kmb])(?![A-Za-z0-9])", re.IGNORECASE)
 _FACTOR = {"k": 1e3, "m": 1e6, "b": 1e9}

@@ -24,8 +24,7 @@ from numpy.typing import NDArray
 from rich.cells import cell_len
 
 from seedconv_tui.text import shorten, step_label, visible
-
-Floats = NDArray[np.float64]
+from store.schema import Floats
 
 ONE_COLUMN, TWO_COLUMNS = 3.03, 6.3  # inches: of ACL's style, the narrowest of the usual ones
 FONT = 7.5  # points; nothing is smaller than 7

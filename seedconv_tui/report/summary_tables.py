@@ -18,7 +18,7 @@ from seedconv_tui.tables.step_ranges import Steps
 from seedconv_tui.text import count, nats
 from store.reading.category import ALL, CONTEXT
 from store.schema.variables import PERCENTILES
-from store.statistics.intervals import FEWEST_TO_COMPARE, outliers
+from store.statistics import FEWEST_TO_COMPARE, outliers
 
 _TURN = "sharp divergence"  # the phase that begins where the KL is lowest
 _MEANS = {

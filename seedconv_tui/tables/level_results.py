@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from store.schema import Floats
+from store.statistics import mean_over_seeds
+
 if TYPE_CHECKING:
     from store import Study
     from store.reading.summary import Summary
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,14 +65,6 @@ def levels_of(found: Summary, categories: tuple[str, ...]) -> Levels:
         kl_uniform=mean_over_seeds(found.kl_uniform[done]),
         kl_unigram=mean_over_seeds(found.kl_unigram[done]),
     )
-
-
-def mean_over_seeds(values: Floats) -> Floats:
-    """Take the mean over axis 1, (step, seed, ...) to (step, ...); NaN where there is no seed."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", RuntimeWarning)
-        mean: Floats = np.nanmean(values, axis=1)
-    return mean
 
 
 def base(category: str) -> str:

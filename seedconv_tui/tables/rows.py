@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from seedconv_tui.tables.level_results import mean_over_seeds
 from seedconv_tui.tables.selection import (
     Choice,
     chosen_categories,
@@ -22,15 +21,14 @@ from seedconv_tui.tables.selection import (
     chosen_steps,
     summarised,
 )
-from store import Study
+from store import Study, statistics
 from store.reading.category import ALL
 from store.reading.steady import steady
 from store.reading.summary import Summary, SummaryReader
+from store.schema import Floats
 from store.schema.snapshot import State
 from store.schema.variables import PERCENTILES
-from store.statistics import intervals as statistics
 
-Floats = NDArray[np.float64]
 Batch = dict[str, Any]  # column -> list or array, all of one length; missing: None or NaN
 
 CONTEXT = 60  # characters on either side of a token
@@ -73,7 +71,7 @@ def _level_rows(study: Study, spread: _Spread, category: str, steps: Sequence[in
     batches = []
     summary = study.summary(spread.model, category)
     by_seed = {
-        name: mean_over_seeds(getattr(summary, name))
+        name: statistics.mean_over_seeds(getattr(summary, name))
         for name in ("cross_entropy", "entropy", "kl_uniform", "kl_unigram")
     }
     span, snapshot = study.levels(category), study.model_snapshot(spread.model)
@@ -228,7 +226,7 @@ class _Spread:
         state = known.summaries[step]
         if step not in self._read or self._read[step][0] != state:
             kl = SummaryReader(self._study, self.model).pairs(step)
-            others = np.where(np.eye(len(kl), dtype=bool)[:, :, None], 0.0, kl)
+            others = statistics.without_diagonal(kl)
             n = max(1, len(kl) - 1)
             everything = self._study.levels(ALL).start
             self._read[step] = (

@@ -9,13 +9,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from store.schema.array_types import Floats
 from store.schema.keys import CheckpointName
 
 if TYPE_CHECKING:
     from store.reading.log_probs import LogProbs
     from store.study import Study
-
-Floats = NDArray[np.float64]
 
 _HELD = 2**30  # bytes that checkpoints which are read side by side may hold
 _CELLS = 2**20  # log-probs in float64 at once: 8 MiB, a few times

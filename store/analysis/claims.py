@@ -13,14 +13,8 @@ from store import Study
 from store.analysis.difference import Difference
 from store.reading.summary import SummaryReader
 from store.schema.snapshot import UNDECIDED, ModelSnapshot, Phase
-from store.statistics.intervals import (
-    Estimate,
-    between_levels,
-    cluster_sums,
-    difference,
-    seeds_mean,
-    token_clusters,
-)
+from store.statistics.clusters import cluster_sums, token_clusters
+from store.statistics.intervals import Estimate, between_levels, difference, seeds_mean
 
 Verdict = Literal["holds", "does not hold", "not sure"]
 

@@ -13,18 +13,13 @@ from numpy.typing import NDArray
 from store.errors import StoreError, UnsupportedError
 from store.reading.steady import steady
 from store.reading.summary import SummaryReader
-from store.statistics.intervals import (
-    cluster_sums,
-    difference,
-    few_levels,
-    pair_mean,
-    token_clusters,
-)
+from store.schema.array_types import Floats
+from store.statistics.clusters import cluster_sums, few_levels, token_clusters
+from store.statistics.intervals import difference
+from store.statistics.means import pair_mean
 
 if TYPE_CHECKING:
     from store.study import Study
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)

@@ -9,16 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from store import Category, Study
-from store.statistics.intervals import (
-    cluster_sums,
-    few_levels,
-    interval,
-    pair_mean,
-    percentiles,
-    token_clusters,
-)
-
-Floats = NDArray[np.float64]
+from store.schema.array_types import Floats
+from store.statistics.clusters import cluster_sums, few_levels, token_clusters
+from store.statistics.intervals import interval
+from store.statistics.means import pair_mean
+from store.statistics.spread import percentiles
 
 _BY_SEED = {"cross_entropy": "surprisal", "entropy": "entropy", "kl_unigram": "kl_unigram"}
 

@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 from store.commits.ledger import ModelLedger
 from store.errors import StoreError
 from store.reading.probe import BAD, BLIMP, GOOD, ICL
-from store.statistics.intervals import Estimate, mean_interval, pair_mean, seed_interval
+from store.schema.array_types import Floats
+from store.statistics.intervals import Estimate, mean_interval, seed_interval
+from store.statistics.means import pair_mean
 
 if TYPE_CHECKING:
     from store.study import Study
-
-Floats = NDArray[np.float64]
 
 ALL = "all"  # the first of the tasks: all items
 

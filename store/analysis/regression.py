@@ -14,13 +14,12 @@ from numpy.typing import NDArray
 
 from store.errors import StoreError, UnsupportedError
 from store.reading.category import CONTEXT
-from store.statistics.intervals import token_clusters
+from store.schema.array_types import Floats
+from store.statistics.clusters import token_clusters
 
 if TYPE_CHECKING:
     from store.reading.category import Category
     from store.study import Study
-
-Floats = NDArray[np.float64]
 
 INTERCEPT, COUNT, MODEL = "intercept", "log10_count", "model"  # factors that are no category
 

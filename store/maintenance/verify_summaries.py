@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator, Mapping
 
 import numpy as np
@@ -13,6 +12,7 @@ from store.reading.category import category_path
 from store.reading.summary import SummaryReader, lacks_values
 from store.schema import variables as layout
 from store.schema.damage import Damage, Part
+from store.statistics.means import ordered_pairs, pair_mean
 from store.storage.metadata import expect_group
 from store.study import Study
 
@@ -69,7 +69,7 @@ def _contradictions(
     summary = known.summaries[step]
     seeds = sorted(summary.seeds)
     index = [known.seeds[seed] for seed in seeds]
-    off = ~np.eye(len(seeds), dtype=bool)
+    off = ordered_pairs(len(seeds))
     t = known.steps[step]
     means = np.array([[of_pairs.get((t, i, j), np.nan) for j in index] for i in index])
     known_pairs = bool(np.isfinite(means[off]).all())  # else that is said of them
@@ -93,8 +93,7 @@ def _contradictions(
             if not np.allclose(joined[off], means[off], rtol=0, atol=_ROUNDING * max(scale, 1e-9)):
                 yield f"kl by {category} does not add up to mean_kl"
         expected = reader.at(step, "expected_kl", category)
-        mean = np.mean([kl[i, j] for i, j in itertools.permutations(range(len(seeds)), 2)], axis=0)
-        if not np.allclose(expected, mean, rtol=1e-9, atol=1e-15, equal_nan=True):
+        if not np.allclose(expected, pair_mean(kl), rtol=1e-9, atol=1e-15, equal_nan=True):
             yield f"expected_kl by {category} is not the mean over pairs"
         low, high = (reader.at(step, name, category) for name in ("kl_low", "kl_high"))
         if (low > expected).any() or (high < expected).any():

@@ -13,6 +13,7 @@ from xarray.core import indexing
 from store.reading.summary import SummaryReader
 from store.schema import variables as layout
 from store.schema.snapshot import over_pairs
+from store.statistics.means import pairs_among
 from store.storage.arrays import read, read_cells
 
 if TYPE_CHECKING:
@@ -32,9 +33,7 @@ class _CommittedArray(BackendArray):
         if self._variable.by_pair:
             members = [[seed in known.reduced.get(t, ()) for seed in seeds] for t in steps]
             inside = np.array(members, dtype=bool).reshape(len(steps), len(seeds))
-            self._committed = (
-                inside[:, :, None] & inside[:, None, :] & ~np.eye(len(seeds), dtype=bool)
-            )
+            self._committed = pairs_among(inside)
         else:
             scored = [[(seed, t) in known.scored for seed in seeds] for t in steps]
             self._committed = np.array(scored, dtype=bool).reshape(len(steps), len(seeds))

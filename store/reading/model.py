@@ -15,6 +15,7 @@ from store.reading.summary import SummaryReader
 from store.schema import variables as layout
 from store.schema.keys import CheckpointName, Key
 from store.schema.snapshot import ModelSnapshot
+from store.statistics.means import mean_over_seeds, pairs_among
 from store.storage.arrays import read_cells
 
 if TYPE_CHECKING:
@@ -28,10 +29,7 @@ def read_model(
     seeds, steps = tuple(known.seeds), sorted(known.steps)
 
     def over_seeds(variable: str) -> NDArray[np.float64]:
-        values = read_means(study, name, variable)
-        with np.errstate(invalid="ignore"):
-            mean: NDArray[np.float64] = np.nansum(values, axis=1) / np.isfinite(values).sum(axis=1)
-        return mean
+        return mean_over_seeds(read_means(study, name, variable))
 
     return ModelSnapshot(
         name=name,
@@ -67,7 +65,7 @@ def read_means(study: Study, model: str, name: str) -> NDArray[np.float64]:
     if layout.VARIABLES[name].by_pair:
         members = [[seed in known.reduced.get(step, ()) for seed in seeds] for step in steps]
         inside = np.array(members, bool).reshape(len(steps), len(seeds))
-        committed = inside[:, :, None] & inside[:, None, :] & ~np.eye(len(seeds), dtype=bool)
+        committed = pairs_among(inside)
     else:
         scored = [[(seed, step) in known.scored for seed in seeds] for step in steps]
         committed = np.array(scored, bool).reshape(len(steps), len(seeds))

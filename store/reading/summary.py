@@ -14,6 +14,7 @@ from store.errors import DamagedError
 from store.reading.steady import steady
 from store.schema import variables as layout
 from store.statistics.intervals import FEWEST_SEEDS
+from store.statistics.means import ordered_pairs
 from store.storage.arrays import Array, read, read_cells
 
 if TYPE_CHECKING:
@@ -152,7 +153,7 @@ def lacks_values(
         return False
     variable = layout.SUMMARIES[name]
     if variable.by_pair:
-        values = values[np.ix_(seeds, seeds)][~np.eye(len(seeds), dtype=bool)]
+        values = values[np.ix_(seeds, seeds)][ordered_pairs(len(seeds))]
     elif "seed" in variable.dims:
         values = values[seeds]
     return bool(np.isnan(values[..., full]).any())

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from store.schema.array_types import Bools, Floats
+
 MEAN_OF = {  # array of means -> the per-token results whose mean over tokens it holds
     "mean_kl": "kl",
     "mean_js": "js",
@@ -50,8 +52,53 @@ PAIR_OF = {  # by array of means
 }
 
 
-def mean_over_pairs(mean_kl: NDArray[np.float64], index: Sequence[int]) -> float:
-    """Mean of one step's `mean_kl` (seed, other_seed) over the ordered pairs among these seeds."""
+def ordered_pairs(n_seeds: int) -> Bools:
+    """Return which cells of (seed, other_seed) are pairs of different seeds."""
+    return ~np.eye(n_seeds, dtype=bool)
+
+
+def pairs_among(inside: Bools) -> Bools:
+    """Return the ordered pairs of which both seeds are inside, (..., seed, other_seed).
+
+    `inside` is of (..., seed).
+    """
+    return inside[..., :, None] & inside[..., None, :] & ordered_pairs(inside.shape[-1])
+
+
+def without_diagonal(kl: Floats) -> Floats:
+    """Return (seed, other_seed, level) with zeros where a seed meets itself."""
+    return np.where(ordered_pairs(len(kl))[:, :, None], kl, 0.0)
+
+
+def pair_mean(kl: Floats) -> Floats:
+    """Return the mean over ordered pairs, (...), of (seed, other_seed, ...).
+
+    The diagonal is not looked at; NaN with fewer than 2 seeds.
+    """
+    if len(kl) < 2:
+        return np.full(kl.shape[2:], np.nan)
+    return np.asarray(kl[ordered_pairs(len(kl))].mean(axis=0))
+
+
+def pair_std(kl: Floats) -> Floats:
+    """Return the paper's band, as `pair_mean`: standard deviation over ordered pairs, divisor n."""
+    if len(kl) < 2:
+        return np.full(kl.shape[2:], np.nan)
+    return np.asarray(kl[ordered_pairs(len(kl))].std(axis=0))
+
+
+def mean_over_pairs(mean_kl: Floats, index: Sequence[int]) -> float:
+    """Return the mean of one step's (seed, other_seed) over the ordered pairs among these seeds."""
     chosen = sorted(index)
-    means = mean_kl[np.ix_(chosen, chosen)]
-    return float(means[~np.eye(len(chosen), dtype=bool)].mean())
+    return float(pair_mean(mean_kl[np.ix_(chosen, chosen)]))
+
+
+def mean_of_known(values: Floats, axis: int) -> Floats:
+    """Return the mean over one axis of what is not NaN; NaN where nothing is known."""
+    n = np.count_nonzero(~np.isnan(values), axis=axis)
+    return np.where(n > 0, np.nansum(values, axis=axis) / np.maximum(n, 1), np.nan)
+
+
+def mean_over_seeds(values: Floats) -> Floats:
+    """Return the mean over the seeds that are known, (step, ...), of (step, seed, ...)."""
+    return mean_of_known(values, axis=1)

@@ -12,10 +12,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from store.schema.array_types import Bools, Floats, Ints
 from store.schema.snapshot import UNDECIDED, Phase
-
-Floats = NDArray[np.float64]
-Ints = NDArray[np.int64]
+from store.statistics.means import ordered_pairs
 
 # In the order in which training goes through them, with the sign of the slope that marks each and
 # the phases it may follow (Fehlauer, Mahowald and Pimentel 2025, section 5). A curve may begin in
@@ -35,7 +34,7 @@ _INTERVAL = (0.05, 0.95)  # quantiles of where a phase starts
 _MOST = 100  # points; longer curves are thinned evenly in log(step + 1)
 
 
-def find_phases(steps: NDArray[np.int64], mean_kl: Floats) -> tuple[Phase, ...]:
+def find_phases(steps: Ints, mean_kl: Floats) -> tuple[Phase, ...]:
     """Name the phases that the results support so far, each with the step at which it starts.
 
     Args:
@@ -50,7 +49,7 @@ def find_phases(steps: NDArray[np.int64], mean_kl: Floats) -> tuple[Phase, ...]:
         draws have another phase after the last that is sure. Empty without results. With fewer
         than 3 seeds nothing can be drawn: no intervals, no support. Equal input gives equal phases.
     """
-    known = np.isfinite(mean_kl) & ~np.eye(mean_kl.shape[1], dtype=bool)
+    known = np.isfinite(mean_kl) & ordered_pairs(mean_kl.shape[1])
     some = known.any(axis=(1, 2))
     steps, known, mean_kl = steps[some], known[some], mean_kl[some]
     if not len(steps):
@@ -143,7 +142,7 @@ def _draws(n_seeds: int) -> Floats:
     return np.asarray(once[:, :, None] * once[:, None, :])
 
 
-def _expected(mean_kl: Floats, known: NDArray[np.bool_], weight: Floats) -> Floats:
+def _expected(mean_kl: Floats, known: Bools, weight: Floats) -> Floats:
     """Weighted means over the known pairs, (weight, step), nats.
 
     A step at which none of the drawn seeds are known has the mean of those that are.

@@ -18,6 +18,7 @@ from store.commits.log import CommitReader, refuse_lost
 from store.commits.progress import read_root
 from store.reading.log_probs import OutputLayer, Representation, create_log_probs
 from store.schema import variables as layout
+from store.statistics.means import ordered_pairs, pairs_among
 from store.storage.arrays import Array, open_array
 from store.storage.durable_store import DurableStore
 from store.storage.links import remove_tree
@@ -82,8 +83,8 @@ class ResultWriter:
         """Start writing the pairs among `seeds` that are not reduced yet."""
         known = self._known(model)
         chosen = {seed: known.seeds[seed] for seed in seeds}
-        done = np.array([seed in known.reduced.get(step, ()) for seed in chosen])
-        new = ~(done[:, None] & done[None, :]) & ~np.eye(len(chosen), dtype=bool)
+        done = np.array([seed in known.reduced.get(step, ()) for seed in chosen], bool)
+        new = ordered_pairs(len(chosen)) & ~pairs_among(done)
         arrays = {
             name: self.array(model, name)
             for name, variable in layout.VARIABLES.items()

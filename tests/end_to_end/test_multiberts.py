@@ -15,7 +15,7 @@ import transformers
 from seedconv_tui.cli.main import run
 from store import open_study
 from store.analysis.probes import blimp_summary
-from store.statistics.intervals import pair_mean
+from store.statistics import pair_mean
 from tests.engine.test_masked_models import BERT, PAD, make_tokenizer
 from tests.support.tiny_models import TEXT, write_study
 

@@ -26,7 +26,7 @@ from seedconv_tui.tables.columns import TABLES, markdown
 from seedconv_tui.tables.selection import Choice
 from seedconv_tui.tables.step_ranges import parse_steps
 from store import Category, Header, StudyWriter, open_study
-from store.statistics.intervals import extremes
+from store.statistics import extremes
 from store.study import Study
 from tests.engine.test_probes import write_probes
 from tests.support.made_store import (

@@ -10,18 +10,16 @@ import numpy as np
 import pytest
 import torch
 import zarr
-from numpy.typing import NDArray
 from scipy.special import log_softmax, rel_entr
 
 from seedconv_tui.cli.main import run
 from store import StoreError, Study, UnsupportedError, open_study
 from store.analysis import between
 from store.analysis.between import mean_kl_between
+from store.schema import Floats
 from tests.engine.test_numbers import reference_log_probs
 from tests.store.test_statistics import plain_cluster, plain_half, plain_jackknife, plain_mean
 from tests.support.made_store import fill, open_writer, reduce, score, summarise_step
-
-Floats = NDArray[np.float64]
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,7 @@ from store import Category, Corpus, Header, Study, StudyWriter, Vocabulary, open
 from store.analysis.claims import Finding, find
 from store.analysis.level_means import summarise
 from store.schema.variables import TOP
-from store.statistics.phases import find_phases
+from store.statistics import find_phases
 from tests.support.made_store import Clock, floors
 
 SEEDS, N, DOCUMENTS, VOCAB = ("1", "2", "3"), 1200, 24, 4

@@ -10,7 +10,7 @@ import torch
 
 from seedconv_tui.cli.main import run
 from store import open_study
-from store.statistics.outliers import newly_outlying
+from store.statistics import newly_outlying
 from tests.support.tiny_models import END, TEXT, make_model, make_tokenizer, write_study
 
 STEPS = (0, 5, 10, 20, 30, 40)

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from store import open_study
+from store.schema import Floats
 from store.schema.snapshot import UNDECIDED, Phase
-from store.statistics.phases import find_phases
+from store.statistics import find_phases
 from tests.support.made_store import open_writer
 
 NAMES = ["uniform", "sharp convergence", "sharp divergence", "slow reconvergence"]
@@ -20,7 +20,6 @@ PYTHIA = np.array([0, *2 ** np.arange(10), *range(1000, 144_000, 1000)])
 BREAKS = {"demo": (0, 8, 48, 384, 768), "pythia": (0, 16, 256, 2000, 143_000)}
 GRID = {"demo": DEMO, "pythia": PYTHIA}
 VALUES = (0.2, 0.2, 0.1, 0.4, 0.3)
-Floats = NDArray[np.float64]
 
 
 def line(steps: Floats, breaks: tuple[float, ...], values: tuple[float, ...] = VALUES) -> Floats:

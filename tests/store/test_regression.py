@@ -11,15 +11,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from numpy.typing import NDArray
 from scipy.stats import t as student_t
 
 from seedconv_tui.cli.main import run
 from store import Category, StoreError, Study, UnsupportedError, open_study
 from store.analysis.regression import Regression, Term, regression, regressions
 from tests.support.made_store import fill, open_writer
-
-Floats = NDArray[np.float64]
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,9 @@ import pytest
 from numpy.typing import NDArray
 from scipy.stats import t as student_t
 
+from store.schema import Floats
 from store.schema.variables import PERCENTILES
-from store.statistics.intervals import (
+from store.statistics import (
     cluster_variance,
     difference,
     distance,
@@ -22,9 +23,6 @@ from store.statistics.intervals import (
     percentiles,
     seed_jackknife,
 )
-
-Floats = NDArray[np.float64]
-
 
 # -- against loops -------------------------------------------------------------------------------
 

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from seedconv_tui.tables.level_results import Floats, Levels, base, read_levels
+from seedconv_tui.tables.level_results import Levels, base, read_levels
 from store.errors import StoreError
+from store.schema import Floats
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -12,13 +12,12 @@ from seedconv_tui.chart.draw import QUIET, Series
 from seedconv_tui.monitor.categories.level_queries import counterpart
 from seedconv_tui.tables.level_results import base
 from seedconv_tui.text import nats, signed
+from store.schema import Floats
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from seedconv_tui.tables.level_results import Levels
-
-Floats = NDArray[np.float64]
 
 COLUMNS = ("level", "n", "KL", "change", "cross-entropy")
 """What the table can be sorted by; `level` is the category's own order."""

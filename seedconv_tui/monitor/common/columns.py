@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from store.schema import Floats
 from store.schema.snapshot import State
 
 if TYPE_CHECKING:
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from store import Corpus
     from store.schema.snapshot import ModelSnapshot
 
-Floats = NDArray[np.float64]
 Columns = dict[str, Any]
 
 

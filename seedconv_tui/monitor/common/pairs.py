@@ -14,11 +14,10 @@ from textual.message import Message
 
 from seedconv_tui.monitor.common.canvas import Canvas, Line, scrolled, spread
 from seedconv_tui.text import nats
+from store.schema import Floats
 
 if TYPE_CHECKING:
     from textual import events
-
-Floats = NDArray[np.float64]
 
 _REVERSE = Style(reverse=True)
 _MAX_LABEL = 12

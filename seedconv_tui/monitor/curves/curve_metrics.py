@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from store.schema import Floats
+from store.statistics import mean_over_seeds
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from seedconv_tui.monitor.categories.level_queries import Whole
     from store.schema.snapshot import ModelSnapshot
-
-Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,9 +68,8 @@ def _expected_kl(model: ModelSnapshot, _beside: Beside) -> Curve:
 def _over_seeds(steps: NDArray[np.int64], values: Floats) -> Curve:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # steps that no seed has reached
-        mean = np.nanmean(values, axis=1)
         band = np.nanmin(values, axis=1), np.nanmax(values, axis=1)
-    return Curve(steps, mean, {RANGE: band}, np.isfinite(values).sum(axis=1))
+    return Curve(steps, mean_over_seeds(values), {RANGE: band}, np.isfinite(values).sum(axis=1))
 
 
 def _kl_unigram(model: ModelSnapshot, beside: Beside) -> Curve:

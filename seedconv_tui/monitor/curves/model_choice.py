@@ -12,8 +12,8 @@ from seedconv_tui.chart import draw as chart
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from seedconv_tui.chart.view import Floats
     from seedconv_tui.monitor.curves.curve_metrics import Curve
+    from store.schema import Floats
     from store.schema.snapshot import ModelSnapshot, StudySnapshot
 
 _BARELY = 0.02  # of a linear axis: lower lines are the axis itself

@@ -20,7 +20,8 @@ from seedconv_tui.monitor.common.search import SearchBar, found_in, step_in
 from seedconv_tui.monitor.common.step_picker import STEP_KEYS, StepScreen
 from seedconv_tui.monitor.tokens.token_queries import PAIR_MEANS, PairMeans
 from seedconv_tui.text import nats
-from store.statistics.intervals import distance, outliers
+from store.schema import Floats
+from store.statistics import distance, outliers
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
 
     from seedconv_tui.monitor.data.remembered import Remembered
     from store.schema.snapshot import ModelSnapshot
-
-Floats = NDArray[np.float64]
 
 _CHART_WIDTH, _CHART_HEIGHT = 46, 6  # the least that a chart is worth
 _OTHER_ROWS = 5  # bars, title, the pair

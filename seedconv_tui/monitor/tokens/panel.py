@@ -11,15 +11,14 @@ from seedconv_tui.chart import draw as chart
 from seedconv_tui.monitor.common.chart_widget import ChartView
 from seedconv_tui.monitor.common.pairs import PairMatrix, PairTable
 from seedconv_tui.monitor.tokens.predictions import Prediction, PredictionTable
-from store.statistics.intervals import distance
+from store.statistics import distance
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
-    from numpy.typing import NDArray
     from textual.widget import Widget
 
-    Floats = NDArray[np.float64]
+    from store.schema import Floats
 
 PANELS = ("predictions", "pairs", "training", "text alone")
 """What a narrow terminal shows one at a time, in the order in which the key goes through it."""

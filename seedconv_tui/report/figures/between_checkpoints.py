@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from seedconv_tui.report import style
 from seedconv_tui.report.kept import Kept
@@ -14,13 +13,14 @@ from seedconv_tui.report.parts import Figure, Left, gathered, nats, text, whole
 from seedconv_tui.report.study_data import Source, spread
 from seedconv_tui.text import count, step_label
 from store.analysis.between import mean_kl_between
+from store.schema import Floats
 from store.schema.keys import CheckpointName
+from store.statistics import ordered_pairs
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure as Drawing
 
-Floats = NDArray[np.float64]
 Progress = Callable[[str, float], None]  # what is computed, and the share that is done
 
 _STEPS = 12  # at most, of a model
@@ -208,7 +208,7 @@ def _draw_models(models: Sequence[str], kl: Floats) -> Drawing:
 def _heat(
     figure: Drawing, axes: Axes, kl: Floats, labels: Sequence[str], few: int = _TICKS
 ) -> None:
-    shown = np.where(np.eye(len(kl), dtype=bool), np.nan, kl)  # the diagonal is zero
+    shown = np.where(ordered_pairs(len(kl)), kl, np.nan)  # the diagonal is zero
     image = axes.imshow(shown, cmap="viridis", aspect="equal", vmin=0)
     ticks = sorted({round(at) for at in np.linspace(0, len(labels) - 1, min(few, len(labels)))})
     axes.set_xticks(ticks, [labels[at] for at in ticks])

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from seedconv_tui.report import style
 from seedconv_tui.report.parts import (
@@ -24,14 +23,12 @@ from seedconv_tui.report.parts import (
 from seedconv_tui.report.study_data import SEEDS_BAND, Source
 from seedconv_tui.tables.level_results import Levels, base
 from seedconv_tui.text import count
-from store.statistics.intervals import Estimate
+from store.statistics import Estimate
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure as Drawing
     from matplotlib.lines import Line2D
-
-Floats = NDArray[np.float64]
 
 _MOST = 8  # levels in a panel
 _OTHERS = "marks and others"

@@ -14,12 +14,11 @@ from seedconv_tui.report.study_data import Source, few_words, spread
 from seedconv_tui.tables.columns import TABLES, Column
 from seedconv_tui.tables.selection import Choice
 from seedconv_tui.text import count
+from store.schema import Floats
 from store.schema.variables import PERCENTILES
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing
-
-Floats = NDArray[np.float64]
 
 OFTEN = 10  # occurrences as target from which on the contexts of a token say something
 _STEPS = 40  # at most, at which tokens are read

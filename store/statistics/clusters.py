@@ -1,0 +1,52 @@
+"""Tokens by what is drawn whole: documents, or runs of a lone one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from store.schema.array_types import Floats, Ints
+
+if TYPE_CHECKING:
+    from store.reading.category import Category
+    from store.schema.corpus import Corpus
+
+_RUN = 256  # tokens that stand for a document where there is only one
+_WIDE = 2**22  # cells of a table (cluster, level) that are made at once
+
+
+def token_clusters(corpus: Corpus) -> Ints:
+    """What is drawn whole: the document of each token, or runs of a lone document, (token,).
+
+    Clusters are numbered from 0, without gaps.
+    """
+    if corpus.document.min() != corpus.document.max():
+        return np.unique(corpus.document, return_inverse=True)[1].astype(np.int64)
+    return np.arange(len(corpus)) // _RUN
+
+
+def cluster_sums(values: Floats, clusters: Ints, category: Category) -> tuple[Floats, Ints]:
+    """Sums of (token,) values and numbers of a category's tokens, (cluster, level) each."""
+    n_clusters, width = int(clusters.max()) + 1, len(category.labels) + 1
+    code = clusters * width + (category.level + 1)
+    shape = n_clusters, width
+    total: Floats = np.bincount(code, values, minlength=n_clusters * width).astype(np.float64)
+    n = np.bincount(code, minlength=n_clusters * width)
+    return total.reshape(shape)[:, 1:], n.reshape(shape)[:, 1:]
+
+
+def few_levels(category: Category, clusters: Ints) -> Iterator[tuple[slice, Category]]:
+    """Yield (levels, the category with these alone), so few at a time that tables stay small.
+
+    A corpus may have as many documents as levels.
+    """
+    n_levels = len(category.labels)
+    at_once = max(1, _WIDE // (int(clusters.max()) + 1))
+    for start in range(0, n_levels, at_once):
+        part = slice(start, min(start + at_once, n_levels))
+        level = category.level - part.start
+        level = np.where((level >= 0) & (level < part.stop - part.start), level, -1)
+        yield part, replace(category, labels=category.labels[part], level=level)
