@@ -27,10 +27,10 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.pty_terminal import Terminal
 from benchmarks.run import SEEDCONV, add_save, machine
 from benchmarks.tui_store import made
 from seedconv_tui.monitor.screens import SCREENS
+from tests.support.pty_terminal import Terminal
 
 SIZES = {"80x24": ((80, 24), 10_000), "200x50": ((200, 50), 30_000)}  # and bytes of a refresh
 GOALS = {

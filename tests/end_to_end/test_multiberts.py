@@ -16,7 +16,7 @@ from seedconv_tui.cli.main import run
 from store import open_study
 from store.analysis.probes import blimp_summary
 from store.statistics import pair_mean
-from tests.engine.test_masked_models import BERT, PAD, make_tokenizer
+from tests.support.masked_models import BERT, PAD, make_word_pieces
 from tests.support.tiny_models import TEXT, write_study
 
 SEEDS = ("0", "1", "2")
@@ -27,7 +27,7 @@ PAIRS = [("The seeds are trained.", "The seeds is trained."), ("They learn.", "T
 
 def make_multiberts(folder: Path) -> None:
     """Runs whose seeds draw near and part again, in folders named as on the hub."""
-    vocab = make_tokenizer(folder / "tokenizer")
+    vocab = make_word_pieces(folder / "tokenizer")
     (folder / "text.txt").write_text(TEXT, encoding="utf-8")
     (folder / "pairs").mkdir()
     lines = [

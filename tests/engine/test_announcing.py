@@ -28,7 +28,7 @@ from seedconv_tui.training import SeedconvCallback, announce
 from seedconv_tui.training.announcing import HELD, announcements_folder
 from store import open_study
 from store.schema.snapshot import State
-from tests.engine.test_watching import Script
+from tests.support.listening import Script
 from tests.support.tiny_models import make_model, make_runs, write_study
 
 ROOT = Path(__file__).parents[2]

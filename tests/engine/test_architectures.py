@@ -21,7 +21,7 @@ from engine.models.output_head import find_head
 from engine.models.weights import CheckpointWeights
 from seedconv_tui.cli.main import run
 from store import Study, open_study
-from tests.engine.test_numbers import reference_log_probs
+from tests.support.reference import reference_log_probs
 from tests.support.tiny_models import TEXT, make_tokenizer, write_study
 
 PADDING = 4

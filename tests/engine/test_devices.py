@@ -19,7 +19,6 @@ from safetensors.torch import load_file, save_file
 
 from engine.coordination.coordinator import Coordinator
 from engine.coordination.recorder import Totals
-from engine.events import Event
 from engine.machine.devices import name_devices
 from engine.sources.hub_client import HubClient
 from engine.study_file.file import load_study_file
@@ -30,6 +29,7 @@ from seedconv_tui.cli.main import run
 from store import open_study
 from store.schema.snapshot import EngineStatus
 from tests.support.hub_server import HubServer
+from tests.support.listening import Heard
 from tests.support.made_store import committed, expect_nothing_uncommitted
 from tests.support.tiny_models import TEXT, make_runs, write_study
 
@@ -37,25 +37,6 @@ pytestmark = pytest.mark.long
 
 N_TOKENS = 6000  # several blocks, so that there is a middle of a pass
 DEADLINE = 90.0
-
-
-class Heard:
-    """Remembers all that an engine says, and may act on it."""
-
-    def __init__(self, act: Callable[[EngineStatus], None] = lambda status: None) -> None:
-        self.events: list[Event] = []
-        self.statuses: list[EngineStatus] = []
-        self._act = act
-
-    def on_event(self, event: Event) -> None:
-        self.events.append(event)
-
-    def on_status(self, status: EngineStatus) -> None:
-        self.statuses.append(status)
-        self._act(status)
-
-    def of(self, *kinds: str) -> list[str]:
-        return [event.text for event in self.events if event.event in kinds]
 
 
 @pytest.fixture(scope="module")

@@ -24,11 +24,10 @@ from engine.study_file.file import load_study_file
 from seedconv_tui.cli.main import run
 from seedconv_tui.training import announce
 from store import StoreError, Study, open_study
-from tests.engine.test_probes import probed, results, write_probes
-from tests.engine.test_sources_hub import push_runs
-from tests.engine.test_watching import Script, finish
-from tests.support.hub_server import HubServer
-from tests.support.tiny_models import make_runs, write_study
+from tests.support.hub_server import HubServer, push_runs
+from tests.support.listening import Script
+from tests.support.probe_studies import probed, results, write_probes
+from tests.support.tiny_models import finish, make_runs, write_study
 
 Values = NDArray[np.float32]
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from seedconv_tui.cli.main import run
 from store import Study, open_study
-from tests.engine.test_numbers import reference_log_probs
+from tests.support.reference import reference_log_probs
 from tests.support.tiny_models import TEXT, make_runs, make_tokenizer, write_study
 
 PADDING = 4

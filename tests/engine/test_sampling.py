@@ -10,8 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine.text import sampling as gathering
-from engine.text import streams as text_files
+from engine.text import sampling, streams
 from engine.text.sampling import Origin
 from engine.text.streams import START, Piece, Position
 from seedconv_tui.cli.main import run
@@ -68,7 +67,7 @@ def test_samples_are_fixed_by_the_seed_also_when_interrupted(
 ) -> None:
     command = ["sample", str(lines), "-n", "50", "-o"]
     assert run([*command, str(tmp_path / "a.txt")]) == 0
-    texts = (tmp_path / "a.txt").read_text().split(gathering.SEPARATOR)
+    texts = (tmp_path / "a.txt").read_text().split(sampling.SEPARATOR)
     at = [DOCUMENTS.index(text) for text in texts]
     assert len(at) == 50
     assert at == sorted(set(at))
@@ -97,7 +96,7 @@ def test_a_long_document_goes_on_where_it_was(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name, n in (("LONG", 2000), ("SHARED", 256), ("_CHUNK", 700)):
-        monkeypatch.setattr(text_files, name, n)
+        monkeypatch.setattr(streams, name, n)
     backend = make_tokenizer(tmp_path / "tokenizer")
     text = "\n".join(DOCUMENTS)
     (tmp_path / "text.txt").write_text(text)
@@ -130,7 +129,7 @@ def test_a_corpus_reads_what_was_sampled(lines: Path, tmp_path: Path) -> None:
             tmp_path,
             study__store=f"{name}.zarr",
             corpus__files=[f"pile/{name}"],
-            corpus__separator=gathering.SEPARATOR,
+            corpus__separator=sampling.SEPARATOR,
             corpus__counts=[f"pile/{name}"],
         )
         assert run(["run", str(study)]) == 0

@@ -19,9 +19,8 @@ from engine.sources.hub_client import HubClient
 from engine.study_file.models_section import ModelSection
 from seedconv_tui.cli.main import run
 from store import open_study
-from tests.engine.test_sources_local import pickle_weights
-from tests.support.hub_server import HubServer
-from tests.support.tiny_models import make_runs, write_study
+from tests.support.hub_server import HubServer, push_runs
+from tests.support.tiny_models import make_runs, pickle_weights, write_study
 
 SMALL = {"config.json": b"{}", "model.safetensors": bytes(1000)}
 
@@ -39,12 +38,6 @@ def source(
         HubClient(Event(), lambda _: False),
         lambda: (now or [0.0])[0],
     )
-
-
-def push_runs(hub: HubServer, folder: Path, text: str = "lab/m-seed{seed}") -> None:
-    for checkpoint in sorted((folder / "runs").glob("*/*")):
-        seed, step = checkpoint.parent.name.removeprefix("seed"), checkpoint.name
-        hub.push(text.format(seed=seed), step, checkpoint)
 
 
 def said(capsys: pytest.CaptureFixture[str], level: str) -> list[str]:

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from engine.errors import CheckpointError
 from engine.sources.local import SETTLE_SECONDS, LocalSource, Settling
@@ -19,7 +18,7 @@ from engine.study_file.presets import PRESETS
 from seedconv_tui.cli.main import run
 from store import open_study
 from store.schema.snapshot import State
-from tests.support.tiny_models import make_runs, write_study
+from tests.support.tiny_models import make_runs, pickle_weights, write_study
 
 
 def source(folder: Path, template: str | dict[str, str], **settings: object) -> LocalSource:
@@ -159,24 +158,6 @@ def test_a_checkpoint_is_finished_once_it_rests_or_says_so(tmp_path: Path) -> No
 
 
 # -- pickled weights ---------------------------------------------------------------------------
-
-
-def pickle_weights(folder: Path, *, sharded: bool = False) -> None:
-    """Turn safetensors into what torch.save writes."""
-    file = folder / "model.safetensors"
-    weights = load_file(file)
-    file.unlink()
-    if not sharded:
-        torch.save(weights, folder / "pytorch_model.bin")
-        return
-    index = {}
-    for n, (name, tensor) in enumerate(weights.items()):
-        shard = f"pytorch_model-{n % 2}.bin"
-        index[name] = shard
-        known = torch.load(folder / shard) if (folder / shard).exists() else {}
-        torch.save({**known, name: tensor}, folder / shard)
-    text = json.dumps({"weight_map": index})
-    (folder / "pytorch_model.bin.index.json").write_text(text)
 
 
 class Boobytrap:

@@ -19,7 +19,7 @@ from engine.categories.alignment import NO_LETTER, PARAGRAPH, SENTENCE, SPACE, p
 from engine.categories.english import rule_tagger
 from engine.errors import ConfigError
 from store import Corpus
-from tests.support import tagged_text as tagged
+from tests.support import tagged_text
 
 FUNCTION = {"ADP", "AUX", "CCONJ", "DET", "PART", "PRON", "SCONJ"}
 CONTENT = {"ADJ", "ADV", "INTJ", "NOUN", "PROPN", "VERB"}
@@ -103,7 +103,7 @@ def tokenise(tokenizer: Tokenizer, documents: list[str]) -> Corpus:
         offsets = tokenizer.encode(document, add_special_tokens=False).offsets if document else []
         starts.append([start for start, _ in offsets] + [len(document)])
         ends.append([end for _, end in offsets] + [len(document)])
-    return tagged.corpus(documents, starts, ends)
+    return tagged_text.corpus(documents, starts, ends)
 
 
 def rules() -> Any:
@@ -143,7 +143,7 @@ def names(tags: tagging.TagSet) -> list[str]:
 
 @pytest.mark.parametrize("half", ["tuned", "held_out"])
 def test_rules_reach_their_goals_on_text_tagged_by_hand(half: str) -> None:
-    corpus, gold = tagged.read(half)
+    corpus, gold = tagged_text.read(half)
     found = names(tagging.tag(corpus, "rules").universal)
     words = [(g, f) for g, f in zip(gold, found, strict=True) if g not in {"PUNCT", "SYM"}]
     assert len(words) > 800
@@ -173,21 +173,23 @@ def test_blanks_and_parts_of_characters() -> None:
     #         Ġ?The   " "    " 🙂" its bytes        " c"    "ats"    " "      end of text
     starts = [0, 0, 3, 3, 3, 4, 5, 5, 5, 6, 7, 10, 11]
     ends__ = [0, 3, 4, 4, 5, 5, 5, 5, 7, 7, 10, 11, 11]
-    corpus = tagged.corpus([text], [starts], [ends__])
+    corpus = tagged_text.corpus([text], [starts], [ends__])
     found = names(tagging.tag(corpus, "rules").universal)
     assert found[:8] == ["X", "DET", "SPACE", "SPACE", "SYM", "SYM", "SYM", "SYM"]
     assert found[8:] == ["NOUN", "NOUN", "NOUN", "SPACE", "X"]
     # " 🙂 c": half a symbol, half a noun; the first wins. "🙂 cats": four of five are a noun.
-    corpus = tagged.corpus([text], [[3, 4, 0]], [[7, 10, 11]])
+    corpus = tagged_text.corpus([text], [[3, 4, 0]], [[7, 10, 11]])
     assert names(tagging.tag(corpus, "rules").universal) == ["SYM", "NOUN", "NOUN"]
     # A third each: nothing covers half.
-    assert names(tagging.tag(tagged.corpus(["the , 5"], [[2]], [[7]]), "rules").universal) == ["X"]
+    assert names(tagging.tag(tagged_text.corpus(["the , 5"], [[2]], [[7]]), "rules").universal) == [
+        "X"
+    ]
 
 
 def test_documents_without_text_or_tokens() -> None:
-    empty = tagged.corpus(["", "", "Go on."], [[0], [], [0, 2]], [[0], [], [2, 6]])
+    empty = tagged_text.corpus(["", "", "Go on."], [[0], [], [0, 2]], [[0], [], [2, 6]])
     assert names(tagging.tag(empty, "rules").universal) == ["X", "VERB", "ADP"]
-    nothing = tagged.corpus(["Go on."], [[]], [[]])
+    nothing = tagged_text.corpus(["Go on."], [[]], [[]])
     assert len(tagging.tag(nothing, "rules").universal.level) == 0
 
 
@@ -217,7 +219,7 @@ def test_100_kb_without_a_space(unit: str) -> None:
     text = (unit * 100_000)[:100_000]
     starts = list(range(0, len(text), 3))
     ends = [min(start + 3, len(text)) for start in starts]
-    level = tagging.tag(tagged.corpus([text], [starts], [ends]), "rules").universal.level
+    level = tagging.tag(tagged_text.corpus([text], [starts], [ends]), "rules").universal.level
     assert len(level) == len(starts)
     assert tagging.UNIVERSAL.index("SPACE") not in level
 
@@ -274,7 +276,7 @@ def test_a_trained_pipeline_gives_both_kinds_of_tags(pipelines: Path) -> None:
 def test_auto_takes_the_usual_pipeline_if_it_is_installed(
     pipelines: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    corpus = tagged.corpus(["Dogs see."], [[0, 4]], [[4, 8]])
+    corpus = tagged_text.corpus(["Dogs see."], [[0, 4]], [[4, 8]])
     if not spacy.util.is_package("en_core_web_sm"):
         assert tagging.tag(corpus, "auto").tagger == "seedconv rules"
     package = tmp_path / "en_core_web_sm"
@@ -314,7 +316,7 @@ def test_the_parser_runs_only_where_tags_need_it(tmp_path: Path) -> None:
 
 
 def test_pipelines_that_cannot_tag_are_refused(pipelines: Path, tmp_path: Path) -> None:
-    corpus = tagged.corpus(["Dogs see."], [[0]], [[4]])
+    corpus = tagged_text.corpus(["Dogs see."], [[0]], [[4]])
     spacy.blank("en").to_disk(tmp_path / "blank")
     broken = tmp_path / "broken"
     broken.mkdir()
@@ -347,13 +349,13 @@ def test_a_pipeline_that_fails_on_the_text_is_named(tmp_path: Path) -> None:
     whole = weights.read_bytes()
     weights.write_bytes(whole[: len(whole) // 2])
     with pytest.raises(ConfigError, match=r"^categories\.tagger: '.*bad' cannot be loaded: .*"):
-        tagging.tag(tagged.corpus(["Go on."], [[0]], [[2]]), str(tmp_path / "bad"))
+        tagging.tag(tagged_text.corpus(["Go on."], [[0]], [[2]]), str(tmp_path / "bad"))
     spacy.Language.component("fails", func=_fail)
     nlp = spacy.blank("en")
     nlp.add_pipe("fails")
     nlp.to_disk(tmp_path / "fails")
     with pytest.raises(ConfigError, match=r"^categories\.tagger: '.*fails' fails on the text: no"):
-        tagging.tag(tagged.corpus(["Go on."], [[0]], [[2]]), str(tmp_path / "fails"))
+        tagging.tag(tagged_text.corpus(["Go on."], [[0]], [[2]]), str(tmp_path / "fails"))
 
 
 def _fail(document: Any) -> Any:

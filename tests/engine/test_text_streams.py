@@ -14,7 +14,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 from engine.errors import ConfigError
-from engine.text import streams as text_files
+from engine.text import streams
 from engine.text.counting import count_tokens
 from engine.text.streams import START, Position, read_pieces, whole
 from tests.support.tiny_models import TEXT
@@ -25,9 +25,9 @@ SEPARATOR = "\n\f\n"
 @pytest.fixture(autouse=True)
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Long is what takes half a page."""
-    monkeypatch.setattr(text_files, "LONG", 2000)
-    monkeypatch.setattr(text_files, "SHARED", 256)
-    monkeypatch.setattr(text_files, "_CHUNK", 700)
+    monkeypatch.setattr(streams, "LONG", 2000)
+    monkeypatch.setattr(streams, "SHARED", 256)
+    monkeypatch.setattr(streams, "_CHUNK", 700)
 
 
 def words(n: int, seed: int = 0) -> str:

@@ -6,7 +6,6 @@ import itertools
 import json
 import shutil
 import threading
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,40 +13,15 @@ import pytest
 
 from engine.coordination.coordinator import Coordinator
 from engine.errors import Interrupted
-from engine.events import Event
 from engine.sources.local import SETTLE_SECONDS, STUCK_SECONDS, LocalSource
 from engine.study_file.file import load_study_file
 from engine.study_file.models_section import ModelSection
 from seedconv_tui.cli.main import run
 from store import open_study
-from store.schema.snapshot import EngineStatus, ModelSnapshot, State
+from store.schema.snapshot import ModelSnapshot, State
 from tests.support.hub_server import HubServer
-from tests.support.tiny_models import make_runs, write_study
-
-
-class Script:
-    """Hears what the engine tells, and does something at the first event of a name."""
-
-    def __init__(self, **acts: Callable[[], object]) -> None:
-        self.events: list[Event] = []
-        self._acts = acts
-
-    def on_event(self, event: Event) -> None:
-        self.events.append(event)
-        if act := self._acts.pop(event.event, None):
-            act()
-
-    def on_status(self, status: EngineStatus) -> None:
-        """Nothing is done by progress."""
-
-    def said(self, event: str) -> list[str]:
-        return [it.text for it in self.events if it.event == event]
-
-
-def finish(folder: Path) -> None:
-    """Say of every checkpoint in `folder`, as Trainer does last, that it is finished."""
-    for checkpoint in (folder / "runs").glob("*/*"):
-        (checkpoint / "trainer_state.json").write_text("{}")
+from tests.support.listening import Script
+from tests.support.tiny_models import finish, make_runs, write_study
 
 
 def model_of(folder: Path) -> ModelSnapshot:

@@ -28,7 +28,6 @@ from seedconv_tui.tables.step_ranges import parse_steps
 from store import Category, Header, StudyWriter, open_study
 from store.statistics import extremes
 from store.study import Study
-from tests.engine.test_probes import write_probes
 from tests.support.made_store import (
     Clock,
     fill,
@@ -40,6 +39,7 @@ from tests.support.made_store import (
     score,
     summarise_step,
 )
+from tests.support.probe_studies import write_probes
 from tests.support.remote_study import PREFIX, URL, use_endpoint
 from tests.support.s3_server import S3Server
 from tests.support.tiny_models import make_runs, write_study

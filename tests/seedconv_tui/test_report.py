@@ -7,7 +7,6 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -15,13 +14,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import statsmodels.formula.api as smf
-from matplotlib.figure import Figure as Drawing
-from matplotlib.text import Text
 from PIL import Image
 from scipy import stats
 
 from seedconv_tui.cli.main import run
-from seedconv_tui.report import style
 from seedconv_tui.report.figures import (
     between_checkpoints,
     by_level,
@@ -39,9 +35,10 @@ from store import Category, StudyWriter, open_study
 from store.analysis.level_means import summarise
 from store.schema.schedule import Schedule
 from store.schema.snapshot import Phase
-from tests.engine.test_probes import probed
-from tests.support import made_store as made
-from tests.support.made_store import VOCAB, Values, make_corpus, open_writer
+from tests.support import made_store
+from tests.support.legible import check_legible
+from tests.support.made_store import VOCAB, Values, make_corpus, make_vocabulary, open_writer
+from tests.support.probe_studies import probed
 from tests.support.tiny_models import make_runs
 
 N = 900
@@ -73,8 +70,8 @@ def fill(writer: StudyWriter, model: str, steps: tuple[int, ...] = STEPS) -> Non
     for step in steps:
         writer.plan(model, [(seed, step) for seed in SEEDS], {})
         for seed in SEEDS:
-            made.score(writer, model, seed, step)
-        made.reduce(writer, model, step, SEEDS)
+            made_store.score(writer, model, seed, step)
+        made_store.reduce(writer, model, step, SEEDS)
         values = summarise(writer.study(), model, step, SEEDS, categories())
         writer.summarise(model, step, SEEDS, *values)
 
@@ -112,13 +109,13 @@ def data(folder: Path, name: str) -> pd.DataFrame:
 
 
 def checkpoint(model: str, seed: str, step: int) -> Values:
-    return made.checkpoint(model, seed, step, N)
+    return made_store.checkpoint(model, seed, step, N)
 
 
 def pair_kl(model: str, step: int) -> np.ndarray:
     """KL of ordered pairs, (pair, token), float64."""
     pairs = itertools.permutations(SEEDS, 2)
-    return np.array([made.kl(model, i, j, step, N) for i, j in pairs], np.float64)
+    return np.array([made_store.kl(model, i, j, step, N) for i, j in pairs], np.float64)
 
 
 def over_seeds(model: str, step: int, name: str) -> np.ndarray:
@@ -220,7 +217,7 @@ def test_regression(folder: Path) -> None:
         pd.DataFrame(
             {
                 "y": -pair_kl(model, 40).mean(axis=0),
-                "count": np.log10(1.0 + made.make_vocabulary().count[make_corpus(N).token_id]),
+                "count": np.log10(1.0 + make_vocabulary().count[make_corpus(N).token_id]),
                 "pos": np.array(POS)[level("pos")],
                 "model": number,
             }
@@ -319,23 +316,6 @@ def every_figure(source: Source, tmp_path: Path) -> list[Figure]:
     return [part for part in parts if isinstance(part, Figure)]
 
 
-def shown_texts(drawing: Drawing) -> Iterator[Text]:
-    """All text that is drawn; matplotlib keeps labels of ticks that are out of sight as well."""
-    for axes in drawing.axes:
-        if not axes.get_visible():
-            continue
-        yield from (axes.title, axes.xaxis.label, axes.yaxis.label, *axes.texts)
-        yield axes.get_title(loc="left") and axes._left_title  # type: ignore[attr-defined]
-        for axis in (axes.xaxis, axes.yaxis):
-            low, high = sorted(axis.get_view_interval())
-            ticks = axis.get_major_ticks()
-            yield from (tick.label1 for tick in ticks if low <= tick.get_loc() <= high)
-        if axes.get_legend():
-            yield from axes.get_legend().get_texts()
-    for legend in drawing.legends:
-        yield from legend.get_texts()
-
-
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="LaTeX is not installed")
 def test_the_tables_go_into_a_paper(folder: Path, tmp_path: Path) -> None:
     """A page of ACL's size takes them, names from outside and all, without a line too wide."""
@@ -380,32 +360,6 @@ def test_what_is_left_out_is_not_made(store: Path, tmp_path: Path) -> None:
 
 def test_everything_is_on_the_page_and_legible(source: Source, tmp_path: Path) -> None:
     check_legible(every_figure(source, tmp_path))
-
-
-def check_legible(figures: Sequence[Figure | Left]) -> None:
-    """Nothing is clipped, overlaps, is too small, or differs in colour alone."""
-    for figure in figures:
-        assert isinstance(figure, Figure)
-        with style.styled():
-            drawing = style.laid_out(figure.draw())
-            assert drawing.get_size_inches()[0] in (style.ONE_COLUMN, style.TWO_COLUMNS)
-            page, boxes = drawing.bbox.padded(1.5), []
-            for text in shown_texts(drawing):
-                if text and text.get_visible() and text.get_text().strip():
-                    assert text.get_fontsize() >= 7, (figure.name, text)
-                    box = text.get_window_extent()
-                    assert page.x0 <= box.x0 < box.x1 <= page.x1, (figure.name, text)
-                    assert page.y0 <= box.y0 < box.y1 <= page.y1, (figure.name, text)
-                    boxes.append((text, box.padded(-1.5)))
-            for (a, box), (b, other) in itertools.combinations(boxes, 2):
-                assert not box.overlaps(other), (figure.name, a, b)
-            for axes in drawing.axes:
-                looks = [
-                    (str(line._unscaled_dash_pattern), line.get_marker())  # type: ignore[attr-defined]
-                    for line in axes.get_lines()
-                    if not str(line.get_label()).startswith("_")
-                ]
-                assert len(looks) == len(set(looks)), f"{figure.name}: colour alone differs"
 
 
 def test_files(folder: Path, source: Source, tmp_path: Path) -> None:
@@ -497,7 +451,7 @@ def test_again(
 
 def test_what_is_left_out_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     writer = open_writer(tmp_path / "s.zarr")  # 300 tokens, two seeds at one step
-    made.fill(writer, "m", ("a", "b"), (8,))
+    made_store.fill(writer, "m", ("a", "b"), (8,))
     writer.drop_log_probs("m", 8, ["a", "b"])
     writer.close("finished")
     out = tmp_path / "deep" / "out"

@@ -19,8 +19,8 @@ from seedconv_tui.report.study_data import Source
 from seedconv_tui.report.summary_tables import tables
 from store import Category, Header, StudyWriter, open_study
 from store.analysis.level_means import summarise
-from tests.seedconv_tui.test_report import check_legible
-from tests.support import made_store as made
+from tests.support import made_store
+from tests.support.legible import check_legible
 from tests.support.made_store import Clock, make_corpus, make_vocabulary, open_writer
 
 N = 240
@@ -51,8 +51,8 @@ def add(
         if category.name not in writer.study().own_categories(model):
             writer.set_category(category)
     for seed in (*seeds, *scored):
-        made.score(writer, model, seed, step)
-    made.reduce(writer, model, step, seeds)
+        made_store.score(writer, model, seed, step)
+    made_store.reduce(writer, model, step, seeds)
     writer.summarise(model, step, seeds, *summarise(writer.study(), model, step, seeds, categories))
 
 

@@ -33,8 +33,7 @@ from tests.support.made_store import (
     score,
 )
 from tests.support.terminal import Terminal, make_engine, terminal
-from tests.support.token_store import HOSTILE
-from tests.support.token_store import make_corpus as corpus_of
+from tests.support.token_store import HOSTILE, corpus_of
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -25,7 +25,7 @@ from tests.support.token_store import (
     SEEDS,
     add_step,
     checkpoint,
-    make_corpus,
+    corpus_of,
     make_store,
     mean_token_kl,
     open_writer,
@@ -402,7 +402,7 @@ def test_rows_hold_every_token_once_and_fit(width: int, ascii_only: bool) -> Non
     rng = np.random.default_rng(width)
     pool = [*PLAIN, *HOSTILE, " " * 40, "x" * 300, "漢字漢字漢字"]
     pieces = [pool[n] for n in rng.integers(0, len(pool), 400)]
-    rows = reflow(make_corpus(pieces, (0, 200)), width, ascii_only)
+    rows = reflow(corpus_of(pieces, (0, 200)), width, ascii_only)
     assert rows.first[0] == 0
     assert rows.first[-1] == len(pieces)
     assert (np.diff(rows.first) > 0).all()
@@ -417,7 +417,7 @@ def test_rows_hold_every_token_once_and_fit(width: int, ascii_only: bool) -> Non
 
 
 def test_rows_break_between_words_and_after_lines() -> None:
-    rows = reflow(make_corpus(PLAIN), 16, False)
+    rows = reflow(corpus_of(PLAIN), 16, False)
     assert laid_out(rows) == [
         "The quick brown",
         " fox jumps over",
@@ -429,14 +429,14 @@ def test_rows_break_between_words_and_after_lines() -> None:
 
 
 def test_lines_are_joined_unless_they_are_kept() -> None:
-    corpus = make_corpus(["a", " b", "\n", "c", " \n", " \n ", "d", "e\n\nf", "g"])
+    corpus = corpus_of(["a", " b", "\n", "c", " \n", " \n ", "d", "e\n\nf", "g"])
     assert laid_out(reflow(corpus, 40, False)) == ["a b␊c ␊ ␊ ", "de␊␊fg"]
     kept = laid_out(reflow(corpus, 40, False, keep_lines=True))
     assert kept == ["a b␊", "c ␊ ␊ ", "de␊␊fg"]
 
 
 def test_what_is_in_no_token_is_drawn_before_the_next_and_nothing_twice() -> None:
-    corpus = make_corpus(["one", "two", "x", "y"])
+    corpus = corpus_of(["one", "two", "x", "y"])
     corpus.char_start[:] = [1, 4, 6, 6]
     corpus.char_end[:] = [3, 6, 8, 8]  # the last two share their characters
     rows = reflow(corpus, 40, False)

@@ -13,11 +13,11 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks.pty_terminal import Terminal
 from store import StoreError, open_study
 from store.schema.snapshot import State
 from tests.soak.compare import scored
 from tests.soak.trainer import MODELS, SEEDS, STEPS, checkpoint, put
+from tests.support.pty_terminal import Terminal
 from tests.support.tiny_models import TEXT, make_tokenizer, write_study
 
 ROOT = Path(__file__).parents[2]

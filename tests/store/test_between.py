@@ -17,9 +17,9 @@ from store import StoreError, Study, UnsupportedError, open_study
 from store.analysis import between
 from store.analysis.between import mean_kl_between
 from store.schema import Floats
-from tests.engine.test_numbers import reference_log_probs
-from tests.store.test_statistics import plain_cluster, plain_half, plain_jackknife, plain_mean
 from tests.support.made_store import fill, open_writer, reduce, score, summarise_step
+from tests.support.plain_statistics import plain_cluster, plain_half, plain_jackknife, plain_mean
+from tests.support.reference import reference_log_probs
 
 
 @pytest.fixture(scope="module")

@@ -233,3 +233,9 @@ class _Handler(BaseHTTPRequestHandler):
 
 def _etag(data: bytes) -> str:
     return hashlib.sha1(data).hexdigest()
+
+
+def push_runs(hub: HubServer, folder: Path, text: str = "lab/m-seed{seed}") -> None:
+    for checkpoint in sorted((folder / "runs").glob("*/*")):
+        seed, step = checkpoint.parent.name.removeprefix("seed"), checkpoint.name
+        hub.push(text.format(seed=seed), step, checkpoint)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
     GPT2Config,
@@ -127,3 +128,27 @@ def write_study(folder: Path, **changes: Any) -> Path:
     file = folder / "study.toml"
     file.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return file
+
+
+def finish(folder: Path) -> None:
+    """Say of every checkpoint in `folder`, as Trainer does last, that it is finished."""
+    for checkpoint in (folder / "runs").glob("*/*"):
+        (checkpoint / "trainer_state.json").write_text("{}")
+
+
+def pickle_weights(folder: Path, *, sharded: bool = False) -> None:
+    """Turn safetensors into what torch.save writes."""
+    file = folder / "model.safetensors"
+    weights = load_file(file)
+    file.unlink()
+    if not sharded:
+        torch.save(weights, folder / "pytorch_model.bin")
+        return
+    index = {}
+    for n, (name, tensor) in enumerate(weights.items()):
+        shard = f"pytorch_model-{n % 2}.bin"
+        index[name] = shard
+        known = torch.load(folder / shard) if (folder / shard).exists() else {}
+        torch.save({**known, name: tensor}, folder / shard)
+    text = json.dumps({"weight_map": index})
+    (folder / "pytorch_model.bin.index.json").write_text(text)

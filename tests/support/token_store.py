@@ -53,7 +53,7 @@ HOSTILE = [
 ]
 
 
-def make_corpus(pieces: Sequence[str], documents: Sequence[int] = (0,)) -> Corpus:
+def corpus_of(pieces: Sequence[str], documents: Sequence[int] = (0,)) -> Corpus:
     """A corpus with a token for each piece; `documents` are the tokens at which one begins."""
     ends = np.cumsum([len(piece) for piece in pieces]).astype(np.int64)
     words = sorted(set(pieces))
@@ -103,7 +103,7 @@ def open_writer(path: Path, pieces: Sequence[str], documents: Sequence[int] = (0
     """Makes the store, with nothing scored yet."""
     words = sorted(set(pieces))
     vocabulary = Vocabulary(tuple(words), np.arange(len(words)), "counted in the test")
-    corpus = make_corpus(pieces, documents)
+    corpus = corpus_of(pieces, documents)
     return StudyWriter.open(path, Header("text", {}, {}), corpus, vocabulary, clock=Clock())
 
 

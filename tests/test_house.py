@@ -1,0 +1,90 @@
+"""The rules of the house that no linter knows: sizes, names said once, tests that stand alone."""
+
+from __future__ import annotations
+
+import ast
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = ("store", "engine", "seedconv_tui")
+MOST_LINES = 400
+# Commands are named as users type them; screens by their folder; and what scripts imported before
+# stays under its old name.
+COMMANDS, SCREEN = Path("seedconv_tui/cli"), "screen.py"
+KEPT = {Path("engine/callback.py"), Path("engine/announcing.py")}
+
+# What is not so yet. Nothing is added to it.
+LONG = [
+    "engine/scoring/scorer.py",
+    "engine/workers/worker.py",
+    "seedconv_tui/monitor/categories/screen.py",
+    "seedconv_tui/monitor/curves/screen.py",
+    "seedconv_tui/monitor/tokens/screen.py",
+    "store/maintenance/verify.py",
+    "store/statistics/intervals.py",
+    "store/writing/writer.py",
+]
+SHARED_MODULES = ["between", "corpus", "demo", "limits", "notify", "probes", "progress", "study"]
+SHARED_CLASSES = ["Place", "Plan", "Progress", "Source", "Table"]
+
+
+def modules() -> list[Path]:
+    """Every file of the three packages, relative to the root."""
+    return [file.relative_to(ROOT) for name in PACKAGES for file in (ROOT / name).rglob("*.py")]
+
+
+def several(names: Iterable[str]) -> list[str]:
+    return sorted(name for name, n in Counter(names).items() if n > 1)
+
+
+def test_files_are_short() -> None:
+    lines = {str(file): (ROOT / file).read_bytes().count(b"\n") for file in modules()}
+    assert not {file: n for file, n in lines.items() if n >= MOST_LINES and file not in LONG}
+
+
+def test_every_module_has_a_name_of_its_own() -> None:
+    shared = several(
+        file.stem
+        for file in modules()
+        if file.name not in {"__init__.py", "errors.py", SCREEN}
+        and file not in KEPT
+        and file.parent != COMMANDS
+    )
+    assert not set(shared) - set(SHARED_MODULES)
+
+
+def test_every_public_class_has_a_name_of_its_own() -> None:
+    shared = several(
+        node.name
+        for file in modules()
+        for node in ast.parse((ROOT / file).read_bytes()).body
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_")
+    )
+    assert not set(shared) - set(SHARED_CLASSES)
+
+
+def test_tests_import_no_tests() -> None:
+    """What they share is in tests/support; benchmarks take nothing else of the tests."""
+    folders = {"tests": ["tests.support"], "benchmarks": ["tests.support", "benchmarks"]}
+    wrong = []
+    for folder, allowed in folders.items():
+        for file in (ROOT / folder).rglob("*.py"):
+            soak = ["tests.soak"] if file.parent.name == "soak" else []
+            wrong += [
+                f"{file.relative_to(ROOT)} imports {name}"
+                for name in imported(file)
+                if name.partition(".")[0] in folders
+                and not any(f"{name}.".startswith(f"{known}.") for known in [*allowed, *soak])
+            ]
+    assert not wrong
+
+
+def imported(file: Path) -> Iterator[str]:
+    """Every name that a file imports, wherever it does."""
+    for node in ast.walk(ast.parse(file.read_bytes())):
+        if isinstance(node, ast.ImportFrom):
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
