@@ -26,8 +26,8 @@ LONG = [
     "store/statistics/intervals.py",
     "store/writing/writer.py",
 ]
-SHARED_MODULES = ["between", "corpus", "demo", "limits", "notify", "probes", "progress", "study"]
-SHARED_CLASSES = ["Place", "Plan", "Progress", "Source", "Table"]
+SHARED_MODULES = ["columns", "corpus", "progress"]
+SHARED_CLASSES = ["EvaluationText", "Plan", "Progress", "Source", "Table"]
 
 
 def modules() -> list[Path]:
