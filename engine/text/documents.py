@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import groupby
 from pathlib import Path
 
 from engine.errors import ConfigError
 from engine.study_file.file import StudyFile
-from engine.text.streams import read_pieces, whole
+from engine.text.streams import Piece, read_pieces
 
 
 def find_files(study: StudyFile, field: str, entries: Iterable[str]) -> list[Path]:
@@ -38,19 +39,55 @@ def read_text(field: str, file: Path) -> str:
 def read_documents(
     study: StudyFile, field: str, entries: Iterable[str], separator: str
 ) -> Iterator[tuple[str, str]]:
-    """The documents that are not blank as (name, text), in the order of the study file.
+    """Yield the documents that are not blank as (name, text), in the order of the study file.
 
-    Read as they are asked for: text files, parted by `separator`, and JSON lines. Raises
+    Read as they are asked for: text files, split at `separator`, and JSON lines. Raises
     ConfigError naming the field and the file or pattern at fault.
     """
-    for file in find_files(study, field, entries):
-        pieces = read_pieces([file], separator, where=f"{field}: ")
-        texts = (text for text, _ in whole(pieces) if text.strip())
+    found = stream_documents(study, field, entries, separator)
+    for file, group in groupby(found, key=lambda document: document[0]):
+        texts = ("".join(piece.text[piece.shared :] for piece in pieces) for _, pieces in group)
         yield from _named(file.name, texts)
 
 
+def stream_documents(
+    study: StudyFile, field: str, entries: Iterable[str], separator: str
+) -> Iterator[tuple[Path, Iterator[Piece]]]:
+    """Yield the documents that are not blank as (file, pieces); nothing is read before its time.
+
+    The pieces of a document must be taken before the next document. Raises ConfigError naming the
+    field and the file or pattern at fault.
+    """
+    for file in find_files(study, field, entries):
+        stream = read_pieces([file], separator, where=f"{field}: ")
+        for piece in stream:
+            first = [piece]
+            while first[-1].more and not first[-1].text.strip():
+                first.append(next(stream))
+            if first[-1].text.strip():
+                yield file, _document(first, stream)
+
+
+def _document(first: list[Piece], stream: Iterator[Piece]) -> Iterator[Piece]:
+    """Yield the pieces of a document of which the first ones were taken from the stream."""
+    yield from first
+    piece = first[-1]
+    while piece.more:
+        piece = next(stream)
+        yield piece
+
+
+def document_names(files: Sequence[Path]) -> tuple[str, ...]:
+    """Name documents by their files, in order: with a number where a file has several."""
+    names: list[str] = []
+    for file, group in groupby(files):
+        n = len(list(group))
+        names += [file.name] if n == 1 else [f"{file.name}:{number}" for number in range(n)]
+    return tuple(names)
+
+
 def _named(file: str, texts: Iterator[str]) -> Iterator[tuple[str, str]]:
-    """A file's only document is called like the file, others have their number behind it."""
+    """Yield (name, text): a file's only document is called like the file, others have a number."""
     if (first := next(texts, None)) is None:
         return
     second = next(texts, None)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +13,9 @@ from numpy.typing import NDArray
 from engine.errors import ConfigError
 from engine.study_file.file import StudyFile
 from engine.text.counts import Counts, reference_counts
-from engine.text.documents import read_documents
+from engine.text.documents import document_names, stream_documents
+from engine.text.streams import Piece
+from engine.text.token_runs import document_runs
 from engine.text.tokenizer import Tokenizer
 from store import Corpus
 
@@ -45,7 +49,8 @@ def build_text(study: StudyFile, tokenizer: Tokenizer) -> EvaluationText:
     `stream` is one sequence: bos, then the documents with the end-of-text token between them (the
     paper's way). `document` is one sequence per document, each after bos. For masked models each
     document stands between bos and the end-of-text token (BERT: [CLS] and [SEP]), and neither is
-    predicted. Raises ConfigError.
+    predicted. Nothing is read or tokenised that `corpus.max_tokens` leaves out; a document that is
+    cut off is kept as far as it was read. Raises ConfigError.
     """
     stream = study.scoring.windowing == "stream"
     masked = study.scoring.prediction != "causal"
@@ -53,7 +58,9 @@ def build_text(study: StudyFile, tokenizer: Tokenizer) -> EvaluationText:
     sequences: list[list[int]] = [[]]
     predicted: list[list[int]] = [[]]  # positions of the targets in each sequence
     columns: list[tuple[int, int, int, int, int]] = []  # id, context, document, start, end
-    texts, starts, names = [], [], []
+    texts: list[str] = []
+    starts: list[int] = []
+    files: list[Path] = []
     offset = 0
 
     def feed(number: int, document: int, start: int, end: int) -> None:
@@ -68,8 +75,8 @@ def build_text(study: StudyFile, tokenizer: Tokenizer) -> EvaluationText:
             sequences[-1].append(number)
 
     show(tokenizer.bos)
-    documents = read_documents(study, "corpus.files", study.corpus.files, study.corpus.separator)
-    for index, (name, text) in enumerate(documents):
+    documents = stream_documents(study, "corpus.files", study.corpus.files, study.corpus.separator)
+    for index, (file, pieces) in enumerate(documents):
         if limit is not None and len(columns) >= limit:
             break
         if index and masked:
@@ -81,22 +88,21 @@ def build_text(study: StudyFile, tokenizer: Tokenizer) -> EvaluationText:
             predicted.append([])
         if index and (masked or not stream):
             show(tokenizer.bos)
-        encoded = tokenizer.backend(
-            text, add_special_tokens=False, return_offsets_mapping=True, verbose=False
-        )
-        for number, (start, end) in zip(
-            encoded["input_ids"], encoded["offset_mapping"], strict=True
-        ):
+        read: list[str] = []  # of the document's text, as far as it is needed
+        for run in document_runs(tokenizer.backend, _kept(pieces, read)):
+            for number, (start, end) in zip(run.ids.tolist(), run.offsets(), strict=True):
+                if limit is not None and len(columns) >= limit:
+                    break
+                feed(number, index, offset + start, offset + end)
             if limit is not None and len(columns) >= limit:
                 break
-            feed(number, index, offset + start, offset + end)
-        texts.append(text)
+        texts += read
         starts.append(offset)
-        names.append(name)
-        offset += len(text)
+        files.append(file)
+        offset += sum(map(len, read))
     if masked:
         show(tokenizer.end_of_text)
-    if not names:
+    if not files:
         raise ConfigError("corpus.files: hold no text")
     if not columns:
         raise ConfigError("corpus.files: hold fewer than two tokens, so there is none to predict")
@@ -109,7 +115,7 @@ def build_text(study: StudyFile, tokenizer: Tokenizer) -> EvaluationText:
         char_end=char_end,
         text="".join(texts),
         document_start=np.array(starts, np.int64),
-        document_name=tuple(names),
+        document_name=document_names(files),
     )
     digest, kept = hashlib.sha256(), []
     for numbers, targets in zip(sequences, predicted, strict=True):
@@ -130,3 +136,10 @@ def build_text(study: StudyFile, tokenizer: Tokenizer) -> EvaluationText:
         tokenizer.pad,
         tokenizer.mask,
     )
+
+
+def _kept(pieces: Iterator[Piece], read: list[str]) -> Iterator[Piece]:
+    """Yield the pieces of a document, and put the text of those that were taken into `read`."""
+    for piece in pieces:
+        read.append(piece.text[piece.shared :])
+        yield piece

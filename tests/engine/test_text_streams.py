@@ -109,8 +109,8 @@ def test_what_cannot_be_parted_is_joined_or_told(
     steps = list(count_tokens(backend, read_pieces([file], SEPARATOR), len(backend)))
     assert len(steps) < 4 < len(list(read_pieces([file], SEPARATOR)))
     assert sum(step.count for step in steps).tolist() == expected(backend, [file.read_text()])
-    monkeypatch.setattr("engine.text.counting._JOINED", 2)
-    with pytest.raises(ConfigError, match="have no place where they can be parted"):
+    monkeypatch.setattr("engine.text.counting.MOST_JOINED", 2)
+    with pytest.raises(ConfigError, match="have no place where they can be split"):
         list(count_tokens(backend, read_pieces([file], SEPARATOR), len(backend)))
 
 
