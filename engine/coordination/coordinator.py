@@ -11,9 +11,9 @@ from dataclasses import replace
 from functools import partial
 
 from engine.categories.build import build_categories, context_targets
+from engine.coordination.board import ProgressBoard
 from engine.coordination.inventory import Available, Inventory
-from engine.coordination.planner import Pass, Step, make_plan
-from engine.coordination.progress import Progress
+from engine.coordination.planner import Step, make_plan
 from engine.coordination.projection import bytes_to_come, project
 from engine.coordination.recorder import Recorder, Totals
 from engine.coordination.retries import Retries
@@ -28,8 +28,8 @@ from engine.sources.open import open_source
 from engine.study_file.file import StudyFile
 from engine.text.evaluation_text import build_text
 from engine.text.tokenizer import entry_texts, load_tokenizer
-from engine.workers.crew import choose_crew
-from engine.workers.station import Job
+from engine.workers.choice import choose_crew
+from engine.workers.messages import Job, Pass
 from store import DamagedError, Header, StudyWriter, Vocabulary
 from store.schema.snapshot import EngineStatus
 
@@ -105,18 +105,18 @@ class Coordinator:
             announcements,
             tuple(questions.probe.name for questions in self._probes),
         )
-        self._progress = Progress(self._session, stop)
+        self._board = ProgressBoard(self._session, stop)
         self._summaries = Summaries(
             study.categories,
             categories,
             context_targets(self._text),
             self._writer,
             self._session,
-            self._progress.check_stop,
+            self._board.check_stop,
         )
         results = self._writer.results
         job = Job.of(study, self._text, self._tokenizer, results.session, self._probes)
-        self._executor = crew.executor(job, self._sources, results, self._progress)
+        self._executor = crew.executor(job, self._sources, results, self._board)
         self._told_plans: dict[str, set[str]] = {}
         self._session.counts = lambda: vars(self.totals())
 
@@ -169,7 +169,7 @@ class Coordinator:
         """Give what failed for a reason that may pass another chance, for a minute at most."""
         patience = self._clock() + PATIENCE_SECONDS
         while (due := self._retries.next_due()) is not None and due <= patience:
-            self._progress.wait(max(0.0, due - self._clock()))
+            self._board.wait(max(0.0, due - self._clock()))
             available = self._inventory.look(waiting=False)
             steps = self._inventory.remaining(available)
             if not steps:
@@ -203,8 +203,8 @@ class Coordinator:
                 elif until_complete and self._inventory.complete():
                     break
                 else:
-                    self._progress.wait(poll_seconds or self._study.watch.poll_seconds)
-                self._progress.check_stop()
+                    self._board.wait(poll_seconds or self._study.watch.poll_seconds)
+                self._board.check_stop()
                 available = self._inventory.look(waiting=True)
             self._summaries.catch_up(exactly=True)
         return self.totals()
@@ -267,7 +267,7 @@ class Coordinator:
         while True:
             while submitted < self._executor.capacity and (ready or waiting):
                 if ready:
-                    self._progress.check_stop()
+                    self._board.check_stop()
                     self._executor.submit(ready.popleft())
                     submitted += 1
                 elif waiting[0].seed is not None and left.total():

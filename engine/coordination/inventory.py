@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
-from engine.coordination.planner import Step, lonely, remaining, remaining_of, seed_order
+from engine.coordination.planner import Step, lonely, remaining, remaining_of
 from engine.coordination.recorder import Recorder
 from engine.coordination.retries import Retries
 from engine.coordination.session import Session
@@ -12,6 +12,7 @@ from engine.events import Level
 from engine.sources.announcements import Announcements
 from engine.sources.base import Listing, Source
 from engine.study_file.models_section import ModelSection
+from engine.workers.messages import seed_order
 from store import StudyWriter
 from store.schema.keys import Key
 

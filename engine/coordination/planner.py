@@ -6,6 +6,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from itertools import chain
 
+from engine.workers.messages import Pass, seed_order
 from store import Representation
 from store.commits.ledger import Ledger, ModelLedger
 from store.schema.keys import Key
@@ -21,24 +22,6 @@ class Step:
     reduce: bool  # whether pairs will be missing once those are scored
     seed: str | None = None  # the one that is to be probed
     probes: tuple[str, ...] = ()  # what it is to be asked; nothing else is left to do then
-
-
-@dataclass(frozen=True)
-class Pass:
-    """One pass over the corpus, which one device does on its own."""
-
-    model: str
-    step: int
-    live: tuple[str, ...]  # seeds that are scored
-    stored: tuple[str, ...]  # seeds whose log-probs are read from the store
-    keep: Representation  # how the log-probs of the live seeds are kept
-    reduce: bool  # whether all of them are compared with each other
-    probes: tuple[str, ...] = ()  # that the one live seed, which is scored, is asked instead
-
-    @property
-    def seeds(self) -> tuple[str, ...]:
-        """Live and stored seeds in their order."""
-        return tuple(sorted((*self.live, *self.stored), key=seed_order))
 
 
 @dataclass(frozen=True)
@@ -86,11 +69,6 @@ def make_plan(step: Step, known: ModelLedger, keep: Representation) -> Plan:
     what = f"log-probs of {len(live)} seeds are kept {keep} and reduced from the store"
     passes = tuple(Pass(step.model, at, (seed,), (), keep, reduce=False) for seed in live)
     return Plan("kept", what if step.reduce else f"log-probs are kept {keep}", passes)
-
-
-def seed_order(seed: str) -> tuple[bool, int, str]:
-    """Sort key of seeds: numbers by value, then names."""
-    return (not seed.isdecimal(), int(seed) if seed.isdecimal() else 0, seed)
 
 
 def remaining(

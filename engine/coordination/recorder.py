@@ -8,13 +8,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from engine.coordination.planner import Pass
 from engine.coordination.retries import Retries
 from engine.coordination.session import Session
 from engine.events import Level
 from engine.sources.base import Source
 from engine.study_file.file import StudyFile
-from engine.workers.worker import Outcome
+from engine.workers.messages import Outcome, Pass
 from store import StudyWriter
 from store.schema.keys import CheckpointName, Key
 from store.schema.snapshot import UNDECIDED, ModelSnapshot, Phase

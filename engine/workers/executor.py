@@ -5,8 +5,23 @@ from __future__ import annotations
 from collections import deque
 from typing import Protocol, Self
 
-from engine.coordination.planner import Pass
-from engine.workers.worker import Outcome, Worker
+from engine.events import Level
+from engine.workers.messages import Outcome, Pass
+from engine.workers.worker import Worker
+from store.schema.snapshot import Work
+
+
+class Board(Protocol):
+    """Where workers report what they are doing, and learn that the user wants them to stop."""
+
+    def show(self, device: str, work: Work | None) -> None:
+        """Show what a device is doing; None: nothing. Raise Interrupted when asked to stop."""
+
+    def report(self, level: Level, text: str) -> None:
+        """Report that a device came or went."""
+
+    def check_stop(self) -> None:
+        """Raise Interrupted when asked to stop."""
 
 
 class Executor(Protocol):

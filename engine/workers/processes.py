@@ -15,20 +15,20 @@ from multiprocessing.context import SpawnProcess
 
 import torch
 
-from engine.coordination.planner import Pass
-from engine.coordination.progress import Progress
 from engine.machine.devices import name_devices, threads_each
 from engine.machine.host_memory import resident_bytes
 from engine.sources.base import Source
-from engine.workers.pool import Pool, Slot
-from engine.workers.station import Ended, Job, Message, Station
+from engine.workers.executor import Board
+from engine.workers.messages import Ended, Job, Message, Pass
+from engine.workers.pool import Pool, WorkerHandle
+from engine.workers.remote_worker import RemoteWorker
 from store.writing.cells import ResultWriter
 
 _EXIT_SECONDS = 1.0  # from the last message of a process to its end
 _SIGNALS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
 
 
-class _ProcessSlot(Slot):
+class _ProcessHandle(WorkerHandle):
     def __init__(
         self, device: str, job: Job, process: SpawnProcess, connection: Connection
     ) -> None:
@@ -36,7 +36,7 @@ class _ProcessSlot(Slot):
         self.job, self.process, self.connection = job, process, connection
 
 
-class ProcessExecutor(Pool[_ProcessSlot]):
+class ProcessExecutor(Pool[_ProcessHandle]):
     """Works on several devices of this machine."""
 
     def __init__(
@@ -45,9 +45,9 @@ class ProcessExecutor(Pool[_ProcessSlot]):
         job: Job,
         sources: Mapping[str, Source],
         results: ResultWriter,
-        progress: Progress,
+        board: Board,
     ) -> None:
-        super().__init__(sources, results, progress)
+        super().__init__(sources, results, board)
         self._devices, self._job = devices, job
 
     def _start(self) -> None:
@@ -60,7 +60,7 @@ class ProcessExecutor(Pool[_ProcessSlot]):
             with _deaf():
                 process.start()
             theirs.close()
-            self._slots.append(_ProcessSlot(name, self._job_for(device), process, ours))
+            self._handles.append(_ProcessHandle(name, self._job_for(device), process, ours))
 
     def _job_for(self, device: torch.device) -> Job:
         """The job with this process's share of what the study's limits allow."""
@@ -68,35 +68,35 @@ class ProcessExecutor(Pool[_ProcessSlot]):
         limits = study.limits.shared(n, self._devices.count(device), resident_bytes())
         return replace(self._job, study=study.model_copy(update={"limits": limits}))
 
-    def _receive(self, seconds: float) -> Iterator[tuple[_ProcessSlot, Message]]:
-        slots = {slot.connection: slot for slot in self._slots}
-        for connection in wait(list(slots), seconds):
+    def _receive(self, seconds: float) -> Iterator[tuple[_ProcessHandle, Message]]:
+        handles = {handle.connection: handle for handle in self._handles}
+        for connection in wait(list(handles), seconds):
             assert isinstance(connection, Connection)
-            slot = slots[connection]
+            handle = handles[connection]
             try:
                 message = connection.recv()
                 if message is None:  # it has imported everything and asks what to do
-                    connection.send(slot.job)
+                    connection.send(handle.job)
                     continue
             except (EOFError, OSError):
-                slot.process.join(_EXIT_SECONDS)
-                message = Ended(_how_it_ended(slot.process.exitcode))
-            yield slot, message
+                handle.process.join(_EXIT_SECONDS)
+                message = Ended(_how_it_ended(handle.process.exitcode))
+            yield handle, message
 
-    def _give(self, slot: _ProcessSlot, task: Pass, places: tuple[object, ...]) -> None:
+    def _give(self, handle: _ProcessHandle, task: Pass, places: tuple[object, ...]) -> None:
         with contextlib.suppress(OSError):
-            slot.connection.send((task, places))
+            handle.connection.send((task, places))
 
-    def _ask_to_end(self, slot: _ProcessSlot) -> None:
+    def _ask_to_end(self, handle: _ProcessHandle) -> None:
         with contextlib.suppress(OSError):
-            slot.connection.send(None)
+            handle.connection.send(None)
 
-    def _release(self, slot: _ProcessSlot, *, ended: bool) -> None:
+    def _release(self, handle: _ProcessHandle, *, ended: bool) -> None:
         if ended:
-            slot.process.join(_EXIT_SECONDS)
-        slot.process.kill()
-        slot.process.join()
-        slot.connection.close()
+            handle.process.join(_EXIT_SECONDS)
+        handle.process.kill()
+        handle.process.join()
+        handle.connection.close()
 
 
 def _how_it_ended(code: int | None) -> str:
@@ -127,20 +127,20 @@ def _work(connection: Connection, device: str, threads: int | None) -> None:
         if job is None:
             connection.send(Ended())
             return
-        station = Station(job, device, threads, connection.send)
-        threading.Thread(target=_listen, args=(connection, station), daemon=True).start()
-        station.run()
+        worker = RemoteWorker(job, device, threads, connection.send)
+        threading.Thread(target=_listen, args=(connection, worker), daemon=True).start()
+        worker.run()
     except (EOFError, BrokenPipeError, ConnectionResetError):  # nobody is left to work for
         os._exit(1)
 
 
-def _listen(connection: Connection, station: Station) -> None:
+def _listen(connection: Connection, worker: RemoteWorker) -> None:
     while True:
         try:
             order = connection.recv()
         except (EOFError, OSError):
             os._exit(1)
         if order is None:
-            station.stop()
+            worker.stop()
         else:
-            station.take(*order)
+            worker.take(*order)

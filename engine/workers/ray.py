@@ -1,7 +1,7 @@
 """The machines of a Ray cluster. The one module that imports ray, when it is asked for.
 
 Each GPU of the cluster, or each machine where work is done on CPUs, has an actor, which keeps one
-station for the whole run. Nothing is restarted: what an actor had in hand is done by another one,
+worker for the whole run. Nothing is restarted: what an actor had in hand is done by another one,
 and a machine that joins, or comes back, gets actors of its own.
 """
 
@@ -23,12 +23,12 @@ import ray
 from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from engine.coordination.planner import Pass
-from engine.coordination.progress import Progress
 from engine.errors import ConfigError
 from engine.sources.base import Source
-from engine.workers.pool import Pool, Slot
-from engine.workers.station import Ended, Job, Message, Station
+from engine.workers.executor import Board
+from engine.workers.messages import Ended, Job, Message, Pass
+from engine.workers.pool import Pool, WorkerHandle
+from engine.workers.remote_worker import RemoteWorker
 from store.schema.snapshot import Gpu
 from store.writing.cells import ResultWriter
 
@@ -72,13 +72,13 @@ class RayCrew:
         job: Job,
         sources: Mapping[str, Source],
         results: ResultWriter,
-        progress: Progress,
+        board: Board,
     ) -> RayExecutor:
         """Have the cluster work."""
-        return RayExecutor(self._kind, job, sources, results, progress)
+        return RayExecutor(self._kind, job, sources, results, board)
 
 
-class _RaySlot(Slot):
+class _RayHandle(WorkerHandle):
     def __init__(self, name: str, node: str, actor: Any) -> None:
         super().__init__(name, name)
         self.node, self.actor = node, actor
@@ -86,7 +86,7 @@ class _RaySlot(Slot):
         self.started: float | None = time.monotonic()  # None: it is there, or was waited for
 
 
-class RayExecutor(Pool[_RaySlot]):
+class RayExecutor(Pool[_RayHandle]):
     """Works on all devices of one kind in a cluster, also on those that join later."""
 
     def __init__(
@@ -95,9 +95,9 @@ class RayExecutor(Pool[_RaySlot]):
         job: Job,
         sources: Mapping[str, Source],
         results: ResultWriter,
-        progress: Progress,
+        board: Board,
     ) -> None:
-        super().__init__(sources, results, progress)
+        super().__init__(sources, results, board)
         self._kind, self._job = kind, ray.put(replace(job, shares_cache=False))
         self._known: set[str] = set()  # nodes
         self._looked = 0.0
@@ -115,7 +115,7 @@ class RayExecutor(Pool[_RaySlot]):
             count = _count(node, self._kind)
             machine = f"{node['NodeManagerHostname']} ({node['NodeID'][:6]})"
             if count and not first:
-                self._progress.tell("info", f"{machine}: joined")
+                self._board.report("info", f"{machine}: joined")
             if self._kind == "CPU":
                 if count:
                     self._add(machine, node, {"num_cpus": count}, threads=count)
@@ -129,44 +129,46 @@ class RayExecutor(Pool[_RaySlot]):
         here = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
         actor = _RemoteActor.options(scheduling_strategy=here, max_restarts=0, **takes)
         device = "cuda" if threads is None else "cpu"
-        self._slots.append(_RaySlot(name, node["NodeID"], actor.remote(self._job, device, threads)))
+        self._handles.append(
+            _RayHandle(name, node["NodeID"], actor.remote(self._job, device, threads))
+        )
 
-    def _receive(self, seconds: float) -> Iterator[tuple[_RaySlot, Message]]:
+    def _receive(self, seconds: float) -> Iterator[tuple[_RayHandle, Message]]:
         if time.monotonic() - self._looked >= _LOOK_SECONDS:
             self._look()
             self._tell_slow()
-        slots = {slot.messages: slot for slot in self._slots}
-        found, _ = ray.wait(list(slots), timeout=seconds)
-        more, _ = ray.wait(list(slots), num_returns=len(slots), timeout=0)
+        handles = {handle.messages: handle for handle in self._handles}
+        found, _ = ray.wait(list(handles), timeout=seconds)
+        more, _ = ray.wait(list(handles), num_returns=len(handles), timeout=0)
         for reference in {*found, *more}:
-            slot = slots[reference]
-            slot.started = None
+            handle = handles[reference]
+            handle.started = None
             try:
                 messages = ray.get(reference)
-                slot.messages = slot.actor.messages.remote()
+                handle.messages = handle.actor.messages.remote()
             except RayError as error:
-                messages = [Ended(_how_it_ended(slot, error))]
+                messages = [Ended(_how_it_ended(handle, error))]
                 self._look()  # before it is found that nobody is left
             for message in messages:
-                yield slot, message
+                yield handle, message
 
     def _tell_slow(self) -> None:
-        for slot in self._slots:
-            if slot.started is not None and time.monotonic() - slot.started > _SLOW_SECONDS:
-                slot.started = None
-                self._progress.tell(
-                    "warning", f"{slot.name}: has not started; is it taken by other work of Ray?"
+        for handle in self._handles:
+            if handle.started is not None and time.monotonic() - handle.started > _SLOW_SECONDS:
+                handle.started = None
+                self._board.report(
+                    "warning", f"{handle.name}: has not started; is it taken by other work of Ray?"
                 )
 
-    def _give(self, slot: _RaySlot, task: Pass, places: tuple[object, ...]) -> None:
-        slot.actor.take.remote(task, places)
+    def _give(self, handle: _RayHandle, task: Pass, places: tuple[object, ...]) -> None:
+        handle.actor.take.remote(task, places)
 
-    def _ask_to_end(self, slot: _RaySlot) -> None:
-        slot.actor.stop.remote()
+    def _ask_to_end(self, handle: _RayHandle) -> None:
+        handle.actor.stop.remote()
 
-    def _release(self, slot: _RaySlot, *, ended: bool) -> None:
+    def _release(self, handle: _RayHandle, *, ended: bool) -> None:
         with contextlib.suppress(RayError):
-            ray.kill(slot.actor)
+            ray.kill(handle.actor)
 
     def __exit__(self, *error: object) -> None:
         """End all actors and leave the cluster."""
@@ -175,18 +177,18 @@ class RayExecutor(Pool[_RaySlot]):
 
 
 class _Actor:
-    """A station in the cluster. Its messages are fetched, since it cannot call the coordinator."""
+    """A worker in the cluster. Its messages are fetched, since it cannot call the coordinator."""
 
     def __init__(self, job: Job, device: str, threads: int | None) -> None:
-        with contextlib.suppress(OSError):  # if that matters, the station finds no store
+        with contextlib.suppress(OSError):  # if that matters, the worker finds no store
             os.chdir(job.folder)
         self._messages: queue.SimpleQueue[Message] = queue.SimpleQueue()
-        self._station = Station(job, device, threads, self._messages.put)
-        threading.Thread(target=self._station.run, daemon=True).start()
+        self._worker = RemoteWorker(job, device, threads, self._messages.put)
+        threading.Thread(target=self._worker.run, daemon=True).start()
 
     @ray.method(concurrency_group="messages")
     def messages(self) -> list[Message]:
-        """What the station said since the last call; waits a while for it."""
+        """What the worker said since the last call; waits a while for it."""
         try:
             found = [self._messages.get(timeout=_MESSAGES_SECONDS)]
         except queue.Empty:
@@ -198,11 +200,11 @@ class _Actor:
 
     def take(self, task: Pass, places: Sequence[object]) -> None:
         """Take one more pass."""
-        self._station.take(task, places)
+        self._worker.take(task, places)
 
     def stop(self) -> None:
         """End soon."""
-        self._station.stop()
+        self._worker.stop()
 
 
 _new_actor: Any = ray.remote
@@ -240,8 +242,8 @@ def _count(node: Mapping[str, Any], kind: str) -> int:
     return int(node["Resources"].get(kind, 0))
 
 
-def _how_it_ended(slot: _RaySlot, error: RayError) -> str:
-    if slot.node not in {node["NodeID"] for node in _nodes()}:
+def _how_it_ended(handle: _RayHandle, error: RayError) -> str:
+    if handle.node not in {node["NodeID"] for node in _nodes()}:
         return "the machine left the cluster"
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return f"its process is gone ({type(error).__name__}: {lines[-1] if lines else 'no message'})"

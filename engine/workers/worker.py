@@ -11,12 +11,11 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TypeVar
 
 import torch
 
-from engine.coordination.planner import Pass
 from engine.errors import CheckpointError, EngineError
 from engine.machine.device_errors import is_dead_device, is_out_of_memory
 from engine.machine.host_memory import HostMemory, weights_bytes
@@ -31,34 +30,17 @@ from engine.sources.checkpoint_files import checkpoint_files
 from engine.study_file.file import StudyFile
 from engine.text.evaluation_text import EvaluationText
 from engine.text.tokenizer import Tokenizer
+from engine.workers.messages import Outcome, Pass
 from store import DamagedError, Study
 from store.commits.ledger import ModelLedger, Record
 from store.reading.probe import ProbeValues
 from store.schema.keys import Key
 from store.schema.snapshot import State, Work
 from store.writing.cells import ResultWriter
-from store.writing.pending import CheckpointResult, PairsResult, PendingCheckpoint, PendingPairs
+from store.writing.pending import CheckpointResult, PendingCheckpoint, PendingPairs
 
 _READERS = 4  # at most
 _KEPT_AS = {"dense": "log_probs", "factored": "hidden"}
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What came of one pass: results, or one reason why nothing of it was done."""
-
-    task: Pass
-    seconds: float
-    checkpoints: tuple[CheckpointResult, ...] = ()
-    pairs: PairsResult | None = None
-    failed: tuple[str, str] | None = None  # a seed that cannot be scored, and why
-    trace: str = ""  # where in the code, for the log
-    passing: bool = False  # it failed for a reason that may pass
-    damaged: str | None = None  # why stored log-probs cannot be reduced
-    lost: str | None = None  # the device or its process is gone
-    notes: tuple[str, ...] = ()  # what the user should know besides
-    probes: tuple[ProbeValues, ...] = ()
-    unprobed: tuple[tuple[str, str, bool], ...] = ()  # probes, why, and whether that may pass
 
 
 _POLL_SECONDS = 0.2  # within which a request to stop is noticed while weights are read

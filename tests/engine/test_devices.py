@@ -24,7 +24,8 @@ from engine.sources.hub_client import HubClient
 from engine.study_file.file import load_study_file
 from engine.text.evaluation_text import build_text
 from engine.text.tokenizer import load_tokenizer
-from engine.workers.station import Ended, Job, Message, Station
+from engine.workers.messages import Ended, Job, Message
+from engine.workers.remote_worker import RemoteWorker
 from seedconv_tui.cli.main import run
 from store import open_study
 from store.schema.snapshot import EngineStatus
@@ -270,7 +271,7 @@ def test_a_worker_that_does_not_see_the_store_says_so(made: Path) -> None:
     tokenizer = load_tokenizer(file, HubClient(threading.Event()))
     job = Job.of(file, build_text(file, tokenizer), tokenizer, session=99)
     said: list[Message] = []
-    Station(job, "cpu", None, said.append).run()
+    RemoteWorker(job, "cpu", None, said.append).run()
     (ended,) = said
     assert isinstance(ended, Ended)
     assert str(ended.why).startswith(f"{made}/study.zarr/commits/99.log is not there; the store")

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-import engine.workers.crew
+import engine.workers.choice
 from engine.coordination.coordinator import Coordinator
 from engine.coordination.projection import bytes_to_come
 from engine.events import Event
@@ -97,7 +97,7 @@ def test_readings_reach_readers_while_the_engine_works_and_not_after(
     make_runs(tmp_path, seeds=("1", "2"), steps=(0,))
     store, said = tmp_path / "study.zarr", list[str]()
     reading = Gpu("cpu", 0.87, 61_000_000_000, 85_000_000_000)
-    monkeypatch.setattr(engine.workers.crew, "read_gpus", lambda devices: (reading,))
+    monkeypatch.setattr(engine.workers.choice, "read_gpus", lambda devices: (reading,))
 
     def look(status: EngineStatus) -> None:
         if said or not status.works or status.works[0].state != State.SCORING:

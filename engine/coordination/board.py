@@ -11,7 +11,7 @@ from engine.events import Level
 from store.schema.snapshot import Work
 
 
-class Progress:
+class ProgressBoard:
     """One line of work for each device that is busy."""
 
     def __init__(self, session: Session, stop: threading.Event) -> None:
@@ -47,7 +47,7 @@ class Progress:
         self._stop.wait(seconds)
         self.check_stop()
 
-    def tell(self, level: Level, text: str) -> None:
+    def report(self, level: Level, text: str) -> None:
         """Say that a device came or went."""
         self._session.say(level, "device", text)
 

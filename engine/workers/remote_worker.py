@@ -9,22 +9,17 @@ import queue
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 
 import torch
 
-from engine.coordination.planner import Pass
 from engine.errors import EngineError, Interrupted
 from engine.machine.gate import gated
 from engine.machine.limits import limit_gpu, limit_process
-from engine.probes.questions import Questions
 from engine.sources.hub_client import HubClient
 from engine.sources.open import open_source
-from engine.study_file.file import StudyFile
-from engine.text.evaluation_text import EvaluationText
-from engine.text.tokenizer import Tokenizer
-from engine.workers.worker import Outcome, Worker
+from engine.workers.messages import Ended, Job, Message, Pass, Ready
+from engine.workers.worker import Worker
 from store import StoreError
 from store.commits.log import log_file
 from store.schema.snapshot import Work
@@ -34,48 +29,7 @@ from store.writing.cells import ResultWriter
 _REPORT_SECONDS = 0.1  # more would only keep the coordinator busy
 
 
-@dataclass(frozen=True)
-class Job:
-    """All that a station needs to know of the study it works on."""
-
-    study: StudyFile
-    text: EvaluationText
-    tokenizer: Tokenizer
-    session: int  # of the coordinator
-    folder: Path  # its working folder: paths of the study may be relative to it
-    probes: tuple[Questions, ...] = ()
-    shares_cache: bool = True  # of downloads, with all others that work
-
-    @classmethod
-    def of(
-        cls,
-        study: StudyFile,
-        text: EvaluationText,
-        tokenizer: Tokenizer,
-        session: int,
-        probes: tuple[Questions, ...] = (),
-    ) -> Job:
-        """A job that can be sent: scoring needs of the tokenizer only what it is, not itself."""
-        return cls(study, text, replace(tokenizer, backend=None), session, Path.cwd(), probes)
-
-
-@dataclass(frozen=True)
-class Ready:
-    """The station can take passes."""
-
-
-@dataclass(frozen=True)
-class Ended:
-    """The station's last message, or what is said in its place when it cannot speak any more."""
-
-    why: str | None = None  # None: it was told to end
-    error: OSError | StoreError | None = None  # not the device's fault: no other would fare better
-
-
-Message = Ready | Work | Outcome | Ended
-
-
-class Station:
+class RemoteWorker:
     """Does passes one after the other; the weights of the next are read meanwhile."""
 
     def __init__(

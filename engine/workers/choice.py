@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Protocol
 
-from engine.coordination.progress import Progress
 from engine.machine.devices import choose_devices, describe_devices, name_devices
 from engine.machine.gate import gated
 from engine.machine.gpus import read_gpus
 from engine.machine.limits import limit_gpu, refuse_other_gpus, refuse_too_little
 from engine.sources.base import Source
 from engine.study_file.limits_section import LimitsSection
-from engine.workers.executor import Executor, InlineExecutor
+from engine.workers.executor import Board, Executor, InlineExecutor
+from engine.workers.messages import Job
 from engine.workers.processes import ProcessExecutor
-from engine.workers.station import Job
 from engine.workers.worker import Worker
 from store.schema.snapshot import Gpu
 from store.writing.cells import ResultWriter
@@ -35,7 +34,7 @@ class Crew(Protocol):
         job: Job,
         sources: Mapping[str, Source],
         results: ResultWriter,
-        progress: Progress,
+        board: Board,
     ) -> Executor:
         """Have them work. `sources` are those that look for what is there."""
 
@@ -65,15 +64,15 @@ class LocalCrew:
         job: Job,
         sources: Mapping[str, Source],
         results: ResultWriter,
-        progress: Progress,
+        board: Board,
     ) -> Executor:
         """One device works in this process, several in one process each."""
         if len(self._devices) > 1:
-            return ProcessExecutor(self._devices, job, sources, results, progress)
+            return ProcessExecutor(self._devices, job, sources, results, board)
         (device,), (name,) = self._devices, name_devices(self._devices)
         limits = job.study.limits
         limit_gpu(limits, device)
-        report = gated(limits, device, lambda work: progress.show(name, work))
+        report = gated(limits, device, lambda work: board.show(name, work))
         worker = Worker(
             job.study, job.text, job.tokenizer, sources, device, results, report, job.probes
         )
