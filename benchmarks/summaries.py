@@ -22,7 +22,7 @@ from tokenizers import decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 from benchmarks.run import machine
-from engine.categories.build import build_categories, context_targets, surprisal_category
+from engine.categories.partition import build_categories, context_targets, surprisal_category
 from engine.study_file.file import StudyFile
 from engine.text.evaluation_text import build_text
 from engine.text.tokenizer import Tokenizer

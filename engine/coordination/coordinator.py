@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from functools import partial
 
-from engine.categories.build import build_categories, context_targets
+from engine.categories.partition import build_categories, context_targets
 from engine.coordination.board import ProgressBoard
 from engine.coordination.inventory import Available, Inventory
 from engine.coordination.planner import Step, make_plan

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.categories.build import surprisal_category
+from engine.categories.partition import surprisal_category
 from engine.coordination.session import Session
 from engine.study_file.categories_section import CategoriesSection
 from store import Category, DamagedError, StudyWriter

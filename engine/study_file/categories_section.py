@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import re
 import warnings
-from typing import Literal, Self, get_args
+from typing import TYPE_CHECKING, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from engine.study_file.section import Section
-from store.reading.category import CONTEXT
+from store.reading.category import ALL, CONTEXT
+from store.schema.builtin_categories import CATEGORIES, CHOSEN_BY_NAME
 
-Partition = Literal[
-    "frequency", "pos", "word_class", "surprisal", "word_position", "position", "document"
-]
-PARTITIONS: tuple[Partition, ...] = get_args(Partition)
-_RESERVED = {"all", "pos_fine", *PARTITIONS}
+if TYPE_CHECKING:
+    Partition = str
+else:  # pydantic tells which there are when it is another
+    Partition = Literal[CHOSEN_BY_NAME]
 
 
 class CustomSection(Section):
@@ -31,7 +31,7 @@ class CustomSection(Section):
     def _name(cls, name: str) -> str:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):
             raise ValueError("should be of letters, digits, _ and -")
-        if name.lower() in _RESERVED:
+        if name.lower() in {ALL, *CATEGORIES}:
             raise ValueError("is the name of a built-in category; choose another")
         if name.lower().endswith(CONTEXT):
             raise ValueError(f"must not end in {CONTEXT}, as categories by the token before do")
@@ -57,7 +57,7 @@ class CustomSection(Section):
 class CategoriesSection(Section):
     """How tokens are told apart."""
 
-    include: list[Partition] = list(PARTITIONS)
+    include: list[Partition] = list(CHOSEN_BY_NAME)
     context: bool = True  # also by the token before the target, where that makes sense
     tagger: str = Field(default="auto", min_length=1)  # or "rules", or a spaCy pipeline
     surprisal_step: int | Literal["latest"] = "latest"  # the latest that all seeds have reached
@@ -74,7 +74,7 @@ class CategoriesSection(Section):
     @model_validator(mode="after")
     def _once(self) -> Self:
         for field, names in (
-            ("include", [str(name) for name in self.include]),
+            ("include", self.include),
             ("custom", [custom.name.lower() for custom in self.custom]),
         ):
             twice = sorted({name for name in names if names.count(name) > 1})

@@ -9,7 +9,7 @@ from typing import Self
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from engine.errors import ConfigError
-from engine.study_file.categories_section import PARTITIONS, CategoriesSection
+from engine.study_file.categories_section import CategoriesSection
 from engine.study_file.corpus_section import CorpusSection, TokenizerSection
 from engine.study_file.limits_section import NO_LIMITS, LimitsSection
 from engine.study_file.models_section import ModelSection
@@ -21,6 +21,7 @@ from engine.study_file.study_section import StudySection
 from engine.study_file.watch_section import WatchSection
 from seedconv_tui.training.announcing import choose_folder
 from store.reading.category import CONTEXT
+from store.schema.builtin_categories import CATEGORIES
 from store.schema.schedule import Schedule, read_schedules
 
 
@@ -52,9 +53,9 @@ class StudyFile(Section):
 
     @model_validator(mode="after")
     def _charted(self) -> Self:
-        made = {"pos_fine", *self.categories.include, *(one.name for one in self.categories.custom)}
+        there = {*CATEGORIES, *(custom.name for custom in self.categories.custom)}
         for name in self.scalars.categories:
-            if name.removesuffix(CONTEXT) not in made | set(PARTITIONS):
+            if name.removesuffix(CONTEXT) not in there:
                 raise ValueError(f"scalars.categories: no category is named {name!r}")
         return self
 

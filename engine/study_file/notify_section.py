@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, ValidationError, field_validator
 
 from engine.study_file.section import Section, in_our_words
+from store.schema.builtin_categories import CHARTED
 
 Kind = Literal["phase", "outlier", "failure", "end"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
@@ -57,7 +58,7 @@ class ScalarsSection(Section):
     tensorboard: str | None = Field(default=None, min_length=1)  # a folder
     wandb: str | None = Field(default=None, min_length=1)  # a project
     trackio: str | None = Field(default=None, min_length=1)  # a project
-    categories: list[str] = ["frequency", "pos", "word_class", "surprisal"]
+    categories: list[str] = list(CHARTED)
 
 
 def is_url(text: str) -> bool:

@@ -105,18 +105,19 @@ def _export(options: argparse.Namespace) -> int:
 
 def _event_files(options: argparse.Namespace, choice: Choice) -> int:
     """Write event files. Raises ChoiceError for options that do not go together."""
-    from seedconv_tui.listeners.scalars import CATEGORIES, read_rows
+    from seedconv_tui.listeners.scalars import read_rows
     from seedconv_tui.listeners.tensorboard import EventFiles
     from seedconv_tui.tables.selection import ChoiceError, chosen_categories
     from seedconv_tui.text import visible
     from store import open_study
+    from store.schema.builtin_categories import CHARTED
 
     for field in ("what", "format", "output", "steps", "count"):
         if getattr(options, field) is not None:
             raise ChoiceError(f"--{field} says nothing to --tensorboard, which has all steps")
     study, n = open_study(options.store), 0
     files = EventFiles(options.tensorboard, study.name)
-    for model, categories in chosen_categories(study, choice, CATEGORIES.__contains__).items():
+    for model, categories in chosen_categories(study, choice, CHARTED.__contains__).items():
         if rows := read_rows(study, model, categories):
             files.take(model, rows)
             n += len(rows)

@@ -8,11 +8,11 @@ from typing import NamedTuple
 import numpy as np
 
 from store import Study
+from store.schema.builtin_categories import CHARTED
 from store.schema.snapshot import UNDECIDED, Phase
 from store.statistics import mean_over_seeds
 
 PHASES = ("uniform", "sharp convergence", "sharp divergence", "slow reconvergence")
-CATEGORIES = ("frequency", "pos", "word_class", "surprisal")
 
 
 class Row(NamedTuple):
@@ -23,7 +23,7 @@ class Row(NamedTuple):
     values: dict[str, float]  # finite; nats, but for `phase/index`
 
 
-def read_rows(study: Study, model: str, categories: Sequence[str] = CATEGORIES) -> list[Row]:
+def read_rows(study: Study, model: str, categories: Sequence[str] = CHARTED) -> list[Row]:
     """The summarised steps of a model, ascending.
 
     `expected_kl/mean`, `/low`, `/high` (95 %); `cross_entropy/mean` over seeds and `/seed <label>`;

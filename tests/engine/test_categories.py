@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer as Backend
 from tokenizers import models, pre_tokenizers, processors
 
-from engine.categories.build import build_categories, context_targets, surprisal_category
+from engine.categories.partition import build_categories, context_targets, surprisal_category
 from engine.errors import ConfigError
 from engine.sources.hub_client import HubClient
 from engine.study_file.file import StudyFile, load_study_file

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,8 +17,8 @@ from engine.study_file.file import StudyFile
 from engine.text.evaluation_text import EvaluationText
 from engine.text.tokenizer import Tokenizer
 from engine.text.windows import plan_windows
-from store import Corpus
 from store.reading.category import ALL, CONTEXT, Category
+from store.schema.builtin_categories import CATEGORIES
 
 if TYPE_CHECKING:
     from engine.categories.tagging import Tags
@@ -35,16 +37,16 @@ _SPACE_MARK = "▁"  # of SentencePiece
 def build_categories(
     study: StudyFile, tokenizer: Tokenizer, text: EvaluationText
 ) -> tuple[Category, ...]:
-    """Every category of a study that depends on its text alone: `all` first, always in one order.
+    """Return every category of a study that depends on its text alone: `all` first, in one order.
 
-    `surprisal` depends on models too: see `surprisal_category`. Raises ConfigError when a tagger
+    `surprisal` depends on models too: see `surprisal_category`. Raise ConfigError when a tagger
     or a file of labels cannot be used.
     """
     return tuple(_categories(study, tokenizer, text))
 
 
 def context_targets(text: EvaluationText) -> NDArray[np.int64]:
-    """Which target is the context token of each token, (token,); -1 where it is no target.
+    """Return which target is the context token of each token, (token,); -1 where it is no target.
 
     That is what begins a sequence and, in masked models, what stands between documents.
     """
@@ -58,7 +60,7 @@ def surprisal_category(
     step: int,
     context: NDArray[np.int64] | None = None,
 ) -> Category:
-    """Surprisal at a reference step, in nats; of the target or, given `context`, the one before.
+    """Return levels of surprisal at a step, in nats: of the target or, given `context`, before it.
 
     `surprisal` is (token,), the mean over seeds; where it is NaN a token is in no level. `context`
     is what `context_targets` returns.
@@ -74,16 +76,39 @@ def surprisal_category(
     )
 
 
-def _categories(study: StudyFile, tokenizer: Tokenizer, text: EvaluationText) -> Iterator[Category]:
-    settings, corpus, context = study.categories, text.corpus, context_targets(text)
-    included = set[str](settings.include)
+@dataclass(frozen=True)
+class _Made:
+    """A category of the target, and how the same is made of the token before it."""
 
-    def both(
-        category: Category, by_context: bool = settings.context, of_id: Levels | None = None
-    ) -> Iterator[Category]:
-        """A category and, if asked, the same by context: of its id, or as the target it is."""
+    category: Category
+    by_context: bool  # whether that makes sense, and is asked for
+    of_id: Levels | None = None  # (vocab,) the level of each id; None: each token keeps its own
+
+
+class _Given:
+    """What categories are computed from."""
+
+    def __init__(self, study: StudyFile, tokenizer: Tokenizer, text: EvaluationText) -> None:
+        self.study, self.tokenizer, self.text, self.corpus = study, tokenizer, text, text.corpus
+        self.context = study.categories.context  # whether the token before counts too
+
+    @cached_property
+    def tags(self) -> Tags:
+        """Return the parts of speech of all tokens. Raise ConfigError."""
+        from engine.categories.tagging import tag  # imports spaCy, which takes a while
+
+        tagger = self.study.categories.tagger
+        folder = self.study.path(tagger)
+        return tag(self.corpus, str(folder) if folder.is_dir() else tagger)
+
+
+def _categories(study: StudyFile, tokenizer: Tokenizer, text: EvaluationText) -> Iterator[Category]:
+    given, corpus, context = _Given(study, tokenizer, text), text.corpus, context_targets(text)
+    yield Category(ALL, (ALL,), np.zeros(len(corpus), np.int32), "all tokens of the corpus")
+    for made in _each(given):
+        category, of_id = made.category, made.of_id
         yield category
-        if by_context:
+        if made.by_context:
             yield Category(
                 category.name + CONTEXT,
                 category.labels,
@@ -91,65 +116,59 @@ def _categories(study: StudyFile, tokenizer: Tokenizer, text: EvaluationText) ->
                 category.description.replace("the target", "the token before the target", 1),
             )
 
-    yield Category(ALL, (ALL,), np.zeros(len(corpus), np.int32), "all tokens of the corpus")
-    if "frequency" in included:
-        decade = np.searchsorted(10 ** np.arange(len(FREQUENCIES) - 1), text.counts.count, "right")
-        of_id = decade.astype(np.int32)
-        what = f"count of the target in reference text ({text.counts.source})"
-        yield from both(
-            Category("frequency", FREQUENCIES, of_id[corpus.token_id], what), of_id=of_id
-        )
-    if included & {"pos", "word_class"}:
-        from engine.categories.tagging import tag  # imports spaCy, which takes a while
 
-        folder = study.path(settings.tagger)
-        tags = tag(corpus, str(folder) if folder.is_dir() else settings.tagger)
-        for category in _by_tags(tags, included):
-            yield from both(category)
-    if "word_position" in included:
-        yield from both(_word_position(corpus, tokenizer))
-    if "position" in included:
-        yield _position(study, text)
-    if "document" in included:
-        labels = tuple(_told_apart(corpus.document_name))
-        yield Category("document", labels, corpus.document, "document that the target is in")
+def _each(given: _Given) -> Iterator[_Made]:
+    settings = given.study.categories
+    for name in CATEGORIES:
+        if name in settings.include and name in _COMPUTED:
+            yield from _COMPUTED[name](given)
     for custom in settings.custom:
-        category, by_id = custom_category(study, custom, corpus, tokenizer.size)
+        category, of_id = custom_category(given.study, custom, given.corpus, given.tokenizer.size)
         wanted = settings.context if custom.context is None else custom.context
-        yield from both(category, wanted, by_id)
+        yield _Made(category, wanted, of_id)
 
 
 def _of_context(level: Levels, context: NDArray[np.int64]) -> Levels:
     return np.where(context >= 0, level[context], -1).astype(np.int32)
 
 
-def _by_tags(tags: Tags, included: set[str]) -> Iterator[Category]:
-    universal, by = tags.universal, f"tagged by {tags.tagger}"
-    if "pos" in included:
-        what = f"universal part of speech of the target, {by}"
-        yield Category("pos", universal.labels, universal.level, what)
-        if tags.fine is not None:
-            what = f"fine-grained tag of the target, {by}"
-            yield Category("pos_fine", tags.fine.labels, tags.fine.level, what)
-    if "word_class" in included:
-        classes = [
-            0 if tag in _FUNCTION else 1 if tag in _CONTENT else 2 for tag in universal.labels
-        ]
-        level = np.array(classes, np.int32)[universal.level]
-        what = f"function or content word, by the part of speech of the target, {by}"
-        yield Category("word_class", WORD_CLASSES, level, what)
+def _frequency(given: _Given) -> Iterator[_Made]:
+    counts = given.text.counts
+    decade = np.searchsorted(10 ** np.arange(len(FREQUENCIES) - 1), counts.count, "right")
+    of_id = decade.astype(np.int32)
+    what = f"count of the target in reference text ({counts.source})"
+    category = Category("frequency", FREQUENCIES, of_id[given.corpus.token_id], what)
+    yield _Made(category, given.context, of_id)
 
 
-def _word_position(corpus: Corpus, tokenizer: Tokenizer) -> Category:
-    """By the word that the token's first and last word characters are in.
+def _pos(given: _Given) -> Iterator[_Made]:
+    universal, fine, by = given.tags.universal, given.tags.fine, f"tagged by {given.tags.tagger}"
+    what = f"universal part of speech of the target, {by}"
+    yield _Made(Category("pos", universal.labels, universal.level, what), given.context)
+    if fine is not None:
+        what = f"fine-grained tag of the target, {by}"
+        yield _Made(Category("pos_fine", fine.labels, fine.level, what), given.context)
+
+
+def _word_class(given: _Given) -> Iterator[_Made]:
+    universal, by = given.tags.universal, f"tagged by {given.tags.tagger}"
+    classes = [0 if tag in _FUNCTION else 1 if tag in _CONTENT else 2 for tag in universal.labels]
+    level = np.array(classes, np.int32)[universal.level]
+    what = f"function or content word, by the part of speech of the target, {by}"
+    yield _Made(Category("word_class", WORD_CLASSES, level, what), given.context)
+
+
+def _word_position(given: _Given) -> Iterator[_Made]:
+    """Part tokens by the word that the token's first and last word characters are in.
 
     Words are the longest runs of letters, digits and combining marks within a document. Of tokens
     that share a character, as pieces of its UTF-8 bytes do, the first alone begins the word and
     the last alone ends it.
     """
+    corpus = given.corpus
     start, stop = corpus.char_start, corpus.char_end
     ids, of_token = np.unique(corpus.token_id, return_inverse=True)
-    names = tokenizer.backend.convert_ids_to_tokens(ids.tolist())
+    names = given.tokenizer.backend.convert_ids_to_tokens(ids.tolist())
     # SentencePiece puts its mark before a document too, and there it covers the first letter.
     marks = np.array([not name.strip(_SPACE_MARK) for name in names])
     stop = np.where(marks[of_token], start, stop)
@@ -169,21 +188,23 @@ def _word_position(corpus: Corpus, tokenizer: Tokenizer) -> Category:
     begins = opens[first] & ~(np.append(-1, stop[:-1]) > first)
     ends = closes[last] & ~(np.append(start[1:], len(text)) <= last)
     level = np.select([none, begins & ends, begins, ends], [4, 3, 0, 2], 1).astype(np.int32)
-    return Category("word_position", WORD_POSITIONS, level, "place of the target in its word")
+    what = "place of the target in its word"
+    yield _Made(Category("word_position", WORD_POSITIONS, level, what), given.context)
 
 
 def _word_characters(text: str) -> NDArray[np.bool_]:
-    """Which characters are letters, digits or combining marks, (character,)."""
+    """Return which characters are letters, digits or combining marks, (character,)."""
     codes = np.frombuffer(text.encode("utf-32-le"), np.uint32)
     table = np.zeros(int(codes.max(initial=0)) + 1, np.bool_)
     table[[ord(c) for c in set(text) if c.isalnum() or unicodedata.category(c)[0] == "M"]] = True
     return table[codes]
 
 
-def _position(study: StudyFile, text: EvaluationText) -> Category:
-    """By place in the window that the prediction is taken from, counted from 1."""
-    window, overlap = study.scoring.window, study.scoring.overlap
-    masked = study.scoring.prediction != "causal"
+def _position(given: _Given) -> Iterator[_Made]:
+    """Part tokens by place in the window that the prediction is taken from, counted from 1."""
+    scoring, text = given.study.scoring, given.text
+    window, overlap = scoring.window, scoring.overlap
+    masked = scoring.prediction != "causal"
     lengths = [len(sequence.inputs) for sequence in text.sequences]
     windows = list(plan_windows(lengths, window, overlap, both_sides=masked))
     start = np.repeat([w.start for w in windows], [w.last - w.first for w in windows])
@@ -194,11 +215,19 @@ def _position(study: StudyFile, text: EvaluationText) -> Category:
     labels = tuple(f"{n}-{2 * n - 1}" if n > 1 else "1" for n in powers.tolist())
     what = "place of the target in its window" if masked else "tokens shown before the target"
     cut = f"windows of {window} that overlap by {overlap}; models that take less have smaller ones"
-    return Category("position", labels, level.astype(np.int32), f"{what} ({cut})")
+    category = Category("position", labels, level.astype(np.int32), f"{what} ({cut})")
+    yield _Made(category, by_context=False)
+
+
+def _document(given: _Given) -> Iterator[_Made]:
+    corpus = given.corpus
+    labels = tuple(_told_apart(corpus.document_name))
+    category = Category("document", labels, corpus.document, "document that the target is in")
+    yield _Made(category, by_context=False)
 
 
 def _told_apart(names: tuple[str, ...]) -> Iterator[str]:
-    """Names of documents; files of one name in several folders get a number."""
+    """Yield names of documents; files of one name in several folders get a number."""
     seen, taken = Counter[str](), set[str]()
     for name in names:
         label = name
@@ -207,3 +236,14 @@ def _told_apart(names: tuple[str, ...]) -> Iterator[str]:
             label = f"{name} ({seen[name] + 1})"
         taken.add(label)
         yield label
+
+
+_COMPUTED: Mapping[str, Callable[[_Given], Iterator[_Made]]] = {
+    "frequency": _frequency,
+    "pos": _pos,  # and pos_fine
+    "word_class": _word_class,
+    "word_position": _word_position,
+    "position": _position,
+    "document": _document,
+}
+"""How each category is computed; `surprisal`, which depends on models, is made while reducing."""
