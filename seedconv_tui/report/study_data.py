@@ -15,13 +15,14 @@ from seedconv_tui.text import count
 from store import Study
 from store.reading.category import ALL, CONTEXT
 from store.reading.summary import Summary
+from store.schema.builtin_categories import CATEGORIES
 from store.schema.schedule import Schedule, Schedules, of_model
 from store.schema.snapshot import UNDECIDED, Phase
 from store.statistics import FEWEST_SEEDS, Estimate, mean_interval
 
 _SIZE = re.compile(r"(?<![A-Za-z0-9.])(\d+(?:\.\d+)?)([kmb])(?![A-Za-z0-9])", re.IGNORECASE)
 _FACTOR = {"k": 1e3, "m": 1e6, "b": 1e9}
-_NOT_USUAL = frozenset({ALL, "pos_fine", "position", "document"})  # shown only when asked for
+_NOT_USUAL = {ALL, *(name for name, of in CATEGORIES.items() if not of.in_reports)}
 
 NUMERALS = {
     "uniform": "I",

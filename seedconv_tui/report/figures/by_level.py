@@ -23,6 +23,7 @@ from seedconv_tui.report.parts import (
 from seedconv_tui.report.study_data import SEEDS_BAND, Source
 from seedconv_tui.tables.level_results import Levels, base
 from seedconv_tui.text import count
+from store.schema.builtin_categories import CATEGORIES
 from store.statistics import Estimate
 
 if TYPE_CHECKING:
@@ -39,14 +40,6 @@ _POS = {  # universal parts of speech, nouns and verbs first
     _OTHERS: ("PUNCT", "SYM", "SPACE", "X"),
 }
 _NAMES = {"kl": "expected_kl", "cross_entropy": "cross_entropy"}  # columns
-_ORDERED = ("frequency", "surprisal", "position")  # categories whose levels are a scale
-_TITLES = {
-    "frequency": "frequency",
-    "pos": "part of speech",
-    "surprisal": "surprisal at a late step",
-    "word_class": "function and content words",
-    "word_position": "place in the word",
-}
 
 
 @dataclass(frozen=True)
@@ -91,7 +84,8 @@ def _by_level(
 ) -> Figure:
     """Models below each other, target and token before side by side."""
     found = [(m, v, of) for m in models for v in variants if (of := source.levels(m, v))]
-    looks = _looks([of for _, _, of in found], ordered=category in _ORDERED)
+    known = CATEGORIES.get(category)
+    looks = _looks([of for _, _, of in found], ordered=known is not None and known.is_scale)
     rows = []
     for model in models:
         panels = [
@@ -106,7 +100,7 @@ def _by_level(
         ]
         rows.append((model, panels))
     name = file_name(metric, "by", category)
-    return _figure(source, name, _TITLES.get(category, category), rows, metric)
+    return _figure(source, name, known.title if known else category, rows, metric)
 
 
 def _by_pos(
