@@ -111,14 +111,14 @@ def main() -> None:
         for step in range(STEPS):
             fill(writer, step)
         for category in parts:
-            writer.set_category(category)
+            writer.summaries.set_category(category)
         study = writer.study()
         for step in range(STEPS):
             clock = time.perf_counter()
             made = summarise(study, "m", step, LABELS, parts)
             compute.append(time.perf_counter() - clock)
             clock = time.perf_counter()
-            writer.summarise("m", step, LABELS, *made)
+            writer.summaries.summarise("m", step, LABELS, *made)
             write.append(time.perf_counter() - clock)
         writer.close("finished")
     result = {

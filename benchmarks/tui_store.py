@@ -135,7 +135,7 @@ def _write_moments(
     """A study of one model, a step for each moment, as an engine writes it."""
     writer = StudyWriter.open(path, Header("moments", {}), text, vocabulary)
     for category in parts:
-        writer.set_category(category)
+        writer.summaries.set_category(category)
     moments = range(len(_KL))
     writer.plan(_MOMENTS, [(seed, moment) for moment in moments for seed in SEEDS], {})
     for moment in moments:
@@ -150,7 +150,7 @@ def _write_moments(
         kl = rng.gamma(0.5, 2 * _KL[moment], (TOKENS, *far.shape)) * far
         pairs.append({"kl": kl.astype(np.float32), "js": (kl / 4).astype(np.float32)})
         writer.commit(_MOMENTS, moment, results, pairs.finish())
-        writer.summarise(
+        writer.summaries.summarise(
             _MOMENTS, moment, SEEDS, *summarise(writer.study(), _MOMENTS, moment, SEEDS, parts)
         )
     writer.close("finished")
@@ -183,7 +183,7 @@ def _write_study(
     """Every step of every model, out of the moments."""
     writer = StudyWriter.open(path, Header("pythia", {}), text, vocabulary)
     for category in parts:
-        writer.set_category(category)
+        writer.summaries.set_category(category)
     for model in MODELS:
         writer.plan(model, [(seed, step) for step in STEPS for seed in SEEDS], {})
     writer.close("finished")
@@ -282,7 +282,7 @@ class Engine:
         committed = time.monotonic()
         self._added.append(step)
         self._say("working", step, f"reduced step {step:,}")
-        writer.summarise(model, step, SEEDS, token_kl, levels)
+        writer.summaries.summarise(model, step, SEEDS, token_kl, levels)
         return step, committed
 
     def _levels(self, at: int) -> Mapping[str, Mapping[str, NDArray[np.float64]]]:

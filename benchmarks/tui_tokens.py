@@ -70,10 +70,10 @@ def make(path: Path) -> None:
         categories.append(Category(f"parted_{n}", labels, level, "at random"))
     writer = open_writer(path, text)
     for category in categories:
-        writer.set_category(category)
+        writer.summaries.set_category(category)
     for step in STEPS:
         made = summarise(writer.study(), MODEL, step, SEEDS, categories)
-        writer.summarise(MODEL, step, SEEDS, *made)
+        writer.summaries.summarise(MODEL, step, SEEDS, *made)
     writer.close("finished")
 
 

@@ -46,7 +46,7 @@ class Summaries:
     def start(self) -> None:
         """Keep the categories of the corpus, and summarise what was left or is new."""
         for category in self._corpus.values():
-            self._writer.set_category(category)
+            self._writer.summaries.set_category(category)
         self.catch_up()
 
     def update(self, model: str, step: int) -> None:
@@ -103,7 +103,7 @@ class Summaries:
         text = f"{model}: {error}; the levels of surprisal are made anew"
         self._session.say("warning", "damaged", text, model=model)
         for name in tuple(self._study.own_categories(model)):
-            self._writer.drop_category(name, model)
+            self._writer.summaries.drop_category(name, model)
         self._study.refresh()
 
     def _move(self, model: str, step: int) -> None:
@@ -127,7 +127,7 @@ class Summaries:
         if all(category.digest in before for category in made.values()):
             return
         for category in made.values():
-            self._writer.set_category(category, model, step)
+            self._writer.summaries.set_category(category, model, step)
         self._study.refresh()
         text = f"{model}: levels of surprisal are those of step {step} now"
         self._session.say("info", "reference", text, model=model, step=step)
@@ -151,7 +151,7 @@ class Summaries:
             return
         try:
             token_kl, levels = summarise(self._study, model, step, seeds, lacking)
-            self._writer.summarise(model, step, seeds, token_kl, levels)
+            self._writer.summaries.summarise(model, step, seeds, token_kl, levels)
         except DamagedError as error:
             self._tell(model, step, error)
         self._study.refresh()

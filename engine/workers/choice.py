@@ -16,7 +16,7 @@ from engine.workers.messages import Job
 from engine.workers.processes import ProcessExecutor
 from engine.workers.worker import Worker
 from store.schema.snapshot import Gpu
-from store.writing.cells import ResultWriter
+from store.writing.cells import CellWriter
 
 
 class Crew(Protocol):
@@ -33,7 +33,7 @@ class Crew(Protocol):
         self,
         job: Job,
         sources: Mapping[str, Source],
-        results: ResultWriter,
+        results: CellWriter,
         board: Board,
     ) -> Executor:
         """Have them work. `sources` are those that look for what is there."""
@@ -63,7 +63,7 @@ class LocalCrew:
         self,
         job: Job,
         sources: Mapping[str, Source],
-        results: ResultWriter,
+        results: CellWriter,
         board: Board,
     ) -> Executor:
         """One device works in this process, several in one process each."""

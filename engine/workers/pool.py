@@ -17,7 +17,7 @@ from engine.sources.base import Source
 from engine.workers.executor import Board
 from engine.workers.messages import Ended, Message, Outcome, Pass, Ready
 from store import StoreError
-from store.writing.cells import ResultWriter
+from store.writing.cells import CellWriter
 
 _PER_WORKER = 2  # one pass in hand, one whose weights are being read
 _POLL_SECONDS = 0.2  # within which a request to stop is noticed
@@ -40,7 +40,7 @@ AnyHandle = TypeVar("AnyHandle", bound=WorkerHandle)
 class Pool(ABC, Generic[AnyHandle]):
     """An executor of many devices. One that fails does not stop the others."""
 
-    def __init__(self, sources: Mapping[str, Source], results: ResultWriter, board: Board) -> None:
+    def __init__(self, sources: Mapping[str, Source], results: CellWriter, board: Board) -> None:
         self._sources, self._results, self._board = sources, results, board
         self._handles: list[AnyHandle] = []
         self._queue: deque[Pass] = deque()  # not given to a worker yet

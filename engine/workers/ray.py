@@ -30,7 +30,7 @@ from engine.workers.messages import Ended, Job, Message, Pass
 from engine.workers.pool import Pool, WorkerHandle
 from engine.workers.remote_worker import RemoteWorker
 from store.schema.snapshot import Gpu
-from store.writing.cells import ResultWriter
+from store.writing.cells import CellWriter
 
 _CONNECT_SECONDS = 5.0
 _LOOK_SECONDS = 5.0  # how often machines that joined are looked for
@@ -71,7 +71,7 @@ class RayCrew:
         self,
         job: Job,
         sources: Mapping[str, Source],
-        results: ResultWriter,
+        results: CellWriter,
         board: Board,
     ) -> RayExecutor:
         """Have the cluster work."""
@@ -94,7 +94,7 @@ class RayExecutor(Pool[_RayHandle]):
         kind: str,
         job: Job,
         sources: Mapping[str, Source],
-        results: ResultWriter,
+        results: CellWriter,
         board: Board,
     ) -> None:
         super().__init__(sources, results, board)

@@ -24,7 +24,7 @@ from store import StoreError
 from store.commits.log import log_file
 from store.schema.snapshot import Work
 from store.schema.variables import COMMITS
-from store.writing.cells import ResultWriter
+from store.writing.cells import CellWriter
 
 _REPORT_SECONDS = 0.1  # more would only keep the coordinator busy
 
@@ -105,7 +105,7 @@ class RemoteWorker:
         self._sources = {
             model.name: open_source(model, job.study.folder, hub) for model in job.study.models
         }
-        self._results = ResultWriter(job.study.store, job.session)
+        self._results = CellWriter(job.study.store, job.session)
         report = gated(job.study.limits, device, self._report)
         self._worker = Worker(
             job.study, job.text, job.tokenizer, self._sources, device, self._results, report,

@@ -36,7 +36,7 @@ from store.commits.ledger import ModelLedger, Record
 from store.reading.probe import ProbeValues
 from store.schema.keys import Key
 from store.schema.snapshot import State, Work
-from store.writing.cells import ResultWriter
+from store.writing.cells import CellWriter
 from store.writing.pending import CheckpointResult, PendingCheckpoint, PendingPairs
 
 _READERS = 4  # at most
@@ -73,7 +73,7 @@ class Worker:
         tokenizer: Tokenizer,
         sources: Mapping[str, Source],
         device: torch.device,
-        results: ResultWriter,
+        results: CellWriter,
         report: Callable[[Work], None],
         probes: Sequence[Questions] = (),
         *,

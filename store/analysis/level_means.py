@@ -21,7 +21,7 @@ _BY_SEED = {"cross_entropy": "surprisal", "entropy": "entropy", "kl_unigram": "k
 def summarise(
     study: Study, model: str, step: int, seeds: Sequence[str], categories: Sequence[Category]
 ) -> tuple[NDArray[np.float32], dict[str, dict[str, Floats]]]:
-    """Summaries of a reduced step, as `StudyWriter.summarise` takes them.
+    """Summaries of a reduced step, as `SummaryWriter.summarise` takes them.
 
     Means over tokens are summed in float64. Levels without tokens are NaN. Raises DamagedError
     when per-token results cannot be read.

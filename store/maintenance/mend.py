@@ -67,7 +67,7 @@ def mend(path: Path, damage: Sequence[Damage]) -> None:
             elif d.part is Part.PROBE and d.model is None:
                 writer.probes.drop(unquote(d.path.rpartition("/")[2]))
             elif d.part is Part.CATEGORY:
-                writer.drop_category(unquote(d.path.rpartition("/")[2]), d.model)
+                writer.summaries.drop_category(unquote(d.path.rpartition("/")[2]), d.model)
         for model in dict.fromkeys(d.model for d in damage if d.part in MENDABLE):
             if model is not None:
                 _mend_model(writer, model, [d for d in damage if d.model == model])
@@ -94,7 +94,7 @@ def _mend_model(writer: StudyWriter, model: str, damage: list[Damage]) -> None:
         if d.part is Part.PROBE and d.seed is not None and d.step is not None:
             writer.probes.forget(model, unquote(d.path.rpartition("/")[2]), [(d.seed, d.step)])
     if any(d.part is Part.SUMMARY for d in damage):  # many share a chunk: they are made anew
-        writer.forget_summaries(model, known.summaries)
+        writer.summaries.forget(model, known.summaries)
         for name in layout.SUMMARIES:
             path = writer.path / layout.model_path(model) / layout.SUMMARY / name / "c"
             remove_tree(writer.path, path)

@@ -27,7 +27,7 @@ from store.writing.pending import PendingCheckpoint, PendingPairs
 _WRITER_THREADS = 4
 
 
-class ResultWriter:
+class CellWriter:
     """Writes checkpoints and divergences of one study for session `session`."""
 
     def __init__(self, path: Path, session: int, reader: CommitReader | None = None) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,7 @@ import zarr
 from numpy.typing import NDArray
 
 from store.commits.ledger import ProbeEntry
+from store.commits.log import CommitReader
 from store.errors import DamagedError
 from store.reading.probe import result_name, results_layout
 from store.schema import variables as layout
@@ -87,6 +88,35 @@ class ModelArrays:
         if made["shape"] != array.shape:  # smaller only when an earlier plan was never committed
             array.resize(made["shape"])
         return array
+
+
+class StudyArrays:
+    """The arrays of a study's models by name of the model, opened when they are first asked for."""
+
+    def __init__(self, store: DurableStore, reader: CommitReader, n_tokens: int) -> None:
+        self._store, self._reader, self._n_tokens = store, reader, n_tokens
+        self._models: dict[str, ModelArrays] = {}
+
+    def __contains__(self, model: str) -> bool:
+        """Return whether the model's arrays are open."""
+        return model in self._models
+
+    def __getitem__(self, model: str) -> ModelArrays:
+        """Return the model's arrays, opened, or made, with the axes that are committed."""
+        if model not in self._models:
+            known = self._reader.ledger.model(model)
+            self.grow(model, known.steps, known.seeds)
+        return self._models[model]
+
+    def grow(
+        self, model: str, steps: Iterable[int], seeds: Iterable[str], n_levels: int | None = None
+    ) -> None:
+        """Give the model's arrays axes of these steps and seeds; None: the levels committed."""
+        ledger = self._reader.ledger
+        if model not in self._models:
+            self._models[model] = ModelArrays(self._store, model, self._n_tokens)
+        n_levels = ledger.n_levels if n_levels is None else n_levels
+        self._models[model].grow(list(steps), list(seeds), n_levels, ledger.probes)
 
 
 def _holds(array: Array, values: NDArray[Any]) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 
 from store.commits.ledger import Ledger, ProbeEntry, Record
@@ -21,23 +21,16 @@ from store.schema.keys import Key
 from store.schema.snapshot import Failure
 from store.storage.durable_store import DurableStore
 from store.storage.links import remove_tree
-from store.writing.model_arrays import ModelArrays
+from store.writing.model_arrays import StudyArrays
 
 
 class ProbeWriter:
     """The part of a `StudyWriter` that writes probes."""
 
     def __init__(
-        self,
-        store: DurableStore,
-        commits: CommitWriter,
-        reader: CommitReader,
-        opened: Mapping[str, ModelArrays],
-        open_model: Callable[[str], ModelArrays],
+        self, store: DurableStore, commits: CommitWriter, reader: CommitReader, arrays: StudyArrays
     ) -> None:
-        """`open_model` opens a model's arrays, which are among those `opened` from then on."""
-        self._store, self._commits, self._reader = store, commits, reader
-        self._opened, self._open = opened, open_model
+        self._store, self._commits, self._reader, self._arrays = store, commits, reader, arrays
 
     @property
     def _ledger(self) -> Ledger:
@@ -55,7 +48,7 @@ class ProbeWriter:
         write_probe(self._store, probe)
         entry = ProbeEntry(probe.digest, *probe.shape)
         for name, known in self._ledger.models.items():
-            self._open(name).add_probe(probe.name, entry, len(known.steps), len(known.seeds))
+            self._arrays[name].add_probe(probe.name, entry, len(known.steps), len(known.seeds))
         self._store.flush()
         self._commits.append(probe_record(probe))
 
@@ -66,8 +59,8 @@ class ProbeWriter:
         self._commits.append({"kind": "probe", "name": name, "digest": None})
         root = self._store.root
         for model in self._ledger.models:  # whose other arrays may be damaged
-            if model in self._opened:
-                self._opened[model].drop_probe(name)
+            if model in self._arrays:
+                self._arrays[model].drop_probe(name)
             remove_tree(root, root / layout.model_path(model) / result_name(name))
         remove_tree(root, root / probe_path(name))
 
@@ -79,7 +72,7 @@ class ProbeWriter:
         if not results:
             return
         self._commits.check()
-        known, arrays = self._ledger.model(model), self._open(model)
+        known, arrays = self._ledger.model(model), self._arrays[model]
         records: list[Record] = []
         for result in results:
             array = arrays[result_name(result.probe)]

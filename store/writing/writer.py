@@ -12,14 +12,12 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from store.commits.heartbeat import Journal, write_status
-from store.commits.ledger import Ledger, Partition, Record, phases_record
+from store.commits.ledger import Ledger, Record, phases_record
 from store.commits.log import CommitReader, CommitWriter
 from store.commits.owner import pid_space, refuse_if_busy
 from store.commits.progress import read_root
-from store.reading.category import Category, write_category
 from store.reading.probe import remove_values
 from store.schema import variables as layout
 from store.schema.corpus import Corpus, Vocabulary
@@ -32,19 +30,21 @@ from store.storage.durable_store import DurableStore
 from store.storage.links import remove_tree
 from store.storage.places import refuse_remote
 from store.study import Study
-from store.writing.cells import ResultWriter, remove_pair, remove_results
+from store.writing.cells import CellWriter, remove_pair, remove_results
 from store.writing.create import Header, create_study, refuse_mismatch
-from store.writing.model_arrays import ModelArrays
+from store.writing.model_arrays import StudyArrays
 from store.writing.pending import CheckpointResult, PairsResult
 from store.writing.probe_writer import ProbeWriter
 from store.writing.recovery import remove_leftovers
+from store.writing.summary_writer import SummaryWriter
 
 
 class StudyWriter:
     """A study open for writing, by its one coordinator.
 
-    `ledger` tells what is committed; `results` writes what is to be. `commit` returns when data and
-    then record are on disk; what was not committed when a process died is removed by the next one.
+    `ledger` is what is committed; `results` writes what checkpoints and pairs have per token, the
+    parts `summaries` and `probes` write and commit theirs. `commit` returns when data and then
+    record are on disk; what was not committed when a process died is removed by the next one.
     """
 
     def __init__(self, path: Path, *, clock: Callable[[], float] = time.time) -> None:
@@ -69,12 +69,11 @@ class StudyWriter:
         }
         self._commits = CommitWriter(path / layout.COMMITS, self._reader, session)
         self._journal = Journal(path, self.writer)
-        self.results = ResultWriter(path, self._commits.number, self._reader)
+        self.results = CellWriter(path, self._commits.number, self._reader)
         self._store = self.results.store
-        self._arrays: dict[str, ModelArrays] = {}
-        self.probes = ProbeWriter(
-            self._store, self._commits, self._reader, self._arrays, self._open
-        )
+        self._arrays = StudyArrays(self._store, self._reader, self.n_tokens)
+        parts = self._store, self._commits, self._reader, self._arrays
+        self.summaries, self.probes = SummaryWriter(*parts), ProbeWriter(*parts)
         self.bytes_written = 0
         if not clean:
             remove_leftovers(self._store, self.ledger)
@@ -125,7 +124,7 @@ class StudyWriter:
         steps = sorted({step for _, step in wanted} - known.steps.keys())
         records: list[Record] = []
         if seeds or steps or model not in self._arrays:
-            self._grow(model, [*known.steps, *steps], [*known.seeds, *seeds])
+            self._arrays.grow(model, [*known.steps, *steps], [*known.seeds, *seeds])
         if seeds or steps:
             records.append({"kind": "axis", "model": model, "steps": steps, "seeds": seeds})
         new: dict[str, list[int]] = {}
@@ -146,20 +145,6 @@ class StudyWriter:
         if records:
             self._store.flush()
             self._commits.append(*records)
-
-    def _open(self, model: str) -> ModelArrays:
-        if model not in self._arrays:
-            known = self.ledger.model(model)
-            self._grow(model, list(known.steps), list(known.seeds))
-        return self._arrays[model]
-
-    def _grow(
-        self, model: str, steps: Sequence[int], seeds: Sequence[str], n_levels: int | None = None
-    ) -> None:
-        if model not in self._arrays:
-            self._arrays[model] = ModelArrays(self._store, model, self.n_tokens)
-        n_levels = self.ledger.n_levels if n_levels is None else n_levels
-        self._arrays[model].grow(steps, seeds, n_levels, self.ledger.probes)
 
     # -- results -------------------------------------------------------------------------------
 
@@ -234,106 +219,7 @@ class StudyWriter:
         index = [known.seeds[seed] for seed in pairs.seeds]
         arrays["expected_kl"][t] = mean_over_pairs(rows["mean_kl"], index)
 
-    # -- categories and summaries --------------------------------------------------------------
-
-    def set_category(
-        self, category: Category, model: str | None = None, step: int | None = None
-    ) -> None:
-        """Keep a partition of the corpus, or a model's own, which is made of results of `step`.
-
-        Summaries by an earlier one of the same name count no more. Nothing is done when this is
-        the one that is kept.
-        """
-        known = self.ledger if model is None else self.ledger.model(model)
-        before = known.categories.get(category.name)
-        if before is not None and before.digest == category.digest:
-            return
-        self.drop_category(category.name, model)  # its array changes now
-        record: Record = {"kind": "category", "name": category.name}
-        record |= {} if model is None else {"model": model}
-        write_category(self._store, category, model)
-        self._store.flush()
-        record |= {} if step is None else {"step": step}
-        size, n_levels = len(category.labels), self.ledger.n_levels
-        span = self.ledger.levels.get(category.name, range(0))
-        first = span.start if len(span) == size else n_levels
-        if first + size > n_levels:  # before the record: readers expect arrays as long as it says
-            for name, ledger in self.ledger.models.items():
-                self._grow(name, list(ledger.steps), list(ledger.seeds), first + size)
-            self._store.flush()
-        self._commits.append({**record, "digest": category.digest, "first": first, "size": size})
-
-    def summarise(
-        self,
-        model: str,
-        step: int,
-        seeds: Sequence[str],
-        token_kl: NDArray[np.float32],
-        levels: Mapping[str, Mapping[str, NDArray[np.float64]]],
-    ) -> None:
-        """Commit what was made of a step's results.
-
-        Args:
-            model: The model.
-            step: A step that is reduced.
-            seeds: The seeds whose pairs were taken, in the order of the arrays of `levels`.
-            token_kl: (token,) nats.
-            levels: By category, then by name in `layout.SUMMARIES`: arrays over the dimensions
-                that follow `step`, with `seeds` and the category's levels for axes. Summaries by
-                other categories stay if they are of the same seeds.
-
-        Raises:
-            DamagedError: what lies where they go cannot be read.
-        """
-        self._commits.check()
-        known, arrays = self.ledger.model(model), self._open(model)
-        before = known.summaries.get(step)
-        digests = {name: self._partition(model, name).digest for name in levels}
-        if before is not None and before.seeds == set(seeds):
-            digests = {**before.categories, **digests}
-        elif before is not None:
-            self.forget_summaries(model, [step])
-        t = known.steps[step]
-        by_level = {name: v for name, v in layout.SUMMARIES.items() if "level" in v.dims}
-        rows = {
-            name: read(arrays[f"{layout.SUMMARY}/{name}"], (slice(t, t + 1),)) for name in by_level
-        }
-        if before is None or before.seeds != set(seeds):
-            arrays[f"{layout.SUMMARY}/token_kl"][t] = token_kl
-        index = [known.seeds[seed] for seed in seeds]
-        for name, row in rows.items():
-            for category, values in levels.items():
-                cells = by_level[name].cells(0, index, self.ledger.levels[category])
-                row[cells] = values[name]
-            arrays[f"{layout.SUMMARY}/{name}"][t : t + 1] = row  # its chunk is replaced whole: once
-        self._store.flush()
-        self._commits.append(
-            {
-                "kind": "summarised",
-                "model": model,
-                "step": step,
-                "seeds": list(seeds),
-                "categories": digests,
-            }
-        )
-
-    def forget_summaries(self, model: str, steps: Iterable[int]) -> None:
-        """Take summaries back, so that they are made again."""
-        there = self.ledger.model(model).summaries.keys() & set(steps)
-        record = {"kind": "forgotten", "model": model, "what": "summaries"}
-        if there:
-            self._commits.append(*({**record, "step": step} for step in sorted(there)))
-
-    def drop_category(self, name: str, model: str | None = None) -> None:
-        """Take a partition back, and with it all that was summarised by it."""
-        known = self.ledger if model is None else self.ledger.model(model)
-        if name in known.categories:
-            record: Record = {"kind": "category", "name": name, "digest": None}
-            self._commits.append(record if model is None else {**record, "model": model})
-
-    def _partition(self, model: str, name: str) -> Partition:
-        own = self.ledger.model(model).categories
-        return own[name] if name in own else self.ledger.categories[name]
+    # -- what else is recorded, and taken back -------------------------------------------------
 
     def set_phases(self, model: str, phases: tuple[Phase, ...], *, settled: bool = True) -> None:
         """Record the phases of training as the results so far show them.

@@ -285,12 +285,12 @@ def test_summaries_go_with_what_they_are_of(filled: Any) -> None:
     assert np.isnan(study.summary("m").expected_kl[1])
     with pytest.raises(StoreError, match="not summarised"):
         study.token_kl("m", 8)
-    filled.drop_category("third")
+    filled.summaries.drop_category("third")
     study.refresh()
     assert study.categories("m") == ("all",)
     with pytest.raises(StoreError, match="no category 'third'; it has: all"):
         study.summary("m", "third")
-    filled.set_category(make_categories()[1])
+    filled.summaries.set_category(make_categories()[1])
     study.refresh()
     assert np.isfinite(study.summary("m", "third").expected_kl[0, :2]).all()  # nothing else changed
 
@@ -303,7 +303,7 @@ def test_levels_are_there_before_a_new_category_is(tmp_path: Path) -> None:
     first.close("finished")
     writer = open_writer(first.path)
     level = np.zeros(writer.n_tokens, np.int32)
-    writer.set_category(Category("new", ("a", "b", "c"), level, "made in the test"))
+    writer.summaries.set_category(Category("new", ("a", "b", "c"), level, "made in the test"))
     study = writer.study()
     assert np.isfinite(study.summary("m").expected_kl).all()
     assert np.isnan(study.summary("m", "new").expected_kl).all()
@@ -320,7 +320,7 @@ def test_a_reader_that_has_not_looked_for_long_gets_numbers_of_one_moment(filled
     reduce(filled, "m", 8, (*SEEDS, "late"))
     summarise_step(filled, "m", 8)
     swapped = Category("third", ("c", "b", "a"), make_categories()[1].level, "the same levels")
-    filled.set_category(swapped)
+    filled.summaries.set_category(swapped)
     summary = study.summary("m")
     assert summary.n_seeds.tolist() == [3, 4]
     np.testing.assert_array_equal(summary.expected_kl, filled.study().summary("m").expected_kl)
@@ -333,14 +333,18 @@ def test_a_dataset_stays_readable_while_the_study_grows(filled: Any) -> None:
     data = study.dataset("m")
     filled.plan("m", [("late", 8)], {})
     level = np.zeros(filled.n_tokens, np.int32)
-    filled.set_category(Category("new", ("a", "b"), level, "made in the test"))
+    filled.summaries.set_category(Category("new", ("a", "b"), level, "made in the test"))
     study.refresh()
     span = study.levels("third")
     found = data["level_cross_entropy"].to_numpy()[..., span.start : span.stop]
     np.testing.assert_array_equal(found, before)
-    filled.set_category(Category("third", ("c", "b", "a"), make_categories()[1].level, "renamed"))
+    filled.summaries.set_category(
+        Category("third", ("c", "b", "a"), make_categories()[1].level, "renamed")
+    )
     summarise_of = (make_categories()[0], study_category(filled, "third"))
-    filled.summarise("m", 8, SEEDS, *summarise(filled.study(), "m", 8, SEEDS, summarise_of))
+    filled.summaries.summarise(
+        "m", 8, SEEDS, *summarise(filled.study(), "m", 8, SEEDS, summarise_of)
+    )
     study.refresh()
     found = data["level_cross_entropy"].to_numpy()[..., span.start : span.stop]
     assert np.isnan(found).all()  # its labels are others now

@@ -133,8 +133,8 @@ def test_differences_that_are_sure_are_marked(tmp_path: Path, capsys: Capture) -
     levels |= {"kl": kl, "expected_kl": kl[0, 0]}
     token_kl = study.token_kl("m", 8).copy()
     token_kl[study.category("m", "third").level == 0] = 0.01
-    writer.forget_summaries("m", [8])
-    writer.summarise("m", 8, list("12345"), token_kl, {"third": levels})
+    writer.summaries.forget("m", [8])
+    writer.summaries.summarise("m", 8, list("12345"), token_kl, {"third": levels})
     writer.close("finished")
     store = str(tmp_path / "study.zarr")
     assert run(["compare", store, "--steps", "0", "8", "--category", "third", "--ascii"]) == 0

@@ -374,14 +374,14 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
     labels = (*HOSTILE, "none has it")
     level = np.arange(n, dtype=np.int32)
     level[-2:] = -1
-    writer.set_category(Category("odd, name", labels, level, "made in the test"))
+    writer.summaries.set_category(Category("odd, name", labels, level, "made in the test"))
     fill(writer, "m\x1b,\n", ("1", "=2"), (0,))
     known = writer.study().category("m\x1b,\n", "odd, name")
     study = writer.study()
     from store.analysis.level_means import summarise
 
     made = summarise(study, "m\x1b,\n", 0, ["1", "=2"], [*make_categories(n), known])
-    writer.summarise("m\x1b,\n", 0, ["1", "=2"], *made)
+    writer.summaries.summarise("m\x1b,\n", 0, ["1", "=2"], *made)
     writer.close("finished")
     return path
 
@@ -571,13 +571,13 @@ def test_an_engine_that_moves_on_while_it_is_read(tmp_path: Path) -> None:
     reduce(writer, "m", 8, ("1", "2", "3"))
     summarise_step(writer, "m", 8)
     moved = replace(make_categories()[1], labels=("b", "c", "d"))
-    writer.set_category(moved)
+    writer.summaries.set_category(moved)
     for step, seeds in ((0, ("1", "2")), (8, ("1", "2", "3"))):
         from store.analysis.level_means import summarise
 
         now = writer.study()
         made = summarise(now, "m", step, seeds, [make_categories()[0], moved])
-        writer.summarise("m", step, seeds, *made)
+        writer.summaries.summarise("m", step, seeds, *made)
     for what, study in behind.items():
         pd.testing.assert_frame_equal(table(what, study), table(what, path))
     assert set(table("levels", path).label) == {"all", "b", "c", "d"}
@@ -589,7 +589,7 @@ def test_models_that_differ(tmp_path: Path) -> None:
     fill(writer, "a", ("1", "2"), (0, 8))
     fill(writer, "b", ("x", "y"), (16,))
     own = replace(make_categories()[1], name="own")
-    writer.set_category(own, "b", 16)
+    writer.summaries.set_category(own, "b", 16)
     assert table("tokens", path).groupby("model").step.unique().map(list).to_dict() == {
         "a": [8], "b": [16]
     }  # fmt: skip

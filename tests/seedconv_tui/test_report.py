@@ -66,14 +66,14 @@ def level(category: str) -> np.ndarray:
 
 def fill(writer: StudyWriter, model: str, steps: tuple[int, ...] = STEPS) -> None:
     for category in categories():
-        writer.set_category(category)
+        writer.summaries.set_category(category)
     for step in steps:
         writer.plan(model, [(seed, step) for seed in SEEDS], {})
         for seed in SEEDS:
             made_store.score(writer, model, seed, step)
         made_store.reduce(writer, model, step, SEEDS)
         values = summarise(writer.study(), model, step, SEEDS, categories())
-        writer.summarise(model, step, SEEDS, *values)
+        writer.summaries.summarise(model, step, SEEDS, *values)
 
 
 @pytest.fixture(scope="module")

@@ -49,11 +49,13 @@ def add(
     writer.plan(model, [(seed, step) for seed in (*seeds, *scored)], {})
     for category in categories:
         if category.name not in writer.study().own_categories(model):
-            writer.set_category(category)
+            writer.summaries.set_category(category)
     for seed in (*seeds, *scored):
         made_store.score(writer, model, seed, step)
     made_store.reduce(writer, model, step, seeds)
-    writer.summarise(model, step, seeds, *summarise(writer.study(), model, step, seeds, categories))
+    writer.summaries.summarise(
+        model, step, seeds, *summarise(writer.study(), model, step, seeds, categories)
+    )
 
 
 def source_of(writer: StudyWriter) -> Source:
@@ -145,7 +147,7 @@ def test_levels_of_a_models_own_results(writer: StudyWriter) -> None:
     for model, size in (("m-1m", 30), ("m-2m", 90)):
         own = Category("surprisal", ("low", "high"), (index >= size).astype(np.int32), model)
         writer.plan(model, [(seed, 0) for seed in "ab"], {})
-        writer.set_category(own, model, 0)
+        writer.summaries.set_category(own, model, 0)
         add(writer, model, 0, "ab", (ALL, own))
     caption = of(list(by_level.figures(source_of(writer))), "kl_by_surprisal").caption
     assert "Tokens by level for m-1m: low 30, high 210 (m-1m)." in caption

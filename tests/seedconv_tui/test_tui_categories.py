@@ -260,7 +260,7 @@ async def test_categories_contexts_and_models(tmp_path: Path) -> None:
     n = writer.n_tokens
     for name in ("pos", "pos_context"):
         level = (np.arange(n) // (1 + len(name)) % 2).astype(np.int32)
-        writer.set_category(Category(name, ("NOUN", "VERB"), level, f"tags for {name}"))
+        writer.summaries.set_category(Category(name, ("NOUN", "VERB"), level, f"tags for {name}"))
     fill(writer, "m", SEEDS, STEPS)
     fill(writer, "two", ("a", "b"), (0,))
     async with terminal(store=path) as screen:

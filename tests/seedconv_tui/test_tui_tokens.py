@@ -335,7 +335,7 @@ async def test_arrivals_leave_the_cursor_where_it_is(tmp_path: Path) -> None:
         assert "step 8 (latest)" in screen.text
         assert "not summarised over all its seeds yet" in screen.text
         assert seen(screen)[0].startswith("The quick")
-        writer.summarise("m", 8, SEEDS, mean_token_kl(8, N), {})
+        writer.summaries.summarise("m", 8, SEEDS, mean_token_kl(8, N), {})
         await screen.poll(Study(path).snapshot())
         assert "not summarised" not in screen.text
         assert f"KL {mean_token_kl(8, N)[here]:.4f}" in row_of_token(screen)

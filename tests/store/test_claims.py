@@ -73,8 +73,8 @@ def add(writer: StudyWriter, model: str) -> None:
         pairs = writer.results.begin_pairs(model, step, SEEDS)
         pairs.append({"kl": kl(model, step), "js": kl(model, step) / 8})
         writer.commit(model, step, pairs=pairs.finish())
-        writer.summarise(model, step, SEEDS, *summarise(writer.study(), model, step, SEEDS,
-                                                        CATEGORIES))  # fmt: skip
+        made = summarise(writer.study(), model, step, SEEDS, CATEGORIES)
+        writer.summaries.summarise(model, step, SEEDS, *made)
     mean_kl = np.array([kl(model, step).mean(axis=0) for step in STEPS.tolist()], np.float64)
     writer.set_phases(model, find_phases(STEPS, mean_kl))
 
@@ -95,7 +95,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Study:
     path = tmp_path_factory.mktemp("findings") / "study.zarr"
     writer = StudyWriter.open(path, Header("made", {}, {}), corpus, vocabulary, clock=Clock())
     for category in CATEGORIES:
-        writer.set_category(category)
+        writer.summaries.set_category(category)
     for model in (OTHER, PAPER):
         add(writer, model)
     writer.close("finished")

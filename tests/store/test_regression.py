@@ -115,12 +115,12 @@ def test_what_was_planted_is_found(tmp_path: Path) -> None:
     level = np.arange(2000, dtype=np.int32) % 3
     level[:5], level[5:9] = 3, -1
     part = Category("kind", ("a", "b", "\x1b[2J", "alone", "none"), level, "made in the test")
-    writer.set_category(part)
+    writer.summaries.set_category(part)
     study = writer.study()
     kl = study.token_kl("m", 0).astype(np.float64)
     planted = (kl + 0.25 * (level == 2)).astype(np.float32)
-    writer.forget_summaries("m", [0])
-    writer.summarise("m", 0, ["1", "2", "3"], planted, {})
+    writer.summaries.forget("m", [0])
+    writer.summaries.summarise("m", 0, ["1", "2", "3"], planted, {})
     writer.close("finished")
     found = regression(open_study(tmp_path / "study.zarr"), 0, category="kind")
     plain = numbers(found)
@@ -140,7 +140,7 @@ def test_columns_that_follow_from_others_are_left_out_and_named(
     fill(writer, "m", "12", [0])
     same = np.arange(300, dtype=np.int32) % 3
     for name in ("kind", "kind_context"):
-        writer.set_category(Category(name, ("a", "b", "c"), same, "made in the test"))
+        writer.summaries.set_category(Category(name, ("a", "b", "c"), same, "made in the test"))
     writer.close("finished")
     found = regression(open_study(tmp_path / "study.zarr"), 0, category="kind", context=True)
     assert [str(term) for term in found.terms] == [
@@ -173,9 +173,11 @@ def test_what_does_not_fit_is_refused(study: Study, tmp_path: Path) -> None:
     fill(writer, "m", "12", [0])
     fill(writer, "n", "12", [8])
     many = np.arange(300, dtype=np.int32) % 65
-    writer.set_category(Category("many", tuple(map(str, range(65))), many, "made in the test"))
+    writer.summaries.set_category(
+        Category("many", tuple(map(str, range(65))), many, "made in the test")
+    )
     few = np.where(np.arange(300) < 3, np.arange(300), -1).astype(np.int32)
-    writer.set_category(Category("few", ("a", "b", "c"), few, "made in the test"))
+    writer.summaries.set_category(Category("few", ("a", "b", "c"), few, "made in the test"))
     writer.close("finished")
     made = open_study(tmp_path / "study.zarr")
     with pytest.raises(StoreError, match="no step at which all of m, n are summarised"):

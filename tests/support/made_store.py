@@ -172,11 +172,11 @@ def summarise_step(writer: StudyWriter, model: str, step: int) -> None:
     """Summarise a step that is reduced, as the engine does."""
     categories = make_categories(writer.n_tokens)
     for category in categories:
-        writer.set_category(category)
+        writer.summaries.set_category(category)
     study = writer.study()
     seeds = sorted(study.ledger(model).reduced[step])
     made = summarise(study, model, step, seeds, categories)
-    writer.summarise(model, step, seeds, *made)
+    writer.summaries.summarise(model, step, seeds, *made)
 
 
 def beat(writer: StudyWriter, now: float) -> None:

@@ -128,7 +128,7 @@ def add_step(
     pairs.append({"kl": kl, "js": kl / 4})
     writer.commit(MODEL, step, pairs=pairs.finish())
     if summarise:
-        writer.summarise(MODEL, step, seeds, mean_token_kl(step, n, len(seeds)), {})
+        writer.summaries.summarise(MODEL, step, seeds, mean_token_kl(step, n, len(seeds)), {})
 
 
 def make_store(
