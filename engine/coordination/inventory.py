@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from engine.coordination.planner import Step, lonely, remaining, remaining_of
 from engine.coordination.recorder import Recorder
@@ -63,12 +63,12 @@ class Inventory:
         source = self._sources[name]
         found = source.find()
         wanted, there = set(found.wanted), set(found.there)
-        held = self._retries.held(name, there, source.signature)
+        held = self._retries.held(name, there, self._signature(name))
         wanted, there = wanted - held, there - held
         new = there - known.scored.keys()
         if waiting:
-            new = {key for key in new if not source.finished(key)}
-        refusals = {key: source.refused(key, waiting=waiting) for key in _ordered(new)}
+            new = {key for key in new if not source.checkpoint(key).finished()}
+        refusals = {key: source.checkpoint(key).refused(waiting=waiting) for key in _ordered(new)}
         refused = {key: why for key, why in refusals.items() if why}
         there -= new if waiting else refused.keys()
         if waiting and model.listed is None:
@@ -99,7 +99,8 @@ class Inventory:
         parked = {key for key in known.failed if known.failures[key].parked}  # its reason stays
         once -= there | gone | known.scored.keys() | parked
         once = {key for key in once if self._models[name].asks_for(key)}  # still
-        recorder.lose(name, [key for key in _ordered(once) if self._sources[name].gone(key)])
+        source = self._sources[name]
+        recorder.lose(name, [key for key in _ordered(once) if source.checkpoint(key).gone()])
         self._seen[name] |= there
         return {key: why for (owner, key), why in recorder.gone.items() if owner == name}
 
@@ -107,7 +108,7 @@ class Inventory:
         """Let go of what was announced and is not needed any more."""
         for name, model in self._models.items():
             known = self._writer.ledger.model(name)
-            for key, letter in self._announcements.of(name).items():
+            for key, announcement in self._announcements.of(name).items():
                 seed, _ = key
                 if model.on_hub:
                     text = "was announced, but its source is the hub: nothing is done about it"
@@ -118,7 +119,7 @@ class Inventory:
                     self._tell(name, "warning", "announcement", f"model {name}: {text}")
                 unwanted = not model.asks_for(key) or (name, key) in self._recorder.gone
                 if unwanted or (key in known.scored and not self._needed_again(name, key)):
-                    self._announcements.answer(letter)
+                    self._announcements.release(announcement)
 
     def _needed_again(self, name: str, key: Key) -> bool:
         """Whether a checkpoint that is scored has to be read: for a probe, or for a late seed."""
@@ -199,7 +200,7 @@ class Inventory:
         """Say, while more is waited for, why what is there is not taken; or that nothing is."""
         source = self._sources[name]
         for key, why in self._refused[name].items():
-            kind = why.replace(source.where(key), "")
+            kind = why.replace(source.checkpoint(key).where(), "")
             self._tell(name, "warning", "refused", f"model {name}: {why}", kind)
         if nothing and not self._models[name].on_hub:
             text = self._nothing_fits(name)
@@ -215,8 +216,8 @@ class Inventory:
         """
         ranked = []
         for place, (name, keys) in enumerate(available.items()):
-            held, signature = self._retries.held_steps(name), self._sources[name].signature
-            unasked = self._retries.held_probes(name, signature)
+            held = self._retries.held_steps(name)
+            unasked = self._retries.held_probes(name, self._signature(name))
             steps = remaining(self._writer.ledger, name, set(keys), held, self._probes, unasked)
             if newest_first:
                 ranks = list(enumerate(reversed(steps)))
@@ -241,10 +242,14 @@ class Inventory:
         gone = {key for owner, key in self._recorder.gone if owner == model}
         seeds = {seed for seed, at in available[model] - gone - known.failed.keys() if at == step}
         reducible = step not in self._retries.held_steps(model)
-        held = self._retries.held_probes(model, self._sources[model].signature)
+        held = self._retries.held_probes(model, self._signature(model))
         return remaining_of(
             known, model, step, seeds, reducible=reducible, probes=self._probes, held=held
         )
+
+    def _signature(self, name: str) -> Callable[[Key], object]:
+        """Return what gives the signature of a model's checkpoints."""
+        return lambda key: self._sources[name].checkpoint(key).signature()
 
     def complete(self) -> bool:
         """Whether every checkpoint that is listed was scored, is parked or will not come.

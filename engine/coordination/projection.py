@@ -112,7 +112,8 @@ def project(
         for step in steps:
             config = None
             if representation == "factored" and step.score:
-                config = sources[step.model].config((step.score[0], step.step))
+                checkpoint = sources[step.model].checkpoint((step.score[0], step.step))
+                config = checkpoint.config()
             size = projected_bytes(config, representation, n_tokens, vocab_size)
             of_steps.append(len(step.score) * size)
         sizes[representation] = sum(of_steps) if settings.retention == "all" else max(of_steps)

@@ -228,14 +228,15 @@ class Recorder:
         trace: str = "",
     ) -> None:
         """Note that a checkpoint could not be scored; or, which is told apart, asked `probes`."""
-        key, source = (seed, task.step), self._sources[task.model]
-        if source.gone(key):
+        key = (seed, task.step)
+        checkpoint = self._sources[task.model].checkpoint(key)
+        if checkpoint.gone():
             self._lose_unprobed(task, key) if probes else self.lose(task.model, [key])
             return
         if not probes:
-            source.failed(key)
+            checkpoint.failed()
             self._session.show(queued=max(0, self._session.status.queued - 1))
-        signature, named = source.signature(key), {"model": task.model, "seed": seed}
+        signature, named = checkpoint.signature(), {"model": task.model, "seed": seed}
         which: Sequence[str | None] = probes or [None]
         for probe in which:
             failure = self._retries.fail(
@@ -255,7 +256,7 @@ class Recorder:
 
     def _lose_unprobed(self, task: Pass, key: Key) -> None:
         """Note that a checkpoint was deleted before it was asked; its results stay."""
-        where = self._sources[task.model].where(key)
+        where = self._sources[task.model].checkpoint(key).where()
         why = f"{where} is gone: deleted before it was asked probe {', '.join(task.probes)}"
         self.gone[task.model, key] = why
         for probe in task.probes:
@@ -264,8 +265,9 @@ class Recorder:
 
     def lose(self, model: str, keys: Sequence[Key]) -> None:
         """Note checkpoints that were deleted before they were scored; nothing failed."""
-        where, known = self._sources[model].where, self._writer.ledger.model(model)
-        lost = {key: f"{where(key)} is gone: deleted before it was scored" for key in keys}
+        source, known = self._sources[model], self._writer.ledger.model(model)
+        where = {key: source.checkpoint(key).where() for key in keys}
+        lost = {key: f"{where[key]} is gone: deleted before it was scored" for key in keys}
         self.gone |= {(model, key): why for key, why in lost.items()}
         new = [why for key, why in lost.items() if known.missing.get(key) != why]
         self._writer.plan(model, [], lost)

@@ -38,12 +38,12 @@ class Announcement:
 
 
 class Announcements:
-    """The folder of a study. It need not exist; who scores a checkpoint answers what is in it."""
+    """The folder of a study's announcements. It need not exist."""
 
     def __init__(self, folder: Path, models: Mapping[str, object], clock: Callable[[], float]):
         self._folder, self._models, self._clock = folder, models, clock
         self._known: dict[str, tuple[tuple[int, int], Announcement | None]] = {}  # by file name
-        self._told: set[str] = set()  # what was wrong
+        self._complaints: set[str] = set()  # what was wrong
 
     def look(self) -> Iterator[str]:
         """Read what is new; yields, once each, what is wrong with those that are ignored."""
@@ -67,23 +67,23 @@ class Announcements:
                     self._known[entry.name] = known[entry.name]
                     continue
                 self._known[entry.name] = (version, None)
-                letter = self._read(Path(entry.path), entry.is_file(follow_symlinks=False))
-                self._known[entry.name] = (version, letter)
+                announcement = self._read(Path(entry.path), entry.is_file(follow_symlinks=False))
+                self._known[entry.name] = (version, announcement)
             except FileNotFoundError:
                 continue  # answered or replaced meanwhile
             except ValueError as error:
-                yield from self._tell(entry.path, f"is ignored: {error}")
+                yield from self._complain(entry.path, f"is ignored: {error}")
             except OSError as error:  # as of a mount that is away: read again at the next look
                 self._known.pop(entry.name, None)
-                yield from self._tell(entry.path, f"cannot be read yet: {error.strerror}")
+                yield from self._complain(entry.path, f"cannot be read yet: {error.strerror}")
 
-    def _tell(self, path: str, what: str) -> Iterator[str]:
-        """Yield what is wrong with an announcement, unless it was told or there are too many."""
+    def _complain(self, path: str, what: str) -> Iterator[str]:
+        """Yield what is wrong with an announcement, once; of too many, only the first."""
         line = f"announcement {path} {what}"
-        if line in self._told or len(self._told) >= _MOST_BAD:
+        if line in self._complaints or len(self._complaints) >= _MOST_BAD:
             return
-        self._told.add(line)
-        yield line + "; others like it are not told" * (len(self._told) == _MOST_BAD)
+        self._complaints.add(line)
+        yield line + "; others like it are not told" * (len(self._complaints) == _MOST_BAD)
 
     def _read(self, file: Path, is_plain: bool) -> Announcement:
         if not is_plain:  # opening a pipe would wait for its other end
@@ -93,17 +93,17 @@ class Announcements:
         if len(data) > _MOST_BYTES:
             raise ValueError("is too large to be one")
         try:
-            letter: dict[str, Any] = json.loads(data)
+            fields: dict[str, Any] = json.loads(data)
             model, seed, step, path, held = (
-                letter[name] for name in ("model", "seed", "step", "path", "held")
+                fields[name] for name in ("model", "seed", "step", "path", "held")
             )
         except (ValueError, RecursionError):
             raise ValueError("is not valid JSON; was it written whole?") from None
         except (KeyError, TypeError):
             raise ValueError("should hold an object with model, seed, step, path, held") from None
-        if letter.get("format") != FORMAT:
+        if fields.get("format") != FORMAT:
             raise ValueError(
-                f"has format {str(letter.get('format'))[:20]}, this seedconv reads {FORMAT}"
+                f"has format {str(fields.get('format'))[:20]}, this seedconv reads {FORMAT}"
             )
         check_names(model, seed, step, path)
         if held is not None and not (isinstance(held, str) and held.isalnum() and len(held) < 20):
@@ -116,16 +116,16 @@ class Announcements:
         return Announcement(file, model, (seed, step), place, copy, self._clock())
 
     def of(self, model: str) -> dict[Key, Announcement]:
-        """What was announced of a model and is not answered, as of the last look."""
-        letters = (letter for _, letter in self._known.values() if letter is not None)
-        return {letter.key: letter for letter in letters if letter.model == model}
+        """Return what was announced of a model and not released, as of the last look."""
+        known = (announcement for _, announcement in self._known.values())
+        return {it.key: it for it in known if it is not None and it.model == model}
 
-    def answer(self, letter: Announcement) -> None:
-        """Nothing more is wanted of a checkpoint: let go of what is held for it."""
-        if letter.held is not None:
-            let_go(letter.held)
+    def release(self, announcement: Announcement) -> None:
+        """Let go of what is held for a checkpoint of which nothing more is wanted."""
+        if announcement.held is not None:
+            let_go(announcement.held)
         try:
-            letter.file.unlink(missing_ok=True)
+            announcement.file.unlink(missing_ok=True)
         except OSError:
             return  # a folder that may not be written to: it is read again and answered again
-        self._known.pop(letter.file.name, None)
+        self._known.pop(announcement.file.name, None)

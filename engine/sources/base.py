@@ -1,4 +1,4 @@
-"""Where checkpoints come from: what every source can do, whatever it is."""
+"""What every source of checkpoints can do, wherever they come from."""
 
 from __future__ import annotations
 
@@ -23,53 +23,81 @@ class Listing:
     passed: frozenset[Key] = frozenset()  # missing, and training has long passed them
 
 
+@dataclass(frozen=True)
+class Reference:
+    """A checkpoint as plain data: a source of its model, in any process, opens it again."""
+
+    key: Key
+    place: object = None  # where it was found, if the template does not say it
+
+
+class Checkpoint(Protocol):
+    """One checkpoint of a model, wherever it is. Used from several threads."""
+
+    @property
+    def key(self) -> Key:
+        """Return its seed and step."""
+
+    def where(self) -> str:
+        """Return its place, for people; it need not exist."""
+
+    def reference(self) -> Reference:
+        """Return what a source in another process needs to open it as it was found here."""
+
+    def fetch(self) -> Path:
+        """Return a local folder that holds the whole checkpoint; download it if need be.
+
+        Raise CheckpointError, in one line, and Interrupted.
+        """
+
+    def config(self) -> Path | None:
+        """Return a config.json that has the checkpoint's architecture; None: there is none."""
+
+    def signature(self) -> object:
+        """Return plain data that stay equal, in later processes too, while it is the same."""
+
+    def finished(self) -> bool:
+        """Return whether the checkpoint is all there, or still being written."""
+
+    def refused(self, *, waiting: bool) -> str | None:
+        """Return why it is there and can never be read as it is, in one line; None: it may.
+
+        `waiting`, only once it does not change any more.
+        """
+
+    def gone(self) -> bool:
+        """Return whether it was there before and was deleted since, all or some of it."""
+
+    def failed(self) -> None:
+        """Take note that it failed: whether it is finished is looked at again."""
+
+    def details(self) -> dict[str, str]:
+        """Return what is worth recording of where it came from."""
+
+    def release(self) -> None:
+        """Take note that it was scored, or cannot be: what was fetched for it may go."""
+
+
 class Source(Protocol):
     """The checkpoints of one model, by (seed, step). Used from several threads."""
 
     def find(self) -> Listing:
         """Look what is there now."""
 
-    def where(self, key: Key) -> str:
-        """The place of a checkpoint, for people; it need not exist."""
+    def hint(self) -> str | None:
+        """Return what there is in place of what the template says, and what to do about it.
+
+        None: not known.
+        """
+
+    def checkpoint(self, key: Key) -> Checkpoint:
+        """Return the checkpoint of this seed and step, always the same one; it need not exist."""
+
+    def reopen(self, reference: Reference) -> Checkpoint:
+        """Return the checkpoint that this source, or one in another process, has referred to."""
 
     def place(self, key: Key) -> object:
-        """What was found out of a checkpoint's place: plain data, for a source elsewhere."""
+        """Return what `adopt` takes, until passes carry references."""
 
     def adopt(self, key: Key, place: object) -> None:
-        """Know of a checkpoint what the source of another process found out."""
-
-    def fetch(self, key: Key) -> Path:
-        """A local folder that holds the whole checkpoint. May take long.
-
-        Raises CheckpointError, in one line, and Interrupted.
-        """
-
-    def config(self, key: Key) -> Path | None:
-        """A config.json that tells the checkpoint's architecture; None when it cannot be had."""
-
-    def signature(self, key: Key) -> object:
-        """Plain data that stay equal, also in a later process, while the checkpoint is the same."""
-
-    def failed(self, key: Key) -> None:
-        """A checkpoint failed: whether it is finished is looked at again."""
-
-    def finished(self, key: Key) -> bool:
-        """Whether the checkpoint is all there, or still being written."""
-
-    def refused(self, key: Key, *, waiting: bool) -> str | None:
-        """Why a checkpoint that is there can never be read as it is, in one line; None: it may.
-
-        `waiting`, only once it does not change any more.
-        """
-
-    def gone(self, key: Key) -> bool:
-        """Whether a checkpoint that was there before has been deleted since, all or some of it."""
-
-    def hint(self) -> str | None:
-        """What there is in place of what the template says, and what to do; None: not known."""
-
-    def details(self, key: Key) -> dict[str, str]:
-        """What is worth recording of where the checkpoint came from."""
-
-    def release(self, key: Key) -> None:
-        """The checkpoint was scored, or cannot be: what was fetched for it may go."""
+        """Take what the source of another process found out, until passes carry references."""

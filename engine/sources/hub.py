@@ -1,52 +1,26 @@
-"""Checkpoints on the hub: found by listing, pinned to commits, downloaded when they are scored."""
+"""Checkpoints on the hub: pinned to commits when they are found, downloaded when scored."""
 
 from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from engine.errors import CheckpointError
-from engine.sources.base import Listing
+from engine.sources.base import Listing, Reference
 from engine.sources.checkpoint_files import INDEX, PICKLED_INDEX, main_weights, shards
 from engine.sources.foreign import recognise
 from engine.sources.hub_client import HubClient, HubError
+from engine.sources.hub_search import HubSearch, Revision
 from engine.study_file.models_section import ModelSection
-from engine.study_file.patterns import HubTemplate, Pattern
 from store.schema.keys import Key
 
-LOOK_AGAIN_SECONDS = 300.0  # `watch` asks the hub no more often, unless told to
-
-
-@dataclass(frozen=True)
-class Revision:
-    """A revision of a repository, pinned."""
-
-    repository: str
-    revision: str
-    commit: str
-
-    def __str__(self) -> str:
-        return f"{self.repository}@{self.revision}"
-
-
-@dataclass
-class _Look:
-    """What one look at the hub has found so far."""
-
-    places: dict[Key, Revision] = field(default_factory=dict)
-    missing: dict[Key, str] = field(default_factory=dict)
-    warnings: list[str] = field(default_factory=list)
-    errors: list[str] = field(default_factory=list)
-
-    def fail(self, error: HubError) -> None:
-        (self.warnings if error.absent else self.errors).append(str(error))
+LOOK_AGAIN_SECONDS = 300.0  # `watch` asks the hub no more often by default
 
 
 class HubSource:
-    """Revisions that fit a template such as `EleutherAI/{model}-seed{seed}@step{step}`."""
+    """The revisions of one model that fit its templates."""
 
     def __init__(
         self,
@@ -55,205 +29,206 @@ class HubSource:
         clock: Callable[[], float],
         look_again_seconds: float = LOOK_AGAIN_SECONDS,
     ) -> None:
-        self._model, self._client, self._clock = model, client, clock
+        self._model, self._clock = model, clock
         self._look_again_seconds = look_again_seconds
-        self._templates = {seed: HubTemplate.parse(t) for seed, t in model.templates.items()}
+        self._search, self._downloads = HubSearch(model, client), HubDownloads(model, client)
+        self._checkpoints: dict[Key, HubCheckpoint] = {}
         self._pinned: dict[Key, Revision] = {}
-        self._found: Listing | None = None
+        self._listing: Listing | None = None
         self._looked = 0.0
+
+    def find(self) -> Listing:
+        """Ask the hub, or repeat what it said not long ago.
+
+        A checkpoint found before stays at the commit it was found at.
+        """
+        if self._listing is not None and self._clock() - self._looked < self._look_again_seconds:
+            return self._listing
+        wanted = self._model.listed
+        look = self._search.look(wanted)
+        self._pinned = {**look.revisions, **self._pinned}
+        there, errors = frozenset(self._pinned), tuple(look.errors)
+        if wanted is None:
+            asked, warnings = there | look.missing.keys(), tuple(look.warnings)
+            self._listing = Listing(asked, there, look.missing, warnings, errors)
+        else:
+            missing = {key: look.missing.get(key, self.absent(key)) for key in wanted - there}
+            self._listing = Listing(frozenset(wanted), there & wanted, missing, errors=errors)
+        self._looked = self._clock()
+        return self._listing
+
+    def hint(self) -> str | None:
+        """Return None: the hub itself says what is missing."""
+        return None
+
+    def checkpoint(self, key: Key) -> HubCheckpoint:
+        """Return the checkpoint of this seed and step; it need not have been found."""
+        if key not in self._checkpoints:
+            self._checkpoints.setdefault(key, HubCheckpoint(key, self, self._downloads))
+        return self._checkpoints[key]
+
+    def reopen(self, reference: Reference) -> HubCheckpoint:
+        """Return the checkpoint that was referred to, at the commit where it was found."""
+        if (known := self._checkpoints.get(reference.key)) is not None:  # found by this source
+            return known
+        revision = reference.place if isinstance(reference.place, Revision) else None
+        return HubCheckpoint(reference.key, self, self._downloads, revision)
+
+    def place(self, key: Key) -> object:
+        """Return what `adopt` takes, until passes carry references."""
+        return self.checkpoint(key).reference().place
+
+    def adopt(self, key: Key, place: object) -> None:
+        """Take what the source of another process found out, until passes carry references."""
+        self._checkpoints.pop(key, None)
+        self._checkpoints[key] = self.reopen(Reference(key, place))
+
+    def where(self, key: Key) -> str:
+        """Return repository and revision of a checkpoint, as far as they are known."""
+        return str(self._pinned.get(key) or self._search.where(key))
+
+    def absent(self, key: Key) -> str:
+        """Say in one line that there is no such checkpoint."""
+        return f"{self.where(key)}: there is no such revision"
+
+    def pinned(self, key: Key) -> Revision | None:
+        """Return the revision at which a checkpoint was found; None: it was not, so far."""
+        return self._pinned.get(key)
+
+    def pin(self, key: Key) -> Revision:
+        """Return the revision of a checkpoint; ask the hub unless it was found before.
+
+        Raise CheckpointError when there is none.
+        """
+        if key not in self._pinned:
+            self.find()  # in a process that has not looked yet
+        if key not in self._pinned:
+            raise CheckpointError(self.absent(key))
+        return self._pinned[key]
+
+
+class HubCheckpoint:
+    """A checkpoint on the hub. Its commit never changes."""
+
+    def __init__(
+        self,
+        key: Key,
+        source: HubSource,
+        downloads: HubDownloads,
+        revision: Revision | None = None,
+    ) -> None:
+        """Stay at `revision`, if it is given; by default, where the source finds it."""
+        self.key = key
+        self._source, self._downloads, self._revision = source, downloads, revision
+
+    def _known(self) -> Revision | None:
+        return self._revision or self._source.pinned(self.key)
+
+    def _pinned(self) -> Revision:
+        return self._revision or self._source.pin(self.key)
+
+    def where(self) -> str:
+        """Return repository and revision, as far as they are known."""
+        return str(self._revision or self._source.where(self.key))
+
+    def reference(self) -> Reference:
+        """Refer to it, with the commit at which it was found."""
+        return Reference(self.key, self._known())
+
+    def fetch(self) -> Path:
+        """Download what scoring takes, and no more; return its folder in the hub's cache.
+
+        Raise CheckpointError, in one line, and Interrupted.
+        """
+        return self._downloads.fetch(self._pinned())
+
+    def config(self) -> Path | None:
+        """Return the one asked for first: all checkpoints of a model share an architecture."""
+        with contextlib.suppress(CheckpointError):  # reported when the checkpoint is fetched
+            return self._downloads.config(self._pinned())
+        return None
+
+    def signature(self) -> object:
+        """Return the commit."""
+        revision = self._known()
+        return revision and revision.commit
+
+    def finished(self) -> bool:
+        """Return True: a commit is whole."""
+        return True
+
+    def refused(self, *, waiting: bool) -> str | None:
+        """Return None: what a repository lacks is reported when it is fetched."""
+        return None
+
+    def gone(self) -> bool:
+        """Return False: a pinned commit that was deleted since fails when it is fetched."""
+        return False
+
+    def failed(self) -> None:
+        """Do nothing: the commit stays."""
+
+    def details(self) -> dict[str, str]:
+        """Return repository, revision and the commit that was scored."""
+        return {**vars(self._pinned())}
+
+    def release(self) -> None:
+        """Delete the checkpoint from the hub's cache, if the study file says so."""
+        if not self._downloads.kept:
+            self._downloads.drop(self._pinned())
+
+
+class HubDownloads:
+    """What was downloaded of one model's checkpoints, in the hub's cache."""
+
+    def __init__(self, model: ModelSection, client: HubClient) -> None:
+        self._model, self._client = model, client
         self._config: Path | None = None
         self._config_asked = False
         self._dropping = threading.Lock()
 
-    # -- finding -------------------------------------------------------------------------------
-
-    def find(self) -> Listing:
-        """Ask the hub, or tell what it said not long ago.
-
-        A checkpoint found before stays at the commit it was found at.
-        """
-        if self._found is not None and self._clock() - self._looked < self._look_again_seconds:
-            return self._found
-        look, wanted = _Look(), self._model.listed
-        for label, template in self._templates.items():
-            keys = None if wanted is None else {k for k in wanted if label in (None, k[0])}
-            if "step" in template.repository.fields:
-                self._look_through_names(label, template, keys, look)
-            else:
-                self._look_through_revisions(label, template, keys, look)
-        self._pinned = {**look.places, **self._pinned}
-        there = frozenset(self._pinned)
-        if wanted is None:
-            self._found = Listing(
-                there | look.missing.keys(), there, look.missing,
-                tuple(look.warnings), tuple(look.errors),
-            )  # fmt: skip
-        else:
-            missing = {
-                key: look.missing.get(key, f"{self.where(key)}: there is no such revision")
-                for key in wanted - there
-            }
-            self._found = Listing(
-                frozenset(wanted), there & wanted, missing, errors=tuple(look.errors)
-            )
-        self._looked = self._clock()
-        return self._found
-
-    def _look_through_names(
-        self,
-        label: str | None,
-        template: HubTemplate,
-        keys: set[Key] | None,
-        look: _Look,
-    ) -> None:
-        """Each checkpoint has a repository of its own: one list tells them all."""
-        for repository, commit, found in self._repositories(template, label, keys, look):
-            if template.revision.text == "main":
-                if commit is not None:
-                    self._take(found, Revision(repository, "main", commit), keys, look)
-            elif keys is None or any(_agree(found, key) for key in keys):
-                self._look_at(repository, template, found, keys, look)
-
-    def _look_through_revisions(
-        self,
-        label: str | None,
-        template: HubTemplate,
-        keys: set[Key] | None,
-        look: _Look,
-    ) -> None:
-        """A repository holds a seed, or all: its branches and tags tell the steps."""
-        known, seeds = self._known(label), self._model.seeds
-        if "seed" not in template.repository.fields:
-            self._look_at(template.repository.fill(known), template, known, keys, look)
-        elif keys is not None or isinstance(seeds, list):
-            for seed in sorted({seed for seed, _ in keys} if keys is not None else seeds):
-                fields = {**known, "seed": seed}
-                self._look_at(template.repository.fill(fields), template, fields, keys, look)
-        else:
-            for repository, _, found in self._repositories(template, label, keys, look):
-                self._look_at(repository, template, found, keys, look)
-
-    def _repositories(
-        self,
-        template: HubTemplate,
-        label: str | None,
-        keys: set[Key] | None,
-        look: _Look,
-    ) -> Iterator[tuple[str, str | None, dict[str, str]]]:
-        """Repositories that fit, with the commit of their `main` and the fields of their names."""
-        filled = template.repository.fill({"model": self._model.name})
-        owner, _, name = filled.partition("/")
-        match = template.repository.matcher(self._known(label))
-        try:
-            listing = self._client.repositories(owner, Pattern(name).literal())
-        except HubError as error:
-            look.missing |= dict.fromkeys(keys or (), str(error))
-            look.fail(error)
-            return
-        for repository, commit in sorted(listing.items()):
-            if (found := match(repository)) is not None:
-                yield repository, commit, found
-
-    def _look_at(
-        self,
-        repository: str,
-        template: HubTemplate,
-        known: Mapping[str, str],
-        keys: set[Key] | None,
-        look: _Look,
-    ) -> None:
-        """Take the revisions of one repository that fit."""
-        match = template.revision.matcher(known)
-        try:
-            revisions = self._client.revisions(repository)
-            fixed = template.revision.text
-            if not template.revision.fields and fixed not in revisions:
-                revisions = {fixed: self._client.commit(repository, fixed)}
-        except HubError as error:
-            concerned = {key for key in keys or () if _agree(known, key)}
-            look.missing |= dict.fromkeys(concerned, str(error))
-            if not concerned or not error.absent:
-                look.fail(error)
-            return
-        for revision, commit in revisions.items():
-            if (found := match(revision)) is not None:
-                self._take(found, Revision(repository, revision, commit), keys, look)
-
-    def _take(
-        self,
-        found: Mapping[str, str],
-        place: Revision,
-        keys: set[Key] | None,
-        look: _Look,
-    ) -> None:
-        """Take a place, unless another one fits the same checkpoint."""
-        key = (found["seed"], int(found["step"]))
-        if not (self._model.accepts(*key) if keys is None else key in keys):
-            return
-        if key in look.missing or look.places.setdefault(key, place) != place:
-            other = look.places.pop(key, None)
-            look.missing.setdefault(
-                key, f"{other} and {place.revision} both fit; make the source name one"
-            )
-
-    def _known(self, label: str | None) -> dict[str, str]:
-        known = {"model": self._model.name} | ({} if label is None else {"seed": label})
-        step = self._model.only_step
-        return known if step is None else {**known, "step": str(step)}
-
-    # -- one checkpoint ------------------------------------------------------------------------
-
-    def where(self, key: Key) -> str:
-        """Repository and revision, as far as the template tells."""
-        if key in self._pinned:
-            return str(self._pinned[key])
-        seed, step = key
-        template = self._templates.get(seed) or self._templates[None]
-        known = {"model": self._model.name, "seed": seed, "step": str(step)}
-        try:
-            return f"{template.repository.fill(known)}@{template.revision.fill(known)}"
-        except CheckpointError as error:
-            return str(error)
-
-    def place(self, key: Key) -> object:
-        """The commit at which the checkpoint was found."""
-        return self._pinned.get(key)
-
-    def adopt(self, key: Key, place: object) -> None:
-        """Stay at the commit at which another process found the checkpoint."""
-        if isinstance(place, Revision):
-            self._pinned[key] = place
-
-    def fetch(self, key: Key) -> Path:
-        """The hub's cache of the checkpoint, with what scoring takes: no more is downloaded."""
-        place = self._place(key)
-        names = self._client.files(place.repository, place.commit)
+    def fetch(self, revision: Revision) -> Path:
+        """Download a checkpoint; return its folder. Raise CheckpointError and Interrupted."""
+        names = self._client.files(revision.repository, revision.commit)
         if "config.json" not in names:
-            raise CheckpointError(f"{place} {recognise(names) or 'has no config.json'}")
-        main = main_weights(str(place), names, allow_pickle=self._model.allow_pickle)
-        folder = self._download_config(place)
+            raise CheckpointError(f"{revision} {recognise(names) or 'has no config.json'}")
+        main = main_weights(str(revision), names, allow_pickle=self._model.allow_pickle)
+        folder = self._download_config(revision)
         for name in self._small_files(names):
-            self._download(place, name)
-        file = self._download(place, main)
+            self._download(revision, name)
+        file = self._download(revision, main)
         for name in shards(file) if main in (INDEX, PICKLED_INDEX) else ():
-            self._download(place, name)
+            self._download(revision, name)
         return folder
 
-    def _place(self, key: Key) -> Revision:
-        if key not in self._pinned:
-            self.find()  # in a process that has not looked yet
-        if key not in self._pinned:
-            raise CheckpointError(f"{self.where(key)}: there is no such revision")
-        return self._pinned[key]
+    def config(self, revision: Revision) -> Path | None:
+        """Return the config.json of the first revision that this is called with.
 
-    def _download_config(self, place: Revision) -> Path:
-        """By its revision's name, so that the cache knows the name when there is no network.
+        None: it could not be had. Raise CheckpointError, the first time, when that is why.
+        """
+        if not self._config_asked:
+            self._config_asked = True
+            self._config = self._download(revision, "config.json")
+        return self._config
+
+    @property
+    def kept(self) -> bool:
+        """Return whether the study file keeps what was downloaded once it was scored."""
+        return self._model.cache == "keep"
+
+    def drop(self, revision: Revision) -> None:
+        """Delete a checkpoint from the cache."""
+        with self._dropping:
+            self._client.drop(revision.commit)
+
+    def _download_config(self, revision: Revision) -> Path:
+        """Download it by its revision's name, so that the cache knows that without a network.
 
         If the revision has moved on, the pinned commit is taken all the same.
         """
-        file = self._client.download(place.repository, place.revision, "config.json")
-        if file.parent.name != place.commit:
-            file = self._download(place, "config.json")
+        file = self._client.download(revision.repository, revision.revision, "config.json")
+        if file.parent.name != revision.commit:
+            file = self._download(revision, "config.json")
         return file.parent
 
     def _small_files(self, names: set[str]) -> Iterator[str]:
@@ -261,55 +236,8 @@ class HubSource:
         if self._model.trust_remote_code:
             yield from sorted(name for name in names if name.endswith(".py"))
 
-    def _download(self, place: Revision, name: str) -> Path:
-        return self._client.download(place.repository, place.commit, name)
-
-    def config(self, key: Key) -> Path | None:
-        """The first one asked for: all checkpoints of a model share one architecture."""
-        if not self._config_asked:
-            self._config_asked = True
-            with contextlib.suppress(CheckpointError):  # told when the checkpoint is fetched
-                self._config = self._download(self._place(key), "config.json")
-        return self._config
-
-    def signature(self, key: Key) -> object:
-        """The commit."""
-        place = self._pinned.get(key)
-        return place and place.commit
-
-    def failed(self, key: Key) -> None:
-        """There is nothing to do: the commit stays."""
-
-    def finished(self, key: Key) -> bool:
-        """A commit is whole."""
-        return True
-
-    def refused(self, key: Key, *, waiting: bool) -> str | None:
-        """None: what a repository holds is told when it is fetched."""
-        return None
-
-    def gone(self, key: Key) -> bool:
-        """Never: a commit that was pinned and is not there any more fails when it is fetched."""
-        return False
-
-    def hint(self) -> str | None:
-        """None: what is missing is told by the hub."""
-        return None
-
-    def details(self, key: Key) -> dict[str, str]:
-        """Repository, revision and the commit that was scored."""
-        return {**vars(self._place(key))}
-
-    def release(self, key: Key) -> None:
-        """Delete the checkpoint from the hub's cache, if the study file says so."""
-        if self._model.cache == "drop":
-            with self._dropping:
-                self._client.drop(self._place(key).commit)
-
-
-def _agree(known: Mapping[str, str], key: Key) -> bool:
-    seed, step = key
-    return known.get("seed", seed) == seed and known.get("step", str(step)) == str(step)
+    def _download(self, revision: Revision, name: str) -> Path:
+        return self._client.download(revision.repository, revision.commit, name)
 
 
 _TOKENIZER = {
@@ -319,11 +247,11 @@ _TOKENIZER = {
 
 
 def fetch_tokenizer(client: HubClient, repository: str, revision: str) -> Path:
-    """A folder in the hub's cache that holds a repository's tokenizer. Raises HubError."""
+    """Download a repository's tokenizer; return its folder in the cache. Raise HubError."""
     commit = client.revisions(repository).get(revision) or client.commit(repository, revision)
     names = sorted(client.files(repository, commit) & _TOKENIZER)
     if not names:
         raise HubError(f"{repository}@{revision}: has no tokenizer", absent=True)
-    client.download(repository, revision, names[0])  # tells the cache what the revision is
+    client.download(repository, revision, names[0])  # so that the cache knows the revision
     files = [client.download(repository, commit, name) for name in names]
     return files[0].parent

@@ -110,25 +110,26 @@ class Worker:
         """The weights, or None when there is room for them only once others are gone."""
         if self._memory.limit is not None:
             files = checkpoint_files(
-                self._sources[name].fetch(key), allow_pickle=self._models[name].allow_pickle
+                self._sources[name].checkpoint(key).fetch(),
+                allow_pickle=self._models[name].allow_pickle,
             )
             if self._memory.lacks(2 * weights_bytes(files.weights)):  # as much for the pass in hand
                 return None
         return self._read(name, key)
 
     def _read(self, name: str, key: Key) -> CheckpointWeights:
-        source, model = self._sources[name], self._models[name]
-        folder = source.fetch(key)
+        checkpoint, model = self._sources[name].checkpoint(key), self._models[name]
+        folder = checkpoint.fetch()
         if self._memory.limit is not None:
             needed = weights_bytes(
                 checkpoint_files(folder, allow_pickle=model.allow_pickle).weights
             )
             if lacking := self._memory.lacks(needed):
-                raise CheckpointError(f"{source.where(key)}: reading its weights takes {lacking}")
+                raise CheckpointError(f"{checkpoint.where()}: reading its weights takes {lacking}")
         return read_checkpoint(
             folder,
             self._tokenizer,
-            where=source.where(key),
+            where=checkpoint.where(),
             allow_pickle=model.allow_pickle,
             trust_remote_code=model.trust_remote_code,
         )
@@ -171,7 +172,7 @@ class Worker:
             outcome, done = replace(outcome, damaged=text, passing=True), ()
         for seed in done:
             if not self._wanted_again(task, outcome, (seed, task.step)):
-                self._sources[task.model].release((seed, task.step))
+                self._sources[task.model].checkpoint((seed, task.step)).release()
         seconds = time.perf_counter() - started
         return replace(outcome, seconds=seconds, notes=tuple(self._notes))
 
@@ -242,7 +243,7 @@ class Worker:
             if note not in self._told:
                 self._told.add(note)
                 self._notes.append(note)
-        where = self._sources[task.model].where((seed, task.step))
+        where = self._sources[task.model].checkpoint((seed, task.step)).where()
         return Outcome(
             task,
             0.0,
@@ -343,7 +344,7 @@ class Worker:
             assert seed is not None  # once models are made, nothing else is wrong with them
             raise _SeedError(seed, str(error), passing=error.passing) from None
         except NotFiniteError as error:
-            where = self._sources[task.model].where((error.seed, task.step))
+            where = self._sources[task.model].checkpoint((error.seed, task.step)).where()
             text = self._text.corpus.token_text(error.token)
             raise _SeedError(error.seed, f"{where}: {error} ({text!r})") from None
         except (RuntimeError, MemoryError) as error:
@@ -373,7 +374,7 @@ class Worker:
             floors,
             {
                 "fingerprint": checkpoint.fingerprint,
-                **self._sources[task.model].details((entry.label, task.step)),
+                **self._sources[task.model].checkpoint((entry.label, task.step)).details(),
                 "window": window,
                 "overlap": overlap,
                 "model_vocab": int(checkpoint.config.get_text_config().vocab_size),

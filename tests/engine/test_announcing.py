@@ -256,47 +256,47 @@ def test_wrong_announcements_are_explained_and_obeyed_in_nothing(
 
 def test_a_hold_that_is_let_go_of_while_it_is_read_leaves_the_checkpoint(tmp_path: Path) -> None:
     make_runs(tmp_path, seeds=("1",), steps=(0,))
-    letters = Announcements(tmp_path / "a", {"m": None}, lambda: 0.0)
+    announced = Announcements(tmp_path / "a", {"m": None}, lambda: 0.0)
     model = ModelSection.model_validate({"name": "m", "source": "none/{seed}/{step}"})
-    source = LocalSource(model, tmp_path, lambda: 0.0, announcements=letters)
+    source = LocalSource(model, tmp_path, lambda: 0.0, announcements=announced)
     folder = tmp_path / "runs/seed1/step0"
     announce(tmp_path / "a", model="m", seed=1, step=0, path=folder, hold=True)
-    assert list(letters.look()) == []
+    assert list(announced.look()) == []
     assert source.find().there == {("1", 0)}
-    assert source.finished(("1", 0))
-    assert HELD in source.fetch(("1", 0)).parts
+    assert source.checkpoint(("1", 0)).finished()
+    assert HELD in source.checkpoint(("1", 0)).fetch().parts
     shutil.rmtree(folder.parent / HELD)
-    assert source.gone(("1", 0))
+    assert source.checkpoint(("1", 0)).gone()
     assert source.find().there == {("1", 0)}
-    assert source.finished(("1", 0))
-    assert source.fetch(("1", 0)) == folder
-    assert source.where(("1", 0)) == str(folder)
+    assert source.checkpoint(("1", 0)).finished()
+    assert source.checkpoint(("1", 0)).fetch() == folder
+    assert source.checkpoint(("1", 0)).where() == str(folder)
 
 
 def test_an_announced_checkpoint_needs_no_rest_and_other_machines_get_time(tmp_path: Path) -> None:
     make_runs(tmp_path, seeds=("1", "2"), steps=(0,))
     now = [0.0]
-    letters = Announcements(tmp_path / "a", {"m": None}, lambda: now[0])
+    announced = Announcements(tmp_path / "a", {"m": None}, lambda: now[0])
     model = ModelSection.model_validate({"name": "m", "source": "runs/seed{seed}/step{step}"})
-    source = LocalSource(model, tmp_path, lambda: now[0], announcements=letters)
+    source = LocalSource(model, tmp_path, lambda: now[0], announcements=announced)
     announce(tmp_path / "a", model="m", seed=1, step=0, path=tmp_path / "runs/seed1/step0")
     announce(tmp_path / "a", model="m", seed=3, step=5, path=tmp_path / "elsewhere")
-    assert list(letters.look()) == []
+    assert list(announced.look()) == []
     found = source.find()
     assert found.there == {("1", 0), ("2", 0)}
     assert found.announced == {("1", 0), ("3", 5)}
-    assert source.finished(("1", 0))
-    assert not source.finished(("2", 0))
-    assert not source.gone(("3", 5))  # NFS may show it later
+    assert source.checkpoint(("1", 0)).finished()
+    assert not source.checkpoint(("2", 0)).finished()
+    assert not source.checkpoint(("3", 5)).gone()  # NFS may show it later
     now[0] += SETTLE_SECONDS
-    assert source.finished(("2", 0))
+    assert source.checkpoint(("2", 0)).finished()
     now[0] += ANNOUNCED_SECONDS
-    assert source.gone(("3", 5))
+    assert source.checkpoint(("3", 5)).gone()
     (tmp_path / "elsewhere").mkdir()
     assert ("3", 5) in source.find().there
-    assert source.refused(("3", 5), waiting=True) is None
+    assert source.checkpoint(("3", 5)).refused(waiting=True) is None
     now[0] += ANNOUNCED_SECONDS
-    why = source.refused(("3", 5), waiting=True)
+    why = source.checkpoint(("3", 5)).refused(waiting=True)
     assert why is not None
     assert why.startswith(f"announced as finished, but {tmp_path}/elsewhere/config.json")
 
@@ -326,16 +326,16 @@ def test_one_that_cannot_be_read_now_is_read_later(
 ) -> None:
     """As of a network mount that is away for a while: told once, and not forgotten."""
     announce(tmp_path, model="m", seed=1, step=0, path=tmp_path / "c")
-    letters = Announcements(tmp_path, {"m": None}, lambda: 0.0)
+    announced = Announcements(tmp_path, {"m": None}, lambda: 0.0)
     with monkeypatch.context() as broken:
 
         def stale(self: Path, *options: object) -> None:
             raise OSError(errno.ESTALE, "Stale file handle")
 
         broken.setattr(Path, "open", stale)
-        told = [*letters.look(), *letters.look()]
+        told = [*announced.look(), *announced.look()]
     assert len(told) == 1
     assert told[0].endswith("cannot be read yet: Stale file handle")
-    assert not letters.of("m")
-    assert not list(letters.look())
-    assert list(letters.of("m")) == [("1", 0)]
+    assert not announced.of("m")
+    assert not list(announced.look())
+    assert list(announced.of("m")) == [("1", 0)]

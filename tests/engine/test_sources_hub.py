@@ -253,7 +253,7 @@ def test_seeds_and_steps_are_discovered_in_names_and_revisions(hub: HubServer) -
     template = "hf://lab/{model}-seed_{seed}-step_{step:k}k"
     bert = source(template, name="bert")
     assert bert.find().there == bert.find().wanted == everything
-    assert bert.where(("1", 20_000)) == "lab/bert-seed_1-step_20k@main"
+    assert bert.checkpoint(("1", 20_000)).where() == "lab/bert-seed_1-step_20k@main"
     asked = {path for _, path, _ in hub.asked}
     assert asked == {"/api/models"}  # a list, not a question for each
     few = source(template, name="bert", seeds=["1", "9"], steps=[0, 500, 20_000]).find()
@@ -276,7 +276,7 @@ def test_parts_that_only_the_hub_knows(hub: HubServer) -> None:
     template = "lab/olmo@stage2-ingredient{seed}-step{step}-tokens*B"
     olmo = source(template)
     assert olmo.find().there == {(seed, step) for seed in "12" for step in (1000, 2000)}
-    assert olmo.where(("2", 2000)) == "lab/olmo@stage2-ingredient2-step2000-tokens5B"
+    assert olmo.checkpoint(("2", 2000)).where() == "lab/olmo@stage2-ingredient2-step2000-tokens5B"
     hub.push("lab/olmo", "stage2-ingredient1-step1000-tokens4B", SMALL)
     found = source(template, seeds=["1", "2"], steps=[1000]).find()
     assert found.there == {("2", 1000)}
@@ -326,7 +326,7 @@ def test_watching_asks_now_and_then_and_keeps_commits(hub: HubServer) -> None:
     assert len(hub.asked) == asked
     now[0] += 1
     assert watched.find().there == {("1", 0), ("1", 5)}
-    assert watched.details(("1", 0))["commit"] == first
+    assert watched.checkpoint(("1", 0)).details()["commit"] == first
 
 
 def test_a_download_that_never_ends_is_given_up_and_goes_on_later(
@@ -339,8 +339,8 @@ def test_a_download_that_never_ends_is_given_up_and_goes_on_later(
     broken.find()
     gave_up = r"^lab/m@.*/model.safetensors: .* gave up after 8"
     with pytest.raises(CheckpointError, match=gave_up) as told:
-        broken.fetch(("1", 0))
+        broken.checkpoint(("1", 0)).fetch()
     assert told.value.passing
     hub.cuts.clear()
-    assert (broken.fetch(("1", 0)) / "model.safetensors").read_bytes() == bytes(1000)
-    assert not list((broken.fetch(("1", 0)).parents[1]).rglob("*.incomplete"))
+    assert (broken.checkpoint(("1", 0)).fetch() / "model.safetensors").read_bytes() == bytes(1000)
+    assert not list((broken.checkpoint(("1", 0)).fetch().parents[1]).rglob("*.incomplete"))

@@ -56,7 +56,7 @@ def test_steps_in_thousands_and_parts_that_do_not_matter(tmp_path: Path) -> None
     listed = source(tmp_path, template, seeds=["1", "2"], steps=[0, 500, 20_000])
     found = listed.find()
     assert found.there == {("1", 0), ("1", 20_000), ("2", 20_000)}
-    assert listed.fetch(("1", 20_000)) == tmp_path / "s1/epoch=3-step_20k"
+    assert listed.checkpoint(("1", 20_000)).fetch() == tmp_path / "s1/epoch=3-step_20k"
     assert "step 500 is not in whole thousands" in found.missing["1", 500]
     assert found.missing["2", 0] == f"{tmp_path}/s2/*-step_0k: there is no such folder"
 

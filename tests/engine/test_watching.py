@@ -140,15 +140,15 @@ def test_what_training_has_long_passed_is_not_waited_for(tmp_path: Path) -> None
 def test_a_disk_that_is_not_mounted_deletes_nothing(tmp_path: Path) -> None:
     make_runs(tmp_path, seeds=("1",), steps=(0,))
     source = local(tmp_path)
-    assert source.finished(("1", 0)) is False
+    assert source.checkpoint(("1", 0)).finished() is False
     (tmp_path / "runs").rename(tmp_path / "away")
     assert source.find().there == frozenset()
-    assert not source.gone(("1", 0))
+    assert not source.checkpoint(("1", 0)).gone()
     table = {"name": "m", "source": {"1": "runs/seed1/step{step}"}}
     shrunk = LocalSource(ModelSection.model_validate(table), tmp_path)
-    assert not shrunk.gone(("2", 0))  # planned once, of no source now
+    assert not shrunk.checkpoint(("2", 0)).gone()  # planned once, of no source now
     (tmp_path / "runs").mkdir()
-    assert source.gone(("1", 0))
+    assert source.checkpoint(("1", 0)).gone()
 
 
 def local(
@@ -171,15 +171,15 @@ def test_a_sharded_checkpoint_is_finished_when_every_shard_is_whole(tmp_path: Pa
         shard.unlink(missing_ok=True)
         if state is not None:
             shard.write_bytes(state)
-        assert not source.finished(("1", 0))
+        assert not source.checkpoint(("1", 0)).finished()
         now[0] += SETTLE_SECONDS
-    assert source.refused(("1", 0), waiting=True) is None
+    assert source.checkpoint(("1", 0)).refused(waiting=True) is None
     now[0] += STUCK_SECONDS
-    why = source.refused(("1", 0), waiting=True)
+    why = source.checkpoint(("1", 0)).refused(waiting=True)
     assert why is not None
     assert f"{shard}: is {len(data) - 1:,} bytes long" in why
     shard.write_bytes(data)
-    assert source.finished(("1", 0))
+    assert source.checkpoint(("1", 0)).finished()
 
 
 # -- other trainers ----------------------------------------------------------------------------
@@ -233,13 +233,13 @@ def test_another_trainers_checkpoint_is_answered_with_its_converter(
     if ("1", 10) not in source.find().there:
         assert converter in (source.hint() or "")
         return
-    why = source.refused(("1", 10), waiting=False)
+    why = source.checkpoint(("1", 10)).refused(waiting=False)
     assert why is not None
     assert why.startswith(f"{tmp_path}/seed1/step-10 is a")
     assert converter in why
-    assert source.refused(("1", 10), waiting=True) is None  # more may come
+    assert source.checkpoint(("1", 10)).refused(waiting=True) is None  # more may come
     now[0] += SETTLE_SECONDS
-    assert source.refused(("1", 10), waiting=True) == why
+    assert source.checkpoint(("1", 10)).refused(waiting=True) == why
     (tmp_path / "seed1/step-10/model.safetensors").touch()  # Trainer keeps both side by side
     assert local(tmp_path, "seed{seed}/step-{step}").refused(("1", 10), waiting=False) is None
 

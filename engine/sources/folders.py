@@ -1,0 +1,121 @@
+"""Where the checkpoints of a model lie: as templates say, as was found, as was announced."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from engine.errors import CheckpointError
+from engine.sources.announcements import Announcement
+from engine.sources.checkpoint_files import is_folder
+from engine.study_file.models_section import ModelSection
+from engine.study_file.patterns import Fields, Pattern
+from store.schema.keys import Key
+
+
+class Folders:
+    """Folders that fit a template such as `runs/{model}/seed{seed}/checkpoint-{step}`.
+
+    And those that a training script has announced, wherever they are.
+    """
+
+    def __init__(self, model: ModelSection, base: Path) -> None:
+        """Take the model's templates; relative ones are below `base`."""
+        self._model, self._base = model, base
+        self._templates = {seed: Pattern(text) for seed, text in model.templates.items()}
+        self._found: dict[Key, Path] = {}  # where the template leaves it open
+        self.announced: Mapping[Key, Announcement] = {}
+
+    def look(self) -> None:
+        """Look into the folders, unless the templates alone say where all checkpoints are."""
+        any_name = any("*" in template.fields for template in self._templates.values())
+        if self._model.listed is None or any_name:
+            self._found = {key: path for key, path in self._discover() if self._model.accepts(*key)}
+
+    @property
+    def found(self) -> Mapping[Key, Path]:
+        """Return what the last look has found."""
+        return self._found
+
+    def path(self, key: Key) -> Path:
+        """Return the folder, whether or not it exists.
+
+        Raise CheckpointError for a seed without a template, or a step it cannot write.
+        """
+        announcement = self.announced.get(key)
+        if announcement is not None and (folder := announcement.folder) is not None:
+            return folder
+        if key in self._found:
+            return self._found[key]
+        seed, step = key
+        known = {"model": self._model.name, "seed": seed, "step": str(step)}
+        try:
+            return self._base / Path(self._template(key).fill(known)).expanduser()
+        except CheckpointError:
+            if announcement is None:
+                raise
+            return announcement.path
+
+    def root(self, key: Key) -> Path:
+        """Return the part of the template's path that all checkpoints share."""
+        root, parts = self._parts(self._template(key))
+        for part in parts[:-1]:
+            if Pattern(part).fields:
+                break
+            root /= part
+        return root
+
+    def near(self) -> Iterator[list[Path]]:
+        """Yield, for each template, the deepest folders that fit its first parts."""
+        for label, template in self._templates.items():
+            (root, parts), known = self._parts(template), self._known(label, template)
+            for n in range(len(parts) - 1, 0, -1):
+                if near := [path for _, path in _match(root, parts[:n], known)]:
+                    yield near
+                    break
+
+    def _discover(self) -> Iterator[tuple[Key, Path]]:
+        for label, template in self._templates.items():
+            root, parts = self._parts(template)
+            for found, path in _match(root, parts, self._known(label, template)):
+                yield (found["seed"], int(found["step"])), path
+
+    def _parts(self, template: Pattern) -> tuple[Path, tuple[str, ...]]:
+        start = Path(template.text).expanduser()
+        if start.is_absolute():
+            return Path(start.anchor), start.parts[1:]
+        return self._base, start.parts
+
+    def _known(self, label: str | None, template: Pattern) -> Fields:
+        known = {"model": self._model.name} | ({} if label is None else {"seed": label})
+        if "step" not in template.fields:
+            known["step"] = str(self._model.only_step)
+        return known
+
+    def _template(self, key: Key) -> Pattern:
+        template = self._templates.get(key[0]) or self._templates.get(None)
+        if template is None:  # it was once part of the study
+            raise CheckpointError(f"seed {key[0]} has no source")
+        return template
+
+
+def _match(folder: Path, parts: tuple[str, ...], known: Fields) -> Iterator[tuple[Fields, Path]]:
+    """Yield the fields and the path of every folder that fits."""
+    if not parts:
+        yield known, folder
+        return
+    pattern, rest = Pattern(parts[0]), parts[1:]
+    if not pattern.fields:
+        if is_folder(folder / pattern.text):
+            yield from _match(folder / pattern.text, rest, known)
+        return
+    match = pattern.matcher(known)
+    try:
+        with os.scandir(folder) as found_there:  # which mostly knows without asking for each
+            entries = sorted(entry.name for entry in found_there if entry.is_dir())
+    except OSError:
+        return
+    for entry in entries:
+        if (found := match(entry)) is not None:
+            yield from _match(folder / entry, rest, found)
