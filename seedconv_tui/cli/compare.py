@@ -9,11 +9,10 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from seedconv_tui.cli.aligned import aligned, level_label, sure
-from seedconv_tui.cli.options import Command
+from seedconv_tui.cli.options import add_ascii, add_json, add_store
 from seedconv_tui.exit_codes import OK, USAGE
 from seedconv_tui.text import count, finite, nats, shorten, visible
 
@@ -24,6 +23,9 @@ if TYPE_CHECKING:
     from store import Study
     from store.analysis.difference import Difference
     from store.schema.keys import CheckpointName
+
+HELP = "compare two steps of a model, or two models at a step"
+EXAMPLE = "seedconv compare study.zarr --steps 1000 2000 --category pos"
 
 At = tuple[str, int]  # model, step
 
@@ -38,27 +40,22 @@ class Moved:
     left_out: str  # why there is nothing, or not everything; else empty
 
 
-def add_compare(command: Command, store: Callable[[str], str | Path], store_help: str) -> None:
-    """Add `seedconv compare`; `store` parses a folder or an address."""
-    compare = command(
-        "compare",
-        _compare,
-        "compare two steps of a model, or two models at a step",
-        "seedconv compare study.zarr --steps 1000 2000 --category pos",
-    )
-    compare.add_argument("store", type=store, metavar="STORE", help=store_help)
-    compare.add_argument(
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what the command takes."""
+    add_store(parser)
+    parser.add_argument(
         "--steps", type=int, nargs=2, metavar=("A", "B"), help="from step A to step B"
     )
-    compare.add_argument("--model", help="of this model, where the study has several")
-    compare.add_argument("--models", nargs=2, metavar=("X", "Y"), help="from model X to model Y")
-    compare.add_argument("--step", type=int, help="at this step (the newest that both have)")
-    compare.add_argument("--category", default="all", help="by its levels (all tokens together)")
-    compare.add_argument("--json", action="store_true", help="as one JSON object")
-    compare.add_argument("--ascii", action="store_true", help="plain ASCII characters only")
+    parser.add_argument("--model", help="of this model, where the study has several")
+    parser.add_argument("--models", nargs=2, metavar=("X", "Y"), help="from model X to model Y")
+    parser.add_argument("--step", type=int, help="at this step (the newest that both have)")
+    parser.add_argument("--category", default="all", help="by its levels (all tokens together)")
+    add_json(parser)
+    add_ascii(parser)
 
 
-def _compare(options: argparse.Namespace) -> int:
+def run(options: argparse.Namespace) -> int:
+    """Print how far the second is from the first."""
     from seedconv_tui.tables.selection import check, newest_common
     from store import open_study
     from store.reading.steady import steady_all

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn
 
-from seedconv_tui.cli.options import Command
+from seedconv_tui.cli.options import add_models, add_store, at_least
 from seedconv_tui.exit_codes import OK, USAGE
 from seedconv_tui.tables.step_ranges import steps_argument
 
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from seedconv_tui.tables.selection import Choice
     from seedconv_tui.tables.writers import Writer
     from store import Study
+
+HELP = "results as CSV, Parquet or JSON lines, in long form"
+EXAMPLE = "seedconv export study.zarr --what tokens --steps 1000 -o tokens.parquet"
 
 WHAT = ("levels", "seeds", "pairs", "tokens", "extremes", "phases", "checkpoints", "probes")
 FORMATS = ("csv", "parquet", "json")
@@ -33,41 +36,30 @@ _SUFFIXES = {
 _OPTIONS = {"categories": "--category", "steps": "--steps", "count": "--count"}
 
 
-def add_export(
-    command: Command,
-    store: Callable[[str], str | Path],
-    store_help: str,
-    natural: Callable[[str], int],
-) -> None:
-    """Add `seedconv export`; `store` parses a folder or an address, `natural` a positive number."""
-    export = command(
-        "export",
-        _export,
-        "results as CSV, Parquet or JSON lines, in long form",
-        "seedconv export study.zarr --what tokens --steps 1000 -o tokens.parquet",
-    )
-    export.add_argument("store", type=store, metavar="STORE", help=store_help)
-    export.add_argument("--what", choices=WHAT, help="which table (levels)")
-    export.add_argument(
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what the command takes."""
+    add_store(parser)
+    parser.add_argument("--what", choices=WHAT, help="which table (levels)")
+    parser.add_argument(
         "--format", choices=FORMATS, help="CSV, or what FILE's suffix says; json: one object a line"
     )
-    export.add_argument(
+    parser.add_argument(
         "-o", "--output", type=Path, metavar="FILE", help="replaced once it is whole (stdout)"
     )
-    export.add_argument("--model", action="append", help="only this model (may be repeated)")
-    export.add_argument("--category", action="append", help="only this one (may be repeated)")
-    export.add_argument(
+    add_models(parser)
+    parser.add_argument("--category", action="append", help="only this one (may be repeated)")
+    parser.add_argument(
         "--steps",
         type=steps_argument,
         help="only these: A:B, :B, A: or a list 0,8,64 (all; tokens and extremes: the newest)",
     )
-    export.add_argument(
-        "--count", type=natural, metavar="N", help="extremes: tokens of each kind (10)"
+    parser.add_argument(
+        "--count", type=at_least(1), metavar="N", help="extremes: tokens of each kind (10)"
     )
-    export.add_argument(
+    parser.add_argument(
         "--columns", action=_Columns, help="say what each table and column holds, and exit"
     )
-    export.add_argument(
+    parser.add_argument(
         "--tensorboard",
         type=Path,
         metavar="DIR",
@@ -87,7 +79,8 @@ class _Columns(argparse.Action):
         parser.exit()
 
 
-def _export(options: argparse.Namespace) -> int:
+def run(options: argparse.Namespace) -> int:
+    """Write what was chosen."""
     from seedconv_tui.tables.selection import Choice, ChoiceError
     from seedconv_tui.text import visible
 

@@ -1,78 +1,105 @@
-"""The commands that look after a store, `verify` and `prune`, as the command line takes them."""
+"""What commands share: the protocol that each follows, and the options that several take."""
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from seedconv_tui.tables.step_ranges import steps_argument
+if TYPE_CHECKING:
+    from seedconv_tui.chart.glyphs import Glyphs
 
 
 class Command(Protocol):
-    """Makes the parser of one command."""
+    """A module of this package that is named after its command; `main.COMMANDS` lists it.
 
-    def __call__(
-        self, name: str, function: Callable[[argparse.Namespace], int], text: str, example: str
-    ) -> argparse.ArgumentParser: ...
+    It imports what is heavy when it runs: `seedconv --help` imports them all.
+    """
+
+    HELP: str  # one line, as in a sentence
+    EXAMPLE: str
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        """Add what the command takes."""
+
+    def run(self, options: argparse.Namespace) -> int:
+        """Do it and return the exit code. Raise what says why it cannot be done."""
 
 
-def add_verify(command: Command) -> None:
-    """Add `seedconv verify`."""
-    verify = command(
-        "verify",
-        _verify,
-        "read back all that is committed, say what is damaged and what mends it",
-        "seedconv verify study.zarr",
+# -- arguments ------------------------------------------------------------------------------------
+
+
+def add_store(parser: argparse.ArgumentParser, *, several: bool = False) -> None:
+    """Add the study's store: a `Path`, or the address of a remote one; a list if `several`."""
+    text = "the study's store: a folder, or an address like s3://bucket/study.zarr"
+    if several:
+        parser.add_argument(
+            "store", type=_place, metavar="STORE", nargs="+", help=f"{text}; several are compared"
+        )
+    else:
+        parser.add_argument("store", type=_place, metavar="STORE", help=text)
+
+
+def add_local_store(parser: argparse.ArgumentParser) -> None:
+    """Add the store of a command that writes or reads all of it, which has to be a folder."""
+    parser.add_argument("store", type=Path, metavar="STORE", help="the study's store")
+
+
+def add_models(parser: argparse.ArgumentParser) -> None:
+    """Add the choice of models: a list, or None for all."""
+    parser.add_argument("--model", action="append", help="only this model (may be repeated)")
+
+
+def add_json(parser: argparse._ActionsContainer) -> None:
+    """Add the choice of JSON in place of text."""
+    parser.add_argument("--json", action="store_true", help="as one JSON object")
+
+
+def add_ascii(parser: argparse.ArgumentParser) -> None:
+    """Add the choice of ASCII alone."""
+    parser.add_argument("--ascii", action="store_true", help="plain ASCII characters only")
+
+
+def add_glyphs(parser: argparse.ArgumentParser) -> None:
+    """Add the choice of what charts are drawn with; `glyphs_of` reads it."""
+    add_ascii(parser)
+    parser.add_argument(
+        "--glyphs",
+        choices=("braille", "block"),
+        default="braille",
+        help="curves of braille dots, or of half blocks, which more fonts have (%(default)s)",
     )
-    verify.add_argument("store", type=Path, metavar="STORE", help="the study's store")
-    verify.add_argument("--json", action="store_true", help="as one JSON object")
-    verify.add_argument(
-        "--mend",
-        action="store_true",
-        help="mend it: what cannot be told from the rest is forgotten, for `run` to compute again",
-    )
 
 
-def add_prune(command: Command, natural: Callable[[str], int]) -> None:
-    """Add `seedconv prune`; `natural` parses an integer of 0 or more."""
-    prune = command(
-        "prune",
-        _prune,
-        "drop log-probs of fully reduced steps; every result stays",
-        "seedconv prune study.zarr --keep-last 1 --dry-run",
-    )
-    prune.add_argument("store", type=Path, metavar="STORE", help="the study's store")
-    prune.add_argument("--model", action="append", help="only this model (may be repeated)")
-    prune.add_argument(
-        "--steps", type=steps_argument, help="only these: A:B, :B, A: or a list 0,8,64"
-    )
-    prune.add_argument(
-        "--keep-last", type=natural, default=0, metavar="N", help="keep the last N steps"
-    )
-    prune.add_argument("--dry-run", action="store_true", help="change nothing, say what would go")
-    prune.add_argument("--json", action="store_true", help="as one JSON object")
+def add_debug(parser: argparse.ArgumentParser) -> None:
+    """Add the choice of a traceback."""
+    parser.add_argument("--debug", action="store_true", help="show a traceback when it fails")
 
 
-def _verify(options: argparse.Namespace) -> int:
-    from seedconv_tui.cli.verify import verify_command
-    from store.storage.places import refuse_remote
-
-    refuse_remote(options.store)
-    return verify_command(options.store, as_json=options.json, mend=options.mend)
+# -- values ---------------------------------------------------------------------------------------
 
 
-def _prune(options: argparse.Namespace) -> int:
-    from seedconv_tui.cli.prune import prune_command
-    from store.storage.places import refuse_remote
+def at_least(least: int) -> Callable[[str], int]:
+    """Return what parses whole numbers from `least` on."""
 
-    refuse_remote(options.store)
-    return prune_command(
-        options.store,
-        models=options.model,
-        wanted=options.steps,
-        keep_last=options.keep_last,
-        dry_run=options.dry_run,
-        as_json=options.json,
-    )
+    def parse(text: str) -> int:
+        value = int(text)
+        if value < least:
+            raise argparse.ArgumentTypeError(f"must be at least {least}")
+        return value
+
+    parse.__name__ = "int"  # argparse names it when the text is no number
+    return parse
+
+
+def glyphs_of(options: argparse.Namespace) -> Glyphs:
+    """Return what charts are to be drawn with."""
+    from seedconv_tui.chart.glyphs import Glyphs
+
+    return Glyphs.ASCII if options.ascii else Glyphs(options.glyphs)
+
+
+def _place(text: str) -> str | Path:
+    """Return the address of a remote store as it is, else a folder."""
+    return text if "://" in text else Path(text)

@@ -2,43 +2,58 @@
 
 from __future__ import annotations
 
+import argparse
 import json
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from seedconv_tui.cli.options import add_json, add_local_store, add_models, at_least
 from seedconv_tui.exit_codes import OK
+from seedconv_tui.tables.step_ranges import steps_argument
 from seedconv_tui.text import count, size, visible
 
 if TYPE_CHECKING:
     from store.maintenance.prune import Prunable
 
 
-def prune_command(
-    store: Path,
-    *,
-    models: Sequence[str] | None,
-    wanted: Callable[[int], bool] | None,
-    keep_last: int,
-    dry_run: bool,
-    as_json: bool,
-) -> int:
-    """Drop what can go, unless `dry_run`; return 0. Raises StoreError, BusyError."""
+HELP = "drop log-probs of fully reduced steps; every result stays"
+EXAMPLE = "seedconv prune study.zarr --keep-last 1 --dry-run"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what the command takes."""
+    add_local_store(parser)
+    add_models(parser)
+    parser.add_argument(
+        "--steps", type=steps_argument, help="only these: A:B, :B, A: or a list 0,8,64"
+    )
+    parser.add_argument(
+        "--keep-last", type=at_least(0), default=0, metavar="N", help="keep the last N steps"
+    )
+    parser.add_argument("--dry-run", action="store_true", help="change nothing, say what would go")
+    add_json(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    """Drop what can go, unless `--dry-run`. Raise StoreError, BusyError."""
     from store import NotAStudyError, open_study
     from store.maintenance.prune import prunable, prune
+    from store.storage.places import refuse_remote
 
+    store: Path = options.store
+    refuse_remote(store)
     study = open_study(store)
-    if unknown := [name for name in models or [] if name not in study.models]:
+    if unknown := [name for name in options.model or [] if name not in study.models]:
         names = ", ".join(study.models) or "none yet"
         raise NotAStudyError(f"{store}: no model {unknown[0]!r}; it has: {names}")
-    everything = wanted or (lambda step: True)
-    chosen = prunable(study, models=models, wanted=everything, keep_last=keep_last)
-    if chosen and not dry_run:
+    everything = options.steps or (lambda step: True)
+    chosen = prunable(study, models=options.model, wanted=everything, keep_last=options.keep_last)
+    if chosen and not options.dry_run:
         prune(store, chosen)
-    if as_json:
-        print(json.dumps(report(store, chosen, dry_run=dry_run), indent=2))
+    if options.json:
+        print(json.dumps(report(store, chosen, dry_run=options.dry_run), indent=2))
     else:
-        print(report_text(store, chosen, dry_run=dry_run))
+        print(report_text(store, chosen, dry_run=options.dry_run))
     return OK
 
 

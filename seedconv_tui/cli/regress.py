@@ -6,13 +6,12 @@ import argparse
 import csv
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from seedconv_tui.cli.aligned import aligned, level_label, sure
-from seedconv_tui.cli.options import Command
+from seedconv_tui.cli.options import add_ascii, add_json, add_store
 from seedconv_tui.exit_codes import OK
 from seedconv_tui.text import count, nats, visible
 
@@ -20,35 +19,33 @@ if TYPE_CHECKING:
     from store import Study
     from store.analysis.regression import Regression
 
+HELP = "regress convergence of tokens on frequency, part of speech and model"
+EXAMPLE = "seedconv regress study.zarr --all --csv"
+
 _TERM_CELLS = 36  # of a term in the table
 
 
-def add_regress(command: Command, store: Callable[[str], str | Path], store_help: str) -> None:
-    """Add `seedconv regress`; `store` parses a folder or an address."""
-    regress = command(
-        "regress",
-        _regress,
-        "regress convergence of tokens on frequency, part of speech and model",
-        "seedconv regress study.zarr --all --csv",
-    )
-    regress.add_argument("store", type=store, metavar="STORE", help=store_help)
-    steps = regress.add_mutually_exclusive_group()
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what the command takes."""
+    add_store(parser)
+    steps = parser.add_mutually_exclusive_group()
     steps.add_argument("--step", type=int, help="at this step (the newest that all models have)")
     steps.add_argument("--all", action="store_true", help="at every step that all models have")
-    regress.add_argument(
+    parser.add_argument(
         "--model", action="append", help="only this model (may be repeated; the first is reference)"
     )
-    regress.add_argument("--category", default="pos", help="by its levels (%(default)s)")
-    regress.add_argument(
+    parser.add_argument("--category", default="pos", help="by its levels (%(default)s)")
+    parser.add_argument(
         "--context", action="store_true", help="also by the level of the token before"
     )
-    form = regress.add_mutually_exclusive_group()
-    form.add_argument("--json", action="store_true", help="as one JSON object")
+    form = parser.add_mutually_exclusive_group()
+    add_json(form)
     form.add_argument("--csv", action="store_true", help="as CSV, a line for each step and term")
-    regress.add_argument("--ascii", action="store_true", help="plain ASCII characters only")
+    add_ascii(parser)
 
 
-def _regress(options: argparse.Namespace) -> int:
+def run(options: argparse.Namespace) -> int:
+    """Print the coefficients."""
     from seedconv_tui.tables.selection import check, newest_common
     from store import open_study
     from store.analysis.regression import common_steps

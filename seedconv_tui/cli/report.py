@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from seedconv_tui.cli.options import Command
+from seedconv_tui.cli.options import add_models, add_store
 from seedconv_tui.exit_codes import FAILED, OK, USAGE
+from seedconv_tui.report.families import FAMILIES, FORMATS, figures_of
 
 if TYPE_CHECKING:
     from seedconv_tui.report.parts import Figure, Left
@@ -20,37 +21,31 @@ if TYPE_CHECKING:
 
 Part = TypeVar("Part")
 
-_FORMATS = ("pdf", "png")
-_FAMILIES = ("curves", "levels", "tokens", "probes", "regression", "between")  # in their order
+HELP = "figures and tables for a paper, with their data, in one folder"
+EXAMPLE = "seedconv report study.zarr -o report"
 
 
-def add_report(command: Command, store: Callable[[str], str | Path], store_help: str) -> None:
-    """Add `seedconv report`; `store` parses a folder or an address."""
-    report = command(
-        "report",
-        _report,
-        "figures and tables for a paper, with their data, in one folder",
-        "seedconv report study.zarr -o report",
-    )
-    report.add_argument("store", type=store, metavar="STORE", help=store_help)
-    report.add_argument(
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what the command takes."""
+    add_store(parser)
+    parser.add_argument(
         "-o", "--output", type=Path, required=True, metavar="DIR", help="made where it is missing"
     )
-    report.add_argument("--model", action="append", help="only this model (may be repeated)")
-    report.add_argument(
+    add_models(parser)
+    parser.add_argument(
         "--category", action="append", help="only by this one (may be repeated; the usual ones)"
     )
-    report.add_argument(
+    parser.add_argument(
         "--without",
         action="append",
         default=[],
-        choices=_FAMILIES,
+        choices=FAMILIES,
         help="leave these figures out (may be repeated)",
     )
-    report.add_argument(
-        "--format", type=_formats, default=_FORMATS, metavar="pdf,png", help="of figures (both)"
+    parser.add_argument(
+        "--format", type=_formats, default=FORMATS, metavar="pdf,png", help="of figures (both)"
     )
-    report.add_argument(
+    parser.add_argument(
         "--learning-rate",
         type=Path,
         metavar="FILE",
@@ -60,12 +55,13 @@ def add_report(command: Command, store: Callable[[str], str | Path], store_help:
 
 def _formats(text: str) -> tuple[str, ...]:
     found = tuple(dict.fromkeys(part.strip().lower() for part in text.split(",")))
-    if not found or not set(found) <= set(_FORMATS):
+    if not found or not set(found) <= set(FORMATS):
         raise argparse.ArgumentTypeError(f"should be pdf, png or pdf,png, found {text!r}")
     return found
 
 
-def _report(options: argparse.Namespace) -> int:
+def run(options: argparse.Namespace) -> int:
+    """Write the report."""
     from seedconv_tui.tables.selection import ChoiceError
     from seedconv_tui.text import visible
 
@@ -134,29 +130,13 @@ def _schedules(options: argparse.Namespace, study: Study) -> Schedules | None:
 
 
 def _figures(source: Source, options: argparse.Namespace) -> Iterator[Figure | Left]:
-    """All figures in the order of the page; what takes longest comes last."""
-    from seedconv_tui.report.figures import (
-        between_checkpoints,
-        by_level,
-        by_probe,
-        by_token,
-        coefficients,
-        over_training,
-    )
+    """Yield all figures in the order of the page."""
     from seedconv_tui.report.kept import Kept
 
-    kept = Kept(options.output / ".computed")
-    figures: dict[str, Callable[[], Iterable[Figure | Left]]] = {
-        "curves": lambda: over_training.figures(source),
-        "levels": lambda: by_level.figures(source),
-        "tokens": lambda: by_token.figures(source),
-        "probes": lambda: by_probe.figures(source),
-        "regression": lambda: [coefficients.figure(source, kept)],
-        "between": lambda: between_checkpoints.figures(source, kept, _Progress()),
-    }
-    for family in _FAMILIES:
+    kept, progress = Kept(options.output / ".computed"), _ProgressLine()
+    for family in FAMILIES:
         if family not in options.without:
-            yield from _readable(family, figures[family]())
+            yield from _readable(family, figures_of(family, source, kept, progress))
 
 
 def _readable(name: str, parts: Iterable[Part]) -> Iterator[Part | Left]:
@@ -170,7 +150,7 @@ def _readable(name: str, parts: Iterable[Part]) -> Iterator[Part | Left]:
         yield Left(name, str(error), damaged=True)
 
 
-class _Progress:
+class _ProgressLine:
     """Tells on stderr how far a long computation is: in place on a terminal, else its begin."""
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""The commands that do the work, `run` and `watch`, as the command line takes them."""
+"""`seedconv run`: an engine at work on a study until nothing is missing."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from seedconv_tui.cli.options import Command
 from seedconv_tui.cli.stopping import Stop, lasting_stderr, stopping
 from seedconv_tui.exit_codes import FAILED, OK
 from seedconv_tui.listeners.setup import add_telling_options
@@ -20,45 +19,8 @@ if TYPE_CHECKING:
     from engine.study_file.file import StudyFile
 
 
-def add_run_and_watch(command: Command) -> None:
-    """Add `seedconv run` and `seedconv watch`."""
-    run = command(
-        "run",
-        _run,
-        "score and reduce all that is missing, then exit",
-        "seedconv run study.toml",
-    )
-    watch = command(
-        "watch",
-        _watch,
-        "the same, and go on as checkpoints arrive",
-        "seedconv watch study.toml",
-    )
-    for made in (run, watch):
-        add_telling_options(made)
-        made.add_argument("study", type=Path, metavar="STUDY.toml", help="the study file")
-        made.add_argument(
-            "--device",
-            metavar="LIST",
-            help='in place of scoring.device: "cuda:1", or several: "cuda:0,cuda:1", "cpu,cpu"',
-        )
-        made.add_argument(
-            "--ray",
-            metavar="ADDRESS",
-            help='have a Ray cluster do the work: "auto" for the one of this machine, or host:port',
-        )
-        made.add_argument(
-            "--retry-failed",
-            action="store_true",
-            help="try checkpoints again that failed for good, though they have not changed",
-        )
-        _add_limits(made)
-    watch.add_argument(
-        "--until-complete",
-        action="store_true",
-        help="exit once every listed checkpoint is scored and reduced",
-    )
-
+HELP = "score and reduce all that is missing, then exit"
+EXAMPLE = "seedconv run study.toml"
 
 _LIMITS = {
     "nice": ("N", int, "CPU priority, 0 to 19 the least; the disk's follows it"),
@@ -70,22 +32,38 @@ _LIMITS = {
 }
 
 
-def _add_limits(command: argparse.ArgumentParser) -> None:
-    group = command.add_argument_group("what is left to others, in place of [limits]")
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what the command takes, and `watch` as well."""
+    add_telling_options(parser)
+    parser.add_argument("study", type=Path, metavar="STUDY.toml", help="the study file")
+    parser.add_argument(
+        "--device",
+        metavar="LIST",
+        help='in place of scoring.device: "cuda:1", or several: "cuda:0,cuda:1", "cpu,cpu"',
+    )
+    parser.add_argument(
+        "--ray",
+        metavar="ADDRESS",
+        help='have a Ray cluster do the work: "auto" for the one of this machine, or host:port',
+    )
+    parser.add_argument(
+        "--retry-failed",
+        action="store_true",
+        help="try checkpoints again that failed for good, though they have not changed",
+    )
+    group = parser.add_argument_group("what is left to others, in place of [limits]")
     for name, (metavar, kind, text) in _LIMITS.items():
         option = f"--{name.replace('_', '-')}"
         group.add_argument(option, type=kind, metavar=metavar, help=text)
 
 
-def _run(options: argparse.Namespace) -> int:
-    return _engine(options, lambda engine: engine.run())
+def run(options: argparse.Namespace) -> int:
+    """Run the engine until nothing is missing."""
+    return run_engine(options, lambda engine: engine.run())
 
 
-def _watch(options: argparse.Namespace) -> int:
-    return _engine(options, lambda engine: engine.watch(until_complete=options.until_complete))
-
-
-def _engine(options: argparse.Namespace, work: Callable[[Coordinator], Totals]) -> int:
+def run_engine(options: argparse.Namespace, work: Callable[[Coordinator], Totals]) -> int:
+    """Have an engine on the study do the work, and sum it up on stderr; return the exit code."""
     with stopping() as stop, lasting_stderr():
         study, totals = _work(options, work, stop)
         _summary(options.study, study, totals, as_json=options.json)

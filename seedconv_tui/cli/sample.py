@@ -1,96 +1,75 @@
-"""The commands that gather text, `sample` and `count`, as the command line takes them."""
+"""`seedconv sample`: documents for a corpus, drawn from a dataset or from files."""
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from seedconv_tui.cli.options import Command
+from seedconv_tui.cli.options import at_least
 from seedconv_tui.exit_codes import OK
 
+if TYPE_CHECKING:
+    from engine.text.sampling import Origin
 
-def add_sample_and_count(command: Command, at_least: Callable[[int], Callable[[str], int]]) -> None:
-    """Add `seedconv sample` and `seedconv count`; `at_least` makes a parser of integers."""
-    sample = command(
-        "sample",
-        _sample,
-        "sample documents of a dataset or of files for a corpus",
-        "seedconv sample monology/pile-uncopyrighted -n 200 --first 100000 -o corpus.jsonl",
-    )
-    count = command(
-        "count",
-        _count,
-        "count tokens in files or a dataset, for `counts` of a study file",
-        "seedconv count text/*.txt --tokenizer runs/tokenizer -o counts.npy",
-    )
-    for made in (sample, count):
-        made.add_argument(
-            "source",
-            nargs="+",
-            metavar="SOURCE",
-            help="text, JSON lines, Parquet or Arrow files, or a dataset's name on the hub",
-        )
-        made.add_argument("--config", help="configuration of a dataset on the hub")
-        made.add_argument("--split", default="train", help="of a dataset (%(default)s)")
-        made.add_argument("--field", default="text", help="of a record (%(default)s)")
-        made.add_argument(
-            "--first", type=at_least(1), metavar="N", help="read the first N documents alone"
-        )
-    sample.add_argument("-n", type=at_least(1), default=100, help="documents (%(default)s)")
-    sample.add_argument("--seed", type=at_least(0), default=0, help="of the draw (%(default)s)")
-    sample.add_argument(
+HELP = "sample documents of a dataset or of files for a corpus"
+EXAMPLE = "seedconv sample monology/pile-uncopyrighted -n 200 --first 100000 -o corpus.jsonl"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what the command takes."""
+    add_source(parser)
+    parser.add_argument("-n", type=at_least(1), default=100, help="documents (%(default)s)")
+    parser.add_argument("--seed", type=at_least(0), default=0, help="of the draw (%(default)s)")
+    parser.add_argument(
         "-o",
         "--output",
         type=Path,
         required=True,
         help='a .jsonl file; a .txt file, for separator = "\\n\\f\\n"; or a new folder',
     )
-    count.add_argument("--tokenizer", required=True, help="a folder, or a name on the hub")
-    count.add_argument("--revision", default="main", help="of the tokenizer (%(default)s)")
-    count.add_argument(
-        "-o", "--output", type=Path, default=Path("counts.npy"), help="(%(default)s)"
+
+
+def add_source(parser: argparse.ArgumentParser) -> None:
+    """Add where text comes from; `origin_of` reads it."""
+    parser.add_argument(
+        "source",
+        nargs="+",
+        metavar="SOURCE",
+        help="text, JSON lines, Parquet or Arrow files, or a dataset's name on the hub",
+    )
+    parser.add_argument("--config", help="configuration of a dataset on the hub")
+    parser.add_argument("--split", default="train", help="of a dataset (%(default)s)")
+    parser.add_argument("--field", default="text", help="of a record (%(default)s)")
+    parser.add_argument(
+        "--first", type=at_least(1), metavar="N", help="read the first N documents alone"
     )
 
 
-def _report(text: str) -> None:
+def origin_of(options: argparse.Namespace) -> Origin:
+    """Return where text comes from."""
+    from engine.text.sampling import Origin
+
+    return Origin(tuple(options.source), options.config, options.split, options.field)
+
+
+def say(text: str) -> None:
+    """Print a line of progress."""
     print(text, file=sys.stderr)
 
 
-def _sample(options: argparse.Namespace) -> int:
-    from engine.text.sampling import Origin, sample
+def run(options: argparse.Namespace) -> int:
+    """Draw documents and write them."""
+    from engine.text.sampling import sample
 
-    origin = Origin(tuple(options.source), options.config, options.split, options.field)
     n = sample(
-        origin, options.output, n=options.n, seed=options.seed, among=options.first, report=_report
+        origin_of(options),
+        options.output,
+        n=options.n,
+        seed=options.seed,
+        among=options.first,
+        report=say,
     )
-    _report(f"wrote {n:,} documents to {options.output}")
-    return OK
-
-
-def _count(options: argparse.Namespace) -> int:
-    from threading import Event
-
-    from engine.errors import ConfigError
-    from engine.sources.hub_client import HubClient
-    from engine.text.sampling import Origin, count
-    from engine.text.tokenizer import load_backend, vocabulary_digest
-
-    if options.output.suffix != ".npy":
-        raise ConfigError(f"{options.output}: should end in .npy")
-    origin = Origin(tuple(options.source), options.config, options.split, options.field)
-    backend = load_backend(
-        "--tokenizer",
-        options.tokenizer,
-        Path(options.tokenizer),
-        options.revision,
-        HubClient(Event()),
-    )
-    vocabulary = backend.get_vocab()
-    size, digest = max(vocabulary.values()) + 1, vocabulary_digest(vocabulary)
-    total = count(
-        origin, backend, size, digest, options.output, among=options.first, report=_report
-    )
-    _report(f"wrote counts of {total:,} tokens to {options.output}")
+    say(f"wrote {n:,} documents to {options.output}")
     return OK

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import json
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -9,7 +11,9 @@ from typing import Any
 
 import numpy as np
 
-from seedconv_tui.health import SILENT, advice, health, states
+from seedconv_tui.cli.options import add_json, add_store
+from seedconv_tui.exit_codes import FAILED, OK
+from seedconv_tui.health import SILENT, advice, health, states, troubled
 from seedconv_tui.text import count, duration, nats, phase_words, same_weights, size, visible
 from store.schema.keys import CheckpointName
 from store.schema.snapshot import (
@@ -22,8 +26,34 @@ from store.schema.snapshot import (
 )
 from store.statistics import outliers
 
+HELP = "progress and health, for people and scripts"
+EXAMPLE = "seedconv status study.zarr"
+
 SCHEMA = 1  # of the JSON object; it grows when a field changes its meaning or goes
 _FEW = 5  # errors, duplicates and missing ones of a model that are told in full
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what the command takes."""
+    add_store(parser)
+    add_json(parser)
+    parser.add_argument(
+        "--check",
+        action="store_true",
+        help="exit with 1 when the engine failed or is silent, or checkpoints failed",
+    )
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print the status; with `--check`, fail where somebody should look."""
+    from store import open_study
+
+    snapshot, now = open_study(options.store).snapshot(), time.time()
+    if options.json:
+        print(json.dumps(status_json(snapshot, now), indent=2))
+    else:
+        print(status_text(snapshot, now))
+    return FAILED if options.check and troubled(snapshot, now) else OK
 
 
 def status_json(snapshot: StudySnapshot, now: float | None = None) -> dict[str, Any]:

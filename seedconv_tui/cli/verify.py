@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import shlex
 import sys
@@ -12,23 +13,42 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from seedconv_tui.cli.options import add_json, add_local_store
 from seedconv_tui.exit_codes import FAILED, OK
 from seedconv_tui.text import count, visible
 
 if TYPE_CHECKING:
     from store.schema.damage import Damage
 
+HELP = "read back all that is committed, say what is damaged and what mends it"
+EXAMPLE = "seedconv verify study.zarr"
+
 _ROUNDS = 3  # damaged metadata hide what they describe: mended, the rest can be checked
 
 
-def verify_command(store: Path, *, as_json: bool, mend: bool) -> int:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what the command takes."""
+    add_local_store(parser)
+    add_json(parser)
+    parser.add_argument(
+        "--mend",
+        action="store_true",
+        help="mend it: what cannot be told from the rest is forgotten, for `run` to compute again",
+    )
+
+
+def run(options: argparse.Namespace) -> int:
     """Check a study, and mend it if asked; return 0 when it is sound, 1 when it is damaged.
 
-    Raises NotAStudyError, BusyError.
+    Raise NotAStudyError, BusyError, UnsupportedError.
     """
+    from store.storage.places import refuse_remote
+
+    store: Path = options.store
+    refuse_remote(store)
     checked, damage = _check(store)
     mended: list[Damage] = []
-    if mend:
+    if options.mend:
         from store.maintenance.mend import MENDABLE
         from store.maintenance.mend import mend as mend_damage
 
@@ -38,7 +58,7 @@ def verify_command(store: Path, *, as_json: bool, mend: bool) -> int:
             mend_damage(store, now)
             mended += now
             checked, damage = _check(store)
-    if as_json:
+    if options.json:
         print(json.dumps(report(store, checked, damage, mended), indent=2))
     else:
         print(report_text(store, checked, damage, mended))

@@ -11,11 +11,10 @@ from typing import Any, NamedTuple
 import matplotlib as mpl
 
 from seedconv_tui.report import page, style
+from seedconv_tui.report.families import FORMATS
 from seedconv_tui.report.kept import digest
 from seedconv_tui.report.parts import Block, Figure, Left, Table
 from seedconv_tui.tables.writers import CsvWriter, new_file
-
-FORMATS = ("pdf", "png")
 
 _STATE = "report.json"  # which figures are there, and what they were drawn from
 

@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 from safetensors.torch import load_file, save_file
 
-from seedconv_tui.cli.main import run
+from seedconv_tui.cli import main
+from seedconv_tui.cli.main import COMMANDS, run
 from store import open_study
 from tests.support.tiny_models import make_runs, make_tokenizer, write_study
 
@@ -320,6 +321,15 @@ def test_interrupted(done: Path, tmp_path: Path) -> None:
     snapshot = open_study(folder / "study.zarr").snapshot()
     assert snapshot.engine is not None
     assert snapshot.engine.state == "stopped"
+
+
+def test_each_command_is_a_module_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
+    files = Path(main.__file__).parent.glob("*.py")
+    assert sorted(COMMANDS) == sorted(file.stem for file in files if "\nHELP =" in file.read_text())
+    for name in COMMANDS:
+        with pytest.raises(SystemExit, match="0"):
+            run([name, "--help"])
+        assert f"example: seedconv {name}" in capsys.readouterr().out
 
 
 def test_the_monitor_imports_nothing_heavy() -> None:

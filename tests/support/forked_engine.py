@@ -176,6 +176,7 @@ def _serve() -> None:
 
     import engine.coordination.coordinator
     import seedconv_tui.cli.main
+    import seedconv_tui.cli.run
     import seedconv_tui.listeners.console
 
     del transformers, AutoConfig, AutoModelForCausalLM, AutoTokenizer, engine, seedconv_tui

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,6 +21,11 @@ if TYPE_CHECKING:
 
 _CATEGORY = "pos"
 _STEPS = 40  # at most, a fit each
+
+
+def figures(source: Source, kept: Kept) -> Iterator[Figure | Left]:
+    """Yield the one of this family. Raise StoreError, DamagedError."""
+    yield figure(source, kept)
 
 
 def figure(source: Source, kept: Kept) -> Figure | Left:

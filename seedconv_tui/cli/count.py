@@ -1,0 +1,49 @@
+"""`seedconv count`: how often each token occurs in reference text."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from seedconv_tui.cli.sample import add_source, origin_of, say
+from seedconv_tui.exit_codes import OK
+
+HELP = "count tokens in files or a dataset, for `counts` of a study file"
+EXAMPLE = "seedconv count text/*.txt --tokenizer runs/tokenizer -o counts.npy"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add what the command takes."""
+    add_source(parser)
+    parser.add_argument("--tokenizer", required=True, help="a folder, or a name on the hub")
+    parser.add_argument("--revision", default="main", help="of the tokenizer (%(default)s)")
+    parser.add_argument(
+        "-o", "--output", type=Path, default=Path("counts.npy"), help="(%(default)s)"
+    )
+
+
+def run(options: argparse.Namespace) -> int:
+    """Count tokens and write how often each occurs."""
+    from threading import Event
+
+    from engine.errors import ConfigError
+    from engine.sources.hub_client import HubClient
+    from engine.text.sampling import count
+    from engine.text.tokenizer import load_backend, vocabulary_digest
+
+    if options.output.suffix != ".npy":
+        raise ConfigError(f"{options.output}: should end in .npy")
+    backend = load_backend(
+        "--tokenizer",
+        options.tokenizer,
+        Path(options.tokenizer),
+        options.revision,
+        HubClient(Event()),
+    )
+    vocabulary = backend.get_vocab()
+    size, digest = max(vocabulary.values()) + 1, vocabulary_digest(vocabulary)
+    total = count(
+        origin_of(options), backend, size, digest, options.output, among=options.first, report=say
+    )
+    say(f"wrote counts of {total:,} tokens to {options.output}")
+    return OK
