@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from seedconv_tui.monitor.common.columns import checkpoint_columns
+from seedconv_tui.monitor.runs.checkpoint_columns import checkpoint_columns
 from seedconv_tui.monitor.runs.fold import Fold, fold_states
 from seedconv_tui.monitor.runs.matrix import Matrix
 from store.schema.snapshot import (

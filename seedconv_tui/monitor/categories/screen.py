@@ -9,6 +9,7 @@ from textual.containers import Container
 from textual.message import Message
 
 from seedconv_tui.chart import draw as chart
+from seedconv_tui.monitor.categories.level_columns import level_columns, token_columns
 from seedconv_tui.monitor.categories.level_queries import (
     EvaluationText,
     LevelSummary,
@@ -32,10 +33,10 @@ from seedconv_tui.monitor.categories.lists import LevelRows, TokenRows
 from seedconv_tui.monitor.categories.ranking import Ranking
 from seedconv_tui.monitor.common.bars import Notice, TopBar
 from seedconv_tui.monitor.common.chart_widget import ChartTitle, ChartView
-from seedconv_tui.monitor.common.columns import Columns, level_columns, token_columns
 from seedconv_tui.monitor.common.facts import Facts
 from seedconv_tui.monitor.common.search import SearchBar
 from seedconv_tui.monitor.common.step_picker import STEP_KEYS, StepScreen
+from seedconv_tui.monitor.common.study_screen import Columns
 from seedconv_tui.monitor.data.feed import ACTIVE_STATES
 from seedconv_tui.text import nats
 

@@ -11,7 +11,7 @@ from seedconv_tui.monitor.common.bars import Banner, KeyBar, Notice, TopBar
 from seedconv_tui.monitor.common.facts import Facts
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
     from textual.app import ComposeResult
     from textual.widget import Widget
@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 
 MIN_WIDTH, MIN_HEIGHT = 60, 16
 """The smallest terminal that the screens are laid out for."""
+
+
+Columns = dict[str, Any]
+"""The data behind a view: column -> list or array, (row,) each."""
 
 
 class HasStudies(Protocol):
@@ -84,8 +88,8 @@ class StudyScreen(Screen[None], inherit_bindings=False):
     def restore(self, kept: Remembered) -> None:
         """Takes what `state` gave in another session; called before there are data, or widgets."""
 
-    def table(self) -> Mapping[str, Any] | None:
-        """The data behind the view: column -> list or array, (row,) each; None: there are none."""
+    def table(self) -> Columns | None:
+        """Return the data behind the view; None: there are none."""
         return None
 
     def chosen_text(self) -> str:

@@ -15,7 +15,7 @@ from store.statistics import mean_over_seeds
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from seedconv_tui.monitor.categories.level_queries import Whole
+    from seedconv_tui.monitor.curves.whole_summary import Whole
     from store.schema.snapshot import ModelSnapshot
 
 

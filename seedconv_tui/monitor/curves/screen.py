@@ -9,13 +9,12 @@ from textual.binding import Binding
 from textual.containers import Horizontal
 
 from seedconv_tui.chart import draw as chart
-from seedconv_tui.monitor.categories.level_queries import Whole, WholeSummary
 from seedconv_tui.monitor.common.bars import Notice
 from seedconv_tui.monitor.common.chart_widget import ChartTitle, ChartView
-from seedconv_tui.monitor.common.columns import Columns, curve_columns
 from seedconv_tui.monitor.common.search import SearchBar, found_in, step_in
-from seedconv_tui.monitor.common.study_screen import MIN_WIDTH, StudyScreen
+from seedconv_tui.monitor.common.study_screen import MIN_WIDTH, Columns, StudyScreen
 from seedconv_tui.monitor.curves.chart_window import ChartWindow
+from seedconv_tui.monitor.curves.curve_columns import curve_columns
 from seedconv_tui.monitor.curves.curve_metrics import KL_UNIGRAM, METRICS, Beside, Metric
 from seedconv_tui.monitor.curves.model_choice import (
     ModelChoice,
@@ -27,6 +26,7 @@ from seedconv_tui.monitor.curves.model_choice import (
     study_labels,
 )
 from seedconv_tui.monitor.curves.readout import Readout, entries, heading
+from seedconv_tui.monitor.curves.whole_summary import Whole, WholeSummary
 from seedconv_tui.monitor.data.feed import ACTIVE_STATES
 from store.schema.snapshot import State
 

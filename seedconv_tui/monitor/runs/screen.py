@@ -10,11 +10,11 @@ from rich.cells import cell_len
 from textual.binding import Binding
 
 from seedconv_tui.monitor.common.canvas import Canvas, Line, line_width
-from seedconv_tui.monitor.common.columns import Columns, checkpoint_columns
 from seedconv_tui.monitor.common.reader import ReaderScreen
 from seedconv_tui.monitor.common.search import SearchBar
-from seedconv_tui.monitor.common.study_screen import StudyScreen
+from seedconv_tui.monitor.common.study_screen import Columns, StudyScreen
 from seedconv_tui.monitor.data.remembered import Remembered
+from seedconv_tui.monitor.runs.checkpoint_columns import checkpoint_columns
 from seedconv_tui.monitor.runs.journal import FILTERS, JournalPanel, journal_line
 from seedconv_tui.monitor.runs.matrix import Matrix, Spot
 from seedconv_tui.monitor.runs.strip import StudyStrip

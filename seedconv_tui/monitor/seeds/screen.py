@@ -13,12 +13,13 @@ from textual.containers import Container
 from seedconv_tui.chart import draw as chart
 from seedconv_tui.monitor.common.bars import Notice
 from seedconv_tui.monitor.common.chart_widget import ChartTitle, ChartView
-from seedconv_tui.monitor.common.columns import Columns, pair_columns
 from seedconv_tui.monitor.common.facts import Facts
 from seedconv_tui.monitor.common.pairs import PairMatrix, PairPicked, PairTable
 from seedconv_tui.monitor.common.search import SearchBar, found_in, step_in
 from seedconv_tui.monitor.common.step_picker import STEP_KEYS, StepScreen
-from seedconv_tui.monitor.tokens.token_queries import PAIR_MEANS, PairMeans
+from seedconv_tui.monitor.common.study_screen import Columns
+from seedconv_tui.monitor.seeds.pair_columns import pair_columns
+from seedconv_tui.monitor.seeds.pair_queries import PAIR_MEANS, PairMeans
 from seedconv_tui.text import nats
 from store.schema import Floats
 from store.statistics import distance, outliers

@@ -11,14 +11,15 @@ from textual.binding import Binding
 from seedconv_tui.chart import draw as chart
 from seedconv_tui.monitor.common.bars import Notice
 from seedconv_tui.monitor.common.chart_widget import ChartTitle, ChartView
-from seedconv_tui.monitor.common.columns import Columns, text_columns
 from seedconv_tui.monitor.common.facts import Facts
 from seedconv_tui.monitor.common.search import SearchBar
 from seedconv_tui.monitor.common.step_picker import STEP_KEYS, StepScreen, n_scored
+from seedconv_tui.monitor.common.study_screen import Columns
 from seedconv_tui.monitor.tokens.heat import CHANGE, SCALES, SURPRISAL, next_in_rank
 from seedconv_tui.monitor.tokens.heat_text import HeatLegend, HeatText, TokenPicked
 from seedconv_tui.monitor.tokens.panel import PANELS, TokenPanel
 from seedconv_tui.monitor.tokens.predictions import Prediction, word
+from seedconv_tui.monitor.tokens.text_columns import text_columns
 from seedconv_tui.monitor.tokens.token_queries import (
     Course,
     PatternMatches,

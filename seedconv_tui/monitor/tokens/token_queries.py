@@ -19,23 +19,6 @@ if TYPE_CHECKING:
 
 _MOST_FOUND = 100_000
 
-PAIR_MEANS = ("mean_js", "top1_agreement", "target_rms")
-
-
-@dataclass(frozen=True)
-class PairMeans:
-    """What is known of every pair at a step beside its KL: name -> (seed, other_seed)."""
-
-    model: str
-    step: int
-    n_pairs: int  # reduced so far: with more of them, the answer is another
-
-    KEEP: ClassVar[int] = 256
-
-    def read(self, study: Study) -> dict[str, NDArray[np.float64]]:
-        """Reads the arrays of `PAIR_MEANS`, units as in the store."""
-        return {name: study.pair_means(self.model, name, self.step) for name in PAIR_MEANS}
-
 
 @dataclass(frozen=True)
 class Reflowed:

@@ -1,0 +1,44 @@
+"""What the Curves screen asks the store of a model as a whole."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from store.schema import Floats
+
+if TYPE_CHECKING:
+    from store import Study
+
+
+@dataclass(frozen=True, eq=False)
+class Whole:
+    """What only summaries tell of a model as a whole, at the steps that are summarised."""
+
+    steps: NDArray[np.int64]  # (step,) ascending
+    kl_unigram: Floats  # (step, seed) from prediction to unigram, nats
+
+
+@dataclass(frozen=True)
+class WholeSummary:
+    """The summary over all tokens of a model; after another commit, the answer is another."""
+
+    model: str
+    generation: int
+
+    KEEP: ClassVar[int] = 64
+
+    def read(self, study: Study) -> Whole:
+        """Reads one array of the summary."""
+        from store.reading.category import ALL
+        from store.reading.summary import SummaryReader
+
+        study.refresh()  # to what the generation tells of
+        if ALL not in study.categories(self.model):
+            return Whole(np.empty(0, np.int64), np.empty((0, 0)))
+        reader = SummaryReader(study, self.model)
+        done = reader.valid(ALL)
+        return Whole(reader.steps[done], reader.read("kl_unigram", ALL)[done][..., 0])
