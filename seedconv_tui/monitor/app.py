@@ -6,7 +6,6 @@ import os
 import time
 from functools import partial
 from importlib import import_module
-from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING, Any
 
@@ -20,14 +19,14 @@ from seedconv_tui.monitor.common.bars import KeyBar
 from seedconv_tui.monitor.common.help import commands, help_lines
 from seedconv_tui.monitor.common.reader import ReaderScreen
 from seedconv_tui.monitor.common.save_dialog import ExportScreen
-from seedconv_tui.monitor.common.study_screen import StudyScreen
+from seedconv_tui.monitor.common.study_screen import GoTo, StudyScreen
 from seedconv_tui.monitor.common.theme import DARK, LIGHT, PALETTES, Appearance
 from seedconv_tui.monitor.data.details import Answered, Details
-from seedconv_tui.monitor.data.feed import Crashed, Feed, Saved
+from seedconv_tui.monitor.data.feed import Crashed, Feed
 from seedconv_tui.monitor.data.remembered import Memory, Remembered
 from seedconv_tui.monitor.data.watched_studies import Arrived, Studies, Troubled, Watch
 from seedconv_tui.monitor.lean_output import lean_driver
-from seedconv_tui.monitor.screens import SCREENS, screen_class
+from seedconv_tui.monitor.screens import SCREENS, SHARED, screen_class
 from seedconv_tui.text import visible
 
 if TYPE_CHECKING:
@@ -35,14 +34,11 @@ if TYPE_CHECKING:
 
     from textual.app import SystemCommand
     from textual.driver import Driver
-    from textual.message import Message
     from textual.screen import Screen
 
-    from seedconv_tui.monitor.categories.screen import CategoriesScreen
     from seedconv_tui.monitor.data.feed import SnapshotSource
 
 _REMEMBER_SECONDS = 3.0
-_SHARED = "Curves"  # the one screen of all studies
 _GLYPHS = "charts of braille dots, or of half blocks"
 _STUDY = "another of the studies"
 _QUIT = "leave; an engine that is at work goes on"
@@ -51,7 +47,7 @@ _QUIT = "leave; an engine that is at work goes on"
 class SeedconvApp(App[None], inherit_bindings=False):
     """Shows a study, or several, live, until told to quit.
 
-    Each study has screens of its own, but all of them share the one that compares: Curves.
+    Each study has screens of its own, but all of them share those that compare studies.
     """
 
     TITLE = "seedconv"
@@ -114,9 +110,10 @@ class SeedconvApp(App[None], inherit_bindings=False):
         self._look = self._look_of(self.theme)
         for number, watch in enumerate(self.studies.watches):
             for name in SCREENS:
-                if name != _SHARED:
+                if name not in SHARED:
                     self._add(name, _mode(name, number), watch.feed)
-        self._add(_SHARED, _SHARED, self.studies)
+        for name in SHARED:
+            self._add(name, name, self.studies)
 
     def _add(self, name: str, mode: str, shown: Feed | Studies) -> None:
         """Adds a screen, which will be as it was left in the last session."""
@@ -269,25 +266,11 @@ class SeedconvApp(App[None], inherit_bindings=False):
             make = partial(saving.text_of, screen._compositor.render_strips())
         study = self.feed.snapshot.name if self.feed.snapshot else ""
         name = saving.file_name(study, screen.NAME, self._clock(), saving.SUFFIXES[kind])
-        self.saving = Thread(target=self._save, args=(name, make), name="save", daemon=True)
+        arguments = name, make, self.post_message
+        self.saving = Thread(target=saving.save, args=arguments, name="save", daemon=True)
         self.saving.start()
 
-    def _save(self, name: str, make: Callable[[], bytes]) -> None:
-        """Runs in a thread; only posts what came of it."""
-        try:
-            folder = Path.cwd()
-            path = saving.write_new(folder, name, make())
-            message: Message = Saved(f"wrote {path.name} in {folder}")
-        except OSError as error:
-            message = Saved(f"{name} was not written: {error.strerror or error}", bad=True)
-        except Exception as error:  # a bug of ours: the app ends with its traceback
-            message = Crashed(error)
-        try:
-            self.post_message(message)
-        except RuntimeError:
-            return
-
-    def on_saved(self, message: Saved) -> None:
+    def on_saved(self, message: saving.Saved) -> None:
         """Says how it went."""
         self.say(message.words, bad=message.bad)
 
@@ -323,13 +306,9 @@ class SeedconvApp(App[None], inherit_bindings=False):
 
     def action_study(self) -> None:
         """Shows another study on the same screen."""
-        from seedconv_tui.monitor.curves.screen import CurvesScreen
-
         screen = self.screen_stack[0]
         self.studies.current = (self.studies.current + 1) % len(self.studies.watches)
-        if isinstance(screen, CurvesScreen):
-            screen.choose_study()
-        elif isinstance(screen, StudyScreen):
+        if isinstance(screen, StudyScreen) and not screen.show_current_study():
             self.action_show_screen(screen.NAME)
 
     def action_glyphs(self) -> None:
@@ -338,18 +317,12 @@ class SeedconvApp(App[None], inherit_bindings=False):
         self.watch_theme(self.theme)
         self._show()
 
-    def on_categories_screen_opened(self, message: CategoriesScreen.Opened) -> None:
-        """Goes to a token."""
-        self.show_token(message.model, message.step, message.token)
-
-    def show_token(self, model: str, step: int | None, token: int) -> None:
-        """Goes to a token of the text on its own screen; step None: the latest."""
-        from seedconv_tui.monitor.tokens.screen import TokensScreen
-
-        self.action_show_screen(TokensScreen.NAME)
+    def on_go_to(self, message: GoTo) -> None:
+        """Show another screen, with what was asked for on it."""
+        self.action_show_screen(message.screen)
         screen = self.screen_stack[0]
-        if isinstance(screen, TokensScreen):
-            screen.show_token(model, step, token)
+        if isinstance(screen, StudyScreen):
+            screen.show_state(Remembered(message.state))
 
     def action_pause(self) -> None:
         """Stops or resumes reading the study."""
@@ -390,4 +363,4 @@ def _import_the_rest() -> None:
 
 def _mode(screen: str, study: int) -> str:
     """The name under which a study's screen is kept."""
-    return screen if screen == _SHARED or not study else f"{screen} of {study}"
+    return screen if screen in SHARED or not study else f"{screen} of {study}"

@@ -1,4 +1,4 @@
-"""The screens; one a file."""
+"""The list of screens: a screen is a folder of its name, with its class in `screen.py`."""
 
 from __future__ import annotations
 
@@ -11,8 +11,11 @@ if TYPE_CHECKING:
 SCREENS = ("Runs", "Curves", "Categories", "Tokens", "Seeds")
 """Their names, in the order of their number keys."""
 
+SHARED = frozenset({"Curves"})
+"""Screens of all studies at once; each study has the others for itself."""
+
 
 def screen_class(name: str) -> type[StudyScreen]:
-    """The class of a screen, whose file is imported only now: the first paint needs but one."""
+    """Return the class of a screen; imports its file only now: the first paint needs but one."""
     module = import_module(f"seedconv_tui.monitor.{name.lower()}.screen")
     return cast("type[StudyScreen]", getattr(module, f"{name}Screen"))

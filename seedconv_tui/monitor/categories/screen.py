@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 from textual.binding import Binding
 from textual.containers import Container
-from textual.message import Message
 
 from seedconv_tui.chart import draw as chart
 from seedconv_tui.monitor.categories.level_columns import level_columns, token_columns
@@ -36,7 +35,7 @@ from seedconv_tui.monitor.common.chart_widget import ChartTitle, ChartView
 from seedconv_tui.monitor.common.facts import Facts
 from seedconv_tui.monitor.common.search import SearchBar
 from seedconv_tui.monitor.common.step_picker import STEP_KEYS, StepScreen
-from seedconv_tui.monitor.common.study_screen import Columns
+from seedconv_tui.monitor.common.study_screen import Columns, GoTo
 from seedconv_tui.monitor.data.feed import ACTIVE_STATES
 from seedconv_tui.text import nats
 
@@ -85,13 +84,6 @@ class CategoriesScreen(StepScreen):
         *STEP_KEYS[:-1],
         Binding("0", "follow", "Follow", tooltip="the latest step, and new ones as they come"),
     ]
-
-    class Opened(Message):
-        """A token was chosen; step None: the latest."""
-
-        def __init__(self, model: str, step: int | None, token: int) -> None:
-            self.model, self.step, self.token = model, step, token
-            super().__init__()
 
     _category = ""  # empty: the model's first
     _levels: Levels | None = None  # what was read last
@@ -370,7 +362,8 @@ class CategoriesScreen(StepScreen):
         if model is None or levels is None or chosen is None or self.step_of(model) is None:
             return
         if self._inside is not None:
-            self.post_message(self.Opened(model.name, self._held, chosen))
+            state = {"model": model.name, "step": self._held, "token": chosen}
+            self.post_message(GoTo("Tokens", state))
             return
         self._outside.label = levels.labels[chosen]
         self._inside = TokenRows(self._outside.label)

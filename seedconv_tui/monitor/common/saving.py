@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from textual.message import Message
 
+from seedconv_tui.monitor.data.feed import Crashed
 from seedconv_tui.text import visible
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Callable, Iterable, Mapping
 
     from textual.strip import Strip
 
@@ -21,6 +23,14 @@ SUFFIXES = {"SVG": "svg", "CSV": "csv", "text": "txt"}
 """What a view can be saved as."""
 
 _LONGEST = 40  # characters of a study's name in a file's
+
+
+class Saved(Message):
+    """A view was saved, or could not be."""
+
+    def __init__(self, words: str, *, bad: bool = False) -> None:
+        self.words, self.bad = words, bad
+        super().__init__()
 
 
 def file_name(study: str, screen: str, now: float, suffix: str) -> str:
@@ -51,6 +61,22 @@ def write_new(folder: Path, name: str, data: bytes) -> Path:
             raise
         return path
     raise AssertionError  # there are as many numbers as it takes
+
+
+def save(name: str, make: Callable[[], bytes], post: Callable[[Message], object]) -> None:
+    """Write what `make` makes into the working directory; runs in a thread, posts the outcome."""
+    try:
+        folder = Path.cwd()
+        path = write_new(folder, name, make())
+        message: Message = Saved(f"wrote {path.name} in {folder}")
+    except OSError as error:
+        message = Saved(f"{name} was not written: {error.strerror or error}", bad=True)
+    except Exception as error:  # a bug of ours: the app ends with its traceback
+        message = Crashed(error)
+    try:
+        post(message)
+    except RuntimeError:  # the event loop ended while the file was being written
+        return
 
 
 def text_of(strips: Iterable[Strip]) -> bytes:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, cast
 
 from textual.containers import Vertical
+from textual.message import Message
 from textual.screen import Screen
 
 from seedconv_tui.monitor.common.bars import Banner, KeyBar, Notice, TopBar
 from seedconv_tui.monitor.common.facts import Facts
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
     from textual.app import ComposeResult
     from textual.widget import Widget
@@ -34,6 +35,15 @@ class HasStudies(Protocol):
     """An app that watches studies."""
 
     studies: Studies
+
+
+class GoTo(Message):
+    """Another screen is asked for, of the same study, and what it should show there."""
+
+    def __init__(self, screen: str, state: Mapping[str, Any]) -> None:
+        """Take the screen's name, and what its `show_state` takes."""
+        self.screen, self.state = screen, state
+        super().__init__()
 
 
 class StudyScreen(Screen[None], inherit_bindings=False):
@@ -87,6 +97,13 @@ class StudyScreen(Screen[None], inherit_bindings=False):
 
     def restore(self, kept: Remembered) -> None:
         """Takes what `state` gave in another session; called before there are data, or widgets."""
+
+    def show_state(self, state: Remembered) -> None:
+        """Go to what another screen asks for by `GoTo`; called before the next drawing."""
+
+    def show_current_study(self) -> bool:
+        """Show the study that was made the current one; return False if another screen must."""
+        return False
 
     def table(self) -> Columns | None:
         """Return the data behind the view; None: there are none."""

@@ -321,10 +321,11 @@ class CurvesScreen(StudyScreen):
             return n > 1 and self.app.size.width >= n * MIN_WIDTH
         return True
 
-    def choose_study(self) -> None:
-        """Chooses a model of the study that is to be shown now, of the same name if there is."""
+    def show_current_study(self) -> bool:
+        """Choose a model of that study, of the same name if there is one."""
         self._choose_in(self._studies.current)
         self.show_feed()
+        return True
 
     def _choose_in(self, study: int) -> None:
         name = self._choice.chosen.model if self._choice.chosen else ""

@@ -55,14 +55,6 @@ class Crashed(Message):
         super().__init__()
 
 
-class Saved(Message):
-    """A view was saved, or could not be."""
-
-    def __init__(self, words: str, *, bad: bool = False) -> None:
-        self.words, self.bad = words, bad
-        super().__init__()
-
-
 @dataclass
 class Feed:
     """What is known of the study. Owned by the app, changed in its message handlers only."""

@@ -298,9 +298,10 @@ class TokensScreen(StepScreen):
     def _seed_of(self, model: ModelSnapshot) -> int:
         return model.seeds.index(self._seed) if self._seed in model.seeds else 0
 
-    def show_token(self, model: str, step: int | None, token: int) -> None:
-        """Goes to a token as soon as the screen is drawn; step None: the latest."""
-        self._model_name, self._held, self._token = model, step, token
+    def show_state(self, state: Remembered) -> None:
+        """Go to a token: `model`, `step` (None: the latest) and `token`."""
+        self._model_name, self._held = state.text("model"), state.number("step")
+        self._token = state.number("token") or 0
 
     # What is kept and saved
 
