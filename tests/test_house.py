@@ -22,9 +22,6 @@ LONG = [
     "seedconv_tui/monitor/categories/screen.py",
     "seedconv_tui/monitor/curves/screen.py",
     "seedconv_tui/monitor/tokens/screen.py",
-    "store/maintenance/verify.py",
-    "store/statistics/intervals.py",
-    "store/writing/writer.py",
 ]
 SHARED_MODULES = ["columns", "corpus", "progress"]
 SHARED_CLASSES = ["EvaluationText", "Plan", "Progress", "Source", "Table"]

@@ -13,7 +13,7 @@ from seedconv_tui.tables.step_ranges import steps_argument
 from seedconv_tui.text import count, size, visible
 
 if TYPE_CHECKING:
-    from store.maintenance.prune import Prunable
+    from store.maintenance.pruning import Prunable
 
 
 HELP = "drop log-probs of fully reduced steps; every result stays"
@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Drop what can go, unless `--dry-run`. Raise StoreError, BusyError."""
     from store import NotAStudyError, open_study
-    from store.maintenance.prune import prunable, prune
+    from store.maintenance.pruning import prunable, prune
     from store.storage.places import refuse_remote
 
     store: Path = options.store

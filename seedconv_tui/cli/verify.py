@@ -67,7 +67,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _check(store: Path) -> tuple[int, list[Damage]]:
     """How many parts were checked, and what is damaged."""
-    from store.maintenance.verify import verify
+    from store.maintenance.verification import verify
 
     damage: list[Damage] = []
     done = 0

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from zarr.core.buffer import default_buffer_prototype
 
 from store.errors import DamagedError
-from store.maintenance.verify import mean_cells
+from store.maintenance.verify_means import mean_cells
 from store.reading.probe import result_name, results_layout
 from store.schema import variables as layout
 from store.schema.damage import Damage, Part

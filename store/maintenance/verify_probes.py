@@ -7,7 +7,8 @@ from functools import partial
 
 import numpy as np
 
-from store.errors import DamagedError, StoreError
+from store.errors import DamagedError
+from store.maintenance.twice import twice
 from store.reading.probe import BLIMP, items_layout, probe_array, probe_path, result_name
 from store.schema import variables as layout
 from store.schema.damage import Damage, Part
@@ -71,19 +72,3 @@ def value_damage(study: Study, model: str, name: str, seed: str, step: int) -> l
     path = f"{layout.model_path(model)}/{result_name(name)}"
     message = twice(study, check)
     return [Damage(Part.PROBE, path, message, model, seed, step)] if message else []
-
-
-def twice(study: Study, check: Callable[[], None]) -> str | None:
-    """What is wrong, or None. Asked twice: the first time an engine may have been writing."""
-    message = None
-    for _ in range(2):
-        try:
-            check()
-        except DamagedError as error:
-            message = str(error)
-            study.refresh()
-        except StoreError:  # forgotten in between
-            return None
-        else:
-            return None
-    return message

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from store.errors import DamagedError
-from store.maintenance.verify_probes import twice
+from store.maintenance.twice import twice
 from store.reading.category import category_path
 from store.reading.summary import SummaryReader, lacks_values
 from store.schema import variables as layout

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from store import NotAStudyError, StoreError, open_study
-from store.maintenance.verify import verify
+from store.maintenance.verification import verify
 from store.schema.damage import Damage, Part
 from tests.support.made_store import committed, fill, open_writer
 

@@ -12,7 +12,7 @@ import pytest
 
 from seedconv_tui.cli.main import run
 from store import open_study
-from store.maintenance.verify import verify
+from store.maintenance.verification import verify
 from store.schema.damage import Part
 from store.schema.snapshot import State
 from store.schema.variables import log_probs_path

@@ -1,0 +1,139 @@
+"""Reading back everything that a study has committed, to find what is damaged.
+
+Never writes, and may run while an engine does: what is committed after it began is left out, and
+what was dropped meanwhile is not damage.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from store.commits.progress import read_root
+from store.errors import DamagedError
+from store.maintenance.verify_means import MeanChecker
+from store.maintenance.verify_metadata import coordinate_damage, corpus_damage, metadata_damage
+from store.maintenance.verify_probes import probe_damage, value_damage
+from store.maintenance.verify_results import ResultReader, log_prob_damage
+from store.maintenance.verify_summaries import category_damage, summary_damage
+from store.reading.probe import result_name
+from store.schema import variables as layout
+from store.schema.damage import Damage, Part
+from store.storage.metadata import expect_group
+from store.study import Study, open_study
+
+
+@dataclass(frozen=True)
+class Checked:
+    """One part that was read back. `done` of `total` parts are."""
+
+    part: Part
+    done: int
+    total: int
+    model: str | None = None
+    seed: str | None = None
+    step: int | None = None
+    damage: tuple[Damage, ...] = ()
+
+
+def verify(path: Path) -> Iterator[Checked]:
+    """Read back all that is committed in the study at `path`, part by part.
+
+    Raises NotAStudyError when there is no study. Damage is yielded, never raised.
+    """
+    damage: list[Damage] = []
+    try:
+        root = read_root(path)
+        study = open_study(path)
+        expect_group(path, "", {"seedconv": root})
+        expect_group(path, layout.MODELS, {})
+    except DamagedError as error:
+        damage.append(Damage(Part.STUDY, "", str(error)))
+        yield Checked(Part.STUDY, 1, 1, damage=tuple(damage))
+        return
+    walk = _Walk(study)
+    total = 3 + bool(study.probes()) + sum(walk.units(model) for model in study.models)
+    done = itertools.count(1)
+    for part, model, seed, step, found in itertools.chain(
+        [
+            (Part.STUDY, None, None, None, damage),
+            (Part.CORPUS, None, None, None, corpus_damage(study)),
+            (Part.CATEGORY, None, None, None, category_damage(study, None)),
+        ],
+        [(Part.PROBE, None, None, None, probe_damage(study))] if study.probes() else [],
+        *(walk.model(name) for name in study.models),
+    ):
+        yield Checked(part, next(done), total, model, seed, step, tuple(found))
+
+
+_Unit = tuple[Part, str | None, str | None, int | None, list[Damage]]
+
+
+class _Walk:
+    """Goes through one study. Each method returns the damage it found."""
+
+    def __init__(self, study: Study) -> None:
+        self.study = study
+        self._results = ResultReader(study)
+        self._means = MeanChecker(study, self._results.means)
+        self._plans = {name: self._plan(name) for name in study.models}
+
+    def _plan(self, model: str) -> tuple[list[Any], list[Any], list[Any], list[Any]]:
+        known = self.study.ledger(model)
+        return (
+            list(known.scored),
+            sorted(known.stored, key=lambda k: (k[1], k[0])),
+            list(known.reduced),
+            [(name, *key) for name in known.probed for key in sorted(known.probed[name])],
+        )
+
+    def units(self, model: str) -> int:
+        """How many parts `model` yields."""
+        return 5 + sum(map(len, self._plans[model]))
+
+    def model(self, model: str) -> Iterator[_Unit]:
+        """All of one model."""
+        scored, stored, reduced, probed = self._plans[model]
+        yield Part.METADATA, model, None, None, self.metadata(model)
+        yield Part.COORDINATES, model, None, None, coordinate_damage(self.study, model)
+        for seed, step in scored:
+            yield Part.RESULTS, model, seed, step, self._results.of_checkpoint(model, seed, step)
+        for seed, step in stored:
+            yield Part.LOG_PROBS, model, seed, step, log_prob_damage(self.study, model, seed, step)
+        for step in reduced:
+            yield Part.PAIRS, model, None, step, self._results.of_pairs(model, step)
+        yield Part.MEANS, model, None, None, self.means(model)
+        yield Part.CATEGORY, model, None, None, category_damage(self.study, model)
+        yield Part.SUMMARY, model, None, None, self.summaries(model)
+        for name, seed, step in probed:
+            yield Part.PROBE, model, seed, step, self.probe(model, name, seed, step)
+
+    def metadata(self, model: str) -> list[Damage]:
+        """Groups and arrays of a model; arrays that fail here are not read later."""
+        found = metadata_damage(self.study, model)
+        group = layout.model_path(model)
+        self._results.unreadable |= {(model, d.path.removeprefix(f"{group}/")) for d in found}
+        return found
+
+    def means(self, model: str) -> list[Damage]:
+        """Arrays of means: readable, and the means of the values that were read."""
+        found = []
+        for name, variable in layout.VARIABLES.items():
+            if not variable.per_token and (model, name) not in self._results.unreadable:
+                found += self._means.of_array(model, name)
+        return found
+
+    def summaries(self, model: str) -> list[Damage]:
+        """Summaries by level, against the results that were read."""
+        means = self._results.means.items()
+        kl = {cell: mean for (of, name, cell), (mean, _) in means if (of, name) == (model, "kl")}
+        return summary_damage(self.study, model, kl)
+
+    def probe(self, model: str, name: str, seed: str, step: int) -> list[Damage]:
+        """What one checkpoint says of a probe."""
+        if (model, result_name(name)) in self._results.unreadable:
+            return []
+        return value_damage(self.study, model, name, seed, step)

@@ -1,0 +1,125 @@
+"""Checking arrays of means: readable, and the means of the values that were read."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from store.errors import StoreError
+from store.maintenance.twice import twice
+from store.maintenance.verify_results import Means
+from store.schema import variables as layout
+from store.schema.array_types import Floats
+from store.schema.damage import Damage, Part
+from store.statistics.means import MEAN_OF, PAIR_OF, RECORDED, mean_over_pairs
+from store.storage.arrays import boxes, read
+from store.study import Study
+
+_ROUNDING = 1e-10  # of means: relative to the mean size of what was summed, in float64
+
+
+class MeanChecker:
+    """Compares means with the per-token results they are of."""
+
+    def __init__(self, study: Study, read: Means) -> None:
+        """Take `read` as what the results come to; what it lacks cannot be compared."""
+        self.study, self._read = study, read
+        self._step_values: tuple[str, int, dict[tuple[str, str], NDArray[Any]]] = ("", -1, {})
+
+    def of_array(self, model: str, name: str) -> list[Damage]:
+        """Return the cells of an array of means that are not the means of what was read."""
+        path, cells = f"{layout.model_path(model)}/{name}", mean_cells(self.study, model, name)
+        if not cells:
+            return []
+        stored: dict[tuple[int, ...], float] = {}
+        if message := twice(self.study, lambda: stored.update(self._stored(model, name))):
+            return [Damage(Part.MEANS, path, message, model)]
+        known, found = self.study.ledger(model), []
+        for cell, (seed, step, other) in cells.items():
+            expected = self._expected(model, name, cell, seed, step, other)
+            value = stored.get(cell, np.nan)
+            if expected is None or abs(value - expected[0]) <= _ROUNDING * expected[1]:
+                continue
+            now = mean_cells(self.study, model, name)  # forgotten or reduced again in between
+            if cell in now and known is self.study.ledger(model):
+                message = f"{self.study.folder / path}: {value!r} where {expected[0]!r} belongs"
+                found.append(Damage(Part.MEANS, path, message, model, seed, step, other))
+        return found
+
+    def _expected(
+        self, model: str, name: str, cell: tuple[int, ...], seed: str | None, step: int,
+        other: str | None,
+    ) -> tuple[float, float] | None:  # fmt: skip
+        """What a mean must be and the size of what it sums; None when that cannot be told."""
+        known = self.study.ledger(model)
+        if name in MEAN_OF:
+            return self._read.get((model, MEAN_OF[name], cell))
+        if name in RECORDED:
+            floor = known.scored[seed, step].get(name)  # type: ignore[index]
+            return None if floor is None else (float(floor), 0.0)
+        if name in PAIR_OF:
+            pair, n_tokens = PAIR_OF[name], self.study.n_tokens
+            try:
+                both = [self._values(model, pair.of, str(label), step) for label in (seed, other)]
+            except StoreError:  # said of the results themselves
+                return None
+            return pair.mean(pair.total(*both), n_tokens), 1.0
+        if self.study.live:  # an engine writes the mean over pairs before it commits the pairs
+            return None
+        index = [known.seeds[label] for label in known.reduced[step]]
+        n = len(known.seeds)
+        row: Floats = np.full((n, n), np.nan)
+        sizes = []
+        for i, j in itertools.permutations(index, 2):
+            if (model, "kl", (cell[0], i, j)) not in self._read:
+                return None
+            row[i, j], size = self._read[model, "kl", (cell[0], i, j)]
+            sizes.append(size)
+        return mean_over_pairs(row, index), float(np.mean(sizes))
+
+    def _values(self, model: str, name: str, seed: str, step: int) -> NDArray[Any]:
+        """Per-token results of one checkpoint; those of one step are kept for its other pairs."""
+        if self._step_values[:2] != (model, step):
+            self._step_values = model, step, {}
+        held = self._step_values[2]
+        if (name, seed) not in held:
+            held[name, seed] = self.study.values(model, name, seed, step)
+        return held[name, seed]
+
+    def _stored(self, model: str, name: str) -> dict[tuple[int, ...], float]:
+        """Committed cells as they are on disk. Raises DamagedError."""
+        array, cells = self.study.array(model, name), mean_cells(self.study, model, name)
+        values: dict[tuple[int, ...], float] = {}
+        for box in boxes(array.shape, array.chunks):
+            inside = [
+                c for c in cells if all(s.start <= k < s.stop for s, k in zip(box, c, strict=True))
+            ]
+            block = read(array, box) if inside else None
+            for cell in inside:
+                assert block is not None
+                values[cell] = float(
+                    block[tuple(k - s.start for s, k in zip(box, cell, strict=True))]
+                )
+        return values
+
+
+def mean_cells(
+    study: Study, model: str, name: str
+) -> dict[tuple[int, ...], tuple[str | None, int, str | None]]:
+    """Committed cells of an array of means: index -> (seed, step, other seed)."""
+    known, dims = study.ledger(model), layout.VARIABLES[name].dims
+    if "seed" not in dims:
+        return {(known.steps[step],): (None, step, None) for step in known.reduced}
+    if "other_seed" not in dims:
+        return {
+            (known.steps[step], known.seeds[seed]): (seed, step, None)
+            for seed, step in known.scored
+        }
+    return {
+        (known.steps[step], known.seeds[i], known.seeds[j]): (i, step, j)
+        for step, seeds in known.reduced.items()
+        for i, j in itertools.permutations(sorted(seeds), 2)
+    }
