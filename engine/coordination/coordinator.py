@@ -3,35 +3,25 @@
 from __future__ import annotations
 
 import contextlib
-import threading
-import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import partial
 
-from engine.categories.partition import build_categories, context_targets
 from engine.coordination.board import ProgressBoard
+from engine.coordination.disk_use import DiskUse
 from engine.coordination.inventory import Available, Inventory
 from engine.coordination.planner import Step, make_plan
-from engine.coordination.projection import bytes_to_come, project
 from engine.coordination.recorder import Recorder, Totals
 from engine.coordination.retries import Retries
 from engine.coordination.session import Session
 from engine.coordination.summary_updates import Summaries
 from engine.errors import ConfigError, EngineError, Interrupted, store_trouble
-from engine.events import Listener
-from engine.probes.questions import build_probes
-from engine.sources.announcements import Announcements
-from engine.sources.hub_client import HubClient
-from engine.sources.open import open_source
+from engine.probes.questions import Questions
 from engine.study_file.file import StudyFile
-from engine.text.evaluation_text import build_text
-from engine.text.tokenizer import entry_texts, load_tokenizer
-from engine.workers.choice import choose_crew
-from engine.workers.messages import Job, Pass
-from store import DamagedError, Header, StudyWriter, Vocabulary
-from store.schema.snapshot import EngineStatus
+from engine.workers.executor import Executor
+from engine.workers.messages import Pass
+from store import DamagedError, StudyWriter
+from store.schema.schedule import Schedule
 
 PATIENCE_SECONDS = 60.0  # of `run`, with what failed, when all the rest is done
 
@@ -42,110 +32,27 @@ class Coordinator:
     def __init__(
         self,
         study: StudyFile,
-        listener: Listener,
-        *,
-        ray: str | None = None,
-        retry_failed: bool = False,
-        stop: threading.Event | None = None,
-        clock: Callable[[], float] = time.time,
+        schedules: Mapping[str, Schedule],
+        probes: Sequence[Questions],
+        probe_warnings: Sequence[str],
+        writer: StudyWriter,
+        session: Session,
+        board: ProgressBoard,
+        inventory: Inventory,
+        retries: Retries,
+        recorder: Recorder,
+        summaries: Summaries,
+        disk_use: DiskUse,
+        executor: Executor,
+        clock: Callable[[], float],
     ) -> None:
-        """Load tokenizer and corpus and open the store; with `ray`, an address, for a cluster.
-
-        With `retry_failed`, checkpoints that are parked are tried again.
-
-        Raises ConfigError, StoreError, Interrupted; nothing was written then.
-        """
-        self._study, self._clock = study, clock
-        stop = stop or threading.Event()
-        crew = choose_crew(study.scoring.device, ray, study.limits)
-        hub = HubClient(stop)
-        self._tokenizer = load_tokenizer(study, hub)
-        self._text = build_text(study, self._tokenizer)
-        self._n_tokens = len(self._text.corpus)
-        self._models = {model.name: model for model in study.models}
-        self._schedules = study.learning_rates()
-        announcements = Announcements(study.announcements, self._models, clock)
-        self._sources = {
-            model.name: open_source(
-                model, study.folder, hub, clock, watch=study.watch, announcements=announcements
-            )
-            for model in study.models
-        }
-        self._probes, self._probe_warnings = build_probes(study, self._tokenizer)
-        categories = build_categories(study, self._tokenizer, self._text)
-        if stop.is_set():
-            raise Interrupted("stopped before work began; run the same command again to go on")
-        counts = self._text.counts
-        vocabulary = Vocabulary(entry_texts(self._tokenizer), counts.count, counts.source)
-        self._writer = StudyWriter.open(
-            study.store, self._header(), self._text.corpus, vocabulary, clock=clock
-        )
-        status = EngineStatus(
-            writer=self._writer.writer,
-            host=self._writer.host,
-            pid=self._writer.pid,
-            heartbeat=clock(),
-            started=clock(),
-            state="starting",
-            device=crew.description,
-        )
-        self._session = Session(self._writer, status, listener, clock, crew.gpus)
-        hub.on_wait = partial(self._session.say, "warning", "hub")
-        self._retries = Retries(self._writer, self._remedies(), clock, forgive=retry_failed)
-        self._recorder = Recorder(
-            study, self._sources, self._writer, self._session, self._retries, clock
-        )
-        self._inventory = Inventory(
-            self._models,
-            self._sources,
-            self._writer,
-            self._session,
-            self._recorder,
-            self._retries,
-            announcements,
-            tuple(questions.probe.name for questions in self._probes),
-        )
-        self._board = ProgressBoard(self._session, stop)
-        self._summaries = Summaries(
-            study.categories,
-            categories,
-            context_targets(self._text),
-            self._writer,
-            self._session,
-            self._board.check_stop,
-        )
-        results = self._writer.results
-        job = Job.of(study, self._text, self._tokenizer, results.session, self._probes)
-        self._executor = crew.executor(job, self._sources, results, self._board)
-        self._told_plans: dict[str, set[str]] = {}
-        self._session.counts = lambda: vars(self.totals())
-
-    def _header(self) -> Header:
-        scoring = self._study.scoring
-        identity: dict[str, str | int] = {
-            "tokenizer.vocabulary": self._tokenizer.digest,
-            "scoring.prediction": scoring.prediction,
-            "scoring.windowing": scoring.windowing,
-            "scoring.window": scoring.window,
-            "scoring.overlap": scoring.overlap,
-            "scoring.dtype": scoring.dtype,
-            "corpus.digest": self._text.digest,
-            "corpus.counts": self._text.counts.digest,
-        }
-        details = {
-            "tokenizer": self._study.tokenizer.source,
-            "study_file": self._study.model_dump(mode="json"),
-            "versions": _versions(),
-        }
-        return Header(self._study.study.name, identity, details)
-
-    def _remedies(self) -> dict[str, object]:
-        """By model, all that may help a checkpoint that failed without it: settings, libraries."""
-        shared = self._study.scoring.model_dump(mode="json"), _versions()
-        return {
-            name: (model.allow_pickle, model.trust_remote_code, *shared)
-            for name, model in self._models.items()
-        }
+        """Take the parts, as `build_coordinator` makes them."""
+        self._study, self._schedules, self._clock = study, schedules, clock
+        self._probes, self._probe_warnings = probes, probe_warnings
+        self._writer, self._session, self._board = writer, session, board
+        self._inventory, self._retries, self._recorder = inventory, retries, recorder
+        self._summaries, self._disk_use, self._executor = summaries, disk_use, executor
+        self._reported_plans: dict[str, set[str]] = {}
 
     # -- the two ways to work ------------------------------------------------------------------
 
@@ -153,15 +60,13 @@ class Coordinator:
         """Score and reduce all that is missing and there, then return."""
         with self._at_work():
             available = self._inventory.look(waiting=False)
-            self._inventory.explain(available)
-            self._inventory.tell_parked()
+            self._inventory.report_found(available)
+            self._inventory.report_parked()
             steps = self._inventory.remaining(available)
-            self._session.show(bytes_projected=self._writer.ledger.bytes_stored)
-            if any(step.score or step.reduce for step in steps):
-                self._tell_size(steps)
+            self._disk_use.report(steps)
             self._work(steps, available)
             self._try_again()
-            self._inventory.answer()
+            self._inventory.release_announcements()
             self._summaries.catch_up(exactly=True)
         return self.totals()
 
@@ -182,20 +87,20 @@ class Coordinator:
         `poll_seconds` replaces the study file's. Raises ConfigError when it can never be complete.
         """
         if until_complete:
-            for name, model in self._models.items():
+            for model in self._study.models:
                 if model.listed is None:
                     self._writer.close("failed")
                     raise ConfigError(
-                        f"models {name!r}: list its seeds and steps; with "
+                        f"models {model.name!r}: list its seeds and steps; with "
                         '"discover" there is no telling when all of them are done'
                     )
         with self._at_work():
             available = self._inventory.look(waiting=True)
-            self._inventory.tell_parked()
+            self._inventory.report_parked()
             while True:
                 newest = self._study.watch.order == "newest"
                 steps = self._inventory.remaining(available, newest_first=newest)
-                self._show_size()
+                self._disk_use.show()
                 if steps:  # look again soon: newer checkpoints may be there
                     first = [step for step in steps if step.seed is None] or steps
                     few = max(1, self._executor.capacity // 2)
@@ -218,7 +123,7 @@ class Coordinator:
     @contextlib.contextmanager
     def _at_work(self) -> Iterator[None]:
         """From the first heartbeat to the last; an end before time says what to do."""
-        with self._session, self._executor:
+        with self._session.at_work(lambda: vars(self.totals())), self._executor:
             try:
                 self._warn_of_remote_code()
                 self._keep_probes()
@@ -297,45 +202,20 @@ class Coordinator:
                 again = [step for step in again if (step.seed,) == task.live]
             elif not then_probe:
                 again = [step for step in again if step.seed is None]
-            waiting.extendleft(s for s in reversed(again) if not self._inventory.at_leisure(s))
-            waiting.extend(s for s in again if self._inventory.at_leisure(s))
+            waiting.extendleft(s for s in reversed(again) if not self._inventory.only_probes(s))
+            waiting.extend(s for s in again if self._inventory.only_probes(s))
 
     def _plan(self, step: Step) -> tuple[Pass, ...]:
         """Choose how a step is done, and say so when that was not said before."""
         keep = self._study.log_probs.representation
         plan = make_plan(step, self._writer.ledger.model(step.model), keep)
-        told = self._told_plans.setdefault(step.model, set())
+        reported = self._reported_plans.setdefault(step.model, set())
         # The reduction that ends a kept step was announced with its scoring.
-        if plan.why not in told and (step.score or step.probes or not told):
-            told.add(plan.why)
+        if plan.why not in reported and (step.score or step.probes or not reported):
+            reported.add(plan.why)
             text = f"{step.model}, from step {step.step}: {plan.name}: {plan.why}"
             self._session.say("info", "plan", text, model=step.model, plan=plan.name)
         return plan.passes
-
-    def _tell_size(self, steps: list[Step]) -> None:
-        """Say what the log-probs will take. Raises ConfigError when it is too much."""
-        stored = self._writer.ledger.bytes_stored
-        projection = project(
-            self._study, self._sources, steps, self._n_tokens, self._tokenizer.size, stored
-        )
-        needed = projection.sizes[self._study.log_probs.representation]
-        self._session.show(bytes_projected=stored + needed)
-        self._session.say(
-            "info",
-            "projected",
-            projection.text,
-            bytes=needed,
-            free=projection.free,
-            sizes=projection.sizes,
-        )
-
-    def _show_size(self) -> None:
-        """Show, while watching, what log-probs will take if all that will come is listed."""
-        if all(model.listed is not None for model in self._models.values()):
-            ledger = self._writer.ledger
-            coming = bytes_to_come(ledger, self._study.log_probs.retention)
-            projected = None if coming is None else ledger.bytes_stored + coming
-            self._session.show(bytes_projected=projected)
 
     def _keep_probes(self) -> None:
         """Have the store know the probes of the study; others that it has stay."""
@@ -349,22 +229,16 @@ class Coordinator:
                 self._writer.probes.excuse(name, probe, known.probe_failures[probe])
 
     def _warn_of_remote_code(self) -> None:
-        for name, model in self._models.items():
+        for model in self._study.models:
             if model.trust_remote_code:
                 self._session.say(
                     "warning",
                     "remote_code",
-                    f"model {name}: models.trust_remote_code is set: Python code that comes with "
-                    "its checkpoints may run",
-                    model=name,
+                    f"model {model.name}: models.trust_remote_code is set: Python code that comes "
+                    "with its checkpoints may run",
+                    model=model.name,
                 )
 
 
 def _count(n: int, what: str) -> str:
     return f"{n} {what}{'s' * (n != 1)}"
-
-
-def _versions() -> dict[str, str]:
-    from importlib.metadata import version
-
-    return {name: version(name) for name in ("seedconv-tui", "torch", "transformers", "zarr")}

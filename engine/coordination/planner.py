@@ -130,7 +130,7 @@ def remaining_of(
     return [Step(name, step, (), False, seed, them) for seed, them in asked.items() if them]
 
 
-def lonely(known: ModelLedger, available: set[Key]) -> str | None:
+def has_no_pairs(known: ModelLedger, available: set[Key]) -> str | None:
     """Why no divergence can come of a model, in one line; None when some step has two seeds."""
     seeds: dict[str, set[int]] = {}
     for seed, step in available | set(known.scored):

@@ -6,7 +6,7 @@ import contextlib
 import math
 import shutil
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,6 @@ class Session:
         self._read_gpus, self._gpus = read_gpus, tuple[Gpu, ...]()
         self._gpus_due = -math.inf
         self.status = status  # replaced, never changed: the heart reads it from another thread
-        self.counts: Callable[[], Mapping[str, int]] = dict  # of what was done, told at the end
         self._over = threading.Event()
         self._heart = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
 
@@ -70,32 +69,36 @@ class Session:
             status = replace(self.status, heartbeat=now, disk_free=free, gpus=self._gpus)
             self._writer.beat(status)
 
-    def _tell_end(self, how: str, message: str) -> None:
-        counts = dict(self.counts())
+    def _report_end(self, how: str, message: str, counts: Mapping[str, int]) -> None:
         did = ", ".join(f"{n} {what.replace('_', ' ')}" for what, n in counts.items() if n)
         text = message if message.startswith(how) else f"{how}: {message or did or 'nothing to do'}"
         level: Level = "error" if how == "failed" else "info"
         with contextlib.suppress(OSError, StoreError):  # listeners heard of it, journal or not
             self.say(level, "end", text, how=how, message=message, **counts)
 
-    def __enter__(self) -> None:
-        self._heart.start()
+    @contextlib.contextmanager
+    def at_work(self, counts: Callable[[], Mapping[str, int]]) -> Iterator[None]:
+        """Beat until the work ends; then report the `counts` of what was done and close the study.
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, _: object
-    ) -> None:
-        how = "finished" if kind is None else "stopped" if kind is Interrupted else "failed"
-        message = "" if error is None else str(error)
+        Raise OSError or StoreError when work that finished cannot be closed.
+        """
+        self._heart.start()
+        try:
+            yield
+        except BaseException as error:
+            how = "stopped" if isinstance(error, Interrupted) else "failed"
+            with contextlib.suppress(OSError, StoreError):  # what went wrong before says more
+                self._end(how, str(error), counts())
+            raise
+        self._end("finished", "", counts())
+
+    def _end(self, how: str, message: str, counts: Mapping[str, int]) -> None:
         self._over.set()
         self._heart.join(_LAST_BEAT_SECONDS)
         self.show(state=how, works=(), message=message)
-        self._tell_end(how, message)
+        self._report_end(how, message, counts)
         self._write(over=True)
-        try:
-            self._writer.close(how)
-        except (OSError, StoreError):
-            if kind is None:
-                raise
+        self._writer.close(how)
 
 
 def disk_free(path: Path) -> int:

@@ -66,11 +66,19 @@ class _Refused(Exception):  # noqa: N818  (asked again, mostly)
 class HubClient:
     """Questions to the hub. Each waits out refusals and interruptions, for ten minutes at most."""
 
-    def __init__(self, stop: threading.Event, wait: Callable[[float], bool] | None = None) -> None:
-        """`wait` lets seconds pass and tells whether to stop; `stop.wait` if not given."""
+    def __init__(
+        self,
+        stop: threading.Event,
+        wait: Callable[[float], bool] | None = None,
+        on_wait: Callable[[str], None] = lambda text: None,
+    ) -> None:
+        """Let `wait` pass seconds, `stop.wait` by default; it returns whether to stop.
+
+        `on_wait` is called with a line about each long wait, in any thread.
+        """
         self._stop, self._wait = stop, stop.wait if wait is None else wait
         self._answered = False
-        self.on_wait: Callable[[str], None] = lambda _: None  # hears of long waits, in any thread
+        self._on_wait = on_wait
         disable_progress_bars()
         hub_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
         self._api = HfApi()
@@ -194,7 +202,7 @@ class HubClient:
                 )
             waited += pause
             if pause >= LONG:
-                self.on_wait(f"{what}: {constants.ENDPOINT} {reason}; waiting {pause:.0f} s")
+                self._on_wait(f"{what}: {constants.ENDPOINT} {reason}; waiting {pause:.0f} s")
             if self._wait(pause):
                 raise Interrupted("stopped while waiting for the hub; run it again to go on")
 

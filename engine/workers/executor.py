@@ -1,14 +1,16 @@
-"""Who does the passes. Whoever does them, they are the same passes with the same results."""
+"""What does the passes. Whatever does them, they are the same passes with the same results."""
 
 from __future__ import annotations
 
-from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Protocol, Self
 
 from engine.events import Level
-from engine.workers.messages import Outcome, Pass
-from engine.workers.worker import Worker
-from store.schema.snapshot import Work
+from engine.sources.base import Source
+from engine.workers.messages import Job, Outcome, Pass
+from store.schema.snapshot import Gpu, Work
+from store.writing.cells import CellWriter
 
 
 class Board(Protocol):
@@ -29,15 +31,15 @@ class Executor(Protocol):
 
     @property
     def capacity(self) -> int:
-        """Passes that it can hold, those that are only being prepared included; 0: it is broken."""
+        """Return how many passes it can hold, also those only being prepared; 0: it is broken."""
 
     def submit(self, task: Pass) -> None:
         """Take one more pass."""
 
     def next(self) -> Outcome | None:
-        """What came of one of the passes; waits for it. None: its capacity has grown meanwhile.
+        """Wait for what came of one of the passes; return None if capacity has grown meanwhile.
 
-        Raises Interrupted when asked to stop.
+        Raise Interrupted when asked to stop.
         """
 
     def __enter__(self) -> Self:
@@ -47,26 +49,11 @@ class Executor(Protocol):
         """End what is under way, without its results, and give everything back."""
 
 
-class InlineExecutor:
-    """Does the passes one after the other, in this process, on one device."""
+@dataclass(frozen=True)
+class FoundDevices:
+    """Devices that were found. Nothing works yet."""
 
-    capacity = 2  # one in hand, one whose weights are being read
-
-    def __init__(self, worker: Worker) -> None:
-        self._worker = worker
-        self._queue: deque[Pass] = deque()
-
-    def submit(self, task: Pass) -> None:
-        """Take one more pass."""
-        self._queue.append(task)
-        self._worker.prefetch(task)
-
-    def next(self) -> Outcome:
-        """Do the next pass."""
-        return self._worker.run(self._queue.popleft())
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._worker.close()
+    description: str  # of all of them, in one line, for people
+    read_gpus: Callable[[], tuple[Gpu, ...]]  # how its GPUs are doing now; never raises
+    # Sources are those that look for what is there.
+    executor: Callable[[Job, Mapping[str, Source], CellWriter, Board], Executor]

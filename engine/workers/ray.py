@@ -17,6 +17,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import ray
@@ -25,11 +26,10 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from engine.errors import ConfigError
 from engine.sources.base import Source
-from engine.workers.executor import Board
+from engine.workers.executor import Board, FoundDevices
 from engine.workers.messages import Ended, Job, Message, Pass
 from engine.workers.pool import Pool, WorkerHandle
 from engine.workers.remote_worker import RemoteWorker
-from store.schema.snapshot import Gpu
 from store.writing.cells import CellWriter
 
 _CONNECT_SECONDS = 5.0
@@ -38,44 +38,30 @@ _SLOW_SECONDS = 60.0  # after which it is said that an actor has not started
 _MESSAGES_SECONDS = 5.0  # for which an actor keeps a question for messages open
 
 
-class RayCrew:
-    """All GPUs of a Ray cluster, or all its machines."""
+def find_cluster(address: str, setting: str) -> FoundDevices:
+    """Connect to a cluster and find its GPUs, or its machines.
 
-    def __init__(self, address: str, setting: str) -> None:
-        """Connect. `setting` is `scoring.device`: "auto", "cuda" or "cpu".
-
-        Raises ConfigError when there is no cluster, or it has no such devices.
-        """
-        if setting not in ("auto", "cuda", "cpu"):
-            raise ConfigError(
-                f'scoring.device: with --ray it should be "auto", "cuda" or "cpu", found '
-                f'"{setting}": the cluster tells which devices there are'
-            )
-        _connect(address)
-        gpus = sum(_count(node, "GPU") for node in _nodes())
-        if setting == "cuda" and not gpus:
-            raise ConfigError('scoring.device: found "cuda", but the Ray cluster has no GPU')
-        self._kind = "CPU" if setting == "cpu" or not gpus else "GPU"
-        nodes = [node for node in _nodes() if _count(node, self._kind)]
-        if not nodes:
-            raise ConfigError("--ray: the cluster has neither GPUs nor CPUs to offer")
-        n = sum(_count(node, self._kind) for node in nodes)
-        machines = f"{len(nodes)} machine{'s' * (len(nodes) > 1)}"
-        self.description = f"Ray cluster: {machines}, {n} {self._kind}s"
-
-    def gpus(self) -> tuple[Gpu, ...]:
-        """None: they are in other machines, whose drivers cannot be asked from here."""
-        return ()
-
-    def executor(
-        self,
-        job: Job,
-        sources: Mapping[str, Source],
-        results: CellWriter,
-        board: Board,
-    ) -> RayExecutor:
-        """Have the cluster work."""
-        return RayExecutor(self._kind, job, sources, results, board)
+    `setting` is `scoring.device`: "auto", "cuda" or "cpu". Raise ConfigError when there is no
+    cluster, or it has no such devices.
+    """
+    if setting not in ("auto", "cuda", "cpu"):
+        raise ConfigError(
+            f'scoring.device: with --ray it should be "auto", "cuda" or "cpu", found '
+            f'"{setting}": the cluster tells which devices there are'
+        )
+    _connect(address)
+    gpus = sum(_count(node, "GPU") for node in _nodes())
+    if setting == "cuda" and not gpus:
+        raise ConfigError('scoring.device: found "cuda", but the Ray cluster has no GPU')
+    kind = "CPU" if setting == "cpu" or not gpus else "GPU"
+    nodes = [node for node in _nodes() if _count(node, kind)]
+    if not nodes:
+        raise ConfigError("--ray: the cluster has neither GPUs nor CPUs to offer")
+    n = sum(_count(node, kind) for node in nodes)
+    machines = f"{len(nodes)} machine{'s' * (len(nodes) > 1)}"
+    description = f"Ray cluster: {machines}, {n} {kind}s"
+    # No readings: GPUs are in other machines, whose drivers cannot be asked from here.
+    return FoundDevices(description, tuple, partial(RayExecutor, kind))
 
 
 class _RayHandle(WorkerHandle):

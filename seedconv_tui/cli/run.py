@@ -84,14 +84,14 @@ def _work(
         study = with_device(study, options.device)
     study = with_limits(study, **{name: getattr(options, name) for name in _LIMITS})
     refuse_remote(study.study.store)
-    from engine.coordination.coordinator import Coordinator
+    from engine.coordination.build import build_coordinator
     from engine.machine.limits import limit_process
     from seedconv_tui.listeners.setup import telling
 
     limit_process(study.limits)
     try:
         with telling(study, options) as listener:
-            engine = Coordinator(
+            engine = build_coordinator(
                 study, listener, ray=options.ray, retry_failed=options.retry_failed, stop=stop
             )
             stop.begun = True

@@ -34,10 +34,10 @@ def reproduce(
 
     What does not hold is a result; the code tells whether it could be computed.
     """
-    from engine.demo import SMALL, TINY, Plan, prepare
+    from engine.demo_training import SMALL, TINY, TrainingPlan, prepare
 
     began = time.monotonic()
-    plan = Plan(
+    plan = TrainingPlan(
         name="reproduce",
         sizes=(TINY, SMALL),
         seeds=tuple(range(1, seeds + 1)),

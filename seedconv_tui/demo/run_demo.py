@@ -37,9 +37,9 @@ def run_demo(
 
     `show` opens the monitor on a store and returns when the user leaves it.
     """
-    from engine.demo import SMALL, TINY, Plan, prepare
+    from engine.demo_training import SMALL, TINY, TrainingPlan, prepare
 
-    study_file = prepare(folder, Plan(sizes=(TINY, SMALL) if second_size else (TINY,)))
+    study_file = prepare(folder, TrainingPlan(sizes=(TINY, SMALL) if second_size else (TINY,)))
     store = folder / "study.zarr"
     trainer, engine = start(folder, study_file)
     headless = headless or not (sys.stdin.isatty() and sys.stdout.isatty())
@@ -73,7 +73,7 @@ def start(
 ) -> tuple[subprocess.Popen[bytes], subprocess.Popen[bytes]]:
     """Start the trainer of what is prepared in `folder`, and the engine beside it."""
     return (
-        _start(folder / "trainer.log", "engine.demo", str(folder)),
+        _start(folder / "trainer.log", "engine.demo_training", str(folder)),
         _start(
             folder / "engine.log",
             "seedconv_tui.cli.main",

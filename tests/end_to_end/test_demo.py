@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from threading import Event
 
-from engine.demo import SMALL, TINY, Plan, prepare
+from engine.demo_training import SMALL, TINY, TrainingPlan, prepare
 from engine.sources.hub_client import HubClient
 from engine.study_file.file import load_study_file
 from engine.text.evaluation_text import build_text
@@ -13,7 +13,7 @@ from engine.text.tokenizer import load_tokenizer
 
 
 def test_prepare_holds_out_the_end_of_the_text_and_writes_a_valid_study(tmp_path: Path) -> None:
-    plan = Plan(sizes=(TINY, SMALL))
+    plan = TrainingPlan(sizes=(TINY, SMALL))
     study = load_study_file(prepare(tmp_path, plan))
     assert [model.listed for model in study.models] == [
         {(str(seed), step) for seed in plan.seeds for step in plan.steps}
@@ -27,5 +27,5 @@ def test_prepare_holds_out_the_end_of_the_text_and_writes_a_valid_study(tmp_path
     assert len(trained_on) > 400_000
     assert held_out.split("\f")[-1][-200:] not in trained_on
     before = (tmp_path / "tokenizer/tokenizer.json").stat().st_mtime_ns
-    prepare(tmp_path, Plan())
+    prepare(tmp_path, TrainingPlan())
     assert (tmp_path / "tokenizer/tokenizer.json").stat().st_mtime_ns == before

@@ -21,7 +21,7 @@ from typing import Any
 
 import pytest
 
-from engine.coordination.coordinator import Coordinator
+from engine.coordination.build import build_coordinator
 from engine.events import Event
 from engine.study_file.file import load_study_file
 from seedconv_tui.cli.main import run
@@ -334,10 +334,10 @@ def test_checkpoints_that_go_away_with_their_disk_are_scored_when_it_is_back(
         (folder / "trainer_state.json").write_text("{}")
     file = study(made, tmp_path, models__source=f"{runs}/seed{{seed}}/step{{step}}")
     heard = At(2, lambda: runs.rename(away))
-    totals = Coordinator(load_study_file(file), heard).run()
+    totals = build_coordinator(load_study_file(file), heard).run()
     assert totals.scored < 9
     away.rename(runs)
     n = records(tmp_path, "scored")
-    totals = Coordinator(load_study_file(file), At(0, lambda: None)).run()
+    totals = build_coordinator(load_study_file(file), At(0, lambda: None)).run()
     assert (totals.scored, totals.failed, totals.parked) == (9 - n, 0, 0)
     assert records(tmp_path, "scored") == 9

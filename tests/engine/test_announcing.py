@@ -18,7 +18,7 @@ import pytest
 import torch
 from transformers import Trainer, TrainingArguments
 
-from engine.coordination.coordinator import Coordinator
+from engine.coordination.build import build_coordinator
 from engine.sources.announcements import Announcements
 from engine.sources.local import ANNOUNCED_SECONDS, SETTLE_SECONDS, LocalSource
 from engine.study_file.file import load_study_file
@@ -113,7 +113,7 @@ def test_without_a_hold_what_trainer_deletes_is_gone_and_only_rank_zero_speaks(
     assert len(list((tmp_path / "study-announced").iterdir())) == 8  # NFS may show them yet
 
     clock, script = itertools.count(0, 10), Script()
-    engine = Coordinator(load_study_file(file), script, clock=lambda: float(next(clock)))
+    engine = build_coordinator(load_study_file(file), script, clock=lambda: float(next(clock)))
     assert engine.watch(until_complete=True).missing == 8
     (told,) = script.said("gone")
     assert "checkpoint-2 is gone: deleted before it was scored (and 7 more)" in told

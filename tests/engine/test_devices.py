@@ -17,7 +17,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from engine.coordination.coordinator import Coordinator
+from engine.coordination.build import build_coordinator
 from engine.coordination.recorder import Totals
 from engine.machine.devices import name_devices
 from engine.sources.hub_client import HubClient
@@ -66,7 +66,7 @@ def study(folder: Path, store: str = "study.zarr", **changes: object) -> Path:
 
 def score(made: Path, store: str, heard: Heard, device: str = "cpu,cpu") -> Totals:
     file = load_study_file(study(made, store, scoring__device=device))
-    return Coordinator(file, heard).run()
+    return build_coordinator(file, heard).run()
 
 
 def expect_same(made: Path, store: str) -> None:
@@ -259,7 +259,7 @@ def test_processes_take_from_the_hub_what_was_found_there(
     source = {"models__source": "lab/{model}-seed{seed}@step{step}"}
     file = write_study(tmp_path, corpus__max_tokens=N_TOKENS, scoring__device="cpu,cpu", **source)
     heard = Heard()
-    totals = Coordinator(load_study_file(file), heard).run()
+    totals = build_coordinator(load_study_file(file), heard).run()
     assert (totals.scored, totals.failed) == (9, 0), heard.of("failed", "lost", "device")
     theirs = committed(open_study(made / "study.zarr"))
     assert committed(open_study(tmp_path / "study.zarr")) == theirs

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import engine.workers.choice
-from engine.coordination.coordinator import Coordinator
+from engine.coordination.build import build_coordinator
 from engine.coordination.projection import bytes_to_come
 from engine.events import Event
 from engine.machine.gpus import read_gpus
@@ -113,7 +113,7 @@ def test_readings_reach_readers_while_the_engine_works_and_not_after(
                 return
             time.sleep(0.01)
 
-    Coordinator(load_study_file(write_study(tmp_path)), Heard(look)).run()
+    build_coordinator(load_study_file(write_study(tmp_path)), Heard(look)).run()
     assert "cpu 87% busy, 61 GB of 85 GB in use" in said[0]
     after = open_study(store).snapshot().engine
     assert after is not None
@@ -128,7 +128,7 @@ def test_stored_and_projected_bytes_are_told(
 ) -> None:
     make_runs(tmp_path, seeds=("1", "2"), steps=(0, 10))
     heard = Heard()
-    Coordinator(load_study_file(write_study(tmp_path)), heard).run()
+    build_coordinator(load_study_file(write_study(tmp_path)), heard).run()
     snapshot = open_study(tmp_path / "study.zarr").snapshot()
     shards = (tmp_path / "study.zarr" / "models" / "m" / "log_probs").rglob("*")
     on_disk = sum(path.stat().st_size for path in shards if path.is_file())
@@ -165,7 +165,7 @@ def test_watching_what_is_listed_tells_a_projection(tmp_path: Path) -> None:
         (folder / "trainer_state.json").write_text("{}")
     file = write_study(tmp_path, models__seeds=["1", "2"], models__steps=[0, 10])
     heard = Heard()
-    Coordinator(load_study_file(file), heard).watch(until_complete=True, poll_seconds=0.01)
+    build_coordinator(load_study_file(file), heard).watch(until_complete=True, poll_seconds=0.01)
     told = [status.bytes_projected for status in heard.statuses]
     stored = open_study(tmp_path / "study.zarr").snapshot().bytes_stored
     assert told[0] is None

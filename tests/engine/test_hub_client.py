@@ -34,8 +34,7 @@ def client(waits: Waits | None = None) -> HubClient:
 def test_refusals_are_waited_out_as_long_as_told(hub: HubServer) -> None:
     commit = hub.push("lab/m", "x", SMALL)
     waits, told = Waits(), list[str]()
-    patient = client(waits)
-    patient.on_wait = told.append
+    patient = HubClient(Event(), waits, told.append)
     hub.refuse("/refs", 429, times=2, Retry_After="7")
     assert patient.revisions("lab/m") == {"x": commit}
     hub.refuse("/resolve/", 503, times=3)

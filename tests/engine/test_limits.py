@@ -15,7 +15,7 @@ import pytest
 from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
 import engine.machine.gate
-from engine.coordination.coordinator import Coordinator
+from engine.coordination.build import build_coordinator
 from engine.errors import Interrupted
 from engine.machine.gate import (
     EVERY_SECONDS,
@@ -280,7 +280,7 @@ def test_an_engine_that_waits_says_so_and_goes_on(
     file = load_study_file(write_study(made, study__store=store.name))
     file = file.model_copy(update={"limits": LimitsSection(cpu_below=50)})
     heard = Heard()
-    totals = Coordinator(file, heard).run()
+    totals = build_coordinator(file, heard).run()
     assert (totals.scored, totals.failed) == (4, 0)
     waiting = [status for status in heard.statuses if status.message]
     assert {status.message for status in waiting} == {"CPU at 97 % by others"}
@@ -306,7 +306,7 @@ def test_an_engine_that_waits_stops_when_asked(made: Path, monkeypatch: pytest.M
             stop.set()
 
     with pytest.raises(Interrupted):
-        Coordinator(file, Heard(act), stop=stop).run()
+        build_coordinator(file, Heard(act), stop=stop).run()
     assert time.monotonic() - seen[0][0] < 5.0
     assert open_study(made / "stopped.zarr").snapshot().engine.state == "stopped"
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from transformers import GPT2LMHeadModel
 
 import engine.probes.answers
-from engine.coordination.coordinator import Coordinator
+from engine.coordination.build import build_coordinator
 from engine.errors import Interrupted
 from engine.study_file.file import load_study_file
 from seedconv_tui.cli.main import run
@@ -64,7 +64,7 @@ def test_no_divergence_waits_for_a_probe(tmp_path: Path, representation: str) ->
     study = write_study(tmp_path, log_probs__representation=representation)
     write_probes(tmp_path, study)
     script = Script()
-    totals = Coordinator(load_study_file(study), script).run()
+    totals = build_coordinator(load_study_file(study), script).run()
     assert (totals.scored, totals.reduced, totals.probed, totals.failed) == (4, 2, 4, 0)
     expect_divergences_first(script)
 
@@ -75,7 +75,7 @@ def test_several_devices_say_the_same(tmp_path: Path) -> None:
     study = write_study(tmp_path, study__store="two.zarr", scoring__device="cpu,cpu")
     write_probes(tmp_path, study)
     script = Script()
-    totals = Coordinator(load_study_file(study), script).run()
+    totals = build_coordinator(load_study_file(study), script).run()
     assert (totals.scored, totals.reduced, totals.probed, totals.failed) == (4, 2, 4, 0)
     expect_divergences_first(script)
     expect_same(open_study(tmp_path / "two.zarr"), alone, 5, 10)
@@ -102,7 +102,7 @@ def test_what_arrives_while_probes_are_asked_goes_ahead_of_them(
 
     Asked(monkeypatch, act)
     script = Script()
-    totals = Coordinator(load_study_file(study), script).watch(until_complete=True)
+    totals = build_coordinator(load_study_file(study), script).watch(until_complete=True)
     assert (totals.scored, totals.reduced, totals.probed, totals.failed) == (4, 2, 4, 0)
     assert seen[0] == {5: {"1", "2"}}  # what a reader sees when the first probe is asked
     order = [(it.event, it.fields["step"]) for it in script.events if "seed" in it.fields]
@@ -120,7 +120,7 @@ def test_downloads_are_dropped_once_asked_and_fetched_once(tmp_path: Path, hub: 
     )
     write_probes(tmp_path, study)
     script = Script()
-    assert Coordinator(load_study_file(study), script).run().probed == 6
+    assert build_coordinator(load_study_file(study), script).run().probed == 6
     assert hub.downloads().count("model.safetensors") == 6
     cache = scan_cache_dir(constants.HF_HUB_CACHE)
     assert not [revision for repo in cache.repos for revision in repo.revisions]
@@ -362,7 +362,7 @@ def test_what_is_held_stays_until_it_was_asked(
                 shutil.rmtree(tmp_path / f"runs/seed{seed}/step5")
 
     Asked(monkeypatch, rotate)
-    totals = Coordinator(load_study_file(study), Script()).watch(until_complete=True)
+    totals = build_coordinator(load_study_file(study), Script()).watch(until_complete=True)
     assert (totals.scored, totals.reduced, totals.probed, totals.probes_failed) == (2, 1, 2, 0)
     assert list((tmp_path / "study-announced").iterdir()) == []
     assert list((tmp_path / "runs").glob("*/.seedconv-held")) == []
@@ -375,9 +375,7 @@ def test_what_is_deleted_before_its_turn_is_told_and_not_tried_again(
     finish(tmp_path)
     study = write_study(tmp_path, models__seeds=["1", "2", "3"], models__steps=[5])
     write_probes(tmp_path, study)
-    monkeypatch.setattr(
-        "engine.workers.executor.InlineExecutor.capacity", 1
-    )  # nothing is read ahead
+    monkeypatch.setattr("engine.workers.inline.InlineExecutor.capacity", 1)  # nothing is read ahead
 
     def rotate(n: int) -> None:
         if n == 1:
@@ -403,7 +401,7 @@ def test_what_is_left_to_ask_is_said_when_stopped(
     stop = threading.Event()
     Asked(monkeypatch, lambda n: stop.set() if n == 2 else None)
     with pytest.raises(Interrupted, match=r"1 steps? reduced, 0 .* and 2 checkpoints to probe are"):
-        Coordinator(load_study_file(study), Script(), stop=stop).run()
+        build_coordinator(load_study_file(study), Script(), stop=stop).run()
     assert not open_study(tmp_path / "study.zarr").ledger("m").probed.get("pairs")
     assert run(["run", str(study)]) == 0
     assert len(open_study(tmp_path / "study.zarr").ledger("m").probed["pairs"]) == 2

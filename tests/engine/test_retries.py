@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from transformers import GPTNeoXForCausalLM
 
 import engine.models.weights
-from engine.coordination.coordinator import Coordinator
+from engine.coordination.build import build_coordinator
 from engine.coordination.recorder import Totals
 from engine.coordination.retries import MOST_ATTEMPTS, next_try
 from engine.errors import Interrupted
@@ -91,7 +91,9 @@ def work(
     file: Path, heard: Heard | None = None, clock: Clock | None = None, **options: Any
 ) -> Totals:
     clock = clock or Clock()
-    made = Coordinator(load_study_file(file), heard or Heard(), stop=clock, clock=clock, **options)
+    made = build_coordinator(
+        load_study_file(file), heard or Heard(), stop=clock, clock=clock, **options
+    )
     return made.run()
 
 
@@ -164,7 +166,7 @@ def test_watching_tries_for_hours_then_parks_and_a_restart_leaves_it_alone(
     file = write_study(tmp_path, models__seeds=["1", "2", "3"], models__steps=[0])
     disk, heard, clock = Disk(monkeypatch, {"seed2/step0": 99}), Heard(), Clock()
     began = clock.now
-    watching = Coordinator(load_study_file(file), heard, stop=clock, clock=clock)
+    watching = build_coordinator(load_study_file(file), heard, stop=clock, clock=clock)
     totals = watching.watch(until_complete=True)  # a parked one is not waited for
     assert (totals.scored, totals.failed, totals.parked) == (2, 1, 1)
     assert disk.reads == {"seed1/step0": 1, "seed2/step0": MOST_ATTEMPTS, "seed3/step0": 1}
@@ -325,7 +327,7 @@ def test_what_failed_and_was_deleted_before_its_next_try_is_gone(
     heard = Heard(act)
     study = load_study_file(write_study(tmp_path))
     with pytest.raises(Interrupted):
-        Coordinator(study, heard, stop=clock, clock=clock).watch()
+        build_coordinator(study, heard, stop=clock, clock=clock).watch()
     assert len(heard.of("gone")) == 1
     assert clock.now < 1e9 + 3600
     model = open_study(tmp_path / "study.zarr").snapshot().models[0]
@@ -349,6 +351,6 @@ def test_a_step_that_is_to_be_reduced_again_is_waited_for(
 
     monkeypatch.setattr(CorpusPass, "run", run_out)
     clock = Clock()
-    made = Coordinator(load_study_file(file), Heard(), stop=clock, clock=clock)
+    made = build_coordinator(load_study_file(file), Heard(), stop=clock, clock=clock)
     totals = made.watch(until_complete=True)
     assert (totals.scored, totals.reduced, totals.failed) == (3, 1, 0)

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine.coordination.coordinator import Coordinator
+from engine.coordination.build import build_coordinator
 from engine.errors import Interrupted
 from engine.sources.local import SETTLE_SECONDS, STUCK_SECONDS, LocalSource
 from engine.study_file.file import load_study_file
@@ -46,7 +46,7 @@ def test_a_new_step_goes_ahead_of_the_backlog(
             (tmp_path / f"later{seed}").rename(tmp_path / f"runs/seed{seed}/step30")
 
     script = Script(reduced=arrive)
-    totals = Coordinator(load_study_file(file), script).watch(until_complete=True)
+    totals = build_coordinator(load_study_file(file), script).watch(until_complete=True)
     assert (totals.scored, totals.reduced, totals.failed) == (8, 4, 0)
     steps = [event.fields["step"] for event in script.events if event.event == "reduced"]
     assert steps == expected
@@ -77,7 +77,7 @@ def test_what_vanishes_is_gone_and_scored_if_it_comes_back(tmp_path: Path) -> No
         shutil.copytree(copies / "seed3/step10", cut, dirs_exist_ok=True)
 
     script = Script(plan=vanish, reduced=come_back)
-    totals = Coordinator(load_study_file(file), script).watch(until_complete=True)
+    totals = build_coordinator(load_study_file(file), script).watch(until_complete=True)
     assert (totals.scored, totals.reduced, totals.failed, totals.missing) == (6, 2, 0, 0)
     assert script.said("failed") == []
     assert sorted(script.said("gone")) == [
@@ -98,7 +98,7 @@ def test_what_stays_away_is_missing_and_holds_up_nothing(
     changes = {"models__seeds": ["1", "2"], "models__steps": [0, 10]}
     listed = write_study(tmp_path, **changes, watch__poll_seconds=0.01)
     script = Script(plan=lambda: shutil.rmtree(tmp_path / "runs/seed2/step10"))
-    totals = Coordinator(load_study_file(listed), script).watch(until_complete=True)
+    totals = build_coordinator(load_study_file(listed), script).watch(until_complete=True)
     assert (totals.scored, totals.failed, totals.missing) == (3, 0, 1)
     assert len(script.said("gone")) == 1
 
@@ -108,7 +108,7 @@ def test_what_stays_away_is_missing_and_holds_up_nothing(
     stop = threading.Event()
     file = write_study(tmp_path)
     with pytest.raises(Interrupted):
-        Coordinator(load_study_file(file), Script(plan=stop.set), stop=stop).watch()
+        build_coordinator(load_study_file(file), Script(plan=stop.set), stop=stop).watch()
     shutil.rmtree(tmp_path / "runs/seed1/step0")
     capsys.readouterr()
     assert run(["run", str(file)]) == 0
@@ -129,7 +129,7 @@ def test_what_training_has_long_passed_is_not_waited_for(tmp_path: Path) -> None
     )
     clock = itertools.count(0, 10)
     script = Script()
-    engine = Coordinator(load_study_file(file), script, clock=lambda: float(next(clock)))
+    engine = build_coordinator(load_study_file(file), script, clock=lambda: float(next(clock)))
     totals = engine.watch(until_complete=True)
     assert (totals.scored, totals.missing, totals.failed) == (2, 2, 0)
     assert next(clock) > STUCK_SECONDS
@@ -284,5 +284,7 @@ def test_branches_that_appear_while_watching_are_scored(tmp_path: Path, hub: Hub
         for seed in "12":
             hub.push(f"lab/m-seed{seed}", "step10", tmp_path / f"runs/seed{seed}/step10")
 
-    totals = Coordinator(load_study_file(file), Script(reduced=push)).watch(until_complete=True)
+    totals = build_coordinator(load_study_file(file), Script(reduced=push)).watch(
+        until_complete=True
+    )
     assert (totals.scored, totals.reduced, totals.failed) == (4, 2, 0)

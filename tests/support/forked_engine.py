@@ -102,7 +102,7 @@ class _Watch:
 
 
 def _engine(study: Path, kill_at: int | None, command_line: bool, report: int) -> int:
-    from engine.coordination.coordinator import Coordinator
+    from engine.coordination.build import build_coordinator
     from engine.study_file.file import load_study_file
 
     watch = _Watch(study.parent, kill_at)
@@ -112,7 +112,7 @@ def _engine(study: Path, kill_at: int | None, command_line: bool, report: int) -
             from seedconv_tui.cli.main import run
 
             return run(["run", str(study)])
-        engine = Coordinator(load_study_file(study), _Silent())
+        engine = build_coordinator(load_study_file(study), _Silent())
         watch.opened_at = watch.changes
         totals = engine.run()
         return 1 if totals.failed else 0
@@ -174,7 +174,7 @@ def _serve() -> None:
     import transformers.models.gpt_neox.modeling_gpt_neox  # transformers imports late
     from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
 
-    import engine.coordination.coordinator
+    import engine.coordination.build
     import seedconv_tui.cli.main
     import seedconv_tui.cli.run
     import seedconv_tui.listeners.console

@@ -1,7 +1,8 @@
 """Tiny seeds trained on the prose that ships with Python: of the demo, and of `make reproduce`.
 
-`prepare` writes corpus, tokenizer, study file and plan; `python -m engine.demo DIR` is the trainer,
-a process of its own that knows nothing of seedconv and leaves ordinary `transformers` checkpoints.
+`prepare` writes corpus, tokenizer, study file and plan; `python -m engine.demo_training DIR` is the
+trainer, a process of its own that knows nothing of seedconv and leaves ordinary `transformers`
+checkpoints.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ _EARLY = (0, 1, 2, 4, 8, 12, 16, 24, 32, 48)
 
 
 @dataclass(frozen=True)
-class Plan:
+class TrainingPlan:
     """What is trained, and on which tokens it is scored."""
 
     name: str = "demo"
@@ -87,7 +88,7 @@ steps = {steps}
 """
 
 
-def prepare(folder: Path, plan: Plan) -> Path:
+def prepare(folder: Path, plan: TrainingPlan) -> Path:
     """Write everything that training and scoring start from into `folder`; return the study file.
 
     What the same plan left there earlier is kept, so that it goes on where it was.
@@ -134,7 +135,9 @@ def prepare(folder: Path, plan: Plan) -> Path:
     return file
 
 
-def _hold_out(documents: list[str], backend: Any, plan: Plan) -> tuple[list[str], list[str]]:
+def _hold_out(
+    documents: list[str], backend: Any, plan: TrainingPlan
+) -> tuple[list[str], list[str]]:
     """Part documents into what is trained on and what is held out, from the last document on."""
     held_out: list[str] = []
     train, left = list(documents), plan.held_out_tokens
@@ -180,14 +183,14 @@ def train(folder: Path) -> None:
                 raise SystemExit(f"training of {size.name} failed with exit code {run.exitcode}")
 
 
-def _read_plan(folder: Path) -> Plan:
+def _read_plan(folder: Path) -> TrainingPlan:
     fields = json.loads((folder / _PLAN).read_text(encoding="utf-8"))
     sizes = tuple(Size(**size) for size in fields.pop("sizes"))
     seeds, counts = tuple(fields.pop("seeds")), tuple(fields.pop("counts"))
-    return Plan(sizes=sizes, seeds=seeds, counts=counts, **fields)
+    return TrainingPlan(sizes=sizes, seeds=seeds, counts=counts, **fields)
 
 
-def _run(folder: Path, plan: Plan, size: Size, seed: int, together: Barrier) -> None:
+def _run(folder: Path, plan: TrainingPlan, size: Size, seed: int, together: Barrier) -> None:
     """Train one seed; same seed, same weights. Waits for the others at every checkpoint."""
     import torch
     from tokenizers import Tokenizer

@@ -1,0 +1,144 @@
+"""Builds an engine: each part from those before it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+
+from engine.categories.partition import build_categories, context_targets
+from engine.coordination.board import ProgressBoard
+from engine.coordination.coordinator import Coordinator
+from engine.coordination.disk_use import DiskUse
+from engine.coordination.inventory import Inventory
+from engine.coordination.recorder import Recorder
+from engine.coordination.retries import Retries
+from engine.coordination.session import Session
+from engine.coordination.summary_updates import Summaries
+from engine.errors import Interrupted
+from engine.events import Listener
+from engine.probes.questions import build_probes
+from engine.sources.announcements import Announcements
+from engine.sources.hub_client import HubClient
+from engine.sources.open import open_source
+from engine.study_file.file import StudyFile
+from engine.text.evaluation_text import EvaluationText, build_text
+from engine.text.tokenizer import Tokenizer, entry_texts, load_tokenizer
+from engine.workers.choice import find_devices
+from engine.workers.messages import Job
+from store import Header, StudyWriter, Vocabulary
+from store.schema.snapshot import EngineStatus
+
+
+def build_coordinator(
+    study: StudyFile,
+    listener: Listener,
+    *,
+    ray: str | None = None,
+    retry_failed: bool = False,
+    stop: threading.Event | None = None,
+    clock: Callable[[], float] = time.time,
+) -> Coordinator:
+    """Load tokenizer and corpus, open the store and return an engine that can start.
+
+    With `ray`, an address, a cluster does the work. With `retry_failed`, checkpoints that are
+    parked are tried again. Raise ConfigError, StoreError or Interrupted; nothing was written then.
+    """
+    stop = stop or threading.Event()
+    session: Session | None = None
+
+    def report_wait(text: str) -> None:
+        if session is not None:  # the tokenizer is waited for before there is one
+            session.say("warning", "hub", text)
+
+    devices = find_devices(study.scoring.device, ray, study.limits)
+    hub = HubClient(stop, on_wait=report_wait)
+    tokenizer = load_tokenizer(study, hub)
+    text = build_text(study, tokenizer)
+    models = {model.name: model for model in study.models}
+    schedules = study.learning_rates()
+    announcements = Announcements(study.announcements, models, clock)
+    sources = {
+        model.name: open_source(
+            model, study.folder, hub, clock, watch=study.watch, announcements=announcements
+        )
+        for model in study.models
+    }
+    probes, probe_warnings = build_probes(study, tokenizer)
+    categories = build_categories(study, tokenizer, text)
+    if stop.is_set():
+        raise Interrupted("stopped before work began; run the same command again to go on")
+    vocabulary = Vocabulary(entry_texts(tokenizer), text.counts.count, text.counts.source)
+    header = _header(study, tokenizer, text)
+    writer = StudyWriter.open(study.store, header, text.corpus, vocabulary, clock=clock)
+    status = EngineStatus(
+        writer=writer.writer,
+        host=writer.host,
+        pid=writer.pid,
+        heartbeat=clock(),
+        started=clock(),
+        state="starting",
+        device=devices.description,
+    )
+    session = Session(writer, status, listener, clock, devices.read_gpus)
+    board = ProgressBoard(session, stop)
+    retries = Retries(writer, _remedies(study), clock, forgive=retry_failed)
+    names = tuple(questions.probe.name for questions in probes)
+    inventory = Inventory(models, sources, writer, session, retries, announcements, names)
+    job = Job.of(study, text, tokenizer, writer.results.session, probes)
+    return Coordinator(
+        study,
+        schedules,
+        probes,
+        probe_warnings,
+        writer,
+        session,
+        board,
+        inventory,
+        retries,
+        Recorder(study, sources, writer, session, retries, inventory, clock),
+        Summaries(
+            study.categories,
+            categories,
+            context_targets(text),
+            writer,
+            session,
+            board.check_stop,
+        ),
+        DiskUse(study, sources, writer, session, tokenizer.size),
+        devices.executor(job, sources, writer.results, board),
+        clock,
+    )
+
+
+def _header(study: StudyFile, tokenizer: Tokenizer, text: EvaluationText) -> Header:
+    scoring = study.scoring
+    identity: dict[str, str | int] = {
+        "tokenizer.vocabulary": tokenizer.digest,
+        "scoring.prediction": scoring.prediction,
+        "scoring.windowing": scoring.windowing,
+        "scoring.window": scoring.window,
+        "scoring.overlap": scoring.overlap,
+        "scoring.dtype": scoring.dtype,
+        "corpus.digest": text.digest,
+        "corpus.counts": text.counts.digest,
+    }
+    details = {
+        "tokenizer": study.tokenizer.source,
+        "study_file": study.model_dump(mode="json"),
+        "versions": _versions(),
+    }
+    return Header(study.study.name, identity, details)
+
+
+def _remedies(study: StudyFile) -> dict[str, object]:
+    """Return, by model, all that may help a checkpoint that failed without it."""
+    shared = study.scoring.model_dump(mode="json"), _versions()
+    return {
+        model.name: (model.allow_pickle, model.trust_remote_code, *shared) for model in study.models
+    }
+
+
+def _versions() -> dict[str, str]:
+    return {name: version(name) for name in ("seedconv-tui", "torch", "transformers", "zarr")}

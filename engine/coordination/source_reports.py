@@ -1,0 +1,152 @@
+"""What is reported of the sources: what was found, what is wrong, what is waited for."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+
+from engine.coordination.planner import has_no_pairs
+from engine.coordination.retries import Retries
+from engine.coordination.session import Session
+from engine.events import Level
+from engine.sources.base import Listing, Source
+from engine.study_file.models_section import ModelSection
+from engine.workers.messages import seed_order
+from store import StudyWriter
+from store.schema.keys import Key
+
+
+class SourceReports:
+    """Reports each finding once, though it may be found often."""
+
+    def __init__(
+        self,
+        models: Mapping[str, ModelSection],
+        sources: Mapping[str, Source],
+        writer: StudyWriter,
+        session: Session,
+        retries: Retries,
+    ) -> None:
+        self._models, self._sources, self._writer = models, sources, writer
+        self._session, self._retries = session, retries
+        self._nothing: set[str] = set()  # models of which nothing was found, or nothing to compare
+        self._failing: dict[str, int] = {}  # errors of each source, when it was last asked
+        self._reported: set[tuple[str, str]] = set()
+
+    def once(self, model: str, level: Level, event: str, text: str, kind: str = "") -> None:
+        """Report something once; of a `kind`, only the first."""
+        if (model, kind or text) in self._reported:
+            return
+        self._reported.add((model, kind or text))
+        self._session.say(level, event, text, **({"model": model} if model else {}))
+
+    def count(self) -> int:
+        """Return how much failed: errors of sources, and models with nothing to compare."""
+        return sum(self._failing.values()) + len(self._nothing)
+
+    def troubles(self, name: str, found: Listing) -> None:
+        """Report what a source could not find out, and when it answers again."""
+        for text in found.warnings:
+            self.once(name, "warning", "source", f"model {name}: {text}")
+        for text in found.errors:
+            self.once(name, "error", "source", f"model {name}: {text}")
+        if self._failing.get(name) and not found.errors:
+            self._reported = {(model, text) for model, text in self._reported if model != name}
+            text = f"model {name}: its source can be asked again"
+            self._session.say("info", "source", text, model=name)
+        self._failing[name] = len(found.errors)
+
+    def parked(self) -> None:
+        """Report what earlier engines parked and this one will not try again either."""
+        for name in self._models:
+            found = {("", key): failure for key, failure in self._retries.failed(name).items()}
+            found |= self._retries.failed_probes(name)
+            parked = [which for which, failure in found.items() if failure.parked]
+            if parked:
+                first = min(parked, key=lambda it: (it[0], *place(it[1])))
+                probe, (seed, step) = first
+                text = f"probe {probe} of " if probe else ""
+                text += f"seed {seed}, step {step} is parked: {found[first].error}"
+                text += _more(parked)
+                text = f"model {name}: {text}; --retry-failed tries again what is parked"
+                self._session.say("warning", "parked", text, model=name, parked=len(parked))
+
+    def unprobed(self, name: str, probe: str, gone: Sequence[Key]) -> None:
+        """Report scored checkpoints that were deleted before they were asked a probe."""
+        (seed, step), n = gone[0], len(gone)
+        are, more = ("are", f", and {n - 1} more") if n > 1 else ("is", "")
+        self.once(
+            name,
+            "warning",
+            "gone",
+            f"model {name}: {n} scored checkpoint{'s' * (n > 1)} {are} not at the source "
+            f"any more and cannot be asked probe {probe}: seed {seed}, step {step}{more}",
+        )
+
+    def waiting(self, name: str, refused: Mapping[Key, str], *, nothing: bool) -> None:
+        """Report why what is there is not taken while waiting for more; or that nothing is."""
+        source = self._sources[name]
+        for key, why in refused.items():
+            kind = why.replace(source.checkpoint(key).where(), "")
+            self.once(name, "warning", "refused", f"model {name}: {why}", kind)
+        if nothing and not self._models[name].on_hub:
+            text = self._nothing_fits(name, refused)
+            level: Level = "warning" if source.hint() else "info"
+            self.once(name, level, "waiting", f"model {name}: {text}; waiting for it", "waiting")
+
+    def found(
+        self,
+        name: str,
+        keys: set[Key],
+        refused: Mapping[Key, str],
+        gone: Collection[Key],
+    ) -> None:
+        """Report what was found of a model, before hours are spent on it.
+
+        Those that are `gone` were reported before.
+        """
+        known = self._writer.ledger.model(name)
+        if not keys and (self._failing[name] or not known.scored):
+            if not self._failing[name] and not self._retries.failed(name):  # else that is reported
+                self._nothing.add(name)
+                text = f"model {name}: {self._nothing_fits(name, refused)}"
+                self._session.say("error", "nothing", text, model=name)
+            return
+        seeds = sorted({seed for seed, _ in keys}, key=seed_order)
+        steps = {step for _, step in keys}
+        self._session.say(
+            "info",
+            "found",
+            f"model {name}: {len(keys)} checkpoints, {len(seeds)} seeds, {len(steps)} steps",
+            model=name,
+        )
+        absent = [why for k, why in known.missing.items() if k not in keys and k not in gone]
+        if absent:
+            text = f"model {name}: {absent[0]}{_more(absent)}"
+            self._session.say("warning", "missing", text, model=name)
+        if why := has_no_pairs(known, keys):
+            self._nothing.add(name)
+            self._session.say("error", "lonely", f"model {name}: {why}", model=name)
+
+    def _nothing_fits(self, name: str, refused: Mapping[Key, str]) -> str:
+        model, reasons = self._models[name], list(refused.values())
+        if reasons:
+            return reasons[0] + _more(reasons)
+        templates = list(model.templates.values())
+        text = templates[0] + _more(templates)
+        if model.on_hub:
+            missing = self._writer.ledger.model(name).missing
+            reason = f": {next(iter(missing.values()))}" if missing else ""
+            return f"nothing on the hub fits {text}{reason}"
+        if near := self._sources[name].hint():
+            return f"no folder fits {text}; {near}"
+        hint = "; on the hub, write hf://owner/name@revision" if text.count("/") == 1 else ""
+        return f"no folder fits {text}{hint}"
+
+
+def place(key: Key) -> tuple[int, tuple[bool, int, str]]:
+    """Return the sort key of a checkpoint: by step, then seed."""
+    return key[1], seed_order(key[0])
+
+
+def _more(of: Collection[object]) -> str:
+    return f" (and {len(of) - 1} more)" if len(of) > 1 else ""

@@ -1,0 +1,55 @@
+"""One device, which works in this process."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from typing import Self
+
+import torch
+
+from engine.machine.devices import name_devices
+from engine.machine.gate import gated
+from engine.machine.limits import limit_gpu
+from engine.sources.base import Source
+from engine.workers.executor import Board
+from engine.workers.messages import Job, Outcome, Pass
+from engine.workers.worker import Worker
+from store.writing.cells import CellWriter
+
+
+class InlineExecutor:
+    """Does the passes one after the other."""
+
+    capacity = 2  # one in hand, one whose weights are being read
+
+    def __init__(
+        self,
+        device: torch.device,
+        job: Job,
+        sources: Mapping[str, Source],
+        results: CellWriter,
+        board: Board,
+    ) -> None:
+        limits, (name,) = job.study.limits, name_devices([device])
+        limit_gpu(limits, device)
+        report = gated(limits, device, lambda work: board.show(name, work))
+        self._worker = Worker(
+            job.study, job.text, job.tokenizer, sources, device, results, report, job.probes
+        )
+        self._queue: deque[Pass] = deque()
+
+    def submit(self, task: Pass) -> None:
+        """Take one more pass."""
+        self._queue.append(task)
+        self._worker.prefetch(task)
+
+    def next(self) -> Outcome:
+        """Do the next pass."""
+        return self._worker.run(self._queue.popleft())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._worker.close()
