@@ -15,7 +15,7 @@ from seedconv_tui.exit_codes import OK, USAGE
 from seedconv_tui.tables.step_ranges import steps_argument
 
 if TYPE_CHECKING:
-    from seedconv_tui.tables.columns import Column
+    from seedconv_tui.tables.long_tables import Column
     from seedconv_tui.tables.selection import Choice
     from seedconv_tui.tables.writers import Writer
     from store import Study
@@ -73,7 +73,7 @@ class _Columns(argparse.Action):
         super().__init__(option_strings, dest, nargs=0, help=settings["help"])
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
-        from seedconv_tui.tables.columns import markdown
+        from seedconv_tui.tables.long_tables import markdown
 
         print(markdown(), end="")
         parser.exit()
@@ -126,7 +126,7 @@ def _event_files(options: argparse.Namespace, choice: Choice) -> int:
 
 def _format(given: str | None, output: Path | None, what: str, choice: Choice) -> str:
     """The format to write. Raises ChoiceError for options that do not go together."""
-    from seedconv_tui.tables.columns import TABLES
+    from seedconv_tui.tables.long_tables import TABLES
     from seedconv_tui.tables.selection import ChoiceError
     from seedconv_tui.tables.writers import needs_pyarrow
 
@@ -151,7 +151,7 @@ def _format(given: str | None, output: Path | None, what: str, choice: Choice) -
 
 
 def _write(store: str | Path, what: str, choice: Choice, kind: str, output: Path | None) -> int:
-    from seedconv_tui.tables.columns import TABLES
+    from seedconv_tui.tables.long_tables import TABLES
     from seedconv_tui.tables.writers import new_file, stdout
     from seedconv_tui.text import count, visible
     from store import open_study

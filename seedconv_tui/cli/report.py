@@ -14,8 +14,8 @@ from seedconv_tui.exit_codes import FAILED, OK, USAGE
 from seedconv_tui.report.families import FAMILIES, FORMATS, figures_of
 
 if TYPE_CHECKING:
-    from seedconv_tui.report.parts import Figure, Left
-    from seedconv_tui.report.study_data import Source
+    from seedconv_tui.report.parts import Figure, Omitted
+    from seedconv_tui.report.study_data import StudyData
     from store import Study
     from store.schema.schedule import Schedules
 
@@ -77,8 +77,8 @@ def run(options: argparse.Namespace) -> int:
 
 def _write(options: argparse.Namespace) -> int:
     _need_libraries()
-    from seedconv_tui.report.parts import Block, Figure, Left, Table
-    from seedconv_tui.report.study_data import Source
+    from seedconv_tui.report.parts import Block, Figure, Omitted, PageTable
+    from seedconv_tui.report.study_data import StudyData
     from seedconv_tui.report.summary_tables import tables
     from seedconv_tui.report.write import Folder
     from seedconv_tui.tables.selection import ChoiceError
@@ -88,7 +88,7 @@ def _write(options: argparse.Namespace) -> int:
     if options.output.exists() and not options.output.is_dir():
         raise ChoiceError(f"{options.output}: is no folder; name one for the report")
     study = open_study(options.store)
-    source = Source(study, options.model, options.category, _schedules(options, study))
+    source = StudyData(study, options.model, options.category, _schedules(options, study))
     if not source.models:
         print(
             f"seedconv: {visible(str(options.store))}: nothing is summarised yet; a step needs two "
@@ -97,9 +97,9 @@ def _write(options: argparse.Namespace) -> int:
         )
         return FAILED
     folder = Folder(options.output, options.format)
-    figures, shown, left = list[Figure](), list[Table | Block](), list[Left]()
+    figures, shown, left = list[Figure](), list[PageTable | Block](), list[Omitted]()
     for part in chain(_figures(source, options), _readable("tables", tables(source))):
-        if isinstance(part, Left):
+        if isinstance(part, Omitted):
             left.append(part)
             print(f"left out {part.name}: {visible(part.why)}", file=sys.stderr)
         elif isinstance(part, Figure):
@@ -129,25 +129,25 @@ def _schedules(options: argparse.Namespace, study: Study) -> Schedules | None:
         raise ChoiceError(f"--learning-rate: {error}") from None
 
 
-def _figures(source: Source, options: argparse.Namespace) -> Iterator[Figure | Left]:
+def _figures(source: StudyData, options: argparse.Namespace) -> Iterator[Figure | Omitted]:
     """Yield all figures in the order of the page."""
-    from seedconv_tui.report.kept import Kept
+    from seedconv_tui.report.result_cache import ResultCache
 
-    kept, progress = Kept(options.output / ".computed"), _ProgressLine()
+    kept, progress = ResultCache(options.output / ".computed"), _ProgressLine()
     for family in FAMILIES:
         if family not in options.without:
             yield from _readable(family, figures_of(family, source, kept, progress))
 
 
-def _readable(name: str, parts: Iterable[Part]) -> Iterator[Part | Left]:
+def _readable(name: str, parts: Iterable[Part]) -> Iterator[Part | Omitted]:
     """The parts as far as they can be read; then what is damaged, so that all others are made."""
-    from seedconv_tui.report.parts import Left
+    from seedconv_tui.report.parts import Omitted
     from store import DamagedError
 
     try:
         yield from parts
     except DamagedError as error:
-        yield Left(name, str(error), damaged=True)
+        yield Omitted(name, str(error), damaged=True)
 
 
 class _ProgressLine:

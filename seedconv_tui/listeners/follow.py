@@ -14,7 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self
 
-from seedconv_tui.listeners.scalars import Row, read_rows
+from seedconv_tui.listeners.scalars import StepScalars, read_rows
 from store import Study, open_study
 from store.errors import NotAStudyError, StoreError
 
@@ -33,7 +33,7 @@ class Sink(Protocol):
 
     name: str
 
-    def take(self, model: str, rows: Sequence[Row]) -> None:
+    def take(self, model: str, rows: Sequence[StepScalars]) -> None:
         """Show a model's rows, all of them each time, steps ascending. May raise anything."""
 
     def close(self) -> None:
@@ -108,7 +108,7 @@ class Follower:
         except (StoreError, OSError) as error:  # of damage, the engine tells as well
             self._warn_once("scalars", error)
 
-    def _give(self, sink: Sink, model: str, rows: Sequence[Row], changes: int) -> None:
+    def _give(self, sink: Sink, model: str, rows: Sequence[StepScalars], changes: int) -> None:
         try:
             if rows:
                 sink.take(model, rows)

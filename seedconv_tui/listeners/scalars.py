@@ -15,7 +15,7 @@ from store.statistics import mean_over_seeds
 PHASES = ("uniform", "sharp convergence", "sharp divergence", "slow reconvergence")
 
 
-class Row(NamedTuple):
+class StepScalars(NamedTuple):
     """One summarised step."""
 
     step: int
@@ -23,7 +23,7 @@ class Row(NamedTuple):
     values: dict[str, float]  # finite; nats, but for `phase/index`
 
 
-def read_rows(study: Study, model: str, categories: Sequence[str] = CHARTED) -> list[Row]:
+def read_rows(study: Study, model: str, categories: Sequence[str] = CHARTED) -> list[StepScalars]:
     """The summarised steps of a model, ascending.
 
     `expected_kl/mean`, `/low`, `/high` (95 %); `cross_entropy/mean` over seeds and `/seed <label>`;
@@ -53,7 +53,7 @@ def read_rows(study: Study, model: str, categories: Sequence[str] = CHARTED) -> 
             )
     phases = study.ledger(model).phases
     return [
-        Row(
+        StepScalars(
             step,
             int(whole.n_seeds[at]),
             {

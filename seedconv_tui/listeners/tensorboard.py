@@ -7,7 +7,7 @@ import uuid
 from collections.abc import Sequence
 from pathlib import Path
 
-from seedconv_tui.listeners.scalars import Row
+from seedconv_tui.listeners.scalars import StepScalars
 from seedconv_tui.text import visible
 from store.errors import UnsupportedError
 
@@ -34,10 +34,10 @@ class EventFiles:
     def __init__(self, folder: Path, study: str) -> None:
         self.name = f"TensorBoard's files in {folder}"
         self._folder = folder / _folder_name(study)  # several studies may share the folder
-        self._written: dict[str, list[Row]] = {}
+        self._written: dict[str, list[StepScalars]] = {}
         self._writers: dict[str, EventsWriter] = {}
 
-    def take(self, model: str, rows: Sequence[Row]) -> None:
+    def take(self, model: str, rows: Sequence[StepScalars]) -> None:
         """Make the model's file hold these rows, steps ascending. Raises OSError."""
         before = self._written.get(model)
         if before is None or list(rows[: len(before)]) != before:
@@ -75,7 +75,7 @@ class EventFiles:
                 file.unlink(missing_ok=True)
 
 
-def _event(row: Row) -> Event:
+def _event(row: StepScalars) -> Event:
     values = [
         Summary.Value(tag=visible(tag), simple_value=value) for tag, value in row.values.items()
     ]

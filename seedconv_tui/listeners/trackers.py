@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from seedconv_tui.listeners.scalars import Row
+from seedconv_tui.listeners.scalars import StepScalars
 from seedconv_tui.text import visible
 from store.errors import UnsupportedError
 
@@ -41,7 +41,7 @@ class Sent:
                     if entry["to"] == to:
                         self._known.add((entry["model"], entry["step"], entry["seeds"]))
 
-    def new(self, model: str, rows: Sequence[Row]) -> list[Row]:
+    def new(self, model: str, rows: Sequence[StepScalars]) -> list[StepScalars]:
         """The rows that it was not given."""
         return [row for row in rows if (model, row.step, row.n_seeds) not in self._known]
 
@@ -49,7 +49,7 @@ class Sent:
         """How many rows of the model it was given."""
         return sum(name == model for name, _, _ in self._known)
 
-    def add(self, model: str, row: Row) -> None:
+    def add(self, model: str, row: StepScalars) -> None:
         """It was given one. Raises OSError."""
         self._known.add((model, row.step, row.n_seeds))
         entry = {"to": self._to, "model": model, "step": row.step, "seeds": row.n_seeds}
@@ -84,7 +84,7 @@ class Wandb:
                 "runs on this machine with WANDB_MODE=offline"
             )
 
-    def take(self, model: str, rows: Sequence[Row]) -> None:
+    def take(self, model: str, rows: Sequence[StepScalars]) -> None:
         """Log the rows that are new."""
         if self._mode == "disabled":
             return
@@ -132,7 +132,7 @@ class Trackio:
         self._trackio, self._project, self._study = trackio, project, study
         self._sent = Sent(sent_file(store), f"trackio:{project}")
 
-    def take(self, model: str, rows: Sequence[Row]) -> None:
+    def take(self, model: str, rows: Sequence[StepScalars]) -> None:
         """Log the rows that are new, in a run that is finished then: it has one at a time."""
         if not (new := self._sent.new(model, rows)):
             return
@@ -158,7 +158,7 @@ class Trackio:
         """Nothing is open."""
 
 
-def _named(row: Row) -> dict[str, float]:
+def _named(row: StepScalars) -> dict[str, float]:
     """The row's values by names that trackers take: letters, digits, spaces and `_./+-^()`."""
     named: dict[str, float] = {}
     for tag, value in row.values.items():

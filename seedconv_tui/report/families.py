@@ -6,9 +6,9 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from seedconv_tui.report.kept import Kept
-    from seedconv_tui.report.parts import Figure, Left
-    from seedconv_tui.report.study_data import Source
+    from seedconv_tui.report.parts import Figure, Omitted
+    from seedconv_tui.report.result_cache import ResultCache
+    from seedconv_tui.report.study_data import StudyData
 
 FORMATS = ("pdf", "png")
 FAMILIES = ("curves", "levels", "tokens", "probes", "regression", "between")
@@ -16,8 +16,8 @@ FAMILIES = ("curves", "levels", "tokens", "probes", "regression", "between")
 
 
 def figures_of(
-    family: str, source: Source, kept: Kept, progress: Callable[[str, float], None]
-) -> Iterable[Figure | Left]:
+    family: str, source: StudyData, kept: ResultCache, progress: Callable[[str, float], None]
+) -> Iterable[Figure | Omitted]:
     """Return the figures of one of `FAMILIES`; `progress` hears of what is computed, and its share.
 
     Raise StoreError, DamagedError as they are taken.
@@ -31,7 +31,7 @@ def figures_of(
         over_training,
     )
 
-    made: dict[str, Callable[[], Iterable[Figure | Left]]] = {
+    made: dict[str, Callable[[], Iterable[Figure | Omitted]]] = {
         "curves": lambda: over_training.figures(source),
         "levels": lambda: by_level.figures(source),
         "tokens": lambda: by_token.figures(source),

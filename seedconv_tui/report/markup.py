@@ -6,7 +6,7 @@ import html as _html
 import re
 from collections.abc import Sequence
 
-from seedconv_tui.report.parts import Block, Table
+from seedconv_tui.report.parts import Block, PageTable
 from seedconv_tui.text import visible
 
 _MARKDOWN = re.compile(r"[\\`*_{}\[\]<>|~$&#!]")
@@ -72,7 +72,7 @@ def html(text: str) -> str:
 # -- whole tables --------------------------------------------------------------------------------
 
 
-def md_table(table: Table) -> str:
+def md_table(table: PageTable) -> str:
     """A pipe table under a heading."""
     lines = [f"## {md(table.title)}", ""]
     if table.rows:
@@ -97,7 +97,7 @@ def md_block(block: Block) -> str:
     return "\n".join([f"## {md(block.title)}", "", fence, *lines, fence, ""])
 
 
-def tex_table(table: Table) -> str:
+def tex_table(table: PageTable) -> str:
     """A `table` environment; needs `booktabs`, and `graphicx` where it is very wide."""
     if not table.rows:
         return rf"\paragraph{{{tex(table.title)}.}} {tex(table.note)}" + "\n"
@@ -155,7 +155,7 @@ def tex_block(block: Block) -> str:
     return _tex_float(lines, points, r"\footnotesize\ttfamily", block.title)
 
 
-def html_table(table: Table) -> str:
+def html_table(table: PageTable) -> str:
     """A section with a table."""
     parts = [f"<section><h2>{html(table.title)}</h2>"]
     if table.rows:
@@ -174,7 +174,7 @@ def html_table(table: Table) -> str:
     return "\n".join([*parts, "</section>"])
 
 
-def _html_cell(tag: str, text: str, at: int, table: Table) -> str:
+def _html_cell(tag: str, text: str, at: int, table: PageTable) -> str:
     number = "" if at < table.n_names else ' class="number"'
     return f"<{tag}{number}>{html(text)}</{tag}>"
 

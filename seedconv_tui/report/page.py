@@ -6,7 +6,7 @@ import base64
 from collections.abc import Mapping, Sequence
 
 from seedconv_tui.report import markup
-from seedconv_tui.report.parts import Block, Figure, Left, Table
+from seedconv_tui.report.parts import Block, Figure, Omitted, PageTable
 
 _STYLE = """
 :root { color-scheme: light; }
@@ -35,7 +35,7 @@ def captions(figures: Sequence[Figure]) -> str:
     return "# Captions\n\n" + "\n".join(parts)
 
 
-def summary_md(name: str, tables: Sequence[Table | Block], left: Sequence[Left]) -> str:
+def summary_md(name: str, tables: Sequence[PageTable | Block], left: Sequence[Omitted]) -> str:
     """All tables, Markdown."""
     parts = [f"# {markup.md(name)}\n"]
     parts += [
@@ -48,7 +48,7 @@ def summary_md(name: str, tables: Sequence[Table | Block], left: Sequence[Left])
     return "\n".join(parts)
 
 
-def summary_tex(tables: Sequence[Table | Block]) -> str:
+def summary_tex(tables: Sequence[PageTable | Block]) -> str:
     r"""All tables, to be taken into a LaTeX document with `\input`."""
     head = "% Needs \\usepackage{booktabs}, \\usepackage{graphicx} and \\usepackage[T1]{fontenc}.\n"
     parts = [
@@ -63,8 +63,8 @@ def page(
     settings: str,
     figures: Sequence[Figure],
     pictures: Mapping[str, tuple[bytes, float]],
-    tables: Sequence[Table | Block],
-    left: Sequence[Left],
+    tables: Sequence[PageTable | Block],
+    left: Sequence[Omitted],
 ) -> str:
     """The page; `pictures` are PNG files and their widths in inches by the names of figures."""
     html = markup.html

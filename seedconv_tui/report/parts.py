@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from seedconv_tui.tables.columns import Column
+from seedconv_tui.tables.long_tables import Column
 from seedconv_tui.tables.rows import Batch
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ class Figure:
 
 
 @dataclass(frozen=True)
-class Left:
+class Omitted:
     """A figure or table that could not be made, and what it would take. One line."""
 
     name: str
@@ -37,7 +37,7 @@ class Left:
 
 
 @dataclass(frozen=True)
-class Table:
+class PageTable:
     """One table, of plain text; the columns after `n_names` are numbers."""
 
     title: str

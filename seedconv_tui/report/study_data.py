@@ -37,7 +37,7 @@ SEEDS_BAND = "Bands: 95 % intervals over seeds (Student's t), of this text alone
 """What a caption says of `over_seeds`."""
 
 
-class Source:
+class StudyData:
     """A study, with the models and categories that were chosen."""
 
     def __init__(

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from seedconv_tui.report.parts import Block, Table
-from seedconv_tui.report.study_data import Source
-from seedconv_tui.tables.columns import TABLES
+from seedconv_tui.report.parts import Block, PageTable
+from seedconv_tui.report.study_data import StudyData
 from seedconv_tui.tables.level_results import base
+from seedconv_tui.tables.long_tables import TABLES
 from seedconv_tui.tables.rows import PERCENTILE_COLUMNS
 from seedconv_tui.tables.selection import Choice
 from seedconv_tui.tables.step_ranges import Steps
@@ -32,7 +32,7 @@ _MODELS = 5  # side by side in a table; of more, the smallest and the largest
 _RUNS = 8  # steps of an outlier that are named
 
 
-def tables(source: Source) -> Iterator[Table | Block]:
+def tables(source: StudyData) -> Iterator[PageTable | Block]:
     """All of them, in the order of the page. Raises StoreError, DamagedError."""
     yield expected_kl(source)
     yield phases(source)
@@ -45,7 +45,7 @@ def tables(source: Source) -> Iterator[Table | Block]:
         yield statistics_of(source, model)
 
 
-def expected_kl(source: Source) -> Table:
+def expected_kl(source: StudyData) -> PageTable:
     """Each model at its first step, where phases begin, and its last."""
     rows = []
     for model in source.models:
@@ -74,10 +74,10 @@ def expected_kl(source: Source) -> Table:
         "Nats. KL: mean over all tokens and ordered pairs of seeds. "
         f"{_interval_words(source)} Std of pairs: the paper's band. {source.settings}"
     )
-    return Table("Expected KL by model and step", header, rows, note, n_names=2)
+    return PageTable("Expected KL by model and step", header, rows, note, n_names=2)
 
 
-def phases(source: Source) -> Table:
+def phases(source: StudyData) -> PageTable:
     """Phases with break points, intervals and support."""
     rows = [
         (
@@ -96,11 +96,11 @@ def phases(source: Source) -> Table:
         if rows
         else "None is known yet: they need six reduced steps."
     )
-    return Table("Phases of training", ("model", "phase", "from step", "interval", "support"),
-                 rows, note, n_names=2)  # fmt: skip
+    header = ("model", "phase", "from step", "interval", "support")
+    return PageTable("Phases of training", header, rows, note, n_names=2)
 
 
-def levels(source: Source, category: str) -> Table:
+def levels(source: StudyData, category: str) -> PageTable:
     """Levels by the expected KL of the largest model at its newest step, the highest first."""
     there = [model for model in source.models if source.levels(model, category)]
     models = there if len(there) <= _MODELS else [there[0], there[-1]]
@@ -135,10 +135,10 @@ def levels(source: Source, category: str) -> Table:
         note += f" The first {_LEVELS} of {len(order)} levels with tokens."
     columns = [cell for model in models for cell in (f"KL {model}", "95 %")]
     header = ("level", "rank", "tokens", *columns, "cross-entropy")
-    return Table(f"Levels ranked by expected KL: {which}", header, rows, note)
+    return PageTable(f"Levels ranked by expected KL: {which}", header, rows, note)
 
 
-def outlier_seeds(source: Source) -> Table:
+def outlier_seeds(source: StudyData) -> PageTable:
     """Seeds that stand apart from the others, with the steps at which they do."""
     rows, few = [], []
     for model in source.models:
@@ -159,10 +159,10 @@ def outlier_seeds(source: Source) -> Table:
         note += (
             f" Fewer than {FEWEST_TO_COMPARE} seeds, of which none can be told: {', '.join(few)}."
         )
-    return Table("Outlier seeds", ("model", "seed", "n steps", "steps"), rows, note, n_names=2)
+    return PageTable("Outlier seeds", ("model", "seed", "n steps", "steps"), rows, note, n_names=2)
 
 
-def tokens(source: Source) -> Table:
+def tokens(source: StudyData) -> PageTable:
     """The tokens with the lowest, middle and highest KL of the largest model, in their text."""
     model = source.models[-1]
     rows = [
@@ -176,11 +176,11 @@ def tokens(source: Source) -> Table:
     ]
     step = count(source.steps(model)[-1])
     note = f"{model} at step {step}; nats, KL as mean over pairs, surprisal over seeds."
-    return Table("Tokens with the lowest, middle and highest KL", ("", "token in its text", "KL",
-                 "surprisal"), rows, note, n_names=2)  # fmt: skip
+    header = ("", "token in its text", "KL", "surprisal")
+    return PageTable("Tokens with the lowest, middle and highest KL", header, rows, note, n_names=2)
 
 
-def statistics_of(source: Source, model: str) -> Block:
+def statistics_of(source: StudyData, model: str) -> Block:
     """All that is known of a model at its newest step, as people paste it into an issue."""
     step = source.steps(model)[-1]
     (row,) = _rows(source, "levels", Choice([model], [ALL], Steps(named=frozenset([step]))))
@@ -232,11 +232,11 @@ def _interval(low: float, high: float) -> str:
     return "-" if np.isnan(low) else f"[{nats(low)}, {nats(high)}]"
 
 
-def _interval_words(source: Source) -> str:
+def _interval_words(source: StudyData) -> str:
     return f"[ ]: 95 % interval ({source.interval}); there is none below 3 seeds."
 
 
-def _rows(source: Source, what: str, choice: Choice) -> Iterator[dict[str, Any]]:
+def _rows(source: StudyData, what: str, choice: Choice) -> Iterator[dict[str, Any]]:
     """Rows of one of `tables.TABLES`."""
     for batch in TABLES[what].batches(source.study, choice):
         for values in zip(*batch.values(), strict=True):

@@ -12,8 +12,8 @@ import matplotlib as mpl
 
 from seedconv_tui.report import page, style
 from seedconv_tui.report.families import FORMATS
-from seedconv_tui.report.kept import digest
-from seedconv_tui.report.parts import Block, Figure, Left, Table
+from seedconv_tui.report.parts import Block, Figure, Omitted, PageTable
+from seedconv_tui.report.result_cache import digest
 from seedconv_tui.tables.writers import CsvWriter, new_file
 
 _STATE = "report.json"  # which figures are there, and what they were drawn from
@@ -59,8 +59,8 @@ class Folder:
         name: str,
         settings: str,
         figures: Sequence[Figure],
-        tables: Sequence[Table | Block],
-        left: Sequence[Left],
+        tables: Sequence[PageTable | Block],
+        left: Sequence[Omitted],
     ) -> Written:
         """Writes captions, tables and the page; removes figures of earlier reports."""
         for old in self._before.keys() - self._state.keys():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from seedconv_tui.tables.columns import Column
+from seedconv_tui.tables.long_tables import Column
 from seedconv_tui.text import finite
 
 if TYPE_CHECKING:

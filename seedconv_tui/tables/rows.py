@@ -1,4 +1,4 @@
-"""Rows of the tables of `seedconv_tui.tables.columns`, read from a study in batches of columns.
+"""Rows of the tables of `seedconv_tui.tables.long_tables`, read from a study in batches of columns.
 
 No more than one category, or one step, of one model is in memory.
 """

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
-from seedconv_tui.tables.columns import Column
+from seedconv_tui.tables.long_tables import Column
 from seedconv_tui.tables.rows import Batch
 from store import UnsupportedError
 

@@ -22,7 +22,7 @@ import pytest
 
 from seedconv_tui.cli.export import WHAT
 from seedconv_tui.cli.main import run
-from seedconv_tui.tables.columns import TABLES, markdown
+from seedconv_tui.tables.long_tables import TABLES, markdown
 from seedconv_tui.tables.selection import Choice
 from seedconv_tui.tables.step_ranges import parse_steps
 from store import Category, Header, StudyWriter, open_study

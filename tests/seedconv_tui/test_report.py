@@ -26,10 +26,10 @@ from seedconv_tui.report.figures import (
     coefficients,
     over_training,
 )
-from seedconv_tui.report.kept import Kept
 from seedconv_tui.report.markup import md, tex
-from seedconv_tui.report.parts import Figure, Left, file_name
-from seedconv_tui.report.study_data import Source, in_order_of_size, spread
+from seedconv_tui.report.parts import Figure, Omitted, file_name
+from seedconv_tui.report.result_cache import ResultCache
+from seedconv_tui.report.study_data import StudyData, in_order_of_size, spread
 from seedconv_tui.report.summary_tables import tables
 from store import Category, StudyWriter, open_study
 from store.analysis.level_means import summarise
@@ -99,8 +99,8 @@ def folder(store: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def source(store: Path) -> Source:
-    return Source(open_study(store), None, None)
+def source(store: Path) -> StudyData:
+    return StudyData(open_study(store), None, None)
 
 
 def data(folder: Path, name: str) -> pd.DataFrame:
@@ -247,7 +247,7 @@ def test_between(folder: Path) -> None:
         np.testing.assert_allclose(kl, (np.exp(p) * (p - q)).sum(axis=1).mean(), atol=1e-9)
 
 
-def test_tables(folder: Path, source: Source) -> None:
+def test_tables(folder: Path, source: StudyData) -> None:
     made_tables = {table.title: table for table in tables(source)}
     kl = made_tables["Expected KL by model and step"]
     where = ["first", "sharp convergence begins", "sharp divergence begins, the turn", "last"]
@@ -297,14 +297,14 @@ def test_probes(tmp_path: Path) -> None:
         np.testing.assert_allclose(scores.value, later, **EXACT)
     for name in ("blimp_pairs", "icl_long"):
         assert (out / f"{name}.pdf").is_file()
-    check_legible([*by_probe.figures(Source(study, None, None))])
+    check_legible([*by_probe.figures(StudyData(study, None, None))])
 
 
 # -- figures as they are printed ------------------------------------------------------------------
 
 
-def every_figure(source: Source, tmp_path: Path) -> list[Figure]:
-    kept = Kept(tmp_path / "kept")
+def every_figure(source: StudyData, tmp_path: Path) -> list[Figure]:
+    kept = ResultCache(tmp_path / "kept")
     parts = [
         *over_training.figures(source),
         *by_level.figures(source),
@@ -312,7 +312,7 @@ def every_figure(source: Source, tmp_path: Path) -> list[Figure]:
         coefficients.figure(source, kept),
         *between_checkpoints.figures(source, kept, lambda what, share: None),
     ]
-    assert not [part for part in parts if isinstance(part, Left)]
+    assert not [part for part in parts if isinstance(part, Omitted)]
     return [part for part in parts if isinstance(part, Figure)]
 
 
@@ -358,11 +358,11 @@ def test_what_is_left_out_is_not_made(store: Path, tmp_path: Path) -> None:
     }  # fmt: skip
 
 
-def test_everything_is_on_the_page_and_legible(source: Source, tmp_path: Path) -> None:
+def test_everything_is_on_the_page_and_legible(source: StudyData, tmp_path: Path) -> None:
     check_legible(every_figure(source, tmp_path))
 
 
-def test_files(folder: Path, source: Source, tmp_path: Path) -> None:
+def test_files(folder: Path, source: StudyData, tmp_path: Path) -> None:
     for figure in every_figure(source, tmp_path):
         assert (folder / f"{figure.name}.pdf").read_bytes().startswith(b"%PDF")
         with Image.open(folder / f"{figure.name}.png") as image:

@@ -13,9 +13,9 @@ import pytest
 from seedconv_tui.report import style
 from seedconv_tui.report.figures import by_level, by_token, over_training
 from seedconv_tui.report.figures.between_checkpoints import between_steps
-from seedconv_tui.report.kept import Kept
-from seedconv_tui.report.parts import Figure, Left, Table
-from seedconv_tui.report.study_data import Source
+from seedconv_tui.report.parts import Figure, Omitted, PageTable
+from seedconv_tui.report.result_cache import ResultCache
+from seedconv_tui.report.study_data import StudyData
 from seedconv_tui.report.summary_tables import tables
 from store import Category, Header, StudyWriter, open_study
 from store.analysis.level_means import summarise
@@ -58,11 +58,11 @@ def add(
     )
 
 
-def source_of(writer: StudyWriter) -> Source:
-    return Source(open_study(writer.path), None, None)
+def source_of(writer: StudyWriter) -> StudyData:
+    return StudyData(open_study(writer.path), None, None)
 
 
-def of(parts: Sequence[Figure | Left], name: str) -> Figure:
+def of(parts: Sequence[Figure | Omitted], name: str) -> Figure:
     (found,) = (part for part in parts if part.name == name)
     assert isinstance(found, Figure)
     return found
@@ -82,8 +82,8 @@ def test_seeds_and_steps_that_differ(writer: StudyWriter, tmp_path: Path) -> Non
     kl = over_training.expected_kl(source)
     assert "Seeds: m-1m 2 to 4, m-2m 2. Steps: 5, 0 to 1,000." in kl.caption
     contexts = by_token.contexts(source)
-    assert isinstance(contexts, Left)
-    between = between_steps(source, Kept(tmp_path / "kept"), quiet)
+    assert isinstance(contexts, Omitted)
+    between = between_steps(source, ResultCache(tmp_path / "kept"), quiet)
     assert isinstance(between, Figure)
     assert "m-1m: 3 steps, 4 seeds." in between.caption, "not 4 steps of the 2 that have them all"
     assert set(between.rows["from_step"]) == {10, 100, 1000}
@@ -118,7 +118,7 @@ def test_one_document_is_no_cluster(tmp_path: Path) -> None:
     add(writer, "m", 0, "abc", (ALL, KIND))
     source = source_of(writer)
     table = next(iter(tables(source)))
-    assert isinstance(table, Table)
+    assert isinstance(table, PageTable)
     parts = list(by_level.figures(source))
     for words in (
         over_training.expected_kl(source).caption,
@@ -134,7 +134,7 @@ def test_levels_without_tokens_and_with_long_names(writer: StudyWriter) -> None:
     add(writer, "m", 9, "abc", (ALL, EMPTY, MANY))
     source = source_of(writer)
     parts = list(by_level.figures(source))
-    assert [part.name for part in parts if isinstance(part, Left)] == ["kl_by_empty"]
+    assert [part.name for part in parts if isinstance(part, Omitted)] == ["kl_by_empty"]
     assert not [table for table in tables(source) if "empty" in table.title]
     check_legible([part for part in parts if isinstance(part, Figure)])
     with style.styled():
@@ -170,7 +170,7 @@ def test_many_models_of_long_names(writer: StudyWriter) -> None:
         for axes in drawing.axes:
             assert axes.get_window_extent().height / drawing.dpi > 1
     (by_kind,) = (table for table in tables(source) if table.title.endswith(": kind"))
-    assert isinstance(by_kind, Table)
+    assert isinstance(by_kind, PageTable)
     assert by_kind.header[3::2] == (f"KL {names[0]}", f"KL {names[-1]}", "cross-entropy")
     assert "Of 10 models, the smallest and the largest." in by_kind.note
 

@@ -16,7 +16,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from engine.study_file.file import load_study_file
 from seedconv_tui.cli.main import run
 from seedconv_tui.listeners.follow import Follower
-from seedconv_tui.listeners.scalars import Row, phase_index
+from seedconv_tui.listeners.scalars import StepScalars, phase_index
 from seedconv_tui.listeners.tensorboard import EventFiles
 from seedconv_tui.listeners.trackers import Sent, Trackio, Wandb, sent_file
 from store import open_study
@@ -94,7 +94,7 @@ class Seen:
         self.steps: list[int] = []
         self._changed = threading.Condition()
 
-    def take(self, model: str, rows: Sequence[Row]) -> None:
+    def take(self, model: str, rows: Sequence[StepScalars]) -> None:
         with self._changed:
             self.steps = [row.step for row in rows]
             self._changed.notify()
@@ -112,7 +112,7 @@ class Broken(Seen):
 
     name = "broken"
 
-    def take(self, model: str, rows: Sequence[Row]) -> None:
+    def take(self, model: str, rows: Sequence[StepScalars]) -> None:
         raise RuntimeError("no connection")
 
 
@@ -160,8 +160,11 @@ def test_live_scalars_come_out_in_order_and_once(tmp_path: Path) -> None:
     assert len(list((folder / "m").iterdir())) == 1
 
 
-def rows(*steps: int, n_seeds: int = 2) -> list[Row]:
-    return [Row(step, n_seeds, {"expected_kl/mean": step / 10, "kl_pos/a+": 1.0}) for step in steps]
+def rows(*steps: int, n_seeds: int = 2) -> list[StepScalars]:
+    return [
+        StepScalars(step, n_seeds, {"expected_kl/mean": step / 10, "kl_pos/a+": 1.0})
+        for step in steps
+    ]
 
 
 def test_what_a_tracker_was_given_is_remembered(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure as Drawing
 from matplotlib.text import Text
 
 from seedconv_tui.report import style
-from seedconv_tui.report.parts import Figure, Left
+from seedconv_tui.report.parts import Figure, Omitted
 
 
 def shown_texts(drawing: Drawing) -> Iterator[Text]:
@@ -29,7 +29,7 @@ def shown_texts(drawing: Drawing) -> Iterator[Text]:
         yield from legend.get_texts()
 
 
-def check_legible(figures: Sequence[Figure | Left]) -> None:
+def check_legible(figures: Sequence[Figure | Omitted]) -> None:
     """Nothing is clipped, overlaps, is too small, or differs in colour alone."""
     for figure in figures:
         assert isinstance(figure, Figure)

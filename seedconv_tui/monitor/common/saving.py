@@ -91,7 +91,7 @@ def csv_of(columns: Mapping[str, Any]) -> bytes:
     """
     from io import BytesIO
 
-    from seedconv_tui.tables.columns import Column
+    from seedconv_tui.tables.long_tables import Column
     from seedconv_tui.tables.writers import CsvWriter  # late: it brings what reads the store
 
     file = BytesIO()

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from seedconv_tui.report import style
-from seedconv_tui.report.kept import Kept
-from seedconv_tui.report.parts import Figure, Left, gathered, nats, text, whole
-from seedconv_tui.report.study_data import Source, spread
+from seedconv_tui.report.parts import Figure, Omitted, gathered, nats, text, whole
+from seedconv_tui.report.result_cache import ResultCache
+from seedconv_tui.report.study_data import StudyData, spread
 from seedconv_tui.text import count, step_label
 from store.analysis.between import mean_kl_between
 from store.schema import Floats
@@ -32,16 +32,16 @@ _NONE_STORED = (
 )
 
 
-def figures(source: Source, kept: Kept, progress: Progress) -> Iterator[Figure | Left]:
+def figures(source: StudyData, kept: ResultCache, progress: Progress) -> Iterator[Figure | Omitted]:
     """Those of this family. Raises StoreError, DamagedError."""
     yield between_steps(source, kept, progress)
     if len(source.models) > 1:
         yield between_models(source, kept, progress)
     else:
-        yield Left("kl_between_models", "there is one model")
+        yield Omitted("kl_between_models", "there is one model")
 
 
-def between_steps(source: Source, kept: Kept, progress: Progress) -> Figure | Left:
+def between_steps(source: StudyData, kept: ResultCache, progress: Progress) -> Figure | Omitted:
     """KL from each of a few steps to each other, of the same seed."""
     columns = (
         text("model", "name of the model"),
@@ -68,7 +68,7 @@ def between_steps(source: Source, kept: Kept, progress: Progress) -> Figure | Le
             ]
         maps[model] = steps, np.mean(found, axis=0), len(seeds)
     if not maps:
-        return Left("kl_between_steps", _NONE_STORED)
+        return Omitted("kl_between_steps", _NONE_STORED)
     taken = "; ".join(
         f"{model}: {len(steps)} steps, {n} seed{'s' * (n != 1)}"
         for model, (steps, _, n) in maps.items()
@@ -88,13 +88,13 @@ def between_steps(source: Source, kept: Kept, progress: Progress) -> Figure | Le
     )
 
 
-def between_models(source: Source, kept: Kept, progress: Progress) -> Figure | Left:
+def between_models(source: StudyData, kept: ResultCache, progress: Progress) -> Figure | Omitted:
     """KL from each model to each other at the newest step that all have, seeds of one label."""
     stored = [source.study.ledger(model).stored for model in source.models]
     common = frozenset.intersection(*map(frozenset, stored))
     if not common:
         why = "no seed and step of which all models' log-probs are stored"
-        return Left("kl_between_models", why)
+        return Omitted("kl_between_models", why)
     step = max(step for _, step in common)
     seeds = sorted(seed for seed, at in common if at == step)
     columns = (
@@ -129,7 +129,7 @@ def between_models(source: Source, kept: Kept, progress: Progress) -> Figure | L
     )
 
 
-def _stored(source: Source, model: str) -> tuple[list[str], list[int]]:
+def _stored(source: StudyData, model: str) -> tuple[list[str], list[int]]:
     """Seeds, and steps (two at least) at which the log-probs of all of these are stored.
 
     As many seeds as make for most checkpoints: where one has far fewer steps than the others, it
@@ -148,8 +148,8 @@ def _stored(source: Source, model: str) -> tuple[list[str], list[int]]:
 
 
 def _matrix(
-    source: Source,
-    kept: Kept,
+    source: StudyData,
+    kept: ResultCache,
     progress: Progress,
     what: str,
     a: Sequence[CheckpointName],

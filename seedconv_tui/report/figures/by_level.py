@@ -13,14 +13,14 @@ from seedconv_tui.report.parts import (
     MODEL,
     STEP,
     Figure,
-    Left,
+    Omitted,
     file_name,
     gathered,
     nats,
     text,
     whole,
 )
-from seedconv_tui.report.study_data import SEEDS_BAND, Source
+from seedconv_tui.report.study_data import SEEDS_BAND, StudyData
 from seedconv_tui.tables.level_results import Levels, base
 from seedconv_tui.text import count
 from store.schema.builtin_categories import CATEGORIES
@@ -53,7 +53,7 @@ class _Panel:
     looks: tuple[style.Look, ...]
 
 
-def figures(source: Source) -> Iterator[Figure | Left]:
+def figures(source: StudyData) -> Iterator[Figure | Omitted]:
     """Expected KL and cross-entropy by each of the chosen categories."""
     for category in source.categories:
         variants = source.variants(category)
@@ -62,7 +62,7 @@ def figures(source: Source) -> Iterator[Figure | Left]:
                 f"nothing is summarised by {category} yet (`seedconv run` does that), or it has no "
                 "tokens"
             )
-            yield Left(file_name("kl", "by", category), why)
+            yield Omitted(file_name("kl", "by", category), why)
             continue
         models = [m for m in source.models if any(source.levels(m, v) for v in variants)]
         ends = tuple(dict.fromkeys((models[-1], models[0])))
@@ -76,11 +76,11 @@ def figures(source: Source) -> Iterator[Figure | Left]:
     if not source.categories:
         chosen = "none but `all` was chosen" if source.categories_chosen else "the study has none"
         why = f"there is no category: {chosen}; `[categories] include` in the study file names them"
-        yield Left("kl_by_level", why)
+        yield Omitted("kl_by_level", why)
 
 
 def _by_level(
-    source: Source, category: str, models: Sequence[str], variants: Sequence[str], metric: str
+    source: StudyData, category: str, models: Sequence[str], variants: Sequence[str], metric: str
 ) -> Figure:
     """Models below each other, target and token before side by side."""
     found = [(m, v, of) for m in models for v in variants if (of := source.levels(m, v))]
@@ -104,7 +104,7 @@ def _by_level(
 
 
 def _by_pos(
-    source: Source, model: str, variants: Sequence[str], metric: str, size: tuple[str, ...]
+    source: StudyData, model: str, variants: Sequence[str], metric: str, size: tuple[str, ...]
 ) -> Figure:
     """One model; groups of parts of speech side by side, target and context below each other."""
     found = [of for variant in variants if (of := source.levels(model, variant))]
@@ -145,7 +145,7 @@ def _with_tokens(found: Sequence[Levels]) -> dict[str, int]:
     return {label: n for label, n in total.items() if n}
 
 
-def _drawn(source: Source, model: str, of: Levels, metric: str) -> Estimate:
+def _drawn(source: StudyData, model: str, of: Levels, metric: str) -> Estimate:
     if metric == "kl":
         return Estimate(of.kl, of.kl_low, of.kl_high)
     return source.over_seeds(model, metric, of.category)
@@ -161,7 +161,7 @@ def _which(variant: str) -> str:
     return "target" if variant == base(variant) else "token before"
 
 
-def _named(source: Source, model: str, variant: str, variants: Sequence[str]) -> str:
+def _named(source: StudyData, model: str, variant: str, variants: Sequence[str]) -> str:
     words = [model] if len(source.models) > 1 else []
     if len(variants) > 1:
         words.append(_which(variant))
@@ -169,7 +169,7 @@ def _named(source: Source, model: str, variant: str, variants: Sequence[str]) ->
 
 
 def _figure(
-    source: Source,
+    source: StudyData,
     name: str,
     title: str,
     rows: Sequence[tuple[str, Sequence[_Panel]]],
@@ -216,7 +216,7 @@ def _figure(
 
 
 def _caption(
-    source: Source,
+    source: StudyData,
     what: str,
     title: str,
     models: Sequence[str],

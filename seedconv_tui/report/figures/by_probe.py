@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from seedconv_tui.report import style
-from seedconv_tui.report.parts import Figure, Left, file_name, gathered
-from seedconv_tui.report.study_data import SEEDS_BAND, Source, over_seeds
-from seedconv_tui.tables.columns import TABLES
+from seedconv_tui.report.parts import Figure, Omitted, file_name, gathered
+from seedconv_tui.report.study_data import SEEDS_BAND, StudyData, over_seeds
+from seedconv_tui.tables.long_tables import TABLES
 from seedconv_tui.tables.selection import Choice, ChoiceError
 from seedconv_tui.text import count
 from store.analysis.probes import ALL
@@ -27,17 +27,17 @@ _MOST = 8  # terms, or tasks, in a panel
 _CHANCE = 0.5  # accuracy of guessing
 
 
-def figures(source: Source) -> Iterator[Figure | Left]:
+def figures(source: StudyData) -> Iterator[Figure | Omitted]:
     """One for each probe. Raises StoreError, DamagedError."""
     try:
         rows = _rows(source)
     except ChoiceError as error:  # what intervals need is not installed
-        yield Left("probes", str(error))
+        yield Omitted("probes", str(error))
         return
     for kind in (BLIMP, ICL):
         names = list(dict.fromkeys(row["probe"] for row in rows if row["kind"] == kind))
         if not names:
-            yield Left(
+            yield Omitted(
                 kind,
                 f"there are no results of a probe of that kind; [[probes]] with kind = {kind!r}",
             )
@@ -46,7 +46,7 @@ def figures(source: Source) -> Iterator[Figure | Left]:
             yield _minimal_pairs(source, name, of) if kind == BLIMP else _learning(source, name, of)
 
 
-def _rows(source: Source) -> list[Row]:
+def _rows(source: StudyData) -> list[Row]:
     batches = TABLES["probes"].batches(source.study, Choice(models=list(source.models)))
     return [
         dict(zip(batch, values, strict=True))
@@ -55,7 +55,7 @@ def _rows(source: Source) -> list[Row]:
     ]
 
 
-def _figure(source: Source, name: str, title: str, caption: str, rows: Sequence[Row],
+def _figure(source: StudyData, name: str, title: str, caption: str, rows: Sequence[Row],
             draw: Any) -> Figure:  # fmt: skip
     columns = TABLES["probes"].fixed
     asked: dict[str, set[tuple[str, int]]] = {}  # seeds and steps of each model
@@ -77,7 +77,7 @@ def _number(of: Sequence[Any], what: str) -> str:
     return f"{count(n)} {what}{'s' * (n != 1)}"
 
 
-def _minimal_pairs(source: Source, name: str, rows: Sequence[Row]) -> Figure:
+def _minimal_pairs(source: StudyData, name: str, rows: Sequence[Row]) -> Figure:
     """Accuracy and the KL between seeds by model; accuracy by what the pairs are about."""
     models = [model for model in source.models if any(row["model"] == model for row in rows)]
     last = models[-1]
@@ -139,7 +139,7 @@ def _minimal_pairs(source: Source, name: str, rows: Sequence[Row]) -> Figure:
     return _figure(source, file_name(BLIMP, name), title, caption, rows, draw)
 
 
-def _learning(source: Source, name: str, rows: Sequence[Row]) -> Figure:
+def _learning(source: StudyData, name: str, rows: Sequence[Row]) -> Figure:
     """A panel for each definition of the score."""
     scores = list(dict.fromkeys(row["label"] for row in rows if row["measure"] == "score"))
     models = [model for model in source.models if any(row["model"] == model for row in rows)]

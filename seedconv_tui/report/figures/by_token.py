@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seedconv_tui.report import style
-from seedconv_tui.report.parts import MODEL, STEP, Figure, Left, gathered, nats, text, whole
-from seedconv_tui.report.study_data import Source, few_words, spread
-from seedconv_tui.tables.columns import TABLES, Column
+from seedconv_tui.report.parts import MODEL, STEP, Figure, Omitted, gathered, nats, text, whole
+from seedconv_tui.report.study_data import StudyData, few_words, spread
+from seedconv_tui.tables.long_tables import TABLES, Column
 from seedconv_tui.tables.selection import Choice
 from seedconv_tui.text import count
 from store.schema import Floats
@@ -27,7 +27,7 @@ _EACH = 5  # lowest, middle and highest tokens
 _BEFORE = 14  # characters of context in a legend
 
 
-def figures(source: Source) -> Iterator[Figure | Left]:
+def figures(source: StudyData) -> Iterator[Figure | Omitted]:
     """Those of this family. Raises StoreError, DamagedError."""
     yield contexts(source)
     yield extremes(source)
@@ -60,14 +60,14 @@ def variation(kl: Floats, kind: NDArray[np.int64]) -> Variation:
     return Variation(within**0.5, between**0.5)
 
 
-def contexts(source: Source) -> Figure | Left:
+def contexts(source: StudyData) -> Figure | Omitted:
     """How far one token's KL differs between its contexts, and all tokens' from each other."""
     ids = source.study.corpus.token_id
     occurs = np.bincount(ids)
     often = np.flatnonzero(occurs[ids] >= OFTEN)
     if not len(often):
         why = f"no token occurs {OFTEN} times as target; it takes a longer corpus"
-        return Left("contexts", why)
+        return Omitted("contexts", why)
     kind = np.unique(ids[often], return_inverse=True)[1].astype(np.int64)
     columns = (
         MODEL,
@@ -142,7 +142,7 @@ def _draw_contexts(models: Sequence[str], rows: Sequence[Sequence[object]]) -> D
     return figure
 
 
-def extremes(source: Source) -> Figure:
+def extremes(source: StudyData) -> Figure:
     """The tokens with the lowest, middle and highest KL at the end, over training."""
     study, model = source.study, source.models[-1]
     choice = Choice(models=[model], count=_EACH)

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from seedconv_tui.report import style
-from seedconv_tui.report.kept import Kept, digest
-from seedconv_tui.report.parts import Figure, Left
-from seedconv_tui.report.study_data import Source, few_words, spread
+from seedconv_tui.report.parts import Figure, Omitted
+from seedconv_tui.report.result_cache import ResultCache, digest
+from seedconv_tui.report.study_data import StudyData, few_words, spread
 from seedconv_tui.tables.regression_rows import REGRESSION_COLUMNS, regression_rows
 from seedconv_tui.text import count
 from store import UnsupportedError
@@ -23,20 +23,20 @@ _CATEGORY = "pos"
 _STEPS = 40  # at most, a fit each
 
 
-def figures(source: Source, kept: Kept) -> Iterator[Figure | Left]:
+def figures(source: StudyData, kept: ResultCache) -> Iterator[Figure | Omitted]:
     """Yield the one of this family. Raise StoreError, DamagedError."""
     yield figure(source, kept)
 
 
-def figure(source: Source, kept: Kept) -> Figure | Left:
+def figure(source: StudyData, kept: ResultCache) -> Figure | Omitted:
     """Coefficients at steps that all models have. Raises StoreError, DamagedError."""
     study, models = source.study, source.models
     if any(_CATEGORY not in study.categories(model) for model in models):
         why = "the study has no category pos; `[categories] include` in its study file names it"
-        return Left("regression", why)
+        return Omitted("regression", why)
     known = common_steps(study, models)
     if not known:
-        return Left("regression", f"no step at which all of {', '.join(models)} are summarised")
+        return Omitted("regression", f"no step at which all of {', '.join(models)} are summarised")
     steps = spread(known, _STEPS)
     made_of = (
         list(models),
@@ -49,7 +49,7 @@ def figure(source: Source, kept: Kept) -> Figure | Left:
         try:
             found = regressions(study, models=models, category=_CATEGORY, steps=steps)
         except UnsupportedError as error:
-            return Left("regression", str(error))
+            return Omitted("regression", str(error))
         rows = list(regression_rows(found))
         kept.put(rows, "regression", *made_of)
     return Figure(
@@ -62,7 +62,7 @@ def figure(source: Source, kept: Kept) -> Figure | Left:
     )
 
 
-def _caption(source: Source, rows: Sequence[dict[str, Any]], steps: str) -> str:
+def _caption(source: StudyData, rows: Sequence[dict[str, Any]], steps: str) -> str:
     models, clusters = source.models, rows[0]["n_clusters"]
     pos = next((row["reference"] for row in rows if row["factor"] == _CATEGORY), "")
     parts = [

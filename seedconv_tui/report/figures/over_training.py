@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from seedconv_tui.report import style
-from seedconv_tui.report.parts import MODEL, STEP, Figure, Left, gathered, nats, text, whole
-from seedconv_tui.report.study_data import NUMERALS, SEEDS_BAND, Source
-from seedconv_tui.tables.columns import Column
+from seedconv_tui.report.parts import MODEL, STEP, Figure, Omitted, gathered, nats, text, whole
+from seedconv_tui.report.study_data import NUMERALS, SEEDS_BAND, StudyData
+from seedconv_tui.tables.long_tables import Column
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing
     from matplotlib.lines import Line2D
 
 
-def figures(source: Source) -> Iterator[Figure | Left]:
+def figures(source: StudyData) -> Iterator[Figure | Omitted]:
     """Those of this family. Raises StoreError, DamagedError."""
     yield expected_kl(source)
     yield over_seeds(
@@ -35,7 +35,7 @@ def figures(source: Source) -> Iterator[Figure | Left]:
     yield learning_rate(source)
 
 
-def expected_kl(source: Source) -> Figure:
+def expected_kl(source: StudyData) -> Figure:
     """Expected KL by model, with its interval and the phases."""
     columns = (
         MODEL,
@@ -103,7 +103,7 @@ def expected_kl(source: Source) -> Figure:
 
 
 def over_seeds(
-    source: Source,
+    source: StudyData,
     name: str,
     title: str,
     metrics: Sequence[tuple[str, str]],
@@ -166,18 +166,18 @@ def over_seeds(
     return Figure(name, title, caption, columns, gathered(columns, rows), draw)
 
 
-def _all_steps(source: Source) -> list[int]:
+def _all_steps(source: StudyData) -> list[int]:
     return sorted({step for model in source.models for step in source.steps(model)})
 
 
 # -- the learning rate ---------------------------------------------------------------------------
 
 
-def learning_rate(source: Source) -> Figure | Left:
+def learning_rate(source: StudyData) -> Figure | Omitted:
     """The schedules of the models that have one."""
     known = {model: of for model in source.models if (of := source.learning_rate(model))}
     if not known:
-        return Left(
+        return Omitted(
             "learning_rate",
             "the study file gives none; set study.learning_rate there and run it again, or give "
             "--learning-rate FILE.csv (step,learning_rate[,model])",

@@ -12,7 +12,7 @@ from seedconv_tui.tables.writers import new_file
 VERSION = 1  # raised when what is kept means something else
 
 
-class Kept:
+class ResultCache:
     """Results in JSON files of a folder; one that cannot be read is as if it were not there."""
 
     def __init__(self, folder: Path) -> None:

@@ -28,7 +28,7 @@ class Column:
 
 
 @dataclass(frozen=True)
-class Table:
+class LongTable:
     """One table. `takes` are the fields of `Choice` that mean something to it."""
 
     about: str
@@ -87,8 +87,8 @@ _CHECKPOINT_KL = (
     _nats("surprisal", "surprisal, mean over seeds"),
 )
 
-TABLES: dict[str, Table] = {
-    "levels": Table(
+TABLES: dict[str, LongTable] = {
+    "levels": LongTable(
         "One row for each level of each category at each summarised step: the curves.",
         (
             _MODEL,
@@ -114,7 +114,7 @@ TABLES: dict[str, Table] = {
         rows.levels,
         frozenset({"models", "categories", "steps"}),
     ),
-    "seeds": Table(
+    "seeds": LongTable(
         "One row for each seed, by level and summarised step: which seed stands apart.",
         (
             _MODEL,
@@ -129,7 +129,7 @@ TABLES: dict[str, Table] = {
         rows.seeds,
         frozenset({"models", "categories", "steps"}),
     ),
-    "pairs": Table(
+    "pairs": LongTable(
         "One row for each ordered pair of seeds at each summarised step, of all tokens unless "
         "categories are chosen.",
         (
@@ -148,7 +148,7 @@ TABLES: dict[str, Table] = {
         rows.pairs,
         frozenset({"models", "categories", "steps"}),
     ),
-    "tokens": Table(
+    "tokens": LongTable(
         "One row for each token, at the newest summarised step of each model unless steps are "
         "chosen. A column `category_NAME` for each category has the token's label.",
         (_MODEL, _STEP, *_TOKEN, _TEXT, _DOCUMENT, *_CHECKPOINT_KL),
@@ -156,7 +156,7 @@ TABLES: dict[str, Table] = {
         frozenset({"models", "categories", "steps"}),
         _token_labels,
     ),
-    "extremes": Table(
+    "extremes": LongTable(
         "The tokens with the lowest, middle and highest KL, with their context, at the newest "
         "summarised step of each model unless steps are chosen.",
         (
@@ -174,7 +174,7 @@ TABLES: dict[str, Table] = {
         rows.extremes,
         frozenset({"models", "steps", "count"}),
     ),
-    "phases": Table(
+    "phases": LongTable(
         "One row for each phase of training of each model.",
         (
             _MODEL,
@@ -188,7 +188,7 @@ TABLES: dict[str, Table] = {
         rows.phases,
         frozenset({"models"}),
     ),
-    "checkpoints": Table(
+    "checkpoints": LongTable(
         "One row for each checkpoint, scored or not.",
         (
             _MODEL,
@@ -207,7 +207,7 @@ TABLES: dict[str, Table] = {
         rows.checkpoints,
         frozenset({"models", "steps"}),
     ),
-    "probes": Table(
+    "probes": LongTable(
         "One row for each value that a probe comes to at a step: of a seed, or of all pairs of "
         "seeds.",
         (
