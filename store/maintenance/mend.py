@@ -35,7 +35,7 @@ MENDABLE = frozenset(Part) - {Part.STUDY, Part.CORPUS}
 
 @contextmanager
 def maintain(path: Path, doing: str) -> Iterator[StudyWriter]:
-    """The study, taken for a while by a process that scores nothing. Raises BusyError."""
+    """Take the study for a while, to score nothing. Raises BusyError."""
     writer = StudyWriter(path)
     how = "failed"
     started = time.time()
@@ -108,7 +108,10 @@ def _mend_model(writer: StudyWriter, model: str, damage: list[Damage]) -> None:
 
 
 def _fewest(damage: list[Damage]) -> dict[int, set[str]]:
-    """Seeds to leave out at each step so that no damaged pair is left: the most damaged first."""
+    """Return the seeds to leave out at each step so that no damaged pair is left.
+
+    The most damaged go first.
+    """
     pairs: dict[int, list[tuple[str, str]]] = {}
     for d in damage:
         if d.step is not None and d.seed is not None and d.other_seed is not None:
@@ -174,7 +177,7 @@ def _write_means(
     name: str,
     wrong: set[tuple[str | None, int | None, str | None]],
 ) -> None:
-    """Write an array of means again: cells that are whole as they are, others anew, the rest NaN.
+    """Write an array of means again: whole cells as they are, others made again, the rest NaN.
 
     Raises DamagedError when what a mean is taken over cannot be read.
     """

@@ -29,7 +29,7 @@ def prunable(
     wanted: Callable[[int], bool] = lambda step: True,
     keep_last: int = 0,
 ) -> list[Prunable]:
-    """Steps whose log-probs can go: every planned seed is scored and reduced with the others.
+    """Return the steps whose log-probs can go: all planned seeds are scored and reduced.
 
     Only `wanted` steps of `models` (None: all), without the last `keep_last` steps of each model.
     Raises StoreError when there is no such model, DamagedError for a link in the way.
@@ -62,7 +62,7 @@ def prune(path: Path, chosen: Sequence[Prunable]) -> None:
 
 
 def _size(root: Path, folder: Path) -> int:
-    """Bytes of the files in a folder."""
+    """Return the bytes of the files in a folder."""
     refuse_link(root, folder)
     return sum(
         file.lstat().st_size for file in folder.rglob("*") if file.is_file() or file.is_symlink()

@@ -91,11 +91,11 @@ class _Walk:
         )
 
     def units(self, model: str) -> int:
-        """How many parts `model` yields."""
+        """Return how many parts `model` yields."""
         return 5 + sum(map(len, self._plans[model]))
 
     def model(self, model: str) -> Iterator[_Unit]:
-        """All of one model."""
+        """Read back all of one model."""
         scored, stored, reduced, probed = self._plans[model]
         yield Part.METADATA, model, None, None, self.metadata(model)
         yield Part.COORDINATES, model, None, None, coordinate_damage(self.study, model)
@@ -112,14 +112,14 @@ class _Walk:
             yield Part.PROBE, model, seed, step, self.probe(model, name, seed, step)
 
     def metadata(self, model: str) -> list[Damage]:
-        """Groups and arrays of a model; arrays that fail here are not read later."""
+        """Check groups and arrays of a model; arrays that fail here are not read later."""
         found = metadata_damage(self.study, model)
         group = layout.model_path(model)
         self._results.unreadable |= {(model, d.path.removeprefix(f"{group}/")) for d in found}
         return found
 
     def means(self, model: str) -> list[Damage]:
-        """Arrays of means: readable, and the means of the values that were read."""
+        """Check arrays of means: readable, and the means of the values that were read."""
         found = []
         for name, variable in layout.VARIABLES.items():
             if not variable.per_token and (model, name) not in self._results.unreadable:
@@ -127,13 +127,13 @@ class _Walk:
         return found
 
     def summaries(self, model: str) -> list[Damage]:
-        """Summaries by level, against the results that were read."""
+        """Check summaries by level against the results that were read."""
         means = self._results.means.items()
         kl = {cell: mean for (of, name, cell), (mean, _) in means if (of, name) == (model, "kl")}
         return summary_damage(self.study, model, kl)
 
     def probe(self, model: str, name: str, seed: str, step: int) -> list[Damage]:
-        """What one checkpoint says of a probe."""
+        """Read back what one checkpoint says of a probe."""
         if (model, result_name(name)) in self._results.unreadable:
             return []
         return value_damage(self.study, model, name, seed, step)

@@ -53,7 +53,7 @@ class MeanChecker:
         self, model: str, name: str, cell: tuple[int, ...], seed: str | None, step: int,
         other: str | None,
     ) -> tuple[float, float] | None:  # fmt: skip
-        """What a mean must be and the size of what it sums; None when that cannot be told."""
+        """Return what a mean must be and the size of what it sums; None: that is not known."""
         known = self.study.ledger(model)
         if name in MEAN_OF:
             return self._read.get((model, MEAN_OF[name], cell))
@@ -81,7 +81,7 @@ class MeanChecker:
         return mean_over_pairs(row, index), float(np.mean(sizes))
 
     def _values(self, model: str, name: str, seed: str, step: int) -> NDArray[Any]:
-        """Per-token results of one checkpoint; those of one step are kept for its other pairs."""
+        """Return per-token results of one checkpoint; a step's are kept for its other pairs."""
         if self._step_values[:2] != (model, step):
             self._step_values = model, step, {}
         held = self._step_values[2]
@@ -90,7 +90,7 @@ class MeanChecker:
         return held[name, seed]
 
     def _stored(self, model: str, name: str) -> dict[tuple[int, ...], float]:
-        """Committed cells as they are on disk. Raises DamagedError."""
+        """Return the committed cells as they are on disk. Raises DamagedError."""
         array, cells = self.study.array(model, name), mean_cells(self.study, model, name)
         values: dict[tuple[int, ...], float] = {}
         for box in boxes(array.shape, array.chunks):
@@ -109,7 +109,7 @@ class MeanChecker:
 def mean_cells(
     study: Study, model: str, name: str
 ) -> dict[tuple[int, ...], tuple[str | None, int, str | None]]:
-    """Committed cells of an array of means: index -> (seed, step, other seed)."""
+    """Return the committed cells of an array of means: index -> (seed, step, other seed)."""
     known, dims = study.ledger(model), layout.VARIABLES[name].dims
     if "seed" not in dims:
         return {(known.steps[step],): (None, step, None) for step in known.reduced}

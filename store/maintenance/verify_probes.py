@@ -18,7 +18,7 @@ from store.study import Study
 
 
 def probe_damage(study: Study) -> list[Damage]:
-    """Probes whose items cannot be read."""
+    """Return the probes whose items cannot be read."""
     found, store = [], CommittedStore(study.folder)
     if study.probes() and (
         message := twice(study, lambda: expect_group(study.folder, layout.PROBES, {}))
@@ -38,7 +38,7 @@ def probe_damage(study: Study) -> list[Damage]:
 
 
 def metadata_checks(study: Study, model: str) -> dict[str, Callable[[], None]]:
-    """By path, checks of what a model has for the study's probes. They raise DamagedError."""
+    """Return by path the checks of what a model has for probes. They raise DamagedError."""
     if not study.probes():
         return {}
     group, store = f"{layout.model_path(model)}/{layout.PROBE}", CommittedStore(study.folder)
@@ -59,7 +59,7 @@ def metadata_checks(study: Study, model: str) -> dict[str, Callable[[], None]]:
 
 
 def value_damage(study: Study, model: str, name: str, seed: str, step: int) -> list[Damage]:
-    """What is wrong with what one checkpoint says of a probe."""
+    """Return what is wrong with what one checkpoint says of a probe."""
 
     def check() -> None:
         if name not in study.probes() or (seed, step) not in study.ledger(model).probed[name]:

@@ -23,7 +23,7 @@ _SINGLE = 1e-5  # of token_kl, which is float32
 
 
 def category_damage(study: Study, model: str | None) -> list[Damage]:
-    """Partitions that cannot be read: of the corpus, or with `model` those of its own."""
+    """Return the partitions that cannot be read: of the corpus, or of the model's own."""
     found = []
     if model is None:  # a model's group is among its metadata
         group = f"{layout.CORPUS}/{layout.CATEGORY}"
@@ -42,7 +42,7 @@ def category_damage(study: Study, model: str | None) -> list[Damage]:
 
 
 def summary_damage(study: Study, model: str, kl: Mapping[Cell, float]) -> list[Damage]:
-    """Steps whose summaries cannot be read or do not agree with the results they are made of.
+    """Return the steps whose summaries cannot be read or do not agree with their results.
 
     `kl` are the means over tokens, nats, of the pairs that could be read: of (step, seed, other
     seed), all three indices.
@@ -64,7 +64,7 @@ def summary_damage(study: Study, model: str, kl: Mapping[Cell, float]) -> list[D
 def _contradictions(
     study: Study, model: str, step: int, of_pairs: Mapping[Cell, float]
 ) -> Iterator[str]:
-    """What does not fit together in one step's summaries. Raises DamagedError."""
+    """Yield what does not fit together in one step's summaries. Raises DamagedError."""
     known = study.ledger(model)
     summary = known.summaries[step]
     seeds = sorted(summary.seeds)

@@ -19,7 +19,7 @@ _WIDE = 2**22  # cells of a table (cluster, level) that are made at once
 
 
 def token_clusters(corpus: Corpus) -> Ints:
-    """What is drawn whole: the document of each token, or runs of a lone document, (token,).
+    """Return what is drawn whole: each token's document, or runs of a lone one, (token,).
 
     Clusters are numbered from 0, without gaps.
     """
@@ -29,7 +29,7 @@ def token_clusters(corpus: Corpus) -> Ints:
 
 
 def cluster_sums(values: Floats, clusters: Ints, category: Category) -> tuple[Floats, Ints]:
-    """Sums of (token,) values and numbers of a category's tokens, (cluster, level) each."""
+    """Return sums of (token,) values and numbers of tokens, (cluster, level) each."""
     n_clusters, width = int(clusters.max()) + 1, len(category.labels) + 1
     code = clusters * width + (category.level + 1)
     shape = n_clusters, width

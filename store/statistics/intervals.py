@@ -26,7 +26,7 @@ class Estimate(NamedTuple):
 
 
 def seed_jackknife(kl: Floats) -> tuple[Floats, int]:
-    """Variance of the mean over ordered pairs, by leaving one seed out at a time.
+    """Return the variance of the mean over ordered pairs, leaving one seed out at a time.
 
     Args:
         kl: (seed, other_seed, level) means over a level's tokens, nats, of the seeds that take
@@ -49,7 +49,7 @@ def seed_jackknife(kl: Floats) -> tuple[Floats, int]:
 
 
 def cluster_variance(total: Floats, n: NDArray[Any]) -> tuple[Floats, Floats]:
-    """Variance of the mean over tokens, of documents drawn whole.
+    """Return the variance of the mean over tokens, of documents drawn whole.
 
     Args:
         total: (cluster, level) sums over tokens of the KL averaged over pairs, nats.
@@ -79,7 +79,7 @@ def cluster_variance(total: Floats, n: NDArray[Any]) -> tuple[Floats, Floats]:
 def interval(
     kl: Floats, total: Floats, n: NDArray[Any], confidence: float = 0.95
 ) -> tuple[Floats, Floats]:
-    """The default interval of a level's expected KL: over seeds and over documents.
+    """Return the default interval of a level's expected KL: over seeds and documents.
 
     Args:
         kl: as for `seed_jackknife`.
@@ -97,7 +97,7 @@ def interval(
 
 
 def seed_interval(kl: Floats, confidence: float = 0.95) -> tuple[Floats, Floats]:
-    """The interval of an expected KL over draws of seeds alone, of the very items it is of.
+    """Return the interval of an expected KL over draws of seeds, of the very items it is of.
 
     `kl` and what is returned are as for `interval`.
     """
@@ -116,7 +116,7 @@ def difference(
     same_seeds: bool,
     confidence: float = 0.95,
 ) -> Estimate:
-    """Expected KL of a minus that of b, measured on the same tokens, with its interval.
+    """Return expected KL of a minus that of b, of the same tokens, with its interval.
 
     Args:
         kl_a: as for `seed_jackknife`.
@@ -146,7 +146,7 @@ def difference(
 def between_levels(
     kl: Floats, total: Floats, n: NDArray[Any], a: int, b: int, confidence: float = 0.95
 ) -> Estimate:
-    """Expected KL of level `a` minus that of level `b`, of the same seeds, with its interval.
+    """Return expected KL of level `a` minus that of `b`, of the same seeds, with its interval.
 
     Args:
         kl: as for `seed_jackknife`.
@@ -178,7 +178,7 @@ def between_levels(
 
 
 def seeds_mean(of_seed: Floats, total: Floats, n: NDArray[Any]) -> Estimate:
-    """Mean over seeds and tokens of what each checkpoint has, with its 95 % interval.
+    """Return the mean over seeds and tokens of what checkpoints have, with its 95 % interval.
 
     Args:
         of_seed: (seed, level) means over a level's tokens.
@@ -196,7 +196,10 @@ def seeds_mean(of_seed: Floats, total: Floats, n: NDArray[Any]) -> Estimate:
 
 
 def _half_width(sources: list[tuple[Floats, Any]], confidence: float) -> Floats:
-    """Half the interval of a sum of independent sources, (level,); Satterthwaite (1946)."""
+    """Return half the interval of a sum of independent sources, (level,).
+
+    Satterthwaite (1946).
+    """
     from scipy.special import stdtrit  # late: whoever only reads needs no scipy
 
     variance = np.sum([v for v, _ in sources], axis=0)
@@ -207,7 +210,7 @@ def _half_width(sources: list[tuple[Floats, Any]], confidence: float) -> Floats:
 
 
 def mean_interval(values: Floats, confidence: float = 0.95, *, fewest: int = 2) -> Estimate:
-    """Mean over independent draws, the first axis, with its Student's t interval.
+    """Return the mean over independent draws, the first axis, with its Student's t interval.
 
     Args:
         values: (draw, ...); NaN: not drawn.

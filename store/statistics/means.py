@@ -30,11 +30,11 @@ class PairMean:
     root: bool  # whether it is the root of the mean
 
     def total(self, i: NDArray[Any], j: NDArray[Any]) -> float:
-        """Sum over some tokens."""
+        """Return the sum over some tokens."""
         return float(self.term(i, j).sum(dtype=np.float64))
 
     def mean(self, total: float, n_tokens: int) -> float:
-        """What the sum over all tokens comes to."""
+        """Return what the sum over all tokens comes to."""
         return float(np.sqrt(total / n_tokens) if self.root else total / n_tokens)
 
 

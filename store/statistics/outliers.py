@@ -15,7 +15,7 @@ _LEAST_EXCESS = 0.25  # of the median: what seeds that nearly agree differ by is
 
 
 def distance(mean_kl: Floats) -> Floats:
-    """Mean KL of each seed to and from the others, ([step, ]seed), nats.
+    """Return the mean KL of each seed to and from the others, ([step, ]seed), nats.
 
     Of ([step, ]seed, other_seed). NaN for a seed that takes part in no pair.
     """
@@ -25,7 +25,7 @@ def distance(mean_kl: Floats) -> Floats:
 
 
 def outliers(mean_kl: Floats) -> Bools:
-    """Seeds that are farther from the others than chance would have it, ([step, ]seed).
+    """Find seeds that are farther from the others than chance has it, ([step, ]seed).
 
     Args:
         mean_kl: ([step, ]seed, other_seed) mean KL over tokens, nats; NaN: not reduced.
@@ -47,7 +47,7 @@ def outliers(mean_kl: Floats) -> Bools:
 
 
 def newly_outlying(mean_kl: Floats, at: int) -> Bools:
-    """Seeds that results at one more step make outliers at two steps in a row, (seed,).
+    """Find seeds that one more step makes outliers at two steps in a row, (seed,).
 
     Args:
         mean_kl: (n, seed, other_seed) mean KL over tokens of the reduced steps in their order,
@@ -71,7 +71,7 @@ def newly_outlying(mean_kl: Floats, at: int) -> Bools:
 
 
 def _median(values: Floats) -> Floats:
-    """Over the last axis, which is kept, of what is not NaN; NaN where there is nothing."""
+    """Return the median over the last axis, which is kept, of what is not NaN."""
     ascending = np.sort(values, axis=-1)  # NaN comes last
     n = np.isfinite(values).sum(axis=-1, keepdims=True)
     middle = (np.take_along_axis(ascending, at, axis=-1) for at in ((n - 1) // 2, n // 2))

@@ -63,7 +63,7 @@ def find_phases(steps: Ints, mean_kl: Floats) -> tuple[Phase, ...]:
 
 
 def _phases(points: _Points, start: Ints, drawn: Ints) -> tuple[Phase, ...]:
-    """What is said of a fit, (phase,) indices of points or -1, and of its draws, (draw, phase)."""
+    """Name the phases of a fit, (phase,) indices of points or -1; its draws are (draw, phase)."""
     found = []
     for p in np.flatnonzero(start >= 0):
         found.append(_phase(points, _PHASES[p][0], start[p], drawn[:, p]))
@@ -80,7 +80,7 @@ def _phases(points: _Points, start: Ints, drawn: Ints) -> tuple[Phase, ...]:
 
 
 def _phase(points: _Points, name: str, at: int, drawn: Ints) -> Phase:
-    """A phase from point `at` on; `drawn` is where it starts in each draw, -1 where it does not."""
+    """Return a phase from point `at` on; `drawn` is where it starts in each draw, or -1."""
     first = int(points.first[at])
     if not len(drawn):
         return Phase(name, first)
@@ -105,7 +105,7 @@ class _Points(NamedTuple):
     begin: Ints  # (point,) index of the first
 
     def mean(self, y: Floats) -> Floats:
-        """Means over each point's steps, (..., point), of (..., step)."""
+        """Return means over each point's steps, (..., point), of (..., step)."""
         n = np.diff(np.append(self.begin, y.shape[-1]))
         return np.asarray(np.add.reduceat(y, self.begin, axis=-1) / n)
 
@@ -129,7 +129,7 @@ def _thin(steps: Ints) -> _Points:
 
 
 def _draws(n_seeds: int) -> Floats:
-    """How often each pair counts, (1 + draw, seed, other_seed): first as it is, then as drawn.
+    """Return how often each pair counts, (1 + draw, seed, other_seed): as it is, then as drawn.
 
     A seed drawn w times has w copies; pairs of a seed with itself do not count, so draws of one
     seed alone are left out. No draws with fewer than 3 seeds.
@@ -143,7 +143,7 @@ def _draws(n_seeds: int) -> Floats:
 
 
 def _expected(mean_kl: Floats, known: Bools, weight: Floats) -> Floats:
-    """Weighted means over the known pairs, (weight, step), nats.
+    """Return weighted means over the known pairs, (weight, step), nats.
 
     A step at which none of the drawn seeds are known has the mean of those that are.
     """
@@ -203,7 +203,7 @@ def _fit(x: Floats, y: Floats) -> Ints:
 
 
 def _noise(x: Floats, y: Floats) -> Floats:
-    """Standard deviation of a point about the line through its neighbours, robustly, (curve,)."""
+    """Return the robust standard deviation of a point about its neighbours' line, (curve,)."""
     weight = (x[1:-1] - x[:-2]) / (x[2:] - x[:-2])
     miss = y[:, 1:-1] - (y[:, :-2] + weight * (y[:, 2:] - y[:, :-2]))
     spread = np.sqrt(1.0 + weight**2 + (1.0 - weight) ** 2)
@@ -219,7 +219,7 @@ class _SquaredError:
         self._of_y = [_running(part) for part in (y, self._x * y, y * y)]
 
     def of_pieces_to(self, b: int) -> tuple[Floats, Floats, Floats]:
-        """Of points a..b for each a < b, (curve, a): error of a level, of a line, and its rise."""
+        """Return errors of a level and of a line, and its rise, (curve, a): points a..b, a < b."""
         n = b + 1.0 - np.arange(b)
         sum_x, sum_xx = self._of_x[:, b + 1 : b + 2] - self._of_x[:, :b]
         sum_y, sum_xy, sum_yy = (of[:, b + 1 : b + 2] - of[:, :b] for of in self._of_y)

@@ -25,7 +25,7 @@ def percentiles(
     n_levels: int,
     order: Ints | None = None,
 ) -> Floats:
-    """Percentiles of the KL over each level's tokens, (percentile, level), nats.
+    """Return percentiles of the KL over each level's tokens, (percentile, level), nats.
 
     Args:
         token_kl: (token,) finite.
@@ -53,7 +53,7 @@ def percentiles(
 
 
 def extremes(token_kl: NDArray[np.floating[Any]], k: int) -> Extremes:
-    """The `k` lowest, middle and highest tokens (all of them where there are fewer).
+    """Return the `k` lowest, middle and highest tokens (all of them where there are fewer).
 
     Equal values come in the order of the tokens, in `highest` in the reverse of it.
     """

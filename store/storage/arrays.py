@@ -114,7 +114,7 @@ def metadata(
     dims: tuple[str, ...],
     attributes: dict[str, Any],
 ) -> bytes:
-    """The `zarr.json` of such an array."""
+    """Return the `zarr.json` of such an array."""
     memory = MemoryStore()
     create_array(
         memory, "a", shape=shape, chunks=chunks, dtype=dtype, dims=dims, attributes=attributes
@@ -164,7 +164,7 @@ def _expected(
 
 
 def place(array: Array) -> str:
-    """Where an array lies: a path, or a remote address."""
+    """Return where an array lies: a path, or a remote address."""
     return str(array.store_path).removeprefix("file://")
 
 
@@ -181,7 +181,7 @@ def read(array: Array, selection: tuple[int | slice, ...]) -> NDArray[Any]:
 def read_cells(
     array: Array, committed: NDArray[np.bool_], *, complete: bool = True
 ) -> NDArray[np.float64]:
-    """Values of the cells that are committed, NaN for others. Raises DamagedError.
+    """Read the cells that are committed, NaN for others. Raises DamagedError.
 
     For small arrays with many cells to a chunk. Chunks without a committed cell may not exist yet
     and are not asked for. `complete` arrays hold no NaN where something was committed.
@@ -200,7 +200,7 @@ def read_cells(
 
 
 def _joined(parts: list[tuple[slice, ...]]) -> list[tuple[slice, ...]]:
-    """These boxes; as one, which Zarr reads several times as fast, where they make up a box."""
+    """Return these boxes, as one where they make up a box: Zarr reads it far faster."""
     if len(parts) < 2:
         return parts
     axes = [sorted({(run.start, run.stop) for run in axis}) for axis in zip(*parts, strict=True)]
@@ -210,7 +210,7 @@ def _joined(parts: list[tuple[slice, ...]]) -> list[tuple[slice, ...]]:
 
 
 def boxes(shape: tuple[int, ...], chunks: tuple[int, ...]) -> Iterator[tuple[slice, ...]]:
-    """The part of each chunk that lies within `shape`."""
+    """Yield the part of each chunk that lies within `shape`."""
     runs = [
         [slice(start, min(start + size, n)) for start in range(0, n, size)]
         for n, size in zip(shape, chunks, strict=True)

@@ -17,13 +17,13 @@ from store.storage.links import refuse_link
 
 
 def coordinates(steps: Mapping[int, int], seeds: Mapping[str, int]) -> dict[str, NDArray[np.int64]]:
-    """Values of a model's coordinate arrays."""
+    """Return the values of a model's coordinate arrays."""
     number = np.arange(len(seeds))
     return {"step": np.array(list(steps), np.int64), "seed": number, "other_seed": number}
 
 
 def coordinate_layout(name: str, size: int, attributes: dict[str, Any]) -> dict[str, Any]:
-    """Shape, chunks, dtype, dimension and attributes of a coordinate array."""
+    """Return shape, chunks, dtype, dimension and attributes of a coordinate array."""
     return {
         "shape": (size,),
         "chunks": (1024,),
@@ -49,7 +49,7 @@ def expect_nothing_else(root: Path, array: Array) -> None:
 
 
 def is_array(file: Path) -> bool:
-    """Whether this `zarr.json` is that of an array. Raises DamagedError when it is of nothing."""
+    """Return whether this `zarr.json` is an array's. Raises DamagedError when it is of nothing."""
     match _load(file.parent, file):
         case {"node_type": "array"}:
             return True
@@ -67,7 +67,7 @@ def _load(root: Path, file: Path) -> Any:
 
 
 def _within(part: Any, whole: Any) -> bool:
-    """Whether all that `part` says, `whole` says: a newer Zarr may write more."""
+    """Return whether all that `part` says, `whole` says: a newer Zarr may write more."""
     match part, whole:
         case dict(), dict():
             return all(key in whole and _within(part[key], whole[key]) for key in part)

@@ -24,7 +24,7 @@ class Files(Protocol):
     """Files below one address, by names like "commits/1.log". `str()` of it can be shown."""
 
     def read(self, name: str, start: int = 0, stop: int | None = None) -> bytes:
-        """Bytes of one file, as a slice of it; empty past its end. `start` may count from the end.
+        """Return a slice of one file's bytes; empty past its end. `start` may count from the end.
 
         Raises FileNotFoundError when there is no such file, OSError or RemoteError when it cannot
         be read.
@@ -32,19 +32,19 @@ class Files(Protocol):
         ...
 
     def names(self) -> list[str]:
-        """Names of the files that lie here, without folders; none where that cannot be told."""
+        """Return names of files that lie here, without folders; none where they are not listed."""
         ...
 
     def exists(self) -> bool:
-        """Whether there is anything here."""
+        """Return whether there is anything here."""
         ...
 
     def below(self, folder: str) -> Files:
-        """The files of a folder."""
+        """Return the files of a folder."""
         ...
 
     def arrays(self) -> Store:
-        """The same as a read-only Zarr store."""
+        """Return the same as a read-only Zarr store."""
         ...
 
 
@@ -92,7 +92,7 @@ class LocalFiles:
 
 
 def open_files(address: str | Path) -> Files:
-    """The files at a path, or at an address such as s3://bucket/study.zarr.
+    """Return the files at a path, or at an address such as s3://bucket/study.zarr.
 
     Raises UnsupportedError for addresses that this installation cannot read.
     """

@@ -46,7 +46,7 @@ _METADATA = ("169.254.", "metadata.google.internal", "MissingAccount")  # where 
 
 
 def open_remote(address: str) -> RemoteFiles:
-    """The files at s3://, gs://, az://, https:// or http://. Raises UnsupportedError."""
+    """Return the files at s3://, gs://, az://, https:// or http://. Raises UnsupportedError."""
     try:
         url = urlsplit(address)
         scheme, bucket, prefix = url.scheme, url.netloc, url.path.strip("/")
@@ -177,7 +177,7 @@ class CommittedObjects(ObjectStore[Any]):
 
 
 def _wait(request: Callable[..., Awaitable[Any]], *arguments: Any, **options: Any) -> Any:
-    """The request's result. Waiting as the client does would not end at Ctrl-C."""
+    """Return the request's result. Waiting as the client does would not end at Ctrl-C."""
 
     async def result() -> Any:
         return await request(*arguments, **options)

@@ -129,7 +129,7 @@ class CellWriter:
         return self._reader.ledger.model(model)
 
     def array(self, model: str, name: str) -> Array:
-        """The array of these results, opened again when its axes have grown."""
+        """Return the array of these results, opened again when its axes have grown."""
         known = self._reader.ledger.model(model)
         axes = len(known.steps), len(known.seeds)
         found = self._arrays.get((model, name))

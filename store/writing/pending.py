@@ -103,7 +103,7 @@ class PendingCheckpoint:
         pool: ThreadPoolExecutor,
         flush: Callable[[], int],
     ) -> None:
-        """`flush` makes what was written permanent and tells the size of the log-probs."""
+        """Take `flush`, which makes all permanent and returns the size of the log-probs."""
         self._seed, self._representation, self._flush = seed, representation, flush
         self._buffers = {
             name: TokenBuffer(array.chunks[2], _writer(array, index), pool)
@@ -126,7 +126,7 @@ class PendingCheckpoint:
 
     @property
     def n_tokens(self) -> int:
-        """Tokens that were written."""
+        """Return the number of tokens that were written."""
         return max((buffer.n_tokens for buffer in self._buffers.values()), default=0)
 
     def finish(self, floors: Mapping[str, float], details: Record) -> CheckpointResult:
@@ -163,7 +163,7 @@ class PendingPairs:
         pool: ThreadPoolExecutor,
         flush: Callable[[], int],
     ) -> None:
-        """`seeds` are those of the reduction, each with its index on the axes of the arrays."""
+        """Take the seeds of the reduction, each with its index on the axes of the arrays."""
         self._step_index, self._seeds, self._flush = step_index, seeds, flush
         self._labels, self._index = list(seeds), list(seeds.values())
         self._pairs = np.argwhere(new)  # positions in the reduction, not on the array's axes

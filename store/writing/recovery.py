@@ -24,7 +24,7 @@ from store.storage.links import remove_tree
 
 
 def remove_leftovers(store: DurableStore, ledger: Ledger) -> None:
-    """Remove everything that no record of `ledger` tells of; what is committed is not touched.
+    """Remove everything that no record of `ledger` names; what is committed is not touched.
 
     Looks at every folder of the study, so it is done only when the last session did not end well.
     """
@@ -72,7 +72,7 @@ def remove_leftovers(store: DurableStore, ledger: Ledger) -> None:
 
 
 def committed_cells(known: ModelLedger, *, by_pair: bool) -> Iterator[tuple[int, ...]]:
-    """Positions on the axes of a results array, tokens left out, that are committed."""
+    """Yield the positions on the axes of a results array, without tokens, that are committed."""
     if not by_pair:
         yield from ((known.steps[step], known.seeds[seed]) for seed, step in known.scored)
         return
@@ -82,7 +82,7 @@ def committed_cells(known: ModelLedger, *, by_pair: bool) -> Iterator[tuple[int,
 
 
 def _remove_summaries(store: DurableStore, path: str, known: ModelLedger, ledger: Ledger) -> None:
-    """Summaries of steps, and partitions, that no record tells of."""
+    """Remove summaries of steps, and partitions, that no record names."""
     _keep(store.root, f"{path}/{layout.CATEGORY}", 1, _names(known.categories))
     for name, variable in layout.SUMMARIES.items():
         array = f"{path}/{layout.SUMMARY}/{name}"
@@ -103,7 +103,7 @@ def _remove_summaries(store: DurableStore, path: str, known: ModelLedger, ledger
 
 
 def _remove_probes(store: DurableStore, path: str, known: ModelLedger, ledger: Ledger) -> None:
-    """What checkpoints say of probes, and whole probes, that no record tells of."""
+    """Remove what checkpoints say of probes, and whole probes, that no record names."""
     _keep(store.root, f"{path}/{layout.PROBE}", 1, _names(ledger.probes))
     for name in ledger.probes:
         array = f"{path}/{result_name(name)}"

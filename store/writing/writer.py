@@ -102,11 +102,11 @@ class StudyWriter:
 
     @property
     def ledger(self) -> Ledger:
-        """What is committed."""
+        """Return what is committed."""
         return self._reader.ledger
 
     def study(self) -> Study:
-        """The same study, for reading."""
+        """Open the same study for reading."""
         return Study(self.path)
 
     # -- plans ---------------------------------------------------------------------------------
@@ -277,13 +277,13 @@ class StudyWriter:
 
     @property
     def files(self) -> DurableStore:
-        """Where arrays are written."""
+        """Return the store that arrays are written to."""
         return self._store
 
     # -- the process ---------------------------------------------------------------------------
 
     def beat(self, status: EngineStatus) -> None:
-        """Tell readers and other engines what this process is doing."""
+        """Write what this process is doing, for readers and other engines."""
         write_status(self.path, status)
 
     def log(self, entry: JournalEntry) -> None:

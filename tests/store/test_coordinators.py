@@ -297,7 +297,7 @@ def test_a_plan_cut_short_does_not_spoil_the_next(path: Path) -> None:
     writer = open_writer(path, clock)
     fill(writer, "m", "12", (0, 1))
     kept = committed(open_study(path))
-    writer._grow("m", [0, 1, 2, 3, 4], ["1", "2", "3"])
+    writer._arrays.grow("m", [0, 1, 2, 3, 4], ["1", "2", "3"])
     clock.now += 31
     fill(open_writer(path, clock), "m", "12", (7,))
     study = open_study(path)
