@@ -28,11 +28,12 @@ from zarr.codecs import BloscCodec, Crc32cCodec, ZstdCodec
 from benchmarks.checkpoints import library_text, train_tokenizer
 from benchmarks.study import VOCAB
 from engine.scoring.divergence import divergences
-from store import OutputLayer
+from store import OutputLayer, Representation
 from store.reading.log_probs import create_log_probs, open_log_probs
 from store.storage.durable_store import DurableStore
 
 WINDOW, BATCH, TOKENS, UNITS = 128, 4, 1024, 128
+_KINDS: tuple[Representation, ...] = ("dense", "factored")
 STEPS = (0, 20, 120)
 SHUFFLED = (("lz4", 5), ("zstd", 1), ("zstd", 3), ("zstd", 9))
 
@@ -152,13 +153,14 @@ def measure_representations(
     exact, _ = divergences(logits.log_softmax(-1))
     pairs = [exact[:, 0, 1].numpy(), exact[:, 1, 0].numpy()]
     found: dict[str, Any] = {"step": step, "expected_kl": float(np.mean(pairs))}
-    for kind in ("dense", "factored"):
+    for kind in _KINDS:
         path = folder / f"{kind}-{step}"
         store = DurableStore(path)
         blocks, seconds = [], 0.0
         for number, (hidden, logits, weight) in enumerate(checkpoints):
             layer = OutputLayer(weight.numpy(), None) if kind == "factored" else None
-            (array,) = create_log_probs(store, str(number), TOKENS, VOCAB, layer).values()
+            made = create_log_probs(store, str(number), kind, (TOKENS, VOCAB), layer)
+            (array,) = made.values()
             values = hidden if layer else logits.log_softmax(-1).half()
             array[:] = values.numpy()
             kept = open_log_probs(store, str(number), kind, (TOKENS, VOCAB))

@@ -21,7 +21,7 @@ from store.errors import (
 
 if TYPE_CHECKING:
     from store.reading.category import Category
-    from store.reading.log_probs import LogProbs, OutputLayer, Representation
+    from store.reading.log_probs import REPRESENTATIONS, LogProbs, OutputLayer, Representation
     from store.reading.summary import Summary
     from store.schema.corpus import Corpus, Vocabulary
     from store.study import Study, open_study
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from store.writing.writer import StudyWriter
 
 _HOME = {
+    "REPRESENTATIONS": "store.reading.log_probs",
     "Category": "store.reading.category",
     "Corpus": "store.schema.corpus",
     "Header": "store.writing.create",
@@ -44,6 +45,7 @@ _HOME = {
 }
 
 __all__ = [
+    "REPRESENTATIONS",
     "BusyError",
     "Category",
     "Corpus",

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import chain
 
 from engine.workers.messages import Pass, seed_order
-from store import Representation
+from store import REPRESENTATIONS, Representation
 from store.commits.ledger import Ledger, ModelLedger
 from store.schema.keys import Key
 
@@ -54,7 +54,7 @@ def make_plan(step: Step, known: ModelLedger, keep: Representation) -> Plan:
     )
     if not step.reduce:
         stored = ()
-    if keep == "none" and live:
+    if REPRESENTATIONS[keep] is None and live:
         what = f"{len(live)} seeds are scored side by side and nothing is kept"
         if stored:
             what += f"; {len(stored)} more are read, as they were kept before"

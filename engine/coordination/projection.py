@@ -7,20 +7,15 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
 
 from engine.coordination.planner import Step
 from engine.coordination.session import disk_free
 from engine.errors import ConfigError
 from engine.sources.base import Source
 from engine.study_file.file import StudyFile
-from store import Representation
+from store import REPRESENTATIONS
 from store.commits.ledger import Ledger
 
-REPRESENTATIONS: tuple[Representation, ...] = get_args(Representation)
-
-DENSE_BYTES = 1.3  # per log-prob on disk; measured by benchmarks/codecs.py
-_FACTOR_BYTES = 4.0  # per number of a factor; weights trained in half precision take half
 _WIDTHS = (
     "hidden_size",
     "n_embd",
@@ -30,18 +25,16 @@ _WIDTHS = (
 
 
 def projected_bytes(
-    config: Path | None, representation: Representation, n_tokens: int, vocab_size: int
+    config: Path | None, representation: str, n_tokens: int, vocab_size: int
 ) -> int:
-    """Bytes that the log-probs of one checkpoint will take.
+    """Return how many bytes the log-probs of one checkpoint will take.
 
     The width of a model is read from its config.json. One that cannot be read is taken as 0 wide:
     such a checkpoint will not be scored either.
     """
-    if representation == "none":
-        return 0
-    if representation == "dense":
-        return int(DENSE_BYTES * n_tokens * vocab_size)
-    return int(_FACTOR_BYTES * (n_tokens + vocab_size) * (_width(config) if config else 0))
+    kept = REPRESENTATIONS[representation]
+    units = _width(config) if config else 0
+    return 0 if kept is None else int(kept.projected_bytes(n_tokens, vocab_size, units))
 
 
 def _width(file: Path) -> int:
@@ -53,14 +46,14 @@ def _width(file: Path) -> int:
         return 0
 
 
-def describe_sizes(sizes: Mapping[Representation, int], chosen: Representation) -> str:
-    """The projected sizes in one line, the chosen representation first and named so."""
+def describe_sizes(sizes: Mapping[str, int], chosen: str) -> str:
+    """Write the projected sizes in one line, the chosen representation first and named so."""
     others = [f"{name} {size_text(size)}" for name, size in sizes.items() if name != chosen]
     return f"{size_text(sizes[chosen])} ({chosen}; as {' or '.join(others)})"
 
 
 def size_text(n_bytes: float) -> str:
-    """Bytes for people: three digits and a unit."""
+    """Write bytes for people: three digits and a unit."""
     for unit in ("bytes", "kB", "MB", "GB"):
         if n_bytes < 999.5:  # rounds to three digits
             return f"{n_bytes:.3g} {unit}"
@@ -69,7 +62,7 @@ def size_text(n_bytes: float) -> str:
 
 
 def bytes_to_come(ledger: Ledger, retention: str) -> int | None:
-    """Bytes of log-probs that planned checkpoints will add, going by those of the same model.
+    """Return the bytes of log-probs to come of planned checkpoints, going by the same model's.
 
     None while a model that has any planned has none that was scored.
     """
@@ -89,7 +82,7 @@ def bytes_to_come(ledger: Ledger, retention: str) -> int | None:
 class Projection:
     """What the log-probs of a study will take."""
 
-    sizes: dict[Representation, int]  # bytes, as each would take
+    sizes: dict[str, int]  # bytes, as each would take
     free: int  # bytes where the study lies
     text: str  # the same in one line
 
@@ -102,16 +95,16 @@ def project(
     vocab_size: int,
     stored: int,
 ) -> Projection:
-    """Tell how much log-probs the work ahead will write; `stored` bytes are there already.
+    """Return how much log-probs the work ahead will write; `stored` bytes are there already.
 
-    Raises ConfigError when that is more than is free, or than the study's budget.
+    Raise ConfigError when that is more than is free, or than the study's budget.
     """
     settings, sizes = study.log_probs, dict.fromkeys(REPRESENTATIONS, 0)
-    for representation in REPRESENTATIONS:
+    for representation, kept in REPRESENTATIONS.items():
         of_steps = [0]
         for step in steps:
             config = None
-            if representation == "factored" and step.score:
+            if kept is not None and kept.has_factors and step.score:
                 checkpoint = sources[step.model].checkpoint((step.score[0], step.step))
                 config = checkpoint.config()
             size = projected_bytes(config, representation, n_tokens, vocab_size)

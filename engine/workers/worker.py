@@ -31,7 +31,7 @@ from engine.study_file.file import StudyFile
 from engine.text.evaluation_text import EvaluationText
 from engine.text.tokenizer import Tokenizer
 from engine.workers.messages import Outcome, Pass
-from store import DamagedError, Study
+from store import REPRESENTATIONS, DamagedError, Study
 from store.commits.ledger import ModelLedger, Record
 from store.reading.probe import ProbeValues
 from store.schema.keys import Key
@@ -40,7 +40,6 @@ from store.writing.cells import CellWriter
 from store.writing.pending import CheckpointResult, PendingCheckpoint, PendingPairs
 
 _READERS = 4  # at most
-_KEPT_AS = {"dense": "log_probs", "factored": "hidden"}
 
 
 _POLL_SECONDS = 0.2  # within which a request to stop is noticed while weights are read
@@ -286,23 +285,23 @@ class Worker:
         for seed, checkpoint in zip(task.live, checkpoints, strict=True):
             with self._names_seed(task, seed):
                 _refuse_others(checkpoint, known.scored.get((seed, task.step)))
-        live = {}
+        live, kept = {}, REPRESENTATIONS[task.keep]
         every = self._load(task, checkpoints)
         for seed, checkpoint, loaded in zip(task.live, checkpoints, every, strict=True):
             checkpoint.weights.clear()  # what is on the device needs no copy here
             with self._names_seed(task, seed):
                 layer = None
-                if task.keep == "factored":
+                if kept is not None and kept.has_factors:
                     layer = loaded.head.output_layer() if loaded.head is not None else None
                     if layer is None:
                         raise refuse_factors(checkpoint)
             pending = None
-            if task.keep != "none" or (seed, task.step) not in known.scored:
+            if kept is not None or (seed, task.step) not in known.scored:
                 pending = self._results.begin_checkpoint(
                     task.model, seed, task.step, task.keep, layer
                 )
             running = LiveSeed(self._scorer, loaded)
-            live[seed] = Live(seed, running, pending, _KEPT_AS.get(task.keep))
+            live[seed] = Live(seed, running, pending, kept.result if kept is not None else None)
         return live
 
     def _load(self, task: Pass, checkpoints: Sequence[CheckpointWeights]) -> list[Loaded]:

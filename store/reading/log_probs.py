@@ -10,7 +10,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
@@ -28,6 +28,8 @@ from store.storage.durable_store import DurableStore
 Representation = Literal["dense", "factored", "none"]
 
 _FACTOR_BYTES = 4 * 2**20  # uncompressed bytes of a chunk of a factor
+_DENSE_BYTES = 1.3  # per log-prob on disk; measured by benchmarks/codecs.py
+_FACTORED_BYTES = 4.0  # per number of a factor; weights trained in half precision take half
 
 
 @dataclass(frozen=True)
@@ -46,31 +48,6 @@ class OutputLayer:
         if self.scale != 1.0:
             logits *= np.float32(self.scale)
         return logits
-
-
-def create_log_probs(
-    store: DurableStore, path: str, n_tokens: int, vocab_size: int, layer: OutputLayer | None
-) -> Mapping[str, Array]:
-    """Make what holds one checkpoint's log-probs; readers see it once it is committed.
-
-    Dense without an output layer, factored with it. Returns the array that takes the tokens, by
-    the name of the result that goes there: `log_probs` (token, vocab) float16, or `hidden`
-    (token, hidden) float32.
-    """
-    if layer is None:
-        return {"log_probs": create_array(store, path, **_dense_layout(n_tokens, vocab_size))}
-    zarr.create_group(store, path=path)
-    # A bias of zeros and a scale of one are written too: a missing array is damage, never a choice.
-    values = {
-        "output_embedding": layer.weight,
-        "output_bias": np.zeros(vocab_size, np.float32) if layer.bias is None else layer.bias,
-        "logit_scale": np.array([layer.scale], np.float32),
-    }
-    layouts = _factor_layouts(n_tokens, vocab_size, layer.weight.shape[1])
-    arrays = {name: create_array(store, f"{path}/{name}", **layouts[name]) for name in layouts}
-    for name, factor in values.items():
-        arrays[name][:] = factor
-    return {"hidden": arrays["hidden"]}
 
 
 def _dense_layout(n_tokens: int, vocab_size: int) -> dict[str, Any]:
@@ -104,17 +81,6 @@ def _factor_layouts(n_tokens: int, vocab_size: int, width: int) -> dict[str, dic
         }
         for name, (shape, chunks, dims) in layouts.items()
     }
-
-
-def open_log_probs(
-    store: Store, path: str, representation: str, shape: tuple[int, int]
-) -> LogProbs:
-    """Open committed log-probs, (token, vocab). Raises DamagedError when they cannot be read."""
-    if representation == "factored":
-        return FactoredLogProbs(store, path, *shape)
-    if representation == "dense":
-        return DenseLogProbs(expect(open_array(store, path), **_dense_layout(*shape)))
-    raise DamagedError(f"{path}: log-probs kept as {representation!r}, unknown to this version")
 
 
 class LogProbs(ABC):
@@ -235,3 +201,92 @@ class FactoredLogProbs(LogProbs):
             chunk = read(hidden, (slice(first * rows, (first + 1) * rows), slice(None)))
             self._held = (first, chunk)
         return chunk[start - first * rows : stop - first * rows]
+
+
+# -- representations -----------------------------------------------------------------------------
+
+
+def _create_dense(
+    store: DurableStore, path: str, n_tokens: int, vocab_size: int, layer: OutputLayer | None
+) -> Array:
+    return create_array(store, path, **_dense_layout(n_tokens, vocab_size))
+
+
+def _open_dense(store: Store, path: str, n_tokens: int, vocab_size: int) -> DenseLogProbs:
+    return DenseLogProbs(expect(open_array(store, path), **_dense_layout(n_tokens, vocab_size)))
+
+
+def _create_factored(
+    store: DurableStore, path: str, n_tokens: int, vocab_size: int, layer: OutputLayer | None
+) -> Array:
+    assert layer is not None
+    zarr.create_group(store, path=path)
+    # A bias of zeros and a scale of one are written too: a missing array is damage, never a choice.
+    values = {
+        "output_embedding": layer.weight,
+        "output_bias": np.zeros(vocab_size, np.float32) if layer.bias is None else layer.bias,
+        "logit_scale": np.array([layer.scale], np.float32),
+    }
+    layouts = _factor_layouts(n_tokens, vocab_size, layer.weight.shape[1])
+    arrays = {name: create_array(store, f"{path}/{name}", **layouts[name]) for name in layouts}
+    for name, factor in values.items():
+        arrays[name][:] = factor
+    return arrays["hidden"]
+
+
+@dataclass(frozen=True)
+class KeptAs:
+    """How one representation keeps the log-probs of a checkpoint."""
+
+    result: str  # what scoring makes of each token, and this array takes
+    create: Callable[[DurableStore, str, int, int, OutputLayer | None], Array]
+    open: Callable[[Store, str, int, int], LogProbs]  # of tokens and vocabulary; DamagedError
+    projected_bytes: Callable[[int, int, int], float]  # on disk; of tokens, vocabulary, units
+    has_factors: bool = False  # whether the output layer is kept too
+
+
+REPRESENTATIONS: Mapping[str, KeptAs | None] = {
+    "dense": KeptAs(
+        result="log_probs",  # (token, vocab) float16
+        create=_create_dense,
+        open=_open_dense,
+        projected_bytes=lambda tokens, vocab, units: _DENSE_BYTES * tokens * vocab,
+    ),
+    "factored": KeptAs(
+        result="hidden",  # (token, hidden) float32
+        create=_create_factored,
+        open=FactoredLogProbs,
+        projected_bytes=lambda tokens, vocab, units: _FACTORED_BYTES * (tokens + vocab) * units,
+        has_factors=True,
+    ),
+    "none": None,  # reduced while scoring, nothing is kept
+}
+"""Every `Representation` by its name, in the order in which their sizes are told."""
+
+
+def create_log_probs(
+    store: DurableStore,
+    path: str,
+    representation: Representation,
+    shape: tuple[int, int],
+    layer: OutputLayer | None,
+) -> Mapping[str, Array]:
+    """Make what holds one checkpoint's log-probs, (token, vocab); readers see it once committed.
+
+    Return the array that takes the tokens, by the name of the result that goes there; nothing
+    where nothing is kept. Raise ValueError for an output layer that is missing or not needed.
+    """
+    kept = REPRESENTATIONS[representation]
+    if (kept is not None and kept.has_factors) != (layer is not None):
+        raise ValueError("an output layer goes with factored log-probs, and with no others")
+    return {} if kept is None else {kept.result: kept.create(store, path, *shape, layer)}
+
+
+def open_log_probs(
+    store: Store, path: str, representation: str, shape: tuple[int, int]
+) -> LogProbs:
+    """Open committed log-probs, (token, vocab). Raise DamagedError when they cannot be read."""
+    kept = REPRESENTATIONS.get(representation)
+    if kept is None:
+        raise DamagedError(f"{path}: log-probs kept as {representation!r}, unknown to this version")
+    return kept.open(store, path, *shape)

@@ -7,7 +7,7 @@ workers, in any processes, can write side by side; one coordinator commits what 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -16,7 +16,7 @@ import numpy as np
 from store.commits.ledger import ModelLedger
 from store.commits.log import CommitReader, refuse_lost
 from store.commits.progress import read_root
-from store.reading.log_probs import OutputLayer, Representation, create_log_probs
+from store.reading.log_probs import REPRESENTATIONS, OutputLayer, Representation, create_log_probs
 from store.schema import variables as layout
 from store.statistics.means import ordered_pairs, pairs_among
 from store.storage.arrays import Array, open_array
@@ -56,16 +56,13 @@ class CellWriter:
         """Start writing one checkpoint that was planned and whose log-probs are not stored.
 
         Results that are committed stay as they are: scoring again only brings back log-probs.
-        `layer` is needed for, and only for, the representation "factored".
+        `layer` is needed for, and only for, a representation that has factors; else ValueError.
         """
-        if (representation == "factored") != (layer is not None):
-            raise ValueError("an output layer goes with factored log-probs, and with no others")
         known = self._known(model)
         path = layout.log_probs_path(model, seed, step)
-        kept: Mapping[str, Array] = {}
-        if representation != "none":
+        if REPRESENTATIONS[representation] is not None:
             remove_tree(self.path, self.path / path)
-            kept = create_log_probs(self.store, path, *self._shape, layer)
+        kept = create_log_probs(self.store, path, representation, self._shape, layer)
         arrays = {
             name: self.array(model, name)
             for name, variable in layout.VARIABLES.items()

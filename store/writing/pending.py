@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from store.commits.ledger import Record
-from store.reading.log_probs import Representation
+from store.reading.log_probs import REPRESENTATIONS, Representation
 from store.statistics.means import MEAN_OF
 from store.storage.arrays import Array
 
@@ -141,7 +141,7 @@ class PendingCheckpoint:
             per_token = {name: total / self.n_tokens for name, total in self._sums.items()}
             means = {name: per_token[of] for name, of in MEAN_OF.items() if of in per_token}
             means |= floors
-        kept = None if self._representation == "none" else self._representation
+        kept = self._representation if REPRESENTATIONS[self._representation] else None
         details = {"n_tokens": self.n_tokens, **floors, **details}
         return CheckpointResult(self._seed, means, kept, self._flush(), details)
 
