@@ -95,9 +95,3 @@ class Source(Protocol):
 
     def reopen(self, reference: Reference) -> Checkpoint:
         """Return the checkpoint that this source, or one in another process, has referred to."""
-
-    def place(self, key: Key) -> object:
-        """Return what `adopt` takes, until passes carry references."""
-
-    def adopt(self, key: Key, place: object) -> None:
-        """Take what the source of another process found out, until passes carry references."""

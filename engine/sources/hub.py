@@ -74,15 +74,6 @@ class HubSource:
         revision = reference.place if isinstance(reference.place, Revision) else None
         return HubCheckpoint(reference.key, self, self._downloads, revision)
 
-    def place(self, key: Key) -> object:
-        """Return what `adopt` takes, until passes carry references."""
-        return self.checkpoint(key).reference().place
-
-    def adopt(self, key: Key, place: object) -> None:
-        """Take what the source of another process found out, until passes carry references."""
-        self._checkpoints.pop(key, None)
-        self._checkpoints[key] = self.reopen(Reference(key, place))
-
     def where(self, key: Key) -> str:
         """Return repository and revision of a checkpoint, as far as they are known."""
         return str(self._pinned.get(key) or self._search.where(key))

@@ -93,15 +93,6 @@ class LocalSource:
         folder = reference.place if isinstance(reference.place, Path) else None
         return LocalCheckpoint(reference.key, self._folders, self._settling, self._clock, folder)
 
-    def place(self, key: Key) -> object:
-        """Return what `adopt` takes, until passes carry references."""
-        return self.checkpoint(key).reference().place
-
-    def adopt(self, key: Key, place: object) -> None:
-        """Take what the source of another process found out, until passes carry references."""
-        self._checkpoints.pop(key, None)
-        self._checkpoints[key] = self.reopen(Reference(key, place))
-
 
 class LocalCheckpoint:
     """A checkpoint in a folder, which may not be there yet, or not any more."""

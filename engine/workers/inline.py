@@ -31,6 +31,7 @@ class InlineExecutor:
         results: CellWriter,
         board: Board,
     ) -> None:
+        self._sources = sources
         limits, (name,) = job.study.limits, name_devices([device])
         limit_gpu(limits, device)
         report = gated(limits, device, lambda work: board.show(name, work))
@@ -41,6 +42,7 @@ class InlineExecutor:
 
     def submit(self, task: Pass) -> None:
         """Take one more pass."""
+        task = task.located(self._sources)
         self._queue.append(task)
         self._worker.prefetch(task)
 

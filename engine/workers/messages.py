@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from engine.probes.questions import Questions
+from engine.sources.base import Reference, Source
 from engine.study_file.file import StudyFile
 from engine.text.evaluation_text import EvaluationText
 from engine.text.tokenizer import Tokenizer
@@ -56,6 +58,14 @@ class Pass:
     keep: Representation  # how the log-probs of the live seeds are kept
     reduce: bool  # whether all of them are compared with each other
     probes: tuple[str, ...] = ()  # that the one live seed, which is scored, is asked instead
+    # Of the live seeds, as they were found; the pass is the same one wherever they are.
+    checkpoints: tuple[Reference, ...] = field(default=(), compare=False)
+
+    def located(self, sources: Mapping[str, Source]) -> Pass:
+        """Return this pass with its checkpoints as the sources, by model, have found them."""
+        source = sources[self.model]
+        found = (source.checkpoint((seed, self.step)) for seed in self.live)
+        return replace(self, checkpoints=tuple(checkpoint.reference() for checkpoint in found))
 
     @property
     def seeds(self) -> tuple[str, ...]:

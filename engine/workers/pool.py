@@ -59,7 +59,7 @@ class Pool(ABC, Generic[AnyHandle]):
         """Messages of workers, waited for as long; `Ended` for one that is found dead."""
 
     @abstractmethod
-    def _give(self, handle: AnyHandle, task: Pass, places: tuple[object, ...]) -> None:
+    def _give(self, handle: AnyHandle, task: Pass) -> None:
         """Hand a worker a pass; if it is dead, `_receive` tells so."""
 
     @abstractmethod
@@ -115,8 +115,7 @@ class Pool(ABC, Generic[AnyHandle]):
             handle = min(free, key=_load)
             task = self._queue.popleft()
             handle.tasks.append(task)
-            source = self._sources[task.model]
-            self._give(handle, task, tuple(source.place((seed, task.step)) for seed in task.live))
+            self._give(handle, task.located(self._sources))
 
     def _hear(self, handle: AnyHandle, message: Message) -> None:
         match message:

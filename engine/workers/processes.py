@@ -83,9 +83,9 @@ class ProcessExecutor(Pool[_ProcessHandle]):
                 message = Ended(_how_it_ended(handle.process.exitcode))
             yield handle, message
 
-    def _give(self, handle: _ProcessHandle, task: Pass, places: tuple[object, ...]) -> None:
+    def _give(self, handle: _ProcessHandle, task: Pass) -> None:
         with contextlib.suppress(OSError):
-            handle.connection.send((task, places))
+            handle.connection.send(task)
 
     def _ask_to_end(self, handle: _ProcessHandle) -> None:
         with contextlib.suppress(OSError):
@@ -143,4 +143,4 @@ def _listen(connection: Connection, worker: RemoteWorker) -> None:
         if order is None:
             worker.stop()
         else:
-            worker.take(*order)
+            worker.take(order)

@@ -15,7 +15,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -146,8 +146,8 @@ class RayExecutor(Pool[_RayHandle]):
                     "warning", f"{handle.name}: has not started; is it taken by other work of Ray?"
                 )
 
-    def _give(self, handle: _RayHandle, task: Pass, places: tuple[object, ...]) -> None:
-        handle.actor.take.remote(task, places)
+    def _give(self, handle: _RayHandle, task: Pass) -> None:
+        handle.actor.take.remote(task)
 
     def _ask_to_end(self, handle: _RayHandle) -> None:
         handle.actor.stop.remote()
@@ -184,9 +184,9 @@ class _Actor:
                 found.append(self._messages.get_nowait())
         return found
 
-    def take(self, task: Pass, places: Sequence[object]) -> None:
+    def take(self, task: Pass) -> None:
         """Take one more pass."""
-        self._worker.take(task, places)
+        self._worker.take(task)
 
     def stop(self) -> None:
         """End soon."""

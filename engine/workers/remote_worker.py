@@ -8,7 +8,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
@@ -45,11 +45,9 @@ class RemoteWorker:
 
     # -- called from other threads -------------------------------------------------------------
 
-    def take(self, task: Pass, places: Sequence[object]) -> None:
-        """Take one more pass, once ready. `places` tell where the sources found its live seeds."""
+    def take(self, task: Pass) -> None:
+        """Take one more pass, once ready; it carries where its checkpoints were found."""
         assert self._worker is not None
-        for seed, place in zip(task.live, places, strict=True):
-            self._sources[task.model].adopt((seed, task.step), place)
         self._worker.prefetch(task)
         self._tasks.put(task)
 

@@ -25,7 +25,7 @@ from engine.probes.questions import Questions
 from engine.scoring.passes import CorpusPass, Live, NotFiniteError
 from engine.scoring.scorer import LiveSeed, Loaded, Rows, Scorer, refuse_factors
 from engine.scoring.stored import stored_rows
-from engine.sources.base import Source
+from engine.sources.base import Checkpoint, Source
 from engine.sources.checkpoint_files import checkpoint_files
 from engine.study_file.file import StudyFile
 from engine.text.evaluation_text import EvaluationText
@@ -103,22 +103,25 @@ class Worker:
         for seed in task.live:
             where = task.model, (seed, task.step)
             if where not in self._loading:
-                self._loading[where] = self._loader.submit(self._read_early, *where)
+                checkpoint = self._checkpoint(task, seed)
+                self._loading[where] = self._loader.submit(self._read_early, task.model, checkpoint)
 
-    def _read_early(self, name: str, key: Key) -> CheckpointWeights | None:
-        """The weights, or None when there is room for them only once others are gone."""
+    def _checkpoint(self, task: Pass, seed: str) -> Checkpoint:
+        """Open the checkpoint of a live seed."""
+        return self._sources[task.model].reopen(task.checkpoints[task.live.index(seed)])
+
+    def _read_early(self, name: str, checkpoint: Checkpoint) -> CheckpointWeights | None:
+        """Read the weights; None when there is room for them only once others are gone."""
         if self._memory.limit is not None:
             files = checkpoint_files(
-                self._sources[name].checkpoint(key).fetch(),
-                allow_pickle=self._models[name].allow_pickle,
+                checkpoint.fetch(), allow_pickle=self._models[name].allow_pickle
             )
             if self._memory.lacks(2 * weights_bytes(files.weights)):  # as much for the pass in hand
                 return None
-        return self._read(name, key)
+        return self._read(name, checkpoint)
 
-    def _read(self, name: str, key: Key) -> CheckpointWeights:
-        checkpoint, model = self._sources[name].checkpoint(key), self._models[name]
-        folder = checkpoint.fetch()
+    def _read(self, name: str, checkpoint: Checkpoint) -> CheckpointWeights:
+        model, folder = self._models[name], checkpoint.fetch()
         if self._memory.limit is not None:
             needed = weights_bytes(
                 checkpoint_files(folder, allow_pickle=model.allow_pickle).weights
@@ -171,7 +174,7 @@ class Worker:
             outcome, done = replace(outcome, damaged=text, passing=True), ()
         for seed in done:
             if not self._wanted_again(task, outcome, (seed, task.step)):
-                self._sources[task.model].checkpoint((seed, task.step)).release()
+                self._checkpoint(task, seed).release()
         seconds = time.perf_counter() - started
         return replace(outcome, seconds=seconds, notes=tuple(self._notes))
 
@@ -242,7 +245,7 @@ class Worker:
             if note not in self._told:
                 self._told.add(note)
                 self._notes.append(note)
-        where = self._sources[task.model].checkpoint((seed, task.step)).where()
+        where = self._checkpoint(task, seed).where()
         return Outcome(
             task,
             0.0,
@@ -261,17 +264,19 @@ class Worker:
         return stored_rows(self._scorer, log_probs, self._readers)
 
     def _weights(self, task: Pass, work: Work) -> list[CheckpointWeights]:
-        checkpoints = []
+        """Wait for the weights of the live seeds, in their order."""
+        found = []
         for seed in task.live:
-            where = task.model, (seed, task.step)
-            future = self._loading.pop(where)
+            future = self._loading.pop((task.model, (seed, task.step)))
             with self._names_seed(task, seed):
-                checkpoint = self._await(future, work)
-                if checkpoint is None:
+                weights = self._await(future, work)
+                if weights is None:
                     self._scorer.let_go()
-                    checkpoint = self._await(self._loader.submit(self._read, *where), work)
-                checkpoints.append(checkpoint)
-        return checkpoints
+                    checkpoint = self._checkpoint(task, seed)
+                    again = self._loader.submit(self._read, task.model, checkpoint)
+                    weights = self._await(again, work)
+                found.append(weights)
+        return found
 
     def _await(self, future: Future[T], work: Work) -> T:
         while not wait([future], _POLL_SECONDS).done:
@@ -343,7 +348,7 @@ class Worker:
             assert seed is not None  # once models are made, nothing else is wrong with them
             raise _SeedError(seed, str(error), passing=error.passing) from None
         except NotFiniteError as error:
-            where = self._sources[task.model].checkpoint((error.seed, task.step)).where()
+            where = self._checkpoint(task, error.seed).where()
             text = self._text.corpus.token_text(error.token)
             raise _SeedError(error.seed, f"{where}: {error} ({text!r})") from None
         except (RuntimeError, MemoryError) as error:
@@ -373,7 +378,7 @@ class Worker:
             floors,
             {
                 "fingerprint": checkpoint.fingerprint,
-                **self._sources[task.model].checkpoint((entry.label, task.step)).details(),
+                **self._checkpoint(task, entry.label).details(),
                 "window": window,
                 "overlap": overlap,
                 "model_vocab": int(checkpoint.config.get_text_config().vocab_size),
