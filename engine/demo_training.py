@@ -155,7 +155,7 @@ def _hold_out(
 
 
 def _topics() -> Iterator[str]:
-    """The language reference's help texts: 465 kB of English prose in every CPython."""
+    """Return the language reference's help texts: 465 kB of English prose in every CPython."""
     from pydoc_data.topics import topics
 
     yield from topics.values()

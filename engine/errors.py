@@ -39,7 +39,7 @@ class EngineError(Exception):
 
 
 def store_trouble(error: OSError, store: Path) -> str:
-    """What is told when a study cannot be written or read any more."""
+    """Say why a study cannot be written or read any more, and what to do."""
     where = error.filename or store
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         trouble, remedy = "no space left on the device", "free some"

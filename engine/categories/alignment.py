@@ -47,7 +47,7 @@ def blank(text: str) -> NDArray[np.bool_]:
 def spread(
     start: NDArray[np.int64], length: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """The characters of spans one after the other: (span, character), both (sum of lengths,)."""
+    """Return the characters of spans in a row: (span, character), both (sum of lengths,)."""
     span = np.repeat(np.arange(len(start)), length)
     before = np.cumsum(length) - length
     return span, np.repeat(start - before, length) + np.arange(len(span))
@@ -60,7 +60,7 @@ def majority(
     end: NDArray[np.int64],
     labels: int,
 ) -> NDArray[np.int32]:
-    """The label that covers at least half of each token's characters, (token,); -1 where none does.
+    """Return the label that covers at least half of each token, (token,); -1 where none does.
 
     `label` (character,) is below `labels`, or -1 for no label; only characters with `counts` count.
     Where two labels cover exactly half each, it is the one that comes first in the token.

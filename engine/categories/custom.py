@@ -20,9 +20,9 @@ _MOST_LEVELS = 1000  # each has its summaries at every step
 def custom_category(
     study: StudyFile, custom: CustomSection, corpus: Corpus, vocab_size: int
 ) -> tuple[Category, NDArray[np.int32] | None]:
-    """A category and, where labels are of the vocabulary, the level of each id, (vocab,).
+    """Return a category and, where labels are of the vocabulary, the level of each id, (vocab,).
 
-    Raises ConfigError when the file of labels cannot be read or does not fit the corpus.
+    Raise ConfigError when the file of labels cannot be read or does not fit the corpus.
     """
     if custom.labels is None:
         return _by_pattern(custom.name, custom.pattern or "", corpus), None

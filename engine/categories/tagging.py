@@ -154,7 +154,7 @@ def _words(nlp: Any, corpus: Corpus) -> Iterator[tuple[int, NDArray[np.uint64]]]
 
 
 def _tokenise(nlp: Any, text: str) -> Any:
-    """The text as a spaCy document, its words not tagged yet."""
+    """Return the text as a spaCy document, its words not tagged yet."""
     if not _LONG_RUN.search(text):
         return nlp.make_doc(text)
     from spacy.tokens import Doc
@@ -170,7 +170,7 @@ def _tokenise(nlp: Any, text: str) -> Any:
 
 
 def load(tagger: str) -> tuple[Any, str]:
-    """The pipeline without what tags do not need, and its name with its version."""
+    """Return the pipeline without what tags do not need, and its name with its version."""
     import spacy
 
     if tagger == "auto":

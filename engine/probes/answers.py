@@ -14,7 +14,6 @@ from engine.machine.device_errors import is_dead_device, is_out_of_memory
 from engine.probes.questions import Questions
 from engine.scoring.scorer import Loaded, Rows, Scorer, rows_within
 from engine.text.windows import Window
-from store.reading.probe import ICL
 
 _BLOCK_BYTES = {"cpu": 2**22, "cuda": 2**27}  # float32 log-probs
 
@@ -68,12 +67,12 @@ def ask_each(
 def ask(
     scorer: Scorer, loaded: Loaded, questions: Questions, progress: Callable[[int, int], None]
 ) -> NDArray[np.float32]:
-    """What a model says of every item, (item, variant) float32, nats; NaN: nothing is asked.
+    """Return what a model says of every item, (item, variant) float32, nats; NaN: nothing is asked.
 
     Log-probs of minimal pairs, summed over tokens in float64; surprisals of long documents.
     `progress` hears how many predictions are done, of how many, and may raise to stop.
 
-    Raises SilentError, OutOfMemoryError when there is no memory for a single sequence, and what
+    Raise SilentError, OutOfMemoryError when there is no memory for a single sequence, and what
     the model's code raises.
     """
     probe, sequences = questions.probe, questions.sequences
@@ -92,12 +91,12 @@ def ask(
         log_p = _log_probs(reading, loaded, progress)
         if not np.isfinite(log_p).all():
             raise SilentError(probe.labels[item[~np.isfinite(log_p)][0]])
-        np.add.at(values, (item, variant), -log_p if probe.kind == ICL else log_p)
+        np.add.at(values, (item, variant), -log_p if questions.surprisals else log_p)
     return values.astype(np.float32)
 
 
 def too_long(scorer: Scorer, loaded: Loaded, questions: Questions) -> str | None:
-    """What is not asked as the model, or the study, takes fewer tokens at once; or None."""
+    """Return what is not asked as the model, or the study, takes fewer tokens at once; or None."""
     window, _ = scorer.window(loaded.model)
     lengths = np.diff(questions.ends, prepend=0)
     if not questions.whole or lengths.max() <= window:
@@ -114,7 +113,7 @@ def too_long(scorer: Scorer, loaded: Loaded, questions: Questions) -> str | None
 def _log_probs(
     scorer: Scorer, loaded: Loaded, progress: Callable[[int, int], None]
 ) -> NDArray[np.float64]:
-    """Log-probs of the targets of all sequences, (prediction,), nats."""
+    """Return log-probs of the targets of all sequences, (prediction,), nats."""
     n = len(scorer.targets)
     found = np.empty(n)
     rows = Rows(scorer, loaded.head, _Batches(scorer, loaded).more)

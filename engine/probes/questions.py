@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeGuard
@@ -44,10 +44,11 @@ class Questions:
     item: NDArray[np.int32]
     variant: NDArray[np.int8]
     whole: bool  # what a model cannot read at a stretch is not asked
+    surprisals: bool  # values are surprisals, minus log-probs
 
     @property
     def sequences(self) -> tuple[TokenSequence, ...]:
-        """The sequences, as a scorer takes them."""
+        """Return the sequences, as a scorer takes them."""
         cuts = self.ends[:-1]
         return tuple(
             TokenSequence(ids.astype(np.int64), predicts)
@@ -62,12 +63,10 @@ def build_probes(
 ) -> tuple[tuple[Questions, ...], tuple[str, ...]]:
     """Read and tokenise all probes of a study; and what the user should know of them.
 
-    Raises ConfigError naming the probe and the file, and the line where that is known.
+    Raise ConfigError naming the probe and the file, and the line where that is known.
     """
-    questions, warnings = [], list[str]()
-    for probe in study.probes:
-        build = _minimal_pairs if probe.kind == "blimp" else _long_documents
-        questions.append(build(study, probe, tokenizer, warnings))
+    warnings: list[str] = []
+    questions = [_BUILT_BY[probe.kind](study, probe, tokenizer, warnings) for probe in study.probes]
     return tuple(questions), tuple(warnings)
 
 
@@ -80,7 +79,7 @@ class _Builder:
 
     @property
     def skipped(self) -> int:
-        """Tokens at the start of a sequence that are not predicted: a first one needs another."""
+        """Count the first tokens of a sequence that are not predicted: one needs another before."""
         return 0 if self._masked or self._tokenizer.bos is not None else 1
 
     def add(self, ids: list[int], item: int, variant: int, *, first: int = 0) -> None:
@@ -93,8 +92,8 @@ class _Builder:
         self._sequences.append((sequence, places, item, variant))
 
     def build(self, probe: ProbeSection, variants: Sequence[str], labels: Sequence[str],
-              terms: dict[str, str]) -> Questions:  # fmt: skip
-        """All that was added, the longest first: memory runs out at once or not at all."""
+              terms: dict[str, str], *, whole: bool, surprisals: bool) -> Questions:  # fmt: skip
+        """Return all that was added, the longest first: memory runs out at once or not at all."""
         tasks = tuple(dict.fromkeys(labels))
         code = {label: number for number, label in enumerate(tasks)}
         ordered = sorted(self._sequences, key=lambda entry: -len(entry[0]))
@@ -132,7 +131,8 @@ class _Builder:
             target=np.array(target, np.int32),
             item=np.array(item, np.int32),
             variant=np.array(variant, np.int8),
-            whole=probe.kind == "icl",
+            whole=whole,
+            surprisals=surprisals,
         )
 
 
@@ -192,11 +192,12 @@ def _minimal_pairs(
             f"{probe.per_task} pairs"
         )
     terms = {pair.task: pair.term for pair in pairs}
-    return builder.build(probe, ("good", "bad"), [pair.task for pair in pairs], terms)
+    labels = [pair.task for pair in pairs]
+    return builder.build(probe, ("good", "bad"), labels, terms, whole=False, surprisals=False)
 
 
 def _read_pairs(where: str, file: Path) -> Iterator[_Pair]:
-    """The pairs of one file. Raises ConfigError naming the line."""
+    """Yield the pairs of one file. Raise ConfigError naming the line."""
     for number, line in enumerate(read_text(where, file).split("\n"), 1):
         if not line.strip():
             continue
@@ -223,7 +224,7 @@ def _read_pairs(where: str, file: Path) -> Iterator[_Pair]:
 
 
 def _is_text(value: object) -> TypeGuard[str]:
-    """Whether it is text that is not blank, without halves of characters, which JSON may have."""
+    """Return whether it is text, not blank, and without the halves of characters JSON may have."""
     if not isinstance(value, str) or not value.strip():
         return False
     return value.isascii() or not any("\ud800" <= char <= "\udfff" for char in value)
@@ -275,4 +276,11 @@ def _long_documents(
         if n:
             text = f"{n} of {len(names)} documents have fewer than {tokens} tokens: no {what}"
             warnings.append(f"probe {probe.name}: {text}")
-    return builder.build(probe, variants, names, {})
+    return builder.build(probe, variants, names, {}, whole=True, surprisals=True)
+
+
+_BUILT_BY: Mapping[str, Callable[[StudyFile, ProbeSection, Tokenizer, list[str]], Questions]] = {
+    "blimp": _minimal_pairs,
+    "icl": _long_documents,
+}
+"""How each kind of probe becomes questions; the list collects what the user should know."""

@@ -4,17 +4,41 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Annotated, Literal, Self
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from engine.study_file.section import Section
 
-_OF_KIND = {
-    "blimp": ("folder", "per_task"),
-    "icl": ("files", "separator", "documents", "positions", "contexts"),
+
+@dataclass(frozen=True)
+class _Kind:
+    """What a kind of probe asks of its section."""
+
+    needed: str  # the field without which there is nothing to ask
+    others: tuple[str, ...]  # fields that say something
+    needs_causal: str = ""  # why it needs a causal model; empty: it does not
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """Return the names of all fields that say something."""
+        return (self.needed, *self.others)
+
+
+_KINDS = {
+    "blimp": _Kind("folder", ("per_task",)),
+    "icl": _Kind(
+        "files",
+        ("separator", "documents", "positions", "contexts"),
+        needs_causal="the loss given what stands before a token",
+    ),
 }
-_NEEDED = {"blimp": "folder", "icl": "files"}
+
+if TYPE_CHECKING:
+    Kind = str
+else:  # pydantic tells which there are when it is another
+    Kind = Literal[tuple(_KINDS)]
 
 Places = Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=2, max_length=2)]
 
@@ -23,7 +47,7 @@ class ProbeSection(Section):
     """One probe: minimal pairs, or long documents in which learning in context shows."""
 
     name: str = Field(min_length=1, max_length=60)
-    kind: Literal["blimp", "icl"]
+    kind: Kind
     folder: str | None = None  # of BLiMP's JSON lines, a file for each paradigm
     per_task: int | None = Field(default=None, ge=1)  # pairs, the first of each paradigm; None: all
     files: list[str] | None = Field(default=None, min_length=1)  # long documents
@@ -48,12 +72,12 @@ class ProbeSection(Section):
 
     @model_validator(mode="after")
     def _fields(self) -> Self:
-        needed = _NEEDED[self.kind]
+        needed = _KINDS[self.kind].needed
         if not getattr(self, needed):
             raise ValueError(f'{needed}: is required where kind = "{self.kind}"')
-        for kind, fields in _OF_KIND.items():
-            for field in fields if kind != self.kind else ():
-                if field in self.model_fields_set:
+        for kind in _KINDS.values():
+            for field in kind.fields:
+                if field in self.model_fields_set - set(_KINDS[self.kind].fields):
                     raise ValueError(f'{field}: says nothing where kind = "{self.kind}"')
         return self
 
@@ -64,8 +88,8 @@ def check_probes(probes: Sequence[ProbeSection], *, causal: bool) -> None:
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise ValueError(f"two probes are named {', '.join(twice)}; names must differ")
     for probe in probes:
-        if probe.kind == "icl" and not causal:
+        if (why := _KINDS[probe.kind].needs_causal) and not causal:
             raise ValueError(
-                f'{probe.name}: kind = "icl" is the loss given what stands before a token, so it '
-                'needs scoring.prediction = "causal"'
+                f'{probe.name}: kind = "{probe.kind}" is {why}, so it needs '
+                'scoring.prediction = "causal"'
             )

@@ -11,7 +11,7 @@ _DOUBLING_ADJECTIVES = {"big", "fat", "hot", "mad", "sad", "slim", "thin", "wet"
 
 
 def plural(word: str) -> str:
-    """A noun's plural, and a verb's third person."""
+    """Return a noun's plural, and a verb's third person."""
     if word.endswith(("s", "x", "z", "ch", "sh", "go")):
         return word + "es"
     if word.endswith("y") and word[-2] not in "aeiou":
@@ -20,7 +20,7 @@ def plural(word: str) -> str:
 
 
 def past(verb: str) -> str:
-    """The past of a regular verb; * doubles its last letter."""
+    """Return the past of a regular verb; * doubles its last letter."""
     stem = verb.rstrip("*")
     if stem.endswith("e"):
         return stem + "d"

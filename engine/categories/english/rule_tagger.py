@@ -155,7 +155,7 @@ def _sentences(words: list[str]) -> Iterator[list[int]]:
 
 
 def _tag(words: list[str], names: Names) -> list[str]:
-    """The universal tags of a sentence."""
+    """Return the universal tags of a sentence."""
     long = [word for word in words if len(word) > 3 and word.isalpha()]
     headline = len(long) > 2 and sum(not word.islower() for word in long) > 0.7 * len(long)
     options: list[tuple[str, ...]] = []
@@ -169,7 +169,7 @@ def _tag(words: list[str], names: Names) -> list[str]:
 
 
 def _best_path(options: list[tuple[str, ...]]) -> list[str]:
-    """The readings that follow each other best, one for each word."""
+    """Return the readings that follow each other best, one for each word."""
     # What the next word looks back at -> the best score so far, and its path as linked pairs.
     paths: dict[str, tuple[float, tuple[object, str] | None]] = {"START": (0.0, None)}
     for choice in options:
@@ -192,7 +192,7 @@ def _best_path(options: list[tuple[str, ...]]) -> list[str]:
 
 @cache
 def _step(context: str, reading: str) -> tuple[str, float]:
-    """What the next word looks back at, and how well the reading follows what came before it.
+    """Return what the next word looks back at, and how well the reading follows what came before.
 
     "CC:NN" is a context of "and" after a noun, "DT:RB" that of an adverb after a determiner.
     """

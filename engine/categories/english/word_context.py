@@ -24,17 +24,17 @@ class Sentence:
     readings: list[Readings]
 
     def likeliest(self, place: int) -> str:
-        """The first reading of a word; "" before the first word, "PE" after the last."""
+        """Return the first reading of a word; "" before the first word, "PE" after the last."""
         if place < 0:
             return ""
         return self.readings[place][0] if place < len(self.words) else "PE"
 
     def word(self, place: int) -> str:
-        """A word; "" beyond either end."""
+        """Return a word; "" beyond either end."""
         return self.words[place] if 0 <= place < len(self.words) else ""
 
     def after(self, place: int, *skipped: str) -> int:
-        """The place of the next word whose likeliest reading is not skipped."""
+        """Return the place of the next word whose likeliest reading is not skipped."""
         place += 1
         while place < len(self.words) and self.readings[place][0] in skipped:
             place += 1
@@ -78,7 +78,7 @@ def _as(sentence: Sentence, place: int) -> Readings:
 
 
 def _before_gerund(sentence: Sentence, place: int) -> Readings:
-    """A preposition before a gerund introduces a clause, as Universal Dependencies have it."""
+    """Read a preposition before a gerund as introducing a clause, as Universal Dependencies do."""
     return ("SC",) if sentence.likeliest(place + 1) == "VBG" else sentence.readings[place]
 
 

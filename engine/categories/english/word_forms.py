@@ -88,12 +88,12 @@ class Names:
 
 
 def plain(word: str) -> str:
-    """The word as the lexicon has it."""
+    """Return the word as the lexicon has it."""
     return unicodedata.normalize("NFC", word).lower().replace("\u2019", "'")
 
 
 def readings(word: str, *, begins: bool, headline: bool, names: Names) -> tuple[str, ...]:
-    """What a word can be, likeliest first.
+    """Return what a word can be, likeliest first.
 
     `begins`: it is the first word of its sentence. `headline`: most words of it have capitals.
     """
@@ -130,7 +130,7 @@ def readings(word: str, *, begins: bool, headline: bool, names: Names) -> tuple[
 
 @lru_cache(maxsize=1 << 16)
 def guess(word: str) -> tuple[str, ...]:
-    """Readings of a lower-case word that the lexicon lacks."""
+    """Return readings of a lower-case word that the lexicon lacks."""
     if unusual := _unusual(word):
         return unusual
     if word.endswith("in'") and (known := READINGS.get(word[:-1] + "g")):
@@ -158,7 +158,7 @@ def _ending(word: str) -> tuple[str, ...] | None:
 
 
 def _unusual(word: str) -> tuple[str, ...] | None:
-    """Readings of what is not written in Latin letters alone: numbers, marks, addresses, emoji."""
+    """Return readings of what is not Latin letters alone: numbers, marks, addresses, emoji."""
     if word.lower() in _EMOTICONS:
         return ("SYM",)
     if _NUMBER.fullmatch(word) or _ROMAN.fullmatch(word):
