@@ -16,7 +16,7 @@ NONE: Final = "none"  # no engine ever worked on the study
 
 
 def health(snapshot: StudySnapshot, now: float) -> str:
-    """The engine's state, as in `EngineStatus`; or `SILENT` or `NONE`."""
+    """Return the engine's state, as in `EngineStatus`; or `SILENT` or `NONE`."""
     engine = snapshot.engine
     if engine is None:
         return NONE
@@ -31,7 +31,7 @@ def states(model: ModelSnapshot) -> dict[str, int]:
 
 
 def troubled(snapshot: StudySnapshot, now: float) -> bool:
-    """Whether somebody should look: the engine is silent or failed, or something it did has."""
+    """Say whether somebody should look: the engine is silent or failed, or what it did has."""
     ill = health(snapshot, now) in {SILENT, "failed"}
     return ill or any(
         model.probe_failures or (model.state == State.FAILED).any() for model in snapshot.models
@@ -39,7 +39,7 @@ def troubled(snapshot: StudySnapshot, now: float) -> bool:
 
 
 def advice(snapshot: StudySnapshot, now: float) -> list[str]:
-    """What to do next, a line each; empty while an engine is well and at work."""
+    """Return what to do next, a line each; empty while an engine is well and at work."""
     state, engine = health(snapshot, now), snapshot.engine
     path = visible(str(snapshot.path))
     lines = []

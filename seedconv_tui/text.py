@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def visible(text: str, ascii: bool = False) -> str:  # noqa: A002  said the same everywhere
-    r"""`text` with everything that a terminal would obey or hide replaced by something seen.
+    r"""Return `text` with everything that a terminal would obey or hide replaced by something seen.
 
     C0 controls and DEL become control pictures (`\x1b` is `␛`); C1 controls, bidi overrides,
     zero-width and other format characters, line separators, lone surrogates, private and unassigned
@@ -36,7 +36,7 @@ def _stand_in(char: str, ascii_only: bool) -> str:
 
 
 def shorten(text: str, width: int, *, ascii: bool = False) -> str:  # noqa: A002
-    """`text` cut to at most `width` terminal cells; a cut ends in `…`, or `~` with `ascii`."""
+    """Cut `text` to at most `width` terminal cells; a cut ends in `…`, or `~` with `ascii`."""
     from rich.cells import cell_len, set_cell_size  # late: the chart imports this module
 
     if cell_len(text) <= width:
@@ -47,7 +47,7 @@ def shorten(text: str, width: int, *, ascii: bool = False) -> str:  # noqa: A002
 
 
 def units_of(label: str, ascii_only: bool = False) -> list[str]:
-    """`visible` text with one string per terminal cell; empty after a character two cells wide.
+    """Split `visible` text into a string per terminal cell; empty after a character two cells wide.
 
     Accents that have no cell of their own are left out.
     """
@@ -59,7 +59,7 @@ def units_of(label: str, ascii_only: bool = False) -> list[str]:
 
 
 def cut(units: list[str], room: int, more: str) -> list[str]:
-    """Units cut to `room` >= 1 cells; a cut ends in `more`, and never in half a character."""
+    """Cut units to `room` >= 1 cells; a cut ends in `more`, and never in half a character."""
     if len(units) <= room:
         return units
     kept = units[: room - 1]
@@ -67,7 +67,7 @@ def cut(units: list[str], room: int, more: str) -> list[str]:
 
 
 def nats(x: float) -> str:
-    """A divergence or an entropy in at most 8 cells: `0.3412`, `12.341`, `1.2e-05`; NaN is `-`."""
+    """Write a divergence or entropy in 8 cells: `0.3412`, `12.341`, `1.2e-05`; NaN is `-`."""
     size = abs(x)
     if math.isnan(x):
         return "-"
@@ -81,12 +81,12 @@ def nats(x: float) -> str:
 
 
 def signed(x: float) -> str:
-    """A change in nats, with its sign: `+0.0120`; NaN is `-`."""
+    """Write a change in nats, with its sign: `+0.0120`; NaN is `-`."""
     return f"+{nats(x)}" if x >= 0 else nats(x)
 
 
 def step_label(step: int) -> str:
-    """A training step: `512`, `1k`, `143k`, `2M`; shortened only where nothing is lost."""
+    """Write a training step: `512`, `1k`, `143k`, `2M`; shortened only where nothing is lost."""
     if step and step % 1_000_000 == 0:
         return f"{step // 1_000_000}M"
     if step and step % 1000 == 0:
@@ -95,7 +95,7 @@ def step_label(step: int) -> str:
 
 
 def phase_words(phase: Phase, ascii: bool = False) -> str:  # noqa: A002
-    """A phase by its first step: `sharp divergence from 48 (32-64)`, the interval where known."""
+    """Describe a phase by its first step: `sharp divergence from 48 (32-64)`, interval if known."""
     words = f"{visible(phase.name, ascii)} from {phase.start}"
     if phase.low is not None and phase.high is not None and phase.low < phase.high:
         words += f" ({phase.low}-{phase.high})"
@@ -103,13 +103,13 @@ def phase_words(phase: Phase, ascii: bool = False) -> str:  # noqa: A002
 
 
 def same_weights(first: CheckpointName, ascii: bool = False) -> str:  # noqa: A002
-    """What is said of a duplicate: which checkpoint has the same weights."""
+    """Describe a duplicate: which checkpoint has the same weights."""
     model, seed, step = first
     return f"same weights as {visible(model, ascii)}, seed {visible(seed, ascii)}, step {step:,}"
 
 
 def duration(seconds: float) -> str:
-    """A time span by its two largest units: `42 s`, `3 min`, `1 h 12 min`; unknown is `-`."""
+    """Write a time span by its two largest units: `42 s`, `3 min`, `1 h 12 min`; unknown is `-`."""
     if not math.isfinite(seconds) or seconds < 0:
         return "-"
     whole = round(seconds)
@@ -126,7 +126,7 @@ def duration(seconds: float) -> str:
 
 
 def size(n_bytes: float) -> str:
-    """A number of bytes in decimal units: `812 B`, `1.2 GB`, `35 GB`."""
+    """Write a number of bytes in decimal units: `812 B`, `1.2 GB`, `35 GB`."""
     value, unit = float(n_bytes), "B"
     for unit in ("B", "kB", "MB", "GB", "TB", "PB"):
         if value < 999.5 or unit == "PB":
@@ -136,7 +136,7 @@ def size(n_bytes: float) -> str:
 
 
 def count(n: float) -> str:
-    """A whole number with thousands separators: `1,234,567`."""
+    """Write a whole number with thousands separators: `1,234,567`."""
     return f"{round(n):,}"
 
 

@@ -87,12 +87,12 @@ class Plot:
     kx: int  # dots per cell across
 
     def column_of(self, x: float) -> int | None:
-        """The cell column (of the whole chart) that step `x` falls into; None out of view."""
+        """Return the column (of the whole chart) that step `x` falls into; None out of view."""
         dot = round(float(_dot_columns(np.array([x]), self)[0]))
         return self.left + dot // self.kx if 0 <= dot < self.columns * self.kx else None
 
     def x_at(self, column: int) -> float:
-        """The step at a cell column of the whole chart; columns beside the plot give its edge."""
+        """Return the step at a cell column of the whole chart, beside the plot that of its edge."""
         dot = (column - self.left) * self.kx + (self.kx - 1) / 2
         part = dot / max(self.columns * self.kx - 1, 1)
         return self.view.step_at(min(max(part, 0.0), 1.0))
@@ -113,7 +113,7 @@ class Cells:
     plot: Plot
 
     def lines(self) -> list[str]:
-        """The rows as strings, each as wide as the chart."""
+        """Return the rows as strings, each as wide as the chart."""
         return ["".join(row) for row in self.text.tolist()]
 
 
@@ -130,7 +130,7 @@ def draw(
     x_label: str = "step",
     names: bool = True,
 ) -> Cells:
-    """Draws `series` as seen in `view` into `height` rows of `width` cells.
+    """Draw `series` as seen in `view` into `height` rows of `width` cells.
 
     Axes, header and names give way to the data where there is little room; any size >= 0 works.
     `cursor` is a step. With `names`, each line's name stands at its right end if there is room.
@@ -180,7 +180,7 @@ class _Pen:
         self.dim = np.zeros((height, width), dtype=np.bool_)
 
     def put(self, row: int, column: int, units: Sequence[str], color: int) -> int:
-        """Writes one cell per unit, as far as there are cells; returns the column after it."""
+        """Write one cell per unit, as far as there are cells; return the column after it."""
         end = min(column + len(units), self.width)
         if end > column:
             self.text[row, column:end] = list(units[: end - column])
@@ -190,7 +190,7 @@ class _Pen:
     def data(
         self, series: Sequence[Series], plot: Plot, marks: Sequence[Mark], cursor: float | None
     ) -> tuple[NDArray[np.int64], list[tuple[int, int] | None]]:
-        """Draws bands, marks, cursor and lines.
+        """Draw bands, marks, cursor and lines.
 
         Returns whose data each cell of the chart holds: an index into `series`, -1 for nobody's,
         `len(series)` for what no name may cover (lines, cursor). And each line's last cell (row,
@@ -232,7 +232,7 @@ class _Pen:
         return taken, ends
 
     def axes(self, plot: Plot, ticks: Sequence[Tick], x_label: str) -> None:
-        """Draws both axes with their ticks."""
+        """Draw both axes with their ticks."""
         upright, tick_left, corner, level, tick_down, minor_down = tuple(self.signs.frame)
         line, labels = plot.top + plot.rows, plot.top + plot.rows + 1
         self.put(line, plot.left, level * plot.columns, AXIS)
@@ -266,7 +266,7 @@ class _Pen:
                 break
 
     def on_axis(self, plot: Plot, marks: Sequence[Mark], cursor: float | None) -> None:
-        """Shows on the x axis how sure the marks are, and where the cursor is."""
+        """Show on the x axis how sure the marks are, and where the cursor is."""
         line, edges = plot.top + plot.rows, (plot.left, plot.left + plot.columns - 1)
         doubled = dict(zip(self.signs.frame[3:], self.signs.span, strict=True))
         for mark in marks:
@@ -282,7 +282,7 @@ class _Pen:
             self.put(line, at, self.signs.pointer, CURSOR)
 
     def mark_labels(self, marks: Sequence[Mark], plot: Plot, row: int, start: int) -> None:
-        """Names the marks from column `start` on, each in the room before the next mark."""
+        """Name the marks from column `start` on, each in the room before the next mark."""
         columns = [(plot.column_of(mark.x), mark.label) for mark in marks]
         seen = sorted((at, label) for at, label in columns if at is not None)
         for (at, label), after in zip_longest(seen, seen[1:]):
@@ -297,7 +297,7 @@ class _Pen:
         taken: NDArray[np.int64],
         ends: Sequence[tuple[int, int] | None],
     ) -> None:
-        """Writes names at the ends of the lines, over nothing but the line's own band.
+        """Write names at the ends of the lines, over nothing but the line's own band.
 
         The line on top is the first to be named.
         """
@@ -322,7 +322,7 @@ class _Pen:
 
 
 def _room_for_names(series: Sequence[Series], width: int, ascii_only: bool) -> int:
-    """Columns to keep free to the right of the plot: only where several lines share much room."""
+    """Return columns to keep free right of the plot: only where several lines share much room."""
     widths = [len(units_of(s.name, ascii_only)) for s in series]
     room = min(max(widths, default=0), _NAME_MAX) + 1
     return room if len(series) > 1 and room > 1 and width - room >= max(40, 2 * room) else 0
@@ -341,7 +341,7 @@ def _dot_columns(x: Floats, plot: Plot) -> Floats:
 
 
 def _dot_rows(y: Floats, plot: Plot, grid: raster.Grid, *, foot: bool = False) -> Floats:
-    """Rows in dots from the top. What a log axis cannot show is NaN, or below all for a `foot`."""
+    """Return rows in dots from the top; NaN, or below for a `foot`, is off a logarithmic axis."""
     view = plot.view
     low, high = view.y_min, view.y_max
     if view.log_y:
@@ -359,7 +359,7 @@ def _y_ticks(view: View, height: int) -> list[Tick]:
 
 
 def _short_name(label: str, room: int, ascii_only: bool) -> list[str]:
-    """A phase's name in `room` cells: whole, its last word, that word abbreviated, or nothing."""
+    """Fit a phase's name into `room` cells: whole, its last word, that abbreviated, or nothing."""
     whole = units_of(label, ascii_only)
     if len(whole) <= room:
         return whole

@@ -46,7 +46,7 @@ class Signs:
     more: str  # ends a name that was cut
 
     def line(self, color: int) -> NDArray[np.str_]:
-        """What a line of this colour is drawn with, by code."""
+        """Return what a line of this colour is drawn with, by code."""
         return self.quiet if color == QUIET else self.lines[color % len(self.lines)]
 
 

@@ -36,7 +36,7 @@ def plot_text(
     color: bool = False,
     models: Sequence[str] | None = None,
 ) -> str:
-    """Expected KL over training: a title, the chart and a table of what it shows.
+    """Draw expected KL over training: a title, the chart and a table of what it shows.
 
     `width` and `height` are the chart's, in cells; the title and the table come on top of that.
     Phases are marked in the chart where all models shown have the same. `models` restricts it to
@@ -125,7 +125,7 @@ def _phase_names(phases: Sequence[Phase], ascii_only: bool) -> str:
 def _legend(
     models: Sequence[ModelSnapshot], ascii_only: bool, color: bool, width: int, *, say_phases: bool
 ) -> list[str]:
-    """A row per model: its key in the chart, n, and the values that matter."""
+    """Return a row per model: its key in the chart, n, and the values that matter."""
     names = [visible(model.name, ascii_only) for model in models]
     room = max(cell_len(name) for name in [*names, "model"])
     head = f"   {set_cell_size('model', room)}  seeds  steps  "
@@ -171,7 +171,7 @@ class StepRow:
 
 
 def table_rows(model: ModelSnapshot, *, limit: int = 20) -> tuple[list[StepRow], str]:
-    """The steps of which anything is known, ascending, and what was left out.
+    """Return the steps of which anything is known, ascending, and what was left out.
 
     At most `limit` (>= 4) rows: beyond that every n-th step, always with the first, lowest, highest
     and last expected KL; the second value then says so in words and is empty otherwise.
@@ -185,7 +185,7 @@ def table_rows(model: ModelSnapshot, *, limit: int = 20) -> tuple[list[StepRow],
 
 
 def table_text(model: ModelSnapshot, *, limit: int = 20, ascii: bool = False) -> str:  # noqa: A002
-    """`table_rows` as an aligned table with a heading; one line where nothing is known yet."""
+    """Align `table_rows` as a table with a heading; one line where nothing is known yet."""
     rows, note = table_rows(model, limit=limit)
     name = visible(model.name, ascii)
     if not rows:
@@ -206,7 +206,7 @@ def table_text(model: ModelSnapshot, *, limit: int = 20, ascii: bool = False) ->
 def _thinned(
     model: ModelSnapshot, known: NDArray[np.int64], limit: int
 ) -> tuple[NDArray[np.int64], int]:
-    """Positions of the steps to show, and the n of "every n-th"."""
+    """Return positions of the steps to show, and the n of "every n-th"."""
     if len(known) <= limit:
         return known, 1
     reduced = known[model.n_pairs[known] > 0]

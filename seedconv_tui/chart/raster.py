@@ -40,7 +40,7 @@ class Grid:
 
 
 def line(x: Floats, y: Floats, grid: Grid) -> Codes:
-    """Connected segments through (x, y), clipped to the grid; codes, (row, column).
+    """Draw connected segments through (x, y), clipped to the grid; codes, (row, column).
 
     A NaN ends the line. A point without neighbours is drawn fatter, so that it is seen.
     """
@@ -63,7 +63,7 @@ def line(x: Floats, y: Floats, grid: Grid) -> Codes:
 
 
 def band(x: Floats, low: Floats, high: Floats, grid: Grid) -> Codes:
-    """A sparse fill between rows `high` (above) and `low`; codes, (row, column).
+    """Draw a sparse fill between rows `high` (above) and `low`; codes, (row, column).
 
     Dots are lit on a fixed lattice, so that a band which grows changes few cells. Where cells are
     one dot wide, there is one code, 1, for all that the band touches: of 1 x 1 dots every other.
@@ -102,7 +102,7 @@ def _light(codes: Codes, grid: Grid, column: NDArray[np.int64], row: NDArray[np.
 def _clip(
     x0: Floats, y0: Floats, x1: Floats, y1: Floats, grid: Grid
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """The parts of segments that lie on the grid (Liang and Barsky), rounded to dots."""
+    """Return the parts of segments that lie on the grid (Liang and Barsky), rounded to dots."""
     dx, dy = x1 - x0, y1 - y0
     start, end = np.zeros_like(dx), np.ones_like(dx)
     edges = (
@@ -130,7 +130,7 @@ def _clip(
 def _walk(
     x0: NDArray[np.int64], y0: NDArray[np.int64], x1: NDArray[np.int64], y1: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Every dot of every segment, one per step along the segment's longer side."""
+    """Return every dot of every segment, one per step along the segment's longer side."""
     steps = np.maximum(np.abs(x1 - x0), np.abs(y1 - y0))
     segment = np.repeat(np.arange(len(steps)), steps + 1)
     first = np.cumsum(steps + 1) - (steps + 1)

@@ -16,14 +16,14 @@ class Tick(NamedTuple):
 
 
 def nice_step(span: float, most: int) -> float:
-    """The smallest 1, 2 or 5 times a power of ten of which at most `most` fit into `span` > 0."""
+    """Return the least 1, 2 or 5 times a power of ten of which `most` or fewer fit in `span`."""
     raw = span / max(most, 1)
     power = 10.0 ** math.floor(math.log10(raw))
     return next(m * power for m in (1, 2, 5, 10) if raw <= m * power * (1 + 1e-9))
 
 
 def step_ticks(low: float, high: float, columns: int) -> list[Tick]:
-    """Ticks of an axis of log(step + 1) from step `low` to `high` over `columns` cells.
+    """Return ticks of an axis of log(step + 1) from step `low` to `high` over `columns` cells.
 
     Step 0 and the decades come first in the list and so have the first claim to a label; 2 and 5
     follow where a decade is wide, and even steps where the view is less than a few of those.
@@ -46,14 +46,14 @@ def step_ticks(low: float, high: float, columns: int) -> list[Tick]:
 
 
 def even_step_ticks(low: float, high: float, columns: int) -> list[Tick]:
-    """Ticks of a linear axis from step `low` to `high` over `columns` cells: whole steps."""
+    """Return ticks of a linear axis from step `low` to `high` over `columns` cells: whole steps."""
     even = max(1, round(nice_step(high - low, max(1, columns // 8))))
     first, last = math.ceil(low / even), math.floor(high / even)
     return [Tick(k * even, step_label(k * even)) for k in range(first, last + 1)]
 
 
 def value_ticks(low: float, high: float, rows: int) -> list[Tick]:
-    """Ticks of a linear axis at multiples of 1, 2 or 5, three rows apart or more."""
+    """Return ticks of a linear axis at multiples of 1, 2 or 5, three rows apart or more."""
     step = nice_step(high - low, max(1, rows // 3))
     first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
     largest = max(abs(low), abs(high))
@@ -65,7 +65,7 @@ def value_ticks(low: float, high: float, rows: int) -> list[Tick]:
 
 
 def log_value_ticks(low: float, high: float, rows: int) -> list[Tick]:
-    """Ticks of a logarithmic axis: decades, thinned to fit; with 2 and 5 where those are few."""
+    """Return ticks of a logarithmic axis: decades that fit; with 2 and 5 where those are few."""
     span = math.log10(high) - math.log10(low)
     exponents = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     every = max(1, math.ceil(2 * span / max(rows, 1)))

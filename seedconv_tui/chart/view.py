@@ -23,7 +23,7 @@ class Series:
 
     `x` (n,) are training steps, ascending, not negative; `y` (n,) is in nats, NaN where the line
     has a gap. `low` and `high` (n,) bound the band, NaN where there is none. `color` is an index
-    into the caller's palette. Raises ValueError where shapes or steps are not so.
+    into the caller's palette. Raise ValueError where shapes or steps are not so.
     """
 
     name: str
@@ -47,7 +47,7 @@ class View:
     """The part of the data that is shown: steps and nats.
 
     The x axis is log(step + 1), or the step without `log_x`. `limits` (steps) bound `zoom` and
-    `pan`; without them the view itself does. Raises ValueError for an empty or infinite range, and
+    `pan`; without them the view itself does. Raise ValueError for an empty or infinite range, and
     for a log axis that reaches 0.
     """
 
@@ -73,12 +73,12 @@ class View:
         return ((np.log10(steps + 1) if self.log_x else steps) - low) / (high - low)
 
     def step_at(self, part: float) -> float:
-        """The step at a part of the x axis."""
+        """Return the step at a part of the x axis."""
         low, high = self._on_axis(self.x_min), self._on_axis(self.x_max)
         return self._step(low + part * (high - low))
 
     def zoom(self, factor: float, at_x: float) -> View:
-        """Shows `1 / factor` of the steps, keeping step `at_x` in place; never under 4 steps."""
+        """Show `1 / factor` of the steps, keeping step `at_x` in place; never under 4 steps."""
         low, high = self._on_axis(self.x_min), self._on_axis(self.x_max)
         at = min(max(self._on_axis(at_x), low), high)
         least = math.log10(1 + 4 / 10**at) if self.log_x else 4.0
@@ -86,12 +86,12 @@ class View:
         return self._show(at - (at - low) / (high - low) * span, span)
 
     def pan(self, fraction: float) -> View:
-        """Moves by `fraction` of the view's width: to later steps where that is positive."""
+        """Move by `fraction` of the view's width: to later steps where that is positive."""
         low, high = self._on_axis(self.x_min), self._on_axis(self.x_max)
         return self._show(low + fraction * (high - low), high - low)
 
     def reveal(self, step: float) -> View:
-        """Moves just so far that `step` is in view."""
+        """Move just so far that `step` is in view."""
         low, high = self._on_axis(self.x_min), self._on_axis(self.x_max)
         at = self._on_axis(step)
         return self._show(min(max(low, at - (high - low)), at), high - low)
@@ -113,7 +113,7 @@ class View:
 
 
 def nearest_step(series: Sequence[Series], x: float) -> float | None:
-    """The step with a value that is nearest to `x` on the log axis; None without any value."""
+    """Return the step with a value nearest to `x` on the log axis; None without any value."""
     steps = _steps(series)
     if not len(steps):
         return None
@@ -121,7 +121,7 @@ def nearest_step(series: Sequence[Series], x: float) -> float | None:
 
 
 def neighbour_step(series: Sequence[Series], x: float, offset: int) -> float | None:
-    """The step `offset` places after the one nearest to `x` (before, if negative), or the end."""
+    """Return the step `offset` places after the one nearest to `x`, before if < 0, or the end."""
     steps = _steps(series)
     nearest = nearest_step(series, x)
     if nearest is None:
@@ -135,7 +135,7 @@ def _steps(series: Sequence[Series]) -> Floats:
 
 
 def fit(series: Sequence[Series], *, log_y: bool = False, log_x: bool = True) -> View:
-    """The view that shows every finite value, bands included; its limits are its steps.
+    """Return the view that shows every finite value, bands included; its limits are its steps.
 
     Linear: from 0 (or the lowest line, if that is below; a band is cut there) to a round number
     above the highest value. `log_y`: values <= 0 are ignored, and a band is followed down to a

@@ -107,7 +107,7 @@ def _only_model(study: Study) -> str:
 
 
 def _between_steps(study: Study, first: At, second: At) -> Moved:
-    """KL of each seed from one step to the other."""
+    """Return KL of each seed from one step to the other."""
     import numpy as np
 
     from store.analysis.between import mean_kl_between
@@ -124,7 +124,7 @@ def _between_steps(study: Study, first: At, second: At) -> Moved:
 
 
 def _between_models(study: Study, first: At, second: At) -> Moved:
-    """KL of each seed of one model to each of the other."""
+    """Return KL of each seed of one model to each of the other."""
     import numpy as np
 
     from store.analysis.between import mean_kl_between
@@ -146,7 +146,7 @@ def _of(at: At, seed: str) -> CheckpointName:
 
 
 def _stored(study: Study, wanted: list[list[CheckpointName]]) -> tuple[tuple[str, ...], str]:
-    """Seeds of which all checkpoints have log-probs, and why others have not (the first)."""
+    """Return seeds of which all checkpoints have log-probs, and why others have not (the first)."""
     from store import StoreError
 
     seeds, why = [], ""
@@ -162,7 +162,7 @@ def _stored(study: Study, wanted: list[list[CheckpointName]]) -> tuple[tuple[str
 
 @contextlib.contextmanager
 def _shown(what: str) -> Iterator[Callable[[float], None]]:
-    """A bar on stderr while it takes time, where that is a terminal."""
+    """Show a bar on stderr while it takes time, where that is a terminal."""
     from rich.console import Console
     from rich.markup import escape
     from rich.progress import Progress
@@ -179,7 +179,7 @@ def _shown(what: str) -> Iterator[Callable[[float], None]]:
 def _report(
     study: Study, first: At, second: At, change: Difference, moved: Moved
 ) -> dict[str, Any]:
-    """As one JSON object; docs/method.md, *What `compare` prints*, tells its fields."""
+    """Return one JSON object; docs/method.md, *What `compare` prints*, has its fields."""
     columns = {
         "level": list(change.labels),
         "tokens": change.counts.tolist(),

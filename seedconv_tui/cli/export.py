@@ -97,7 +97,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _event_files(options: argparse.Namespace, choice: Choice) -> int:
-    """Write event files. Raises ChoiceError for options that do not go together."""
+    """Write event files. Raise ChoiceError for options that do not go together."""
     from seedconv_tui.listeners.scalars import read_rows
     from seedconv_tui.listeners.tensorboard import EventFiles
     from seedconv_tui.tables.selection import ChoiceError, chosen_categories
@@ -125,7 +125,7 @@ def _event_files(options: argparse.Namespace, choice: Choice) -> int:
 
 
 def _format(given: str | None, output: Path | None, what: str, choice: Choice) -> str:
-    """The format to write. Raises ChoiceError for options that do not go together."""
+    """Return the format to write. Raise ChoiceError for options that do not go together."""
     from seedconv_tui.tables.long_tables import TABLES
     from seedconv_tui.tables.selection import ChoiceError
     from seedconv_tui.tables.writers import needs_pyarrow
@@ -177,7 +177,7 @@ def _write(store: str | Path, what: str, choice: Choice, kind: str, output: Path
 def _writer(
     kind: str, file: BinaryIO, columns: Sequence[Column], study: Study, what: str, *, shown: bool
 ) -> Writer:
-    """A writer; where a terminal reads it, text is `shown`, never obeyed."""
+    """Make a writer; where a terminal reads it, text is `shown`, never obeyed."""
     from seedconv_tui.tables.writers import CsvWriter, JsonWriter, ParquetWriter, encodable
     from seedconv_tui.text import visible
 

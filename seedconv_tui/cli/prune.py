@@ -58,7 +58,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def report(store: Path, chosen: list[Prunable], *, dry_run: bool) -> dict[str, Any]:
-    """The result as one JSON object; bytes are those of the files that go."""
+    """Return the result as one JSON object; bytes are those of the files that go."""
     return {
         "store": str(store),
         "dry_run": dry_run,
@@ -71,7 +71,7 @@ def report(store: Path, chosen: list[Prunable], *, dry_run: bool) -> dict[str, A
 
 
 def report_text(store: Path, chosen: list[Prunable], *, dry_run: bool) -> str:
-    """The result as a line for each model and their sum."""
+    """Return the result as a line for each model and their sum."""
     if not chosen:
         return f"{visible(str(store))}: nothing to drop: no such step is fully reduced and stored"
     verb = "would free" if dry_run else "freed"
@@ -86,7 +86,7 @@ def report_text(store: Path, chosen: list[Prunable], *, dry_run: bool) -> str:
 
 
 def _by_model(chosen: list[Prunable]) -> dict[str, tuple[int, int, list[int]]]:
-    """Bytes, checkpoints and steps of each model."""
+    """Return bytes, checkpoints and steps of each model."""
     found: dict[str, tuple[int, int, list[int]]] = {}
     for entry in chosen:
         n_bytes, checkpoints, steps = found.get(entry.model, (0, 0, []))

@@ -88,14 +88,14 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _fitted(study: Study, step: int | None, chosen: dict[str, Any]) -> tuple[Regression, ...]:
-    """At this step, or at all."""
+    """Fit at this step, or at all."""
     from store.analysis.regression import regression, regressions
 
     return regressions(study, **chosen) if step is None else (regression(study, step, **chosen),)
 
 
 def _report(study: Study, found: Sequence[Regression]) -> dict[str, Any]:
-    """As one JSON object."""
+    """Return it as one JSON object."""
     from seedconv_tui.tables.regression_rows import regression_rows
 
     first = found[0]

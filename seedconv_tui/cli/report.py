@@ -117,7 +117,7 @@ def _write(options: argparse.Namespace) -> int:
 
 
 def _schedules(options: argparse.Namespace, study: Study) -> Schedules | None:
-    """What `--learning-rate` gives. Raises ChoiceError: before anything is made."""
+    """Read what `--learning-rate` names. Raise ChoiceError before anything is made."""
     from seedconv_tui.tables.selection import ChoiceError
     from store.schema.schedule import read_schedules
 
@@ -140,7 +140,7 @@ def _figures(source: StudyData, options: argparse.Namespace) -> Iterator[Figure 
 
 
 def _readable(name: str, parts: Iterable[Part]) -> Iterator[Part | Omitted]:
-    """The parts as far as they can be read; then what is damaged, so that all others are made."""
+    """Yield the parts as far as they can be read, then what is damaged: all others are made."""
     from seedconv_tui.report.parts import Omitted
     from store import DamagedError
 

@@ -73,7 +73,7 @@ def run_engine(options: argparse.Namespace, work: Callable[[Coordinator], Totals
 def _work(
     options: argparse.Namespace, work: Callable[[Coordinator], Totals], stop: Stop
 ) -> tuple[StudyFile, Totals]:
-    """Raises what says why there is nothing to sum up: Interrupted among others."""
+    """Do it. Raise what says why there is nothing to sum up: Interrupted among others."""
     from engine.errors import EngineError, store_trouble
     from engine.study_file.file import load_study_file
     from engine.study_file.options import with_device, with_limits

@@ -57,7 +57,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def status_json(snapshot: StudySnapshot, now: float | None = None) -> dict[str, Any]:
-    """The status as one JSON object, divergences in nats; docs/status.md describes each field."""
+    """Return the status as one JSON object, in nats; docs/status.md describes each field."""
     now = time.time() if now is None else now
     engine = None
     if snapshot.engine is not None:
@@ -112,7 +112,7 @@ def _model(model: ModelSnapshot) -> dict[str, Any]:
 
 
 def _probe(model: ModelSnapshot, probe: str) -> dict[str, Any]:
-    """How many checkpoints answered a probe, and which could not be asked it."""
+    """Return how many checkpoints answered a probe, and which could not be asked it."""
     of_probe = {key[1:]: it for key, it in model.probe_failures.items() if key[0] == probe}
     failures = sorted(of_probe.items(), key=lambda item: item[0][::-1])
     return {
@@ -129,7 +129,7 @@ def _error(seed: str, step: int, failure: Failure) -> dict[str, Any]:
 
 
 def _errors(model: ModelSnapshot, state: State) -> list[dict[str, Any]]:
-    """Why checkpoints are in this state, by step."""
+    """Return why checkpoints are in this state, by step."""
     rows = {int(step): row for row, step in enumerate(model.steps)}
     found = []
     for (seed, step), error in sorted(model.errors.items(), key=lambda item: item[0][::-1]):
@@ -146,14 +146,14 @@ def _named(checkpoint: CheckpointName) -> dict[str, Any]:
 
 
 def _interval(model: ModelSnapshot, row: int) -> list[float] | None:
-    """The 95 % interval of the expected KL, [low, high], nats; None: not known (yet)."""
+    """Return the 95 % interval of the expected KL, [low, high], nats; None: not known (yet)."""
     if model.kl_interval is None or not np.isfinite(model.kl_interval[row]).all():
         return None
     return [float(end) for end in model.kl_interval[row]]
 
 
 def status_text(snapshot: StudySnapshot, now: float | None = None) -> str:
-    """The status as a few lines."""
+    """Return the status as a few lines."""
     report = status_json(snapshot, now)
     lines = [
         f"{visible(snapshot.name)}: {count(snapshot.n_tokens)} tokens, vocabulary "

@@ -78,6 +78,6 @@ def show(*stores: str | Path, options: argparse.Namespace, fresh: bool) -> int:
 
 
 def _settle() -> None:
-    """What the start has made stays: no collection of garbage has to look through it again."""
+    """Spare garbage collection from looking through what the start has made: that stays."""
     gc.freeze()
     gc.enable()

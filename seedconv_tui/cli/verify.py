@@ -66,7 +66,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _check(store: Path) -> tuple[int, list[Damage]]:
-    """How many parts were checked, and what is damaged."""
+    """Return how many parts were checked, and what is damaged."""
     from store.maintenance.verification import verify
 
     damage: list[Damage] = []
@@ -94,7 +94,7 @@ def _check(store: Path) -> tuple[int, list[Damage]]:
 
 
 def report(store: Path, checked: int, damage: list[Damage], mended: list[Damage]) -> dict[str, Any]:
-    """The result as one JSON object; see `docs/store-format.md`."""
+    """Return the result as one JSON object; see `docs/store-format.md`."""
     return {
         "store": str(store),
         "sound": not damage,
@@ -105,7 +105,7 @@ def report(store: Path, checked: int, damage: list[Damage], mended: list[Damage]
 
 
 def report_text(store: Path, checked: int, damage: list[Damage], mended: list[Damage]) -> str:
-    """The result as lines: one for each thing that is damaged, then what mends it."""
+    """Return the result as lines: one for each thing that is damaged, then what mends it."""
     lines = [f"mended: {_name(found)}" for found in mended]
     lines += [f"damaged: {_name(found)}: {visible(found.message)}" for found in damage]
     lines += [f"to mend: {visible(advice)}" for advice in dict.fromkeys(
@@ -119,7 +119,7 @@ def report_text(store: Path, checked: int, damage: list[Damage], mended: list[Da
 
 
 def _name(damage: Damage) -> str:
-    """Which checkpoint, reduction or file, in words."""
+    """Return which checkpoint, reduction or file, in words."""
     names = [damage.part.replace("_", "-")]
     names += [damage.model] if damage.model is not None else []
     names += [f"seed {damage.seed}"] if damage.seed is not None else []
@@ -129,7 +129,7 @@ def _name(damage: Damage) -> str:
 
 
 def _advice(store: Path, damage: Damage) -> str:
-    """What a user does about it."""
+    """Return what a user does about it."""
     from store.maintenance.mend import MENDABLE
     from store.schema.damage import Part
 

@@ -77,7 +77,7 @@ def reproduce(
 
 
 def report(study: Study, findings: Sequence[Finding], seconds: float) -> str:
-    """The report as Markdown."""
+    """Return the report as Markdown."""
     lines = ["# What holds at small scale", "", *_settings(study, seconds), ""]
     lines += ["| claim | of | figure | 95 % interval | |", "|---|---|---|---|---|"]
     lines += [

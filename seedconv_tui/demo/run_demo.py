@@ -153,7 +153,7 @@ def _print_result(store: Path, glyphs: Glyphs) -> None:
 
 
 def _by_level(summary: Summary) -> str:
-    """The levels of a category at the last step that is summarised, in one line."""
+    """Return the levels of a category at the last step that is summarised, in one line."""
     done = np.flatnonzero(summary.n_seeds)
     if not len(done):
         return ""

@@ -115,7 +115,7 @@ class _Live(_Plain):
 
 
 def listener(*, as_json: bool) -> _Plain:
-    """The listener that suits where stderr goes; a context manager."""
+    """Return the listener that suits where stderr goes; a context manager."""
     stream = sys.stderr
     if as_json:
         return _Json(stream)
@@ -123,5 +123,5 @@ def listener(*, as_json: bool) -> _Plain:
 
 
 def _conforms(plain: _Plain) -> Listener:
-    """Checked by mypy only: what is shown is what the engine speaks to."""
+    """Have mypy check that what is shown is what the engine speaks to."""
     return plain

@@ -76,7 +76,7 @@ class Follower:
                 self._warn("not all scalars could be passed on in time; the next run does it")
 
     def on_event(self, event: Event) -> None:
-        """What happened is in the store."""
+        """Do nothing at once: what happened is in the store."""
 
     def on_status(self, status: EngineStatus) -> None:
         """Begin, now that the store is known to be the study's."""

@@ -52,7 +52,7 @@ class Target(Protocol):
     name: str
 
     def send(self, message: Message, seconds: float) -> None:
-        """Deliver within so many seconds. Raises OSError that says why it could not."""
+        """Deliver within so many seconds. Raise OSError that says why it could not."""
 
 
 class Notifier:
@@ -107,7 +107,7 @@ class Notifier:
 
 
 def kind_of(event: Event) -> str | None:
-    """What an event is to those who are told; None: nothing."""
+    """Return what an event is to those who are notified; None: nothing."""
     if event.event in {"phase", "outlier", "end"}:
         return event.event
     return "failure" if event.level == "error" else None
@@ -163,7 +163,7 @@ class _Line(threading.Thread):
             self._deliver(message)
 
     def _next(self) -> Message | None:
-        """The next message, waited for; None when no more will come."""
+        """Wait for the next message; None when no more will come."""
         with self._change:
             while True:
                 quiet = self._quiet_until - self._clock()

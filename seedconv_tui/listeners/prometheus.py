@@ -42,7 +42,7 @@ _ENGINE_STATES = ("starting", "working", "waiting", "finished", "stopped", "fail
 def serve(store: Path, host: str, port: int) -> Iterator[int]:
     """Serve the metrics of the store at `http://host:port/metrics`; yields the port.
 
-    The store need not be there yet. Port 0 takes a free one. Raises UnsupportedError when the port
+    The store need not be there yet. Port 0 takes a free one. Raise UnsupportedError when the port
     is taken or there is no such host.
     """
     registry = CollectorRegistry(auto_describe=False)
@@ -84,7 +84,7 @@ class _Store(Collector):
 
 
 def metrics(snapshot: StudySnapshot) -> Iterator[Metric]:
-    """All that is told of a study. Labels hold names from outside; the format escapes them."""
+    """Yield all metrics of a study. Labels hold names from outside; the format escapes them."""
     stored = GaugeMetricFamily("seedconv_log_probs_bytes", "Bytes that stored log-probs take.")
     stored.add_metric([], snapshot.bytes_stored)
     yield stored
@@ -107,7 +107,7 @@ def _of_engine(snapshot: StudySnapshot) -> Iterator[Metric]:
 
 
 def _label(name: str) -> str:
-    """A name as UTF-8, which a folder's need not be; all else is Prometheus's to escape."""
+    """Return a name as UTF-8, which a folder's need not be; Prometheus escapes all else."""
     return name.encode(errors="backslashreplace").decode()
 
 

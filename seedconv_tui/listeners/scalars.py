@@ -24,11 +24,11 @@ class StepScalars(NamedTuple):
 
 
 def read_rows(study: Study, model: str, categories: Sequence[str] = CHARTED) -> list[StepScalars]:
-    """The summarised steps of a model, ascending.
+    """Read the summarised steps of a model, ascending.
 
     `expected_kl/mean`, `/low`, `/high` (95 %); `cross_entropy/mean` over seeds and `/seed <label>`;
     `kl_<category>/<level>` of each category that the model has; `phase/index`: 1 to 4 in the order
-    of `PHASES`, 0 where it is undecided. What is not known has no entry. Raises DamagedError.
+    of `PHASES`, 0 where it is undecided. What is not known has no entry. Raise DamagedError.
     """
     if not study.ledger(model).summaries:
         return []
@@ -67,7 +67,7 @@ def read_rows(study: Study, model: str, categories: Sequence[str] = CHARTED) -> 
 
 
 def phase_index(phases: Sequence[Phase], step: int) -> int:
-    """In which phase a step is: 1 to 4 in the order of `PHASES`, 0 where it is undecided."""
+    """Return in which phase a step is: 1 to 4 in the order of `PHASES`, 0 where it is undecided."""
     name = UNDECIDED
     for phase in phases:
         if phase.start <= step:

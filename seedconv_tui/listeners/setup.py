@@ -46,9 +46,9 @@ def add_telling_options(command: argparse.ArgumentParser) -> None:
 
 @contextlib.contextmanager
 def telling(study: StudyFile, options: argparse.Namespace) -> Iterator[Listener]:
-    """The listener that an engine at work on the study speaks to, with all who listen behind it.
+    """Make the listener that an engine on the study speaks to, with all who listen behind it.
 
-    Raises ConfigError for what cannot work, before anything starts.
+    Raise ConfigError for what cannot work, before anything starts.
     """
     from engine.events import Event, Listeners
     from seedconv_tui.listeners.console import listener
@@ -82,7 +82,7 @@ def telling(study: StudyFile, options: argparse.Namespace) -> Iterator[Listener]
 
 
 def _writable(path: Path) -> Path:
-    """The path, once it is known that a file can be there. Raises ConfigError."""
+    """Return the path once it is known that a file can be there. Raise ConfigError."""
     from engine.errors import ConfigError
 
     try:
@@ -93,7 +93,7 @@ def _writable(path: Path) -> Path:
 
 
 def _targets(study: StudyFile, asked: Sequence[str]) -> list[tuple[Target, Sequence[str]]]:
-    """Whom to notify, and of which kinds of events. Raises ConfigError."""
+    """Return whom to notify, and of which kinds of events. Raise ConfigError."""
     from engine.errors import ConfigError
     from engine.study_file.notify_section import notify_from
 
@@ -123,7 +123,7 @@ def _of_section(
 
 
 def _sinks(study: StudyFile) -> list[Sink]:
-    """Where scalars go. Raises UnsupportedError for what is not installed."""
+    """Where scalars go. Raise UnsupportedError for what is not installed."""
     from seedconv_tui.listeners.trackers import Trackio, Wandb
 
     sinks: list[Sink] = []

@@ -33,7 +33,7 @@ class CommandTarget:
         self._argv, self._folder = list(argv), folder
 
     def send(self, message: Message, seconds: float) -> None:
-        """Run the program; it is killed when it takes longer. Raises OSError when it fails."""
+        """Run the program; it is killed when it takes longer. Raise OSError when it fails."""
         with tempfile.TemporaryFile() as said:
             process = subprocess.Popen(
                 self._argv,
@@ -91,7 +91,7 @@ class UrlTarget:
         self._opener = urllib.request.build_opener(_NoRedirect)
 
     def send(self, message: Message, seconds: float) -> None:
-        """Post the message. Raises OSError when it is not taken."""
+        """Post the message. Raise OSError when it is not taken."""
         message = replace(message, text=message.text.translate({60: "\u2039", 62: "\u203a"}))
         if self._as_text:
             body, kind = message.text.encode(), "text/plain; charset=utf-8"

@@ -38,7 +38,7 @@ class EventFiles:
         self._writers: dict[str, EventsWriter] = {}
 
     def take(self, model: str, rows: Sequence[StepScalars]) -> None:
-        """Make the model's file hold these rows, steps ascending. Raises OSError."""
+        """Make the model's file hold these rows, steps ascending. Raise OSError."""
         before = self._written.get(model)
         if before is None or list(rows[: len(before)]) != before:
             self._begin(model)
@@ -83,6 +83,6 @@ def _event(row: StepScalars) -> Event:
 
 
 def _folder_name(name: str) -> str:
-    """The name of a study or model as a folder's, which cannot lead elsewhere."""
+    """Return the name of a study or model as a folder's, which cannot lead elsewhere."""
     name = visible(name).replace("/", "_").replace("\\", "_")
     return name if name.strip(".") else f"_{name}"

@@ -42,15 +42,15 @@ class Sent:
                         self._known.add((entry["model"], entry["step"], entry["seeds"]))
 
     def new(self, model: str, rows: Sequence[StepScalars]) -> list[StepScalars]:
-        """The rows that it was not given."""
+        """Return the rows that it was not given."""
         return [row for row in rows if (model, row.step, row.n_seeds) not in self._known]
 
     def count(self, model: str) -> int:
-        """How many rows of the model it was given."""
+        """Return how many rows of the model it was given."""
         return sum(name == model for name, _, _ in self._known)
 
     def add(self, model: str, row: StepScalars) -> None:
-        """It was given one. Raises OSError."""
+        """Note that it was given one. Raise OSError."""
         self._known.add((model, row.step, row.n_seeds))
         entry = {"to": self._to, "model": model, "step": row.step, "seeds": row.n_seeds}
         with self._path.open("a", encoding="utf-8") as file:
@@ -65,7 +65,7 @@ class Wandb:
     """
 
     def __init__(self, project: str, study: str, store: Path) -> None:
-        """Raises UnsupportedError when it is not installed, or not logged in."""
+        """Raise UnsupportedError when it is not installed, or not logged in."""
         try:
             import wandb
         except ModuleNotFoundError:
@@ -121,7 +121,7 @@ class Trackio:
     """trackio: a run for each model, in a group named like the study."""
 
     def __init__(self, project: str, study: str, store: Path) -> None:
-        """Raises UnsupportedError when it is not installed."""
+        """Raise UnsupportedError when it is not installed."""
         try:
             import trackio
         except ModuleNotFoundError:
@@ -159,7 +159,7 @@ class Trackio:
 
 
 def _named(row: StepScalars) -> dict[str, float]:
-    """The row's values by names that trackers take: letters, digits, spaces and `_./+-^()`."""
+    """Return the row's values by names that trackers take: letters, digits, blanks, `_./+-^()`."""
     named: dict[str, float] = {}
     for tag, value in row.values.items():
         name = base = re.sub(r"[^\w ./+\-^()]", "_", visible(tag))[:120]
@@ -172,5 +172,5 @@ def _named(row: StepScalars) -> dict[str, float]:
 
 
 def _run_id(store: Path, model: str) -> str:
-    """The same for the same study and model, however often an engine is started."""
+    """Return the same for the same study and model, however often an engine is started."""
     return hashlib.sha256(f"{store.resolve()}\0{model}".encode()).hexdigest()[:16]

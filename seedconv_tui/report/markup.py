@@ -47,12 +47,12 @@ _MONO = 4.2  # a footnote's letter of one width
 
 
 def md(text: str) -> str:
-    """Text for one line of Markdown."""
+    """Return text for one line of Markdown."""
     return _MARKDOWN.sub(r"\\\g<0>", visible(text))
 
 
 def tex(text: str) -> str:
-    """Text for LaTeX; characters that its usual fonts lack are named (`U+4E2D`)."""
+    """Return text for LaTeX; characters that its usual fonts lack are named (`U+4E2D`)."""
     return "".join(_tex_char(char) for char in visible(text))
 
 
@@ -65,7 +65,7 @@ def _tex_char(char: str) -> str:
 
 
 def html(text: str) -> str:
-    """Text for HTML, attributes included."""
+    """Return text for HTML, attributes included."""
     return _html.escape(visible(text), quote=True)
 
 
@@ -73,7 +73,7 @@ def html(text: str) -> str:
 
 
 def md_table(table: PageTable) -> str:
-    """A pipe table under a heading."""
+    """Return a pipe table under a heading."""
     lines = [f"## {md(table.title)}", ""]
     if table.rows:
         marks = [":--" if at < table.n_names else "--:" for at in range(len(table.header))]
@@ -90,7 +90,7 @@ def _md_row(cells: Sequence[str]) -> str:
 
 
 def md_block(block: Block) -> str:
-    """A fenced block under a heading, to be pasted as it is."""
+    """Return a fenced block under a heading, to be pasted as it is."""
     lines = [visible(line) for line in block.lines]
     longest = max((len(run) for run in re.findall("`+", "\n".join(lines))), default=0)
     fence = "`" * max(3, longest + 1)
@@ -98,7 +98,7 @@ def md_block(block: Block) -> str:
 
 
 def tex_table(table: PageTable) -> str:
-    """A `table` environment; needs `booktabs`, and `graphicx` where it is very wide."""
+    """Return a `table` environment; it needs `booktabs`, and `graphicx` where it is very wide."""
     if not table.rows:
         return rf"\paragraph{{{tex(table.title)}.}} {tex(table.note)}" + "\n"
     longest = [max(map(_n_letters, cells)) for cells in zip(table.header, *table.rows, strict=True)]
@@ -136,7 +136,7 @@ def _tex_float(lines: Sequence[str], points: float, letters: str, caption: str) 
 
 
 def _n_letters(text: str) -> int:
-    """How many letters LaTeX sets for a text."""
+    """Return how many letters LaTeX sets for a text."""
     return len(re.sub(r"[\\{}]", "", re.sub(r"\\text[a-z]+{}", ".", tex(text))))
 
 
@@ -145,7 +145,7 @@ def _tex_row(cells: Sequence[str]) -> str:
 
 
 def tex_block(block: Block) -> str:
-    """The same for lines in letters of one width, blanks kept."""
+    """Return the same for lines in letters of one width, blanks kept."""
     lines = [
         r"\begin{tabular}{l}",
         *(tex(line).replace(" ", "~") + r" \\" for line in block.lines),
@@ -156,7 +156,7 @@ def tex_block(block: Block) -> str:
 
 
 def html_table(table: PageTable) -> str:
-    """A section with a table."""
+    """Return a section with a table."""
     parts = [f"<section><h2>{html(table.title)}</h2>"]
     if table.rows:
         head = "".join(_html_cell("th", cell, at, table) for at, cell in enumerate(table.header))
@@ -180,6 +180,6 @@ def _html_cell(tag: str, text: str, at: int, table: PageTable) -> str:
 
 
 def html_block(block: Block) -> str:
-    """A section with lines as they are."""
+    """Return a section with lines as they are."""
     lines = "\n".join(map(html, block.lines))
     return f"<section><h2>{html(block.title)}</h2>\n<pre>{lines}</pre></section>"

@@ -26,7 +26,7 @@ _INCH = 96  # CSS pixels
 
 
 def captions(figures: Sequence[Figure]) -> str:
-    """All captions, Markdown."""
+    """Return all captions, Markdown."""
     parts = [
         f"## {markup.md(figure.name)}\n\n**{markup.md(figure.title)}.** "
         f"{markup.md(figure.caption)}\n"
@@ -36,7 +36,7 @@ def captions(figures: Sequence[Figure]) -> str:
 
 
 def summary_md(name: str, tables: Sequence[PageTable | Block], left: Sequence[Omitted]) -> str:
-    """All tables, Markdown."""
+    """Return all tables, Markdown."""
     parts = [f"# {markup.md(name)}\n"]
     parts += [
         markup.md_block(item) if isinstance(item, Block) else markup.md_table(item)
@@ -49,7 +49,7 @@ def summary_md(name: str, tables: Sequence[PageTable | Block], left: Sequence[Om
 
 
 def summary_tex(tables: Sequence[PageTable | Block]) -> str:
-    r"""All tables, to be taken into a LaTeX document with `\input`."""
+    r"""Return all tables, to be taken into a LaTeX document with `\input`."""
     head = "% Needs \\usepackage{booktabs}, \\usepackage{graphicx} and \\usepackage[T1]{fontenc}.\n"
     parts = [
         markup.tex_block(item) if isinstance(item, Block) else markup.tex_table(item)
@@ -66,7 +66,7 @@ def page(
     tables: Sequence[PageTable | Block],
     left: Sequence[Omitted],
 ) -> str:
-    """The page; `pictures` are PNG files and their widths in inches by the names of figures."""
+    """Return the page; `pictures` are PNG files and their widths, inches, by name of figure."""
     html = markup.html
     parts = [
         '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">',

@@ -56,7 +56,7 @@ class Block:
 
 
 def file_name(*words: str) -> str:
-    """A name for files, of letters, digits, `-` and `_`; different words give different names."""
+    """Return a name for files, of letters, digits, `-` and `_`; other words give other names."""
     joined = "_".join(words)
     name = re.sub(r"[^A-Za-z0-9_-]+", "-", joined)[:60]
     if name == joined:
@@ -69,20 +69,20 @@ STEP = Column("step", "int", "training steps", "training step")
 
 
 def text(name: str, description: str) -> Column:
-    """A column of text."""
+    """Return a column of text."""
     return Column(name, "str", "", description)
 
 
 def whole(name: str, units: str, description: str) -> Column:
-    """A column of whole numbers."""
+    """Return a column of whole numbers."""
     return Column(name, "int", units, description)
 
 
 def nats(name: str, description: str) -> Column:
-    """A column of divergences or entropies."""
+    """Return a column of divergences or entropies."""
     return Column(name, "float", "nats", description)
 
 
 def gathered(columns: Sequence[Column], rows: Sequence[Sequence[Any]]) -> Batch:
-    """Rows as columns."""
+    """Return rows as columns."""
     return {column.name: [row[at] for row in rows] for at, column in enumerate(columns)}

@@ -19,7 +19,7 @@ class ResultCache:
         self._folder = folder
 
     def get(self, name: str, *made_of: Any) -> Any:
-        """What was kept under the name for these things; None if there is nothing."""
+        """Return what was kept under the name for these things; None if there is nothing."""
         try:
             return json.loads(self._file(name, made_of).read_bytes())
         except (OSError, ValueError):
@@ -36,7 +36,7 @@ class ResultCache:
 
 
 def digest(*made_of: Any) -> str:
-    """Of bytes, and of whatever JSON can hold."""
+    """Return a digest of bytes, and of whatever JSON can hold."""
     found = hashlib.sha256()
     for part in made_of:
         data = part if isinstance(part, bytes) else json.dumps(part, sort_keys=True).encode()

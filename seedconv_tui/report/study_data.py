@@ -49,7 +49,7 @@ class StudyData:
     ) -> None:
         """`schedules` of learning rates stand in for the study's.
 
-        Raises ChoiceError for what the study does not have.
+        Raise ChoiceError for what the study does not have.
         """
         self.study, self._schedules = study, schedules
         self.categories_chosen = categories is not None
@@ -74,7 +74,7 @@ class StudyData:
         self._levels: dict[tuple[str, str], Levels] = {}
 
     def levels(self, model: str, category: str = ALL) -> Levels | None:
-        """The model by the levels of a category, at summarised steps.
+        """Return the model by the levels of a category, at summarised steps.
 
         None where there are none, and where no level has a token.
         """
@@ -87,12 +87,12 @@ class StudyData:
         return found if len(found.steps) and found.counts.any() else None
 
     def over_seeds(self, model: str, field: str, category: str = ALL) -> Estimate:
-        """Mean over seeds of a field of `Summary`, at the steps of `levels`: (step, level) each."""
+        """Average a field of `Summary` over seeds, at the steps of `levels`: (step, level) each."""
         found = self.summary(model, category)
         return over_seeds(getattr(found, field)[found.n_seeds > 0].swapaxes(0, 1))
 
     def summary(self, model: str, category: str = ALL) -> Summary:
-        """As the study has it, read once; without steps that came since the report began."""
+        """Return it as the study has it, read once, without steps that came since the beginning."""
         if (model, category) not in self._summaries:
             found = self.study.summary(model, category)
             known = np.isin(found.steps, sorted(self._steps[model]))
@@ -101,26 +101,26 @@ class StudyData:
         return self._summaries[model, category]
 
     def whole(self, model: str) -> Levels:
-        """The same of all tokens, which each of `models` has."""
+        """Return the same of all tokens, which each of `models` has."""
         found = self.levels(model)
         assert found is not None
         return found
 
     def variants(self, category: str) -> tuple[str, ...]:
-        """The category, and the same of the token before where there is one."""
+        """Return the category, and the same of the token before where there is one."""
         wanted = (category, category + CONTEXT)
         return tuple(name for name in wanted if any(self.levels(m, name) for m in self.models))
 
     def steps(self, model: str) -> list[int]:
-        """Those that are summarised, ascending."""
+        """Return those that are summarised, ascending."""
         return [int(step) for step in self.whole(model).steps]
 
     def phases(self, model: str) -> tuple[Phase, ...]:
-        """As the engine found them."""
+        """Return them as the engine found them."""
         return self.study.ledger(model).phases
 
     def learning_rate(self, model: str) -> Schedule | None:
-        """The learning rate over training, where it is known."""
+        """Return the learning rate over training, where it is known."""
         if self._schedules is not None:
             return of_model(self._schedules, model)
         return self.study.learning_rate(model)
@@ -153,7 +153,7 @@ class StudyData:
         return f"seed jackknife and {of_text}"
 
     def seeds(self, models: Sequence[str] | None = None) -> str:
-        """How many seeds each model has at its summarised steps."""
+        """Return how many seeds each model has at its summarised steps."""
         each = {}
         for model in self.models if models is None else models:
             n = self.whole(model).n_seeds
@@ -164,7 +164,7 @@ class StudyData:
         return "Seeds: " + ", ".join(f"{model} {n}" for model, n in each.items()) + "."
 
     def steps_words(self, models: Sequence[str] | None = None) -> str:
-        """How many steps there are, and from where to where."""
+        """Return how many steps there are, and from where to where."""
         known = sorted({s for m in (self.models if models is None else models)
                         for s in self.steps(m)})  # fmt: skip
         if len(known) == 1:
@@ -172,7 +172,7 @@ class StudyData:
         return f"Steps: {count(len(known))}, {count(known[0])} to {count(known[-1])}."
 
     def phase_words(self, model: str) -> str:
-        """The phases of a model with their numerals and starts."""
+        """Return the phases of a model with their numerals and starts."""
         phases = self.phases(model)
         if not phases:
             return f"Phases of {model} are not known (they need six reduced steps)."
@@ -184,7 +184,7 @@ class StudyData:
 
 
 def over_seeds(values: NDArray[np.float64]) -> Estimate:
-    """Mean over the first axis with its interval, which is NaN below three seeds."""
+    """Return the mean over the first axis with its interval, which is NaN below three seeds."""
     return mean_interval(values, fewest=FEWEST_SEEDS)
 
 
@@ -198,7 +198,7 @@ def in_order_of_size(models: Sequence[str]) -> tuple[str, ...]:
 
 
 def size_of(model: str) -> float | None:
-    """Number of parameters as the name tells it, `pythia-1.4b`; None where it does not."""
+    """Read the number of parameters from a name, `pythia-1.4b`; None where it has none."""
     found = _SIZE.findall(model)
     if len(found) != 1:
         return None
@@ -218,7 +218,7 @@ def spread(steps: Sequence[int], most: int) -> list[int]:
 
 
 def few_words(taken: Sequence[int], of: Sequence[int]) -> str:
-    """How many of the steps were taken."""
+    """Return how many of the steps were taken."""
     if len(of) == 1:
         return f"Step: {count(of[0])}."
     if len(taken) == len(of):

@@ -81,12 +81,12 @@ class Look:
 
 
 def nominal(n: int) -> list[Look]:
-    """Looks of series without an order."""
+    """Return looks of series without an order."""
     return [Look(_COLORS[i % len(_COLORS)], *_strokes(i)) for i in range(n)]
 
 
 def ordinal(n: int) -> list[Look]:
-    """Looks of series with an order, from dark to bright."""
+    """Return looks of series with an order, from dark to bright."""
     colors = mpl.colormaps["viridis"](np.linspace(_FIRST_OF_MAP, _LAST_OF_MAP, max(n, 2)))
     return [Look(tuple(colors[i]), *_strokes(i)) for i in range(n)]
 
@@ -98,7 +98,7 @@ def _strokes(i: int) -> tuple[Any, str]:
 
 @contextmanager
 def styled() -> Iterator[None]:
-    """Figures that are made, and drawn, in here look as they should."""
+    """Have figures that are made, and drawn, in here look as they should."""
     with mpl.rc_context(), warnings.catch_warnings():
         mpl.rcdefaults()
         mpl.rcParams.update(cast(Any, _SETTINGS))
@@ -109,7 +109,7 @@ def styled() -> Iterator[None]:
 def grid(
     rows: int, columns: int, *, width: float, height: float, **settings: Any
 ) -> tuple[Figure, list[list[Axes]]]:
-    """An empty figure, inches, and its axes by row and column."""
+    """Make an empty figure, inches, and its axes by row and column."""
     figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots(rows, columns, squeeze=False, **settings)
@@ -117,14 +117,14 @@ def grid(
 
 
 def laid_out(figure: Figure) -> Figure:
-    """The figure with everything in its place, once for all files of it."""
+    """Return the figure with everything in its place, once for all files of it."""
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
     return figure
 
 
 def encoded(figure: Figure, kind: str) -> bytes:
-    """The figure as a PDF or PNG file: the same bytes for the same figure."""
+    """Return the figure as a PDF or PNG file: the same bytes for the same figure."""
     none = {"CreationDate": None} if kind == "pdf" else {"Software": None}
     buffer = io.BytesIO()
     figure.savefig(buffer, format=kind, metadata=none)
@@ -135,7 +135,7 @@ def encoded(figure: Figure, kind: str) -> bytes:
 
 
 def label(text: str, width: int = _LABEL) -> str:
-    """Untrusted text for a figure, cut in its middle: names mostly differ at an end.
+    """Return untrusted text for a figure, cut in its middle: names mostly differ at an end.
 
     One that begins with `_` would be left out of legends.
     """
@@ -161,7 +161,7 @@ def curve(
     at: int = 0,
     name: str = "",
 ) -> Line2D:
-    """One line over training, with its band; `at`, its place among others, moves its markers."""
+    """Draw a line over training, with its band; `at`, its place among others, moves its markers."""
     known = np.isfinite(values)
     x, y = steps[known].astype(np.float64), values[known]
     if low is not None and high is not None:
@@ -188,7 +188,7 @@ def curve(
 
 
 def _marked(x: Floats, at: int) -> list[int]:
-    """A few points that are evenly spaced as they are drawn, other ones for each line."""
+    """Choose a few points that are evenly spaced as drawn, other ones for each line."""
     if len(x) <= _MARKS:
         return list(range(len(x)))
     place = np.log1p(x)
@@ -197,7 +197,7 @@ def _marked(x: Floats, at: int) -> list[int]:
 
 
 def step_axis(axes: Axes, steps: Sequence[int]) -> None:
-    """Training steps over log(step + 1), so that step 0 has a place."""
+    """Scale training steps by log(step + 1), so that step 0 has a place."""
     first, last = np.log1p(min(steps)), np.log1p(max(steps))
     pad = max(0.03 * (last - first), 0.05)
     axes.set_xscale("function", functions=(_log1p, np.expm1))
@@ -215,12 +215,12 @@ def step_axis(axes: Axes, steps: Sequence[int]) -> None:
 
 
 def _log1p(steps: Floats) -> Floats:
-    """log(step + 1), and something below it left of -1, which margins may reach."""
+    """Return log(step + 1), and something below it left of -1, which margins may reach."""
     return np.asarray(np.log1p(np.maximum(steps, -0.99)))
 
 
 def _panel_width(axes: Axes) -> float:
-    """About how wide the axes are, inches."""
+    """Return about how wide the axes are, inches."""
     spec = axes.get_subplotspec()
     columns = spec.get_gridspec().ncols if spec else 1
     figure = axes.get_figure(root=True)
@@ -228,12 +228,12 @@ def _panel_width(axes: Axes) -> float:
 
 
 def level_line(axes: Axes, value: float) -> None:
-    """A dotted line across the axes, to hold curves against."""
+    """Draw a dotted line across the axes, to hold curves against."""
     axes.axhline(value, color=_QUIET, linestyle=(0, (1, 2)), linewidth=0.7, zorder=0)
 
 
 def phase_lines(axes: Axes, starts: Sequence[tuple[int, str]]) -> None:
-    """Where phases begin, and their numerals over their middles."""
+    """Mark where phases begin, and their numerals over their middles."""
     left, right = axes.get_xlim()
     across = axes.get_xaxis_transform()
     for start, _ in starts[1:]:
@@ -263,7 +263,7 @@ def phase_starts(axes: Axes, steps: Sequence[int], values: Sequence[float], look
 
 
 def legend(where: Figure | Axes, lines: Sequence[Line2D], *, width: float) -> None:
-    """Below the axes, or the figure, in as many columns as fit into `width` inches.
+    """Put names below the axes, or the figure, in as many columns as fit into `width` inches.
 
     A figure grows by the lines that it has no room for.
     """
@@ -300,11 +300,11 @@ def _make_room(figure: Figure, n_lines: int) -> None:
 
 
 def letter(axes: Axes, index: int, title: str, *, of: int) -> None:
-    """(a), (b), ... where there are several panels, and what the panel shows."""
+    """Write (a), (b), ... where there are several panels, and what the panel shows."""
     axes.set_title(f"({chr(ord('a') + index)}) {title}" if of > 1 else title, loc="left")
 
 
 def kl_axis(axes: Axes, highest: float) -> None:
-    """From zero to all that the lines reach, `highest`; bands do not make them flat."""
+    """Show from zero to all that the lines reach, `highest`; bands do not make them flat."""
     top = min(axes.get_ylim()[1], _ROOM * highest)
     axes.set_ylim(bottom=0, top=top if top > 0 else None)

@@ -33,7 +33,7 @@ _RUNS = 8  # steps of an outlier that are named
 
 
 def tables(source: StudyData) -> Iterator[PageTable | Block]:
-    """All of them, in the order of the page. Raises StoreError, DamagedError."""
+    """Yield all of them, in the order of the page. Raise StoreError, DamagedError."""
     yield expected_kl(source)
     yield phases(source)
     for category in source.categories:
@@ -46,7 +46,7 @@ def tables(source: StudyData) -> Iterator[PageTable | Block]:
 
 
 def expected_kl(source: StudyData) -> PageTable:
-    """Each model at its first step, where phases begin, and its last."""
+    """Return each model at its first step, where phases begin, and its last."""
     rows = []
     for model in source.models:
         known = source.steps(model)
@@ -78,7 +78,7 @@ def expected_kl(source: StudyData) -> PageTable:
 
 
 def phases(source: StudyData) -> PageTable:
-    """Phases with break points, intervals and support."""
+    """Return phases with break points, intervals and support."""
     rows = [
         (
             model,
@@ -101,7 +101,7 @@ def phases(source: StudyData) -> PageTable:
 
 
 def levels(source: StudyData, category: str) -> PageTable:
-    """Levels by the expected KL of the largest model at its newest step, the highest first."""
+    """Rank levels by the expected KL of the largest model at its newest step."""
     there = [model for model in source.models if source.levels(model, category)]
     models = there if len(there) <= _MODELS else [there[0], there[-1]]
     ranking = models[-1]
@@ -139,7 +139,7 @@ def levels(source: StudyData, category: str) -> PageTable:
 
 
 def outlier_seeds(source: StudyData) -> PageTable:
-    """Seeds that stand apart from the others, with the steps at which they do."""
+    """Return seeds that stand apart from the others, with the steps at which they do."""
     rows, few = [], []
     for model in source.models:
         snapshot = source.study.model_snapshot(model)
@@ -163,7 +163,7 @@ def outlier_seeds(source: StudyData) -> PageTable:
 
 
 def tokens(source: StudyData) -> PageTable:
-    """The tokens with the lowest, middle and highest KL of the largest model, in their text."""
+    """List the tokens with the lowest, middle and highest KL of the largest model, in text."""
     model = source.models[-1]
     rows = [
         (
@@ -181,7 +181,7 @@ def tokens(source: StudyData) -> PageTable:
 
 
 def statistics_of(source: StudyData, model: str) -> Block:
-    """All that is known of a model at its newest step, as people paste it into an issue."""
+    """Return all that is known of a model at its newest step, as people paste it into an issue."""
     step = source.steps(model)[-1]
     (row,) = _rows(source, "levels", Choice([model], [ALL], Steps(named=frozenset([step]))))
     kl = source.study.token_kl(model, step)
@@ -237,7 +237,7 @@ def _interval_words(source: StudyData) -> str:
 
 
 def _rows(source: StudyData, what: str, choice: Choice) -> Iterator[dict[str, Any]]:
-    """Rows of one of `tables.TABLES`."""
+    """Yield rows of one of `tables.TABLES`."""
     for batch in TABLES[what].batches(source.study, choice):
         for values in zip(*batch.values(), strict=True):
             yield dict(zip(batch, values, strict=True))

@@ -41,7 +41,7 @@ class Folder:
         self._drawn = 0
 
     def add(self, figure: Figure) -> None:
-        """Writes data and pictures of one figure, where they are not there as they should be."""
+        """Write data and pictures of one figure, where they are not there as they should be."""
         table = _csv(figure)
         key = digest(self._drawn_by, table, figure.title, figure.caption)
         before = self._before.get(figure.name)
@@ -62,7 +62,7 @@ class Folder:
         tables: Sequence[PageTable | Block],
         left: Sequence[Omitted],
     ) -> Written:
-        """Writes captions, tables and the page; removes figures of earlier reports."""
+        """Write captions, tables and the page; remove figures of earlier reports."""
         for old in self._before.keys() - self._state.keys():
             for kind in (*FORMATS, "csv"):
                 self._file(old, kind).unlink(missing_ok=True)

@@ -38,11 +38,11 @@ class LongTable:
     more: Callable[[Study, Choice], tuple[Column, ...]] = lambda study, choice: ()
 
     def columns(self, study: Study, choice: Choice) -> tuple[Column, ...]:
-        """Its columns for this choice, in order. Raises ChoiceError."""
+        """Return its columns for this choice, in order. Raise ChoiceError."""
         return self.fixed + self.more(study, choice)
 
     def batches(self, study: Study, choice: Choice) -> Iterator[Batch]:
-        """Its rows, by model, category and step. Raises ChoiceError, StoreError, DamagedError."""
+        """Yield rows by model, category and step. Raise ChoiceError, StoreError, DamagedError."""
         return self.read(study, choice)
 
 
@@ -234,7 +234,7 @@ TABLES: dict[str, LongTable] = {
 
 
 def markdown() -> str:
-    """All tables and their columns, as `docs/export.md` has them."""
+    """Return all tables and their columns, as `docs/export.md` has them."""
     parts = []
     for name, table in TABLES.items():
         lines = [

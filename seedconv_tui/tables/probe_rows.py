@@ -17,7 +17,7 @@ _COLUMNS = ("seed", "label", "term", "measure", "n", "value", "low", "high")
 
 
 def probes(study: Study, choice: Choice) -> Iterator[dict[str, Any]]:
-    """See `tables.TABLES`. Raises ChoiceError, StoreError, DamagedError."""
+    """See `tables.TABLES`. Raise ChoiceError, StoreError, DamagedError."""
 
     def there(model: str) -> list[int]:
         known = study.ledger(model)

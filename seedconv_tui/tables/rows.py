@@ -47,7 +47,7 @@ _MEANS = {
 
 
 def _batch(n_rows: int, **columns: Any) -> Batch:
-    """Arrays and lists of that many values as they are; anything else in every row."""
+    """Return arrays and lists of that many values as they are; anything else in every row."""
     return {
         name: value if isinstance(value, np.ndarray | list) else [value] * n_rows
         for name, value in columns.items()
@@ -58,7 +58,7 @@ def _batch(n_rows: int, **columns: Any) -> Batch:
 
 
 def levels(study: Study, choice: Choice) -> Iterator[Batch]:
-    """See `tables.TABLES`. Raises ChoiceError, StoreError, DamagedError."""
+    """See `tables.TABLES`. Raise ChoiceError, StoreError, DamagedError."""
     steps = chosen_steps(study, choice, summarised(study))
     for model, categories in chosen_categories(study, choice).items():
         spread = _Spread(study, model)
@@ -99,7 +99,7 @@ def _level_rows(study: Study, spread: _Spread, category: str, steps: Sequence[in
 
 
 def seeds(study: Study, choice: Choice) -> Iterator[Batch]:
-    """See `tables.TABLES`. Raises ChoiceError, StoreError, DamagedError."""
+    """See `tables.TABLES`. Raise ChoiceError, StoreError, DamagedError."""
     steps = chosen_steps(study, choice, summarised(study))
     for model, categories in chosen_categories(study, choice).items():
         spread = _Spread(study, model)
@@ -139,7 +139,7 @@ def _seed_rows(study: Study, spread: _Spread, category: str, steps: Sequence[int
 
 
 def pairs(study: Study, choice: Choice) -> Iterator[Batch]:
-    """See `tables.TABLES`. Raises ChoiceError, StoreError, DamagedError."""
+    """See `tables.TABLES`. Raise ChoiceError, StoreError, DamagedError."""
     steps = chosen_steps(study, choice, summarised(study))
     for model, categories in chosen_categories(study, choice, lambda name: name == ALL).items():
         means = _PairMeans(study, model)
@@ -157,7 +157,7 @@ class _PairMeans:
         self._means: dict[str, Floats] = {}
 
     def now(self) -> Mapping[str, Floats]:
-        """(step, seed, other_seed) each, by column."""
+        """Return (step, seed, other_seed) each, by column."""
         changes = self._study.ledger(self._model).changes
         if changes != self._changes:
             read = partial(self._study.means, self._model)
@@ -196,7 +196,7 @@ def _pair_rows(
 
 
 def _present(summary: Summary, steps: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """Index and step of the chosen steps at which the category is summarised."""
+    """Yield index and step of the chosen steps at which the category is summarised."""
     wanted = set(steps)
     for at, step in enumerate(summary.steps.tolist()):
         if step in wanted and summary.n_seeds[at]:
@@ -246,7 +246,7 @@ class _Spread:
 
 
 def tokens(study: Study, choice: Choice) -> Iterator[Batch]:
-    """See `tables.TABLES`. Raises ChoiceError, StoreError, DamagedError."""
+    """See `tables.TABLES`. Raise ChoiceError, StoreError, DamagedError."""
     steps = chosen_steps(study, choice, summarised(study), newest=True)
     partitions = label_columns(study, choice)
     corpus = study.corpus
@@ -287,7 +287,7 @@ def _token_values(
 
 
 def _kl_and_surprisal(study: Study, model: str, step: int) -> tuple[Floats, Floats]:
-    """Means over the step's pairs and seeds, (token,) each, nats."""
+    """Return means over the step's pairs and seeds, (token,) each, nats."""
     kl = study.token_kl(model, step).astype(np.float64)
     seeds = sorted(study.ledger(model).summaries[step].seeds)
     total = np.zeros(study.n_tokens)
@@ -301,13 +301,13 @@ def _is_no_total(category: str) -> bool:
 
 
 def label_columns(study: Study, choice: Choice) -> dict[str, str]:
-    """Column of each chosen category, whichever of the models has it."""
+    """Return the column of each chosen category, whichever of the models has it."""
     by_model = chosen_categories(study, choice, _is_no_total).values()
     return {name: f"category_{name}" for names in by_model for name in names}
 
 
 def extremes(study: Study, choice: Choice) -> Iterator[Batch]:
-    """See `tables.TABLES`. Raises ChoiceError, StoreError, DamagedError."""
+    """See `tables.TABLES`. Raise ChoiceError, StoreError, DamagedError."""
     corpus = study.corpus
     ends = np.append(corpus.document_start[1:], len(corpus.text))
     for model, steps in chosen_steps(study, choice, summarised(study), newest=True).items():
@@ -345,7 +345,7 @@ def _cut(text: str, starts: NDArray[np.int64], stops: NDArray[np.int64]) -> list
 
 
 def phases(study: Study, choice: Choice) -> Iterator[Batch]:
-    """See `tables.TABLES`. Raises ChoiceError, StoreError, DamagedError."""
+    """See `tables.TABLES`. Raise ChoiceError, StoreError, DamagedError."""
     for model in chosen_models(study, choice):
         phases = study.ledger(model).phases
         yield _batch(
@@ -360,7 +360,7 @@ def phases(study: Study, choice: Choice) -> Iterator[Batch]:
 
 
 def checkpoints(study: Study, choice: Choice) -> Iterator[Batch]:
-    """See `tables.TABLES`. Raises ChoiceError, StoreError, DamagedError."""
+    """See `tables.TABLES`. Raise ChoiceError, StoreError, DamagedError."""
     chosen_steps(study, choice, lambda model: tuple(study.ledger(model).steps), "of this study")
     wanted = set(chosen_models(study, choice))
     for snapshot in (model for model in study.snapshot().models if model.name in wanted):

@@ -24,7 +24,7 @@ class Choice:
 
 
 def chosen_models(study: Study, choice: Choice) -> tuple[str, ...]:
-    """The chosen models, in the study's order. Raises ChoiceError."""
+    """Return the chosen models, in the study's order. Raise ChoiceError."""
     if unknown := [name for name in choice.models or () if name not in study.models]:
         names = ", ".join(study.models) or "none yet"
         raise ChoiceError(f"{study.path}: no model {unknown[0]!r}; it has: {names}")
@@ -34,9 +34,9 @@ def chosen_models(study: Study, choice: Choice) -> tuple[str, ...]:
 def chosen_categories(
     study: Study, choice: Choice, default: Callable[[str], bool] = lambda name: True
 ) -> dict[str, tuple[str, ...]]:
-    """The chosen categories of each chosen model; those that `default` takes where none is.
+    """Return the chosen categories of each chosen model; where none is, what `default` takes.
 
-    Raises ChoiceError for one that none of these models has.
+    Raise ChoiceError for one that none of these models has.
     """
     there = {model: study.categories(model) for model in chosen_models(study, choice)}
     names = list(dict.fromkeys(name for of in there.values() for name in of))
@@ -56,7 +56,7 @@ def chosen_steps(
     *,
     newest: bool = False,
 ) -> dict[str, list[int]]:
-    """The chosen steps of each chosen model, ascending; where none is, all or only the newest.
+    """Return the chosen steps of each chosen model, ascending; if none, all or the newest.
 
     `there` gives those of a model that can be chosen, `what` says which they are. Raises
     ChoiceError for one that none of these models has.
@@ -80,7 +80,7 @@ def _listed(steps: Sequence[int]) -> str:
 
 
 def summarised(study: Study) -> Callable[[str], Sequence[int]]:
-    """The steps of a model that are summarised."""
+    """Return what lists the steps of a model that are summarised."""
     return lambda model: tuple(study.ledger(model).summaries)
 
 
@@ -99,7 +99,7 @@ def check(study: Study, model: str, step: int | None, category: str) -> None:
 
 
 def newest_common(study: Study, models: Sequence[str]) -> int:
-    """The newest step at which all these models are summarised. Raises ChoiceError, StoreError."""
+    """Return the newest step that all these models have. Raise ChoiceError, StoreError."""
     from store.analysis.regression import common_steps
 
     chosen_models(study, Choice(models=models))

@@ -23,7 +23,7 @@ class Steps:
 
 
 def parse_steps(text: str) -> Steps:
-    """Parse `text`. Raises ValueError."""
+    """Parse `text`. Raise ValueError."""
     if ":" not in text:
         return Steps(named=frozenset(int(part) for part in text.split(",")))
     first, last = (int(part) if part.strip() else None for part in text.split(":"))
@@ -33,7 +33,7 @@ def parse_steps(text: str) -> Steps:
 
 
 def steps_argument(text: str) -> Steps:
-    """`parse_steps`, with the error as argparse wants it."""
+    """Return `parse_steps`, with the error as argparse wants it."""
     try:
         return parse_steps(text)
     except ValueError:

@@ -34,7 +34,7 @@ class Writer(Protocol):
 
 
 def encodable(text: str) -> str:
-    """`text` with what UTF-8 cannot hold (lone surrogates) replaced by `?`."""
+    """Return `text` with what UTF-8 cannot hold (lone surrogates) replaced by `?`."""
     return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
 
 
@@ -165,14 +165,14 @@ def needs_pyarrow() -> None:
 
 
 def _plain(values: Any) -> list[Any]:
-    """Values as Python's own, None where one is missing."""
+    """Return values as Python's own, None where one is missing."""
     found: list[Any] = values if isinstance(values, list) else values.tolist()
     return [None if value != value else value for value in found]  # NaN alone differs from itself
 
 
 @contextmanager
 def new_file(path: Path) -> Iterator[BinaryIO]:
-    """A file that has its name only once it is whole; what had the name before stays until then.
+    """Open a file that gets its name once it is whole; what has the name stays until then.
 
     A pipe or a device is written to as it is. Errors of writing name the file.
     """
@@ -191,7 +191,7 @@ def new_file(path: Path) -> Iterator[BinaryIO]:
 
 @contextmanager
 def stdout() -> Iterator[BinaryIO]:
-    """Standard output, for bytes."""
+    """Return standard output, for bytes."""
     sys.stdout.flush()
     with _naming("stdout"):
         yield sys.stdout.buffer

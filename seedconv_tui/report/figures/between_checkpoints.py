@@ -33,7 +33,7 @@ _NONE_STORED = (
 
 
 def figures(source: StudyData, kept: ResultCache, progress: Progress) -> Iterator[Figure | Omitted]:
-    """Those of this family. Raises StoreError, DamagedError."""
+    """Yield those of this family. Raise StoreError, DamagedError."""
     yield between_steps(source, kept, progress)
     if len(source.models) > 1:
         yield between_models(source, kept, progress)
@@ -42,7 +42,7 @@ def figures(source: StudyData, kept: ResultCache, progress: Progress) -> Iterato
 
 
 def between_steps(source: StudyData, kept: ResultCache, progress: Progress) -> Figure | Omitted:
-    """KL from each of a few steps to each other, of the same seed."""
+    """Return KL from each of a few steps to each other, of the same seed."""
     columns = (
         text("model", "name of the model"),
         text("seed", "label of the training run"),
@@ -89,7 +89,7 @@ def between_steps(source: StudyData, kept: ResultCache, progress: Progress) -> F
 
 
 def between_models(source: StudyData, kept: ResultCache, progress: Progress) -> Figure | Omitted:
-    """KL from each model to each other at the newest step that all have, seeds of one label."""
+    """Compare each model with each other at the newest step that all have, seeds of one label."""
     stored = [source.study.ledger(model).stored for model in source.models]
     common = frozenset.intersection(*map(frozenset, stored))
     if not common:
@@ -130,7 +130,7 @@ def between_models(source: StudyData, kept: ResultCache, progress: Progress) -> 
 
 
 def _stored(source: StudyData, model: str) -> tuple[list[str], list[int]]:
-    """Seeds, and steps (two at least) at which the log-probs of all of these are stored.
+    """Return seeds, and steps (two at least) at which the log-probs of all of these are stored.
 
     As many seeds as make for most checkpoints: where one has far fewer steps than the others, it
     is left out.
@@ -155,7 +155,7 @@ def _matrix(
     a: Sequence[CheckpointName],
     b: Sequence[CheckpointName],
 ) -> Floats:
-    """KL from each of `a` to each of `b`, mean over tokens, as it was kept or computed."""
+    """Return KL from each of `a` to each of `b`, mean over tokens, as it was kept or computed."""
     study = source.study
     records = [study.ledger(model).scored[seed, step] for model, seed, step in (*a, *b)]
     made_of = (study.name, study.n_tokens, study.identity, records)

@@ -54,7 +54,7 @@ class _Panel:
 
 
 def figures(source: StudyData) -> Iterator[Figure | Omitted]:
-    """Expected KL and cross-entropy by each of the chosen categories."""
+    """Yield expected KL and cross-entropy by each of the chosen categories."""
     for category in source.categories:
         variants = source.variants(category)
         if not variants:
@@ -82,7 +82,7 @@ def figures(source: StudyData) -> Iterator[Figure | Omitted]:
 def _by_level(
     source: StudyData, category: str, models: Sequence[str], variants: Sequence[str], metric: str
 ) -> Figure:
-    """Models below each other, target and token before side by side."""
+    """Draw models below each other, target and token before side by side."""
     found = [(m, v, of) for m in models for v in variants if (of := source.levels(m, v))]
     known = CATEGORIES.get(category)
     looks = _looks([of for _, _, of in found], ordered=known is not None and known.is_scale)
@@ -126,7 +126,7 @@ def _by_pos(
 
 
 def _looks(found: Sequence[Levels], *, ordered: bool) -> dict[str, style.Look]:
-    """The levels that have most tokens in these, in their order; the same look in all panels."""
+    """Choose the levels with most tokens in these, in order; the same look in all panels."""
     there = _with_tokens(found)
     most = sorted(there, key=lambda label: -there[label])[:_MOST]
     if ordered:
@@ -137,7 +137,7 @@ def _looks(found: Sequence[Levels], *, ordered: bool) -> dict[str, style.Look]:
 
 
 def _with_tokens(found: Sequence[Levels]) -> dict[str, int]:
-    """Labels that have tokens, in their order, and how many in all of these."""
+    """Return labels that have tokens, in their order, and how many in all of these."""
     total: dict[str, int] = {}
     for of in found:
         for label, n in zip(of.labels, of.counts.tolist(), strict=True):

@@ -28,7 +28,7 @@ _CHANCE = 0.5  # accuracy of guessing
 
 
 def figures(source: StudyData) -> Iterator[Figure | Omitted]:
-    """One for each probe. Raises StoreError, DamagedError."""
+    """One for each probe. Raise StoreError, DamagedError."""
     try:
         rows = _rows(source)
     except ChoiceError as error:  # what intervals need is not installed
@@ -78,7 +78,7 @@ def _number(of: Sequence[Any], what: str) -> str:
 
 
 def _minimal_pairs(source: StudyData, name: str, rows: Sequence[Row]) -> Figure:
-    """Accuracy and the KL between seeds by model; accuracy by what the pairs are about."""
+    """Draw accuracy and the KL between seeds by model; accuracy by what the pairs are about."""
     models = [model for model in source.models if any(row["model"] == model for row in rows)]
     last = models[-1]
     by = "term" if any(row["term"] for row in rows) else "label"
@@ -140,7 +140,7 @@ def _minimal_pairs(source: StudyData, name: str, rows: Sequence[Row]) -> Figure:
 
 
 def _learning(source: StudyData, name: str, rows: Sequence[Row]) -> Figure:
-    """A panel for each definition of the score."""
+    """Draw a panel for each definition of the score."""
     scores = list(dict.fromkeys(row["label"] for row in rows if row["measure"] == "score"))
     models = [model for model in source.models if any(row["model"] == model for row in rows)]
     sizes = {row["label"]: row["n"] for row in rows if row["measure"] == "score"}
@@ -178,7 +178,7 @@ def _learning(source: StudyData, name: str, rows: Sequence[Row]) -> Figure:
 def _over_seeds(
     axes: Axes, rows: Sequence[Row], look: style.Look, at: int, name: str, *, band: bool = True
 ) -> Line2D:
-    """Mean over seeds of what the rows of a seed and step come to, with its interval."""
+    """Return the mean over seeds of what the rows of a seed and step come to, with its interval."""
     steps, seeds = (sorted({row[key] for row in rows}) for key in ("step", "seed"))
     by_cell: dict[tuple[str, int], list[float]] = {}
     for row in rows:

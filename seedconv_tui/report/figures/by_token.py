@@ -28,7 +28,7 @@ _BEFORE = 14  # characters of context in a legend
 
 
 def figures(source: StudyData) -> Iterator[Figure | Omitted]:
-    """Those of this family. Raises StoreError, DamagedError."""
+    """Yield those of this family. Raise StoreError, DamagedError."""
     yield contexts(source)
     yield extremes(source)
 
@@ -47,7 +47,7 @@ class Variation(NamedTuple):
 
 
 def variation(kl: Floats, kind: NDArray[np.int64]) -> Variation:
-    """The variance over tokens in two parts, which add up to it (divisor n, both).
+    """Return the variance over tokens in two parts, which add up to it (divisor n, both).
 
     Args:
         kl: (token,) nats.
@@ -61,7 +61,7 @@ def variation(kl: Floats, kind: NDArray[np.int64]) -> Variation:
 
 
 def contexts(source: StudyData) -> Figure | Omitted:
-    """How far one token's KL differs between its contexts, and all tokens' from each other."""
+    """Show how far a token's KL differs between its contexts, and all tokens' from each other."""
     ids = source.study.corpus.token_id
     occurs = np.bincount(ids)
     often = np.flatnonzero(occurs[ids] >= OFTEN)
@@ -143,7 +143,7 @@ def _draw_contexts(models: Sequence[str], rows: Sequence[Sequence[object]]) -> D
 
 
 def extremes(source: StudyData) -> Figure:
-    """The tokens with the lowest, middle and highest KL at the end, over training."""
+    """Show the tokens with the lowest, middle and highest KL at the end, over training."""
     study, model = source.study, source.models[-1]
     choice = Choice(models=[model], count=_EACH)
     chosen: list[tuple[str, int, str, str]] = []  # kind, token, text, text before

@@ -29,7 +29,7 @@ def figures(source: StudyData, kept: ResultCache) -> Iterator[Figure | Omitted]:
 
 
 def figure(source: StudyData, kept: ResultCache) -> Figure | Omitted:
-    """Coefficients at steps that all models have. Raises StoreError, DamagedError."""
+    """Return coefficients at steps that all models have. Raise StoreError, DamagedError."""
     study, models = source.study, source.models
     if any(_CATEGORY not in study.categories(model) for model in models):
         why = "the study has no category pos; `[categories] include` in its study file names it"

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def figures(source: StudyData) -> Iterator[Figure | Omitted]:
-    """Those of this family. Raises StoreError, DamagedError."""
+    """Yield those of this family. Raise StoreError, DamagedError."""
     yield expected_kl(source)
     yield over_seeds(
         source,
@@ -36,7 +36,7 @@ def figures(source: StudyData) -> Iterator[Figure | Omitted]:
 
 
 def expected_kl(source: StudyData) -> Figure:
-    """Expected KL by model, with its interval and the phases."""
+    """Show expected KL by model, with its interval and the phases."""
     columns = (
         MODEL,
         STEP,
@@ -108,7 +108,7 @@ def over_seeds(
     title: str,
     metrics: Sequence[tuple[str, str]],
 ) -> Figure:
-    """Means over all tokens and seeds, a panel for each of these fields of `Summary`."""
+    """Return means over all tokens and seeds, a panel for each of these fields of `Summary`."""
     columns = (
         MODEL,
         STEP,
@@ -174,7 +174,7 @@ def _all_steps(source: StudyData) -> list[int]:
 
 
 def learning_rate(source: StudyData) -> Figure | Omitted:
-    """The schedules of the models that have one."""
+    """Return the schedules of the models that have one."""
     known = {model: of for model in source.models if (of := source.learning_rate(model))}
     if not known:
         return Omitted(
