@@ -8,11 +8,13 @@ to. A cell holds `kx` x `ky` dots. Packed codes are the offsets of the Unicode b
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from store.schema import Floats
+if TYPE_CHECKING:
+    from store.schema import Floats
 
 Codes = NDArray[np.uint8]
 

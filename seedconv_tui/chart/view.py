@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from seedconv_tui.chart.ticks import nice_step
-from store.schema import Floats
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
+
+    from store.schema import Floats
 
 _TINY = 1e-300  # smaller values cannot be told from 0 on any axis
 
