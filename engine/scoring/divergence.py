@@ -20,10 +20,11 @@ def divergences(
         p: their exponentials, if they are at hand.
 
     Returns:
-        Two arrays (token, seed, other_seed) of the input's dtype. KL is
-        sum_v p_i(v) (l_i(v) - l_j(v)); Jensen-Shannon is the mean of KL(p_i || m) and KL(p_j || m)
-        with m = (p_i + p_j) / 2 (Lin 1991), symmetric, at most log 2. Diagonals are exactly zero;
-        other values are below zero by no more than rounding.
+        Arrays (token, seed, other_seed) of the input's dtype, in the order of
+        `store.schema.pair_metrics.DIVERGENCES`. KL is sum_v p_i(v) (l_i(v) - l_j(v));
+        Jensen-Shannon is the mean of KL(p_i || m) and KL(p_j || m) with m = (p_i + p_j) / 2
+        (Lin 1991), symmetric, at most log 2. Diagonals are exactly zero; other values are below
+        zero by no more than rounding.
 
     KL splits into <p_i, l_i> - <p_i, l_j>, which is one matrix product a token. Both terms are
     large and nearly equal when seeds agree; with the seeds' mean taken from every l first, the

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from engine.scoring.divergence import divergences
 from engine.scoring.scorer import LiveSeed, Rows, Scorer, rows_within
 from engine.scoring.transfer import HostCopies
+from store.schema.pair_metrics import DIVERGENCES
 from store.schema.variables import TOP
 from store.writing.pending import PendingCheckpoint, PendingPairs
 
@@ -120,7 +121,7 @@ class CorpusPass:
                 self._append(*before)
 
     def _block(self, start: int, stop: int) -> dict[str, torch.Tensor]:
-        """Everything computed of these tokens, on the device: `<seed>.<result>`, `kl` and `js`."""
+        """Everything computed of these tokens, on the device: `<seed>.<result>`, divergences."""
         log_p, p = self._log_p[:, : stop - start], self._p[:, : stop - start]
         for seed, source in enumerate(self._sources):
             source.fill(start, stop, log_p[seed])
@@ -141,7 +142,7 @@ class CorpusPass:
                     torch.log_softmax(found["log_probs"].float(), -1, out=log_p[seed])
                     torch.exp(log_p[seed], out=p[seed])
         if self._pairs is not None:
-            results["kl"], results["js"] = divergences(log_p, p)
+            results |= zip(DIVERGENCES, divergences(log_p, p), strict=True)
         return results
 
     def _summarise(

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from seedconv_tui.report.parts import Block, PageTable
 from seedconv_tui.report.study_data import StudyData
@@ -17,6 +16,8 @@ from seedconv_tui.tables.selection import Choice
 from seedconv_tui.tables.step_ranges import Steps
 from seedconv_tui.text import count, nats
 from store.reading.category import ALL, CONTEXT
+from store.schema import Floats
+from store.schema.pair_metrics import KL, MORE_METRICS, PairMetric
 from store.schema.variables import PERCENTILES
 from store.statistics import FEWEST_TO_COMPARE, outliers
 
@@ -190,7 +191,7 @@ def statistics_of(source: StudyData, model: str) -> Block:
         f"{model}, step {count(step)}: {n} seeds, {n * (n - 1)} ordered pairs, "
         f"{count(source.study.n_tokens)} tokens",
         _line(
-            "Mean    KLD",
+            KL.in_report,
             row["expected_kl"],
             "" if np.isnan(row["kl_low"]) else f"95 % {_interval(row['kl_low'], row['kl_high'])}",
         ),
@@ -204,17 +205,16 @@ def statistics_of(source: StudyData, model: str) -> Block:
         ),
         _line("Minimum KLD", float(kl.min())),
         _line("Std of pairs' KLD", row["pair_std"]),
-        _line("Mean JSD", *_pair_mean(source.study.pair_means(model, "mean_js", step))),
-        _line("Same top token", *_pair_mean(
-            100 * source.study.pair_means(model, "top1_agreement", step), " %"), unit="%"),
-        _line("RMS dp of target", *_pair_mean(
-            100 * source.study.pair_means(model, "target_rms", step), " %"), unit="%"),
+        *(
+            _pair_line(metric, source.study.pair_means(model, metric.array, step))
+            for metric in MORE_METRICS
+        ),
         _line("Cross-entropy", row["cross_entropy"]),
         _line("Entropy", row["entropy"]),
         _line("KL to unigram", row["kl_unigram"]),
         _line("KL to uniform", row["kl_uniform"]),
         _line("Rounding alone", row["floor"]),
-    ]  # fmt: skip
+    ]
     return Block(f"Statistics of the KL: {model}", tuple(lines))
 
 
@@ -222,10 +222,13 @@ def _line(name: str, value: float, more: str = "", unit: str = "nats") -> str:
     return f"{name:<18}: {value:>12.6f} {unit:<4} {more}".rstrip()
 
 
-def _pair_mean(values: NDArray[np.float64], unit: str = "") -> tuple[float, str]:
-    known = values[np.isfinite(values)]
-    low, high = float(known.min()), float(known.max())
-    return float(known.mean()), f"pairs {low:.6f} to {high:.6f}{unit}"
+def _pair_line(metric: PairMetric, values: Floats) -> str:
+    """Return the mean and the span of a step's pairs; what has no unit in percent."""
+    percent = metric.units == "1"
+    known = values[np.isfinite(values)] * (100 if percent else 1)
+    span = f"pairs {known.min():.6f} to {known.max():.6f}{' %' if percent else ''}"
+    unit = "%" if percent else metric.units
+    return _line(metric.in_report, float(known.mean()), span, unit)
 
 
 def _interval(low: float, high: float) -> str:

@@ -14,6 +14,7 @@ from seedconv_tui.tables.probe_rows import probes
 from seedconv_tui.tables.rows import CONTEXT, PERCENTILE_COLUMNS, Batch
 from seedconv_tui.tables.selection import Choice
 from store import Study
+from store.schema.pair_metrics import KL, MORE_METRICS
 from store.schema.variables import PERCENTILES
 
 
@@ -138,12 +139,13 @@ TABLES: dict[str, LongTable] = {
             _SEED,
             Column("other_seed", "str", "", "the seed it is compared with"),
             *_LEVEL,
-            _nats("kl", "KL from seed to other_seed, mean over the level's tokens"),
-            _nats("js", "Jensen-Shannon divergence, mean over tokens; only for `all`"),
-            Column("top1_agreement", "float", "1", "share of tokens with the same most probable "
-                   "token; only for `all`"),
-            Column("target_rms", "float", "1", "difference of the target's probability, root mean "
-                   "square over tokens; only for `all`"),
+            Column(KL.name, "float", KL.units, KL.column_description),
+            *(
+                Column(
+                    each.name, "float", each.units, f"{each.column_description}; only for `all`"
+                )
+                for each in MORE_METRICS
+            ),
         ),
         rows.pairs,
         frozenset({"models", "categories", "steps"}),

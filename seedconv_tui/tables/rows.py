@@ -26,6 +26,7 @@ from store.reading.category import ALL
 from store.reading.steady import steady
 from store.reading.summary import Summary, SummaryReader
 from store.schema import Floats
+from store.schema.pair_metrics import MORE_METRICS
 from store.schema.snapshot import State
 from store.schema.variables import PERCENTILES
 
@@ -36,7 +37,6 @@ _ROWS = 16_384  # tokens to a batch
 PERCENTILE_COLUMNS = tuple(
     "kl_max" if q == 100 else f"kl_p{q:g}".replace(".", "_") for q in PERCENTILES
 )
-_PAIR_MEANS = {"js": "mean_js", "top1_agreement": "top1_agreement", "target_rms": "target_rms"}
 _MEANS = {
     "cross_entropy": "cross_entropy",
     "entropy": "mean_entropy",
@@ -161,7 +161,7 @@ class _PairMeans:
         changes = self._study.ledger(self._model).changes
         if changes != self._changes:
             read = partial(self._study.means, self._model)
-            self._means = {column: read(name) for column, name in _PAIR_MEANS.items()}
+            self._means = {metric.name: read(metric.array) for metric in MORE_METRICS}
             self._changes = changes
         return self._means
 

@@ -11,6 +11,8 @@ from urllib.parse import quote
 import numpy as np
 from numpy.typing import NDArray
 
+from store.schema.pair_metrics import PAIR_METRICS
+
 FORMAT = 3
 TOP = 10  # predictions kept per token
 PERCENTILES = (50.0, 90.0, 95.0, 99.0, 99.9, 100.0)  # of tokens' KL
@@ -171,36 +173,23 @@ VARIABLES: dict[str, Variable] = {
         "KL divergence from the prediction to the unigram distribution of the corpus's counts",
         per_token=True,
     ),
-    "kl": Variable(
-        "float32",
-        (*_PAIR, "token"),
-        "nats",
-        "KL divergence from seed to other_seed, sum_v p_seed(v) (log p_seed(v) - log p_other(v))",
-        per_token=True,
-    ),
-    "js": Variable(
-        "float32",
-        (*_PAIR, "token"),
-        "nats",
-        "Jensen-Shannon divergence of seed and other_seed: mean KL to their even mixture",
-        per_token=True,
-    ),
-    "mean_kl": Variable("float64", _PAIR, "nats", "kl, mean over tokens", per_token=False),
-    "mean_js": Variable("float64", _PAIR, "nats", "js, mean over tokens", per_token=False),
-    "top1_agreement": Variable(
-        "float64",
-        _PAIR,
-        "1",
-        "share of tokens at which both seeds have the same most probable token",
-        per_token=False,
-    ),
-    "target_rms": Variable(
-        "float64",
-        _PAIR,
-        "1",
-        "difference of the target's probability, root mean square over tokens",
-        per_token=False,
-    ),
+    **{
+        metric.name: Variable(
+            "float32",
+            (*_PAIR, "token"),
+            metric.units,
+            metric.token_description,
+            per_token=True,
+        )
+        for metric in PAIR_METRICS
+        if metric.is_divergence
+    },
+    **{
+        metric.array: Variable(
+            "float64", _PAIR, metric.units, metric.array_description, per_token=False
+        )
+        for metric in PAIR_METRICS
+    },
     "cross_entropy": Variable(
         "float64", _CHECKPOINT, "nats", "surprisal, mean over tokens", per_token=False
     ),

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from store.schema.array_types import Bools, Floats
+from store.schema.pair_metrics import PAIR_METRICS
 
 MEAN_OF = {  # array of means -> the per-token results whose mean over tokens it holds
-    "mean_kl": "kl",
-    "mean_js": "js",
+    **{metric.array: metric.name for metric in PAIR_METRICS if metric.is_divergence},
     "cross_entropy": "surprisal",
     "mean_entropy": "entropy",
     "mean_kl_unigram": "kl_unigram",

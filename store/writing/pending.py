@@ -174,7 +174,7 @@ class PendingPairs:
         self._sums = {name: np.zeros(new.shape) for name in arrays}
 
     def append(self, block: Mapping[str, NDArray[np.float32]]) -> None:
-        """Add the next tokens: "kl" and "js", (n, seed, other_seed) float32 each, nats."""
+        """Add the next tokens: each divergence by name, (n, seed, other_seed) float32, nats."""
         for name, buffer in self._buffers.items():
             buffer.append(block[name])
             self._sums[name] += block[name].sum(axis=0, dtype=np.float64)

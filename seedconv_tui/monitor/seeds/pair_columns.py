@@ -31,7 +31,7 @@ def pair_columns(
         "seed": [model.seeds[n] for n in first],
         "other_seed": [model.seeds[n] for n in second],
         "kl": model.kl[at, first, second],
-        **{name.removeprefix("mean_"): values[first, second] for name, values in means.items()},
+        **{name: values[first, second] for name, values in means.items()},
         "seed_distance": distance[first],
         "seed_is_outlier": outlier[first],
     }

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from store.schema.pair_metrics import MORE_METRICS
+
 if TYPE_CHECKING:
     from store import Study
-
-PAIR_MEANS = ("mean_js", "top1_agreement", "target_rms")
 
 
 @dataclass(frozen=True)
@@ -25,5 +25,8 @@ class PairMeans:
     KEEP: ClassVar[int] = 256
 
     def read(self, study: Study) -> dict[str, NDArray[np.float64]]:
-        """Reads the arrays of `PAIR_MEANS`, units as in the store."""
-        return {name: study.pair_means(self.model, name, self.step) for name in PAIR_MEANS}
+        """Read what there is of `MORE_METRICS`, by name, units as in the store."""
+        return {
+            metric.name: study.pair_means(self.model, metric.array, self.step)
+            for metric in MORE_METRICS
+        }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,9 +18,10 @@ from seedconv_tui.monitor.common.search import SearchBar, found_in, step_in
 from seedconv_tui.monitor.common.step_picker import STEP_KEYS, StepScreen
 from seedconv_tui.monitor.common.study_screen import Columns
 from seedconv_tui.monitor.seeds.pair_columns import pair_columns
-from seedconv_tui.monitor.seeds.pair_queries import PAIR_MEANS, PairMeans
+from seedconv_tui.monitor.seeds.pair_queries import PairMeans
 from seedconv_tui.text import nats
 from store.schema import Floats
+from store.schema.pair_metrics import KL, MORE_METRICS, PAIR_METRICS, PairMetric
 from store.statistics import distance, outliers
 
 if TYPE_CHECKING:
@@ -34,26 +34,8 @@ if TYPE_CHECKING:
 
 _CHART_WIDTH, _CHART_HEIGHT = 46, 6  # the least that a chart is worth
 _OTHER_ROWS = 5  # bars, title, the pair
-
-
-@dataclass(frozen=True)
-class Measure:
-    """What the matrix can show of a pair."""
-
-    title: str
-    short: str
-    name: str  # the store's; empty: the KL, which every snapshot holds
-    alike: bool = False  # whether more of it is less of a difference
-    factor: float = 1.0
-
-
-MEASURES = (
-    Measure("KL, nats", "KL", ""),
-    Measure("Jensen-Shannon divergence, nats", "JS", "mean_js"),
-    Measure("same top prediction, %", "same top-1", "top1_agreement", alike=True, factor=100),
-    Measure("target's probability, RMS difference", "target RMS", "target_rms"),
-)
-"""The measures, in the order in which the key goes through them."""
+_TITLES = tuple(metric.title_with_unit for metric in PAIR_METRICS)
+_MEASURES = ", ".join(metric.help_name for metric in PAIR_METRICS)
 
 
 class SeedsScreen(StepScreen):
@@ -70,7 +52,7 @@ class SeedsScreen(StepScreen):
         Binding("down,j", "seed(1)", "Seed down", show=False, tooltip="pair: seed below"),
         Binding("shift+left,H", "other(-1)", "Pair", key_display="H L", tooltip="pair: other left"),
         Binding("shift+right,L", "other(1)", "Right", show=False, tooltip="pair: other right"),
-        Binding("m", "measure", "Measure", tooltip="KL, Jensen-Shannon, same top-1, target RMS"),
+        Binding("m", "measure", "Measure", tooltip=_MEASURES),
         Binding("o", "outlier", "Outlier", tooltip="next outlier at this step"),
         Binding("y", "log_y", "Log", tooltip="logarithmic or linear distances"),
         Binding("slash", "find", "Find", key_display="/", tooltip="go to a seed, step or model"),
@@ -112,13 +94,11 @@ class SeedsScreen(StepScreen):
         rest, far = self._distances(model)
         seed, other = self._pair(model)
         means = self._means(model, at)
-        measure = MEASURES[self._measure]
-        values = model.kl[at] if not measure.name else means.get(measure.name)
-        if values is None:
-            values = np.full(model.kl[at].shape, np.nan)
-        away = -values if measure.alike else values
+        metric = PAIR_METRICS[self._measure]
+        values = means.get(metric.name, np.full(model.kl[at].shape, np.nan))
+        away = -values if metric.larger_is_nearer else values
         self.query_one(PairMatrix).show(
-            PairTable(model.seeds, values * measure.factor, away, rest[at], far[at], seed, other)
+            PairTable(model.seeds, values * metric.factor, away, rest[at], far[at], seed, other)
         )
         self.query_one(ChartTitle).show(self._title(model, step, far[at]), self.held(model))
         self._show_chart(model, step, rest, seed)
@@ -141,20 +121,20 @@ class SeedsScreen(StepScreen):
         return seed, other
 
     def _means(self, model: ModelSnapshot, at: int) -> dict[str, Floats]:
-        """What there is on the pairs beside the KL; asks for it if it is not there."""
+        """Return what is known of the pairs, by metric; ask for what is not there."""
 
         def query(index: int) -> PairMeans:
             return PairMeans(model.name, int(model.steps[index]), int(model.n_pairs[index]))
 
         near = [n for n in (at, at - 1, at + 1) if 0 <= n < len(model.steps)]
         self.details.want(*(query(n) for n in near if model.n_pairs[n]))
-        return self.details.get(query(at)) or {}
+        return {KL.name: model.kl[at]} | (self.details.get(query(at)) or {})
 
     def _title(self, model: ModelSnapshot, step: int, far: NDArray[np.bool_]) -> tuple[str, ...]:
         names = [seed for seed, is_far in zip(model.seeds, far, strict=True) if is_far]
         said = f"outlier{'s' * (len(names) != 1)}: {', '.join(names)}" if names else "no outlier"
         where, name = self.where(model, step)
-        return where, name, MEASURES[self._measure].title, said
+        return where, name, PAIR_METRICS[self._measure].title_with_unit, said
 
     def _show_chart(self, model: ModelSnapshot, step: int, rest: Floats, seed: int) -> None:
         """Draws the distances; the chosen seed's last, on top."""
@@ -182,16 +162,12 @@ class SeedsScreen(StepScreen):
         seed, other = self._pair(model)
         first, second = model.seeds[seed], model.seeds[other]
         to = look.pick("→", "->")
-        facts = [
-            f"seed {first} {to} {second}",
-            f"KL {nats(float(model.kl[at, seed, other]))}",
-            f"back {nats(float(model.kl[at, other, seed]))}",
-        ]
-        for measure in MEASURES[1:]:
-            if measure.name in means:
-                value = float(means[measure.name][seed, other]) * measure.factor
-                shown = f"{value:.1f} %" if measure.factor == 100 else nats(value)
-                facts.append(f"{measure.short} {shown if np.isfinite(value) else '-'}")
+        facts = [f"seed {first} {to} {second}"]
+        for metric in PAIR_METRICS:
+            if (values := means.get(metric.name)) is not None:
+                facts.append(f"{metric.symbol} {_shown(metric, float(values[seed, other]))}")
+                if not metric.symmetric:
+                    facts.append(f"back {_shown(metric, float(values[other, seed]))}")
         known = int(np.isfinite(rest[:, seed]).sum())
         history = [
             f"seed {first}",
@@ -218,14 +194,14 @@ class SeedsScreen(StepScreen):
     # What is kept and saved
 
     def state(self) -> dict[str, Any]:
-        measure = MEASURES[self._measure].title
+        measure = PAIR_METRICS[self._measure].title_with_unit
         own = {"seed": self._seed, "other": self._other, "measure": measure, "log_y": self._log_y}
         return super().state() | own
 
     def restore(self, kept: Remembered) -> None:
         super().restore(kept)
         self._seed, self._other = kept.text("seed"), kept.text("other")
-        self._measure = kept.choice("measure", [measure.title for measure in MEASURES])
+        self._measure = kept.choice("measure", _TITLES)
         self._log_y = kept.flag("log_y", self._log_y)
 
     def table(self) -> Columns | None:
@@ -235,7 +211,7 @@ class SeedsScreen(StepScreen):
         at = int(np.flatnonzero(model.steps == step)[0])
         rest, far = self._distances(model)
         means, nothing = self._means(model, at), np.full(model.kl[at].shape, np.nan)
-        known = {name: means.get(name, nothing) for name in PAIR_MEANS}
+        known = {metric.name: means.get(metric.name, nothing) for metric in MORE_METRICS}
         return pair_columns(model, at, known, rest[at], far[at])
 
     # What the keys do
@@ -301,7 +277,7 @@ class SeedsScreen(StepScreen):
 
     def action_measure(self) -> None:
         """Shows the next measure of the pairs."""
-        self._measure = (self._measure + 1) % len(MEASURES)
+        self._measure = (self._measure + 1) % len(PAIR_METRICS)
         self.draw()
 
     def action_outlier(self) -> None:
@@ -318,3 +294,10 @@ class SeedsScreen(StepScreen):
         """Changes between linear and logarithmic distances."""
         self._log_y = not self._log_y
         self.draw()
+
+
+def _shown(metric: PairMetric, value: float) -> str:
+    """Return a value as it is read: shares in percent; what is not known is `-`."""
+    if not np.isfinite(value):
+        return "-"
+    return f"{value * metric.factor:.1f} %" if metric.is_share else nats(value)

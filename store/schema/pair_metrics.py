@@ -1,0 +1,113 @@
+"""How two seeds are compared: every number there is of an ordered pair, in one table.
+
+The arrays of a store, the columns of `seedconv export`, the measures on the screen Seeds and the
+statistics in a report are all taken from here. A new divergence takes a row here and its kernel in
+`engine.scoring.divergence`, which returns the divergences in the order of `DIVERGENCES`; a new
+number made of the results of both seeds takes a row here and its formula in
+`store.statistics.means.PAIR_OF`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class PairMetric:
+    """One number of an ordered pair of seeds at a step, over all tokens."""
+
+    name: str  # of its column in tables; of a divergence also of its array of values per token
+    array: str  # of the values of all pairs, (step, seed, other_seed)
+    units: str  # "nats", or "1"
+    title: str  # in full, on a screen
+    symbol: str  # in short, on a screen
+    in_report: str  # in a report's statistics
+    array_description: str  # as the store says it; part of the format
+    column_description: str  # as the table `pairs` says it
+    token_description: str = ""  # of its values per token in the store; empty: there are none
+    in_help: str = ""  # in the help of the screen; empty: the symbol
+    symmetric: bool = True  # whether both orders of the pair have the same value
+    larger_is_nearer: bool = False
+    is_share: bool = False  # whether it is a share of tokens, which a screen shows in percent
+
+    @property
+    def is_divergence(self) -> bool:
+        """Whether it is computed at each token, from the log-probs of both seeds."""
+        return bool(self.token_description)
+
+    @property
+    def factor(self) -> float:
+        """What a screen multiplies it by."""
+        return 100.0 if self.is_share else 1.0
+
+    @property
+    def title_with_unit(self) -> str:
+        """Its title with the unit in which a screen shows it."""
+        unit = "%" if self.is_share else "" if self.units == "1" else self.units
+        return f"{self.title}, {unit}" if unit else self.title
+
+    @property
+    def help_name(self) -> str:
+        """What it is called where all of them are listed."""
+        return self.in_help or self.symbol
+
+
+KL = PairMetric(
+    name="kl",
+    array="mean_kl",
+    units="nats",
+    title="KL",
+    symbol="KL",
+    in_report="Mean    KLD",
+    array_description="kl, mean over tokens",
+    column_description="KL from seed to other_seed, mean over the level's tokens",
+    token_description="KL divergence from seed to other_seed, "
+    "sum_v p_seed(v) (log p_seed(v) - log p_other(v))",
+    symmetric=False,
+)
+"""The one that every snapshot holds, and that is summarised by the levels of categories."""
+
+MORE_METRICS = (
+    PairMetric(
+        name="js",
+        array="mean_js",
+        units="nats",
+        title="Jensen-Shannon divergence",
+        symbol="JS",
+        in_report="Mean JSD",
+        array_description="js, mean over tokens",
+        column_description="Jensen-Shannon divergence, mean over tokens",
+        token_description="Jensen-Shannon divergence of seed and other_seed: "
+        "mean KL to their even mixture",
+        in_help="Jensen-Shannon",
+    ),
+    PairMetric(
+        name="top1_agreement",
+        array="top1_agreement",
+        units="1",
+        title="same top prediction",
+        symbol="same top-1",
+        in_report="Same top token",
+        array_description="share of tokens at which both seeds have the same most probable token",
+        column_description="share of tokens with the same most probable token",
+        larger_is_nearer=True,
+        is_share=True,
+    ),
+    PairMetric(
+        name="target_rms",
+        array="target_rms",
+        units="1",
+        title="target's probability, RMS difference",
+        symbol="target RMS",
+        in_report="RMS dp of target",
+        array_description="difference of the target's probability, root mean square over tokens",
+        column_description="difference of the target's probability, root mean square over tokens",
+    ),
+)
+"""The others, of all tokens only."""
+
+PAIR_METRICS = (KL, *MORE_METRICS)
+"""All of them, in the order in which they are stored, shown and exported."""
+
+DIVERGENCES = tuple(metric.name for metric in PAIR_METRICS if metric.is_divergence)
+"""Names of those with an array of values per token, (step, seed, other_seed, token)."""
