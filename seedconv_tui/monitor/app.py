@@ -78,7 +78,7 @@ class SeedconvApp(App[None], inherit_bindings=False):
         glyphs: Glyphs = Glyphs.BRAILLE,
         memory: Memory | None = None,
     ) -> None:
-        """Makes the app; `run` starts it.
+        """Make the app; `run` starts it.
 
         Args:
             sources: Where each study is read from; one or more.
@@ -116,7 +116,7 @@ class SeedconvApp(App[None], inherit_bindings=False):
             self._add(name, name, self.studies)
 
     def _add(self, name: str, mode: str, shown: Feed | Studies) -> None:
-        """Adds a screen, which will be as it was left in the last session."""
+        """Add a screen, which will be as it was left in the last session."""
 
         def restored() -> StudyScreen:
             make: Callable[[Any], StudyScreen] = screen_class(name)
@@ -137,7 +137,7 @@ class SeedconvApp(App[None], inherit_bindings=False):
         return bool(getattr(self._driver, "behind", False))
 
     def get_driver_class(self) -> type[Driver]:
-        """The terminal as Textual knows it, sent fewer bytes."""
+        """Return the terminal as Textual knows it, sent fewer bytes."""
         return lean_driver(super().get_driver_class())
 
     def on_mount(self) -> None:
@@ -174,11 +174,11 @@ class SeedconvApp(App[None], inherit_bindings=False):
                 self._show()
 
     def on_crashed(self, message: Crashed) -> None:
-        """Raises in the event loop what the reading thread must not swallow."""
+        """Raise in the event loop what the reading thread must not swallow."""
         raise message.error
 
     def on_arrived(self, message: Arrived) -> None:
-        """Takes a reading; what is on screen changes only if the study did."""
+        """Take a reading; what is on screen changes only if the study did."""
         first = message.watch.feed.progress is None
         message.watch.arrived(message, self._clock())
         self._show()
@@ -186,12 +186,12 @@ class SeedconvApp(App[None], inherit_bindings=False):
             Thread(target=_import_the_rest, daemon=True).start()
 
     def on_troubled(self, message: Troubled) -> None:
-        """Keeps what is on screen, and says that it could not be read again."""
+        """Keep what is on screen, and say that it could not be read again."""
         message.watch.troubled(message, self._clock())
         self._show()
 
     def on_answered(self, message: Answered) -> None:
-        """Takes details that a screen has asked for."""
+        """Take details that a screen has asked for."""
         message.details.take(message)
         self._show()
 
@@ -203,7 +203,7 @@ class SeedconvApp(App[None], inherit_bindings=False):
     # What is kept for the next session
 
     def state(self) -> dict[str, Any]:
-        """What the user looks at, and how; of screens not gone to, what was remembered of them."""
+        """Return what the user looks at, and how; of screens not visited, what was remembered."""
         kept = self._kept.part("screens")
         screens = {
             name: self._study_screens[name].state()
@@ -214,7 +214,7 @@ class SeedconvApp(App[None], inherit_bindings=False):
         return {"screen": self.current_mode, "theme": self.theme, "screens": screens}
 
     def remember(self) -> None:
-        """Keeps what has changed; in a thread, because homes can be as slow as stores."""
+        """Keep what has changed; in a thread, because homes can be as slow as stores."""
         busy = self.remembering is not None and self.remembering.is_alive()
         if self._memory is None or busy or (state := self.state()) == self._remembered:
             return
@@ -223,13 +223,13 @@ class SeedconvApp(App[None], inherit_bindings=False):
         self.remembering.start()
 
     def exit(self, *args: Any, **kwargs: Any) -> None:
-        """Ends the app."""
+        """End the app."""
         if self._memory is not None:
             self._at_exit = self.state()
         super().exit(*args, **kwargs)
 
     def remember_the_end(self) -> str:
-        """Keeps what was looked at last, once the app has ended; returns why it could not be."""
+        """Keep what was looked at last, once the app has ended; return why it could not be."""
         if self._memory is None:
             return ""
         if self.remembering is not None:
@@ -250,7 +250,7 @@ class SeedconvApp(App[None], inherit_bindings=False):
         self.push_screen(ExportScreen(), self.save_view)
 
     def save_view(self, kind: str | None) -> None:
-        """Saves the view into the working directory as one of `saving.SUFFIXES`; says where."""
+        """Save the view into the working directory as one of `saving.SUFFIXES`; say where."""
         screen = self.screen_stack[0]
         if kind is None or not isinstance(screen, StudyScreen):
             return
@@ -305,14 +305,14 @@ class SeedconvApp(App[None], inherit_bindings=False):
         self.switch_mode(_mode(name, self.studies.current))
 
     def action_study(self) -> None:
-        """Shows another study on the same screen."""
+        """Show another study on the same screen."""
         screen = self.screen_stack[0]
         self.studies.current = (self.studies.current + 1) % len(self.studies.watches)
         if isinstance(screen, StudyScreen) and not screen.show_current_study():
             self.action_show_screen(screen.NAME)
 
     def action_glyphs(self) -> None:
-        """Changes what charts are drawn with."""
+        """Change what charts are drawn with."""
         self._glyphs = Glyphs.BLOCK if self._glyphs is Glyphs.BRAILLE else Glyphs.BRAILLE
         self.watch_theme(self.theme)
         self._show()
@@ -325,7 +325,7 @@ class SeedconvApp(App[None], inherit_bindings=False):
             screen.show_state(Remembered(message.state))
 
     def action_pause(self) -> None:
-        """Stops or resumes reading the study."""
+        """Stop or resume reading the study."""
         paused = not self.feed.paused
         for watch in self.studies.watches:
             watch.feed.paused = paused
@@ -333,7 +333,7 @@ class SeedconvApp(App[None], inherit_bindings=False):
         self.poll()
 
     def action_theme(self) -> None:
-        """Changes between dark and light."""
+        """Change between dark and light."""
         self.theme = LIGHT.name if self.theme == DARK.name else DARK.name
 
     def watch_theme(self, name: str) -> None:
@@ -346,21 +346,21 @@ class SeedconvApp(App[None], inherit_bindings=False):
         return Appearance(palette.for_sixteen if few else palette, self._ascii, self._glyphs)
 
     def action_help(self) -> None:
-        """Lists the keys."""
+        """List the keys."""
         self.push_screen(ReaderScreen("keys", help_lines(self.screen, self.look)))
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
-        """What the command palette offers: all that keys do just now."""
+        """Return what the command palette offers: all that keys do just now."""
         return commands(screen)
 
 
 def _import_the_rest() -> None:
-    """What screens would import when they are gone to, or draw first."""
+    """Import what screens would import when they are gone to, or draw first."""
     for name in SCREENS:
         screen_class(name)
     import_module("numpy.ma")  # np.unique needs it
 
 
 def _mode(screen: str, study: int) -> str:
-    """The name under which a study's screen is kept."""
+    """Return the name under which a study's screen is kept."""
     return screen if screen in SHARED or not study else f"{screen} of {study}"

@@ -16,7 +16,7 @@ _CHUNK = 240  # bytes to a string that every version of GNU screen passes on
 
 
 def osc52(text: str, environment: Mapping[str, str] = os.environ) -> str:
-    """What a terminal is sent to put `text` on its clipboard.
+    """Return what a terminal is sent to put `text` on its clipboard.
 
     Within tmux and GNU screen it is also wrapped, to be passed through to the terminal they run in;
     tmux does so with `allow-passthrough on`. The bare sequence is for `set-clipboard on`, with

@@ -41,7 +41,7 @@ def lean(data: str) -> str:
 
 @lru_cache(maxsize=4096)
 def _after(style: _Style, sequences: str) -> _Style:
-    """The style that holds after some sequences."""
+    """Return the style that holds after some sequences."""
     for sequence in sequences[2:-1].split("m\x1b["):
         codes = iter(sequence.split(";"))
         for code in codes:
@@ -65,7 +65,7 @@ def _after(style: _Style, sequences: str) -> _Style:
 
 @lru_cache(maxsize=4096)
 def _change(was: _Style, now: _Style) -> str:
-    """The shortest sequence from one style to another."""
+    """Return the shortest sequence from one style to another."""
     if now == was:
         return ""
     anew = _codes(["0"], _Style(), now)
@@ -79,7 +79,7 @@ def _change(was: _Style, now: _Style) -> str:
 
 
 def _codes(codes: list[str], was: _Style, now: _Style) -> str:
-    """The sequence of these codes, and of those that what differs still needs."""
+    """Return the sequence of these codes, and of those that what differs still needs."""
     codes = codes + sorted(now.attributes - was.attributes)
     if now.foreground != was.foreground:
         codes.append(now.foreground or "39")
@@ -89,7 +89,7 @@ def _codes(codes: list[str], was: _Style, now: _Style) -> str:
 
 
 def lean_driver(driver: type[Driver]) -> type[Driver]:
-    """A driver class that sends what `driver` would, leaner."""
+    """Return a driver class that sends what `driver` would, leaner."""
 
     class LeanDriver(driver):  # type: ignore[misc, valid-type]
         def write(self, data: str) -> None:

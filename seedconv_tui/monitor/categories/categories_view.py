@@ -93,13 +93,13 @@ class CategoriesView(StepScreen):
         return (levels.category, self._inside.level) if self._inside else (levels.category,)
 
     def _known(self) -> Levels | None:
-        """What is known of the chosen model, if there is anything to show of it."""
+        """Return what is known of the chosen model, if there is anything to show of it."""
         model = self.model
         same = model is not None and model.name == self._levels_of
         return self._levels if same and self._levels and self._levels.categories else None
 
     def steps_of(self, model: ModelSnapshot) -> list[int]:
-        """The steps that are summarised."""
+        """Return the steps that are summarised."""
         levels = self._known()
         return [] if levels is None else levels.steps.tolist()
 
@@ -133,7 +133,7 @@ class CategoriesView(StepScreen):
         self.refresh_bindings()
 
     def _make_room(self, levels: Levels | None) -> None:
-        """Shows what is needed now; chart and list are side by side where both fit."""
+        """Show what is needed now; chart and list are side by side where both fit."""
         for kind, needed in (
             ("#levels", levels is not None),
             ("#nothing", levels is None),
@@ -215,7 +215,7 @@ class CategoriesView(StepScreen):
     def _draw_tokens(
         self, model: ModelSnapshot, levels: Levels, step: int, wanted: list[Query[Any]]
     ) -> list[str]:
-        """Shows the tokens of the level that is open; returns what is to be said of the chosen."""
+        """Show the tokens of the level that is open; return what is to be said of the chosen."""
         inside = self._inside
         if inside is None:
             return []
@@ -268,7 +268,7 @@ class CategoriesView(StepScreen):
         self._inside = TokenRows.restored(kept.part("tokens"))
 
     def table(self) -> Columns | None:
-        """The levels as they are listed, or within one the tokens."""
+        """Return the levels as they are listed, or within one the tokens."""
         model, levels = self.model, self._known()
         step = self.step_of(model) if model else None
         if model is None or levels is None or step is None:
@@ -282,7 +282,7 @@ class CategoriesView(StepScreen):
         return token_columns(head | {"label": self._inside.level}, ranked, corpus)
 
     def chosen_text(self) -> str:
-        """The chosen level; within one, the chosen token with its text."""
+        """Return the chosen level; within one, the chosen token with its text."""
         token = self._inside.chosen if self._inside else None
         corpus = self.details.get(EvaluationText())
         if token is None or corpus is None:

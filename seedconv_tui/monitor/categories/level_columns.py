@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def level_columns(head: Mapping[str, Any], at: StepOfLevels, order: Sequence[int]) -> Columns:
-    """The listed levels as the columns of a table; what is in `head` is in every row."""
+    """Return the listed levels as the columns of a table; what is in `head` is in every row."""
     listed = np.array(order, np.intp)
     return {name: [value] * len(order) for name, value in head.items()} | {
         "label": [at.labels[n] for n in order],

@@ -33,7 +33,7 @@ class LevelSummary:
     KEEP: ClassVar[int] = 6
 
     def read(self, study: Study) -> Levels:
-        """Reads the summary and takes the means over seeds."""
+        """Read the summary and take the means over seeds."""
         from store.reading.category import ALL  # zarr: only once there is something to read
 
         study.refresh()  # to what the generation tells of
@@ -47,13 +47,13 @@ class LevelSummary:
 
 
 def counterpart(category: str, categories: Sequence[str]) -> str:
-    """The same of the token before instead of the target, or the other way round; empty: none."""
+    """Return the same of the token before instead of the target, or the reverse; empty: none."""
     alike = (name for name in categories if base(name) == base(category) and name != category)
     return next(alike, "")
 
 
 def neighbour(category: str, categories: Sequence[str], count: int) -> str:
-    """The category so many places on, after the last the first again.
+    """Return the category so many places on, after the last the first again.
 
     Target or token before stays as it is where the other category has both.
     """
@@ -90,7 +90,7 @@ class LevelTokens:
     KEEP: ClassVar[int] = 8
 
     def read(self, study: Study) -> Ranked:
-        """Reads levels, KL and surprisal of all tokens and takes those of the level."""
+        """Read levels, KL and surprisal of all tokens and take those of the level."""
         found = study.category(self.model, self.category)
         if self.level not in found.labels:
             raise StoreError(f"{self.category} has no level {self.level!r} any more")
@@ -116,5 +116,5 @@ class EvaluationText:
     KEEP: ClassVar[int] = 1
 
     def read(self, study: Study) -> Corpus:
-        """Reads it, once."""
+        """Read it, once."""
         return study.corpus

@@ -68,7 +68,7 @@ class LevelTable(Canvas):
         self._sparks: dict[tuple[int, int], str] = {}  # by level and width
 
     def show(self, table: ListedLevels) -> None:
-        """Takes the rows."""
+        """Take the rows."""
         if self._table is None or self._table.curves is not table.curves:
             self._sparks = {}
         self._table = table
@@ -156,7 +156,7 @@ class LevelTable(Canvas):
         return f"{marker} ", palette.series[color % len(palette.series)]
 
     def _spark(self, table: ListedLevels, n: int, width: int, style: Style) -> Line:
-        """The level's curve; the step that is shown stands out."""
+        """Return the level's curve; the step that is shown stands out."""
         key = n, width
         if key not in self._sparks:
             curve = table.curves[:, n]

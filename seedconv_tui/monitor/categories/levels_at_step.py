@@ -59,7 +59,7 @@ class StepOfLevels:
 
 
 def at_step(levels: Levels, step: int | None) -> StepOfLevels:
-    """The levels at a step that is summarised; None: their tokens alone."""
+    """Return the levels at a step that is summarised; None: their tokens alone."""
     nothing = np.full(len(levels.labels), np.nan)
     if step is None:
         return StepOfLevels(levels.labels, levels.counts, *(nothing,) * 5)
@@ -76,14 +76,14 @@ def at_step(levels: Levels, step: int | None) -> StepOfLevels:
 
 
 def curves(levels: Levels, metric: int) -> Floats:
-    """What one of the metrics is of every level over the steps, (step, level), nats."""
+    """Return what one of the metrics is of every level over the steps, (step, level), nats."""
     return (levels.kl, levels.cross_entropy, levels.kl_unigram, levels.kl_uniform)[metric]
 
 
 def drawn(
     levels: Levels, order: Sequence[int], compared: Sequence[str], chosen: int | None
 ) -> dict[int, int]:
-    """The levels in the chart from the bottom up, each with its colour.
+    """Return the levels in the chart from the bottom up, each with its colour.
 
     Of those in the table the ones with most tokens, which look alike; then those that are compared;
     then the chosen one.
@@ -104,7 +104,7 @@ def drawn(
 
 
 def series(levels: Levels, metric: int, colors: Mapping[int, int], *, band: bool) -> list[Series]:
-    """The curves of these levels; with `band`, the last one has its 95 % interval."""
+    """Return the curves of these levels; with `band`, the last one has its 95 % interval."""
     steps, values = levels.steps.astype(np.float64), curves(levels, metric)
     lines = [Series(levels.labels[n], steps, values[:, n], color=colors[n]) for n in colors]
     if band and lines and not metric:
@@ -114,7 +114,7 @@ def series(levels: Levels, metric: int, colors: Mapping[int, int], *, band: bool
 
 
 def spark(steps: NDArray[np.int64], values: Floats, width: int, ascii: bool) -> str:  # noqa: A002
-    """A curve over log(step + 1) as one row of bars, from its lowest value to its highest.
+    """Return a curve over log(step + 1) as one row of bars, from its lowest value to its highest.
 
     Between two steps the line between them counts; blank where nothing is known.
     """
@@ -132,7 +132,7 @@ def spark(steps: NDArray[np.int64], values: Floats, width: int, ascii: bool) -> 
 
 
 def spark_column(steps: NDArray[np.int64], step: int, width: int) -> int:
-    """The column of `spark` that one of the steps lies in."""
+    """Return the column of `spark` that one of the steps lies in."""
     return round(float(_columns(steps, width)[np.searchsorted(steps, step)]))
 
 
@@ -144,7 +144,7 @@ def _columns(steps: NDArray[np.int64], width: int) -> Floats:
 
 
 def category_words(levels: Levels) -> str:
-    """The category, and of which token it is said where that has to be told."""
+    """Return the category, and where it may be of either, of which token it is."""
     name = levels.category
     if name != base(name):
         return f"{base(name)} of the token before"
@@ -152,7 +152,7 @@ def category_words(levels: Levels) -> str:
 
 
 def category_facts(levels: Levels, step: int | None) -> list[str]:
-    """What a category is and what its numbers stand on, in words."""
+    """Return what a category is and what its numbers stand on, in words."""
     facts = [levels.description]
     if levels.step_of_levels is not None:
         facts.append(f"levels of step {levels.step_of_levels:,}")

@@ -29,14 +29,14 @@ class LevelRows:
     _labels: tuple[str, ...] = ()
 
     def state(self) -> dict[str, Any]:
-        """What was chosen, for the next session."""
+        """Return what was chosen, for the next session."""
         sort = COLUMNS[self.column]
         chosen = {"filter": self.pattern, "label": self.label}
         return {"sort": sort, "backwards": self.backwards, **chosen}
 
     @classmethod
     def restored(cls, kept: Remembered) -> LevelRows:
-        """What `state` gave, anew."""
+        """Return the rows that `state` described."""
         column, backwards = kept.choice("sort", COLUMNS), kept.flag("backwards", False)
         return cls(column, backwards, kept.text("filter"), kept.text("label"))
 
@@ -84,20 +84,20 @@ class TokenRows:
     ranked: Ranked | None = None  # None while it is read
 
     def state(self) -> dict[str, Any]:
-        """What was chosen, for the next session."""
+        """Return what was chosen, for the next session."""
         sort = {"rank": RANKS[self.rank], "upwards": self.upwards}
         return {"level": self.level, **sort, "filter": self.pattern, "token": self.token}
 
     @classmethod
     def restored(cls, kept: Remembered) -> TokenRows | None:
-        """What `state` gave, anew; None: no level was entered."""
+        """Return the rows that `state` described; None: no level was entered."""
         if "level" not in kept.values:
             return None
         rank, upwards = kept.choice("rank", RANKS), kept.flag("upwards", False)
         return cls(kept.text("level"), rank, upwards, kept.text("filter"), kept.number("token"))
 
     def query(self, model: str, levels: Levels, step: int) -> LevelTokens:
-        """What to ask the store."""
+        """Return what to ask the store."""
         return LevelTokens(
             model=model,
             category=levels.category,

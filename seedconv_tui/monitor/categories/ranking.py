@@ -23,7 +23,7 @@ _UNDERLINED = Style(underline=True)
 
 
 def in_context(corpus: Corpus, token: int, width: int, ascii: bool) -> tuple[str, str, str]:  # noqa: A002
-    """The text before a token, its own and the text after it, safe to draw, `width` cells in all.
+    """Return a token's text, that before it and that after it, safe to draw, `width` cells in all.
 
     The token stands in the middle, so that those below each other can be compared. Nothing of
     another document is shown.
@@ -44,7 +44,7 @@ def in_context(corpus: Corpus, token: int, width: int, ascii: bool) -> tuple[str
 
 
 def _end_of(text: str, width: int) -> str:
-    """The last cells of a text; half of a wide character is left out."""
+    """Return the last cells of a text; half of a wide character is left out."""
     while cell_len(text) > width:
         text = text[max(1, (cell_len(text) - width) // 2) :]
     return text
@@ -71,7 +71,7 @@ class Ranking(Canvas):
         order: str,
         nothing: str,
     ) -> None:
-        """Takes the tokens, the place of the chosen one, and what they are ranked by, in words.
+        """Take the tokens, the place of the chosen one, and what they are ranked by, in words.
 
         `nothing` is said while, or because, there are none.
         """

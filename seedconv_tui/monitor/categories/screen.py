@@ -108,13 +108,13 @@ class CategoriesScreen(CategoriesView):
         self.draw()
 
     def action_category(self, count: int) -> None:
-        """Shows the levels of another category."""
+        """Show the levels of another category."""
         if (levels := self._known()) is not None:
             here = self._category if self._category in levels.categories else levels.category
             self._show_category(neighbour(here, levels.categories, count))
 
     def action_context(self) -> None:
-        """Changes between the target and the token before it."""
+        """Change between the target and the token before it."""
         if (levels := self._known()) is not None:
             self._show_category(counterpart(levels.category, levels.categories))
 
@@ -133,7 +133,7 @@ class CategoriesScreen(CategoriesView):
         self.draw()
 
     def action_filter(self) -> None:
-        """Opens the line to type in."""
+        """Open the line to type in."""
         bar = self.query_one(SearchBar)
         bar.value = self._rows.pattern
         bar.open()
@@ -143,7 +143,7 @@ class CategoriesScreen(CategoriesView):
         self.draw()
 
     def action_compare(self) -> None:
-        """Keeps the chosen level in the chart, or no longer; of too many, the first goes."""
+        """Keep the chosen level in the chart, or no longer; of too many, the first goes."""
         levels, chosen = self._known(), self._outside.chosen
         if levels is not None and chosen is not None:
             label = levels.labels[chosen]
@@ -158,11 +158,11 @@ class CategoriesScreen(CategoriesView):
         self.draw()
 
     def action_band(self) -> None:
-        """Shows or hides the interval of the chosen level."""
+        """Show or hide the interval of the chosen level."""
         self._band = not self._band
         self.draw()
 
     def action_log_y(self) -> None:
-        """Changes between linear and logarithmic values."""
+        """Change between linear and logarithmic values."""
         self._log_y = not self._log_y
         self.draw()

@@ -29,12 +29,12 @@ _ROOMY = 140  # cells of a terminal in which every screen is named
 
 
 def coarse(seconds: float) -> str:
-    """A time that has passed, in words that change seldom: whole minutes beyond the first."""
+    """Return a span of time in words that change seldom: whole minutes beyond the first."""
     return duration(seconds - seconds % (60 if seconds >= 60 else 10 if seconds >= 10 else 1))
 
 
 def engine_words(feed: Feed, engine: EngineStatus | None, look: Appearance) -> tuple[str, Style]:
-    """What the engine does, in a word or two, and how good that is."""
+    """Return what the engine does, in a word or two, and how good that is."""
     palette = look.palette
     if engine is None:
         return "no engine has run yet", palette.dim
@@ -54,7 +54,7 @@ class TopBar(Canvas):
         self._crumbs: tuple[str, ...] = ()
 
     def show(self, feed: Feed, crumbs: tuple[str, ...] = ()) -> None:
-        """Takes what is known now, and what is open on the screen, from the outside in."""
+        """Take what is known now, and what is open on the screen, from the outside in."""
         self._feed, self._crumbs = feed, crumbs
         self.redraw()
 
@@ -94,7 +94,7 @@ class Banner(Canvas):
     _text = ""
 
     def show(self, text: str) -> None:
-        """Takes what is wrong; empty: nothing is."""
+        """Take what is wrong; empty: nothing is."""
         self._text = text
         self.display = bool(text)
         self.redraw()
@@ -114,7 +114,7 @@ class KeyBar(Canvas):
     _until: Timer | None = None
 
     def say(self, words: str, *, bad: bool = False) -> None:
-        """Shows these words for a while."""
+        """Show these words for a while."""
         if self._until is not None:
             self._until.stop()
         palette = self.look.palette
@@ -123,7 +123,7 @@ class KeyBar(Canvas):
         self.redraw()
 
     def be_silent(self) -> None:
-        """Shows the keys again."""
+        """Show the keys again."""
         if self._said is not None:
             self._said = None
             self.redraw()
@@ -176,7 +176,7 @@ class Notice(Canvas):
         self._text: tuple[str, ...] = ()
 
     def say(self, *text: str) -> None:
-        """Shows these rows, the first of them as the heading."""
+        """Show these rows, the first of them as the heading."""
         self._text = text
         self.redraw()
 

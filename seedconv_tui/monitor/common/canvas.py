@@ -32,7 +32,7 @@ def spread(left: Line, right: Line, width: int) -> Line:
 
 
 def scrolled(first: int, chosen: int, shown: int, n: int) -> int:
-    """The first of those shown, moved just so far that the chosen one is among them."""
+    """Return the first of those shown, moved just so far that the chosen one is among them."""
     return max(0, min(max(min(first, chosen), chosen - shown + 1), n - shown))
 
 
@@ -50,7 +50,7 @@ class Canvas(Widget):
         return cast("HasLook", self.app).look
 
     def paint(self, width: int, height: int) -> list[Line]:
-        """The rows to show, at most `height` of them; longer rows are cut at `width` cells."""
+        """Return the rows to show, at most `height`; longer rows are cut at `width` cells."""
         raise NotImplementedError
 
     def redraw(self) -> None:

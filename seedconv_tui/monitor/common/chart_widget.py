@@ -34,7 +34,7 @@ class ChartTitle(Canvas):
         self._follows = "follows"
 
     def show(self, parts: tuple[str, ...], held: str, follows: str = "follows") -> None:
-        """Takes the words; `held` is empty while the view follows, and `follows` says what."""
+        """Take the words; `held` is empty while the view follows, and `follows` says what."""
         self._parts, self._held, self._follows = parts, held, follows
         self.redraw()
 
@@ -84,7 +84,7 @@ class ChartView(Canvas):
         cursor: float | None,
         label: str = "",
     ) -> None:
-        """Takes what to draw; the series that is to lie on top comes last.
+        """Take what to draw; the series that is to lie on top comes last.
 
         `label` says what the values are, where nothing else on the screen does.
         """
@@ -123,7 +123,7 @@ class ChartView(Canvas):
 
 
 def _styles(palette: Palette, plain: bool) -> dict[int, Style]:
-    """The style of each colour; `plain`: there are no colours, so what is quiet is dimmed."""
+    """Return the style of each colour; `plain`: without colours, so what is quiet is dimmed."""
     return {
         chart.BLANK: Style(),
         chart.AXIS: palette.faint,
@@ -141,7 +141,7 @@ def _runs(
     dim: NDArray[np.bool_],
     styles: dict[int, Style],
 ) -> Line:
-    """A row of cells as runs of one style; blanks go with what is to the left of them."""
+    """Return a row of cells as runs of one style; blanks go with what is to the left of them."""
     last = np.maximum.accumulate(np.where(color != chart.BLANK, np.arange(len(color)), 0))
     color, dim = color[last], dim[last]
     change = (np.diff(color) != 0) | (np.diff(dim) != 0)

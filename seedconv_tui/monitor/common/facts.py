@@ -13,7 +13,7 @@ class Facts(Canvas):
         self._rows: list[list[str]] = []
 
     def show(self, *rows: list[str]) -> None:
-        """Takes the facts; they may hold text from outside."""
+        """Take the facts; they may hold text from outside."""
         self._rows = list(rows)
         self.redraw()
 

@@ -38,7 +38,7 @@ _NAMES = {
 
 
 def key_name(key: str) -> str:
-    """A key as it is written on the keyboard."""
+    """Return a key as it is written on the keyboard."""
     *modifiers, name = key.split("+")
     return "+".join([*modifiers, _NAMES.get(name, name)])
 
@@ -77,7 +77,7 @@ def help_lines(screen: Screen[object], look: Appearance) -> list[Line]:
 
 
 def commands(screen: Screen[object]) -> Iterator[SystemCommand]:
-    """The same for the command palette, of what can be done just now."""
+    """Return the same for the command palette, of what can be done just now."""
     for deed in deeds(screen):
         name, parameters = actions.parse(deed.action)[1:]
         if deed.node.check_action(name, parameters):

@@ -39,7 +39,7 @@ class PairTable:
 
 
 def short(x: float) -> str:
-    """A value in at most 4 cells: `.342`, `1.23`, `12.3`, `123`, `2e-5`; NaN is `-`."""
+    """Return a value in at most 4 cells: `.342`, `1.23`, `12.3`, `123`, `2e-5`; NaN is `-`."""
     size = abs(x)
     if math.isnan(x):
         return "-"
@@ -84,7 +84,7 @@ class PairMatrix(Canvas):
         self._shown: tuple[int, int, int] = (0, 0, 1)  # columns: cells before, how many, their size
 
     def show(self, table: PairTable) -> None:
-        """Takes the pairs."""
+        """Take the pairs."""
         self._table = table
         self.redraw()
 

@@ -39,31 +39,31 @@ class TextRows:
         return len(self.first) - 1
 
     def row_of(self, token: int) -> int:
-        """The row that a token is in."""
+        """Return the row that a token is in."""
         return int(np.searchsorted(self.first, token, "right")) - 1
 
     def tokens(self, row: int) -> range:
-        """The tokens of a row."""
+        """Return the tokens of a row."""
         return range(int(self.first[row]), int(self.first[row + 1]))
 
     def column_of(self, token: int) -> int:
-        """The cell at which a token begins."""
+        """Return the cell at which a token begins."""
         return int(self.cells[int(self.first[self.row_of(token)]) : token].sum())
 
     def token_at(self, row: int, column: int) -> int:
-        """The token that covers a cell; the nearest one beyond the ends."""
+        """Return the token that covers a cell; the nearest one beyond the ends."""
         row = min(max(row, 0), len(self) - 1)
         tokens = self.tokens(row)
         ends = np.cumsum(self.cells[tokens.start : tokens.stop])
         return min(tokens.start + int(np.searchsorted(ends, column, "right")), tokens.stop - 1)
 
     def pieces(self, token: int) -> tuple[str, str]:
-        """What is drawn for a token: the text before it that is in no token, and its own."""
+        """Return what is drawn for a token: the text before it that is in no token, and its own."""
         return _pieces(self.corpus, int(self.seen[token]), token, self.ascii)
 
 
 def shown(text: str, ascii: bool) -> str:  # noqa: A002  said the same everywhere
-    """A token's text as it is drawn, safe and at least one cell wide.
+    """Return a token's text as it is drawn, safe and at least one cell wide.
 
     A token without characters of its own is a box, an accent without its letter stands on a circle,
     and what chooses another glyph for the character before it is escaped.
@@ -89,7 +89,7 @@ def _pieces(corpus: Corpus, seen: int, token: int, ascii_only: bool) -> tuple[st
 
 
 def reflow(corpus: Corpus, width: int, ascii: bool, *, keep_lines: bool = False) -> TextRows:  # noqa: A002
-    """Breaks the corpus into rows of at most `width` >= 1 cells.
+    """Break the corpus into rows of at most `width` >= 1 cells.
 
     A row ends at a blank line (with `keep_lines` at every line break), at the end of a document,
     else before the last word that would not fit. A token wider than a row has one to itself.
@@ -138,7 +138,7 @@ def _counts(found: NDArray[np.bool_]) -> NDArray[np.int64]:
 def _break(
     cells: NDArray[np.int64], width: int, hard: NDArray[np.bool_], soft: NDArray[np.bool_]
 ) -> list[int]:
-    """The first token of each row."""
+    """Return the first token of each row."""
     n = len(cells)
     reach = _sums(cells).tolist()
     must = [*np.flatnonzero(hard).tolist(), n]

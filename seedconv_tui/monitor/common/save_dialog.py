@@ -61,13 +61,13 @@ class ExportScreen(ModalScreen[str | None], inherit_bindings=False):
         kinds.redraw()
 
     def action_take(self) -> None:
-        """Takes the one that is chosen."""
+        """Take the one that is chosen."""
         self.dismiss(_KINDS[self.query_one(Kinds).chosen][0])
 
     def action_save(self, kind: str) -> None:
-        """Takes one by its key."""
+        """Take one by its key."""
         self.dismiss(kind)
 
     def action_leave(self) -> None:
-        """Saves nothing."""
+        """Save nothing."""
         self.dismiss(None)

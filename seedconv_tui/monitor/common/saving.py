@@ -34,14 +34,14 @@ class Saved(Message):
 
 
 def file_name(study: str, screen: str, now: float, suffix: str) -> str:
-    """A plain name: `my-study-curves-20250131-235959.svg`, in local time."""
+    """Return a plain name: `my-study-curves-20250131-235959.svg`, in local time."""
     plain = re.sub(r"[^A-Za-z0-9._-]+", "-", study)[:_LONGEST].strip("-.") or "study"
     stamp = time.strftime("%Y%m%d-%H%M%S", time.localtime(now))
     return f"{plain}-{screen.lower()}-{stamp}.{suffix}"
 
 
 def write_new(folder: Path, name: str, data: bytes) -> Path:
-    """Writes a file that was not there; if one was, its number is added to the name.
+    """Write a file that was not there; if one was, its number is added to the name.
 
     Raises OSError where nothing can be written, and leaves no part of a file.
     """
@@ -80,12 +80,12 @@ def save(name: str, make: Callable[[], bytes], post: Callable[[Message], object]
 
 
 def text_of(strips: Iterable[Strip]) -> bytes:
-    """The characters of a screen, in rows; blanks at their ends are left out."""
+    """Return the characters of a screen, in rows; blanks at their ends are left out."""
     return "".join(strip.text.rstrip() + "\n" for strip in strips).encode("utf-8", "replace")
 
 
 def csv_of(columns: Mapping[str, Any]) -> bytes:
-    """A table as `seedconv export` writes it, but that controls in its text are made visible.
+    """Return a table as `seedconv export` writes it, but with controls in its text made visible.
 
     Columns are lists or arrays, all of one length; None and NaN are missing.
     """

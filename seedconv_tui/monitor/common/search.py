@@ -34,12 +34,12 @@ class SearchBar(Input):
         self.display = False
 
     def open(self) -> None:
-        """Shows the line and takes the keys."""
+        """Show the line and take the keys."""
         self.display = True
         self.focus()
 
     def action_leave(self) -> None:
-        """Closes the line."""
+        """Close the line."""
         self.display = False
         self.screen.set_focus(None)
 
@@ -50,13 +50,13 @@ class SearchBar(Input):
 
 
 def step_in(text: str) -> int | None:
-    """A step as people write it: `1000`, `1,000`, `143k`, `2M`; None: it is none."""
+    """Return a step as people write it: `1000`, `1,000`, `143k`, `2M`; None: it is none."""
     found = re.fullmatch(r"(\d{1,9})([kM]?)", text.strip().replace(",", ""), re.ASCII)
     return int(found[1]) * {"": 1, "k": 1000, "M": 1_000_000}[found[2]] if found else None
 
 
 def found_in(names: Sequence[str], text: str) -> str:
-    """The name that `text` is, else the first that it is a part of; empty: none."""
+    """Return the name that `text` is, else the first that it is a part of; empty: none."""
     if not text:
         return ""
     sought = text.casefold()

@@ -44,7 +44,7 @@ class StepScreen(StudyScreen):
     _held: int | None = None  # a step; None: the latest there is
 
     def draw(self) -> None:
-        """Shows the data as they are now."""
+        """Show the data as they are now."""
         raise NotImplementedError
 
     def show_study(self, snapshot: StudySnapshot) -> None:
@@ -58,11 +58,11 @@ class StepScreen(StudyScreen):
         return next(iter((*chosen, *models)), None)
 
     def steps_of(self, model: ModelSnapshot) -> list[int]:
-        """The steps that there is something to show of: those with a reduced pair."""
+        """Return the steps that there is something to show of: those with a reduced pair."""
         return [int(step) for step in model.steps[model.n_pairs > 0]]
 
     def step_of(self, model: ModelSnapshot) -> int | None:
-        """The step that is shown: the one chosen, or of a model without it the nearest."""
+        """Return the step that is shown: the one chosen, or of a model without it the nearest."""
         steps = self.steps_of(model)
         if not steps or self._held is None:
             return steps[-1] if steps else None
@@ -75,7 +75,7 @@ class StepScreen(StudyScreen):
         return f"step {step:,}{latest}{', ' + phases[-1] if phases else ''}", model.name
 
     def held(self, model: ModelSnapshot) -> str:
-        """What is said of a step that was chosen; empty while the screen follows."""
+        """Return what is said of a step that was chosen; empty while the screen follows."""
         if self._held is None:
             return ""
         later = sum(step > self._held for step in self.steps_of(model))
@@ -104,14 +104,14 @@ class StepScreen(StudyScreen):
         self.draw()
 
     def hold_nearest(self, step: float) -> None:
-        """Shows the step that is nearest to a place on the axis, and stays there."""
+        """Show the step that is nearest to a place on the axis, and stay there."""
         if (model := self.model) is not None:
             self._held = round(max(step, 0))
             self._held = self.step_of(model)
             self.draw()
 
     def action_follow(self) -> None:
-        """Shows the latest step, and each that comes."""
+        """Show the latest step, and each that comes."""
         self._held = None
         self.draw()
 

@@ -64,11 +64,11 @@ class StudyScreen(Screen[None], inherit_bindings=False):
         yield KeyBar()
 
     def compose_body(self) -> Iterable[Widget]:
-        """The widgets between the bars."""
+        """Return the widgets between the bars."""
         raise NotImplementedError
 
     def show_study(self, snapshot: StudySnapshot) -> None:
-        """Takes the study as it is now."""
+        """Take the study as it is now."""
         raise NotImplementedError
 
     @property
@@ -92,11 +92,11 @@ class StudyScreen(Screen[None], inherit_bindings=False):
         return self.feed.trouble if self.snapshot is not None else ""
 
     def state(self) -> dict[str, Any]:
-        """What was chosen here, for the next session; nothing but what JSON can hold."""
+        """Return what was chosen here, for the next session; nothing but what JSON can hold."""
         return {}
 
     def restore(self, kept: Remembered) -> None:
-        """Takes what `state` gave in another session; called before there are data, or widgets."""
+        """Take what `state` gave in another session; called before there are data, or widgets."""
 
     def show_state(self, state: Remembered) -> None:
         """Go to what another screen asks for by `GoTo`; called before the next drawing."""
@@ -110,7 +110,7 @@ class StudyScreen(Screen[None], inherit_bindings=False):
         return None
 
     def chosen_text(self) -> str:
-        """What is under the cursor, in words; empty: nothing. It may be untrusted."""
+        """Return what is under the cursor, in words; empty: nothing. It may be untrusted."""
         return "\n".join(facts.text for facts in self.query(Facts) if facts.display)
 
     def on_mount(self) -> None:
@@ -130,7 +130,7 @@ class StudyScreen(Screen[None], inherit_bindings=False):
         self._say_what_is_missing()
 
     def show_feed(self) -> None:
-        """Shows what is known now; called whenever that, or how fresh it is, has changed."""
+        """Show what is known now; called whenever that, or how fresh it is, has changed."""
         if not self.is_mounted:
             return
         self.query_one(TopBar).show(self.feed, self.crumbs)

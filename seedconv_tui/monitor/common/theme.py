@@ -42,7 +42,7 @@ class Palette:
         return replace(self, heat=heat, cool=cool)
 
     def level(self, level: str) -> Style:
-        """The style of a journal level."""
+        """Return the style of a journal level."""
         return {"warning": self.warn, "error": self.bad}.get(level, self.dim)
 
 
@@ -93,7 +93,7 @@ class Appearance:
     glyphs: Glyphs = Glyphs.BRAILLE  # of charts; ASCII only where nothing else may be sent
 
     def sign(self, state: State) -> str:
-        """The glyph of a state."""
+        """Return the glyph of a state."""
         sign = SIGNS[state]
         return sign.ascii if self.ascii else sign.glyph
 
@@ -120,7 +120,7 @@ class Appearance:
         return self.pick("─", "-")
 
     def bar(self, fraction: float, width: int) -> tuple[str, str]:
-        """The filled and the empty part of a progress bar."""
+        """Return the filled and the empty part of a progress bar."""
         filled = int(min(max(fraction, 0.0), 1.0) * width)
         return self.pick("━", "#") * filled, self.pick("┄", "-") * (width - filled)
 

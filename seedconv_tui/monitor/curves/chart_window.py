@@ -37,11 +37,11 @@ class ChartWindow:
         return self.view is not None or self.cursor is not None
 
     def now(self, series: Sequence[Series]) -> View:
-        """What is in view of these."""
+        """Return what is in view of these."""
         return self.view or self._fitted(series)
 
     def update(self, series: Sequence[Series]) -> None:
-        """Moves on with the newest step, if that is wanted."""
+        """Move on with the newest step, if that is wanted."""
         if self.view is not None and self.tail:
             whole = self._fitted(series)
             moved = replace(self.view, limits=whole.limits).reveal(whole.x_max)
@@ -53,13 +53,13 @@ class ChartWindow:
             self.view = self._fitted(series, self.view)
 
     def step(self, steps: Sequence[int], series: Sequence[Series], count: int) -> None:
-        """Moves the cursor so many of `steps` (ascending, not empty) on, or back."""
+        """Move the cursor so many of `steps` (ascending, not empty) on, or back."""
         here = self.cursor if self.cursor is not None else steps[-1]
         index = int(np.abs(np.array(steps) - here).argmin()) + count
         self._place(steps[min(max(index, 0), len(steps) - 1)], series)
 
     def point(self, steps: Sequence[int], series: Sequence[Series], at: float) -> None:
-        """Puts the cursor on the one of `steps` that is seen nearest to `at`."""
+        """Put the cursor on the one of `steps` that is seen nearest to `at`."""
         places = self.now(series).part_of(np.array([*steps, at], np.float64))
         self._place(steps[int(np.abs(places[:-1] - places[-1]).argmin())], series)
 
@@ -71,17 +71,17 @@ class ChartWindow:
         self.view = self._fitted(series, view.zoom(_ZOOM**direction, at))
 
     def pan(self, series: Sequence[Series], direction: int) -> None:
-        """Shows earlier or later steps."""
+        """Show earlier or later steps."""
         self.tail = False
         self.view = self._fitted(series, self.now(series).pan(direction * _PAN))
 
     def follow(self) -> None:
-        """Shows all, and goes on with the data."""
+        """Show all, and go on with the data."""
         self.cursor = self.view = None
         self.tail = False
 
     def follow_newest(self, series: Sequence[Series]) -> None:
-        """Shows the newest steps, as many as are in view, and moves on with them; or holds."""
+        """Show the newest steps, as many as are in view, and move on with them; or hold."""
         self.tail = not self.tail
         if self.tail:
             self.cursor = None
@@ -89,7 +89,7 @@ class ChartWindow:
             self.view = self.view or whole.zoom(_TAIL, whole.x_max)
 
     def words(self, steps: Sequence[int]) -> tuple[str, str]:
-        """What is held, and how to go on; and what is followed. Empty: nothing is."""
+        """Return what is held, and how to go on; and what is followed. Empty: nothing is."""
         if self.tail:
             return "", "follows the newest"
         if self.view is None:
@@ -98,7 +98,7 @@ class ChartWindow:
         return f"held, {later} later, 0 follows" if later else "held, 0 follows", ""
 
     def ends(self, series: Sequence[Series]) -> tuple[float, float]:
-        """The first and the last step in view."""
+        """Return the first and the last step in view."""
         view = self.now(series)
         return view.x_min - _SLACK, view.x_max + _SLACK
 
@@ -114,7 +114,7 @@ class ChartWindow:
         }
 
     def restore(self, kept: Remembered) -> None:
-        """Takes what `state` gave in another session."""
+        """Take what `state` gave in another session."""
         self.log_x = kept.flag("log_x", self.log_x)
         self.log_y = kept.flag("log_y", self.log_y)
         self.cursor = kept.number("cursor")
@@ -142,7 +142,7 @@ class ChartWindow:
 
 
 def _between(series: Series, low: float, high: float) -> Series:
-    """The part of a series between two steps."""
+    """Return the part of a series between two steps."""
     inside = (series.x >= low - _SLACK) & (series.x <= high + _SLACK)
     part = replace(series, x=series.x[inside], y=series.y[inside], low=None, high=None)
     if series.low is None or series.high is None:

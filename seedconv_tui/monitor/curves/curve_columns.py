@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 def curve_columns(
     metric: Metric, band: str, curves: Mapping[str, Curve], first: float, last: float
 ) -> Columns:
-    """A metric of these models with one of its bands, at the steps from `first` to `last`."""
+    """Return a metric of these models with one of its bands, at steps from `first` to `last`."""
     names = [
         "model",
         "step",

@@ -74,7 +74,7 @@ class CurvesView(StudyScreen):
         self._draw()
 
     def show_feed(self) -> None:
-        """Shows what is known now; the study is that of the chosen model."""
+        """Show what is known now; the study is that of the chosen model."""
         if self._choice.chosen is None:
             self._choose_in(self._studies.current)
         if models := self._models():
@@ -102,7 +102,7 @@ class CurvesView(StudyScreen):
     # What is drawn
 
     def _read(self) -> list[tuple[int, Watch, StudySnapshot]]:
-        """The studies that have been read."""
+        """Return the studies that have been read."""
         watches = enumerate(self._studies.watches)
         return [(n, watch, read) for n, watch in watches if (read := watch.feed.snapshot)]
 
@@ -132,7 +132,7 @@ class CurvesView(StudyScreen):
         return metric.bands[number] if number < len(metric.bands) else None
 
     def _queries(self, snapshot: StudySnapshot) -> list[WholeSummary]:
-        """What the metric needs beyond a snapshot."""
+        """Return what the metric needs beyond a snapshot."""
         if METRICS[self._metric] is not KL_UNIGRAM:
             return []
         return [WholeSummary(model.name, snapshot.generation) for model in snapshot.models]
@@ -156,7 +156,7 @@ class CurvesView(StudyScreen):
         return self._side and n > 1 and self.app.size.width >= n * MIN_WIDTH
 
     def _draw(self) -> None:
-        """Shows the data as they are now under the view and cursor that were chosen."""
+        """Show the data as they are now under the view and cursor that were chosen."""
         if not (models := self._models()):
             return
         steps = steps_of(self._choice.seen(models))
@@ -254,7 +254,7 @@ class CurvesView(StudyScreen):
         }
 
     def restore(self, kept: Remembered) -> None:
-        """Takes what a session on one study left: its number is 0."""
+        """Take what a session on one study left: its number is 0."""
         self._metric = kept.choice("metric", [metric.title for metric in METRICS])
         bands = kept.part("bands")
         self._band = {name: bands.number(name) or 0 for name in bands.values}
@@ -267,7 +267,7 @@ class CurvesView(StudyScreen):
         self._window.restore(kept)
 
     def table(self) -> Columns | None:
-        """The values of all models that are shown, at the steps in view."""
+        """Return the values of all models that are shown, at the steps in view."""
         models = self._models()
         seen = self._choice.seen(models)
         if not steps_of(seen):
@@ -278,6 +278,6 @@ class CurvesView(StudyScreen):
         return curve_columns(metric, self._shown_band or metric.bands[0], curves, *ends)
 
     def chosen_text(self) -> str:
-        """The chosen model's value at the cursor."""
+        """Return the chosen model's value at the cursor."""
         text = self.query_one(Readout).text
         return f"{METRICS[self._metric].title}: {text}" if text else ""

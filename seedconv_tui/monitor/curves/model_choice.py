@@ -48,7 +48,7 @@ class StudyModel:
         return self.curve.steps[np.isfinite(self.curve.value)].astype(np.float64)
 
     def at(self, step: int) -> int | None:
-        """The position of a step at which there is a value."""
+        """Return the position of a step at which there is a value."""
         found = np.flatnonzero((self.curve.steps == step) & np.isfinite(self.curve.value))
         return int(found[0]) if len(found) else None
 
@@ -62,11 +62,11 @@ class ModelChoice:
     hidden: frozenset[ModelKey] = field(default_factory=frozenset)
 
     def of(self, models: Sequence[StudyModel]) -> int:
-        """The place of the chosen one."""
+        """Return the place of the chosen one."""
         return next((n for n, each in enumerate(models) if each.key == self.chosen), 0)
 
     def pinned_of(self, models: Sequence[StudyModel]) -> StudyModel | None:
-        """The pinned one, if it is there."""
+        """Return the pinned one, if it is there."""
         return next((each for each in models if each.key == self.pinned), None)
 
     def seen(self, models: Sequence[StudyModel]) -> list[StudyModel]:
@@ -87,7 +87,7 @@ class ModelChoice:
 
 
 def study_labels(studies: Sequence[StudySnapshot]) -> list[str]:
-    """What tells studies apart: their names, where those are the same the ends of their paths.
+    """Return labels that differ: the studies' names; where those are equal, ends of their paths.
 
     Empty for one study, which needs none.
     """
@@ -123,7 +123,10 @@ def lines(
 
 
 def floors(of: StudyModel, view: chart.View) -> list[chart.Series]:
-    """What rounding alone makes: below, a value says nothing. Only what is seen above the axis."""
+    """Return what rounding alone makes, as far as it is seen above the axis.
+
+    A value below it does not say anything.
+    """
     steps = of.curve.steps.astype(np.float64)
     least = view.y_min if view.log_y else view.y_min + _BARELY * (view.y_max - view.y_min)
     return [
@@ -134,7 +137,7 @@ def floors(of: StudyModel, view: chart.View) -> list[chart.Series]:
 
 
 def steps_of(models: Sequence[StudyModel]) -> list[int]:
-    """The steps at which one of these has a value."""
+    """Return the steps at which one of these has a value."""
     known = [each.known for each in models]
     steps: list[int] = np.unique(np.concatenate([np.empty(0), *known])).astype(int).tolist()
     return steps

@@ -39,7 +39,7 @@ class Entry:
 def entries(
     models: Sequence[StudyModel], choice: ModelChoice, step: int | None, band: str, plus_minus: str
 ) -> list[Entry]:
-    """The models' values at a step; None: at each one's latest.
+    """Return the models' values at a step; None: at each one's latest.
 
     `band` is what the band is that the words are to tell.
     """
@@ -88,7 +88,7 @@ def heading(
 
 
 def _filled(entry: Entry, of: StudyModel, at: int, *, tokens: bool) -> Entry:
-    """The entry with the numbers at a position."""
+    """Return the entry with the numbers at a position."""
     curve, value = of.curve, float(of.curve.value[at])
     counts = f"{curve.n_seeds[at]}/{len(of.model.seeds)} seeds"
     if curve.n_pairs is not None:
@@ -101,7 +101,7 @@ def _filled(entry: Entry, of: StudyModel, at: int, *, tokens: bool) -> Entry:
 
 
 def _spread(curve: Curve, at: int, band: str, plus_minus: str) -> str:
-    """What a band says at a position, in words."""
+    """Return what a band says at a position, in words."""
     low, high = (float(end[at]) for end in curve.bands[band])
     if band == SPREAD:
         return f"{plus_minus} {nats(high - float(curve.value[at]))} std"
@@ -133,7 +133,7 @@ class Readout(Canvas):
         self._top = 0
 
     def show(self, heading: Sequence[str], entries: Sequence[Entry], chosen: int) -> None:
-        """Takes the numbers, and which model is chosen; of the heading what fits."""
+        """Take the numbers, and which model is chosen; of the heading what fits."""
         self._heading, self._entries, self._chosen = heading, entries, chosen
         self.redraw()
 

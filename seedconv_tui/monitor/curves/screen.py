@@ -65,7 +65,7 @@ class CurvesScreen(CurvesView):
         return True
 
     def action_step(self, count: int) -> None:
-        """Moves the cursor; from then on the view stays as it is."""
+        """Move the cursor; from then on the view stays as it is."""
         models = self._models()
         if steps := steps_of(self._choice.seen(models)):
             self._window.step(steps, self._series(models), count)
@@ -81,7 +81,7 @@ class CurvesScreen(CurvesView):
             self._draw()
 
     def action_find(self) -> None:
-        """Opens the line to type in."""
+        """Open the line to type in."""
         self.query_one(SearchBar).open()
 
     def on_search_bar_asked(self, message: SearchBar.Asked) -> None:
@@ -104,17 +104,17 @@ class CurvesScreen(CurvesView):
         self._draw()
 
     def action_pan(self, direction: int) -> None:
-        """Shows earlier or later steps."""
+        """Show earlier or later steps."""
         self._window.pan(self._series(self._models()), direction)
         self._draw()
 
     def action_follow(self) -> None:
-        """Shows all, and goes on with the data."""
+        """Show all, and go on with the data."""
         self._window.follow()
         self._draw()
 
     def action_tail(self) -> None:
-        """Shows the newest steps, as many as are in view, and moves on with them; or holds."""
+        """Show the newest steps, as many as are in view, and move on with them; or hold."""
         self._window.follow_newest(self._series(self._models()))
         self._draw()
 
@@ -124,34 +124,34 @@ class CurvesScreen(CurvesView):
         self._refit()
 
     def action_log_y(self) -> None:
-        """Changes between linear and logarithmic values."""
+        """Change between linear and logarithmic values."""
         self._window.log_y = not self._window.log_y
         self._refit()
 
     def action_log_x(self) -> None:
-        """Changes between linear and logarithmic steps."""
+        """Change between linear and logarithmic steps."""
         self._window.log_x = not self._window.log_x
         self._refit()
 
     def action_band(self) -> None:
-        """Shows another band, or none."""
+        """Show another band, or none."""
         metric = METRICS[self._metric]
         number = self._band.get(metric.title, 0) + 1
         self._band[metric.title] = number % (len(metric.bands) + 1)
         self._refit()
 
     def action_phases(self) -> None:
-        """Shows or hides the phases."""
+        """Show or hide the phases."""
         self._phases = not self._phases
         self._draw()
 
     def action_floors(self) -> None:
-        """Shows or hides the floors."""
+        """Show or hide the floors."""
         self._floors = not self._floors
         self._draw()
 
     def action_side(self) -> None:
-        """Shows studies side by side, or all in one chart."""
+        """Show studies side by side, or all in one chart."""
         self._side = not self._side
         self._draw()
 
@@ -163,7 +163,7 @@ class CurvesScreen(CurvesView):
             self.show_feed()
 
     def action_hide(self) -> None:
-        """Shows or hides the chosen model."""
+        """Show or hide the chosen model."""
         if models := self._models():
             self._choice.hidden ^= {models[self._choice.of(models)].key}
             self._draw()

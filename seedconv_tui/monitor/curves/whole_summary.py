@@ -32,7 +32,7 @@ class WholeSummary:
     KEEP: ClassVar[int] = 64
 
     def read(self, study: Study) -> Whole:
-        """Reads one array of the summary."""
+        """Read one array of the summary."""
         from store.reading.category import ALL
         from store.reading.summary import SummaryReader
 

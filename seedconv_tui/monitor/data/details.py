@@ -73,7 +73,7 @@ class Details:
             return bool(self._wanted or self._underway)
 
     def get(self, query: Query[Answer_co]) -> Answer_co | None:
-        """The answer, if it is there."""
+        """Return the answer, if it is there."""
         kept = self._kept.get(type(query), OrderedDict())
         answer = kept.get(query)
         if answer is None or isinstance(answer, Failed):
@@ -102,7 +102,7 @@ class Details:
             self._retry.update(q for q, answer in kept.items() if isinstance(answer, Failed))
 
     def take(self, message: Answered) -> None:
-        """Keeps answers, and of each kind no more than its `KEEP`."""
+        """Keep answers, and of each kind no more than its `KEEP`."""
         for query, answer in message.answers:
             kept = self._kept.setdefault(type(query), OrderedDict())
             kept[query] = answer

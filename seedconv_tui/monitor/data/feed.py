@@ -21,7 +21,7 @@ class SnapshotSource(Protocol):
     """Anything that can tell how a study stands."""
 
     def progress(self) -> StudySnapshot:
-        """Reads how far the study is, without results: called once, before `snapshot`, there.
+        """Read how far the study is, without results: called once, before `snapshot`, there.
 
         Raises:
             StoreError: The store cannot be read now; `snapshot` is asked at the next poll.
@@ -29,7 +29,7 @@ class SnapshotSource(Protocol):
         ...
 
     def snapshot(self) -> StudySnapshot:
-        """Reads the study; called in a thread, never twice at once.
+        """Read the study; called in a thread, never twice at once.
 
         Raises:
             StoreError: The store cannot be read now; it is asked again at the next poll.
@@ -37,7 +37,7 @@ class SnapshotSource(Protocol):
         ...
 
     def study(self) -> Study:
-        """The study as it is committed now, for what a snapshot does not hold.
+        """Return the study as it is committed now, for what a snapshot does not hold.
 
         Called in another thread than `snapshot`, never twice at once.
 
@@ -70,7 +70,7 @@ class Feed:
     _beat_seen: float = 0.0  # when the heartbeat was seen to change; 0: never
 
     def accept(self, snapshot: StudySnapshot, *, results: bool = True) -> bool:
-        """Takes a reading; true if it says anything that the last one did not."""
+        """Take a reading; return whether it says anything that the last one did not."""
         last, self.progress = self.progress, snapshot
         if results:
             last, self.snapshot = self.snapshot, snapshot

@@ -39,7 +39,7 @@ class StoreSource:
         return snapshot
 
     def study(self) -> Study:
-        """The study as it is committed now. Raises StoreError while it cannot be read."""
+        """Return the study as it is committed now. Raises StoreError while it cannot be read."""
         from store import open_study
 
         if self._details is None:

@@ -20,7 +20,7 @@ _HUGE = 1e300
 
 
 def memory_path(store: str | Path, environment: Mapping[str, str] = os.environ) -> Path:
-    """The file for a store: in `$XDG_STATE_HOME/seedconv`, or `~/.local/state/seedconv`.
+    """Return the file for a store: in `$XDG_STATE_HOME/seedconv`, or `~/.local/state/seedconv`.
 
     Raises RuntimeError where there is neither the variable nor a home.
     """
@@ -38,12 +38,12 @@ class Memory:
     """One store's file. What cannot be read counts as nothing; what cannot be written is said."""
 
     def __init__(self, path: Path, store: str | Path, *, fresh: bool = False) -> None:
-        """Takes the file, the store it is about, and whether what it holds is to be ignored."""
+        """Take the file, the store it is about, and whether what it holds is to be ignored."""
         self._path, self._store, self._fresh = path, _address(store), fresh
         self.trouble = ""  # why the last writing failed; empty: it did not
 
     def load(self) -> Remembered:
-        """What was remembered; nothing if it is damaged, of another version or another store's."""
+        """Return what was remembered; nothing if damaged, of another version or another store's."""
         if self._fresh:
             return Remembered({})
         try:
@@ -56,7 +56,7 @@ class Memory:
         return kept if same else Remembered({})
 
     def save(self, state: Mapping[str, Any]) -> None:
-        """Writes what JSON can hold; the file is the old one or the new one at any moment."""
+        """Write what JSON can hold; the file is the old one or the new one at any moment."""
         content = {"version": _VERSION, "store": self._store, **state}
         data = json.dumps(content).encode()
         from seedconv_tui.tables.writers import new_file  # late: it brings what reads the store
@@ -71,7 +71,7 @@ class Memory:
 
 
 def memory_of(store: str | Path, *, fresh: bool) -> Memory | None:
-    """A store's memory; None where there is no place for one."""
+    """Return a store's memory; None where there is no place for one."""
     try:
         return Memory(memory_path(store), store, fresh=fresh)
     except RuntimeError:
@@ -82,37 +82,37 @@ class Remembered:
     """Values out of a file that anybody may have changed: each is of its kind, or its default."""
 
     def __init__(self, values: object) -> None:
-        """Takes what was read; anything but an object counts as an empty one."""
+        """Take what was read; anything but an object counts as an empty one."""
         self.values: dict[str, Any] = values if isinstance(values, dict) else {}
 
     def part(self, name: str) -> Remembered:
-        """An object within."""
+        """Return an object within."""
         return Remembered(self.values.get(name))
 
     def text(self, name: str, default: str = "") -> str:
-        """A text."""
+        """Return a text."""
         value = self.values.get(name)
         return value if isinstance(value, str) else default
 
     def texts(self, name: str) -> tuple[str, ...]:
-        """A list of texts; those in it that are none are left out."""
+        """Return a list of texts; those in it that are none are left out."""
         value = self.values.get(name)
         return tuple(v for v in value if isinstance(v, str)) if isinstance(value, list) else ()
 
     def flag(self, name: str, default: _Default) -> bool | _Default:
-        """True or false."""
+        """Return true or false."""
         value = self.values.get(name)
         return value if isinstance(value, bool) else default
 
     def number(self, name: str) -> int | None:
-        """A whole number that is not negative."""
+        """Return a whole number that is not negative."""
         value = self.values.get(name)
         if not isinstance(value, int) or isinstance(value, bool):
             return None
         return value if 0 <= value < _MOST else None
 
     def numbers(self, name: str) -> tuple[float, ...]:
-        """A list of finite numbers; empty if anything else is in it."""
+        """Return a list of finite numbers; empty if anything else is in it."""
         value = self.values.get(name)
         if not isinstance(value, list) or any(isinstance(v, bool) for v in value):
             return ()
@@ -120,6 +120,6 @@ class Remembered:
         return tuple(map(float, value)) if right else ()
 
     def choice(self, name: str, among: Sequence[str]) -> int:
-        """The place of a text among these; 0 for any other."""
+        """Return the place of a text among these; 0 for any other."""
         value = self.values.get(name)
         return among.index(value) if isinstance(value, str) and value in among else 0

@@ -57,7 +57,7 @@ class Watch:
         return True
 
     def arrived(self, message: Arrived, now: float) -> None:
-        """Takes a reading."""
+        """Take a reading."""
         self.feed.now = now
         self.feed.accept(message.snapshot, results=message.results)
         if message.results:
@@ -65,13 +65,13 @@ class Watch:
             self.details.retry()
 
     def troubled(self, message: Troubled, now: float) -> None:
-        """Keeps what was read before, and why it could not be read again."""
+        """Keep what was read before, and why it could not be read again."""
         self.reading = None
         self.feed.now = now
         self.feed.trouble, self.feed.absent = message.reason, message.absent
 
     def _read(self) -> None:
-        """Runs in the thread; only posts what came of it."""
+        """Run in the thread; only post what came of it."""
         try:
             if self.feed.progress is None:
                 self._post(Arrived(self, self._source.progress(), results=False))
@@ -100,5 +100,5 @@ class Studies:
         return self.watches[self.current]
 
     def details_of(self, feed: Feed) -> Details:
-        """What is read beyond a feed's snapshot."""
+        """Return what is read beyond a feed's snapshot."""
         return next(watch.details for watch in self.watches if watch.feed is feed)

@@ -31,7 +31,7 @@ class Fold:
 
     @classmethod
     def of(cls, n_steps: int, width: int) -> Fold:
-        """The widest cells that fit; several steps to a cell only if single ones do not."""
+        """Return the widest cells that fit; several steps to a cell only if single ones do not."""
         if n_steps <= max(width, 1):
             return cls(1, min(width // max(n_steps, 1), _MAX_CELL), n_steps)
         per_cell = -(-n_steps // max(width, 1))
@@ -57,7 +57,7 @@ class FoldedRow:
 
 
 def lay_out(models: Sequence[ModelSnapshot], chosen: int, height: int) -> list[FoldedRow]:
-    """The rows from top to bottom, all of them whether they fit or not.
+    """Return the rows from top to bottom, all of them whether they fit or not.
 
     The chosen model is open, and of the others as many as fit: those after it, then those before.
     """

@@ -58,7 +58,7 @@ class JournalPanel(Canvas):
         ]
 
     def show(self, entries: tuple[JournalEntry, ...]) -> None:
-        """Takes the journal as it is now; what is being read stays where it is."""
+        """Take the journal as it is now; what is being read stays where it is."""
         if entries is self._entries:
             return
         reading = self.shown[-1 - self._back] if self._back else None
@@ -82,7 +82,7 @@ class JournalPanel(Canvas):
         self.redraw()
 
     def scroll_pages(self, count: int) -> None:
-        """Moves by so many windows, backward when negative."""
+        """Move by so many windows, backward when negative."""
         page = max(1, self.size.height - 1)
         furthest = max(0, len(self.shown) - page)
         self._back = min(max(self._back - count * page, 0), furthest)

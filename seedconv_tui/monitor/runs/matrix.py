@@ -60,7 +60,7 @@ class Matrix(Canvas):
         self._rows: list[FoldedRow] = []
 
     def show(self, snapshot: StudySnapshot) -> None:
-        """Takes the study as it is now."""
+        """Take the study as it is now."""
         self._models = tuple(m for m in snapshot.models if len(m.steps) and m.seeds)
         work = snapshot.engine.work if snapshot.engine else None
         if work is not None:
@@ -96,7 +96,7 @@ class Matrix(Canvas):
         self._changed()
 
     def move(self, seeds: int, steps: int) -> None:
-        """Moves the cursor down by seeds and right by steps, from one model into the next."""
+        """Move the cursor down by seeds and right by steps, from one model into the next."""
         if not self._models:
             return
         number, seed, step = self._indices()
@@ -112,7 +112,7 @@ class Matrix(Canvas):
         self._place(number, min(max(seed, 0), len(target.seeds) - 1), step + steps)
 
     def jump(self, *, end: bool) -> None:
-        """Moves the cursor to the first or the last step."""
+        """Move the cursor to the first or the last step."""
         if self._models:
             number, seed, _ = self._indices()
             self._place(number, seed, len(self._models[number].steps) - 1 if end else 0)
@@ -123,7 +123,7 @@ class Matrix(Canvas):
         return any(_problems(model).any() for model in self._models)
 
     def next_problem(self) -> None:
-        """Moves the cursor to the next such checkpoint, from the last to the first."""
+        """Move the cursor to the next such checkpoint, from the last to the first."""
         places = [
             (number, int(seed), int(step))
             for number, model in enumerate(self._models)
@@ -198,14 +198,14 @@ class Matrix(Canvas):
         return lines
 
     def _with_note(self, line: Line, hidden: int, word: str, width: int) -> Line:
-        """A row that says how many are hidden beyond it; in one cell if there is no room."""
+        """Return a row that says how many are hidden beyond it; in one cell if there is no room."""
         note = f" {hidden} rows {word} "
         if line_width(line) + len(note) > width:
             note = self.look.pick("▴", "^") if word == "above" else self.look.pick("▾", "v")
         return spread(line, [(note, self.look.palette.accent)], width)
 
     def _keep_in_window(self, row: int, height: int) -> None:
-        """Keeps the cursor in the window, with the title and axis above it if they are near."""
+        """Keep the cursor in the window, with the title and axis above it if they are near."""
         first = row
         while self._rows[first].kind != "title" and row - first < height - 1:
             first -= 1
@@ -265,7 +265,7 @@ class Matrix(Canvas):
         return notes
 
     def _shut(self, model: ModelSnapshot, width: int) -> Line:
-        """A whole model in one row, all its seeds together."""
+        """Return a whole model in one row, all its seeds together."""
         palette = self.look.palette
         done, total = progress(_tally(model))
         names = [self._short_name(model, width) for model in self._models]

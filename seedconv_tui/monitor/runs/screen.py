@@ -50,7 +50,7 @@ class Detail(Canvas):
         self._follows = True
 
     def show(self, model: ModelSnapshot, spot: Spot, sharing: int, *, follows: bool) -> None:
-        """Takes a checkpoint, and how many steps share its cell."""
+        """Take a checkpoint, and how many steps share its cell."""
         self._model, self._spot, self._sharing, self._follows = model, spot, sharing, follows
         self.redraw()
 
@@ -168,7 +168,7 @@ class RunsScreen(StudyScreen):
         self._show_detail()
 
     def _share_rows(self) -> None:
-        """Gives the journal what strip and matrix leave, and never less than a few rows."""
+        """Give the journal what strip and matrix leave, and never less than a few rows."""
         height, strip = self.app.size.height, self.query_one(StudyStrip)
         rows = strip.rows_wanted(most=max((height - 16) // 4, 1))
         strip.styles.height = rows
@@ -213,7 +213,7 @@ class RunsScreen(StudyScreen):
         return columns if columns["model"] else None
 
     def chosen_text(self) -> str:
-        """The checkpoint under the cursor, with the whole of its error."""
+        """Return the checkpoint under the cursor, with the whole of its error."""
         return "" if self._chosen() is None else self.query_one(Detail).text
 
     # What the keys do
@@ -236,15 +236,15 @@ class RunsScreen(StudyScreen):
         return True
 
     def action_move(self, seeds: int, steps: int) -> None:
-        """Moves the cursor."""
+        """Move the cursor."""
         self.query_one(Matrix).move(seeds, steps)
 
     def action_jump(self, end: bool) -> None:
-        """Moves the cursor to the first or last step."""
+        """Move the cursor to the first or last step."""
         self.query_one(Matrix).jump(end=end)
 
     def action_problem(self) -> None:
-        """Moves the cursor to the next checkpoint with which something is wrong."""
+        """Move the cursor to the next checkpoint with which something is wrong."""
         self.query_one(Matrix).next_problem()
 
     def action_follow(self) -> None:
@@ -252,11 +252,11 @@ class RunsScreen(StudyScreen):
         self.query_one(Matrix).follow()
 
     def action_filter(self) -> None:
-        """Shows other levels of the journal."""
+        """Show other levels of the journal."""
         self.query_one(JournalPanel).cycle_filter()
 
     def action_search(self) -> None:
-        """Opens the line in which one types what journal entries must hold."""
+        """Open the line in which one types what journal entries must hold."""
         self.query_one(SearchBar).open()
 
     def on_search_bar_asked(self, message: SearchBar.Asked) -> None:
@@ -264,7 +264,7 @@ class RunsScreen(StudyScreen):
         self.refresh_bindings()
 
     def action_all(self) -> None:
-        """Shows journal entries whatever they hold."""
+        """Show journal entries whatever they hold."""
         self.query_one(JournalPanel).look_for("")
         self.refresh_bindings()
 
@@ -273,13 +273,13 @@ class RunsScreen(StudyScreen):
         self.query_one(JournalPanel).scroll_pages(pages)
 
     def action_read_journal(self) -> None:
-        """Opens the journal in full."""
+        """Open the journal in full."""
         journal, look = self.query_one(JournalPanel), self.query_one(JournalPanel).look
         lines = [journal_line(entry, look) for entry in journal.shown]
         self.app.push_screen(ReaderScreen("journal", lines, at_end=True))
 
     def action_error(self) -> None:
-        """Opens what is wrong with the checkpoint under the cursor."""
+        """Open what is wrong with the checkpoint under the cursor."""
         if (chosen := self._chosen()) is None:
             return
         model, spot = chosen
@@ -292,7 +292,7 @@ class RunsScreen(StudyScreen):
 
 
 def trouble_with(model: ModelSnapshot, spot: Spot, look: Appearance) -> str:
-    """What is wrong with a checkpoint, safe to draw; empty: nothing."""
+    """Return what is wrong with a checkpoint, safe to draw; empty: nothing."""
     key = spot.seed, spot.step
     if key in model.errors:
         return look.visible(model.errors[key])
@@ -307,6 +307,6 @@ def _position(model: ModelSnapshot, spot: Spot) -> tuple[int, int]:
 
 
 def _spot(kept: Remembered) -> Spot | None:
-    """The checkpoint that the cursor was left on."""
+    """Return the checkpoint that the cursor was left on."""
     step = kept.number("step")
     return None if step is None else Spot(kept.text("model"), kept.text("seed"), step)

@@ -61,7 +61,7 @@ class StudyStrip(Canvas):
         self._tallied: StudySnapshot | None = None
 
     def show(self, feed: Feed) -> None:
-        """Takes what is known now."""
+        """Take what is known now."""
         self._feed = feed
         if feed.progress is not self._tallied and feed.progress is not None:
             self._tallied, self._tally = feed.progress, tally(feed.progress)
@@ -107,7 +107,7 @@ class StudyStrip(Canvas):
         return spread([(facts, self.look.palette.text)], [(disk, self.look.palette.dim)], width)
 
     def _disk(self, snapshot: StudySnapshot, room: int) -> str:
-        """What the study takes of the disk and what is free, in as many words as there is room."""
+        """Return what the study takes of the disk and what is free, in as many words as fit."""
         free, projected = [], None
         if (engine := snapshot.engine) is not None:
             free = [] if engine.disk_free is None else [f"{size(engine.disk_free)} free"]

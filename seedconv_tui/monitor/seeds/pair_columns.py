@@ -23,7 +23,7 @@ def pair_columns(
     distance: Floats,
     outlier: NDArray[np.bool_],
 ) -> Columns:
-    """The ordered pairs at a step; `means` are (seed, other_seed), the last two (seed,)."""
+    """Return the ordered pairs at a step; `means` are (seed, other_seed), the last two (seed,)."""
     first, second = np.nonzero(np.isfinite(model.kl[at]))
     return {
         "model": [model.name] * len(first),

@@ -112,7 +112,7 @@ class SeedsScreen(StepScreen):
         return self._known[1], self._known[2]
 
     def _pair(self, model: ModelSnapshot) -> tuple[int, int]:
-        """The chosen pair by position; the first one there is until one is chosen."""
+        """Return the chosen pair by position; the first one there is until one is chosen."""
         seeds = model.seeds
         seed = seeds.index(self._seed) if self._seed in seeds else 0
         other = seeds.index(self._other) if self._other in seeds else -1
@@ -179,7 +179,7 @@ class SeedsScreen(StepScreen):
         self.query_one(Facts).show(facts, history)
 
     def _share_room(self) -> None:
-        """Puts the chart beside the matrix where both fit, else below; the matrix may scroll."""
+        """Put the chart beside the matrix where both fit, else below; the matrix may scroll."""
         if (model := self.model) is None or not self.is_mounted:
             return
         width, height = self.app.size
@@ -205,7 +205,7 @@ class SeedsScreen(StepScreen):
         self._log_y = kept.flag("log_y", self._log_y)
 
     def table(self) -> Columns | None:
-        """The pairs at the step, with what is known of each."""
+        """Return the pairs at the step, with what is known of each."""
         if (model := self.model) is None or (step := self.step_of(model)) is None:
             return None
         at = int(np.flatnonzero(model.steps == step)[0])
@@ -257,7 +257,7 @@ class SeedsScreen(StepScreen):
         self.draw()
 
     def action_find(self) -> None:
-        """Opens the line to type in."""
+        """Open the line to type in."""
         self.query_one(SearchBar).open()
 
     def on_search_bar_asked(self, message: SearchBar.Asked) -> None:
@@ -276,7 +276,7 @@ class SeedsScreen(StepScreen):
             self.say(f"no seed is called {text!r}, and no model has it in its name", bad=True)
 
     def action_measure(self) -> None:
-        """Shows the next measure of the pairs."""
+        """Show the next measure of the pairs."""
         self._measure = (self._measure + 1) % len(PAIR_METRICS)
         self.draw()
 
@@ -291,7 +291,7 @@ class SeedsScreen(StepScreen):
             self._choose(model, int(after[0] if len(after) else far[0]), other)
 
     def action_log_y(self) -> None:
-        """Changes between linear and logarithmic distances."""
+        """Change between linear and logarithmic distances."""
         self._log_y = not self._log_y
         self.draw()
 

@@ -27,7 +27,7 @@ class Scale:
     ascii_falling: str = " ,vV"
 
     def levels(self, values: NDArray[np.floating[Any]]) -> NDArray[np.int64]:
-        """The level of each value: 0 below all edges and for NaN, negative where it falls."""
+        """Return each value's level: 0 below all edges and for NaN, negative where it falls."""
         size = np.where(np.isfinite(values), np.abs(values), 0.0)
         level = np.searchsorted(np.array(self.edges), size, "right")
         return level * np.where(values < 0, -1, 1) if self.signed else level
@@ -41,7 +41,7 @@ class Scale:
         return heat[level + len(heat) - 1 - len(self.edges)] if level else heat[0]
 
     def mark(self, level: int, look: Appearance) -> str:
-        """The sign of a level, one cell wide."""
+        """Return the sign of a level, one cell wide."""
         if level < 0:
             return look.pick(self.falling, self.ascii_falling)[-level]
         return look.pick(self.marks, self.ascii_marks)[level]
@@ -55,7 +55,7 @@ SCALES = (KL, SURPRISAL, CHANGE)
 
 
 def next_in_rank(size: NDArray[np.floating[Any]], token: int, *, down: bool) -> int:
-    """The token that follows in descending order of size, equal ones in the order of the text."""
+    """Return the token that follows in descending order of size, equal ones as in the text."""
     places = np.arange(len(size))
     same = size == size[token]
     if down:

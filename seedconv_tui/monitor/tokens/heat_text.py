@@ -60,7 +60,7 @@ class HeatText(Canvas):
         found: Spans | None,
         marked: bool,
     ) -> None:
-        """Takes the text and the value of every token; None while those are not there.
+        """Take the text and the value of every token; None while those are not there.
 
         `found` is underlined. With `marked`, a row of signs below each row says the levels again.
         """
@@ -144,7 +144,7 @@ class HeatText(Canvas):
         )
 
     def beside(self, token: int, rows: int) -> int:
-        """The token so many rows further down, in the same column."""
+        """Return the token so many rows further down, in the same column."""
         if self._rows is None:
             return token
         row = self._rows.row_of(token) + rows
@@ -176,7 +176,7 @@ class HeatLegend(Canvas):
         self._notes: tuple[str, ...] = ()
 
     def show(self, scale: Scale, notes: tuple[str, ...]) -> None:
-        """Takes the scale, and what to say beside it; of that as much as fits."""
+        """Take the scale, and what to say beside it; of that as much as fits."""
         self._scale, self._notes = scale, notes
         self.redraw()
 

@@ -36,7 +36,7 @@ class TokenPanel(Container):
         yield ChartView()
 
     def share_room(self, size: tuple[int, int], seeds: Sequence[str], panel: int) -> bool:
-        """Takes the size of the terminal and what was chosen; says whether all is seen at once."""
+        """Take the size of the terminal and what was chosen; say whether all is seen at once."""
         width, height = size
         wide = width >= _WIDE
         self.display = PANELS[panel] != "text alone"
@@ -53,11 +53,11 @@ class TokenPanel(Container):
         return wide
 
     def show_predictions(self, prediction: Prediction | None, seed: int, words: str) -> None:
-        """Takes what each seed predicted; `words` if that is not there."""
+        """Take what each seed predicted; `words` if that is not there."""
         self.query_one(PredictionTable).show(prediction, seed, words)
 
     def show_pairs(self, seeds: tuple[str, ...], kl: Floats | None, seed: int) -> None:
-        """Takes the token's KL, (seed, other_seed); None while it is not there."""
+        """Take the token's KL, (seed, other_seed); None while it is not there."""
         values = np.full((len(seeds), len(seeds)), np.nan) if kl is None else kl
         nobody = np.zeros(len(seeds), np.bool_)  # one token makes no outlier
         other = (0 if seed else min(1, len(seeds) - 1)) if seeds else 0
@@ -67,7 +67,7 @@ class TokenPanel(Container):
     def show_course(
         self, steps: Floats, kl: Floats, marks: Sequence[chart.Mark], step: int
     ) -> None:
-        """Takes the token's KL over training, (step,) each; NaN: not read, or not known."""
+        """Take the token's KL over training, (step,) each; NaN: not read, or not known."""
         series = [chart.Series("", steps, kl)]
         view = chart.fit(series)
         label = "this token's KL, nats"

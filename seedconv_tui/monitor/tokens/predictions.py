@@ -42,7 +42,7 @@ class PredictionTable(Canvas):
         self._left = 0
 
     def show(self, prediction: Prediction | None, seed: int, words: str = "") -> None:
-        """Takes the predictions and which seed is chosen; `words` if there are none."""
+        """Take the predictions and which seed is chosen; `words` if there are none."""
         self._prediction, self._seed, self._words = prediction, seed, words
         self.redraw()
 
@@ -88,7 +88,7 @@ class PredictionTable(Canvas):
 
 
 def word(text: str, ascii: bool) -> str:  # noqa: A002  said the same everywhere
-    """A token's text by itself, its blanks seen."""
+    """Return a token's text by itself, its blanks seen."""
     from seedconv_tui.monitor.common.reflow import shown
 
     return shown(text, ascii).replace(" ", "_" if ascii else "␣")

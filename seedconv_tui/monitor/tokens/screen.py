@@ -81,32 +81,32 @@ class TokensScreen(TokensView):
         self.hold_nearest(message.step)
 
     def action_metric(self) -> None:
-        """Shows the next of KL, surprisal and change."""
+        """Show the next of KL, surprisal and change."""
         self._metric = (self._metric + 1) % len(SCALES)
         self._ranked = -1
         self.draw()
 
     def action_pin(self) -> None:
-        """Counts changes from this step on, or from the step before again."""
+        """Count changes from this step on, or from the step before again."""
         model = self.model
         step = self.step_of(model) if model else None
         self._pinned = None if self._pinned is not None else step
         self.draw()
 
     def action_marks(self) -> None:
-        """Shows or hides the signs below the text."""
+        """Show or hide the signs below the text."""
         look = self.query_one(HeatText).look
         shown = self._marked if self._marked is not None else look.ascii or self.app.no_color
         self._marked = not shown
         self.draw()
 
     def action_lines(self) -> None:
-        """Breaks rows at every line break of the text, or not."""
+        """Break rows at every line break of the text, or not."""
         self._keep_lines = not self._keep_lines
         self.draw()
 
     def action_panel(self) -> None:
-        """Shows something else of the token; where all of it is seen, that or the text alone."""
+        """Show something else of the token; where all of it is seen, that or the text alone."""
         wide = self.query_one(TokenPanel).has_class("-wide")
         last = len(PANELS) - 1
         self._panel = (
@@ -138,7 +138,7 @@ class TokensScreen(TokensView):
         self._go_to(here)
 
     def action_back(self) -> None:
-        """Ends the search, or holds the step no longer."""
+        """End the search, or hold the step no longer."""
         if self._pattern:
             self._pattern = ""
             self.draw()
@@ -146,7 +146,7 @@ class TokensScreen(TokensView):
             self.action_follow()
 
     def action_search(self) -> None:
-        """Opens the line to type in."""
+        """Open the line to type in."""
         self.query_one(SearchBar).open()
 
     def on_search_bar_asked(self, message: SearchBar.Asked) -> None:

@@ -31,7 +31,7 @@ class Reflowed:
     KEEP: ClassVar[int] = 2
 
     def read(self, study: Study) -> TextRows:
-        """Reads the corpus, once, and breaks it anew."""
+        """Read the corpus, once, and break it again."""
         return reflow(study.corpus, self.width, self.ascii, keep_lines=self.keep_lines)
 
 
@@ -44,7 +44,7 @@ class PatternMatches:
     KEEP: ClassVar[int] = 2
 
     def read(self, study: Study) -> Spans:
-        """Searches the corpus."""
+        """Search the corpus."""
         corpus = study.corpus
         flags = re.IGNORECASE if self.text == self.text.lower() else re.NOFLAG
         places = re.finditer(re.escape(self.text), corpus.text, flags)
@@ -77,7 +77,7 @@ class TokenValues:
     KEEP: ClassVar[int] = 12
 
     def read(self, study: Study) -> NDArray[np.float32]:
-        """Reads them: (token,)."""
+        """Read them: (token,)."""
         if self.name == "kl":
             return _token_kl(study, self.model, self.step, slice(None))
         seeds = _scored(study, self.model, self.step)
@@ -100,7 +100,7 @@ class Course:
     TOKENS: ClassVar[int] = 1024
 
     def read(self, study: Study) -> NDArray[np.float32]:
-        """Reads them: (token of the block,), nats."""
+        """Read them: (token of the block,), nats."""
         return _token_kl(study, self.model, self.step, _part(self.block, self.TOKENS))
 
 
@@ -127,7 +127,7 @@ class TokenPredictions:
     TOKENS: ClassVar[int] = 32
 
     def read(self, study: Study) -> Guesses:
-        """Reads them and looks up their texts."""
+        """Read them and look up their texts."""
         part = _part(self.block, self.TOKENS)
         target = study.corpus.token_id[part]
         seeds, scored = study.ledger(self.model).seeds, _scored(study, self.model, self.step)
@@ -156,7 +156,7 @@ class TokenPairs:
     TOKENS: ClassVar[int] = 32
 
     def read(self, study: Study) -> NDArray[np.float64]:
-        """Reads them: (seed, other_seed, token), nats, NaN where not reduced."""
+        """Read them: (seed, other_seed, token), nats, NaN where not reduced."""
         known, part = study.ledger(self.model), _part(self.block, self.TOKENS)
         members = known.reduced.get(self.step, frozenset())
         n = len(range(*part.indices(study.n_tokens)))
@@ -173,7 +173,7 @@ def _part(block: int, size: int) -> slice:
 
 
 def _token_kl(study: Study, model: str, step: int, tokens: slice) -> NDArray[np.float32]:
-    """The KL of tokens over all pairs that are reduced, and not over those of an earlier moment."""
+    """Return the KL of tokens over all pairs that are reduced, not those of an earlier moment."""
     known = study.ledger(model)
     summary = known.summaries.get(step)
     if summary is None or summary.seeds != known.reduced.get(step):

@@ -122,7 +122,7 @@ class TokensView(StepScreen):
         self.refresh_bindings()
 
     def _say_nothing(self, model: ModelSnapshot, *words: str) -> None:
-        """Shows the text, or these words instead of it."""
+        """Show the text, or these words instead of it."""
         for kind in (HeatLegend, HeatText, Facts):
             self.query_one(kind).display = not words
         notice = self.query_one("#nothing", Notice)
@@ -138,7 +138,7 @@ class TokensView(StepScreen):
         return TokenValues(name, model.name, step, int(n[model.steps == step][0]))
 
     def _since(self, model: ModelSnapshot, step: int) -> int | None:
-        """The step that changes are counted from."""
+        """Return the step that changes are counted from."""
         steps = super().steps_of(model)
         if self._pinned is not None:
             return self._pinned if self._pinned in steps else None
@@ -148,7 +148,7 @@ class TokensView(StepScreen):
     def _values(
         self, model: ModelSnapshot, step: int, wanted: list[Query[Any]]
     ) -> tuple[Values | None, str]:
-        """What is shown of each token, and while that is not there, why."""
+        """Return what is shown of each token, and while that is not there, why."""
         name = "surprisal" if self.scale is SURPRISAL else "kl"
         queries = [self._query(name, model, step)]
         if self.scale is CHANGE:
@@ -204,7 +204,7 @@ class TokensView(StepScreen):
     def _show_token(
         self, model: ModelSnapshot, step: int, rows: TextRows, wanted: list[Query[Any]]
     ) -> None:
-        """Shows what is known of the chosen token."""
+        """Show what is known of the chosen token."""
         corpus, token, at = rows.corpus, self._token, int(np.flatnonzero(model.steps == step)[0])
         panel, seed = self.query_one(TokenPanel), self._seed_of(model)
         panel.share_room(self.app.size, model.seeds, self._panel)
@@ -253,14 +253,14 @@ class TokensView(StepScreen):
         self.query_one(Facts).show(facts)
 
     def _neighbours(self, model: ModelSnapshot, step: int) -> list[Query[Any]]:
-        """The steps that one may go to next."""
+        """Return the steps that one may go to next."""
         steps = self.steps_of(model)
         at = steps.index(step)
         name = "surprisal" if self.scale is SURPRISAL else "kl"
         return [self._query(name, model, s) for s in (*steps[at + 1 : at + 2], *steps[:at][-1:])]
 
     def _course(self, model: ModelSnapshot, step: int) -> list[Query[Any]]:
-        """Shows the token's KL over training as far as it is read, and says what is not."""
+        """Show the token's KL over training as far as it is read, and say what is not."""
         block, place = divmod(self._token, Course.TOKENS)
         queries = [
             Course(model.name, int(s), int(n), block) if n else None
