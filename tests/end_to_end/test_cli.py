@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from seedconv_tui.cli import main
 from seedconv_tui.cli.main import COMMANDS, run
 from store import open_study
+from tests.support.gated_engine import DEADLINE, Gate
 from tests.support.tiny_models import make_runs, make_tokenizer, write_study
 
 
@@ -263,42 +263,32 @@ def test_watch_scores_what_arrives_and_ends_when_complete(tmp_path: Path) -> Non
     for folder in (late / "runs").glob("*/*"):
         (folder / "trainer_state.json").write_text("{}")
     (late / "runs" / "seed2").rename(tmp_path / "runs" / "seed2")
-    assert engine.wait(60) == 0
+    assert engine.wait(DEADLINE) == 0
     model = open_study(tmp_path / "study.zarr").snapshot().models[0]
     assert model.n_pairs.tolist() == [2, 2]
 
 
-def seedconv(*arguments: str) -> subprocess.Popen[bytes]:
+def seedconv(*arguments: str, gate: Gate | None = None) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
-        [sys.executable, "-m", "seedconv_tui.cli.main", *arguments],
+        [*(gate.command if gate else (sys.executable, "-m", "seedconv_tui.cli.main")), *arguments],
         cwd=Path(__file__).parents[2],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "OMP_NUM_THREADS": "1", **(gate.environ if gate else {})},
     )
 
 
-def wait_for(log: Path, n: int) -> None:
-    """Wait until a commit log holds `n` lines that are not about categories."""
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        lines = log.read_bytes().splitlines() if log.exists() else []
-        if sum(b'"kind":"category"' not in line for line in lines) >= n:
-            return
-        time.sleep(0.002)
-    raise AssertionError(f"{log} never held {n} lines")
-
-
-@pytest.mark.parametrize("records", [4, 7])
+@pytest.mark.parametrize("scored", [2, 4])
 def test_killed_and_started_again_ends_as_if_undisturbed(
-    done: Path, tmp_path: Path, records: int
+    done: Path, tmp_path: Path, scored: int
 ) -> None:
     folder = tmp_path / "copy"
     shutil.copytree(done, folder, ignore=shutil.ignore_patterns("study.zarr"))
-    engine = seedconv("run", str(folder / "study.toml"))
-    wait_for(folder / "study.zarr" / "commits" / "1.log", records)
-    engine.send_signal(signal.SIGKILL)
-    engine.wait()
+    gate = Gate(tmp_path, folder / "study.zarr", after=scored)
+    engine = seedconv("run", str(folder / "study.toml"), gate=gate)
+    with gate.reached(engine):
+        engine.kill()
+        engine.wait(DEADLINE)
     halfway = open_study(folder / "study.zarr").snapshot().models[0]
     assert (halfway.state < halfway.state.max()).any() or halfway.n_pairs.min() == 0
     assert run(["run", str(folder / "study.toml")]) == 0
@@ -314,10 +304,11 @@ def test_killed_and_started_again_ends_as_if_undisturbed(
 def test_interrupted(done: Path, tmp_path: Path) -> None:
     folder = tmp_path / "copy"
     shutil.copytree(done, folder, ignore=shutil.ignore_patterns("study.zarr"))
-    engine = seedconv("watch", str(folder / "study.toml"))
-    wait_for(folder / "study.zarr" / "commits" / "1.log", 3)
-    engine.send_signal(signal.SIGTERM)
-    assert engine.wait(30) == 130
+    gate = Gate(tmp_path, folder / "study.zarr", after=1)
+    engine = seedconv("watch", str(folder / "study.toml"), gate=gate)
+    with gate.reached(engine):
+        engine.send_signal(signal.SIGTERM)
+    assert engine.wait(DEADLINE) == 130
     snapshot = open_study(folder / "study.zarr").snapshot()
     assert snapshot.engine is not None
     assert snapshot.engine.state == "stopped"

@@ -14,7 +14,6 @@ import signal
 import subprocess
 import sys
 import termios
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,14 +26,15 @@ from engine.study_file.file import load_study_file
 from seedconv_tui.cli.main import run
 from store import open_study
 from store.schema.snapshot import EngineStatus
+from tests.support.gated_engine import DEADLINE, STARTING, Gate, records, until
 from tests.support.hub_server import HubServer
 from tests.support.made_store import expect_nothing_uncommitted
 from tests.support.tiny_models import TEXT, make_runs, write_study
 
 pytestmark = pytest.mark.long
 
-DEADLINE = 60.0
 STOPPED = "seedconv: stopped; what was committed stays: "
+COMMAND = (sys.executable, "-m", "seedconv_tui.cli.main")
 GO_ON = "run the same command again to go on"
 
 
@@ -61,30 +61,38 @@ def study(made: Path, folder: Path, **changes: Any) -> Path:
     )
 
 
-def start(command: str, file: Path, *arguments: str, **options: Any) -> subprocess.Popen[str]:
+def start(
+    command: str, file: Path, *arguments: str, gate: Gate | None = None, **options: Any
+) -> subprocess.Popen[str]:
     """An engine that leads a group of processes, as one started from a terminal does."""
     settings = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, **options}
+    environment = options.pop("env", {}) | (gate.environ if gate else {})
     return subprocess.Popen(
-        [sys.executable, "-m", "seedconv_tui.cli.main", command, str(file), *arguments],
+        [*(gate.command if gate else COMMAND), command, str(file), *arguments],
         cwd=Path(__file__).parents[2],
         text=True,
         start_new_session=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1", **options.pop("env", {})},
+        env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
         **{name: value for name, value in settings.items() if name != "env"},
     )
 
 
-def until(true: Callable[[], object]) -> None:
-    deadline = time.monotonic() + DEADLINE
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
+def scored(folder: Path) -> int:
+    return records(folder / "study.zarr", "scored")
 
 
-def records(folder: Path, kind: str) -> int:
-    """How many commits of a kind there are, in all sessions."""
-    logs = (folder / "study.zarr" / "commits").glob("*.log")
-    return sum(log.read_bytes().count(b'"kind":"%s"' % kind.encode()) for log in logs)
+def gate_in(folder: Path, *, after: int) -> Gate:
+    return Gate(folder, folder / "study.zarr", after=after)
+
+
+def hear(engine: subprocess.Popen[str], part: str) -> None:
+    """Read what an engine says up to a line that holds `part`."""
+    assert engine.stderr is not None
+    for line in engine.stderr:
+        assert "Traceback" not in line
+        if part in line:
+            return
+    raise AssertionError(f"never said: {part}")
 
 
 def gone(leader: int) -> bool:
@@ -96,12 +104,10 @@ def gone(leader: int) -> bool:
     return False
 
 
-def ended(engine: subprocess.Popen[str], within: float) -> list[str]:
-    """Wait for the end of an engine that was interrupted; what it said."""
-    asked = time.monotonic()
-    assert engine.wait(30) == 130
+def ended(engine: subprocess.Popen[str]) -> list[str]:
+    """Wait for the end of an engine that was interrupted; what it said that was not read yet."""
+    assert engine.wait(DEADLINE) == 130
     until(lambda: gone(engine.pid))
-    assert time.monotonic() - asked < within
     assert engine.stderr is not None
     said = engine.stderr.read()
     assert "Traceback" not in said
@@ -124,7 +130,7 @@ def test_a_stop_before_work_begins_waits_for_nothing(made: Path, tmp_path: Path)
     engine = start("run", study(made, tmp_path, corpus__files=["text.fifo"]))
     with (tmp_path / "text.fifo").open("wb"):  # once the engine reads
         engine.terminate()
-        said = ended(engine, within=5)
+        said = ended(engine)  # though the text has not come to an end
     assert said == [
         "seedconv: stopping; once more to stop at once",
         f"seedconv: stopped before work began; {GO_ON}",
@@ -136,12 +142,14 @@ def test_a_stop_says_where_the_work_stands_and_a_second_run_does_the_rest(
     made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     file = study(made, tmp_path)
-    engine = start("run", file)
-    until(lambda: records(tmp_path, "scored") >= 2)
-    engine.send_signal(signal.SIGINT)
-    last = ended(engine, within=10)[-1]
-    n, reduced = records(tmp_path, "scored"), records(tmp_path, "reduced")
-    assert n < 9
+    gate = gate_in(tmp_path, after=2)
+    engine = start("run", file, gate=gate)
+    with gate.reached(engine):
+        engine.send_signal(signal.SIGINT)
+        hear(engine, "stopping; once more to stop at once")
+    last = ended(engine)[-1]
+    n, reduced = scored(tmp_path), records(tmp_path / "study.zarr", "reduced")
+    assert 2 <= n < 9
     assert last == (
         f"{STOPPED}{n} checkpoints scored and {reduced} step{'s' * (reduced != 1)} reduced, "
         f"{9 - n} checkpoint{'s' * (n != 8)} to score and {3 - reduced} "
@@ -151,27 +159,32 @@ def test_a_stop_says_where_the_work_stands_and_a_second_run_does_the_rest(
     expect_nothing_uncommitted(tmp_path / "study.zarr")
     assert run(["run", str(file)]) == 0
     assert f"{9 - n} checkpoints scored, {3 - reduced} steps reduced" in capsys.readouterr().err
-    assert records(tmp_path, "scored") == 9  # none of them twice
+    assert scored(tmp_path) == 9  # none of them twice
 
 
 def test_a_stop_while_processes_start_or_a_second_one_leaves_none(
     made: Path, tmp_path: Path
 ) -> None:
+    """At both gates, which do not open: nothing is waited for but what ends in good order."""
     file = study(made, tmp_path, corpus__max_tokens=6000)
-    engine = start("run", file, "--device", "cpu,cpu")
-    until(lambda: records(tmp_path, "session"))
-    os.killpg(engine.pid, signal.SIGINT)  # as Ctrl-C does; they import torch at this moment
-    said = ended(engine, within=10)
+    (tmp_path / "starting").mkdir()
+    gate = Gate(tmp_path / "starting", tmp_path / "study.zarr", after=STARTING)
+    engine = start("run", file, "--device", "cpu,cpu", gate=gate)
+    with gate.reached(engine):
+        until(lambda: records(tmp_path / "study.zarr", "session"))
+        os.killpg(engine.pid, signal.SIGINT)  # as Ctrl-C does
+        said = ended(engine)
     assert said[-1].startswith(f"{STOPPED}0 checkpoints scored")
-    engine = start("run", file, "--device", "cpu,cpu")
-    until(lambda: records(tmp_path, "scored"))
-    engine.send_signal(signal.SIGSTOP)  # so that it has no time to end in good order
-    engine.send_signal(signal.SIGINT)
-    engine.send_signal(signal.SIGCONT)
-    os.kill(engine.pid, signal.SIGTERM)
-    ended(engine, within=3)
+    gate = gate_in(tmp_path, after=1)
+    engine = start("run", file, "--device", "cpu,cpu", gate=gate)
+    with gate.reached(engine):
+        engine.send_signal(signal.SIGINT)
+        hear(engine, "stopping; once more to stop at once")
+        os.kill(engine.pid, signal.SIGTERM)
+        said = ended(engine)
+    assert any(line.startswith("seedconv: stopped at once; ") for line in said)
     assert run(["run", str(file)]) == 0
-    assert records(tmp_path, "scored") == 9
+    assert scored(tmp_path) == 9
 
 
 def test_a_stop_ends_a_download_that_hangs(made: Path, tmp_path: Path, hub: HubServer) -> None:
@@ -182,7 +195,7 @@ def test_a_stop_ends_a_download_that_hangs(made: Path, tmp_path: Path, hub: HubS
     def hang(name: str) -> None:
         asked.append(name)
         if name == "model.safetensors":
-            hub.over.wait(DEADLINE)
+            hub.over.wait()
 
     hub.sending = hang
     environment = {"HF_ENDPOINT": hub.endpoint, "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "0"}
@@ -190,48 +203,47 @@ def test_a_stop_ends_a_download_that_hangs(made: Path, tmp_path: Path, hub: HubS
     engine = start("run", file, env=environment)
     until(lambda: "model.safetensors" in asked)
     engine.terminate()
-    assert ended(engine, within=5)[-1].startswith(f"{STOPPED}0 checkpoints scored")
+    assert ended(engine)[-1].startswith(f"{STOPPED}0 checkpoints scored")
     assert state(tmp_path) == "stopped"
 
 
 def test_a_terminal_that_closes_stops_the_work_in_good_order(made: Path, tmp_path: Path) -> None:
+    gate = gate_in(tmp_path, after=2)
     ours, theirs = pty.openpty()
+    os.set_blocking(ours, False)
+
+    def read() -> None:  # or a full terminal would hold the engine up
+        with contextlib.suppress(BlockingIOError):
+            os.read(ours, 100_000)
+
     with subprocess.Popen(
-        # Nice, so that this process sees two scored before all are, on a busy machine as well.
-        [
-            *(sys.executable, "-m", "seedconv_tui.cli.main"),
-            *("run", str(study(made, tmp_path)), "--nice=19"),
-        ],
+        [*gate.command, "run", str(study(made, tmp_path))],
         cwd=Path(__file__).parents[2],
         stdin=theirs, stdout=theirs, stderr=theirs,
         start_new_session=True,
         preexec_fn=lambda: fcntl.ioctl(theirs, termios.TIOCSCTTY, 0),
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "OMP_NUM_THREADS": "1", **gate.environ},
     ) as engine:  # fmt: skip
         os.close(theirs)
-        os.set_blocking(ours, False)  # or a full terminal would hold the engine up
-
-        def scored() -> bool:
-            with contextlib.suppress(BlockingIOError):
-                os.read(ours, 100_000)
-            return records(tmp_path, "scored") >= 2
-
-        until(scored)
-        os.close(ours)
-        assert engine.wait(30) == 130
+        with gate.reached(engine, meanwhile=read):
+            os.close(ours)
+        assert engine.wait(DEADLINE) == 130
+    assert 2 <= scored(tmp_path) < 9
     assert state(tmp_path) == "stopped"
     expect_nothing_uncommitted(tmp_path / "study.zarr")
 
 
 def test_under_nohup_whoever_reads_along_may_leave(made: Path, tmp_path: Path) -> None:
     ignore = functools.partial(signal.signal, signal.SIGHUP, signal.SIG_IGN)
-    engine = start("run", study(made, tmp_path), preexec_fn=ignore)
+    gate = gate_in(tmp_path, after=1)
+    engine = start("run", study(made, tmp_path), gate=gate, preexec_fn=ignore)
     assert engine.stderr is not None
-    engine.stderr.readline()
-    engine.send_signal(signal.SIGHUP)
-    engine.stderr.close()
+    with gate.reached(engine):
+        engine.stderr.readline()
+        engine.send_signal(signal.SIGHUP)
+        engine.stderr.close()
     assert engine.wait(DEADLINE) == 0
-    assert records(tmp_path, "scored") == 9
+    assert scored(tmp_path) == 9
 
 
 # -- disks ---------------------------------------------------------------------------------------
@@ -258,11 +270,12 @@ def test_a_store_that_goes_away_is_not_made_anew_and_is_gone_on_with(
 ) -> None:
     store, away = tmp_path / "study.zarr", tmp_path / "away.zarr"
     file = study(made, tmp_path, scoring__device="cpu,cpu")
-    engine = start("run", file)
-    until(lambda: records(tmp_path, "scored") >= 3)
-    os.killpg(engine.pid, signal.SIGSTOP)
-    store.rename(away)
-    os.killpg(engine.pid, signal.SIGCONT)
+    gate = gate_in(tmp_path, after=3)
+    engine = start("run", file, gate=gate)
+    with gate.reached(engine):
+        os.killpg(engine.pid, signal.SIGSTOP)  # those who score, too
+        store.rename(away)
+        os.killpg(engine.pid, signal.SIGCONT)
     _, said = engine.communicate(timeout=DEADLINE)
     assert engine.returncode == 1, said
     assert "Traceback" not in said
@@ -270,10 +283,10 @@ def test_a_store_that_goes_away_is_not_made_anew_and_is_gone_on_with(
     assert "Once it is back, run the same command again" in said.splitlines()[-1]
     assert not store.exists()
     away.rename(store)
-    assert 3 <= records(tmp_path, "scored") < 9
+    assert 3 <= scored(tmp_path) < 9
     assert open_study(store).ledger("m").failures == {}  # no checkpoint is to blame
     assert run(["run", str(file)]) == 0
-    assert records(tmp_path, "scored") == 9
+    assert scored(tmp_path) == 9
     expect_nothing_uncommitted(store)
 
 
@@ -285,7 +298,7 @@ def test_a_store_that_cannot_be_written_any_more_is_told_as_such(
     fsync, broken = os.fsync, list[bool]()
 
     def failing(descriptor: int) -> None:
-        if records(tmp_path, "scored") >= 4:
+        if scored(tmp_path) >= 4:
             broken.append(True)
             raise OSError(number, os.strerror(number))
         fsync(descriptor)
@@ -302,7 +315,7 @@ def test_a_store_that_cannot_be_written_any_more_is_told_as_such(
     assert broken
     assert state(tmp_path) == "failed"
     assert run(["run", str(file)]) == 0
-    assert records(tmp_path, "scored") == 9
+    assert scored(tmp_path) == 9
     expect_nothing_uncommitted(tmp_path / "study.zarr")
 
 
@@ -321,7 +334,7 @@ def test_files_that_may_not_grow_are_told_as_such(made: Path, tmp_path: Path) ->
     last = said.splitlines()[-1]
     assert ": File too large; see that it is there and can be written and run the same" in last
     assert run(["run", str(file)]) == 0
-    assert records(tmp_path, "scored") == 9
+    assert scored(tmp_path) == 9
     expect_nothing_uncommitted(tmp_path / "study.zarr")
 
 
@@ -337,7 +350,7 @@ def test_checkpoints_that_go_away_with_their_disk_are_scored_when_it_is_back(
     totals = build_coordinator(load_study_file(file), heard).run()
     assert totals.scored < 9
     away.rename(runs)
-    n = records(tmp_path, "scored")
+    n = scored(tmp_path)
     totals = build_coordinator(load_study_file(file), At(0, lambda: None)).run()
     assert (totals.scored, totals.failed, totals.parked) == (9 - n, 0, 0)
-    assert records(tmp_path, "scored") == 9
+    assert scored(tmp_path) == 9

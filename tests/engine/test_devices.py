@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import shutil
@@ -9,10 +10,12 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
+from multiprocessing.context import SpawnProcess
 from pathlib import Path
+from typing import cast
 
+import psutil
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -29,6 +32,7 @@ from engine.workers.remote_worker import RemoteWorker
 from seedconv_tui.cli.main import run
 from store import open_study
 from store.schema.snapshot import EngineStatus
+from tests.support.gated_engine import DEADLINE, Gate, until
 from tests.support.hub_server import HubServer
 from tests.support.listening import Heard
 from tests.support.made_store import committed, expect_nothing_uncommitted
@@ -37,7 +41,6 @@ from tests.support.tiny_models import TEXT, make_runs, write_study
 pytestmark = pytest.mark.long
 
 N_TOKENS = 6000  # several blocks, so that there is a middle of a pass
-DEADLINE = 90.0
 
 
 @pytest.fixture(scope="module")
@@ -80,8 +83,33 @@ def chunks(store: Path) -> set[str]:
     return {str(path.relative_to(store)) for path in store.glob("models/**/*") if path.is_file()}
 
 
+class Both(Heard):
+    """Has the first of two that is at work wait for the other; `act`s, once, when both are."""
+
+    def __init__(self, act: Callable[[SpawnProcess], object]) -> None:
+        super().__init__(self._look)
+        self._once, self._stopped = act, list[SpawnProcess]()
+        self.done = False
+
+    def _look(self, status: EngineStatus) -> None:
+        at_work = {work.device for work in status.works}
+        if self.done or not at_work:
+            return
+        if not self._stopped:
+            processes = cast("list[SpawnProcess]", multiprocessing.active_children())
+            self._stopped = [process for process in processes if process.name in at_work]
+            for process in self._stopped:
+                os.kill(process.pid or 0, signal.SIGSTOP)
+        if len(at_work) == 2:
+            self.done = True
+            self._once(self._stopped[0])
+            for process in self._stopped:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(process.pid or 0, signal.SIGCONT)
+
+
 def test_two_give_the_results_of_one(made: Path) -> None:
-    heard = Heard()
+    heard = Both(lambda first: None)
     totals = score(made, "two.zarr", heard)
     assert (totals.scored, totals.reduced, totals.failed) == (9, 3, 0)
     assert max(len(status.works) for status in heard.statuses) == 2
@@ -97,13 +125,11 @@ def test_two_give_the_results_of_one(made: Path) -> None:
 def test_one_that_is_killed_does_not_stop_the_other(made: Path) -> None:
     killed: list[int] = []
 
-    def kill_one(status: EngineStatus) -> None:
-        if len(status.works) == 2 and not killed:
-            process = multiprocessing.active_children()[0]
-            killed.append(process.pid or 0)
-            os.kill(killed[0], signal.SIGKILL)
+    def kill(first: SpawnProcess) -> None:
+        killed.append(first.pid or 0)
+        os.kill(killed[0], signal.SIGKILL)
 
-    heard = Heard(kill_one)
+    heard = Both(kill)
     totals = score(made, "killed.zarr", heard)
     assert (totals.scored, totals.reduced, totals.failed) == (9, 3, 0)
     (told,) = heard.of("lost", "device")
@@ -113,24 +139,17 @@ def test_one_that_is_killed_does_not_stop_the_other(made: Path) -> None:
     expect_same(made, "killed.zarr")
 
 
-def test_when_all_are_killed_what_was_committed_stays(
-    made: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    store, done = made / "all.zarr", threading.Event()
-
-    def kill() -> None:
-        while not done.wait(0.01):
-            if scored(store):
-                for process in multiprocessing.active_children():
-                    process.kill()
-
-    killer = threading.Thread(target=kill)
-    killer.start()
-    code = run(["run", str(study(made, store.name)), "--device", "cpu,cpu"])
-    done.set()
-    killer.join()
-    assert code == 1
-    last = capsys.readouterr().err.splitlines()[-1]
+def test_when_all_are_killed_what_was_committed_stays(made: Path, tmp_path: Path) -> None:
+    store = made / "all.zarr"
+    gate = Gate(tmp_path, store, after=1)
+    engine = start(study(made, store.name), "--device", "cpu,cpu", gate=gate)
+    with gate.reached(engine):
+        for process in psutil.Process(engine.pid).children():
+            if "resource_tracker" not in " ".join(process.cmdline()):
+                process.kill()
+    _, said = engine.communicate(timeout=DEADLINE)
+    assert engine.returncode == 1
+    last = [line for line in said.splitlines() if line.startswith("seedconv: ")][-1]
     assert last.startswith("seedconv: no device is left to work on; what was committed stays.")
     assert last.endswith("was killed by SIGKILL")
     snapshot = open_study(store).snapshot()
@@ -143,28 +162,16 @@ def test_when_all_are_killed_what_was_committed_stays(
     expect_same(made, store.name)
 
 
-def scored(store: Path) -> int:
-    log = store / "commits" / "1.log"
-    return log.read_bytes().count(b'"scored"') if log.exists() else 0
-
-
-def wait_until(true: Callable[[], object]) -> None:
-    deadline = time.monotonic() + DEADLINE
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
-
-
-def start(file: Path, *arguments: str) -> subprocess.Popen[str]:
+def start(file: Path, *arguments: str, gate: Gate) -> subprocess.Popen[str]:
     """An engine that leads a group of processes, as one started from a terminal does."""
     return subprocess.Popen(
-        [sys.executable, "-m", "seedconv_tui.cli.main", "run", str(file), *arguments],
+        [*gate.command, "run", str(file), *arguments],
         cwd=Path(__file__).parents[2],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        env={**os.environ, "OMP_NUM_THREADS": "1", **gate.environ},
     )
 
 
@@ -177,18 +184,20 @@ def group_is_gone(leader: int) -> bool:
 
 
 @pytest.mark.parametrize("how", ["interrupted", "killed"])
-def test_a_stop_ends_all_processes_and_leaves_nothing_uncommitted(made: Path, how: str) -> None:
+def test_a_stop_ends_all_processes_and_leaves_nothing_uncommitted(
+    made: Path, tmp_path: Path, how: str
+) -> None:
     store = made / f"{how}.zarr"
-    engine = start(study(made, store.name), "--device", "cpu,cpu")
-    wait_until(lambda: scored(store))
-    asked = time.monotonic()
-    if how == "killed":
-        engine.kill()
-    else:
-        os.killpg(engine.pid, signal.SIGINT)  # as Ctrl-C does
-    code = engine.wait(30)
-    wait_until(lambda: group_is_gone(engine.pid))
-    assert time.monotonic() - asked < 12
+    gate = Gate(tmp_path, store, after=1)
+    engine = start(study(made, store.name), "--device", "cpu,cpu", gate=gate)
+    with gate.reached(engine):
+        if how == "killed":
+            engine.kill()
+            engine.wait(DEADLINE)
+        else:
+            os.killpg(engine.pid, signal.SIGINT)  # as Ctrl-C does
+    code = engine.wait(DEADLINE)
+    until(lambda: group_is_gone(engine.pid))
     assert engine.stderr is not None
     said = engine.stderr.read()
     assert "Traceback" not in said

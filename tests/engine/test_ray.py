@@ -9,7 +9,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ import torch
 
 from seedconv_tui.cli.main import run
 from store import open_study
+from tests.support.gated_engine import DEADLINE, Gate
 from tests.support.made_store import committed, expect_nothing_uncommitted
 from tests.support.tiny_models import TEXT, make_runs, write_study
 
@@ -29,7 +29,6 @@ from ray.cluster_utils import Cluster
 
 pytestmark = pytest.mark.long
 
-DEADLINE = 90.0
 STORE_BYTES = 80 * 2**20
 
 
@@ -68,18 +67,21 @@ def cluster() -> Iterator[Cluster]:
 class Engine:
     """A command at work on the cluster, in a process of its own."""
 
-    def __init__(self, command: str, file: Path, address: str, *options: str) -> None:
+    def __init__(
+        self, command: str, file: Path, address: str, *options: str, gate: Gate | None = None
+    ) -> None:
         self.lines: list[str] = []
         self.process = subprocess.Popen(
             [
-                *(sys.executable, "-m", "seedconv_tui.cli.main", command),
+                *(gate.command if gate else (sys.executable, "-m", "seedconv_tui.cli.main")),
+                command,
                 *(file.name, "--ray", address, *options),
             ],
             cwd=file.parent,  # paths are relative to it, on every machine
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            env={**os.environ, "OMP_NUM_THREADS": "1", **(gate.environ if gate else {})},
         )
 
     def read_until(self, part: str) -> str:
@@ -158,14 +160,15 @@ def test_machines_come_and_go_and_the_results_are_the_same(
     assert shown.device == "Ray cluster: 1 machine, 1 CPUs"
 
 
-def test_a_stop_ends_the_work_in_the_cluster(made: Path, cluster: Cluster) -> None:
+def test_a_stop_ends_the_work_in_the_cluster(made: Path, tmp_path: Path, cluster: Cluster) -> None:
     store = made / "stopped.zarr"
-    engine = Engine("run", study(made, store.name), cluster.address)
-    engine.read_until(" scored ")
-    engine.process.terminate()
-    asked = time.monotonic()
+    gate = Gate(tmp_path, store, after=1)
+    engine = Engine("run", study(made, store.name), cluster.address, gate=gate)
+    with gate.reached(engine.process):
+        engine.process.terminate()
+        engine.read_until("stopping; once more to stop at once")
     assert engine.wait() == 130
-    assert time.monotonic() - asked < 12
+    assert not engine.told("did not end in time")
     snapshot = open_study(store).snapshot()
     assert snapshot.engine is not None
     assert snapshot.engine.state == "stopped"

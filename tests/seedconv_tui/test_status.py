@@ -178,7 +178,7 @@ def test_check_is_for_scripts(tmp_path: Path, capsys: pytest.CaptureFixture[str]
 
 
 def scrape(port: int) -> dict[str, list[tuple[dict[str, str], float]]]:
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=120) as answer:
         text = answer.read().decode()
     return {
         family.name: [(dict(sample.labels), sample.value) for sample in family.samples]

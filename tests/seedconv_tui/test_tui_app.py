@@ -88,7 +88,7 @@ async def test_progress_is_shown_before_the_results_are_read() -> None:
         gate = threading.Event()
 
         def snapshot(self) -> StudySnapshot:
-            self.gate.wait(10)
+            self.gate.wait(120)
             return super().snapshot()
 
     source, clock = Slow(make_study()), FakeClock()
@@ -112,7 +112,7 @@ async def test_at_most_one_reading_at_a_time_and_silence_of_the_store_is_said() 
         def snapshot(self) -> StudySnapshot:
             answer = super().snapshot()
             if self.calls > 1:
-                self.gate.wait(10)
+                self.gate.wait(120)
             return answer
 
     source, clock = Slow(make_study()), FakeClock()

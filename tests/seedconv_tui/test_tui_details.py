@@ -45,7 +45,7 @@ class Title:
     def read(self, study: Any) -> str:
         study.asked.append(self.name)
         study.reached.set()
-        study.gate.wait(10)
+        study.gate.wait(120)
         return self.name.upper()
 
 
@@ -62,7 +62,7 @@ class Reader:
     def wait(self) -> None:
         """Waits for the thread, and takes in what it read."""
         if (thread := self.details.reading) is not None:
-            thread.join(10)
+            thread.join(120)
         for message in self.posted:
             if isinstance(message, Answered):
                 self.details.take(message)
@@ -87,7 +87,7 @@ def test_what_is_not_wanted_any_more_is_not_read() -> None:
     reader = Reader()
     reader.library.gate.clear()
     reader.details.want(Title("a"), Title("b"), Title("c"))
-    assert reader.library.reached.wait(10)
+    assert reader.library.reached.wait(120)
     thread = reader.details.reading
     reader.details.want(Title("d"), Title("a"))
     assert reader.details.reading is thread  # never two at once
@@ -132,7 +132,7 @@ def test_a_bug_is_told_and_leaves_nothing_waiting() -> None:
     reader.library.trouble = KeyError("a bug")
     reader.details.want(Title("a"), Title("b"))
     if (thread := reader.details.reading) is not None:
-        thread.join(10)
+        thread.join(120)
     assert [type(message) for message in reader.posted] == [Crashed]
     assert not reader.details.busy
 
@@ -146,5 +146,5 @@ def test_an_app_that_has_ended_is_no_error() -> None:
     details = Details(reader.library, gone)
     details.want(Title("a"))
     if (thread := details.reading) is not None:
-        thread.join(10)
+        thread.join(120)
     assert reader.library.asked == ["a"]

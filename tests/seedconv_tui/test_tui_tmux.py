@@ -26,7 +26,7 @@ pytestmark = pytest.mark.skipif(shutil.which("tmux") is None, reason="tmux is no
 SEEDS, STEPS = ("1", "2", "3"), (0, 8, 64, 512, 4096)
 ROOT = Path(__file__).parents[2]
 POLL = 0.1  # seconds between two looks
-DEADLINE = 30.0  # seconds, for a machine that is busy; none of it is waited on one that is not
+DEADLINE = 120.0  # seconds, for a machine that is busy; none of it is waited on one that is not
 
 ENGINE = f"""
 import sys

@@ -128,7 +128,7 @@ def test_of_many_that_start_together_one_coordinates(path: Path, *, made: bool) 
     processes = [context.Process(target=start, args=(path, barrier, results)) for _ in range(6)]
     for process in processes:
         process.start()
-    told = sorted(results.get(timeout=60) for _ in processes)
+    told = sorted(results.get(timeout=120) for _ in processes)
     for process in processes:
         process.join()
         assert process.exitcode == 0

@@ -236,7 +236,7 @@ def test_no_answer(
         monkeypatch.setenv("AWS_TIMEOUT", "1s")
         assert run(["status", URL]) == 1
         assert "cannot be read" in told(capsys)
-        assert time.monotonic() - started < 15
+        assert time.monotonic() - started < 60  # it is not asked for minutes
     monkeypatch.delenv("AWS_ALLOW_HTTP")
     assert run(["status", URL]) == 1
     assert "set AWS_ALLOW_HTTP=true" in told(capsys)
@@ -310,7 +310,7 @@ def test_without_the_extra(template: Path) -> None:
         "sys.modules['obstore'] = None\n"
         "sys.exit(run(['status', 's3://bucket/study.zarr']))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
     assert done.returncode == 2
     assert done.stderr.splitlines() == [
         "seedconv: reading a remote store needs obstore: pip install 'seedconv-tui[remote]'"

@@ -132,7 +132,7 @@ def test_the_commands(bucket: Any, template: Path, capsys: pytest.CaptureFixture
 
 def test_a_command_of_its_own(bucket: Any) -> None:
     command = [sys.executable, "-m", "seedconv_tui.cli.main", "status", "--json", URL]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
     assert json.loads(done.stdout)["models"][0]["checkpoints"] == {"done": 9}
     assert not done.stderr
 

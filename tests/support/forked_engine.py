@@ -78,6 +78,14 @@ class Engines:
         return Ended(**json.loads(self._server.stdout.readline()))
 
 
+def changed_path(event: str, arguments: tuple[Any, ...]) -> str | None:
+    """The file that is changed by what an audit hook hears of; None: none is."""
+    if event == "open":
+        path, _, flags = arguments
+        return path if isinstance(path, str) and flags & _WRITING else None
+    return str(os.fspath(arguments[0])) if event in _CHANGES else None
+
+
 class _Watch:
     """Counts changes to files below a folder, and kills this process before the n-th."""
 
@@ -86,16 +94,11 @@ class _Watch:
         self.changes = self.opened_at = 0
 
     def __call__(self, event: str, arguments: tuple[Any, ...]) -> None:
-        if event == "open":
-            path, _, flags = arguments
-            if not isinstance(path, str) or not flags & _WRITING:
-                return
-        elif event in _CHANGES:
-            path = os.fspath(arguments[0])
-        else:
+        path = changed_path(event, arguments)
+        if path is None:
             return
         # Removing a tree names files relative to their folder, so those count wherever they are.
-        if str(path).startswith(self._folder) or event in {"os.remove", "os.rmdir"}:
+        if path.startswith(self._folder) or event in {"os.remove", "os.rmdir"}:
             self.changes += 1
             if self.changes == self._kill_at:
                 os.kill(os.getpid(), signal.SIGKILL)
