@@ -1,4 +1,4 @@
-"""Mending what `verify` found: what can be told from the rest is written again, the rest forgotten.
+"""Mending what `verify` found: what follows from the rest is written again, the rest forgotten.
 
 What is forgotten is scored or reduced again by the next engine. Results that are whole stay.
 """
@@ -26,7 +26,7 @@ from store.schema.snapshot import EngineStatus
 from store.statistics.means import MEAN_OF, PAIR_OF, RECORDED, mean_over_pairs
 from store.storage.arrays import boxes, metadata, open_array, read
 from store.storage.links import remove_tree
-from store.storage.metadata import coordinate_layout, coordinates
+from store.storage.metadata import coordinate_layout, coordinates, model_groups
 from store.study import Study
 from store.writing.writer import StudyWriter
 
@@ -93,7 +93,7 @@ def _mend_model(writer: StudyWriter, model: str, damage: list[Damage]) -> None:
     for d in damage:
         if d.part is Part.PROBE and d.seed is not None and d.step is not None:
             writer.probes.forget(model, unquote(d.path.rpartition("/")[2]), [(d.seed, d.step)])
-    if any(d.part is Part.SUMMARY for d in damage):  # many share a chunk: they are made anew
+    if any(d.part is Part.SUMMARY for d in damage):  # many share a chunk: they are made again
         writer.summaries.forget(model, known.summaries)
         for name in layout.SUMMARIES:
             path = writer.path / layout.model_path(model) / layout.SUMMARY / name / "c"
@@ -128,22 +128,11 @@ def _fewest(damage: list[Damage]) -> dict[int, set[str]]:
 def _restore_metadata(writer: StudyWriter, model: str, paths: set[str]) -> None:
     """Write `zarr.json` files and coordinates again as the layout and the commit log have them."""
     known, group, store = writer.ledger.model(model), layout.model_path(model), writer.files
-    log_probs = f"{group}/{layout.LOG_PROBS}"
-    documents: dict[str, bytes] = {group: _group({"model": model}), log_probs: _group({})}
-    for name in (layout.SUMMARY, layout.CATEGORY):
-        documents[f"{group}/{name}"] = _group({})
-    for seed in known.seeds:
-        documents[f"{log_probs}/{layout.safe_name(seed)}"] = _group({"seed": seed})
+    groups = model_groups(model, known.seeds, probes=True)
+    documents = {path: _group(attributes) for path, attributes in groups.items()}
     sizes = len(known.steps), len(known.seeds), writer.n_tokens, writer.ledger.n_levels
     for name, variable in layout.ARRAYS.items():
-        documents[f"{group}/{name}"] = metadata(
-            variable.shape(*sizes),
-            variable.chunks(writer.n_tokens),
-            variable.dtype,
-            variable.dims,
-            variable.attributes,
-        )
-    documents[f"{group}/{layout.PROBE}"] = _group({})
+        documents[f"{group}/{name}"] = metadata(**variable.layout(*sizes))
     for name, entry in writer.ledger.probes.items():
         made = results_layout(len(known.steps), len(known.seeds), entry)
         documents[f"{group}/{result_name(name)}"] = metadata(**made)

@@ -19,6 +19,7 @@ from store.storage.metadata import (
     coordinates,
     expect_group,
     expect_nothing_else,
+    model_groups,
 )
 from store.study import Study
 from store.writing.create import CORPUS_ARRAYS
@@ -45,18 +46,12 @@ def metadata_damage(study: Study, model: str) -> list[Damage]:
     group, known = layout.model_path(model), study.ledger(model)
     checks: dict[str, Callable[[], Any]] = {}
     if known.steps or known.seeds:
-        path = f"{group}/{layout.LOG_PROBS}"
-        checks[group] = partial(expect_group, study.folder, group, {"model": model})
-        checks[path] = partial(expect_group, study.folder, path, {})
-        for name in (layout.SUMMARY, layout.CATEGORY):
-            path = f"{group}/{name}"
-            checks[path] = partial(expect_group, study.folder, path, {})
+        stored = {seed for seed, _ in known.stored}
+        for path, attributes in model_groups(model, stored, probes=bool(study.probes())).items():
+            checks[path] = partial(expect_group, study.folder, path, attributes)
         for name in layout.ARRAYS:
             checks[f"{group}/{name}"] = partial(_check_array, study, model, name)
         checks |= metadata_checks(study, model)
-    for seed in {seed for seed, _ in known.stored}:
-        path = f"{group}/{layout.LOG_PROBS}/{layout.safe_name(seed)}"
-        checks[path] = partial(expect_group, study.folder, path, {"seed": seed})
     found = []
     for path, check in checks.items():
         if message := twice(study, check):

@@ -38,10 +38,8 @@ def probe_damage(study: Study) -> list[Damage]:
 
 
 def metadata_checks(study: Study, model: str) -> dict[str, Callable[[], None]]:
-    """Return by path the checks of what a model has for probes. They raise DamagedError."""
-    if not study.probes():
-        return {}
-    group, store = f"{layout.model_path(model)}/{layout.PROBE}", CommittedStore(study.folder)
+    """Return by path the checks of a model's arrays for probes. They raise DamagedError."""
+    store = CommittedStore(study.folder)
 
     def check(name: str) -> None:
         if name not in study.probes():
@@ -52,10 +50,8 @@ def metadata_checks(study: Study, model: str) -> dict[str, Callable[[], None]]:
         if array.shape != shape and not study.live:  # no engine is about to use the rest
             raise DamagedError(f"{place(array)}: has shape {array.shape}, not {shape}")
 
-    checks: dict[str, Callable[[], None]] = {group: partial(expect_group, study.folder, group, {})}
-    for name in study.probes():
-        checks[f"{layout.model_path(model)}/{result_name(name)}"] = partial(check, name)
-    return checks
+    group = layout.model_path(model)
+    return {f"{group}/{result_name(name)}": partial(check, name) for name in study.probes()}
 
 
 def value_damage(study: Study, model: str, name: str, seed: str, step: int) -> list[Damage]:

@@ -84,7 +84,7 @@ def _contradictions(
     for category in summary.categories:
         partition = study.partition(model, category)
         if partition is None or partition.digest != summary.categories[category]:
-            continue  # void: to be made anew
+            continue  # void: to be made again
         n = study.category(model, category).counts
         kl = reader.at(step, "kl", category)[np.ix_(index, index)]
         full = n > 0

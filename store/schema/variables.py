@@ -112,6 +112,18 @@ class Variable:
         }
         return tuple(sizes[dim] for dim in self.dims)
 
+    def layout(
+        self, n_steps: int, n_seeds: int, n_tokens: int, n_levels: int = 0
+    ) -> dict[str, Any]:
+        """Return shape, chunks, dtype, dimensions and attributes for these sizes of the axes."""
+        return {
+            "shape": self.shape(n_steps, n_seeds, n_tokens, n_levels),
+            "chunks": self.chunks(n_tokens),
+            "dtype": self.dtype,
+            "dims": self.dims,
+            "attributes": self.attributes,
+        }
+
     def cells(self, step: int, seeds: Sequence[int], levels: range) -> tuple[NDArray[Any], ...]:
         """Index of the cells of a summary that belong to these positions on its axes."""
         axes = {

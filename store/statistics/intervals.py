@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from store.schema.array_types import Floats
 from store.statistics.means import mean_of_known, pair_mean, without_diagonal
 
-FEWEST_SEEDS = 3  # below which the spread over seeds cannot be told
+FEWEST_SEEDS = 3  # below which nothing is said of the spread over seeds
 
 
 class Estimate(NamedTuple):

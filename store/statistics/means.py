@@ -18,7 +18,7 @@ MEAN_OF = {  # array of means -> the per-token results whose mean over tokens it
     "mean_entropy": "entropy",
     "mean_kl_unigram": "kl_unigram",
 }
-RECORDED = ("storage_floor", "noise_floor")  # told by the record of scoring, and by nothing else
+RECORDED = ("storage_floor", "noise_floor")  # in the record of scoring, and nowhere else
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from store.statistics.means import mean_of_known, ordered_pairs
 
 FEWEST_TO_COMPARE = 4  # below which no seed can be told from the others
 
-_MADS, _MADS_OF_FEW = 3.0, 30.0  # 3 + 30 / S: few seeds tell little of their own spread
+_MADS, _MADS_OF_FEW = 3.0, 30.0  # 3 + 30 / S: few seeds say little of their own spread
 _ROUNDING = 2e-6  # nats, that any KL may be off by
 _LEAST_EXCESS = 0.25  # of the median: what seeds that nearly agree differ by is no news
 

@@ -1,6 +1,6 @@
 """The phases of training in a curve of expected KL: piecewise-linear fits over log(step + 1).
 
-How sure the fit is comes from fitting again with seeds drawn anew. All draws are fitted at once.
+How sure the fit is comes from fitting again with seeds drawn again. All draws are fitted at once.
 """
 
 from __future__ import annotations

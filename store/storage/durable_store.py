@@ -23,7 +23,7 @@ class DurableStore(LocalStore):
 
     def __init__(self, root: Path, check: Callable[[], None] = lambda: None) -> None:
         super().__init__(root)
-        self._is_open = True  # opening it would make the folder of a study that has gone anew
+        self._is_open = True  # opening it would make the folder of a study that has gone
         self._check = check
         self._folders: set[Path] = set()
         self._lock = threading.Lock()
@@ -57,7 +57,7 @@ class DurableStore(LocalStore):
         while folder != self.root and not folder.exists():
             made.append(folder)
             folder = folder.parent
-        for missing in reversed(made):  # the study's own is there, or has gone and is not made anew
+        for missing in reversed(made):  # the study's own is there, or has gone for good
             missing.mkdir(exist_ok=True)
         write_file(path, value.to_bytes(), check=self._check)
         with self._lock:

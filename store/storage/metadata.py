@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +12,20 @@ from numpy.typing import NDArray
 from zarr.core.buffer import default_buffer_prototype
 
 from store.errors import DamagedError
+from store.schema import variables as layout
 from store.storage.arrays import Array
 from store.storage.links import refuse_link
+
+
+def model_groups(model: str, seeds: Iterable[str], *, probes: bool) -> dict[str, dict[str, Any]]:
+    """Return the attributes of a model's groups by path, a group above those it holds."""
+    group = layout.model_path(model)
+    log_probs = f"{group}/{layout.LOG_PROBS}"
+    empty = [log_probs, f"{group}/{layout.SUMMARY}", f"{group}/{layout.CATEGORY}"]
+    if probes:
+        empty.append(f"{group}/{layout.PROBE}")
+    of_seeds = {f"{log_probs}/{layout.safe_name(seed)}": {"seed": seed} for seed in seeds}
+    return {group: {"model": model}, **{path: {} for path in empty}, **of_seeds}
 
 
 def coordinates(steps: Mapping[int, int], seeds: Mapping[str, int]) -> dict[str, NDArray[np.int64]]:

@@ -31,7 +31,7 @@ class Header:
 
     study: str
     identity: Mapping[str, str | int | float | bool]  # e.g. "tokenizer.digest", "scoring.window"
-    details: Mapping[str, Any] = field(default_factory=dict)  # told, not compared: versions, config
+    details: Mapping[str, Any] = field(default_factory=dict)  # not compared: versions, config
 
 
 def create_study(

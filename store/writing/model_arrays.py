@@ -16,7 +16,7 @@ from store.reading.probe import result_name, results_layout
 from store.schema import variables as layout
 from store.storage.arrays import Array, create_array, open_array, read
 from store.storage.durable_store import DurableStore
-from store.storage.metadata import coordinate_layout, coordinates
+from store.storage.metadata import coordinate_layout, coordinates, model_groups
 
 
 class ModelArrays:
@@ -38,21 +38,11 @@ class ModelArrays:
         probes: Mapping[str, ProbeEntry],
     ) -> None:
         """Give the axes these lengths; what is there is not rewritten."""
-        self._add_group("", {"model": self._model})
-        self._add_group(f"/{layout.LOG_PROBS}", {})
-        self._add_group(f"/{layout.SUMMARY}", {})
-        self._add_group(f"/{layout.CATEGORY}", {})
-        for seed in seeds:
-            self._add_group(f"/{layout.LOG_PROBS}/{layout.safe_name(seed)}", {"seed": seed})
+        for path, attributes in model_groups(self._model, seeds, probes=bool(probes)).items():
+            self._add_group(path, attributes)
         for name, variable in layout.ARRAYS.items():
-            self._fit(
-                name,
-                shape=variable.shape(len(steps), len(seeds), self._n_tokens, n_levels),
-                chunks=variable.chunks(self._n_tokens),
-                dtype=variable.dtype,
-                dims=variable.dims,
-                attributes=variable.attributes,
-            )
+            made = variable.layout(len(steps), len(seeds), self._n_tokens, n_levels)
+            self._fit(name, **made)
         for name, entry in probes.items():
             self.add_probe(name, entry, len(steps), len(seeds))
         positions = {step: index for index, step in enumerate(steps)}
@@ -66,7 +56,7 @@ class ModelArrays:
 
     def add_probe(self, name: str, entry: ProbeEntry, n_steps: int, n_seeds: int) -> None:
         """Make, or grow, the array of the results of a probe."""
-        self._add_group(f"/{layout.PROBE}", {})
+        self._add_group(f"{self._group}/{layout.PROBE}", {})
         self._fit(result_name(name), **results_layout(n_steps, n_seeds, entry))
 
     def drop_probe(self, name: str) -> None:
@@ -74,8 +64,8 @@ class ModelArrays:
         self._arrays.pop(result_name(name), None)
 
     def _add_group(self, path: str, attributes: dict[str, Any]) -> None:
-        if not (self._store.root / f"{self._group}{path}" / "zarr.json").exists():
-            zarr.create_group(self._store, path=f"{self._group}{path}", attributes=attributes)
+        if not (self._store.root / path / "zarr.json").exists():
+            zarr.create_group(self._store, path=path, attributes=attributes)
 
     def _fit(self, name: str, **made: Any) -> Array:
         path = f"{self._group}/{name}"

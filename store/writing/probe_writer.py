@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 
-from store.commits.ledger import Ledger, ProbeEntry, Record
-from store.commits.log import CommitReader, CommitWriter
+from store.commits.ledger import ProbeEntry, Record
 from store.reading.probe import (
     Probe,
     ProbeValues,
@@ -19,22 +18,12 @@ from store.reading.probe import (
 from store.schema import variables as layout
 from store.schema.keys import Key
 from store.schema.snapshot import Failure
-from store.storage.durable_store import DurableStore
 from store.storage.links import remove_tree
-from store.writing.model_arrays import StudyArrays
+from store.writing.part_writer import PartWriter
 
 
-class ProbeWriter:
+class ProbeWriter(PartWriter):
     """The part of a `StudyWriter` that writes probes."""
-
-    def __init__(
-        self, store: DurableStore, commits: CommitWriter, reader: CommitReader, arrays: StudyArrays
-    ) -> None:
-        self._store, self._commits, self._reader, self._arrays = store, commits, reader, arrays
-
-    @property
-    def _ledger(self) -> Ledger:
-        return self._reader.ledger
 
     def set(self, probe: Probe) -> None:
         """Keep a probe. Results of an earlier one of that name, of other items, go.

@@ -7,27 +7,16 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from store.commits.ledger import Ledger, Partition, Record
-from store.commits.log import CommitReader, CommitWriter
+from store.commits.ledger import Partition, Record
 from store.reading.category import Category, write_category
 from store.schema import variables as layout
 from store.schema.array_types import Floats
 from store.storage.arrays import read
-from store.storage.durable_store import DurableStore
-from store.writing.model_arrays import StudyArrays
+from store.writing.part_writer import PartWriter
 
 
-class SummaryWriter:
+class SummaryWriter(PartWriter):
     """The part of a `StudyWriter` that writes categories and summaries."""
-
-    def __init__(
-        self, store: DurableStore, commits: CommitWriter, reader: CommitReader, arrays: StudyArrays
-    ) -> None:
-        self._store, self._commits, self._reader, self._arrays = store, commits, reader, arrays
-
-    @property
-    def _ledger(self) -> Ledger:
-        return self._reader.ledger
 
     def set_category(
         self, category: Category, model: str | None = None, step: int | None = None

@@ -179,7 +179,7 @@ class StudyWriter:
                     "log_probs": result.log_probs,
                     "bytes": result.n_bytes,
                     **{name: value for name, value in result.details.items() if name != "n_tokens"},
-                    # Results that are there stay, and what is told of them with them.
+                    # Results that are there stay, and what is recorded of them with them.
                     **{name: before[name] for name in RECORDED if name in before},
                 }
             )
