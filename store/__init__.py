@@ -1,7 +1,10 @@
 """The on-disk contract of a seedconv study: layout, writers, readers.
 
-`open_study(path)` is the way in for reading. Names are resolved on first use, because zarr takes
-longer to import than a terminal takes to start, and much here does not need it.
+`open_study(path)` is the way in for reading. What others may import is here, in `store.schema`
+(what a study is, in memory), `store.statistics` (functions of arrays), `store.analysis` (what is
+computed from a study), `store.writing` (for engines) and `store.maintenance`; everything else is
+internal. Names of this module are resolved on first use, because zarr takes longer to import than a
+terminal takes to start, and much here does not need it.
 """
 
 from __future__ import annotations
@@ -20,51 +23,62 @@ from store.errors import (
 )
 
 if TYPE_CHECKING:
-    from store.reading.category import Category
-    from store.reading.log_probs import REPRESENTATIONS, LogProbs, OutputLayer, Representation
-    from store.reading.summary import Summary
-    from store.schema.corpus import Corpus, Vocabulary
+    from store.commits.ledger import Ledger, ModelLedger, Record
+    from store.commits.owner import STALE_SECONDS
+    from store.commits.study_progress import StudyProgress, read_root
+    from store.reading.log_probs import REPRESENTATIONS, FactoredLogProbs, LogProbs
+    from store.reading.reader import StudyReader
+    from store.reading.summary import Summary, SummaryReader
+    from store.storage.arrays import limit_threads
+    from store.storage.durable import write_file
+    from store.storage.places import refuse_remote
     from store.study import Study, open_study
-    from store.writing.create import Header
-    from store.writing.writer import StudyWriter
 
 _HOME = {
     "REPRESENTATIONS": "store.reading.log_probs",
-    "Category": "store.reading.category",
-    "Corpus": "store.schema.corpus",
-    "Header": "store.writing.create",
+    "FactoredLogProbs": "store.reading.log_probs",
+    "Ledger": "store.commits.ledger",
     "LogProbs": "store.reading.log_probs",
-    "OutputLayer": "store.reading.log_probs",
-    "Representation": "store.reading.log_probs",
+    "ModelLedger": "store.commits.ledger",
+    "Record": "store.commits.ledger",
+    "STALE_SECONDS": "store.commits.owner",
     "Study": "store.study",
-    "StudyWriter": "store.writing.writer",
+    "StudyProgress": "store.commits.study_progress",
+    "StudyReader": "store.reading.reader",
     "Summary": "store.reading.summary",
-    "Vocabulary": "store.schema.corpus",
+    "SummaryReader": "store.reading.summary",
     "limit_threads": "store.storage.arrays",
     "open_study": "store.study",
+    "read_root": "store.commits.study_progress",
+    "refuse_remote": "store.storage.places",
+    "write_file": "store.storage.durable",
 }
 
 __all__ = [
     "REPRESENTATIONS",
+    "STALE_SECONDS",
     "BusyError",
-    "Category",
-    "Corpus",
     "DamagedError",
-    "Header",
+    "FactoredLogProbs",
+    "Ledger",
     "LogProbs",
+    "ModelLedger",
     "NotAStudyError",
-    "OutputLayer",
+    "Record",
     "RemoteError",
-    "Representation",
     "StoreError",
     "Study",
     "StudyMismatchError",
-    "StudyWriter",
+    "StudyProgress",
+    "StudyReader",
     "Summary",
+    "SummaryReader",
     "UnsupportedError",
-    "Vocabulary",
     "limit_threads",
     "open_study",
+    "read_root",
+    "refuse_remote",
+    "write_file",
 ]
 
 

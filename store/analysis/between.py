@@ -4,27 +4,25 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from store.reading.log_probs import LogProbs
+from store.reading.reader import StudyReader
 from store.schema.array_types import Floats
 from store.schema.keys import CheckpointName
-
-if TYPE_CHECKING:
-    from store.reading.log_probs import LogProbs
-    from store.study import Study
 
 _HELD = 2**30  # bytes that checkpoints which are read side by side may hold
 _CELLS = 2**20  # log-probs in float64 at once: 8 MiB, a few times
 
 
-def kl_between(study: Study, a: CheckpointName, b: CheckpointName) -> Floats:
-    """KL from `a` to `b`, `sum_v p_a(v) (log p_a(v) - log p_b(v))`, at each token: (token,), nats.
+def kl_between(study: StudyReader, a: CheckpointName, b: CheckpointName) -> Floats:
+    """Return the KL from `a` to `b` at each token: (token,), nats.
 
-    In float64 throughout, so as exact as what is stored. Memory holds a block of tokens of both,
-    and the output embeddings of those that are factored.
+    `sum_v p_a(v) (log p_a(v) - log p_b(v))`, in float64 throughout, so as exact as what is stored.
+    Memory holds a block of tokens of both, and the output embeddings of those that are factored.
 
     Raises StoreError when log-probs of one are not stored, DamagedError when they cannot be read.
     """
@@ -35,15 +33,15 @@ def kl_between(study: Study, a: CheckpointName, b: CheckpointName) -> Floats:
 
 
 def mean_kl_between(
-    study: Study,
+    study: StudyReader,
     a: Sequence[CheckpointName],
     b: Sequence[CheckpointName],
     progress: Callable[[float], None] = lambda share: None,
 ) -> Floats:
-    """KL from each of `a` to each of `b`, mean over tokens: (a, b), nats.
+    """Return the KL from each of `a` to each of `b`, mean over tokens: (a, b), nats.
 
-    `progress` is told the share that is done, now and then. Raises StoreError before anything is
-    read when log-probs of one are not stored, DamagedError.
+    `progress` is called now and then with the share that is done. Raises StoreError before anything
+    is read when log-probs of one are not stored, DamagedError.
     """
     held = max(study.log_probs(*checkpoint).held_bytes for checkpoint in (*a, *b))
     at_once = max(1, _HELD // held)
@@ -77,7 +75,7 @@ def _blocks(checkpoints: list[LogProbs]) -> Iterator[tuple[int, Floats, Floats]]
 
 
 def _normal(stored: list[NDArray[Any]], part: slice) -> tuple[Floats, Floats]:
-    """Probabilities and log-probs of some tokens, of log-probs that are kept up to a constant."""
+    """Return probabilities and log-probs of some tokens; they are kept up to a constant."""
     log_p = np.stack([block[part] for block in stored], axis=1, dtype=np.float64)
     log_p -= log_p.max(axis=-1, keepdims=True)
     p = np.exp(log_p)
@@ -88,6 +86,6 @@ def _normal(stored: list[NDArray[Any]], part: slice) -> tuple[Floats, Floats]:
 
 
 def _kl(p: Floats, log_p: Floats, a: slice, b: slice) -> Floats:
-    """<p_a, l_a> - <p_a, l_b>: in float64 what cancels is far below any KL that is looked at."""
+    """Return <p_a, l_a> - <p_a, l_b>: in float64 what cancels is far below any KL of interest."""
     own = np.einsum("tav,tav->ta", p[:, a], log_p[:, a])
     return np.asarray(own[:, :, None] - p[:, a] @ log_p[:, b].transpose(0, 2, 1))

@@ -9,9 +9,11 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from store import Study
-from store.analysis.difference import Difference
-from store.reading.summary import SummaryReader
+from store.analysis.difference import Difference, read_difference
+from store.reading.model import read_model
+from store.reading.reader import StudyReader
+from store.reading.summary import SummaryReader, read_summary
+from store.schema.category import ALL
 from store.schema.snapshot import UNDECIDED, ModelSnapshot, Phase
 from store.statistics.clusters import cluster_sums, token_clusters
 from store.statistics.intervals import Estimate, between_levels, difference, seeds_mean
@@ -33,13 +35,14 @@ class Finding:
     verdict: Verdict
 
 
-def find(study: Study) -> list[Finding]:
+def find(study: StudyReader) -> list[Finding]:
     """Hold the paper's claims against all models of a finished study, in the order of the study.
 
     Models count as ordered by size, the smallest first. Raises StoreError for a study without
     summaries by frequency and word class.
     """
-    models = study.snapshot().models
+    study.refresh()
+    models = [read_model(study, name) for name in study.models]
     findings = [finding for model in models for finding in _of_model(study, model)]
     if len(models) > 1:
         findings += _of_sizes(study, models[0], models[-1])
@@ -47,13 +50,13 @@ def find(study: Study) -> list[Finding]:
 
 
 def verdict(low: float, high: float) -> Verdict:
-    """What an interval of a difference that is claimed to be above zero says."""
+    """Return what an interval of a difference that is claimed to be above zero says."""
     if low > 0:
         return "holds"
     return "does not hold" if high < 0 else "not sure"
 
 
-def _of_model(study: Study, model: ModelSnapshot) -> Iterator[Finding]:
+def _of_model(study: StudyReader, model: ModelSnapshot) -> Iterator[Finding]:
     yield _four_phases(model)
     last = last_step(study, model.name)
     turn, low, high = turn_of(model)
@@ -77,8 +80,8 @@ def _of_model(study: Study, model: ModelSnapshot) -> Iterator[Finding]:
         )  # fmt: skip
 
 
-def last_step(study: Study, model: str) -> int:
-    """The last step that is summarised."""
+def last_step(study: StudyReader, model: str) -> int:
+    """Return the last step that is summarised."""
     return max(study.ledger(model).summaries)
 
 
@@ -101,7 +104,7 @@ def _start_text(phase: Phase) -> str:
 
 
 def turn_of(model: ModelSnapshot) -> tuple[int, int, int]:
-    """Step at which sharp convergence turns into divergence, with the ends of its interval.
+    """Return the step at which convergence turns into divergence, with the ends of its interval.
 
     Where that phase is not found, the step of the lowest expected KL but for the first and last.
     """
@@ -115,9 +118,11 @@ def turn_of(model: ModelSnapshot) -> tuple[int, int, int]:
     return step, step, step
 
 
-def _unigram_at_turn(study: Study, model: ModelSnapshot, turn: int, low: int, high: int) -> Finding:
-    """The step at which predictions are nearest to the unigram distribution, seed by seed."""
-    of_seed = study.summary(model.name).kl_unigram[..., 0]  # (step, seed)
+def _unigram_at_turn(
+    study: StudyReader, model: ModelSnapshot, turn: int, low: int, high: int
+) -> Finding:
+    """Find the step at which predictions are nearest to the unigram distribution, seed by seed."""
+    of_seed = read_summary(study, model.name, ALL).kl_unigram[..., 0]  # (step, seed)
     there = np.isfinite(of_seed).all(axis=1)
     nearest = model.steps[there][of_seed[there].argmin(axis=0)]
     of_mean = int(model.steps[there][of_seed[there].mean(axis=1).argmin()])
@@ -135,7 +140,7 @@ def _unigram_at_turn(study: Study, model: ModelSnapshot, turn: int, low: int, hi
     )
 
 
-def _unigram_than_at(study: Study, model: str, turn: int, step: int, when: str) -> Finding:
+def _unigram_than_at(study: StudyReader, model: str, turn: int, step: int, when: str) -> Finding:
     seeds = sorted(study.ledger(model).scored_at(turn) & study.ledger(model).scored_at(step))
     farther = np.array(
         [
@@ -144,7 +149,7 @@ def _unigram_than_at(study: Study, model: str, turn: int, step: int, when: str) 
             for seed in seeds
         ]
     )
-    every, clusters = study.category(model, "all"), token_clusters(study.corpus)
+    every, clusters = study.category(model, ALL), token_clusters(study.corpus)
     sums, n = cluster_sums(farther.mean(axis=0), clusters, every)
     estimate = seeds_mean(farther.mean(axis=1)[:, None], sums, n)
     return _finding(
@@ -158,9 +163,9 @@ def _unigram_than_at(study: Study, model: str, turn: int, step: int, when: str) 
 
 
 def _between(
-    study: Study, model: str, step: int, category: str, levels: tuple[int, int], claim: str
+    study: StudyReader, model: str, step: int, category: str, levels: tuple[int, int], claim: str
 ) -> Finding:
-    """KL at a step: of the first of two levels minus that of the second."""
+    """Compare the KL at a step: of the first of two levels minus that of the second."""
     reader, parts = SummaryReader(study, model), study.category(model, category)
     kl, span = reader.pairs(step), study.levels(category)
     clusters = token_clusters(study.corpus)
@@ -171,8 +176,8 @@ def _between(
     return _finding(claim, f"{model}, step {step}: KL of {more} minus {less}", estimate)
 
 
-def _reconverged(study: Study, model: ModelSnapshot, last: int) -> Iterator[Finding]:
-    """By how much KL of function and of content words fell since slow reconvergence began.
+def _reconverged(study: StudyReader, model: ModelSnapshot, last: int) -> Iterator[Finding]:
+    """Estimate by how much KL of function and of content words fell since slow reconvergence began.
 
     Not since it was highest: the highest of many steps is too high by chance, so a fall from it
     would be seen where there is none.
@@ -180,7 +185,7 @@ def _reconverged(study: Study, model: ModelSnapshot, last: int) -> Iterator[Find
     start = _reconvergence(model)
     if start in (None, last):
         return
-    fallen = study.difference((model.name, start), (model.name, last), "word_class")
+    fallen = read_difference(study, (model.name, start), (model.name, last), "word_class")
     for label in ("function", "content"):
         at = fallen.labels.index(label)
         yield _finding(
@@ -194,10 +199,10 @@ def _reconvergence(model: ModelSnapshot) -> int | None:
     return next((phase.start for phase in model.phases if phase.name == _FOUR[-1]), None)
 
 
-def _of_sizes(study: Study, small: ModelSnapshot, large: ModelSnapshot) -> Iterator[Finding]:
+def _of_sizes(study: StudyReader, small: ModelSnapshot, large: ModelSnapshot) -> Iterator[Finding]:
     last = min(last_step(study, model.name) for model in (small, large))
-    for category, label in (("all", None), ("word_class", "function"), ("word_class", "content")):
-        less = study.difference((small.name, last), (large.name, last), category)
+    for category, label in ((ALL, None), ("word_class", "function"), ("word_class", "content")):
+        less = read_difference(study, (small.name, last), (large.name, last), category)
         at = 0 if label is None else less.labels.index(label)
         kind = f" on {label} words" if label else ""
         yield _finding(
@@ -209,11 +214,11 @@ def _of_sizes(study: Study, small: ModelSnapshot, large: ModelSnapshot) -> Itera
 
 
 def _reconverges_faster(
-    study: Study, small: ModelSnapshot, large: ModelSnapshot, last: int
+    study: StudyReader, small: ModelSnapshot, large: ModelSnapshot, last: int
 ) -> Iterator[Finding]:
-    """By how much more the larger model's KL fell than the smaller one's, over the same steps.
+    """Estimate by how much more the larger model's KL fell than the smaller one's.
 
-    These begin when the later of the two has begun to reconverge.
+    Over the same steps. These begin when the later of the two has begun to reconverge.
     """
     starts = [start for model in (small, large) if (start := _reconvergence(model)) is not None]
     start = max(starts, default=last)
@@ -233,13 +238,13 @@ def _reconverges_faster(
 
 
 def _fallen(
-    study: Study, model: str, start: int, last: int
+    study: StudyReader, model: str, start: int, last: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
-    """By how much a model's KL fell: of pairs, and what `difference` needs of documents."""
-    reader, span = SummaryReader(study, model), study.levels("all")
+    """Return by how much a model's KL fell: of pairs, and what `difference` needs of documents."""
+    reader, span = SummaryReader(study, model), study.levels(ALL)
     kl = (reader.pairs(start) - reader.pairs(last))[..., span.start : span.stop]
     token_kl = study.token_kl(model, start).astype(np.float64) - study.token_kl(model, last)
-    clusters, every = token_clusters(study.corpus), study.category(model, "all")
+    clusters, every = token_clusters(study.corpus), study.category(model, ALL)
     return kl, *cluster_sums(token_kl, clusters, every)
 
 

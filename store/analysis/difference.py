@@ -5,21 +5,17 @@ from __future__ import annotations
 import itertools
 from collections.abc import Collection
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from store.errors import StoreError, UnsupportedError
-from store.reading.steady import steady
+from store.reading.reader import StudyReader
 from store.reading.summary import SummaryReader
 from store.schema.array_types import Floats
 from store.statistics.clusters import cluster_sums, few_levels, token_clusters
 from store.statistics.intervals import difference
 from store.statistics.means import pair_mean
-
-if TYPE_CHECKING:
-    from store.study import Study
 
 
 @dataclass(frozen=True)
@@ -42,18 +38,15 @@ class Difference:
 
 
 def read_difference(
-    study: Study, a: tuple[str, int], b: tuple[str, int], category: str
+    study: StudyReader, a: tuple[str, int], b: tuple[str, int], category: str
 ) -> Difference:
-    """See `Study.difference`."""
-
-    def read_b() -> Difference:
-        return steady(study, b[0], [b[1]], lambda: _read_difference(study, a, b, category))
-
-    return steady(study, a[0], [a[1]], read_b)
+    """Return the difference of (model, step) `a` and `b`, see `Study.difference`."""
+    steps = {a[0]: [a[1], b[1]]} if a[0] == b[0] else {a[0]: [a[1]], b[0]: [b[1]]}
+    return study.consistent(steps, lambda: _read_difference(study, a, b, category))
 
 
 def _read_difference(
-    study: Study, a: tuple[str, int], b: tuple[str, int], category: str
+    study: StudyReader, a: tuple[str, int], b: tuple[str, int], category: str
 ) -> Difference:
     same_seeds = a[0] == b[0]
     if not same_seeds and any(category in study.own_categories(model) for model in (a[0], b[0])):
@@ -94,23 +87,25 @@ def _read_difference(
     )
 
 
-def _seeds(study: Study, model: str, step: int, category: str) -> frozenset[str]:
-    """Seeds of whose pairs the step's summaries are. Raises StoreError."""
+def _seeds(study: StudyReader, model: str, step: int, category: str) -> frozenset[str]:
+    """Return the seeds of whose pairs the step's summaries are. Raises StoreError."""
     reader = SummaryReader(study, model)
     if not reader.valid(category)[reader.steps == step].any():
         raise StoreError(f"{study.path}: {model}, step {step}: not summarised by {category} (yet)")
     return study.ledger(model).summaries[step].seeds
 
 
-def _pairs(study: Study, model: str, step: int, category: str, seeds: Collection[str]) -> Floats:
-    """KL of pairs by level, (seed, other_seed, level), of these seeds in the order of labels."""
+def _pairs(
+    study: StudyReader, model: str, step: int, category: str, seeds: Collection[str]
+) -> Floats:
+    """Return the KL of pairs of these seeds, in the order of labels: (seed, other_seed, level)."""
     index = [study.ledger(model).seeds[seed] for seed in sorted(seeds)]
     kl = SummaryReader(study, model).at(step, "kl", category)
     return np.asarray(kl[np.ix_(index, index)])
 
 
-def _token_kl(study: Study, model: str, step: int, seeds: frozenset[str]) -> Floats:
-    """KL at each token, mean over ordered pairs of these seeds, (token,)."""
+def _token_kl(study: StudyReader, model: str, step: int, seeds: frozenset[str]) -> Floats:
+    """Return the KL at each token, mean over ordered pairs of these seeds, (token,)."""
     if seeds == study.ledger(model).summaries[step].seeds:
         return study.token_kl(model, step).astype(np.float64)
     total = np.zeros(study.n_tokens)

@@ -8,8 +8,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from store import Category, Study
+from store.reading.reader import StudyReader
 from store.schema.array_types import Floats
+from store.schema.category import Category
 from store.statistics.clusters import cluster_sums, few_levels, token_clusters
 from store.statistics.intervals import interval
 from store.statistics.means import pair_mean
@@ -19,9 +20,9 @@ _BY_SEED = {"cross_entropy": "surprisal", "entropy": "entropy", "kl_unigram": "k
 
 
 def summarise(
-    study: Study, model: str, step: int, seeds: Sequence[str], categories: Sequence[Category]
+    study: StudyReader, model: str, step: int, seeds: Sequence[str], categories: Sequence[Category]
 ) -> tuple[NDArray[np.float32], dict[str, dict[str, Floats]]]:
-    """Summaries of a reduced step, as `SummaryWriter.summarise` takes them.
+    """Return summaries of a reduced step, as `SummaryWriter.summarise` takes them.
 
     Means over tokens are summed in float64. Levels without tokens are NaN. Raises DamagedError
     when per-token results cannot be read.
@@ -58,7 +59,7 @@ class _Table:
         self._n = category.counts
 
     def mean(self, values: Floats) -> Floats:
-        """Mean of (token,) values over each level's tokens, (level,)."""
+        """Return the mean of (token,) values over each level's tokens, (level,)."""
         total = np.bincount(self._level, values, minlength=len(self._n) + 1)[1:]
         with np.errstate(invalid="ignore"):
             return np.asarray(total / self._n)
@@ -66,7 +67,7 @@ class _Table:
     def finish(
         self, token_kl: Floats, order: NDArray[np.intp], clusters: NDArray[np.int64]
     ) -> dict[str, Floats]:
-        """Everything of `layout.SUMMARIES` that has levels."""
+        """Return everything of `layout.SUMMARIES` that has levels."""
         low, high = self._interval(token_kl, clusters)
         return {
             "kl": self.kl,

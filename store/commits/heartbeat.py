@@ -54,7 +54,7 @@ def read_status(root: Path | Files, writer: str) -> EngineStatus | None:
         return None
 
 
-class Journal:
+class JournalWriter:
     """Appends lines to one process's journal; once it is too long, its older half goes."""
 
     def __init__(self, root: Path, writer: str, most_bytes: int = _JOURNAL_BYTES) -> None:

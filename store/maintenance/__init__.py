@@ -1,1 +1,14 @@
 """Check a store, repair it, drop what is no longer needed."""
+
+from store.maintenance.mend import MENDABLE, mend
+from store.maintenance.prune import Prunable, prunable, prune
+from store.maintenance.verify import verify
+
+__all__ = [
+    "MENDABLE",
+    "Prunable",
+    "mend",
+    "prunable",
+    "prune",
+    "verify",
+]

@@ -19,7 +19,7 @@ from zarr.core.buffer import default_buffer_prototype
 
 from store.errors import DamagedError
 from store.maintenance.verify_means import mean_cells
-from store.reading.probe import result_name, results_layout
+from store.reading.probe_arrays import result_name, results_layout
 from store.schema import variables as layout
 from store.schema.damage import Damage, Part
 from store.schema.snapshot import EngineStatus

@@ -12,14 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from store.commits.progress import read_root
+from store.commits.study_progress import read_root
 from store.errors import DamagedError
 from store.maintenance.verify_means import MeanChecker
 from store.maintenance.verify_metadata import coordinate_damage, corpus_damage, metadata_damage
 from store.maintenance.verify_probes import probe_damage, value_damage
 from store.maintenance.verify_results import ResultReader, log_prob_damage
 from store.maintenance.verify_summaries import category_damage, summary_damage
-from store.reading.probe import result_name
+from store.reading.probe_arrays import result_name
 from store.schema import variables as layout
 from store.schema.damage import Damage, Part
 from store.storage.metadata import expect_group

@@ -11,6 +11,7 @@ import numpy as np
 from store.errors import DamagedError
 from store.maintenance.twice import twice
 from store.maintenance.verify_probes import metadata_checks
+from store.reading.corpus_reader import CORPUS_ARRAYS
 from store.schema import variables as layout
 from store.schema.damage import Damage, Part
 from store.storage.arrays import CommittedStore, expect, open_array, place, read
@@ -22,7 +23,6 @@ from store.storage.metadata import (
     model_groups,
 )
 from store.study import Study
-from store.writing.create import CORPUS_ARRAYS
 
 
 def corpus_damage(study: Study) -> list[Damage]:

@@ -9,9 +9,10 @@ import numpy as np
 
 from store.errors import DamagedError
 from store.maintenance.twice import twice
-from store.reading.probe import BLIMP, items_layout, probe_array, probe_path, result_name
+from store.reading.probe_arrays import items_layout, open_results, probe_path, result_name
 from store.schema import variables as layout
 from store.schema.damage import Damage, Part
+from store.schema.probe import BLIMP
 from store.storage.arrays import CommittedStore, expect, open_array, place
 from store.storage.metadata import expect_group, expect_nothing_else
 from store.study import Study
@@ -44,7 +45,8 @@ def metadata_checks(study: Study, model: str) -> dict[str, Callable[[], None]]:
     def check(name: str) -> None:
         if name not in study.probes():
             return
-        array, known = probe_array(study, store, model, name), study.ledger(model)
+        known = study.ledger(model)
+        array = open_results(store, model, name, known, study.probe_entry(name))
         expect_nothing_else(study.folder, array)
         shape = (len(known.steps), len(known.seeds), *array.shape[2:])
         if array.shape != shape and not study.live:  # no engine is about to use the rest

@@ -8,7 +8,7 @@ import numpy as np
 
 from store.errors import DamagedError
 from store.maintenance.twice import twice
-from store.reading.category import category_path
+from store.reading.category_arrays import category_path
 from store.reading.summary import SummaryReader, lacks_values
 from store.schema import variables as layout
 from store.schema.damage import Damage, Part

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import xarray as xr
@@ -10,33 +10,23 @@ from numpy.typing import NDArray
 from xarray.backends import BackendArray
 from xarray.core import indexing
 
+from store.reading.reader import StudyReader
 from store.reading.summary import SummaryReader
 from store.schema import variables as layout
 from store.schema.snapshot import over_pairs
-from store.statistics.means import pairs_among
 from store.storage.arrays import read, read_cells
-
-if TYPE_CHECKING:
-    from store.reading.summary import Summary
-    from store.study import Study
 
 
 class _CommittedArray(BackendArray):
     """A results array, steps ascending; cells that are not committed are never read."""
 
-    def __init__(self, study: Study, model: str, name: str) -> None:
+    def __init__(self, study: StudyReader, model: str, name: str) -> None:
         self._variable = layout.VARIABLES[name]
         self._array = study.array(model, name)
         known = study.ledger(model)
         steps, seeds = sorted(known.steps), list(known.seeds)
         self._order = [known.steps[step] for step in steps]
-        if self._variable.by_pair:
-            members = [[seed in known.reduced.get(t, ()) for seed in seeds] for t in steps]
-            inside = np.array(members, dtype=bool).reshape(len(steps), len(seeds))
-            self._committed = pairs_among(inside)
-        else:
-            scored = [[(seed, t) in known.scored for seed in seeds] for t in steps]
-            self._committed = np.array(scored, dtype=bool).reshape(len(steps), len(seeds))
+        self._committed = study.committed(model, name)
         self.shape = self._variable.shape(len(steps), len(seeds), study.n_tokens)
         self.dtype = np.dtype(self._variable.dtype)
 
@@ -68,7 +58,7 @@ class _CommittedArray(BackendArray):
 class _ExpectedKl(BackendArray):
     """Means over the committed pairs; the array on disk may be ahead of what is committed."""
 
-    def __init__(self, study: Study, model: str) -> None:
+    def __init__(self, study: StudyReader, model: str) -> None:
         self._means = _CommittedArray(study, model, "mean_kl")
         self.shape, self.dtype = self._means.shape[:1], self._means.dtype
 
@@ -86,7 +76,7 @@ class _ExpectedKl(BackendArray):
 class _SummaryArray(BackendArray):
     """Summaries of all levels, steps ascending; what is not, or not now, summarised is NaN."""
 
-    def __init__(self, study: Study, model: str, name: str) -> None:
+    def __init__(self, study: StudyReader, model: str, name: str) -> None:
         self._study, self._model, self._name = study, model, name
         self._reader = SummaryReader(study, model)
         self._partitions = {c: study.partition(model, c) for c in study.categories(model)}
@@ -121,8 +111,8 @@ def _run(key: int | slice) -> slice:
     return key if isinstance(key, slice) else slice(key, key + 1)
 
 
-def model_dataset(study: Study, model: str) -> xr.Dataset:
-    """See `Study.dataset`."""
+def model_dataset(study: StudyReader, model: str) -> xr.Dataset:
+    """Return all results of a model, see `Study.dataset`. Raises StoreError, DamagedError."""
     known = study.ledger(model)
     steps, seeds = sorted(known.steps), list(known.seeds)
     variables = {}
@@ -162,8 +152,8 @@ def model_dataset(study: Study, model: str) -> xr.Dataset:
     )
 
 
-def _levels(study: Study, model: str) -> tuple[list[str], list[str], list[int]]:
-    """Category, label and tokens of each position on the axis `level`; blank where none is now."""
+def _levels(study: StudyReader, model: str) -> tuple[list[str], list[str], list[int]]:
+    """Return category, label and tokens at each place on the axis `level`; blank: none now."""
     category, label, n = [""] * study.n_levels, [""] * study.n_levels, [0] * study.n_levels
     for name in study.categories(model):
         found, span = study.category(model, name), study.levels(name)
@@ -171,36 +161,3 @@ def _levels(study: Study, model: str) -> tuple[list[str], list[str], list[int]]:
         label[span.start : span.stop] = found.labels
         n[span.start : span.stop] = found.counts.tolist()
     return category, label, n
-
-
-def summary_dataset(summary: Summary) -> xr.Dataset:
-    """See `Summary.dataset`."""
-    variables = {}
-    for name, variable in layout.SUMMARIES.items():
-        if "level" in variable.dims and not variable.by_pair:
-            attributes = {"units": variable.units, "long_name": variable.description}
-            variables[name] = xr.Variable(variable.dims, getattr(summary, name), attributes)
-    variables["kl_uniform"] = xr.Variable(
-        ("step", "seed", "level"),
-        summary.kl_uniform,
-        {
-            "units": "nats",
-            "long_name": "KL divergence from the prediction to the uniform distribution",
-        },
-    )
-    return xr.Dataset(
-        variables,
-        coords={
-            "step": ("step", summary.steps),
-            "seed": ("seed", list(summary.seeds)),
-            "level": ("level", list(summary.labels)),
-            "percentile": ("percentile", list(layout.PERCENTILES)),
-            "n": ("level", summary.counts),
-            "n_seeds": ("step", summary.n_seeds),
-        },
-        attrs={
-            "model": summary.model,
-            "category": summary.category,
-            "description": summary.description,
-        },
-    )

@@ -13,7 +13,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import zarr
@@ -21,33 +21,14 @@ from numpy.typing import NDArray
 from zarr.abc.store import Store
 
 from store.errors import DamagedError
+from store.schema.output_layer import OutputLayer
 from store.schema.variables import log_prob_rows, rows_near
 from store.storage.arrays import Array, create_array, expect, open_array, read
 from store.storage.durable_store import DurableStore
 
-Representation = Literal["dense", "factored", "none"]
-
 _FACTOR_BYTES = 4 * 2**20  # uncompressed bytes of a chunk of a factor
 _DENSE_BYTES = 1.3  # per log-prob on disk; measured by benchmarks/codecs.py
 _FACTORED_BYTES = 4.0  # per number of a factor; weights trained in half precision take half
-
-
-@dataclass(frozen=True)
-class OutputLayer:
-    """How a model makes logits: `scale * (hidden @ weight.T + bias)`, all float32."""
-
-    weight: NDArray[np.float32]  # (vocab, hidden)
-    bias: NDArray[np.float32] | None  # (vocab,)
-    scale: float = 1.0
-
-    def logits(self, hidden: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Logits (token, vocab) of hidden states (token, hidden), float32."""
-        logits: NDArray[np.float32] = hidden @ self.weight.T
-        if self.bias is not None:
-            logits += self.bias
-        if self.scale != 1.0:
-            logits *= np.float32(self.scale)
-        return logits
 
 
 def _dense_layout(n_tokens: int, vocab_size: int) -> dict[str, Any]:

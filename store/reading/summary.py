@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from store.errors import DamagedError
-from store.reading.steady import steady
+from store.reading.reader import StudyReader
 from store.schema import variables as layout
 from store.statistics.intervals import FEWEST_SEEDS
 from store.statistics.means import ordered_pairs
@@ -19,8 +19,6 @@ from store.storage.arrays import Array, read, read_cells
 
 if TYPE_CHECKING:
     import xarray
-
-    from store.study import Study
 
 
 @dataclass(frozen=True)
@@ -52,16 +50,44 @@ class Summary:
         return uniform
 
     def dataset(self) -> xarray.Dataset:
-        """The same as an `xarray.Dataset`. Needs the extra `xarray`."""
-        from store.reading.dataset import summary_dataset
+        """Return the same as an `xarray.Dataset`. Needs the extra `xarray`."""
+        import xarray  # optional, and slow to import
 
-        return summary_dataset(self)
+        variables = {}
+        for name, variable in layout.SUMMARIES.items():
+            if "level" in variable.dims and not variable.by_pair:
+                attributes = {"units": variable.units, "long_name": variable.description}
+                variables[name] = xarray.Variable(variable.dims, getattr(self, name), attributes)
+        variables["kl_uniform"] = xarray.Variable(
+            ("step", "seed", "level"),
+            self.kl_uniform,
+            {
+                "units": "nats",
+                "long_name": "KL divergence from the prediction to the uniform distribution",
+            },
+        )
+        return xarray.Dataset(
+            variables,
+            coords={
+                "step": ("step", self.steps),
+                "seed": ("seed", list(self.seeds)),
+                "level": ("level", list(self.labels)),
+                "percentile": ("percentile", list(layout.PERCENTILES)),
+                "n": ("level", self.counts),
+                "n_seeds": ("step", self.n_seeds),
+            },
+            attrs={
+                "model": self.model,
+                "category": self.category,
+                "description": self.description,
+            },
+        )
 
 
 class SummaryReader:
-    """Reads committed summaries of one model; other cells are NaN and never read."""
+    """Read committed summaries of one model; other cells are NaN and never read."""
 
-    def __init__(self, study: Study, model: str) -> None:
+    def __init__(self, study: StudyReader, model: str) -> None:
         self._study, self._model = study, model
         self._known = study.ledger(model)
         self.steps = np.array(sorted(self._known.steps), np.int64)
@@ -73,7 +99,7 @@ class SummaryReader:
         return np.array([step in self._known.summaries for step in self.steps.tolist()], bool)
 
     def valid(self, category: str) -> NDArray[np.bool_]:
-        """Steps at which the category's present levels are summarised, (step,)."""
+        """Return the steps at which the category's present levels are summarised, (step,)."""
         partition = self._study.partition(self._model, category)
         return np.array(
             [
@@ -88,7 +114,7 @@ class SummaryReader:
     def read(
         self, name: str, category: str, steps: NDArray[np.bool_] | None = None
     ) -> NDArray[np.float64]:
-        """Values of `layout.SUMMARIES[name]`: (step[, ...], level), steps ascending.
+        """Return values of `layout.SUMMARIES[name]`: (step[, ...], level), steps ascending.
 
         Given `steps`, (step,), the others are not read and NaN.
 
@@ -125,13 +151,13 @@ class SummaryReader:
                     )
 
     def at(self, step: int, name: str, category: str) -> NDArray[np.float64]:
-        """The same of one step that is summarised: ([...,] level)."""
+        """Return the same of one step that is summarised: ([...,] level)."""
         span, t = self._study.levels(category), self._known.steps[step]
         inner = (slice(None),) * (len(layout.SUMMARIES[name].dims) - 2)
         return read(self._array(name), (t, *inner, slice(span.start, span.stop)))
 
     def pairs(self, step: int) -> NDArray[np.float64]:
-        """KL of the pairs that a step is summarised of, all categories at once, nats.
+        """Return the KL of the pairs that a step is summarised of, all categories at once, nats.
 
         (seed, other_seed, level), seeds in the study's order; NaN on the diagonal.
         """
@@ -148,7 +174,7 @@ class SummaryReader:
 def lacks_values(
     name: str, values: NDArray[np.float64], seeds: Sequence[int], full: NDArray[np.bool_]
 ) -> bool:
-    """Whether there is NaN among one step's values, ([...,] level), in levels that have tokens."""
+    """Return whether one step's values, ([...,] level), have NaN in levels that have tokens."""
     if name in ("kl_low", "kl_high") and len(seeds) < FEWEST_SEEDS:
         return False
     variable = layout.SUMMARIES[name]
@@ -159,13 +185,13 @@ def lacks_values(
     return bool(np.isnan(values[..., full]).any())
 
 
-def read_summary(study: Study, model: str, category: str) -> Summary:
-    """See `Study.summary`."""
+def read_summary(study: StudyReader, model: str, category: str) -> Summary:
+    """Read a category's summaries, all of one moment. Raises StoreError, DamagedError."""
     steps = tuple(study.ledger(model).summaries)
-    return steady(study, model, steps, lambda: _read_summary(study, model, category))
+    return study.consistent({model: steps}, lambda: _read_summary(study, model, category))
 
 
-def _read_summary(study: Study, model: str, category: str) -> Summary:
+def _read_summary(study: StudyReader, model: str, category: str) -> Summary:
     found, partition = study.category(model, category), study.partition(model, category)
     reader, known = SummaryReader(study, model), study.ledger(model)
     valid = reader.valid(category)

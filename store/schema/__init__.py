@@ -1,5 +1,87 @@
 """What a study is, in memory: names of arrays, variables, snapshots, checksums. No I/O."""
 
 from store.schema.array_types import Bools, Floats, Ints
+from store.schema.category import ALL, CONTEXT, Category
+from store.schema.corpus import Corpus, Vocabulary
+from store.schema.damage import Damage, Part
+from store.schema.keys import CheckpointName, Key
+from store.schema.output_layer import OutputLayer, Representation
+from store.schema.probe import BAD, BLIMP, GOOD, ICL, Probe, ProbeValues
+from store.schema.schedule import Schedule, Schedules, of_model, read_schedules
+from store.schema.snapshot import (
+    ACTIVE_STATES,
+    UNDECIDED,
+    EngineStatus,
+    Failure,
+    Gpu,
+    JournalEntry,
+    ModelSnapshot,
+    Phase,
+    State,
+    StudySnapshot,
+    Work,
+)
+from store.schema.variables import (
+    ARRAYS,
+    COMMITS,
+    FORMAT,
+    PERCENTILES,
+    SUMMARIES,
+    SUMMARY,
+    TOP,
+    VARIABLES,
+    log_prob_rows,
+    log_probs_path,
+    model_path,
+    safe_name,
+)
 
-__all__ = ["Bools", "Floats", "Ints"]
+__all__ = [
+    "ACTIVE_STATES",
+    "ALL",
+    "ARRAYS",
+    "BAD",
+    "BLIMP",
+    "COMMITS",
+    "CONTEXT",
+    "FORMAT",
+    "GOOD",
+    "ICL",
+    "PERCENTILES",
+    "SUMMARIES",
+    "SUMMARY",
+    "TOP",
+    "UNDECIDED",
+    "VARIABLES",
+    "Bools",
+    "Category",
+    "CheckpointName",
+    "Corpus",
+    "Damage",
+    "EngineStatus",
+    "Failure",
+    "Floats",
+    "Gpu",
+    "Ints",
+    "JournalEntry",
+    "Key",
+    "ModelSnapshot",
+    "OutputLayer",
+    "Part",
+    "Phase",
+    "Probe",
+    "ProbeValues",
+    "Representation",
+    "Schedule",
+    "Schedules",
+    "State",
+    "StudySnapshot",
+    "Vocabulary",
+    "Work",
+    "log_prob_rows",
+    "log_probs_path",
+    "model_path",
+    "of_model",
+    "read_schedules",
+    "safe_name",
+]

@@ -11,7 +11,7 @@ import numpy as np
 from store.schema.array_types import Floats, Ints
 
 if TYPE_CHECKING:
-    from store.reading.category import Category
+    from store.schema.category import Category
     from store.schema.corpus import Corpus
 
 _RUN = 256  # tokens that stand for a document where there is only one

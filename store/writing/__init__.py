@@ -1,1 +1,18 @@
 """Writers of the coordinator and of its workers, and recovery after a crash."""
+
+from store.commits.log import log_file
+from store.writing.cells import CellWriter
+from store.writing.create import Header
+from store.writing.pending import CheckpointResult, PairsResult, PendingCheckpoint, PendingPairs
+from store.writing.writer import StudyWriter
+
+__all__ = [
+    "CellWriter",
+    "CheckpointResult",
+    "Header",
+    "PairsResult",
+    "PendingCheckpoint",
+    "PendingPairs",
+    "StudyWriter",
+    "log_file",
+]

@@ -15,9 +15,10 @@ import numpy as np
 
 from store.commits.ledger import ModelLedger
 from store.commits.log import CommitReader, refuse_lost
-from store.commits.progress import read_root
-from store.reading.log_probs import REPRESENTATIONS, OutputLayer, Representation, create_log_probs
+from store.commits.study_progress import read_root
+from store.reading.log_probs import REPRESENTATIONS, create_log_probs
 from store.schema import variables as layout
+from store.schema.output_layer import OutputLayer, Representation
 from store.statistics.means import ordered_pairs, pairs_among
 from store.storage.arrays import Array, open_array
 from store.storage.durable_store import DurableStore

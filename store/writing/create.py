@@ -15,6 +15,7 @@ import numpy as np
 import zarr
 
 from store.errors import StudyMismatchError
+from store.reading.corpus_reader import CORPUS_ARRAYS, corpus_layout
 from store.schema import variables as layout
 from store.schema.checksums import checksum, corpus_checksum, vocabulary_checksum
 from store.schema.corpus import Corpus, Vocabulary
@@ -71,32 +72,6 @@ def create_study(
         _remove(partial)
         if not isinstance(error, OSError) or not (path / "zarr.json").exists():
             raise
-
-
-CORPUS_ARRAYS = {  # name -> dtype, dimension, description
-    "token_id": ("int32", "token", "vocabulary id of the target"),
-    "context_id": ("int32", "token", "vocabulary id of the token before the target"),
-    "document": ("int32", "token", "index of the document"),
-    "char_start": ("int64", "token", "offset of the first character in text"),
-    "char_end": ("int64", "token", "offset past the last character in text"),
-    "text": ("uint32", "char", "Unicode code points of the documents, one after the other"),
-    "document_start": ("int64", "document", "offset in text"),
-    "vocabulary": ("uint8", "byte", "UTF-8 text of the vocabulary's entries, one after the other"),
-    "vocabulary_end": ("int64", "vocab", "offset past an entry's last byte in vocabulary"),
-    "unigram_count": ("int64", "vocab", "occurrences of the entry in the reference text"),
-}
-
-
-def corpus_layout(name: str, size: int) -> dict[str, Any]:
-    """Shape, chunks, dtype, dimension and attributes of an array of the corpus."""
-    dtype, dim, description = CORPUS_ARRAYS[name]
-    return {
-        "shape": (size,),
-        "chunks": (min(max(size, 1), 2**18),),
-        "dtype": dtype,
-        "dims": (dim,),
-        "attributes": {"description": description},
-    }
 
 
 def _write_corpus(store: DurableStore, corpus: Corpus, vocabulary: Vocabulary) -> None:

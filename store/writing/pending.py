@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from store.commits.ledger import Record
-from store.reading.log_probs import REPRESENTATIONS, Representation
+from store.reading.log_probs import REPRESENTATIONS
+from store.schema.output_layer import Representation
 from store.statistics.means import MEAN_OF
 from store.storage.arrays import Array
 

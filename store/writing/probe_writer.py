@@ -6,9 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 
 from store.commits.ledger import ProbeEntry, Record
-from store.reading.probe import (
-    Probe,
-    ProbeValues,
+from store.reading.probe_arrays import (
     probe_path,
     probe_record,
     remove_values,
@@ -17,6 +15,7 @@ from store.reading.probe import (
 )
 from store.schema import variables as layout
 from store.schema.keys import Key
+from store.schema.probe import Probe, ProbeValues
 from store.schema.snapshot import Failure
 from store.storage.links import remove_tree
 from store.writing.part_writer import PartWriter

@@ -8,9 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from store.commits.ledger import Partition, Record
-from store.reading.category import Category, write_category
+from store.reading.category_arrays import write_category
 from store.schema import variables as layout
 from store.schema.array_types import Floats
+from store.schema.category import Category
 from store.storage.arrays import read
 from store.writing.part_writer import PartWriter
 

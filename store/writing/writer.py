@@ -13,12 +13,12 @@ from pathlib import Path
 
 import numpy as np
 
-from store.commits.heartbeat import Journal, write_status
+from store.commits.heartbeat import JournalWriter, write_status
 from store.commits.ledger import Ledger, Record, phases_record
 from store.commits.log import CommitReader, CommitWriter
 from store.commits.owner import pid_space, refuse_if_busy
-from store.commits.progress import read_root
-from store.reading.probe import remove_values
+from store.commits.study_progress import read_root
+from store.reading.probe_arrays import remove_values
 from store.schema import variables as layout
 from store.schema.corpus import Corpus, Vocabulary
 from store.schema.keys import Key
@@ -68,7 +68,7 @@ class StudyWriter:
             "time": clock(),
         }
         self._commits = CommitWriter(path / layout.COMMITS, self._reader, session)
-        self._journal = Journal(path, self.writer)
+        self._journal = JournalWriter(path, self.writer)
         self.results = CellWriter(path, self._commits.number, self._reader)
         self._store = self.results.store
         self._arrays = StudyArrays(self._store, self._reader, self.n_tokens)

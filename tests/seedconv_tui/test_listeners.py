@@ -24,7 +24,7 @@ from seedconv_tui.cli.main import run
 from seedconv_tui.listeners.log_file import LogFile
 from seedconv_tui.listeners.notifier import Message, Notifier
 from seedconv_tui.listeners.targets import CommandTarget, UrlTarget
-from store.commits.heartbeat import Journal
+from store.commits.heartbeat import JournalWriter
 from store.schema.snapshot import JournalEntry, Phase
 from tests.support.made_store import Clock, fill, open_writer
 from tests.support.tiny_models import make_runs, write_study
@@ -350,7 +350,7 @@ def test_a_log_has_lines_tracebacks_and_warnings_and_is_rotated(tmp_path: Path) 
 
 def test_a_journal_does_not_grow_for_ever(tmp_path: Path) -> None:
     (tmp_path / "journal").mkdir()
-    journal = Journal(tmp_path, "me", most_bytes=10_000)
+    journal = JournalWriter(tmp_path, "me", most_bytes=10_000)
     for n in range(1000):
         journal.append(JournalEntry(float(n), "info", "scored", f"line {n}"))
     journal.close()

@@ -7,22 +7,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from store.commits.ledger import ModelLedger
 from store.errors import StoreError
-from store.reading.probe import BAD, BLIMP, GOOD, ICL
+from store.reading.reader import StudyReader
 from store.schema.array_types import Floats
+from store.schema.probe import BAD, BLIMP, GOOD, ICL
 from store.statistics.intervals import Estimate, mean_interval, seed_interval
 from store.statistics.means import pair_mean
 
-if TYPE_CHECKING:
-    from store.study import Study
-
-ALL = "all"  # the first of the tasks: all items
+ALL_TASKS = "all"  # the first of the tasks: all items
 
 
 @dataclass(frozen=True)
@@ -60,7 +58,7 @@ class Icl:
 
 
 def good_probability(values: NDArray[Any]) -> Floats:
-    """Probability of the good sentence given that it is one of the two: (..., item).
+    """Return the probability of the good sentence given that it is one of the two: (..., item).
 
     Of (..., item, variant) log-probs, nats: sigmoid(good - bad).
     """
@@ -68,7 +66,7 @@ def good_probability(values: NDArray[Any]) -> Floats:
 
 
 def two_way_kl(values: NDArray[Any]) -> Floats:
-    """KL of every ordered pair of seeds between their distributions over good and bad.
+    """Return the KL of every ordered pair of seeds between their distributions over good and bad.
 
     Of (seed, item, variant) log-probs: (seed, other_seed, item), nats.
     """
@@ -90,7 +88,7 @@ def blimp(
     terms: Sequence[str],
     seeds: Sequence[str],
 ) -> Blimp:
-    """Minimal pairs by task.
+    """Return minimal pairs by task.
 
     Args:
         values: (seed, item, variant) log-probs of the good and the bad sentence, nats.
@@ -103,7 +101,7 @@ def blimp(
     n = np.concatenate([[len(task)], n])
 
     def by_task(of: Floats) -> Floats:
-        """Means over items, and of each task: (..., 1 + task) of (..., item)."""
+        """Return means over items, and of each task: (..., 1 + task) of (..., item)."""
         flat = of.reshape(-1, of.shape[-1])
         sums = np.array([np.bincount(task, row, minlength=len(tasks)) for row in flat])
         sums = np.concatenate([flat.sum(axis=1, keepdims=True), sums.reshape(len(flat), -1)], 1)
@@ -117,7 +115,7 @@ def blimp(
     low, high = seed_interval(kl)
     return Blimp(
         seeds=tuple(seeds),
-        tasks=(ALL, *tasks),
+        tasks=(ALL_TASKS, *tasks),
         terms=("", *terms),
         n=n,
         accuracy=by_task((_log_odds(values) > 0).astype(np.float64)),
@@ -130,9 +128,10 @@ def blimp(
 
 
 def icl(values: NDArray[Any], variants: Sequence[str], seeds: Sequence[str]) -> Icl:
-    """In-context learning scores of (seed, document, variant) surprisals, nats; NaN: too short.
+    """Return in-context learning scores of (seed, document, variant) surprisals, nats.
 
     Variants are in pairs: loss at an earlier and a later place, loss with less and more context.
+    NaN: the document is too short.
     """
     exact = values.astype(np.float64)
     later = exact[:, :, 1::2] - exact[:, :, 0::2]
@@ -147,18 +146,18 @@ def icl(values: NDArray[Any], variants: Sequence[str], seeds: Sequence[str]) -> 
 
 
 def probed_seeds(known: ModelLedger, name: str, step: int) -> tuple[str, ...]:
-    """Seeds of a model that were asked at a step, in the order of its axis."""
+    """Return the seeds of a model that were asked at a step, in the order of its axis."""
     there = known.probed.get(name, set())
     return tuple(seed for seed in known.seeds if (seed, step) in there)
 
 
 def probed_steps(known: ModelLedger, name: str) -> tuple[int, ...]:
-    """Steps at which some seed was asked, ascending."""
+    """Return the steps at which some seed was asked, ascending."""
     return tuple(sorted({step for _, step in known.probed.get(name, ())}))
 
 
-def blimp_summary(study: Study, model: str, name: str, step: int) -> Blimp:
-    """Minimal pairs of a probe at a step, of the seeds that were asked there.
+def blimp_summary(study: StudyReader, model: str, name: str, step: int) -> Blimp:
+    """Return minimal pairs of a probe at a step, of the seeds that were asked there.
 
     Raises StoreError when none was or the probe is of another kind, DamagedError.
     """
@@ -166,8 +165,8 @@ def blimp_summary(study: Study, model: str, name: str, step: int) -> Blimp:
     return blimp(values, probe.task, probe.tasks, probe.terms, seeds)
 
 
-def icl_summary(study: Study, model: str, name: str, step: int) -> Icl:
-    """In-context learning scores at a step, of the seeds that were asked there.
+def icl_summary(study: StudyReader, model: str, name: str, step: int) -> Icl:
+    """Return in-context learning scores at a step, of the seeds that were asked there.
 
     Raises StoreError when none was or the probe is of another kind, DamagedError.
     """
@@ -175,7 +174,7 @@ def icl_summary(study: Study, model: str, name: str, step: int) -> Icl:
     return icl(values, probe.variants, seeds)
 
 
-def _read(study: Study, model: str, name: str, step: int, kind: str) -> Any:
+def _read(study: StudyReader, model: str, name: str, step: int, kind: str) -> Any:
     probe, seeds = study.probe(name), probed_seeds(study.ledger(model), name, step)
     if probe.kind != kind:
         raise StoreError(f"{study.path}: probe {name!r} is of kind {probe.kind!r}, not {kind!r}")

@@ -25,7 +25,7 @@ _ALIVE_SECONDS = 30.0  # older heartbeats do not count as work in progress
 _JOURNALS = 3  # sessions whose journals are shown
 
 
-class Progress:
+class StudyProgress:
     """What is planned and done of a study, and what its engine does."""
 
     def __init__(self, path: str | Path, *, clock: Callable[[], float] = time.time) -> None:

@@ -1,4 +1,4 @@
-"""Reading the corpus of a study and its vocabulary, held against their checksums."""
+"""The corpus of a study and its vocabulary: how they lie on disk, and are read and checked."""
 
 from __future__ import annotations
 
@@ -16,18 +16,42 @@ from store.schema.checksums import corpus_checksum, vocabulary_checksum
 from store.schema.corpus import Corpus, Vocabulary
 from store.storage.arrays import expect, open_array, read
 from store.storage.places import Files
-from store.writing.create import corpus_layout
+
+CORPUS_ARRAYS = {  # name -> dtype, dimension, description
+    "token_id": ("int32", "token", "vocabulary id of the target"),
+    "context_id": ("int32", "token", "vocabulary id of the token before the target"),
+    "document": ("int32", "token", "index of the document"),
+    "char_start": ("int64", "token", "offset of the first character in text"),
+    "char_end": ("int64", "token", "offset past the last character in text"),
+    "text": ("uint32", "char", "Unicode code points of the documents, one after the other"),
+    "document_start": ("int64", "document", "offset in text"),
+    "vocabulary": ("uint8", "byte", "UTF-8 text of the vocabulary's entries, one after the other"),
+    "vocabulary_end": ("int64", "vocab", "offset past an entry's last byte in vocabulary"),
+    "unigram_count": ("int64", "vocab", "occurrences of the entry in the reference text"),
+}
+
+
+def corpus_layout(name: str, size: int) -> dict[str, Any]:
+    """Return shape, chunks, dtype, dimension and attributes of an array of the corpus."""
+    dtype, dim, description = CORPUS_ARRAYS[name]
+    return {
+        "shape": (size,),
+        "chunks": (min(max(size, 1), 2**18),),
+        "dtype": dtype,
+        "dims": (dim,),
+        "attributes": {"description": description},
+    }
 
 
 class CorpusReader:
     """Reads what was written when the study was made; nothing of it ever changes."""
 
     def __init__(self, files: Files, store: Store, root: Mapping[str, Any]) -> None:
-        """`root` are the study's attributes."""
+        """Read below `files`; `root` are the study's attributes."""
         self._files, self._store, self._root = files, store, root
 
     def _load(self, name: str) -> NDArray[Any]:
-        """An array of the corpus."""
+        """Return an array of the corpus."""
         array = open_array(self._store, f"{layout.CORPUS}/{name}")
         return read(expect(array, **corpus_layout(name, array.size)), (slice(None),))
 
@@ -36,7 +60,10 @@ class CorpusReader:
         return dict(group["attributes"])
 
     def corpus(self) -> Corpus:
-        """Tokens and text. Raises DamagedError when they are not what the study was made with."""
+        """Return tokens and text.
+
+        Raises DamagedError when they are not what the study was made with.
+        """
         where = f"{self._files}/{layout.CORPUS}"
         try:
             names = self._corpus_attributes()["document_names"]
@@ -58,7 +85,7 @@ class CorpusReader:
         return corpus
 
     def vocabulary(self) -> Vocabulary:
-        """Entries and counts. Raises DamagedError as `corpus` does."""
+        """Return entries and counts. Raises DamagedError as `corpus` does."""
         where = f"{self._files}/{layout.CORPUS}"
         ends, counts = self._load("vocabulary_end"), self._load("unigram_count")
         joined = self._load("vocabulary").tobytes()

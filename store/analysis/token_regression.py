@@ -7,19 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from store.errors import StoreError, UnsupportedError
-from store.reading.category import CONTEXT
+from store.reading.reader import StudyReader
 from store.schema.array_types import Floats
+from store.schema.category import CONTEXT, Category
 from store.statistics.clusters import token_clusters
-
-if TYPE_CHECKING:
-    from store.reading.category import Category
-    from store.study import Study
 
 INTERCEPT, COUNT, MODEL = "intercept", "log10_count", "model"  # factors that are no category
 
@@ -59,7 +56,7 @@ class Regression:
 
 
 def regression(
-    study: Study,
+    study: StudyReader,
     step: int,
     *,
     models: Sequence[str] | None = None,
@@ -72,7 +69,7 @@ def regression(
         study: where they are.
         step: at which all models are summarised.
         models: which take part, the first as reference (all, in the study's order).
-        category: whose levels are told apart, beside the frequency.
+        category: whose levels are distinguished, in addition to the frequency.
         context: also by the level of the token before.
 
     Raises StoreError when a model is not summarised at the step or there is no such category,
@@ -87,16 +84,16 @@ def regression(
 
 
 def regressions(
-    study: Study,
+    study: StudyReader,
     *,
     models: Sequence[str] | None = None,
     category: str = "pos",
     context: bool = False,
     steps: Collection[int] | None = None,
 ) -> tuple[Regression, ...]:
-    """The same of every step at which all the models are summarised, ascending: coefficient curves.
+    """Explain the same at every step at which all the models are summarised, ascending.
 
-    Given `steps`, of those among them alone. Raises StoreError also where there is no such step.
+    Given `steps`, only at those among them. Raises StoreError also where there is no such step.
     """
     names = _models(study, models)
     there = common_steps(study, names)
@@ -107,13 +104,13 @@ def regressions(
     return tuple(design.fit(step) for step in steps)
 
 
-def common_steps(study: Study, models: Sequence[str]) -> list[int]:
-    """Steps at which all these models are summarised, ascending. Raises StoreError."""
+def common_steps(study: StudyReader, models: Sequence[str]) -> list[int]:
+    """Return the steps at which all these models are summarised, ascending. Raises StoreError."""
     known = [study.ledger(name).summaries.keys() for name in models]
     return sorted(set(known[0]).intersection(*known)) if known else []
 
 
-def _models(study: Study, models: Sequence[str] | None) -> tuple[str, ...]:
+def _models(study: StudyReader, models: Sequence[str] | None) -> tuple[str, ...]:
     names = tuple(dict.fromkeys(study.models if models is None else models))
     if not names:
         raise StoreError(f"{study.path}: no models yet")
@@ -123,7 +120,9 @@ def _models(study: Study, models: Sequence[str] | None) -> tuple[str, ...]:
 class _Design:
     """The columns, which are the same at every step: those of the tokens, then the models."""
 
-    def __init__(self, study: Study, models: tuple[str, ...], category: str, context: bool) -> None:
+    def __init__(
+        self, study: StudyReader, models: tuple[str, ...], category: str, context: bool
+    ) -> None:
         self._study, self._models = study, models
         found = [_category(study, models, category)]
         if context:
@@ -150,7 +149,7 @@ class _Design:
             )
 
     def _add(self, part: Category) -> None:
-        """A column for each level that has tokens, but for the one that others are held against."""
+        """Add a column for each level that has tokens, except the reference."""
         level = part.level[self._used]
         n = np.bincount(level, minlength=len(part.labels))
         if np.count_nonzero(n) > _MOST_LEVELS:
@@ -193,7 +192,7 @@ class _Design:
         self._of_tokens = columns[:, kept]
 
     def fit(self, step: int) -> Regression:
-        """Least squares at a step that all models have."""
+        """Fit least squares at a step that all models have."""
         ols = _ols()
         n_models, n_tokens = len(self._models), len(self._of_tokens)
         of_models = np.repeat(np.eye(n_models)[:, 1:], n_tokens, axis=0)  # the first is reference
@@ -228,8 +227,8 @@ class _Design:
         )
 
 
-def _category(study: Study, models: tuple[str, ...], name: str) -> Category:
-    """A category of the same tokens for all models. Raises StoreError."""
+def _category(study: StudyReader, models: tuple[str, ...], name: str) -> Category:
+    """Return a category of the same tokens for all models. Raises StoreError."""
     found = study.category(models[0], name)
     if len(models) > 1 and any(name in study.own_categories(model) for model in models):
         raise UnsupportedError(

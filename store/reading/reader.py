@@ -1,0 +1,359 @@
+"""What is stored of a study, live or finished, read as it is: nothing here is composed of other.
+
+Readers never write, lock or see half a result.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from store.commits.ledger import ModelLedger, Partition, ProbeEntry
+from store.commits.study_progress import StudyProgress
+from store.errors import DamagedError, StoreError, UnsupportedError
+from store.reading.category_arrays import read_category
+from store.reading.corpus_reader import CorpusReader
+from store.reading.log_probs import LogProbs, open_log_probs
+from store.reading.probe_arrays import open_results, read_probe
+from store.schema import variables as layout
+from store.schema.category import Category
+from store.schema.corpus import Corpus, Vocabulary
+from store.schema.keys import CheckpointName, Key
+from store.schema.probe import Probe
+from store.schema.schedule import Schedule, of_model
+from store.statistics.means import pairs_among
+from store.storage.arrays import Array, boxes, expect, open_array, read, read_cells
+
+_EVERYTHING = slice(None)
+_Read = TypeVar("_Read")
+
+
+class StudyReader:
+    """A study open for reading: `refresh` follows an engine that is still writing."""
+
+    def __init__(self, path: str | Path, *, clock: Callable[[], float] = time.time) -> None:
+        self._progress = progress = StudyProgress(path, clock=clock)
+        self.path = progress.path  # what messages name
+        self.name = progress.name
+        self.n_tokens = progress.n_tokens
+        self.vocab_size = progress.vocab_size
+        self.identity: dict[str, Any] = progress.root["identity"]
+        self._store = progress.files.arrays()
+        self._commits = progress.commits
+        self._corpus_files = CorpusReader(progress.files, self._store, progress.root)
+        self._corpus: Corpus | None = None
+        self._vocabulary: Vocabulary | None = None
+
+    # -- what there is ---------------------------------------------------------------------------
+
+    def refresh(self) -> bool:
+        """Take in what was committed since; return whether there was anything."""
+        return self._commits.refresh()
+
+    @property
+    def folder(self) -> Path:
+        """The study's folder. Raises UnsupportedError for a study that is read from elsewhere."""
+        if not isinstance(self.path, Path):
+            raise UnsupportedError(f"{self.path}: only a study on a file system can be checked")
+        return self.path
+
+    @property
+    def live(self) -> bool:
+        """Whether the last session did not end well, or not yet: uncommitted data may be there."""
+        return self._commits.ledger.ended not in {"finished", "stopped"}
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """Names of the models, in the order in which they were added."""
+        return tuple(self._commits.ledger.models)
+
+    def ledger(self, model: str) -> ModelLedger:
+        """Return what is committed of `model`. Raises StoreError when there is no such model."""
+        if model not in self._commits.ledger.models:
+            names = ", ".join(self.models) or "none yet"
+            raise StoreError(f"{self.path}: no model {model!r}; it has: {names}")
+        return self._commits.ledger.models[model]
+
+    def learning_rate(self, model: str) -> Schedule | None:
+        """Return the model's learning rate over training, if the study file gave it; else None.
+
+        Raises StoreError when there is no such model.
+        """
+        self.ledger(model)
+        return of_model(self._commits.ledger.schedules, model)
+
+    def duplicates(self, model: str) -> dict[Key, CheckpointName]:
+        """Return the model's checkpoints with the weights of one scored before, and that one."""
+        return self._commits.ledger.duplicates(model)
+
+    def consistent(
+        self, steps: Mapping[str, Collection[int]], read_all: Callable[[], _Read]
+    ) -> _Read:
+        """Return what `read_all` returns, once all that it read of these steps is of one moment.
+
+        While it reads, or since the last refresh, an engine may have summarised some of these
+        steps, by model, once more in the same place: with more seeds, or by a category that has
+        moved on. It is called again then. Raises DamagedError for what cannot be read though
+        nothing changed.
+        """
+        while True:
+            before = self._summarised(steps)
+            try:
+                found = read_all()
+            except DamagedError:
+                self.refresh()
+                if self._summarised(steps) == before:
+                    raise
+                continue
+            self.refresh()
+            if self._summarised(steps) == before:
+                return found
+
+    def _summarised(self, steps: Mapping[str, Collection[int]]) -> list[Any]:
+        """Return what summaries of these steps are made of."""
+        state: list[Any] = []
+        for model, wanted in steps.items():
+            known = self.ledger(model)
+            state += [(name, self.partition(model, name)) for name in self.categories(model)]
+            state += [known.summaries.get(step) for step in wanted]
+        return state
+
+    # -- text ------------------------------------------------------------------------------------
+
+    @property
+    def corpus(self) -> Corpus:
+        """The evaluation text and its tokens, read at first use."""
+        if self._corpus is None:
+            self._corpus = self._corpus_files.corpus()
+        return self._corpus
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """The entries of the vocabulary and their counts, read at first use."""
+        if self._vocabulary is None:
+            self._vocabulary = self._corpus_files.vocabulary()
+        return self._vocabulary
+
+    # -- log-probs and results -------------------------------------------------------------------
+
+    def log_probs(self, model: str, seed: str, step: int) -> LogProbs:
+        """Open one checkpoint's log-probs.
+
+        Raises StoreError when they are not (or no longer) stored.
+        """
+        known = self.ledger(model)
+        if (seed, step) not in known.stored:
+            why = "not scored (yet)"
+            if (seed, step) in known.scored:
+                kept = known.scored[seed, step].get("log_probs")
+                why = "they were dropped" if kept else "the study keeps none"
+            raise StoreError(
+                f"{self.path}: log-probs of {model}, seed {seed}, step {step} are not stored: {why}"
+            )
+        path = layout.log_probs_path(model, seed, step)
+        representation = str(known.scored[seed, step]["log_probs"])
+        shape = (self.n_tokens, self.vocab_size)
+        return open_log_probs(self._store, path, representation, shape)
+
+    def values(
+        self,
+        model: str,
+        name: str,
+        seed: str,
+        step: int,
+        other: str | None = None,
+        *,
+        tokens: slice | None = None,
+    ) -> Any:
+        """Read one committed per-token result: (token[, rank]), in the variable's dtype and units.
+
+        Given `tokens`, only of those. Raises StoreError when it is not committed, DamagedError when
+        it cannot be read.
+        """
+        known, by_pair = self.ledger(model), layout.VARIABLES[name].by_pair
+        seeds = known.reduced.get(step, frozenset()) if by_pair else known.scored_at(step)
+        asked = (seed, other) if by_pair and other is not None else (seed,)
+        if not seeds.issuperset(asked) or len(set(asked)) != 1 + by_pair:
+            raise StoreError(
+                f"{self.path}: {name} of {model}, {asked}, step {step}: no such result"
+            )
+        index = tuple(known.seeds[label] for label in asked)
+        part = slice(None) if tokens is None else tokens
+        return read(self.array(model, name), (known.steps[step], *index, part))
+
+    def pair_means(self, model: str, name: str, step: int) -> NDArray[np.float64]:
+        """Read a mean over tokens of every pair at a step, (seed, other_seed), e.g. `mean_js`.
+
+        In the order of `ModelSnapshot.seeds`; NaN for pairs that are not reduced. Raises StoreError
+        when none is, DamagedError when it cannot be read.
+        """
+        known = self.ledger(model)
+        if not (members := known.reduced.get(step)):
+            raise StoreError(f"{self.path}: {name} of {model}, step {step}: no such result")
+        pairs = pairs_among(np.array([seed in members for seed in known.seeds], np.bool_))
+        array, values = self.array(model, name), np.full(pairs.shape, np.nan)
+        for box in boxes(pairs.shape, array.chunks[1:]):
+            if pairs[box].any():  # else the chunk may not exist yet
+                values[box] = read(array, (known.steps[step], *box))
+        return np.where(pairs, values, np.nan)
+
+    def means(self, model: str, name: str) -> NDArray[np.float64]:
+        """Read a mean over tokens of every checkpoint or pair: (step, seed[, other_seed]).
+
+        Steps ascend, seeds are in the order of `ModelSnapshot.seeds`; NaN where not committed. In
+        the units of `layout.VARIABLES[name]`. Raises StoreError, DamagedError.
+        """
+        known, committed = self.ledger(model), self.committed(model, name)
+        if not committed.any():
+            return np.full(committed.shape, np.nan)
+        order = np.array([known.steps[step] for step in sorted(known.steps)], np.intp)
+        stored = np.empty_like(committed)
+        stored[order] = committed
+        return read_cells(self.array(model, name), stored)[order]
+
+    def committed(self, model: str, name: str) -> NDArray[np.bool_]:
+        """Return which checkpoints or pairs have a result: (step, seed[, other_seed]).
+
+        In the order of `means`. Raises StoreError when there is no such model.
+        """
+        known = self.ledger(model)
+        seeds, steps = list(known.seeds), sorted(known.steps)
+        if layout.VARIABLES[name].by_pair:
+            inside = [[seed in known.reduced.get(step, ()) for seed in seeds] for step in steps]
+            return pairs_among(np.array(inside, np.bool_).reshape(len(steps), len(seeds)))
+        scored = [[(seed, step) in known.scored for seed in seeds] for step in steps]
+        return np.array(scored, np.bool_).reshape(len(steps), len(seeds))
+
+    def array(self, model: str, name: str) -> Array:
+        """Open a results array as it is on disk; only committed cells of it mean anything.
+
+        Raises DamagedError when its metadata are not what they must be.
+        """
+        known = self.ledger(model)
+        array = open_array(self._store, f"{layout.model_path(model)}/{name}")
+        if name not in layout.ARRAYS:  # a coordinate: the commit log is what counts
+            return array
+        variable, n_levels = layout.ARRAYS[name], self.n_levels
+        return expect(
+            array,
+            shape=variable.shape(len(known.steps), len(known.seeds), self.n_tokens, n_levels),
+            chunks=variable.chunks(self.n_tokens),
+            dtype=variable.dtype,
+            dims=variable.dims,
+            attributes=variable.attributes,
+            growing=variable.growing,
+        )
+
+    def token_kl(self, model: str, step: int, tokens: slice = _EVERYTHING) -> NDArray[np.float32]:
+        """Read the KL at each token, mean over ordered pairs of seeds: (token,), nats.
+
+        Raises StoreError when the step is not summarised, DamagedError.
+        """
+
+        def read_tokens() -> NDArray[np.float32]:
+            known = self.ledger(model)
+            if step not in known.summaries:
+                raise StoreError(f"{self.path}: {model}, step {step}: not summarised (yet)")
+            array = self.array(model, f"{layout.SUMMARY}/token_kl")
+            return read(array, (known.steps[step], tokens))
+
+        return self.consistent({model: [step]}, read_tokens)
+
+    # -- categories ------------------------------------------------------------------------------
+
+    @property
+    def n_levels(self) -> int:
+        """Length of the axis `level` of the summaries."""
+        return self._commits.ledger.n_levels
+
+    def categories(self, model: str) -> tuple[str, ...]:
+        """Return names of the categories that the model's tokens are partitioned by."""
+        ledger = self._commits.ledger
+        there = ledger.categories.keys() | self.ledger(model).categories.keys()
+        return tuple(name for name in ledger.levels if name in there)
+
+    def partition(self, model: str, category: str) -> Partition | None:
+        """Return what the log says of a category; None while it has none, or not now."""
+        own = self.ledger(model).categories
+        return own.get(category) or self._commits.ledger.categories.get(category)
+
+    def levels(self, category: str) -> range:
+        """Return where a category's levels are on the axis `level` of the summaries."""
+        return self._commits.ledger.levels[category]
+
+    def category(self, model: str, category: str) -> Category:
+        """Read levels of the tokens, with labels and counts. Raises StoreError, DamagedError."""
+        while True:
+            if self.partition(model, category) is None:
+                there = ", ".join(self.categories(model)) or "none yet"
+                raise StoreError(
+                    f"{self.path}: {model} has no category {category!r}; it has: {there}"
+                )
+            own = category in self.ledger(model).categories
+            try:
+                return self.own_category(category, model if own else None)
+            except DamagedError:
+                if not self.refresh():  # else an engine may be writing another in its place
+                    raise
+
+    def own_categories(self, model: str | None) -> Mapping[str, Partition]:
+        """Return the categories of the corpus itself, or those that are a model's own."""
+        ledger = self._commits.ledger
+        return ledger.categories if model is None else self.ledger(model).categories
+
+    def own_category(self, category: str, model: str | None) -> Category:
+        """Read one of `own_categories`. Raises DamagedError when it cannot be read."""
+        digest = self.own_categories(model)[category].digest
+        return read_category(self._store, category, model, digest)
+
+    # -- probes ----------------------------------------------------------------------------------
+
+    def probes(self) -> tuple[str, ...]:
+        """Return names of the probes: of what checkpoints say in addition to the corpus."""
+        return tuple(self._commits.ledger.probes)
+
+    def probe_entry(self, name: str) -> ProbeEntry:
+        """Return what the log says of a probe. Raises StoreError when there is no such probe."""
+        if name not in self._commits.ledger.probes:
+            names = ", ".join(self.probes()) or "none"
+            raise StoreError(f"{self.path}: no probe {name!r}; it has: {names}")
+        return self._commits.ledger.probes[name]
+
+    def probe(self, name: str) -> Probe:
+        """Read what a probe's items are. Raises StoreError, DamagedError if it cannot be read."""
+        while True:
+            digest = self.probe_entry(name).digest
+            try:
+                return read_probe(self._store, name, digest)
+            except DamagedError:
+                if not self.refresh():  # else an engine may be writing another in its place
+                    raise
+
+    def probe_values(self, model: str, name: str, seed: str, step: int) -> NDArray[np.float32]:
+        """Read what a checkpoint says of a probe's items: (item, variant), nats.
+
+        Log-probs of sentences (`blimp`) or surprisals (`icl`); NaN: no such variant. Raises
+        StoreError when it is not committed, see `ModelLedger.probed`, DamagedError when it cannot
+        be read.
+        """
+        while True:
+            known, entry = self.ledger(model), self.probe_entry(name)
+            if (seed, step) not in known.probed.get(name, ()):
+                raise StoreError(
+                    f"{self.path}: probe {name!r} of {model}, seed {seed}, step {step}: "
+                    "no such result (yet)"
+                )
+            try:
+                array = open_results(self._store, model, name, known, entry)
+                values = read(array, (known.steps[step], known.seeds[seed]))
+            except DamagedError:
+                if not self.refresh():  # else an engine may be writing another probe in its place
+                    raise
+                continue
+            if self.probe_entry(name) == entry:
+                return np.asarray(values, np.float32)
