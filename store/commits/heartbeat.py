@@ -1,4 +1,4 @@
-"""Heartbeat and journal: how an engine process tells what it is doing. Never part of the results.
+"""Heartbeat and journal: how an engine process reports what it does. Never part of the results.
 
 One `status/<writer>.json` and one `journal/<writer>.jsonl` per process, so nobody shares a file.
 """
@@ -25,7 +25,7 @@ _JOURNAL_BYTES = 4 * 1024 * 1024  # about 35,000 events
 
 
 def _file(root: Path, folder: str, name: str) -> Path:
-    """A file of one of the two folders. Raises DamagedError for a name that leads elsewhere."""
+    """Return a file of one of the two folders. Raises DamagedError if `name` leads elsewhere."""
     path = root / folder / name
     if path.name != name:
         raise DamagedError(f"{root / folder}: {name!r} names no file in it")
@@ -41,7 +41,7 @@ def write_status(root: Path, status: EngineStatus) -> None:
 
 
 def read_status(root: Path | Files, writer: str) -> EngineStatus | None:
-    """The process's last heartbeat, or None when it never had one that can be read."""
+    """Return the process's last heartbeat; None when it never had one that can be read."""
     files = LocalFiles(root) if isinstance(root, Path) else root
     try:
         fields = json.loads(files.read(f"{STATUS}/{writer}.json"))
@@ -87,7 +87,7 @@ class JournalWriter:
 
 
 def read_journal(files: Files, writers: Iterable[str], limit: int = 300) -> list[JournalEntry]:
-    """The last entries of these processes' journals, oldest first. Damaged lines are left out."""
+    """Return the last entries of these processes' journals, oldest first, without damaged lines."""
     entries: list[JournalEntry] = []
     for writer in writers:
         try:

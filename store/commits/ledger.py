@@ -15,7 +15,7 @@ Record = dict[str, Any]
 
 @dataclass(frozen=True)
 class Partition:
-    """What the log tells of a category; its levels are in an array of that name."""
+    """What the log says of a category; its levels are in an array of that name."""
 
     digest: str
     step: int | None = None  # of the results that it was made of, when it is a model's own
@@ -31,7 +31,7 @@ class Summarised:
 
 @dataclass(frozen=True)
 class ProbeEntry:
-    """What the log tells of a probe; its items are in an array of that name."""
+    """What the log says of a probe; its items are in an array of that name."""
 
     digest: str
     n_items: int
@@ -148,7 +148,7 @@ class ModelLedger:
                     found.pop((seed, step), None)
 
     def errors(self) -> dict[Key, str]:
-        """Why checkpoints are missing or failed; of these what becomes of them, where recorded."""
+        """Return why checkpoints are missing or failed, and what is next for the failed."""
         told = dict(self.missing)
         for key, error in self.failed.items():
             failure = self.failures[key]
@@ -156,11 +156,11 @@ class ModelLedger:
         return told
 
     def unasked(self, key: Key, probes: Iterable[str]) -> tuple[str, ...]:
-        """Those of these probes that a checkpoint was not asked yet."""
+        """Return those of these probes that a checkpoint was not asked yet."""
         return tuple(probe for probe in probes if key not in self.probed.get(probe, ()))
 
     def scored_at(self, step: int) -> frozenset[str]:
-        """Seeds whose results at `step` are committed."""
+        """Return the seeds whose results at `step` are committed."""
         return frozenset(seed for seed in self.seeds if (seed, step) in self.scored)
 
 
@@ -183,13 +183,13 @@ class Ledger:
     _shared: dict[str, list[CheckpointName]] = field(default_factory=dict)  # oldest first
 
     def model(self, name: str) -> ModelLedger:
-        """The model's ledger, made empty when it is new."""
+        """Return the model's ledger, made empty when it is new."""
         if name not in self.models:
             self.models[name] = ModelLedger()
         return self.models[name]
 
     def duplicates(self, model: str) -> dict[Key, CheckpointName]:
-        """The model's checkpoints with the weights of one that was scored before; and that one."""
+        """Return the model's checkpoints with the weights of one scored before, and that one."""
         found: dict[Key, CheckpointName] = {}
         for fingerprint, group in self._shared.items():
             first, *others = [it for it in group if self._has(it, fingerprint)] or group[:1]
@@ -240,7 +240,7 @@ class Ledger:
                 self.ended = how
 
     def _take_category(self, name: str, record: Record) -> None:
-        """A partition is there, or void until it is told of again."""
+        """Take in a partition, or that there is none until its next record."""
         categories = self.categories
         if "model" in record:
             model = self.model(str(record["model"]))
@@ -254,7 +254,7 @@ class Ledger:
         categories[name] = Partition(str(record["digest"]), None if step is None else int(step))
 
     def _take_probe(self, name: str, record: Record) -> None:
-        """A probe is there, with no results yet, or void until it is told of again."""
+        """Take in a probe without results yet, or that there is none until its next record."""
         self.probes.pop(name, None)
         for model in self.models.values():
             asked, failed = model.probed.pop(name, None), model.probe_failures.pop(name, None)
@@ -271,7 +271,7 @@ def _failure(record: Record, error: str) -> Failure:
 
 
 def phases_record(model: str, phases: tuple[Phase, ...], *, settled: bool) -> Record:
-    """The record that replaces the model's phases by these."""
+    """Return the record that replaces the model's phases by these."""
     return {
         "kind": "phases",
         "model": model,

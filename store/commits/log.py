@@ -31,13 +31,13 @@ _RECORD_START = re.compile(rb"[0-9a-f]{8} \{")
 
 
 def encode(record: Record) -> bytes:
-    """One line of the log."""
+    """Return a record as one line of the log."""
     text = json.dumps(record, separators=(",", ":"), allow_nan=False).encode()
     return b"%08x %s\n" % (zlib.crc32(text), text)
 
 
 def decode(line: bytes) -> Record | None:
-    """The record of one line without its newline, or None when the line is not whole."""
+    """Return the record of one line without its newline; None when the line is not whole."""
     checksum, _, text = line.partition(b" ")
     try:
         if int(checksum, 16) != zlib.crc32(text):
@@ -49,7 +49,7 @@ def decode(line: bytes) -> Record | None:
 
 
 def _decode_all(lines: list[bytes]) -> list[Record] | None:
-    """The records of lines, all at once, which is quicker; None when one of them is not whole."""
+    """Return the records of lines, all at once: quicker. None when one of them is not whole."""
     parts = [line.partition(b" ") for line in lines]
     try:
         if any(int(checksum, 16) != zlib.crc32(text) for checksum, _, text in parts):
@@ -62,18 +62,18 @@ def _decode_all(lines: list[bytes]) -> list[Record] | None:
 
 
 def _holds_record(damaged: bytes) -> bool:
-    """Whether there is a whole record past the start, so that what precedes it was whole once."""
+    """Return whether a whole record follows the start, so that what precedes it was whole once."""
     starts = (match.start() for match in _RECORD_START.finditer(damaged, 1))
     return any(decode(damaged[start:].partition(b"\n")[0]) is not None for start in starts)
 
 
 def log_file(folder: Path, number: int) -> Path:
-    """The file of session `number`."""
+    """Return the file of session `number`."""
     return folder / f"{number}.log"
 
 
 def seal_file(folder: Path, number: int) -> Path:
-    """What session `number` left when it ended: how long its file is, in one record."""
+    """Return the file that session `number` left at its end: how long its log is, in one record."""
     return folder / f"{number}.end"
 
 
@@ -130,7 +130,7 @@ class CommitReader:
             self.number, self.offset = self.number + 1, 0
 
     def _newest(self) -> int:
-        """The newest file; one more when that session ended, as then its file must be there."""
+        """Return the newest file; one more when that session ended, as its file must be there."""
         names = [name.rpartition(".") for name in self._files.names()]
         known = [(int(stem), suffix) for stem, _, suffix in names if stem.isdecimal()]
         logs = [number for number, suffix in known if suffix == "log"]
@@ -163,7 +163,7 @@ class CommitReader:
             )
 
     def _sealed_bytes(self) -> int | None:
-        """How long the file being read must be at least; None when its session did not end yet.
+        """Return how long the file being read must be at least; None: its session has not ended.
 
         Raises DamagedError when that cannot be told.
         """
@@ -252,7 +252,7 @@ class CommitWriter:
             self.check()
 
     def seal(self) -> None:
-        """Keep the length of the file beside it, so that a lost end is told from a live one."""
+        """Keep the length of the file beside it, to distinguish a lost end from a live one."""
         size = os.fstat(self._file.fileno()).st_size
         path = seal_file(self._folder, self.number)
         with contextlib.suppress(OSError):  # the log is whole without it

@@ -1,4 +1,4 @@
-"""Who may write: one coordinating process at a time, told by its heartbeat."""
+"""Who may write: one coordinating process at a time, known by its heartbeat."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def refuse_if_busy(path: Path, ledger: Ledger, now: float) -> None:
 
 
 def _died(session: Record) -> bool:
-    """Whether the session's process is known to be gone: only this machine's can be asked for."""
+    """Return whether the session's process is known to have ended: only on this machine."""
     if session["host"] != socket.gethostname() or session.get("pid_space") != pid_space():
         return False
     try:
@@ -46,7 +46,7 @@ def _died(session: Record) -> bool:
 
 
 def pid_space() -> str:
-    """What makes process ids comparable: the boot and the container they belong to."""
+    """Return what makes process ids comparable: the boot and the container they belong to."""
     try:
         boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
         space = f"{boot} {Path('/proc/self/ns/pid').readlink()}"

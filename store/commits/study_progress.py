@@ -29,7 +29,7 @@ class StudyProgress:
     """What is planned and done of a study, and what its engine does."""
 
     def __init__(self, path: str | Path, *, clock: Callable[[], float] = time.time) -> None:
-        """Raises what `open_study` raises."""
+        """Open the study's log. Raises what `open_study` raises."""
         self.files = open_files(path)
         self.path = path if isinstance(path, Path) else str(self.files)
         self._clock = clock
@@ -42,7 +42,7 @@ class StudyProgress:
         self.commits.refresh()
 
     def snapshot(self, model: Callable[[str], ModelSnapshot] | None = None) -> StudySnapshot:
-        """The study as of the last refresh of `commits`, with the results that `model` reads.
+        """Return the study as of the last refresh of `commits`, with results that `model` reads.
 
         Without it, every model is as if nothing of it could be read yet: all results are NaN.
         """
@@ -100,7 +100,7 @@ class StudyProgress:
 
 
 def probes_of(known: ModelLedger, probes: Iterable[str]) -> dict[str, Any]:
-    """What a snapshot tells of a model's probes, by the names of its fields."""
+    """Return what a snapshot says of a model's probes, by the names of its fields."""
     return {
         "n_scored": len(known.scored),
         "probed": {probe: len(known.probed.get(probe, ())) for probe in probes},
@@ -113,7 +113,7 @@ def probes_of(known: ModelLedger, probes: Iterable[str]) -> dict[str, Any]:
 
 
 def states(known: ModelLedger, seeds: tuple[str, ...], steps: list[int]) -> NDArray[np.uint8]:
-    """Where each checkpoint stands as far as the log tells: (step, seed), values of `State`."""
+    """Return where each checkpoint stands, by the log: (step, seed), values of `State`."""
 
     def state(seed: str, step: int) -> State:
         key = (seed, step)
@@ -133,7 +133,7 @@ def states(known: ModelLedger, seeds: tuple[str, ...], steps: list[int]) -> NDAr
 
 
 def read_root(path: str | Path) -> dict[str, Any]:
-    """The study's own attributes.
+    """Return the study's own attributes.
 
     Raises NotAStudyError, in one line that says what to do; DamagedError when it was a study.
     """

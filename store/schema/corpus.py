@@ -32,7 +32,7 @@ class Corpus:
         return len(self.token_id)
 
     def token_text(self, token: int) -> str:
-        """The characters that the token covers (untrusted)."""
+        """Return the characters that the token covers (untrusted)."""
         return self.text[int(self.char_start[token]) : int(self.char_end[token])]
 
 

@@ -26,7 +26,7 @@ Schedules = Mapping[str, Schedule]  # by model
 
 
 def of_model(schedules: Schedules, model: str) -> Schedule | None:
-    """The model's schedule, or the one of all models that have none of their own."""
+    """Return the model's schedule, or the one of all models that have none of their own."""
     return schedules.get(model) or schedules.get(_EVERY)
 
 
@@ -84,7 +84,7 @@ def _number(where: str, name: str, text: str | None) -> float:
 
 
 def schedules_record(schedules: Schedules) -> dict[str, Any]:
-    """The record that replaces all schedules by these."""
+    """Return the record that replaces all schedules by these."""
     return {
         "kind": "learning_rate",
         "models": {
@@ -95,7 +95,7 @@ def schedules_record(schedules: Schedules) -> dict[str, Any]:
 
 
 def schedules_of(models: Mapping[str, Any]) -> dict[str, Schedule]:
-    """The schedules that such a record tells of."""
+    """Return the schedules of such a record."""
     return {
         str(model): Schedule(tuple(map(int, of["steps"])), tuple(map(float, of["rates"])))
         for model, of in models.items()

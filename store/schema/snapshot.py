@@ -80,7 +80,7 @@ class Phase:
 def over_pairs(
     kl: NDArray[np.float64], statistic: Callable[[NDArray[np.float64]], np.floating[Any]]
 ) -> NDArray[np.float64]:
-    """A statistic of each step's reduced pairs, (step,); NaN where there are none.
+    """Return a statistic of each step's reduced pairs, (step,); NaN where there are none.
 
     The pairs alone are summed, in their order: a seed that joins the axes without being reduced at
     a step must not change that step in its last digit.
@@ -114,13 +114,13 @@ class ModelSnapshot:
     probe_failures: Mapping[tuple[str, str, int], Failure] = field(default_factory=dict)
 
     def reason(self, key: Key) -> str | None:
-        """Why (seed, step), or a probe of it, failed, or why it is missing; not what is next."""
+        """Return why (seed, step), or a probe of it, failed or is missing; not what is next."""
         if key in self.failures:
             return self.failures[key].error
         return self.errors.get(key) or self._of_probes(key, lambda failure: failure.error) or None
 
     def probe_trouble(self, key: Key) -> str:
-        """Which probes of (seed, step) failed, why, and what becomes of them; empty: none."""
+        """Return which probes of (seed, step) failed, why, and what is next; empty: none."""
         return self._of_probes(key, lambda failure: f"{failure.error} ({failure.fate})")
 
     def _of_probes(self, key: Key, tell: Callable[[Failure], str]) -> str:
@@ -186,7 +186,7 @@ class Work:
 
 @dataclass(frozen=True)
 class Gpu:
-    """How a GPU fares, whoever uses it: what its driver says of the whole device."""
+    """What a GPU does, whoever uses it: what its driver says of the whole device."""
 
     device: str  # as in `Work`
     utilisation: float | None  # share of the time in which a kernel ran, 0 to 1; None: not known

@@ -1,4 +1,4 @@
-"""Names, shapes and encodings inside a study; `docs/store-format.md` tells the same."""
+"""Names, shapes and encodings inside a study, as in `docs/store-format.md`."""
 
 from __future__ import annotations
 
@@ -53,22 +53,22 @@ def safe_name(label: str) -> str:
 
 
 def model_path(model: str) -> str:
-    """Path of a model's group inside the store."""
+    """Return the path of a model's group inside the store."""
     return f"{MODELS}/{safe_name(model)}"
 
 
 def log_probs_path(model: str, seed: str, step: int) -> str:
-    """Path of the array that holds one checkpoint's log-probs."""
+    """Return the path of the array that holds one checkpoint's log-probs."""
     return str(PurePosixPath(model_path(model), LOG_PROBS, safe_name(seed), str(step)))
 
 
 def log_prob_rows(vocab_size: int) -> int:
-    """Tokens per chunk of log-probs: a power of two near 8 MiB of float16, at least 1."""
+    """Return tokens per chunk of log-probs: a power of two near 8 MiB of float16, at least 1."""
     return rows_near(_CHUNK_BYTES, 2 * vocab_size)
 
 
 def rows_near(chunk_bytes: int, row_bytes: int) -> int:
-    """Rows per chunk: the largest power of two that fits, at least 1."""
+    """Return rows per chunk: the largest power of two that fits, at least 1."""
     return 1 << (max(1, chunk_bytes // row_bytes).bit_length() - 1)
 
 
@@ -100,7 +100,7 @@ class Variable:
     def shape(
         self, n_steps: int, n_seeds: int, n_tokens: int, n_levels: int = 0
     ) -> tuple[int, ...]:
-        """Shape for these sizes of the axes."""
+        """Return the shape for these sizes of the axes."""
         sizes = {
             "step": n_steps,
             "seed": n_seeds,
@@ -125,7 +125,7 @@ class Variable:
         }
 
     def cells(self, step: int, seeds: Sequence[int], levels: range) -> tuple[NDArray[Any], ...]:
-        """Index of the cells of a summary that belong to these positions on its axes."""
+        """Return the index of a summary's cells at these positions on its axes."""
         axes = {
             "step": [step],
             "seed": seeds,
@@ -136,7 +136,7 @@ class Variable:
         return np.ix_(*(np.array(axes[dim], np.intp) for dim in self.dims))
 
     def chunks(self, n_tokens: int) -> tuple[int, ...]:
-        """Chunk shape: per-token data one checkpoint or pair a chunk, means many of them."""
+        """Return the chunk shape: of per-token data one checkpoint or pair, of means many."""
         steps, seeds, levels = _CHUNK_STEPS, _CHUNK_SEEDS, _CHUNK_LEVELS
         if self.per_token:
             steps = seeds = 1
