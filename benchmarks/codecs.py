@@ -28,8 +28,8 @@ from zarr.codecs import BloscCodec, Crc32cCodec, ZstdCodec
 from benchmarks.checkpoints import library_text, train_tokenizer
 from benchmarks.study import VOCAB
 from engine.scoring.divergence import divergences
-from store import OutputLayer, Representation
 from store.reading.log_probs import create_log_probs, open_log_probs
+from store.schema import OutputLayer, Representation
 from store.storage.durable_store import DurableStore
 
 WINDOW, BATCH, TOKENS, UNITS = 128, 4, 1024, 128

@@ -27,7 +27,9 @@ from transformers import AutoModelForCausalLM
 from benchmarks.baseline import windows
 from benchmarks.run import Measured, add_options, add_save, checkpoints, report, run_study
 from benchmarks.study import OVERLAP, REPRESENTATIONS, SEEDS, STEPS, VOCAB, WINDOW, Study
-from store import Header, OutputLayer, StudyWriter, Vocabulary, open_study
+from store import open_study
+from store.schema import OutputLayer, Vocabulary
+from store.writing import Header, StudyWriter
 
 _BLOCK = 1024  # tokens handed to the writer at once
 

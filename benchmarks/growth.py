@@ -23,8 +23,9 @@ from typing import Any
 
 import numpy as np
 
-from store import Header, StudyWriter, Vocabulary, open_study
-from store.schema.variables import log_prob_rows
+from store import open_study
+from store.schema import Vocabulary, log_prob_rows
+from store.writing import Header, StudyWriter
 from tests.support.made_store import make_corpus
 
 MODELS, STEPS, SEEDS, TOKENS = 5, 154, 10, 5_000

@@ -13,7 +13,7 @@ from typing import Any
 
 from benchmarks.run import SEEDCONV, add_options, add_save, checkpoints, measure, report, run_study
 from benchmarks.study import REPRESENTATIONS, SEEDS, STEPS, VOCAB, Study
-from store.schema.variables import log_prob_rows
+from store.schema import log_prob_rows
 
 _SEEDS = SEEDS[:3]
 

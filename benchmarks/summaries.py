@@ -26,9 +26,9 @@ from engine.categories.partition import build_categories, context_targets, surpr
 from engine.study_file.file import StudyFile
 from engine.text.evaluation_text import build_text
 from engine.text.tokenizer import Tokenizer
-from store import Category, Header, StudyWriter, Vocabulary
-from store.analysis.level_means import summarise
-from store.schema.variables import VARIABLES
+from store.analysis import summarise
+from store.schema import VARIABLES, Category, Vocabulary
+from store.writing import Header, StudyWriter
 
 TOKENS, SEEDS, STEPS = 100_000, 10, 4
 LABELS = tuple(map(str, range(SEEDS)))

@@ -18,7 +18,7 @@ import numpy as np
 
 from engine.categories.alignment import blank, majority
 from engine.categories.tagging import UNIVERSAL, load, tag
-from store import Corpus
+from store.schema import Corpus
 
 TOKEN = re.compile(r" ?\w{1,6}|[^\w\s]|\s")
 

@@ -21,16 +21,30 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from store import Category, Corpus, Header, Study, StudyWriter, Vocabulary, open_study
-from store.analysis.level_means import summarise
+from store import Study, open_study
+from store.analysis import summarise
 from store.commits.ledger import phases_record
 from store.commits.log import CommitReader, CommitWriter
-from store.schema.snapshot import EngineStatus, JournalEntry, Phase, State, Work
-from store.schema.variables import ARRAYS, COMMITS, SUMMARIES, SUMMARY, VARIABLES, model_path
+from store.schema import (
+    ARRAYS,
+    COMMITS,
+    SUMMARIES,
+    SUMMARY,
+    VARIABLES,
+    Category,
+    Corpus,
+    EngineStatus,
+    JournalEntry,
+    Phase,
+    State,
+    Vocabulary,
+    Work,
+    model_path,
+)
 from store.statistics import MEAN_OF
 from store.storage.durable_store import DurableStore
+from store.writing import CheckpointResult, Header, PairsResult, StudyWriter
 from store.writing.model_arrays import ModelArrays
-from store.writing.pending import CheckpointResult, PairsResult
 
 MODELS = tuple(f"pythia-{size}" for size in ("14m", "31m", "70m", "160m", "410m"))
 STEPS = (0, *(2**n for n in range(10)), *range(1000, 144_000, 1000))

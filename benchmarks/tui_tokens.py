@@ -23,7 +23,7 @@ import numpy as np
 from benchmarks.tui_meter import Meter, resident_mb
 from seedconv_tui.monitor.data.live import StoreSource
 from seedconv_tui.monitor.screens import SCREENS
-from store import Category
+from store.schema import Category
 from tests.support.token_store import MODEL, make_store, open_writer
 
 TOKENS, STEPS, SEEDS = 100_000, (0, *(2**n for n in range(11))), tuple("abcde")
@@ -58,7 +58,7 @@ def words() -> list[str]:
 
 def make(path: Path) -> None:
     """Makes the store; parts its tokens into a few levels, and into many; summarises every step."""
-    from store.analysis.level_means import summarise
+    from store.analysis import summarise
 
     text = words()
     make_store(path, text, steps=STEPS, seeds=SEEDS)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
-from store.schema.snapshot import EngineStatus
+from store.schema import EngineStatus
 
 Level = Literal["info", "warning", "error"]
 

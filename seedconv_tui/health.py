@@ -8,8 +8,8 @@ from typing import Final
 import numpy as np
 
 from seedconv_tui.text import count, duration, size, visible
-from store.commits.owner import STALE_SECONDS
-from store.schema.snapshot import ACTIVE_STATES, ModelSnapshot, State, StudySnapshot
+from store import STALE_SECONDS
+from store.schema import ACTIVE_STATES, ModelSnapshot, State, StudySnapshot
 
 SILENT: Final = "silent"  # an engine should be at work, and its heart has not beaten for a while
 NONE: Final = "none"  # no engine ever worked on the study

@@ -7,8 +7,7 @@ import unicodedata
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from store.schema.keys import CheckpointName
-    from store.schema.snapshot import Phase
+    from store.schema import CheckpointName, Phase
 
 
 def visible(text: str, ascii: bool = False) -> str:  # noqa: A002  said the same everywhere

@@ -11,8 +11,7 @@ from engine.errors import ConfigError
 from engine.study_file.categories_section import CustomSection
 from engine.study_file.file import StudyFile
 from engine.text.documents import read_text
-from store import Corpus
-from store.reading.category import Category
+from store.schema import Category, Corpus
 
 _MOST_LEVELS = 1000  # each has its summaries at every step
 

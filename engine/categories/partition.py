@@ -17,8 +17,7 @@ from engine.study_file.file import StudyFile
 from engine.text.evaluation_text import EvaluationText
 from engine.text.tokenizer import Tokenizer
 from engine.text.windows import plan_windows
-from store.reading.category import ALL, CONTEXT, Category
-from store.schema.builtin_categories import CATEGORIES
+from store.schema import ALL, CATEGORIES, CONTEXT, Category
 
 if TYPE_CHECKING:
     from engine.categories.tagging import Tags

@@ -22,7 +22,7 @@ from engine.categories.alignment import (
     spread,
 )
 from engine.errors import ConfigError
-from store import Corpus
+from store.schema import Corpus
 
 UNIVERSAL = (
     *("ADJ", "ADP", "ADV", "AUX", "CCONJ", "DET", "INTJ", "NOUN", "NUM", "PART", "PRON", "PROPN"),

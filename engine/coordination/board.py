@@ -8,7 +8,7 @@ from dataclasses import replace
 from engine.coordination.session import Session
 from engine.errors import Interrupted
 from engine.events import Level
-from store.schema.snapshot import Work
+from store.schema import Work
 
 
 class ProgressBoard:

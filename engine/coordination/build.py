@@ -27,8 +27,8 @@ from engine.text.evaluation_text import EvaluationText, build_text
 from engine.text.tokenizer import Tokenizer, entry_texts, load_tokenizer
 from engine.workers.choice import find_devices
 from engine.workers.messages import Job
-from store import Header, StudyWriter, Vocabulary
-from store.schema.snapshot import EngineStatus
+from store.schema import EngineStatus, Vocabulary
+from store.writing import Header, StudyWriter
 
 
 def build_coordinator(

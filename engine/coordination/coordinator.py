@@ -20,8 +20,9 @@ from engine.probes.questions import Questions
 from engine.study_file.file import StudyFile
 from engine.workers.executor import Executor
 from engine.workers.messages import Pass
-from store import DamagedError, StudyWriter
-from store.schema.schedule import Schedule
+from store import DamagedError
+from store.schema import Schedule
+from store.writing import StudyWriter
 
 PATIENCE_SECONDS = 60.0  # of `run`, with what failed, when all the rest is done
 

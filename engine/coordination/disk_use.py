@@ -9,7 +9,7 @@ from engine.coordination.projection import bytes_to_come, project
 from engine.coordination.session import Session
 from engine.sources.base import Source
 from engine.study_file.file import StudyFile
-from store import StudyWriter
+from store.writing import StudyWriter
 
 
 class DiskUse:

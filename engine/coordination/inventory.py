@@ -11,8 +11,8 @@ from engine.coordination.source_reports import SourceReports, place
 from engine.sources.announcements import Announcements
 from engine.sources.base import Listing, Source
 from engine.study_file.models_section import ModelSection
-from store import StudyWriter
-from store.schema.keys import Key
+from store.schema import Key
+from store.writing import StudyWriter
 
 Available = dict[str, set[Key]]  # by model
 

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from itertools import chain
 
 from engine.workers.messages import Pass, seed_order
-from store import REPRESENTATIONS, Representation
-from store.commits.ledger import Ledger, ModelLedger
-from store.schema.keys import Key
+from store import REPRESENTATIONS, Ledger, ModelLedger
+from store.schema import Key, Representation
 
 
 @dataclass(frozen=True)

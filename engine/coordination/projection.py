@@ -13,8 +13,7 @@ from engine.coordination.session import disk_free
 from engine.errors import ConfigError
 from engine.sources.base import Source
 from engine.study_file.file import StudyFile
-from store import REPRESENTATIONS
-from store.commits.ledger import Ledger
+from store import REPRESENTATIONS, Ledger
 
 _WIDTHS = (
     "hidden_size",

@@ -13,10 +13,9 @@ from engine.coordination.session import Session
 from engine.sources.base import Source
 from engine.study_file.file import StudyFile
 from engine.workers.messages import Outcome, Pass
-from store import StudyWriter
-from store.schema.snapshot import UNDECIDED, Phase
+from store.schema import UNDECIDED, Phase
 from store.statistics import find_phases
-from store.writing.pending import CheckpointResult, PairsResult
+from store.writing import CheckpointResult, PairsResult, StudyWriter
 
 _MOST_LOSSES = 2  # devices that one pass may take with it before it counts as failed
 

@@ -9,10 +9,9 @@ import numpy as np
 from engine.coordination.session import Session
 from engine.events import Level
 from engine.workers.messages import Pass
-from store import StudyWriter
-from store.schema.keys import CheckpointName, Key
-from store.schema.snapshot import Failure, ModelSnapshot, Phase
+from store.schema import CheckpointName, Failure, Key, ModelSnapshot, Phase
 from store.statistics import distance, newly_outlying
+from store.writing import StudyWriter
 
 
 class ResultReports:

@@ -13,9 +13,8 @@ import hashlib
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import replace
 
-from store import StudyWriter
-from store.schema.keys import Key
-from store.schema.snapshot import Failure
+from store.schema import Failure, Key
+from store.writing import StudyWriter
 
 FIRST_SECONDS = 15.0
 LONGEST_SECONDS = 3600.0

@@ -13,8 +13,9 @@ from typing import Any
 
 from engine.errors import Interrupted
 from engine.events import Event, Level, Listener
-from store import StoreError, StudyWriter
-from store.schema.snapshot import EngineStatus, Gpu, JournalEntry
+from store import StoreError
+from store.schema import EngineStatus, Gpu, JournalEntry
+from store.writing import StudyWriter
 
 _HEARTBEAT_SECONDS = 1.0
 _GPU_SECONDS = 3.0  # between two readings of the GPUs

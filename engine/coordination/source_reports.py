@@ -11,8 +11,8 @@ from engine.events import Level
 from engine.sources.base import Listing, Source
 from engine.study_file.models_section import ModelSection
 from engine.workers.messages import seed_order
-from store import StudyWriter
-from store.schema.keys import Key
+from store.schema import Key
+from store.writing import StudyWriter
 
 
 class SourceReports:

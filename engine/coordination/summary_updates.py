@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from engine.categories.partition import surprisal_category
 from engine.coordination.session import Session
 from engine.study_file.categories_section import CategoriesSection
-from store import Category, DamagedError, StudyWriter
-from store.analysis.level_means import summarise
-from store.commits.ledger import ModelLedger
-from store.reading.category import CONTEXT
+from store import DamagedError, ModelLedger
+from store.analysis import summarise
+from store.schema import CONTEXT, Category
+from store.writing import StudyWriter
 
 _SURPRISAL = "surprisal"
 _MOVES_AFTER = 2.0  # times the step of reference: each step is summarised anew a few times at most

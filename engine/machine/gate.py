@@ -21,7 +21,7 @@ import torch
 
 from engine.errors import ConfigError
 from engine.study_file.limits_section import LimitsSection
-from store.schema.snapshot import Work
+from store.schema import Work
 
 EVERY_SECONDS = 30.0  # of work between two looks at what others do
 REST_SECONDS = 1.5  # the driver looks back one second at most

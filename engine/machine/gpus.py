@@ -8,7 +8,7 @@ from typing import TypeVar
 import torch
 
 from engine.machine.devices import name_devices
-from store.schema.snapshot import Gpu
+from store.schema import Gpu
 
 T = TypeVar("T")
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from store import OutputLayer
+from store.schema import OutputLayer
 
 _SAME = 3e-5  # how far logits may be from the product, relative to the largest: float32 rounding
 

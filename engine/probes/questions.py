@@ -22,7 +22,7 @@ from engine.study_file.probes_section import ProbeSection
 from engine.text.documents import read_documents, read_text
 from engine.text.evaluation_text import TokenSequence
 from engine.text.tokenizer import Tokenizer
-from store.reading.probe import Probe
+from store.schema import Probe
 
 _AT_ONCE = 4096  # texts that are tokenised together
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from engine.models.output_head import Head
 from engine.scoring.scorer import Rows, Scorer
-from store.reading.log_probs import FactoredLogProbs, LogProbs
+from store import FactoredLogProbs, LogProbs
 
 
 class _Ahead:

@@ -11,7 +11,7 @@ from typing import Any
 
 from engine.sources.checkpoint_files import is_folder
 from seedconv_tui.training.announcing import FORMAT, check_names, held_folder, let_go
-from store.schema.keys import Key
+from store.schema import Key
 
 _MOST_BYTES = 16 * 1024
 _MOST_BAD = 20  # that are explained; more would only fill the journal

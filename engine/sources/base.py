@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from store.schema.keys import Key
+from store.schema import Key
 
 
 @dataclass(frozen=True)

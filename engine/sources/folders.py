@@ -11,7 +11,7 @@ from engine.sources.announcements import Announcement
 from engine.sources.checkpoint_files import is_folder
 from engine.study_file.models_section import ModelSection
 from engine.study_file.patterns import Fields, Pattern
-from store.schema.keys import Key
+from store.schema import Key
 
 
 class Folders:

@@ -14,7 +14,7 @@ from engine.sources.foreign import recognise
 from engine.sources.hub_client import HubClient, HubError
 from engine.sources.hub_search import HubSearch, Revision
 from engine.study_file.models_section import ModelSection
-from store.schema.keys import Key
+from store.schema import Key
 
 LOOK_AGAIN_SECONDS = 300.0  # `watch` asks the hub no more often by default
 

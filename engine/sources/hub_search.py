@@ -9,7 +9,7 @@ from engine.errors import CheckpointError
 from engine.sources.hub_client import HubClient, HubError
 from engine.study_file.models_section import ModelSection
 from engine.study_file.patterns import HubTemplate, Pattern
-from store.schema.keys import Key
+from store.schema import Key
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from engine.sources.folders import Folders
 from engine.sources.foreign import recognise_folder, recognise_near
 from engine.sources.settling import SETTLE_SECONDS, Settling, signature
 from engine.study_file.models_section import ModelSection
-from store.schema.keys import Key
+from store.schema import Key
 
 ANNOUNCED_SECONDS = 60.0  # within which NFS shows what another machine has announced
 STUCK_SECONDS = 600.0  # what is not finished, or passed over, for so long is reported

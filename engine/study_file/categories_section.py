@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from engine.study_file.section import Section
-from store.reading.category import ALL, CONTEXT
-from store.schema.builtin_categories import CATEGORIES, CHOSEN_BY_NAME
+from store.schema import ALL, CATEGORIES, CHOSEN_BY_NAME, CONTEXT
 
 if TYPE_CHECKING:
     Partition = str

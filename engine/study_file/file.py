@@ -20,9 +20,7 @@ from engine.study_file.section import Section, findings
 from engine.study_file.study_section import StudySection
 from engine.study_file.watch_section import WatchSection
 from seedconv_tui.training.announcing import choose_folder
-from store.reading.category import CONTEXT
-from store.schema.builtin_categories import CATEGORIES
-from store.schema.schedule import Schedule, read_schedules
+from store.schema import CATEGORIES, CONTEXT, Schedule, read_schedules
 
 
 class StudyFile(Section):

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, ValidationError, field_validator
 
 from engine.study_file.section import Section, in_our_words
-from store.schema.builtin_categories import CHARTED
+from store.schema import CHARTED
 
 Kind = Literal["phase", "outlier", "failure", "end"]
 KINDS: tuple[Kind, ...] = get_args(Kind)

@@ -8,7 +8,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from engine.study_file.section import Section
-from store import Representation
+from store.schema import Representation
 
 Prediction = Literal["causal", "visible", "pseudo"]
 

@@ -15,7 +15,7 @@ from engine.text.counting import count_tokens
 from engine.text.documents import find_files
 from engine.text.streams import read_pieces
 from engine.text.tokenizer import Tokenizer
-from store import Corpus
+from store.schema import Corpus
 
 _FIELD = "corpus.counts"
 _MOST = 2**53  # more would not be exact as float64

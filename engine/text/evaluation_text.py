@@ -17,7 +17,7 @@ from engine.text.documents import document_names, stream_documents
 from engine.text.streams import Piece
 from engine.text.token_runs import document_runs
 from engine.text.tokenizer import Tokenizer
-from store import Corpus
+from store.schema import Corpus
 
 
 @dataclass(frozen=True)

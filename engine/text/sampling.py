@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from engine.errors import ConfigError
 from engine.text.counting import count_tokens
 from engine.text.streams import START, Piece, Position, read_pieces, text_of, whole
-from store.storage.durable import write_file
+from store import write_file
 
 SEPARATOR = "\n\f\n"  # between documents in one text file
 _SAVE_SECONDS = 30.0  # between two saves of the state

@@ -9,8 +9,8 @@ from typing import Protocol, Self
 from engine.events import Level
 from engine.sources.base import Source
 from engine.workers.messages import Job, Outcome, Pass
-from store.schema.snapshot import Gpu, Work
-from store.writing.cells import CellWriter
+from store.schema import Gpu, Work
+from store.writing import CellWriter
 
 
 class Board(Protocol):

@@ -15,7 +15,7 @@ from engine.sources.base import Source
 from engine.workers.executor import Board
 from engine.workers.messages import Job, Outcome, Pass
 from engine.workers.worker import Worker
-from store.writing.cells import CellWriter
+from store.writing import CellWriter
 
 
 class InlineExecutor:

@@ -11,10 +11,9 @@ from engine.sources.base import Reference, Source
 from engine.study_file.file import StudyFile
 from engine.text.evaluation_text import EvaluationText
 from engine.text.tokenizer import Tokenizer
-from store import Representation, StoreError
-from store.reading.probe import ProbeValues
-from store.schema.snapshot import Work
-from store.writing.pending import CheckpointResult, PairsResult
+from store import StoreError
+from store.schema import ProbeValues, Representation, Work
+from store.writing import CheckpointResult, PairsResult
 
 
 def seed_order(seed: str) -> tuple[bool, int, str]:

@@ -17,7 +17,7 @@ from engine.sources.base import Source
 from engine.workers.executor import Board
 from engine.workers.messages import Ended, Message, Outcome, Pass, Ready
 from store import StoreError
-from store.writing.cells import CellWriter
+from store.writing import CellWriter
 
 _PER_WORKER = 2  # one pass in hand, one whose weights are being read
 _POLL_SECONDS = 0.2  # within which a request to stop is noticed

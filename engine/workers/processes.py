@@ -22,7 +22,7 @@ from engine.workers.executor import Board
 from engine.workers.messages import Ended, Job, Message, Pass
 from engine.workers.pool import Pool, WorkerHandle
 from engine.workers.remote_worker import RemoteWorker
-from store.writing.cells import CellWriter
+from store.writing import CellWriter
 
 _EXIT_SECONDS = 1.0  # from the last message of a process to its end
 _SIGNALS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}

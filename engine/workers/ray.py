@@ -30,7 +30,7 @@ from engine.workers.executor import Board, FoundDevices
 from engine.workers.messages import Ended, Job, Message, Pass
 from engine.workers.pool import Pool, WorkerHandle
 from engine.workers.remote_worker import RemoteWorker
-from store.writing.cells import CellWriter
+from store.writing import CellWriter
 
 _CONNECT_SECONDS = 5.0
 _LOOK_SECONDS = 5.0  # how often machines that joined are looked for

@@ -21,10 +21,8 @@ from engine.sources.open import open_source
 from engine.workers.messages import Ended, Job, Message, Pass, Ready
 from engine.workers.worker import Worker
 from store import StoreError
-from store.commits.log import log_file
-from store.schema.snapshot import Work
-from store.schema.variables import COMMITS
-from store.writing.cells import CellWriter
+from store.schema import COMMITS, Work
+from store.writing import CellWriter, log_file
 
 _REPORT_SECONDS = 0.1  # more would only keep the coordinator busy
 

@@ -31,13 +31,9 @@ from engine.study_file.file import StudyFile
 from engine.text.evaluation_text import EvaluationText
 from engine.text.tokenizer import Tokenizer
 from engine.workers.messages import Outcome, Pass
-from store import REPRESENTATIONS, DamagedError, Study
-from store.commits.ledger import ModelLedger, Record
-from store.reading.probe import ProbeValues
-from store.schema.keys import Key
-from store.schema.snapshot import State, Work
-from store.writing.cells import CellWriter
-from store.writing.pending import CheckpointResult, PendingCheckpoint, PendingPairs
+from store import REPRESENTATIONS, DamagedError, ModelLedger, Record, Study
+from store.schema import Key, ProbeValues, State, Work
+from store.writing import CellWriter, CheckpointResult, PendingCheckpoint, PendingPairs
 
 _READERS = 4  # at most
 

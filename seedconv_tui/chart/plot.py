@@ -12,14 +12,14 @@ from rich.cells import cell_len, set_cell_size
 
 from seedconv_tui.chart.draw import AXIS, MARK, MARKERS, Cells, Glyphs, Mark, Series, draw, fit
 from seedconv_tui.text import count, nats, phase_words, step_label, visible
-from store.schema.snapshot import ModelSnapshot, State, StudySnapshot
+from store.schema import ModelSnapshot, State, StudySnapshot
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from numpy.typing import NDArray
 
-    from store.schema.snapshot import Phase
+    from store.schema import Phase
 
 _SGR = (36, 33, 35, 32, 31, 34, 95, 96)  # readable on light and on dark backgrounds
 _SCORED = (State.SCORED, State.REDUCING, State.DONE, State.PRUNED)

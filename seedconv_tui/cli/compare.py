@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from store import Study
-    from store.analysis.difference import Difference
-    from store.schema.keys import CheckpointName
+    from store.analysis import Difference
+    from store.schema import CheckpointName
 
 HELP = "compare two steps of a model, or two models at a step"
 EXAMPLE = "seedconv compare study.zarr --steps 1000 2000 --category pos"
@@ -58,7 +58,6 @@ def run(options: argparse.Namespace) -> int:
     """Print how far the second is from the first."""
     from seedconv_tui.tables.selection import check, newest_common
     from store import open_study
-    from store.reading.steady import steady_all
 
     if (options.steps is None) == (options.models is None):
         return _usage("give either --steps A B or --models X Y")
@@ -79,7 +78,7 @@ def run(options: argparse.Namespace) -> int:
         check(study, name, step, options.category)
     steps = {name: [first[1], second[1]] for name in (first[0], second[0])}
     read = partial(study.difference, second, first, options.category)  # second minus first
-    change = steady_all(study, steps, read)
+    change = study.consistent(steps, read)
     of = _between_steps if options.steps else _between_models
     moved = of(study, first, second)
     if options.json:
@@ -110,7 +109,7 @@ def _between_steps(study: Study, first: At, second: At) -> Moved:
     """Return KL of each seed from one step to the other."""
     import numpy as np
 
-    from store.analysis.between import mean_kl_between
+    from store.analysis import mean_kl_between
 
     known = study.ledger(first[0])
     scored = sorted(known.scored_at(first[1]) & known.scored_at(second[1]))
@@ -127,7 +126,7 @@ def _between_models(study: Study, first: At, second: At) -> Moved:
     """Return KL of each seed of one model to each of the other."""
     import numpy as np
 
-    from store.analysis.between import mean_kl_between
+    from store.analysis import mean_kl_between
 
     (rows, lacking), (columns, lacking_too) = (
         _stored(study, [[_of(at, seed)] for seed in sorted(study.ledger(at[0]).scored_at(at[1]))])

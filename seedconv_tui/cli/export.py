@@ -103,7 +103,7 @@ def _event_files(options: argparse.Namespace, choice: Choice) -> int:
     from seedconv_tui.tables.selection import ChoiceError, chosen_categories
     from seedconv_tui.text import visible
     from store import open_study
-    from store.schema.builtin_categories import CHARTED
+    from store.schema import CHARTED
 
     for field in ("what", "format", "output", "steps", "count"):
         if getattr(options, field) is not None:

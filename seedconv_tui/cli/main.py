@@ -14,7 +14,7 @@ from typing import NoReturn, cast
 
 from seedconv_tui.cli.options import Command, add_debug
 from seedconv_tui.exit_codes import FAILED, INTERRUPTED, OK, USAGE
-from store.errors import NotAStudyError, StoreError, StudyMismatchError, UnsupportedError
+from store import NotAStudyError, StoreError, StudyMismatchError, UnsupportedError
 
 COMMANDS = (
     "demo",

@@ -9,7 +9,7 @@ import sys
 
 from seedconv_tui.cli.options import add_glyphs, add_models, add_store, at_least, glyphs_of
 from seedconv_tui.exit_codes import OK
-from store.errors import NotAStudyError
+from store import NotAStudyError
 
 HELP = "the KL chart as text"
 EXAMPLE = "seedconv plot study.zarr --log-y"

@@ -13,7 +13,7 @@ from seedconv_tui.tables.step_ranges import steps_argument
 from seedconv_tui.text import count, size, visible
 
 if TYPE_CHECKING:
-    from store.maintenance.pruning import Prunable
+    from store.maintenance import Prunable
 
 
 HELP = "drop log-probs of fully reduced steps; every result stays"
@@ -36,9 +36,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Drop what can go, unless `--dry-run`. Raise StoreError, BusyError."""
-    from store import NotAStudyError, open_study
-    from store.maintenance.pruning import prunable, prune
-    from store.storage.places import refuse_remote
+    from store import NotAStudyError, open_study, refuse_remote
+    from store.maintenance import prunable, prune
 
     store: Path = options.store
     refuse_remote(store)

@@ -17,7 +17,7 @@ from seedconv_tui.text import count, nats, visible
 
 if TYPE_CHECKING:
     from store import Study
-    from store.analysis.regression import Regression
+    from store.analysis import Regression
 
 HELP = "regress convergence of tokens on frequency, part of speech and model"
 EXAMPLE = "seedconv regress study.zarr --all --csv"
@@ -48,9 +48,8 @@ def run(options: argparse.Namespace) -> int:
     """Print the coefficients."""
     from seedconv_tui.tables.selection import check, newest_common
     from store import open_study
-    from store.analysis.regression import common_steps
-    from store.reading.category import CONTEXT
-    from store.reading.steady import steady_all
+    from store.analysis import common_steps
+    from store.schema import CONTEXT
 
     study = open_study(options.store)
     models = tuple(dict.fromkeys(options.model or study.models))
@@ -67,7 +66,7 @@ def run(options: argparse.Namespace) -> int:
     }
     steps = common_steps(study, models) if options.all else [options.step]
     read = partial(_fitted, study, None if options.all else options.step, chosen)
-    found = steady_all(study, dict.fromkeys(models, steps), read)
+    found = study.consistent(dict.fromkeys(models, steps), read)
     if options.csv:
         from seedconv_tui.tables.regression_rows import REGRESSION_COLUMNS, regression_rows
 
@@ -89,7 +88,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _fitted(study: Study, step: int | None, chosen: dict[str, Any]) -> tuple[Regression, ...]:
     """Fit at this step, or at all."""
-    from store.analysis.regression import regression, regressions
+    from store.analysis import regression, regressions
 
     return regressions(study, **chosen) if step is None else (regression(study, step, **chosen),)
 
@@ -113,7 +112,7 @@ def _report(study: Study, found: Sequence[Regression]) -> dict[str, Any]:
 
 
 def _text(study: Study, found: Regression, *, ascii_only: bool) -> str:
-    from store.analysis.regression import FEW_CLUSTERS
+    from store.analysis import FEW_CLUSTERS
 
     def name(text: str) -> str:
         return visible(text, ascii_only)

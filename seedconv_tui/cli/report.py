@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from seedconv_tui.report.parts import Figure, Omitted
     from seedconv_tui.report.study_data import StudyData
     from store import Study
-    from store.schema.schedule import Schedules
+    from store.schema import Schedules
 
 Part = TypeVar("Part")
 
@@ -119,7 +119,7 @@ def _write(options: argparse.Namespace) -> int:
 def _schedules(options: argparse.Namespace, study: Study) -> Schedules | None:
     """Read what `--learning-rate` names. Raise ChoiceError before anything is made."""
     from seedconv_tui.tables.selection import ChoiceError
-    from store.schema.schedule import read_schedules
+    from store.schema import read_schedules
 
     if options.learning_rate is None:
         return None

@@ -77,7 +77,7 @@ def _work(
     from engine.errors import EngineError, store_trouble
     from engine.study_file.file import load_study_file
     from engine.study_file.options import with_device, with_limits
-    from store.storage.places import refuse_remote
+    from store import refuse_remote
 
     study = load_study_file(options.study)  # before torch is imported: mistakes are told at once
     if options.device is not None:

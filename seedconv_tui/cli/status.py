@@ -15,9 +15,9 @@ from seedconv_tui.cli.options import add_json, add_store
 from seedconv_tui.exit_codes import FAILED, OK
 from seedconv_tui.health import SILENT, advice, health, states, troubled
 from seedconv_tui.text import count, duration, nats, phase_words, same_weights, size, visible
-from store.schema.keys import CheckpointName
-from store.schema.snapshot import (
+from store.schema import (
     ACTIVE_STATES,
+    CheckpointName,
     Failure,
     ModelSnapshot,
     Phase,

@@ -11,7 +11,7 @@ from threading import Timer
 
 from seedconv_tui.cli.options import add_glyphs, add_store, glyphs_of
 from seedconv_tui.exit_codes import OK, USAGE
-from store.errors import NotAStudyError
+from store import NotAStudyError
 
 HELP = "the terminal monitor"
 EXAMPLE = "seedconv tui study.zarr [other.zarr]"
@@ -36,7 +36,7 @@ def add_screen_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Open the monitor until its user leaves it. Raise NotAStudyError."""
-    from store.commits.progress import read_root
+    from store import read_root
 
     for store in options.store:
         read_root(store)  # not a store: say so before the screen is taken

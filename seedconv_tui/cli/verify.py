@@ -18,7 +18,7 @@ from seedconv_tui.exit_codes import FAILED, OK
 from seedconv_tui.text import count, visible
 
 if TYPE_CHECKING:
-    from store.schema.damage import Damage
+    from store.schema import Damage
 
 HELP = "read back all that is committed, say what is damaged and what mends it"
 EXAMPLE = "seedconv verify study.zarr"
@@ -42,15 +42,15 @@ def run(options: argparse.Namespace) -> int:
 
     Raise NotAStudyError, BusyError, UnsupportedError.
     """
-    from store.storage.places import refuse_remote
+    from store import refuse_remote
 
     store: Path = options.store
     refuse_remote(store)
     checked, damage = _check(store)
     mended: list[Damage] = []
     if options.mend:
-        from store.maintenance.mend import MENDABLE
-        from store.maintenance.mend import mend as mend_damage
+        from store.maintenance import MENDABLE
+        from store.maintenance import mend as mend_damage
 
         for _ in range(_ROUNDS):
             if not (now := [found for found in damage if found.part in MENDABLE]):
@@ -67,7 +67,7 @@ def run(options: argparse.Namespace) -> int:
 
 def _check(store: Path) -> tuple[int, list[Damage]]:
     """Return how many parts were checked, and what is damaged."""
-    from store.maintenance.verification import verify
+    from store.maintenance import verify
 
     damage: list[Damage] = []
     done = 0
@@ -130,8 +130,8 @@ def _name(damage: Damage) -> str:
 
 def _advice(store: Path, damage: Damage) -> str:
     """Return what a user does about it."""
-    from store.maintenance.mend import MENDABLE
-    from store.schema.damage import Part
+    from store.maintenance import MENDABLE
+    from store.schema import Part
 
     where = shlex.quote(str(store))
     if damage.part in MENDABLE:

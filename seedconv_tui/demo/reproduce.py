@@ -20,9 +20,8 @@ from pathlib import Path
 from seedconv_tui.demo.run_demo import follow, start
 from seedconv_tui.exit_codes import FAILED, INTERRUPTED, OK, USAGE
 from seedconv_tui.text import visible
-from store import Study, open_study
-from store.analysis.claims import FEWEST_TOKENS, Finding, find
-from store.errors import StoreError
+from store import StoreError, Study, open_study
+from store.analysis import FEWEST_TOKENS, Finding, find
 
 _LIBRARIES = ("torch", "transformers", "tokenizers", "spacy", "numpy", "zarr", "scipy")
 

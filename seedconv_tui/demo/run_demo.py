@@ -18,9 +18,8 @@ from seedconv_tui.chart.plot import plot_text, table_text
 from seedconv_tui.exit_codes import FAILED, OK
 from seedconv_tui.monitor.data.live import StoreSource
 from seedconv_tui.text import count, nats, visible
-from store import Summary, open_study
-from store.errors import StoreError
-from store.schema.snapshot import State, StudySnapshot
+from store import StoreError, Summary, open_study
+from store.schema import State, StudySnapshot
 
 _OVER = (State.DONE, State.PRUNED)
 

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.text import Text
 
 from seedconv_tui.text import count, duration, visible
-from store.schema.snapshot import EngineStatus, State
+from store.schema import EngineStatus, State
 
 if TYPE_CHECKING:
     from engine.events import Event, Listener

@@ -15,12 +15,11 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Protocol, Self
 
 from seedconv_tui.listeners.scalars import StepScalars, read_rows
-from store import Study, open_study
-from store.errors import NotAStudyError, StoreError
+from store import NotAStudyError, StoreError, Study, open_study
 
 if TYPE_CHECKING:
     from engine.events import Event
-    from store.schema.snapshot import EngineStatus
+    from store.schema import EngineStatus
 
 _SECONDS = 5.0  # between two looks
 _REST_SECONDS = 60.0  # before a tool that failed is tried again

@@ -18,7 +18,7 @@ from seedconv_tui.text import visible
 
 if TYPE_CHECKING:
     from engine.events import Event
-    from store.schema.snapshot import EngineStatus
+    from store.schema import EngineStatus
 
 _MOST_BYTES = 5_000_000  # then it becomes `<name>.1`, and so on
 _OLDER = 3  # such files are kept

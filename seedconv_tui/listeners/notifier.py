@@ -16,7 +16,7 @@ from seedconv_tui.text import visible
 
 if TYPE_CHECKING:
     from engine.events import Event
-    from store.schema.snapshot import EngineStatus
+    from store.schema import EngineStatus
 
 SCHEMA = 1  # of the JSON object
 _MOST_WAITING = 100  # messages; beyond them the oldest go

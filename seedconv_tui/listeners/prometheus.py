@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from seedconv_tui.health import states
-from store.errors import StoreError, UnsupportedError
-from store.schema.snapshot import UNDECIDED, ModelSnapshot, StudySnapshot
+from store import StoreError, UnsupportedError
+from store.schema import UNDECIDED, ModelSnapshot, StudySnapshot
 
 try:
     from prometheus_client import CollectorRegistry, start_http_server

@@ -8,8 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from store import Study
-from store.schema.builtin_categories import CHARTED
-from store.schema.snapshot import UNDECIDED, Phase
+from store.schema import CHARTED, UNDECIDED, Phase
 from store.statistics import mean_over_seeds
 
 PHASES = ("uniform", "sharp convergence", "sharp divergence", "slow reconvergence")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from seedconv_tui.listeners.scalars import StepScalars
 from seedconv_tui.text import visible
-from store.errors import UnsupportedError
+from store import UnsupportedError
 
 try:
     from tensorboardX.event_file_writer import EventsWriter

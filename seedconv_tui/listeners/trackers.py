@@ -18,7 +18,7 @@ from typing import Any
 
 from seedconv_tui.listeners.scalars import StepScalars
 from seedconv_tui.text import visible
-from store.errors import UnsupportedError
+from store import UnsupportedError
 
 STEP = "training_step"  # what the charts' horizontal axis is
 

@@ -12,12 +12,8 @@ from numpy.typing import NDArray
 from seedconv_tui.tables.level_results import Levels, base, levels_of
 from seedconv_tui.tables.selection import Choice, chosen_categories, chosen_models
 from seedconv_tui.text import count
-from store import Study
-from store.reading.category import ALL, CONTEXT
-from store.reading.summary import Summary
-from store.schema.builtin_categories import CATEGORIES
-from store.schema.schedule import Schedule, Schedules, of_model
-from store.schema.snapshot import UNDECIDED, Phase
+from store import Study, Summary
+from store.schema import ALL, CATEGORIES, CONTEXT, UNDECIDED, Phase, Schedule, Schedules, of_model
 from store.statistics import FEWEST_SEEDS, Estimate, mean_interval
 
 _SIZE = re.compile(r"(?<![A-Za-z0-9.])(\d+(?:\.\d+)?)([kmb])(?![A-Za-z0-9])", re.IGNORECASE)

@@ -15,10 +15,8 @@ from seedconv_tui.tables.rows import PERCENTILE_COLUMNS
 from seedconv_tui.tables.selection import Choice
 from seedconv_tui.tables.step_ranges import Steps
 from seedconv_tui.text import count, nats
-from store.reading.category import ALL, CONTEXT
-from store.schema import Floats
+from store.schema import ALL, CONTEXT, PERCENTILES, Floats
 from store.schema.pair_metrics import KL, MORE_METRICS, PairMetric
-from store.schema.variables import PERCENTILES
 from store.statistics import FEWEST_TO_COMPARE, outliers
 
 _TURN = "sharp divergence"  # the phase that begins where the KL is lowest

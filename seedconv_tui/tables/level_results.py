@@ -12,8 +12,7 @@ from store.schema import Floats
 from store.statistics import mean_over_seeds
 
 if TYPE_CHECKING:
-    from store import Study
-    from store.reading.summary import Summary
+    from store import Study, Summary
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,9 +40,7 @@ class Levels:
 
 def read_levels(study: Study, model: str, category: str) -> Levels:
     """Read a model's levels of a category that it has. Raise StoreError, DamagedError."""
-    from store.reading.summary import read_summary
-
-    return levels_of(read_summary(study, model, category), study.categories(model))
+    return levels_of(study.summary(model, category), study.categories(model))
 
 
 def levels_of(found: Summary, categories: tuple[str, ...]) -> Levels:
@@ -69,6 +66,6 @@ def levels_of(found: Summary, categories: tuple[str, ...]) -> Levels:
 
 def base(category: str) -> str:
     """Return the category of the target that belongs to one of the context."""
-    from store.reading.category import CONTEXT
+    from store.schema import CONTEXT
 
     return category.removesuffix(CONTEXT)

@@ -8,8 +8,8 @@ from typing import Any
 
 from seedconv_tui.tables.selection import Choice, ChoiceError, chosen_models, chosen_steps
 from store import Study
-from store.analysis.probes import Blimp, Icl, blimp_summary, icl_summary, probed_steps
-from store.reading.probe import BLIMP
+from store.analysis import Blimp, Icl, blimp_summary, icl_summary, probed_steps
+from store.schema import BLIMP
 
 Row = dict[str, Any]
 

@@ -9,7 +9,7 @@ from seedconv_tui.tables.long_tables import Column
 from seedconv_tui.text import finite
 
 if TYPE_CHECKING:
-    from store.analysis.regression import Regression
+    from store.analysis import Regression
 
 REGRESSION_COLUMNS = (
     Column("step", "int", "training steps", "training step"),

@@ -21,14 +21,9 @@ from seedconv_tui.tables.selection import (
     chosen_steps,
     summarised,
 )
-from store import Study, statistics
-from store.reading.category import ALL
-from store.reading.steady import steady
-from store.reading.summary import Summary, SummaryReader
-from store.schema import Floats
+from store import Study, Summary, SummaryReader, statistics
+from store.schema import ALL, PERCENTILES, Floats, State
 from store.schema.pair_metrics import MORE_METRICS
-from store.schema.snapshot import State
-from store.schema.variables import PERCENTILES
 
 Batch = dict[str, Any]  # column -> list or array, all of one length; missing: None or NaN
 
@@ -64,7 +59,7 @@ def levels(study: Study, choice: Choice) -> Iterator[Batch]:
         spread = _Spread(study, model)
         for category in categories:
             read = partial(_level_rows, study, spread, category, steps[model])
-            yield from steady(study, model, steps[model], read)
+            yield from study.consistent({model: steps[model]}, read)
 
 
 def _level_rows(study: Study, spread: _Spread, category: str, steps: Sequence[int]) -> list[Batch]:
@@ -105,7 +100,7 @@ def seeds(study: Study, choice: Choice) -> Iterator[Batch]:
         spread = _Spread(study, model)
         for category in categories:
             read = partial(_seed_rows, study, spread, category, steps[model])
-            yield from steady(study, model, steps[model], read)
+            yield from study.consistent({model: steps[model]}, read)
 
 
 def _seed_rows(study: Study, spread: _Spread, category: str, steps: Sequence[int]) -> list[Batch]:
@@ -146,7 +141,7 @@ def pairs(study: Study, choice: Choice) -> Iterator[Batch]:
         for category in categories:
             for step in steps[model]:
                 read = partial(_pair_rows, study, model, category, step, means)
-                yield from steady(study, model, [step], read)
+                yield from study.consistent({model: [step]}, read)
 
 
 class _PairMeans:
@@ -253,7 +248,7 @@ def tokens(study: Study, choice: Choice) -> Iterator[Batch]:
     for model, categories in chosen_categories(study, choice, _is_no_total).items():
         for step in steps[model]:
             read = partial(_token_values, study, model, step, categories)
-            kl, surprisal, labels = steady(study, model, [step], read)
+            kl, surprisal, labels = study.consistent({model: [step]}, read)
             for start in range(0, len(corpus), _ROWS):
                 part = slice(start, min(start + _ROWS, len(corpus)))
                 tokens = range(part.start, part.stop)
@@ -313,7 +308,7 @@ def extremes(study: Study, choice: Choice) -> Iterator[Batch]:
     for model, steps in chosen_steps(study, choice, summarised(study), newest=True).items():
         for step in steps:
             read = partial(_kl_and_surprisal, study, model, step)
-            kl, surprisal = steady(study, model, [step], read)
+            kl, surprisal = study.consistent({model: [step]}, read)
             found = statistics.extremes(kl, 10 if choice.count is None else choice.count)
             for kind, tokens in found._asdict().items():
                 document = corpus.document[tokens]

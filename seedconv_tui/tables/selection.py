@@ -100,7 +100,7 @@ def check(study: Study, model: str, step: int | None, category: str) -> None:
 
 def newest_common(study: Study, models: Sequence[str]) -> int:
     """Return the newest step that all these models have. Raise ChoiceError, StoreError."""
-    from store.analysis.regression import common_steps
+    from store.analysis import common_steps
 
     chosen_models(study, Choice(models=models))
     steps = common_steps(study, models)

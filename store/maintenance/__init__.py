@@ -1,8 +1,8 @@
 """Check a store, repair it, drop what is no longer needed."""
 
 from store.maintenance.mend import MENDABLE, mend
-from store.maintenance.prune import Prunable, prunable, prune
-from store.maintenance.verify import verify
+from store.maintenance.pruning import Prunable, prunable, prune
+from store.maintenance.verification import verify
 
 __all__ = [
     "MENDABLE",

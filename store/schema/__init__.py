@@ -1,6 +1,7 @@
 """What a study is, in memory: names of arrays, variables, snapshots, checksums. No I/O."""
 
 from store.schema.array_types import Bools, Floats, Ints
+from store.schema.builtin_categories import CATEGORIES, CHARTED, CHOSEN_BY_NAME, BuiltinCategory
 from store.schema.category import ALL, CONTEXT, Category
 from store.schema.corpus import Corpus, Vocabulary
 from store.schema.damage import Damage, Part
@@ -42,6 +43,9 @@ __all__ = [
     "ARRAYS",
     "BAD",
     "BLIMP",
+    "CATEGORIES",
+    "CHARTED",
+    "CHOSEN_BY_NAME",
     "COMMITS",
     "CONTEXT",
     "FORMAT",
@@ -54,6 +58,7 @@ __all__ = [
     "UNDECIDED",
     "VARIABLES",
     "Bools",
+    "BuiltinCategory",
     "Category",
     "CheckpointName",
     "Corpus",

@@ -14,7 +14,7 @@ from engine.study_file.file import load_study_file
 from engine.study_file.models_section import ModelSection
 from engine.study_file.patterns import HubTemplate
 from seedconv_tui.cli.main import _parser
-from store.schema.variables import TOP, VARIABLES
+from store.schema import TOP, VARIABLES
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 NAMES = sorted(file.name for file in EXAMPLES.glob("*.toml"))

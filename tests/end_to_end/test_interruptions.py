@@ -25,7 +25,7 @@ from engine.events import Event
 from engine.study_file.file import load_study_file
 from seedconv_tui.cli.main import run
 from store import open_study
-from store.schema.snapshot import EngineStatus
+from store.schema import EngineStatus
 from tests.support.gated_engine import DEADLINE, STARTING, Gate, records, until
 from tests.support.hub_server import HubServer
 from tests.support.made_store import expect_nothing_uncommitted

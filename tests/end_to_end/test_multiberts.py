@@ -14,7 +14,7 @@ import transformers
 
 from seedconv_tui.cli.main import run
 from store import open_study
-from store.analysis.probes import blimp_summary
+from store.analysis import blimp_summary
 from store.statistics import pair_mean
 from tests.support.masked_models import BERT, PAD, make_word_pieces
 from tests.support.tiny_models import TEXT, write_study

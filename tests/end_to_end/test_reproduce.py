@@ -10,7 +10,7 @@ import pytest
 
 from seedconv_tui.demo.reproduce import main, reproduce
 from store import open_study
-from store.analysis.claims import verdict
+from store.analysis import verdict
 from store.statistics import between_levels
 
 pytestmark = pytest.mark.long

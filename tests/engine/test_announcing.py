@@ -27,7 +27,7 @@ from seedconv_tui.cli.main import run
 from seedconv_tui.training import SeedconvCallback, announce
 from seedconv_tui.training.announcing import HELD, announcements_folder
 from store import open_study
-from store.schema.snapshot import State
+from store.schema import State
 from tests.support.listening import Script
 from tests.support.tiny_models import make_model, make_runs, write_study
 

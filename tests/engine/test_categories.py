@@ -24,7 +24,7 @@ from engine.text.counts import log_unigram
 from engine.text.evaluation_text import EvaluationText, build_text
 from engine.text.tokenizer import Tokenizer, load_tokenizer
 from seedconv_tui.cli.main import run
-from store.reading.category import Category
+from store.schema import Category
 from tests.support.masked_models import make_word_pieces
 from tests.support.tiny_models import TEXT, make_runs, make_tokenizer, write_study
 

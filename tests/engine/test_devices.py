@@ -31,7 +31,7 @@ from engine.workers.messages import Ended, Job, Message
 from engine.workers.remote_worker import RemoteWorker
 from seedconv_tui.cli.main import run
 from store import open_study
-from store.schema.snapshot import EngineStatus
+from store.schema import EngineStatus
 from tests.support.gated_engine import DEADLINE, Gate, until
 from tests.support.hub_server import HubServer
 from tests.support.listening import Heard

@@ -18,9 +18,8 @@ from engine.events import Event
 from engine.machine.gpus import read_gpus
 from engine.study_file.file import load_study_file
 from seedconv_tui.cli.main import run
-from store import open_study
-from store.commits.ledger import Ledger
-from store.schema.snapshot import EngineStatus, Gpu, State
+from store import Ledger, open_study
+from store.schema import EngineStatus, Gpu, State
 from tests.support.tiny_models import make_runs, write_study
 
 CUDA = torch.device("cuda:0"), torch.device("cuda:1")

@@ -32,7 +32,7 @@ from engine.study_file.limits_section import LimitsSection
 from seedconv_tui.cli.main import run
 from seedconv_tui.cli.status import status_text
 from store import open_study
-from store.schema.snapshot import State, Work
+from store.schema import State, Work
 from tests.support.listening import Heard
 from tests.support.made_store import committed
 from tests.support.tiny_models import TEXT, make_runs, make_tokenizer, write_study

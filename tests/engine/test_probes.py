@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from seedconv_tui.cli.main import run
 from store import StoreError, open_study
-from store.analysis.probes import blimp, blimp_summary, icl, icl_summary
+from store.analysis import blimp, blimp_summary, icl, icl_summary
 from tests.support.forked_engine import Engines
 from tests.support.masked_models import make_masked_runs
 from tests.support.probe_studies import LONG, PAIRS, PLACES, probed, results, write_probes

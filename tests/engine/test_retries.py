@@ -25,7 +25,7 @@ from engine.scoring.passes import CorpusPass
 from engine.study_file.file import load_study_file
 from seedconv_tui.cli.main import run
 from store import open_study
-from store.schema.snapshot import EngineStatus, Failure, State
+from store.schema import EngineStatus, Failure, State
 from tests.support.hub_server import HubServer
 from tests.support.made_store import expect_nothing_uncommitted
 from tests.support.tiny_models import make_runs, write_study
@@ -301,7 +301,7 @@ def test_a_hub_that_refuses_for_long_is_asked_again_and_sends_nothing_twice(
 
 
 def test_a_failure_of_an_earlier_version_is_read_and_tried_again(tmp_path: Path) -> None:
-    from store.commits.ledger import Ledger
+    from store import Ledger
 
     ledger = Ledger()
     ledger.apply({"kind": "failed", "model": "m", "seed": "1", "step": 0, "error": "x: broken"})

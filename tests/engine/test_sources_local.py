@@ -17,7 +17,7 @@ from engine.study_file.patterns import HubTemplate, Pattern, on_hub
 from engine.study_file.presets import PRESETS
 from seedconv_tui.cli.main import run
 from store import open_study
-from store.schema.snapshot import State
+from store.schema import State
 from tests.support.tiny_models import make_runs, pickle_weights, write_study
 
 

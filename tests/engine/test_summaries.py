@@ -18,8 +18,9 @@ import zarr
 from transformers import AutoModelForCausalLM
 
 from seedconv_tui.cli.main import run
-from store import Category, DamagedError, StoreError, Study, open_study
-from store.analysis.level_means import summarise
+from store import DamagedError, StoreError, Study, open_study
+from store.analysis import summarise
+from store.schema import Category
 from tests.support.made_store import (
     fill,
     make_categories,

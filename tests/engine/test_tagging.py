@@ -18,7 +18,7 @@ from engine.categories import tagging
 from engine.categories.alignment import NO_LETTER, PARAGRAPH, SENTENCE, SPACE, pieces
 from engine.categories.english import rule_tagger
 from engine.errors import ConfigError
-from store import Corpus
+from store.schema import Corpus
 from tests.support import tagged_text
 
 FUNCTION = {"ADP", "AUX", "CCONJ", "DET", "PART", "PRON", "SCONJ"}

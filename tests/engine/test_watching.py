@@ -18,7 +18,7 @@ from engine.study_file.file import load_study_file
 from engine.study_file.models_section import ModelSection
 from seedconv_tui.cli.main import run
 from store import open_study
-from store.schema.snapshot import ModelSnapshot, State
+from store.schema import ModelSnapshot, State
 from tests.support.hub_server import HubServer
 from tests.support.listening import Script
 from tests.support.tiny_models import finish, make_runs, write_study

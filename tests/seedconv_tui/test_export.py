@@ -25,9 +25,10 @@ from seedconv_tui.cli.main import run
 from seedconv_tui.tables.long_tables import TABLES, markdown
 from seedconv_tui.tables.selection import Choice
 from seedconv_tui.tables.step_ranges import parse_steps
-from store import Category, Header, StudyWriter, open_study
+from store import Study, open_study
+from store.schema import Category
 from store.statistics import extremes
-from store.study import Study
+from store.writing import Header, StudyWriter
 from tests.support.made_store import (
     Clock,
     fill,
@@ -378,7 +379,7 @@ def hostile(tmp_path_factory: pytest.TempPathFactory) -> Path:
     fill(writer, "m\x1b,\n", ("1", "=2"), (0,))
     known = writer.study().category("m\x1b,\n", "odd, name")
     study = writer.study()
-    from store.analysis.level_means import summarise
+    from store.analysis import summarise
 
     made = summarise(study, "m\x1b,\n", 0, ["1", "=2"], [*make_categories(n), known])
     writer.summaries.summarise("m\x1b,\n", 0, ["1", "=2"], *made)
@@ -573,7 +574,7 @@ def test_an_engine_that_moves_on_while_it_is_read(tmp_path: Path) -> None:
     moved = replace(make_categories()[1], labels=("b", "c", "d"))
     writer.summaries.set_category(moved)
     for step, seeds in ((0, ("1", "2")), (8, ("1", "2", "3"))):
-        from store.analysis.level_means import summarise
+        from store.analysis import summarise
 
         now = writer.study()
         made = summarise(now, "m", step, seeds, [make_categories()[0], moved])

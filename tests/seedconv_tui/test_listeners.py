@@ -25,7 +25,7 @@ from seedconv_tui.listeners.log_file import LogFile
 from seedconv_tui.listeners.notifier import Message, Notifier
 from seedconv_tui.listeners.targets import CommandTarget, UrlTarget
 from store.commits.heartbeat import JournalWriter
-from store.schema.snapshot import JournalEntry, Phase
+from store.schema import JournalEntry, Phase
 from tests.support.made_store import Clock, fill, open_writer
 from tests.support.tiny_models import make_runs, write_study
 

@@ -15,7 +15,7 @@ from seedconv_tui import text
 from seedconv_tui.chart.draw import Glyphs
 from seedconv_tui.chart.plot import plot_text, table_rows, table_text
 from seedconv_tui.cli.status import status_json, status_text
-from store.schema.snapshot import ModelSnapshot, Phase, State, StudySnapshot
+from store.schema import ModelSnapshot, Phase, State, StudySnapshot
 
 GOLDENS = Path(__file__).parents[1] / "goldens"
 STEPS = np.array([0, 1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512, 640, 768])

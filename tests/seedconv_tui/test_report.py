@@ -31,10 +31,10 @@ from seedconv_tui.report.parts import Figure, Omitted, file_name
 from seedconv_tui.report.result_cache import ResultCache
 from seedconv_tui.report.study_data import StudyData, in_order_of_size, spread
 from seedconv_tui.report.summary_tables import tables
-from store import Category, StudyWriter, open_study
-from store.analysis.level_means import summarise
-from store.schema.schedule import Schedule
-from store.schema.snapshot import Phase
+from store import open_study
+from store.analysis import summarise
+from store.schema import Category, Phase, Schedule
+from store.writing import StudyWriter
 from tests.support import made_store
 from tests.support.legible import check_legible
 from tests.support.made_store import VOCAB, Values, make_corpus, make_vocabulary, open_writer

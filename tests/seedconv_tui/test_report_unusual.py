@@ -17,8 +17,10 @@ from seedconv_tui.report.parts import Figure, Omitted, PageTable
 from seedconv_tui.report.result_cache import ResultCache
 from seedconv_tui.report.study_data import StudyData
 from seedconv_tui.report.summary_tables import tables
-from store import Category, Header, StudyWriter, open_study
-from store.analysis.level_means import summarise
+from store import open_study
+from store.analysis import summarise
+from store.schema import Category
+from store.writing import Header, StudyWriter
 from tests.support import made_store
 from tests.support.legible import check_legible
 from tests.support.made_store import Clock, make_corpus, make_vocabulary, open_writer

@@ -20,7 +20,7 @@ from seedconv_tui.listeners.scalars import StepScalars, phase_index
 from seedconv_tui.listeners.tensorboard import EventFiles
 from seedconv_tui.listeners.trackers import Sent, Trackio, Wandb, sent_file
 from store import open_study
-from store.schema.snapshot import UNDECIDED, Phase
+from store.schema import UNDECIDED, Phase
 from tests.support.made_store import fill, open_writer, reduce, score, summarise_step
 from tests.support.terminal import make_engine
 from tests.support.tiny_models import write_study

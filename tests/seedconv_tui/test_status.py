@@ -18,7 +18,7 @@ from seedconv_tui.cli.main import run
 from seedconv_tui.cli.status import status_json, status_text
 from seedconv_tui.health import advice, health, troubled
 from seedconv_tui.listeners.prometheus import metrics, serve
-from store.schema.snapshot import Failure, Gpu, Phase, State, StudySnapshot
+from store.schema import Failure, Gpu, Phase, State, StudySnapshot
 from tests.support.made_store import beat, fill, open_writer
 from tests.support.terminal import START, make_engine, make_model, make_study
 

@@ -14,8 +14,8 @@ from rich.color import Color, ColorSystem
 from seedconv_tui.monitor.app import SeedconvApp
 from seedconv_tui.monitor.common.theme import DARK, LIGHT, PALETTES, RELEVANCE, SIGNS
 from seedconv_tui.monitor.data.feed import Feed
-from store.errors import DamagedError, NotAStudyError
-from store.schema.snapshot import JournalEntry, State, StudySnapshot
+from store import DamagedError, NotAStudyError
+from store.schema import JournalEntry, State, StudySnapshot
 from tests.support.terminal import (
     SCREENS,
     START,

@@ -21,7 +21,8 @@ from seedconv_tui.monitor.categories.ranking import Ranking, in_context
 from seedconv_tui.monitor.categories.screen import CategoriesScreen
 from seedconv_tui.monitor.common.chart_widget import ChartView
 from seedconv_tui.monitor.tokens.screen import TokensScreen
-from store import Category, Study
+from store import Study
+from store.schema import Category
 from tests.support.made_store import (
     checkpoint,
     fill,
@@ -570,7 +571,7 @@ def test_a_token_in_its_context_takes_the_width_and_stays_in_its_document(
 
 
 def test_tokens_of_a_level_that_is_gone_are_refused(store: Path) -> None:
-    from store.errors import StoreError
+    from store import StoreError
 
     query = LevelTokens("m", "third", "gone", None, 64, 3)
     with pytest.raises(StoreError, match="has no level 'gone' any more"):

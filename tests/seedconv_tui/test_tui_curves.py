@@ -12,7 +12,7 @@ from textual import events
 
 from seedconv_tui.monitor.common.chart_widget import ChartView
 from store import Study
-from store.schema.snapshot import Phase
+from store.schema import Phase
 from tests.support.made_store import checkpoint, fill, open_writer
 from tests.support.terminal import (
     START,

@@ -10,7 +10,7 @@ import pytest
 
 from seedconv_tui.monitor.data.details import Answered, Details
 from seedconv_tui.monitor.data.feed import Crashed
-from store.errors import StoreError
+from store import StoreError
 from tests.support.terminal import FakeSource, make_study
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from seedconv_tui.monitor.common.study_screen import StudyScreen
-from store.schema.snapshot import EngineStatus, Failure, Phase, State, Work
+from store.schema import EngineStatus, Failure, Phase, State, Work
 from tests.support.made_store import N_TOKENS, Clock, fill, open_writer
 from tests.support.terminal import SCREENS, START, terminal
 

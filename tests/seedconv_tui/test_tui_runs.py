@@ -10,15 +10,7 @@ import pytest
 from seedconv_tui.monitor.runs.checkpoint_columns import checkpoint_columns
 from seedconv_tui.monitor.runs.fold import Fold, fold_states
 from seedconv_tui.monitor.runs.matrix import Matrix
-from store.schema.snapshot import (
-    EngineStatus,
-    Failure,
-    Gpu,
-    JournalEntry,
-    ModelSnapshot,
-    State,
-    Work,
-)
+from store.schema import EngineStatus, Failure, Gpu, JournalEntry, ModelSnapshot, State, Work
 from tests.support.terminal import START, make_engine, make_model, make_study, terminal
 
 PYTHIA_STEPS = [0, *(2**n for n in range(10)), *range(1000, 144_000, 1000)]

@@ -13,7 +13,7 @@ from seedconv_tui.monitor.common.chart_widget import ChartView
 from seedconv_tui.monitor.common.pairs import PairMatrix, shades, short
 from seedconv_tui.monitor.seeds.screen import SeedsScreen
 from store import Study
-from store.schema.snapshot import ModelSnapshot
+from store.schema import ModelSnapshot
 from tests.support.made_store import checkpoint, fill, js, kl, open_writer, reduce, score
 from tests.support.terminal import Terminal, make_model, make_study, terminal
 

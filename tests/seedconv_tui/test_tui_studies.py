@@ -9,7 +9,7 @@ import pytest
 
 from seedconv_tui.cli.main import run
 from seedconv_tui.monitor.common.chart_widget import ChartView
-from store.errors import StoreError
+from store import StoreError
 from tests.support.made_store import fill, open_writer
 from tests.support.terminal import Terminal, make_engine, make_model, make_study, terminal
 

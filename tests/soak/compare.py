@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from store import open_study
-from store.schema.keys import Key
-from store.study import Study
+from store import Study, open_study
+from store.schema import Key
 from tests.support.made_store import PER_PAIR, PER_TOKEN
 
 RELATIVE, ABSOLUTE = 1e-5, 2e-6  # nats: what float32 sums differ by, taken in another order

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from store import StoreError, open_study
-from store.schema.snapshot import State
+from store.schema import State
 from tests.soak.compare import scored
 from tests.soak.trainer import MODELS, SEEDS, STEPS, checkpoint, put
 from tests.support.pty_terminal import Terminal

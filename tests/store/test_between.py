@@ -14,8 +14,7 @@ from scipy.special import log_softmax, rel_entr
 
 from seedconv_tui.cli.main import run
 from store import StoreError, Study, UnsupportedError, open_study
-from store.analysis import between
-from store.analysis.between import mean_kl_between
+from store.analysis import between, mean_kl_between
 from store.schema import Floats
 from tests.support.made_store import fill, open_writer, reduce, score, summarise_step
 from tests.support.plain_statistics import plain_cluster, plain_half, plain_jackknife, plain_mean

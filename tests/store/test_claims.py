@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from store import Category, Corpus, Header, Study, StudyWriter, Vocabulary, open_study
-from store.analysis.claims import Finding, find
-from store.analysis.level_means import summarise
-from store.schema.variables import TOP
+from store import Study, open_study
+from store.analysis import Finding, find, summarise
+from store.schema import TOP, Category, Corpus, Vocabulary
 from store.statistics import find_phases
+from store.writing import Header, StudyWriter
 from tests.support.made_store import Clock, floors
 
 SEEDS, N, DOCUMENTS, VOCAB = ("1", "2", "3"), 1200, 24, 4

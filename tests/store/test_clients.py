@@ -20,8 +20,18 @@ import xarray
 from numpy.typing import NDArray
 
 from store import open_study
-from store.schema.snapshot import EngineStatus, Gpu, JournalEntry, Work
-from store.schema.variables import ARRAYS, SUMMARIES, SUMMARY, VARIABLES, log_probs_path, model_path
+from store.schema import (
+    ARRAYS,
+    SUMMARIES,
+    SUMMARY,
+    VARIABLES,
+    EngineStatus,
+    Gpu,
+    JournalEntry,
+    Work,
+    log_probs_path,
+    model_path,
+)
 from tests.support.made_store import (
     N_TOKENS,
     PER_TOKEN,

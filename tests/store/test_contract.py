@@ -11,17 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from store import (
-    DamagedError,
-    Header,
-    NotAStudyError,
-    StoreError,
-    StudyMismatchError,
-    StudyWriter,
-    open_study,
-)
-from store.schema.snapshot import Failure, Phase, State
-from store.schema.variables import log_probs_path, safe_name
+from store import DamagedError, NotAStudyError, StoreError, StudyMismatchError, open_study
+from store.schema import Failure, Phase, State, log_probs_path, safe_name
+from store.writing import Header, StudyWriter
 from tests.support.made_store import (
     N_TOKENS,
     PER_TOKEN,

@@ -16,11 +16,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from store import BusyError, Header, StudyMismatchError, StudyWriter, open_study
+from store import BusyError, StudyMismatchError, open_study
 from store.commits.log import CommitReader, CommitWriter
-from store.schema.snapshot import Failure, JournalEntry, Phase
-from store.schema.variables import log_probs_path
-from store.writing.pending import PairsResult
+from store.schema import Failure, JournalEntry, Phase, log_probs_path
+from store.writing import Header, PairsResult, StudyWriter
 from tests.support.made_store import (
     N_TOKENS,
     Clock,

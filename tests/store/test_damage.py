@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from store import NotAStudyError, StoreError, open_study
-from store.maintenance.verification import verify
-from store.schema.damage import Damage, Part
+from store.maintenance import verify
+from store.schema import Damage, Part
 from tests.support.made_store import committed, fill, open_writer
 
 pytestmark = pytest.mark.long

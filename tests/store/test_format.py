@@ -12,7 +12,7 @@ import pytest
 
 from seedconv_tui.cli.main import run
 from store import NotAStudyError, open_study
-from store.schema.variables import FORMAT
+from store.schema import FORMAT
 from tests.support.made_store import files, open_writer
 from tests.support.tiny_models import make_runs, write_study
 

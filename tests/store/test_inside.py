@@ -13,7 +13,7 @@ import zarr
 from seedconv_tui.cli.main import run
 from store import DamagedError, StoreError, open_study
 from store.commits.log import encode
-from store.schema.variables import log_probs_path, model_path
+from store.schema import log_probs_path, model_path
 from store.storage.durable_store import DurableStore
 from tests.support.made_store import Clock, committed, files, fill, open_writer, score
 from tests.support.tiny_models import make_runs, write_study

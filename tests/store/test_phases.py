@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 
 from store import open_study
-from store.schema import Floats
-from store.schema.snapshot import UNDECIDED, Phase
+from store.schema import UNDECIDED, Floats, Phase
 from store.statistics import find_phases
 from tests.support.made_store import open_writer
 

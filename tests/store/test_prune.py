@@ -10,7 +10,7 @@ import pytest
 
 from seedconv_tui.cli.main import run
 from store import open_study
-from store.schema.variables import log_probs_path
+from store.schema import log_probs_path
 from tests.support.made_store import committed, files, fill, open_writer, score
 
 SEEDS, STEPS = ("1", "2"), (0, 8, 64)

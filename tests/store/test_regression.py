@@ -14,8 +14,9 @@ import pytest
 from scipy.stats import t as student_t
 
 from seedconv_tui.cli.main import run
-from store import Category, StoreError, Study, UnsupportedError, open_study
-from store.analysis.regression import Regression, Term, regression, regressions
+from store import StoreError, Study, UnsupportedError, open_study
+from store.analysis import Regression, Term, regression, regressions
+from store.schema import Category
 from tests.support.made_store import fill, open_writer
 
 
@@ -191,7 +192,8 @@ def test_what_does_not_fit_is_refused(study: Study, tmp_path: Path) -> None:
 def test_one_cluster_gives_no_interval(study: Study, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = regression(study, 10)
     monkeypatch.setattr(
-        "store.analysis.regression.token_clusters", lambda corpus: np.zeros(len(corpus), np.int64)
+        "store.analysis.token_regression.token_clusters",
+        lambda corpus: np.zeros(len(corpus), np.int64),
     )
     found = regression(study, 10)
     assert found.n_clusters == 1

@@ -18,15 +18,9 @@ import pytest
 from seedconv_tui.cli.main import run
 from seedconv_tui.monitor.app import SeedconvApp
 from seedconv_tui.monitor.data.live import StoreSource
-from store import (
-    DamagedError,
-    NotAStudyError,
-    RemoteError,
-    StudyWriter,
-    UnsupportedError,
-    open_study,
-)
-from store.schema.variables import log_probs_path
+from store import DamagedError, NotAStudyError, RemoteError, UnsupportedError, open_study
+from store.schema import log_probs_path
+from store.writing import StudyWriter
 from tests.support.made_store import (
     Clock,
     committed,

@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from store.schema import Floats
-from store.schema.variables import PERCENTILES
+from store.schema import PERCENTILES, Floats
 from store.statistics import (
     cluster_variance,
     difference,

@@ -12,10 +12,8 @@ import pytest
 
 from seedconv_tui.cli.main import run
 from store import open_study
-from store.maintenance.verification import verify
-from store.schema.damage import Part
-from store.schema.snapshot import State
-from store.schema.variables import log_probs_path
+from store.maintenance import verify
+from store.schema import Part, State, log_probs_path
 from store.storage.arrays import open_array
 from tests.support.made_store import (
     Clock,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from engine.events import Event
-from store.schema.snapshot import EngineStatus
+from store.schema import EngineStatus
 
 
 class Script:

@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from store import Category, Corpus, Header, Study, StudyWriter, Vocabulary
-from store.analysis.level_means import summarise
-from store.schema.snapshot import EngineStatus
-from store.schema.variables import SUMMARIES, VARIABLES
+from store import Study
+from store.analysis import summarise
+from store.schema import SUMMARIES, VARIABLES, Category, Corpus, EngineStatus, Vocabulary
+from store.writing import Header, StudyWriter
 
 N_TOKENS, VOCAB = 300, 64
 Values = dict[str, NDArray[Any]]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from store.schema.snapshot import JournalEntry
+from store.schema import JournalEntry
 from tests.support.made_store import beat, fill, open_writer
 from tests.support.s3_server import BUCKET
 

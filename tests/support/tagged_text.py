@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from store import Corpus
+from store.schema import Corpus
 
 FOLDER = Path(__file__).parents[1] / "data"
 

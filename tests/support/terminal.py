@@ -14,9 +14,8 @@ from seedconv_tui.monitor.app import SeedconvApp
 from seedconv_tui.monitor.lean_output import lean_driver
 from seedconv_tui.monitor.screens import SCREENS as NAMES
 from seedconv_tui.monitor.screens import screen_class
-from store import Study
-from store.errors import StoreError
-from store.schema.snapshot import (
+from store import StoreError, Study
+from store.schema import (
     EngineStatus,
     JournalEntry,
     ModelSnapshot,

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from store import Corpus, Header, StudyWriter, Vocabulary
-from store.schema.variables import TOP
+from store.schema import TOP, Corpus, Vocabulary
+from store.writing import Header, StudyWriter
 from tests.support.made_store import Clock
 
 if TYPE_CHECKING:

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from seedconv_tui.monitor.data.feed import Feed
     from seedconv_tui.monitor.data.remembered import Remembered
     from seedconv_tui.tables.level_results import Levels
-    from store.schema.snapshot import ModelSnapshot
+    from store.schema import ModelSnapshot
 
 _OTHER_ROWS = 5  # bars, title, facts
 _WIDE, _TABLE = 150, 92  # cells: of a terminal in which they stand side by side, of the table

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from seedconv_tui.monitor.categories.level_queries import Ranked
     from seedconv_tui.monitor.categories.levels_at_step import StepOfLevels
     from seedconv_tui.monitor.common.study_screen import Columns
-    from store import Corpus
+    from store.schema import Corpus
 
 
 def level_columns(head: Mapping[str, Any], at: StepOfLevels, order: Sequence[int]) -> Columns:

@@ -9,12 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seedconv_tui.tables.level_results import Levels, base, read_levels
-from store.errors import StoreError
+from store import StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from store import Corpus, Study
+    from store import Study
+    from store.schema import Corpus
 
 RANKS = ("KL", "surprisal", "place in the text")
 
@@ -34,7 +35,7 @@ class LevelSummary:
 
     def read(self, study: Study) -> Levels:
         """Read the summary and take the means over seeds."""
-        from store.reading.category import ALL  # zarr: only once there is something to read
+        from store.schema import ALL  # zarr: only once there is something to read
 
         study.refresh()  # to what the generation tells of
         names = study.categories(self.model)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from textual import events
 
     from seedconv_tui.monitor.categories.level_queries import Ranked
-    from store import Corpus
+    from store.schema import Corpus
 
 _OWN_MOST = 24  # cells of a token's own text
 _UNDERLINED = Style(underline=True)

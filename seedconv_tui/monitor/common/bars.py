@@ -9,7 +9,7 @@ from rich.cells import cell_len
 from seedconv_tui.monitor.common.canvas import Canvas, Line, line_width, spread
 from seedconv_tui.monitor.data.feed import SILENT_AFTER
 from seedconv_tui.text import duration
-from store.schema.snapshot import State
+from store.schema import State
 
 if TYPE_CHECKING:
     from rich.style import Style
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from seedconv_tui.monitor.common.theme import Appearance
     from seedconv_tui.monitor.data.feed import Feed
-    from store.schema.snapshot import EngineStatus
+    from store.schema import EngineStatus
 
 SAID_FOR = 6.0
 """Seconds for which the bottom row says what was done."""

@@ -18,7 +18,7 @@ from rich.cells import cell_len
 from seedconv_tui.text import visible
 
 if TYPE_CHECKING:
-    from store import Corpus
+    from store.schema import Corpus
 
 _NEWLINE = ord("\n")
 _MOST = 200  # characters of one token, and of a gap, that are drawn

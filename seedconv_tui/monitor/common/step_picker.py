@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from seedconv_tui.monitor.data.remembered import Remembered
-    from store.schema.snapshot import ModelSnapshot, StudySnapshot
+    from store.schema import ModelSnapshot, StudySnapshot
 
 STEP_KEYS = (
     Binding("left_square_bracket", "step(-1)", "Step", key_display="[ ]", tooltip="step before"),

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from seedconv_tui.monitor.data.feed import Feed
     from seedconv_tui.monitor.data.remembered import Remembered
     from seedconv_tui.monitor.data.watched_studies import Studies
-    from store.schema.snapshot import StudySnapshot
+    from store.schema import StudySnapshot
 
 MIN_WIDTH, MIN_HEIGHT = 60, 16
 """The smallest terminal that the screens are laid out for."""

@@ -10,7 +10,7 @@ from textual.theme import Theme
 
 from seedconv_tui.chart.glyphs import Glyphs
 from seedconv_tui.text import shorten, visible
-from store.schema.snapshot import State
+from store.schema import State
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from seedconv_tui.monitor.curves.whole_summary import Whole
-    from store.schema.snapshot import ModelSnapshot
+    from store.schema import ModelSnapshot
 
 
 @dataclass(frozen=True, eq=False)

@@ -27,7 +27,7 @@ from seedconv_tui.monitor.curves.model_choice import (
 from seedconv_tui.monitor.curves.readout import Readout, entries, heading
 from seedconv_tui.monitor.curves.whole_summary import Whole, WholeSummary
 from seedconv_tui.monitor.data.feed import ACTIVE_STATES
-from store.schema.snapshot import State
+from store.schema import State
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
     from seedconv_tui.monitor.data.remembered import Remembered
     from seedconv_tui.monitor.data.watched_studies import Studies, Watch
-    from store.schema.snapshot import StudySnapshot
+    from store.schema import StudySnapshot
 
 
 class CurvesView(StudyScreen):

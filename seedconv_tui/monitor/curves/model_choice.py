@@ -13,8 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from seedconv_tui.monitor.curves.curve_metrics import Curve
-    from store.schema import Floats
-    from store.schema.snapshot import ModelSnapshot, StudySnapshot
+    from store.schema import Floats, ModelSnapshot, StudySnapshot
 
 _BARELY = 0.02  # of a linear axis: lower lines are the axis itself
 

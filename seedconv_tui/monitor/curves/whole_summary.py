@@ -33,8 +33,8 @@ class WholeSummary:
 
     def read(self, study: Study) -> Whole:
         """Read one array of the summary."""
-        from store.reading.category import ALL
-        from store.reading.summary import SummaryReader
+        from store import SummaryReader
+        from store.schema import ALL
 
         study.refresh()  # to what the generation tells of
         if ALL not in study.categories(self.model):

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar, cast
 from textual.message import Message
 
 from seedconv_tui.monitor.data.feed import Crashed
-from store.errors import StoreError
+from store import StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Callable

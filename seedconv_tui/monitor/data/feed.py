@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Protocol
 
 from textual.message import Message
 
-from store.schema.snapshot import ACTIVE_STATES as ACTIVE_STATES
+from store.schema import ACTIVE_STATES as ACTIVE_STATES
 
 if TYPE_CHECKING:
     from store import Study
-    from store.schema.snapshot import EngineStatus, StudySnapshot
+    from store.schema import EngineStatus, StudySnapshot
 
 SILENT_AFTER = 10.0
 """Seconds without a heartbeat, or without an answer from the store, before it is said."""

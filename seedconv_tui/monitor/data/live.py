@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from store.commits.progress import Progress
+from store import StudyProgress
 
 if TYPE_CHECKING:
     from store import Study
-    from store.schema.snapshot import StudySnapshot
+    from store.schema import StudySnapshot
 
 
 class StoreSource:
@@ -25,7 +25,7 @@ class StoreSource:
 
     def progress(self) -> StudySnapshot:
         """How far the study is, without results. Raises StoreError while it cannot be read."""
-        return Progress(self._path).snapshot()
+        return StudyProgress(self._path).snapshot()
 
     def snapshot(self) -> StudySnapshot:
         """How the study stands now. Raises StoreError while it cannot be read."""

@@ -10,13 +10,13 @@ from textual.message import Message
 
 from seedconv_tui.monitor.data.details import Details
 from seedconv_tui.monitor.data.feed import Crashed, Feed
-from store.errors import NotAStudyError, StoreError
+from store import NotAStudyError, StoreError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from seedconv_tui.monitor.data.feed import SnapshotSource
-    from store.schema.snapshot import StudySnapshot
+    from store.schema import StudySnapshot
 
 
 class Arrived(Message):

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from store.schema.snapshot import State
+from store.schema import State
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from seedconv_tui.monitor.common.study_screen import Columns
-    from store.schema.snapshot import ModelSnapshot
+    from store.schema import ModelSnapshot
 
 
 def checkpoint_columns(models: Sequence[ModelSnapshot]) -> Columns:

@@ -12,7 +12,7 @@ from seedconv_tui.text import size, step_label
 
 if TYPE_CHECKING:
     from seedconv_tui.monitor.common.theme import Appearance
-    from store.schema.snapshot import EngineStatus, Gpu, Work
+    from store.schema import EngineStatus, Gpu, Work
 
 _ROOMY = 100  # columns from which on the GPU's numbers get words and a bar
 _BAR, _GPU_BAR = 30, 10

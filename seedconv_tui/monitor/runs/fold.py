@@ -9,12 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seedconv_tui.monitor.common.theme import RELEVANCE
-from store.schema.snapshot import State
+from store.schema import State
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from store.schema.snapshot import ModelSnapshot
+    from store.schema import ModelSnapshot
 
 _RANK = np.array([RELEVANCE.index(state) for state in State], dtype=np.uint8)
 _BY_RANK: NDArray[np.uint8] = np.array(RELEVANCE, dtype=np.uint8)

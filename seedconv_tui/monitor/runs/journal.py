@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from seedconv_tui.monitor.common.theme import Appearance
-    from store.schema.snapshot import JournalEntry
+    from store.schema import JournalEntry
 
 FILTERS: tuple[tuple[str, frozenset[str]], ...] = (
     ("all", frozenset()),

@@ -20,7 +20,7 @@ from seedconv_tui.monitor.common.canvas import Canvas, Line, line_width, spread
 from seedconv_tui.monitor.runs.fold import Fold, FoldedRow, fold_states, lay_out
 from seedconv_tui.monitor.runs.strip import progress
 from seedconv_tui.text import step_label
-from store.schema.snapshot import ModelSnapshot, State
+from store.schema import ModelSnapshot, State
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from textual import events
 
-    from store.schema.snapshot import StudySnapshot
+    from store.schema import StudySnapshot
 
 _REVERSE = Style(reverse=True)
 _PROBLEMS = (State.FAILED, State.MISSING, State.DUPLICATE)

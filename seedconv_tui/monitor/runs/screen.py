@@ -19,7 +19,7 @@ from seedconv_tui.monitor.runs.journal import FILTERS, JournalPanel, journal_lin
 from seedconv_tui.monitor.runs.matrix import Matrix, Spot
 from seedconv_tui.monitor.runs.strip import StudyStrip
 from seedconv_tui.text import nats, same_weights, step_label
-from store.schema.snapshot import State
+from store.schema import State
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from textual.widget import Widget
 
     from seedconv_tui.monitor.common.theme import Appearance
-    from store.schema.snapshot import ModelSnapshot, StudySnapshot
+    from store.schema import ModelSnapshot, StudySnapshot
 
 
 _OTHER_ROWS = 4  # the two bars, the detail, and a blank one

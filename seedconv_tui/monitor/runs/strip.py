@@ -13,11 +13,11 @@ from seedconv_tui.monitor.common.canvas import Canvas, Line, line_width, spread
 from seedconv_tui.monitor.common.theme import RELEVANCE
 from seedconv_tui.monitor.runs.device_rows import device_rows, devices_of
 from seedconv_tui.text import count, duration, size
-from store.schema.snapshot import ACTIVE_STATES, State
+from store.schema import ACTIVE_STATES, State
 
 if TYPE_CHECKING:
     from seedconv_tui.monitor.data.feed import Feed
-    from store.schema.snapshot import EngineStatus, StudySnapshot
+    from store.schema import EngineStatus, StudySnapshot
 
 _ROOMY = 80
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from seedconv_tui.monitor.common.study_screen import Columns
-    from store.schema.snapshot import ModelSnapshot
+    from store.schema import ModelSnapshot
 
 
 def pair_columns(

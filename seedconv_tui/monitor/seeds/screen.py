@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from textual.widget import Widget
 
     from seedconv_tui.monitor.data.remembered import Remembered
-    from store.schema.snapshot import ModelSnapshot
+    from store.schema import ModelSnapshot
 
 _CHART_WIDTH, _CHART_HEIGHT = 46, 6  # the least that a chart is worth
 _OTHER_ROWS = 5  # bars, title, the pair

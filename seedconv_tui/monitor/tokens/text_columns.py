@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from seedconv_tui.monitor.common.study_screen import Columns
-    from store import Corpus
+    from store.schema import Corpus
 
 
 def text_columns(head: Mapping[str, Any], corpus: Corpus, values: Columns) -> Columns:

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seedconv_tui.monitor.common.reflow import TextRows, reflow
-from store.errors import StoreError
-from store.schema.variables import TOP
+from store import StoreError
+from store.schema import TOP
 
 if TYPE_CHECKING:
     from store import Study

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from seedconv_tui.monitor.data.remembered import Remembered
     from seedconv_tui.monitor.tokens.heat import Scale
     from seedconv_tui.monitor.tokens.token_queries import Spans
-    from store.schema.snapshot import ModelSnapshot
+    from store.schema import ModelSnapshot
 
     Values = NDArray[np.floating[Any]]
 

@@ -12,9 +12,8 @@ from seedconv_tui.report.parts import Figure, Omitted, gathered, nats, text, who
 from seedconv_tui.report.result_cache import ResultCache
 from seedconv_tui.report.study_data import StudyData, spread
 from seedconv_tui.text import count, step_label
-from store.analysis.between import mean_kl_between
-from store.schema import Floats
-from store.schema.keys import CheckpointName
+from store.analysis import mean_kl_between
+from store.schema import CheckpointName, Floats
 from store.statistics import ordered_pairs
 
 if TYPE_CHECKING:

@@ -23,7 +23,7 @@ from seedconv_tui.report.parts import (
 from seedconv_tui.report.study_data import SEEDS_BAND, StudyData
 from seedconv_tui.tables.level_results import Levels, base
 from seedconv_tui.text import count
-from store.schema.builtin_categories import CATEGORIES
+from store.schema import CATEGORIES
 from store.statistics import Estimate
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from seedconv_tui.report.study_data import SEEDS_BAND, StudyData, over_seeds
 from seedconv_tui.tables.long_tables import TABLES
 from seedconv_tui.tables.selection import Choice, ChoiceError
 from seedconv_tui.text import count
-from store.analysis.probes import ALL
-from store.reading.probe import BLIMP, ICL
+from store.analysis import ALL_TASKS
+from store.schema import BLIMP, ICL
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -84,11 +84,11 @@ def _minimal_pairs(source: StudyData, name: str, rows: Sequence[Row]) -> Figure:
     by = "term" if any(row["term"] for row in rows) else "label"
     most: dict[str, set[tuple[str, int]]] = {}
     for row in rows:
-        if row["label"] != ALL and row[by]:
+        if row["label"] != ALL_TASKS and row[by]:
             most.setdefault(row[by], set()).add((row["label"], row["n"]))
     sizes = {key: sum(n for _, n in of) for key, of in most.items()}
     shown = sorted(sorted(sizes, key=lambda key: -sizes[key])[:_MOST])
-    n = max((row["n"] for row in rows if row["label"] == ALL), default=0)
+    n = max((row["n"] for row in rows if row["label"] == ALL_TASKS), default=0)
     about = "linguistic term" if by == "term" else "task"
     caption = (
         f"Minimal pairs of {name} ({count(n)}). (a) Share of pairs whose good sentence is more "
@@ -105,7 +105,7 @@ def _minimal_pairs(source: StudyData, name: str, rows: Sequence[Row]) -> Figure:
         first, second, third = axes[0]
         lines = []
         for at, (model, look) in enumerate(zip(models, style.ordinal(len(models)), strict=True)):
-            of = [row for row in rows if row["model"] == model and row["label"] == ALL]
+            of = [row for row in rows if row["model"] == model and row["label"] == ALL_TASKS]
             accuracy = [row for row in of if row["measure"] == "accuracy"]
             lines.append(_over_seeds(first, accuracy, look, at, model))
             kl = [row for row in of if row["measure"] == "expected_kl"]
@@ -114,7 +114,7 @@ def _minimal_pairs(source: StudyData, name: str, rows: Sequence[Row]) -> Figure:
             _over_seeds(
                 third,
                 [row for row in rows if row["model"] == last and row["measure"] == "accuracy"
-                 and row["label"] != ALL and row[by] == key],
+                 and row["label"] != ALL_TASKS and row[by] == key],
                 look, at, key, band=False,
             )
             for at, (key, look) in enumerate(zip(shown, style.nominal(len(shown)), strict=True))

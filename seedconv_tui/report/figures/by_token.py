@@ -14,8 +14,7 @@ from seedconv_tui.report.study_data import StudyData, few_words, spread
 from seedconv_tui.tables.long_tables import TABLES, Column
 from seedconv_tui.tables.selection import Choice
 from seedconv_tui.text import count
-from store.schema import Floats
-from store.schema.variables import PERCENTILES
+from store.schema import PERCENTILES, Floats
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing

@@ -14,7 +14,7 @@ from seedconv_tui.report.study_data import StudyData, few_words, spread
 from seedconv_tui.tables.regression_rows import REGRESSION_COLUMNS, regression_rows
 from seedconv_tui.text import count
 from store import UnsupportedError
-from store.analysis.regression import COUNT, FEW_CLUSTERS, MODEL, common_steps, regressions
+from store.analysis import COUNT, FEW_CLUSTERS, MODEL, common_steps, regressions
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing
