@@ -9,14 +9,14 @@ _DEVICE = ("CUDA error", "CUDA driver error", "cuDNN error", "CUBLAS_STATUS", "N
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether a device, or the host, had no memory left. It may have some later."""
+    """Return whether a device, or the host, had no memory left. It may have some later."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     return isinstance(error, RuntimeError) and any(sign in str(error) for sign in _MEMORY)
 
 
 def is_dead_device(error: BaseException) -> bool:
-    """Whether a device does not work any more, for this process at least: no checkpoint's fault."""
+    """Return whether a device does not work any more in this process, whatever it is given."""
     if not isinstance(error, RuntimeError) or is_out_of_memory(error):
         return False
     return type(error).__name__ == "AcceleratorError" or any(sign in str(error) for sign in _DEVICE)

@@ -11,9 +11,9 @@ from engine.errors import ConfigError
 
 
 def choose_devices(setting: str) -> tuple[torch.device, ...]:
-    """The devices of a setting such as "auto" or "cuda:0,cuda:1", in its order.
+    """Return the devices of a setting such as "auto" or "cuda:0,cuda:1", in its order.
 
-    Raises ConfigError naming one that is not there.
+    Raise ConfigError naming one that is not there.
     """
     return tuple(_choose(part.strip()) for part in setting.split(","))
 
@@ -33,7 +33,7 @@ def _choose(setting: str) -> torch.device:
 
 
 def name_devices(devices: Sequence[torch.device]) -> tuple[str, ...]:
-    """What each is called: "cuda:1"; numbered where one is named more than once: "cpu (2)"."""
+    """Name each: "cuda:1"; numbered where one is named more than once: "cpu (2)"."""
     often, seen = Counter(map(str, devices)), Counter[str]()
     names = []
     for device in map(str, devices):
@@ -43,7 +43,7 @@ def name_devices(devices: Sequence[torch.device]) -> tuple[str, ...]:
 
 
 def describe_devices(devices: Sequence[torch.device]) -> str:
-    """All of them in one line, for people."""
+    """Describe all of them in one line, for people."""
     threads = threads_each(devices)
     found = Counter(
         torch.cuda.get_device_name(device)
@@ -55,6 +55,6 @@ def describe_devices(devices: Sequence[torch.device]) -> str:
 
 
 def threads_each(devices: Sequence[torch.device]) -> int:
-    """Threads of each worker on the CPU: they share those that torch would use."""
+    """Return threads of each worker on the CPU: they share those that torch would use."""
     workers = sum(device.type == "cpu" for device in devices)
     return max(1, torch.get_num_threads() // max(1, workers))

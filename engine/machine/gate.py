@@ -1,6 +1,6 @@
 """Lets others go first: scoring rests while training on the same machine has much to do.
 
-What a GPU's driver tells is the share of time in which anybody's kernel ran, ours included. So the
+What a GPU's driver reports is the share of time in which anybody's kernel ran, ours included. So the
 gate reads it only when the engine has let the GPU rest for longer than the driver looks back: then
 it is the others' alone. This asks nothing of the driver but the one number that it has for every
 GPU; what it has for each process goes by numbers that are others inside a container. Of the CPU it
@@ -39,9 +39,9 @@ class Meter:
     """Something that others use."""
 
     name: str
-    read: Callable[[], float | None]  # percent that others use; None: cannot be told just now
+    read: Callable[[], float | None]  # percent that others use; None: not known just now
     below: float  # percent
-    rest: bool = False  # whether `read` tells of others alone only when we do nothing
+    rest: bool = False  # whether `read` is about others alone only when we do nothing
 
 
 class Gate:
@@ -56,7 +56,7 @@ class Gate:
         sleep: Callable[[float], None] = time.sleep,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`report` may raise to stop the work; `settle` waits until the device does nothing."""
+        """Take `report`, which may raise to stop the work; `settle` waits for the device."""
         self._meters, self._report, self._settle = meters, report, settle
         self._sleep, self._clock = sleep, clock
         self._due: float | None = None
@@ -87,7 +87,7 @@ class Gate:
             self._report(work)
 
     def _busy(self) -> str | None:
-        """What others use too much of; None: nothing. Every meter is read, to keep up."""
+        """Return what others use too much of; None: nothing. Every meter is read, to keep up."""
         found = [(meter, meter.read()) for meter in self._meters]
         for meter, percent in found:
             if percent is None:
@@ -104,9 +104,9 @@ class Gate:
 
 
 def gated(limits: LimitsSection, device: torch.device, report: Report) -> Report:
-    """The report, which waits for others where the limits say so.
+    """Return the report, or one that waits for others where the limits say so.
 
-    Raises ConfigError when what they use cannot be measured.
+    Raise ConfigError when what they use cannot be measured.
     """
     meters = []
     if limits.gpu_below is not None and device.type == "cuda":
@@ -149,13 +149,13 @@ class OthersOnCpu:
         self._before = self._now()
 
     def percent(self) -> float | None:
-        """Since it was asked last; None: no time has passed."""
+        """Return the share since it was asked last; None: no time has passed."""
         before, self._before = self._before, self._now()
         total, busy, ours = (now - then for now, then in zip(self._before, before, strict=True))
         return None if total <= 0 else 100 * max(0.0, busy - max(0.0, ours)) / total
 
     def _now(self) -> tuple[float, float, float]:
-        """Seconds of all cores so far: all, those not idle, and those that the engine took."""
+        """Return seconds of all cores so far: all, those not idle, and those the engine took."""
         machine = psutil.cpu_times()
         idle = machine.idle + getattr(machine, "iowait", 0.0)
         # A guest's time is in `user` too.

@@ -1,4 +1,4 @@
-"""How GPUs fare while they work: as far as it can be told, and never in the way of the work."""
+"""How GPUs fare while they work: as far as it can be known, and never in the way of the work."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ T = TypeVar("T")
 
 
 def read_gpus(devices: Sequence[torch.device]) -> tuple[Gpu, ...]:
-    """Utilisation and memory of those devices that are GPUs; what cannot be told is None.
+    """Read utilisation and memory of those devices that are GPUs; None where unknown.
 
     Utilisation takes the driver's library (nvidia-ml-py, the extra `gpu`), and so does the memory
     of several: to ask CUDA would take some of each GPU for this process, which does not use them.

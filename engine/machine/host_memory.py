@@ -1,7 +1,7 @@
-"""The machine's memory, where a study's limits tell how much of it the engine may take.
+"""The machine's memory, of which a study's limits allow the engine a part.
 
 No wall: what counts is measured before it is taken, so that what cannot fit is refused and what
-can be done in smaller parts is. Address space, which the system could hold a process to, tells
+can be done in smaller parts is. Address space, which the system could hold a process to, says
 nothing: CUDA alone reserves far more of it than there is memory.
 """
 
@@ -17,7 +17,7 @@ _POLL_SECONDS = 0.002
 
 
 def resident_bytes() -> int:
-    """Memory of this process that is in use now."""
+    """Return the memory of this process that is in use now."""
     return int(psutil.Process().memory_info().rss)
 
 
@@ -25,15 +25,15 @@ class HostMemory:
     """What is left of the memory that this process may take."""
 
     def __init__(self, limit_gb: float | None) -> None:
-        """None: as much as there is."""
+        """Take a limit in GB; None: as much memory as there is."""
         self.limit = None if limit_gb is None else int(limit_gb * 1e9)
 
     def left(self) -> int | None:
-        """Bytes that may still be taken; None: no limit."""
+        """Return bytes that may still be taken; None: no limit."""
         return None if self.limit is None else self.limit - resident_bytes()
 
     def lacks(self, needed: int) -> str | None:
-        """Why so many bytes more are too much; None: they are not."""
+        """Return why so many bytes more are too much; None: they are not."""
         left = self.left()
         if left is None or self.limit is None or needed <= left:
             return None
@@ -44,13 +44,13 @@ class HostMemory:
 
 
 def weights_bytes(files: Sequence[Path]) -> int:
-    """What reading files of weights takes at its height: all of them, and one as it is on disk."""
+    """Return what reading weights takes at its height: all files, and one as it is on disk."""
     sizes = [file.stat().st_size for file in files]
     return sum(sizes) + max(sizes)
 
 
 def peak_bytes(work: Callable[[], object]) -> int:
-    """Bytes that this process took at most while it did some work, beyond what it had before."""
+    """Return bytes that this process took at most during some work, beyond those before."""
     before, over, seen = resident_bytes(), threading.Event(), [0]
 
     def look() -> None:

@@ -44,9 +44,9 @@ class Modules:
         self._modules: dict[object, Any] = {}
 
     def load(self, checkpoint: CheckpointWeights, *, resident: bool = True) -> LoadedModel:
-        """A model with the checkpoint's weights: on the device, or moved there at each use.
+        """Return a model with these weights: on the device, or moved there at each use.
 
-        Raises CheckpointError when the weights do not fit the architecture.
+        Raise CheckpointError when the weights do not fit the architecture.
         """
         weights, key = checkpoint.weights, _key(checkpoint)
         self.empty()
@@ -57,7 +57,7 @@ class Modules:
                 self._modules[key] = module
             else:
                 weights = _tensors(module)
-        # Not what is made anew with a module and never saved, such as frequencies of positions:
+        # Not what each module makes for itself and never saves, such as frequencies of positions:
         # it has its own precision, and old checkpoints have it rounded.
         own = _tensors(module)
         names = own.keys() & module.state_dict().keys() & weights.keys()
@@ -80,7 +80,7 @@ class Modules:
 
 
 def _key(checkpoint: CheckpointWeights) -> object:
-    """Equal for checkpoints whose weights fit the same module."""
+    """Return what is equal for checkpoints whose weights fit the same module."""
     config = {k: v for k, v in checkpoint.config.to_dict().items() if k not in _TRIFLES}
     shapes = frozenset((name, tuple(t.shape)) for name, t in checkpoint.weights.items())
     return json.dumps(config, sort_keys=True, default=str), shapes
@@ -95,14 +95,14 @@ def _placed(tensor: torch.Tensor, device: torch.device, dtype: torch.dtype) -> t
 
 
 def _ties(module: Any) -> dict[str, str]:
-    """Further names of parameters that have several, and the name that `_tensors` knows each by."""
+    """Return further names of parameters that have several, and the one `_tensors` uses."""
     first = {id(parameter): name for name, parameter in module.named_parameters()}
     every = module.named_parameters(remove_duplicate=False)
     return {name: first[id(p)] for name, p in every if name != first[id(p)]}
 
 
 def _ties_hold(module: Any, weights: Mapping[str, torch.Tensor]) -> bool:
-    """Whether weights that are one in the module are equal where a checkpoint has them twice."""
+    """Return whether weights that are one in the module are equal in a checkpoint with two."""
     return all(
         name not in weights or torch.equal(weights[name], weights[first])
         for name, first in _ties(module).items()
@@ -110,7 +110,7 @@ def _ties_hold(module: Any, weights: Mapping[str, torch.Tensor]) -> bool:
 
 
 def _takes_as_they_are(module: Any, weights: Mapping[str, torch.Tensor]) -> bool:
-    """Whether loading gave every parameter the weight of its own name, unchanged."""
+    """Return whether loading gave every parameter the weight of its own name, unchanged."""
     tied = _ties(module)
     for name, tensor in module.state_dict().items():
         if name in tied:
@@ -125,7 +125,7 @@ def _takes_as_they_are(module: Any, weights: Mapping[str, torch.Tensor]) -> bool
 def _build(
     checkpoint: CheckpointWeights, dtype: torch.dtype, device: torch.device, *, masked: bool
 ) -> Any:
-    """A module with the checkpoint's weights, ready to be called."""
+    """Build a module with the checkpoint's weights, ready to be called."""
     architecture = model_class(checkpoint, masked=masked)
     logger = logging.getLogger("transformers")
     level = logger.level
@@ -161,7 +161,7 @@ def _build(
 
 
 def _float32_product(layer: torch.nn.Linear) -> Callable[[torch.Tensor], torch.Tensor]:
-    """What an output layer computes, in float32, so that logits are not rounded."""
+    """Return an output layer's function in float32, so that logits are not rounded."""
 
     def forward(hidden: torch.Tensor) -> torch.Tensor:
         bias = None if layer.bias is None else layer.bias.float()

@@ -38,7 +38,7 @@ class Head:
             out.div_(self.soft_cap).tanh_().mul_(self.soft_cap)
 
     def output_layer(self) -> OutputLayer | None:
-        """The same for the store; None when it cannot be kept as factors."""
+        """Return it as the store keeps it; None when it cannot be kept as factors."""
         if self.soft_cap is not None:
             return None
         bias = None if self.bias is None else self.bias.cpu().numpy()
@@ -46,7 +46,7 @@ class Head:
 
     @classmethod
     def of(cls, layer: OutputLayer, device: torch.device) -> Head:
-        """The head that the store kept."""
+        """Return the head that the store kept."""
         bias = None if layer.bias is None else torch.from_numpy(layer.bias).to(device)
         return cls(torch.from_numpy(layer.weight).to(device), bias, layer.scale)
 
@@ -56,7 +56,7 @@ class _Reached(Exception):  # noqa: N818  (not an error: it ends a forward pass 
 
 
 def hidden_states(module: Any, **inputs: Any) -> torch.Tensor:
-    """What the output layer would be given, (batch, position, hidden); logits are never made."""
+    """Return the input of the output layer, (batch, position, hidden), without logits."""
     seen: list[torch.Tensor] = []
 
     def stop(_: Any, arguments: tuple[torch.Tensor, ...]) -> None:
@@ -73,7 +73,7 @@ def hidden_states(module: Any, **inputs: Any) -> torch.Tensor:
 
 
 def find_head(module: Any, vocab_size: int, **probe: Any) -> Head | None:
-    """How a module makes logits of the input of its output layer, found by asking it.
+    """Find, by running it, how a module makes logits of its output layer's input.
 
     It is run on `probe` and what comes out compared with the product, scaled or capped as its
     configuration may say. None when the logits are something else; the module must make them then.
@@ -92,7 +92,7 @@ def find_head(module: Any, vocab_size: int, **probe: Any) -> Head | None:
     weight = layer.weight.detach()[:vocab_size].float()
     bias = None if layer.bias is None else layer.bias.detach()[:vocab_size].float()
     if not logits.isfinite().all():
-        return Head(weight, bias)  # nothing can be told; its first token will be refused by name
+        return Head(weight, bias)  # nothing is known; its first token will be refused by name
     hidden = seen[0].float().flatten(0, -2)
     logits = logits.flatten(0, -2)
     out = torch.empty_like(logits)

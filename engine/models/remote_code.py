@@ -11,10 +11,10 @@ from engine.models.weights import CheckpointWeights
 
 
 def model_class(checkpoint: CheckpointWeights, *, masked: bool) -> Any:
-    """The class of a checkpoint's model, causal or `masked`.
+    """Return the class of a checkpoint's model, causal or `masked`.
 
     A class of the repository is taken only where `trust_remote_code` is set and config.json names
-    one; importing it runs the repository's code. Raises CheckpointError when there is none, or when
+    one; importing it runs the repository's code. Raise CheckpointError when there is none, or when
     the model is of the other kind.
     """
     config = checkpoint.config

@@ -54,7 +54,7 @@ def read_checkpoint(
     be pickled; only tensors are unpickled even so. With `trust_remote_code` the configuration's
     class may be code of the checkpoint, which then runs.
 
-    Raises CheckpointError, in one line, when files are missing, damaged or cannot be read, weights
+    Raise CheckpointError, in one line, when files are missing, damaged or cannot be read, weights
     are not finite or all zero, or the checkpoint uses another vocabulary than the study.
     """
     where = where or str(folder)
@@ -113,7 +113,7 @@ def _read(
 
 
 def _unpickle(file: Path, data: bytes) -> dict[str, torch.Tensor]:
-    """Weights that torch.save wrote, and nothing else that may be in such a file."""
+    """Load weights that torch.save wrote, and nothing else that may be in such a file."""
     try:
         weights = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
@@ -167,7 +167,7 @@ def _check_vocabulary(folder: Path, config: Any, tokenizer: Tokenizer) -> None:
 
 @functools.lru_cache(maxsize=64)
 def _tokenizer_digest(file: Path, size: int, time: int) -> str | None:
-    """Digest of a checkpoint's own vocabulary; size and time are there to notice a new file."""
+    """Return the digest of a checkpoint's own vocabulary; size and time notice a new file."""
     from tokenizers import Tokenizer as Backend
 
     try:

@@ -30,7 +30,7 @@ class Announcement:
 
     @property
     def folder(self) -> Path | None:
-        """Where it can be read now, the held copy first; None: nowhere."""
+        """Return where it can be read now, the held copy first; None: nowhere."""
         for folder in (self.held, self.path):
             if folder is not None and is_folder(folder):
                 return folder

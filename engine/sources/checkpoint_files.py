@@ -31,7 +31,7 @@ class CheckpointFiles:
 def checkpoint_files(folder: Path, *, allow_pickle: bool = False) -> CheckpointFiles:
     """Look at a checkpoint without reading its weights.
 
-    Raises CheckpointError, in one line, when it is unfinished, damaged or has no weights that may
+    Raise CheckpointError, in one line, when it is unfinished, damaged or has no weights that may
     be read: pickled ones are only if `allow_pickle` is set and there are no others.
     """
     names = list_names(folder)
@@ -55,16 +55,16 @@ def checkpoint_files(folder: Path, *, allow_pickle: bool = False) -> CheckpointF
 
 
 def _is_plain(path: Path) -> bool:
-    """Whether opening it cannot wait for ever, as that of a pipe does; a broken link can be."""
+    """Return whether opening cannot wait for ever, as on a pipe; True of a broken link."""
     try:
         mode = path.stat().st_mode
-    except OSError:  # told by whoever reads it
+    except OSError:  # reported by whoever reads it
         return True
     return stat.S_ISREG(mode) or stat.S_ISDIR(mode)
 
 
 def is_folder(path: Path) -> bool:
-    """Whether there is a folder; False also where that cannot be told."""
+    """Return whether there is a folder; False also where that cannot be known."""
     try:
         return path.is_dir()
     except OSError:  # a network mount that is gone
@@ -72,7 +72,7 @@ def is_folder(path: Path) -> bool:
 
 
 def list_names(folder: Path) -> frozenset[str]:
-    """Names of what a folder holds. Raises CheckpointError."""
+    """Return the names of what a folder holds. Raise CheckpointError."""
     try:
         with os.scandir(folder) as entries:
             return frozenset(entry.name for entry in entries)
@@ -84,7 +84,7 @@ def list_names(folder: Path) -> frozenset[str]:
 
 
 def needed(names: Collection[str]) -> frozenset[str]:
-    """Those without which a checkpoint cannot be read any more once they were there."""
+    """Return those without which a checkpoint that had them cannot be read any more."""
     return frozenset(
         name
         for name in names
@@ -95,9 +95,9 @@ def needed(names: Collection[str]) -> frozenset[str]:
 
 
 def main_weights(where: str, names: Collection[str], *, allow_pickle: bool) -> str:
-    """The file that holds the weights or, if there are several, names them.
+    """Return the file that holds the weights or, if there are several, names them.
 
-    Raises CheckpointError when there is none that may be read.
+    Raise CheckpointError when there is none that may be read.
     """
     allowed = [INDEX, SINGLE, *([PICKLED_INDEX, PICKLED_SINGLE] if allow_pickle else [])]
     for name in allowed:
@@ -112,7 +112,7 @@ def main_weights(where: str, names: Collection[str], *, allow_pickle: bool) -> s
 
 
 def shards(index: Path) -> tuple[str, ...]:
-    """Names of the files that an index names. Raises CheckpointError."""
+    """Return the names of the files that an index names. Raise CheckpointError."""
     weight_map = read_json(index).get("weight_map")
     if not isinstance(weight_map, dict) or not weight_map:
         raise CheckpointError(f"{index}: names no weights")
@@ -124,7 +124,7 @@ def shards(index: Path) -> tuple[str, ...]:
 
 
 def read_json(file: Path) -> dict[str, object]:
-    """A JSON object. Raises CheckpointError."""
+    """Read a JSON object. Raise CheckpointError."""
     try:
         value = json.loads(file.read_bytes())
     except FileNotFoundError:

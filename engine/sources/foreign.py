@@ -9,7 +9,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-_LOOK_AT = 20  # children of a folder; one that is foreign tells enough
+_LOOK_AT = 20  # children of a folder; one that is foreign is enough
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ LAYOUTS = (
 
 
 def recognise(names: Collection[str]) -> str | None:
-    """What a folder with these names is and what to do, in one line; None: nothing we know.
+    """Return what a folder with these names is and what to do, in one line; None: unknown.
 
     `names` are of files and folders, and of what lies in those folders, as `folder/name`.
     """
@@ -83,12 +83,12 @@ def recognise(names: Collection[str]) -> str | None:
 
 
 def recognise_folder(folder: Path) -> str | None:
-    """The same of a folder on disk, in which nothing that transformers reads was found."""
+    """Recognise a folder on disk, in which nothing that transformers reads was found."""
     return recognise(_names(folder, depth=2))
 
 
 def recognise_near(folders: Collection[Path]) -> str | None:
-    """What lies in folders in which nothing fits a template; names the first that is known."""
+    """Recognise the first known of folders in which nothing fits a template, and name it."""
     for folder in itertools.islice(folders, _LOOK_AT):
         if what := recognise_folder(folder):
             return f"{folder} {what}"

@@ -1,6 +1,6 @@
 """The Hugging Face hub, asked patiently. The one module that imports huggingface_hub.
 
-The library answers a refusal by sleeping, as long as it is told to and deaf to a request to stop.
+The library answers a refusal by sleeping, as long as the refusal asks for and deaf to a request to stop.
 So refusals are caught before it sees them, waited out here and the question put again; it goes on
 by itself only where a download broke off. `HF_ENDPOINT`, `HF_HOME`, `HF_HUB_OFFLINE` and `HF_TOKEN`
 work as everywhere.
@@ -86,7 +86,7 @@ class HubClient:
     # -- questions -----------------------------------------------------------------------------
 
     def revisions(self, repository: str) -> dict[str, str]:
-        """Branches and tags of a repository, with their commits."""
+        """Return the branches and tags of a repository, with their commits."""
 
         def ask() -> dict[str, str]:
             try:
@@ -103,7 +103,7 @@ class HubClient:
         return self._patiently(repository, ask)
 
     def commit(self, repository: str, revision: str) -> str:
-        """The commit of any revision: also of a pull request or of a commit's own name."""
+        """Return the commit of any revision: a pull request and a commit's own name too."""
 
         def ask() -> str:
             info = self._api.model_info(repository, revision=revision, timeout=TIMEOUT)
@@ -112,7 +112,7 @@ class HubClient:
         return self._patiently(f"{repository}@{revision}", ask)
 
     def repositories(self, owner: str, text: str) -> dict[str, str | None]:
-        """Repositories of an owner with `text` in their names, and the commits of their `main`."""
+        """Return an owner's repositories with `text` in their names, and commits of `main`."""
 
         def ask() -> dict[str, str | None]:
             try:
@@ -128,7 +128,7 @@ class HubClient:
         return self._patiently(f"{owner}/*{text}*", ask)
 
     def files(self, repository: str, commit: str) -> set[str]:
-        """Names of all files of a commit."""
+        """Return the names of all files of a commit."""
 
         def ask() -> set[str]:
             try:
@@ -174,7 +174,7 @@ class HubClient:
     def _patiently(self, what: str, ask: Callable[[], Answer]) -> Answer:
         """Ask until there is an answer, or none can be hoped for.
 
-        Raises HubError, Interrupted.
+        Raise HubError, Interrupted.
         """
         waited, tries = 0.0, 0
         while True:
@@ -207,7 +207,7 @@ class HubClient:
                 raise Interrupted("stopped while waiting for the hub; run it again to go on")
 
     def _final(self, what: str, error: BaseException) -> HubError | None:
-        """The error to give up with, or None when another try may help."""
+        """Return the error to give up with, or None when another try may help."""
         hub = constants.ENDPOINT
         match error:
             case OfflineModeIsEnabled():
@@ -246,7 +246,7 @@ class HubClient:
         return None
 
     def _listening(self) -> Any:
-        """A progress bar that shows nothing and ends a download when asked to stop."""
+        """Return a progress bar that shows nothing and ends a download when asked to stop."""
         stop = self._stop
 
         class Listening(hub_tqdm):
@@ -259,7 +259,7 @@ class HubClient:
 
 
 def _cause(error: BaseException) -> BaseException:
-    """What is behind "not in the cache, and cannot be downloaded"."""
+    """Return what is behind "not in the cache, and cannot be downloaded"."""
     while isinstance(error, LocalEntryNotFoundError) and error.__cause__ is not None:
         error = error.__cause__
     return error
@@ -270,7 +270,7 @@ def _line(error: BaseException) -> str:
 
 
 def _refuse_before_the_library_sleeps() -> None:
-    """Have refusals raised by the library's own session, which it may have made anew."""
+    """Have refusals raised by the library's own session, which it may have replaced."""
     hooks = get_session().event_hooks
     if _refuse not in hooks["response"]:
         hooks["response"].append(_refuse)

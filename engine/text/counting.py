@@ -29,7 +29,7 @@ def count_tokens(backend: Any, pieces: Iterable[Piece], size: int) -> Iterator[T
     """Count the tokens of documents, without special ones, a few documents at a time.
 
     `backend` is a fast tokenizer, `size` the number of its entries. Blank documents are passed
-    over. Raises ConfigError for a long document that cannot be parted.
+    over. Raise ConfigError for a long document that cannot be parted.
     """
     stream, batch, length = iter(pieces), list[Piece](), 0
     for piece in stream:

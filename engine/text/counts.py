@@ -30,17 +30,17 @@ class Counts:
 
     @property
     def digest(self) -> str:
-        """Identity of the counts, wherever they came from."""
+        """Return the identity of the counts, wherever they came from."""
         return hashlib.sha256(np.ascontiguousarray(self.count, "<i8").tobytes()).hexdigest()[:16]
 
 
 def reference_counts(study: StudyFile, tokenizer: Tokenizer, corpus: Corpus) -> Counts:
-    """Counts as `corpus.counts` says: of the corpus itself, from a file, or of text files.
+    """Count as `corpus.counts` says: the corpus itself, or text files; or read a file.
 
     Of the corpus, the targets are counted. Text files are split into documents as those of the
     corpus are, and tokenised without special tokens.
 
-    Raises ConfigError naming the file at fault.
+    Raise ConfigError naming the file at fault.
     """
     setting = study.corpus.counts
     if isinstance(setting, list):
@@ -54,7 +54,7 @@ def reference_counts(study: StudyFile, tokenizer: Tokenizer, corpus: Corpus) -> 
 
 
 def log_unigram(count: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Log-probs, (vocab,), nats, of the unigram distribution with one added to every count."""
+    """Return log-probs, (vocab,), nats, of the unigram distribution, one added to all counts."""
     smooth = count.astype(np.float64) + 1
     return np.asarray(np.log(smooth) - np.log(smooth.sum()))
 
@@ -74,7 +74,7 @@ def _counted(study: StudyFile, tokenizer: Tokenizer, files: list[Path]) -> NDArr
 
 
 def _loaded(file: Path, vocab_size: int) -> NDArray[np.int64]:
-    """Counts from a .npy file; what is past the vocabulary must be padding, and so zero."""
+    """Load counts from a .npy file; past the vocabulary only zeros, as padding, are taken."""
     try:  # mapped: a header may promise more than the file holds, or than memory does
         array = np.load(file, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError:

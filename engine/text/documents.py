@@ -12,9 +12,9 @@ from engine.text.streams import Piece, read_pieces
 
 
 def find_files(study: StudyFile, field: str, entries: Iterable[str]) -> list[Path]:
-    """The files that entries of a field name, each once, in order; patterns sorted by name.
+    """Find the files that entries of a field name, once each, in order; patterns by name.
 
-    Raises ConfigError naming the entry that fits no file.
+    Raise ConfigError naming the entry that fits no file.
     """
     files: list[Path] = []
     for entry in entries:
@@ -27,7 +27,7 @@ def find_files(study: StudyFile, field: str, entries: Iterable[str]) -> list[Pat
 
 
 def read_text(field: str, file: Path) -> str:
-    """All of a UTF-8 text file. Raises ConfigError naming field and file."""
+    """Read all of a UTF-8 text file. Raise ConfigError naming field and file."""
     try:
         return file.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
@@ -55,7 +55,7 @@ def stream_documents(
 ) -> Iterator[tuple[Path, Iterator[Piece]]]:
     """Yield the documents that are not blank as (file, pieces); nothing is read before its time.
 
-    The pieces of a document must be taken before the next document. Raises ConfigError naming the
+    The pieces of a document must be taken before the next document. Raise ConfigError naming the
     field and the file or pattern at fault.
     """
     for file in find_files(study, field, entries):
@@ -98,7 +98,7 @@ def _named(file: str, texts: Iterator[str]) -> Iterator[tuple[str, str]]:
 
 
 def _glob(path: Path) -> Iterator[Path]:
-    """Files that fit a pattern; the folder before its first special character is where to look."""
+    """Yield files that fit a pattern, below the folder before its first special character."""
     parts = path.parts
     plain = next((n for n, part in enumerate(parts) if any(c in part for c in "*?[")), len(parts))
     if plain == len(parts):

@@ -50,7 +50,7 @@ def build_text(study: StudyFile, tokenizer: Tokenizer) -> EvaluationText:
     paper's way). `document` is one sequence per document, each after bos. For masked models each
     document stands between bos and the end-of-text token (BERT: [CLS] and [SEP]), and neither is
     predicted. Nothing is read or tokenised that `corpus.max_tokens` leaves out; a document that is
-    cut off is kept as far as it was read. Raises ConfigError.
+    cut off is kept as far as it was read. Raise ConfigError.
     """
     stream = study.scoring.windowing == "stream"
     masked = study.scoring.prediction != "causal"

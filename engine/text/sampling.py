@@ -47,7 +47,7 @@ class Origin:
 
     @property
     def on_hub(self) -> bool:
-        """Whether it is one name that is no file's and might be a dataset's."""
+        """Return whether it is one name that is no file's and might be a dataset's."""
         name = self.sources[0]
         return (
             len(self.sources) == 1
@@ -57,7 +57,7 @@ class Origin:
         )
 
     def read(self, start: Position = START) -> Iterator[Piece]:
-        """Documents in their order, from a position on; blank ones as well.
+        """Yield documents in their order, from a position on; blank ones as well.
 
         A text file is one document, or several between lines that hold a form feed. Raises
         ConfigError naming the file and line, or dataset, at fault.
@@ -75,7 +75,7 @@ class Origin:
         )
 
     def settings(self) -> dict[str, Any]:
-        """What must be the same for going on, by what it is called. Raises ConfigError."""
+        """Return what must be the same for going on, by its name. Raise ConfigError."""
         sizes = [] if self.on_hub else [file.stat().st_size for file in self._files()]
         return {**asdict(self), "sizes of the files": sizes}
 
@@ -124,7 +124,7 @@ def sample(
 
     `target` is a .jsonl file, which holds them exactly, a .txt file with a form feed between them,
     or a folder that gets a file for each. Of the first `among` documents, or all. A document is
-    taken by a hash of seed and position, so equal input gives equal output. Raises ConfigError.
+    taken by a hash of seed and position, so equal input gives equal output. Raise ConfigError.
     """
     if target.suffix not in ("", ".txt", ".jsonl"):
         raise ConfigError(f"{target}: should end in .txt or .jsonl, or be the name of a folder")
@@ -174,7 +174,7 @@ def count(
 ) -> int:
     """Count tokens, without special ones, into a .npy file, (size,) int64; return the total.
 
-    `backend` is a fast tokenizer, `digest` its vocabulary's. Raises ConfigError.
+    `backend` is a fast tokenizer, `digest` its vocabulary's. Raise ConfigError.
     """
 
     def take(step: _Step) -> Iterator[_Step]:
@@ -252,7 +252,7 @@ def _gather(
 
 
 def _saved(file: Path, settings: dict[str, Any]) -> _Step:
-    """How far an earlier run came. Raises ConfigError when it was about something else."""
+    """Return how far an earlier run came. Raise ConfigError if it was about something else."""
     try:
         fields = json.loads(file.read_bytes())
         found, position = fields["settings"], Position(*fields["place"])
@@ -268,7 +268,7 @@ def _saved(file: Path, settings: dict[str, Any]) -> _Step:
 
 
 def _first(pieces: Iterator[Piece], among: int | None, done: int) -> Iterator[Piece]:
-    """Pieces up to the end of so many documents, of which some are done."""
+    """Yield pieces up to the end of so many documents, of which some are done."""
     for piece in pieces if among is None or among > done else ():
         yield piece
         done += not piece.more

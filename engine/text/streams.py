@@ -44,7 +44,7 @@ class Piece:
 
 
 def is_json_lines(file: Path) -> bool:
-    """Whether a file's lines are records, going by its name."""
+    """Return whether a file's lines are records, going by its name."""
     return file.suffix in (".jsonl", ".json")
 
 
@@ -56,10 +56,10 @@ def read_pieces(
     field: str = "text",
     where: str = "",
 ) -> Iterator[Piece]:
-    """The documents of files, in order, from a position on; blank ones as well.
+    """Yield the documents of files, in order, from a position on; blank ones as well.
 
     `separator` parts text files ("": each is one document), `field` is that of a record, and
-    `where` comes before the name of the file in messages. Raises ConfigError naming file and line.
+    `where` comes before the name of the file in messages. Raise ConfigError naming file and line.
     """
     for index in range(start.file, len(files)):
         here = start if index == start.file else Position(index)
@@ -76,7 +76,7 @@ def read_pieces(
 
 
 def _open(file: Path) -> BinaryIO:
-    """A file in which places can be gone to; a pipe is read to its end for that."""
+    """Open a file in which positions can be sought; a pipe is read to its end for that."""
     raw = file.open("rb")
     if raw.seekable():
         return raw
@@ -85,7 +85,7 @@ def _open(file: Path) -> BinaryIO:
 
 
 def whole(pieces: Iterable[Piece]) -> Iterator[tuple[str, Position]]:
-    """Documents in one piece, and from where what follows each is read."""
+    """Yield documents in one piece, and from where what follows each is read."""
     parts: list[str] = []
     for piece in pieces:
         parts.append(piece.text[piece.shared :] if parts else piece.text)
@@ -134,7 +134,7 @@ def _read(stream: TextIOWrapper[BinaryIO], name: str) -> str:
 
 
 def _records(lines: BinaryIO, name: str, field: str, start: Position) -> Iterator[Piece]:
-    """Records of JSON lines; `skip` of their places are lines that were read."""
+    """Yield records of JSON lines; `skip` of their positions are lines that were read."""
     offset = lines.seek(start.offset)
     for number, line in enumerate(lines, start.skip + 1):
         offset += len(line)
@@ -152,7 +152,7 @@ def _records(lines: BinaryIO, name: str, field: str, start: Position) -> Iterato
 
 
 def text_of(record: Any, field: str, where: str) -> str:
-    """The document in a record. Raises ConfigError, beginning with `where`."""
+    """Return the document in a record. Raise ConfigError, beginning with `where`."""
     text = record.get(field) if isinstance(record, dict) else None
     if text is not None and not isinstance(text, str):
         raise ConfigError(f"{where}: {field!r} should be text, found {str(text)[:40]!r}")

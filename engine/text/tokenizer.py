@@ -30,7 +30,7 @@ class Tokenizer:
 
 
 def vocabulary_digest(vocabulary: dict[str, int]) -> str:
-    """Identity of a vocabulary, whatever files it came from."""
+    """Return the identity of a vocabulary, whatever files it came from."""
     digest = hashlib.sha256()
     for token, number in sorted(vocabulary.items(), key=lambda item: (item[1], item[0])):
         digest.update(f"{number}\0{token}\0".encode("utf-8", "surrogatepass"))
@@ -40,7 +40,7 @@ def vocabulary_digest(vocabulary: dict[str, int]) -> str:
 def load_tokenizer(study: StudyFile, hub: HubClient) -> Tokenizer:
     """Load the study's tokenizer, from a folder if there is one of that name, else from the hub.
 
-    Raises ConfigError when it cannot be loaded, gives no character offsets, or has no mask token
+    Raise ConfigError when it cannot be loaded, gives no character offsets, or has no mask token
     and the study needs one.
     """
     settings = study.tokenizer
@@ -68,9 +68,9 @@ def load_tokenizer(study: StudyFile, hub: HubClient) -> Tokenizer:
 
 
 def load_backend(field: str, source: str, folder: Path, revision: str, hub: HubClient) -> Any:
-    """A fast transformers tokenizer: of `folder` if it is there, else `source` on the hub.
+    """Load a fast transformers tokenizer: from `folder` if it exists, else from the hub.
 
-    Raises ConfigError naming the field when it cannot be loaded or gives no character offsets.
+    Raise ConfigError naming the field when it cannot be loaded or gives no character offsets.
     """
     from transformers import AutoTokenizer
 
@@ -108,7 +108,7 @@ def _bos(setting: str, auto: int | None, vocabulary: dict[str, int]) -> int | No
 
 
 def entry_texts(tokenizer: Tokenizer) -> tuple[str, ...]:
-    """What each vocabulary entry stands for, (vocab,); untrusted.
+    """Return what each vocabulary entry stands for, (vocab,); untrusted.
 
     The text it decodes to, with the space that it begins with; an entry that decodes to nothing
     readable, as one byte of a character does, is given by its name.

@@ -18,7 +18,7 @@ class Window:
 
     @property
     def length(self) -> int:
-        """Inputs in the window."""
+        """Return the number of inputs in the window."""
         return self.stop - self.start
 
 
