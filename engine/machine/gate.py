@@ -1,6 +1,6 @@
 """Lets others go first: scoring rests while training on the same machine has much to do.
 
-What a GPU's driver reports is the share of time in which anybody's kernel ran, ours included. So the
+A GPU's driver reports the share of time in which anybody's kernel ran, ours included. So the
 gate reads it only when the engine has let the GPU rest for longer than the driver looks back: then
 it is the others' alone. This asks nothing of the driver but the one number that it has for every
 GPU; what it has for each process goes by numbers that are others inside a container. Of the CPU it

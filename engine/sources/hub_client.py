@@ -1,6 +1,6 @@
 """The Hugging Face hub, asked patiently. The one module that imports huggingface_hub.
 
-The library answers a refusal by sleeping, as long as the refusal asks for and deaf to a request to stop.
+The library answers a refusal by sleeping for as long as that asks, deaf to a request to stop.
 So refusals are caught before it sees them, waited out here and the question put again; it goes on
 by itself only where a download broke off. `HF_ENDPOINT`, `HF_HOME`, `HF_HUB_OFFLINE` and `HF_TOKEN`
 work as everywhere.
