@@ -238,16 +238,9 @@ class StudyReader:
         array = open_array(self._store, f"{layout.model_path(model)}/{name}")
         if name not in layout.ARRAYS:  # a coordinate: the commit log is what counts
             return array
-        variable, n_levels = layout.ARRAYS[name], self.n_levels
-        return expect(
-            array,
-            shape=variable.shape(len(known.steps), len(known.seeds), self.n_tokens, n_levels),
-            chunks=variable.chunks(self.n_tokens),
-            dtype=variable.dtype,
-            dims=variable.dims,
-            attributes=variable.attributes,
-            growing=variable.growing,
-        )
+        variable, sizes = layout.ARRAYS[name], (len(known.steps), len(known.seeds))
+        made = variable.layout(*sizes, self.n_tokens, self.n_levels)
+        return expect(array, **made, growing=variable.growing)
 
     def token_kl(self, model: str, step: int, tokens: slice = _EVERYTHING) -> NDArray[np.float32]:
         """Read the KL at each token, mean over ordered pairs of seeds: (token,), nats.
