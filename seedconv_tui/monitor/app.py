@@ -165,7 +165,7 @@ class SeedconvApp(App[None], inherit_bindings=False):
         return self.studies.shown.reading
 
     def poll(self) -> None:
-        """Asks for snapshots, unless paused or the last question is still open."""
+        """Ask for snapshots, unless paused or the last question is still open."""
         if self.feed.paused:
             return
         for watch in self.studies.watches:
@@ -241,12 +241,12 @@ class SeedconvApp(App[None], inherit_bindings=False):
     # What is done with the view
 
     def say(self, words: str, *, bad: bool = False) -> None:
-        """Says what was done, in the bottom row."""
+        """Say what was done, in the bottom row."""
         for bar in self.screen.query(KeyBar):
             bar.say(words, bad=bad)
 
     def action_export(self) -> None:
-        """Asks what to save the view as, and does so."""
+        """Ask what to save the view as, and save it."""
         self.push_screen(ExportScreen(), self.save_view)
 
     def save_view(self, kind: str | None) -> None:
@@ -271,17 +271,17 @@ class SeedconvApp(App[None], inherit_bindings=False):
         self.saving.start()
 
     def on_saved(self, message: saving.Saved) -> None:
-        """Says how it went."""
+        """Say how it went."""
         self.say(message.words, bad=message.bad)
 
     def action_copy(self) -> None:
-        """Has the terminal copy what is under the cursor."""
+        """Have the terminal copy what is under the cursor."""
         screen = self.screen_stack[0]
         if isinstance(screen, StudyScreen):
             self.copy_to_clipboard(screen.chosen_text())
 
     def copy_to_clipboard(self, text: str) -> None:
-        """Has the terminal copy a text, made safe to paste, and says so."""
+        """Have the terminal copy a text, made safe to paste, and say so."""
         lines = [visible(line) for line in text.splitlines()]
         if not lines or self._driver is None:
             self.say("nothing here to copy", bad=True)
@@ -295,13 +295,13 @@ class SeedconvApp(App[None], inherit_bindings=False):
             self.say(f"copied: {' '.join(lines)}")
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Offers another study only where there is one, and other glyphs only beside ASCII."""
+        """Offer another study only where there is one, and other glyphs only beside ASCII."""
         if action == "study":
             return len(self.studies.watches) > 1
         return not (action == "glyphs" and self._ascii)
 
     def action_show_screen(self, name: str) -> None:
-        """Goes to a screen, of the study that was shown last."""
+        """Go to a screen, of the study that was shown last."""
         self.switch_mode(_mode(name, self.studies.current))
 
     def action_study(self) -> None:
@@ -337,7 +337,7 @@ class SeedconvApp(App[None], inherit_bindings=False):
         self.theme = LIGHT.name if self.theme == DARK.name else DARK.name
 
     def watch_theme(self, name: str) -> None:
-        """Chooses the palette that belongs to the theme."""
+        """Choose the palette that belongs to the theme."""
         self._look = self._look_of(name)
 
     def _look_of(self, theme: str) -> Appearance:

@@ -27,7 +27,7 @@ class _Style(NamedTuple):
 
 
 def lean(data: str) -> str:
-    """Terminal output that looks the same, with no style said twice.
+    """Return terminal output that looks the same, with no style said twice.
 
     The output must begin and end without style, as every frame of Textual's does.
     """

@@ -9,7 +9,7 @@ from textual.containers import Container
 from seedconv_tui.chart import draw as chart
 from seedconv_tui.monitor.categories.level_columns import level_columns, token_columns
 from seedconv_tui.monitor.categories.level_queries import (
-    EvaluationText,
+    CorpusText,
     LevelSummary,
     counterpart,
     neighbour,
@@ -219,7 +219,7 @@ class CategoriesView(StepScreen):
         inside = self._inside
         if inside is None:
             return []
-        query, text = inside.query(model.name, levels, step), EvaluationText()
+        query, text = inside.query(model.name, levels, step), CorpusText()
         steps = self.steps_of(model)
         at = steps.index(step)
         wanted += [text, query]
@@ -276,7 +276,7 @@ class CategoriesView(StepScreen):
         head = {"model": model.name, "step": step, "category": levels.category}
         if self._inside is None:
             return level_columns(head, at_step(levels, step), self._outside.order)
-        ranked, corpus = self._inside.ranked, self.details.get(EvaluationText())
+        ranked, corpus = self._inside.ranked, self.details.get(CorpusText())
         if ranked is None or corpus is None:
             return None
         return token_columns(head | {"label": self._inside.level}, ranked, corpus)
@@ -284,7 +284,7 @@ class CategoriesView(StepScreen):
     def chosen_text(self) -> str:
         """Return the chosen level; within one, the chosen token with its text."""
         token = self._inside.chosen if self._inside else None
-        corpus = self.details.get(EvaluationText())
+        corpus = self.details.get(CorpusText())
         if token is None or corpus is None:
             return super().chosen_text()
         return f"{corpus.token_text(token)!r}, {super().chosen_text()}"

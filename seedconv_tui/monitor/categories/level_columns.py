@@ -30,7 +30,7 @@ def level_columns(head: Mapping[str, Any], at: StepOfLevels, order: Sequence[int
 
 
 def token_columns(head: Mapping[str, Any], ranked: Ranked, corpus: Corpus) -> Columns:
-    """Tokens in their order as the columns of a table; what is in `head` is in every row."""
+    """Return tokens in order as the columns of a table; what is in `head` is in every row."""
     tokens = ranked.tokens.tolist()
     return {name: [value] * len(tokens) for name, value in head.items()} | {
         "token": ranked.tokens,

@@ -111,7 +111,7 @@ class LevelTokens:
 
 
 @dataclass(frozen=True)
-class EvaluationText:
+class CorpusText:
     """The evaluation text."""
 
     KEEP: ClassVar[int] = 1

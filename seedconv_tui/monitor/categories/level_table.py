@@ -185,7 +185,7 @@ class LevelTable(Canvas):
 
 
 def _share(width: int, longest: int) -> tuple[dict[str, int], int]:
-    """Columns with their cells, and the cells of a label: what has no room is given up."""
+    """Return columns with their cells, and the cells of a label: what has no room is given up."""
     columns = {**_WIDTHS, "training": _SPARK + 2}
     columns["cross-entropy"] += 5 if width >= _ROOMY else 0
     for name in ("", *_GIVEN_UP):

@@ -45,7 +45,7 @@ class StepOfLevels:
     cross_entropy: Floats
 
     def order(self, column: int, *, backwards: bool = False, pattern: str = "") -> list[int]:
-        """Levels whose label has `pattern` in it (capitals do not count), sorted by a column.
+        """Return levels whose label has `pattern` in it (in any case), sorted by a column.
 
         The category's own order goes up, numbers go down, unless `backwards`. Then come levels
         whose value is not known, then those without tokens, in the category's own order.
@@ -166,7 +166,7 @@ def category_facts(levels: Levels, step: int | None) -> list[str]:
 
 
 def level_facts(at: StepOfLevels, level: int) -> list[str]:
-    """All that is known of a level at a step, in words."""
+    """Return all that is known of a level at a step, in words."""
     n, tokens = int(at.counts[level]), max(int(at.counts.sum()), 1)
     facts = [at.labels[level], f"{n:,} token{'s' * (n != 1)} ({n / tokens:.1%})"]
     if not n:

@@ -41,7 +41,7 @@ class LevelRows:
         return cls(column, backwards, kept.text("filter"), kept.text("label"))
 
     def take(self, levels: Levels, step: int | None) -> None:
-        """Sorts anew."""
+        """Sort again."""
         self._labels, at = levels.labels, at_step(levels, step)
         self.order = at.order(self.column, backwards=self.backwards, pattern=self.pattern)
         labels = [self._labels[level] for level in self.order]
@@ -53,17 +53,17 @@ class LevelRows:
         return self.order[self.place] if self.order else None
 
     def go_to(self, place: int) -> None:
-        """Chooses a row, or the nearer end."""
+        """Choose a row, or the nearer end."""
         if self.order:
             self.place = min(max(place, 0), len(self.order) - 1)
             self.label = self._labels[self.order[self.place]]
 
     def sort(self) -> None:
-        """Sorts by the next column."""
+        """Sort by the next column."""
         self.column, self.backwards = (self.column + 1) % len(COLUMNS), False
 
     def reverse(self) -> None:
-        """Sorts the other way round."""
+        """Sort the other way round."""
         self.backwards = not self.backwards
 
     @property
@@ -126,17 +126,17 @@ class TokenRows:
         return int(self.ranked.tokens[self.place])
 
     def go_to(self, place: int) -> None:
-        """Chooses a row, or the nearer end."""
+        """Choose a row, or the nearer end."""
         if self.ranked is not None and len(self.ranked.tokens):
             place = min(max(place, 0), len(self.ranked.tokens) - 1)
             self.token = int(self.ranked.tokens[place])
 
     def sort(self) -> None:
-        """Sorts by the next rank."""
+        """Sort by the next rank."""
         self.rank, self.upwards = (self.rank + 1) % len(RANKS), False
 
     def reverse(self) -> None:
-        """Sorts the other way round."""
+        """Sort the other way round."""
         self.upwards = not self.upwards
 
     @property

@@ -49,7 +49,7 @@ class CategoriesScreen(CategoriesView):
     ]
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Offers only the keys that would do something now."""
+        """Offer only the keys that would do something now."""
         levels = self._known()
         if action == "back":
             return bool(self._inside or self._outside.pattern or self._held is not None)
@@ -70,11 +70,11 @@ class CategoriesScreen(CategoriesView):
         self.draw()
 
     def action_choose(self, count: int) -> None:
-        """Chooses a row above or below."""
+        """Choose a row above or below."""
         self._choose(self._rows.place + count)
 
     def action_page(self, count: int) -> None:
-        """Goes up or down by what is seen at once."""
+        """Go up or down by what is seen at once."""
         kind: type[LevelTable | Ranking] = Ranking if self._inside else LevelTable
         self.action_choose(count * max(self.query_one(kind).page - 1, 1))
 
@@ -85,7 +85,7 @@ class CategoriesScreen(CategoriesView):
         self.hold_nearest(message.step)
 
     def action_open(self) -> None:
-        """Enters the chosen level; from within one, goes to the chosen token."""
+        """Enter the chosen level; from within one, go to the chosen token."""
         model, levels, chosen = self.model, self._known(), self._rows.chosen
         if model is None or levels is None or chosen is None or self.step_of(model) is None:
             return
@@ -98,7 +98,7 @@ class CategoriesScreen(CategoriesView):
         self.draw()
 
     def action_back(self) -> None:
-        """Undoes the innermost of: a filter, the level that is open, the step that is held."""
+        """Undo the innermost of: a filter, the level that is open, the step that is held."""
         if self._rows.pattern:
             self._rows.pattern = ""
         elif self._inside is not None:
@@ -123,12 +123,12 @@ class CategoriesScreen(CategoriesView):
         self.draw()
 
     def action_sort(self) -> None:
-        """Sorts by the next column; within a level, by the next rank."""
+        """Sort by the next column; within a level, by the next rank."""
         self._rows.sort()
         self.draw()
 
     def action_reverse(self) -> None:
-        """Sorts the other way round."""
+        """Sort the other way round."""
         self._rows.reverse()
         self.draw()
 
@@ -153,7 +153,7 @@ class CategoriesScreen(CategoriesView):
             self.draw()
 
     def action_metric(self) -> None:
-        """Draws the next metric."""
+        """Draw the next metric."""
         self._metric = (self._metric + 1) % len(METRICS)
         self.draw()
 

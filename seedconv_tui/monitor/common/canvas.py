@@ -20,12 +20,12 @@ Line = list[tuple[str, Style]]
 
 
 def line_width(line: Line) -> int:
-    """Cells that a line takes."""
+    """Return cells that a line takes."""
     return Strip(Segment(text) for text, _ in line).cell_length
 
 
 def spread(left: Line, right: Line, width: int) -> Line:
-    """`left` and `right` at the two ends of a row; `left` is cut where they would meet."""
+    """Return `left` and `right` at the two ends of a row; `left` is cut where they would meet."""
     room = max(0, width - line_width(right))
     strip = Strip(Segment(text, style) for text, style in left).adjust_cell_length(room)
     return [(segment.text, segment.style or Style()) for segment in strip] + right
@@ -54,13 +54,13 @@ class Canvas(Widget):
         raise NotImplementedError
 
     def redraw(self) -> None:
-        """Paints again soon: once, however often it is called until then."""
+        """Paint again soon: once, however often it is called until then."""
         if not self._queued and self.is_attached:
             self._queued = True
             self.call_later(self._redraw_now)
 
     def render_line(self, y: int) -> Strip:
-        """One row of the widget."""
+        """Return one row of the widget."""
         self._ensure_drawn()
         return self._lines[y]
 
@@ -106,7 +106,7 @@ class Canvas(Widget):
 
 
 def _changed_cells(was: Strip, now: Strip) -> int:
-    """Cells up to and with the last one that differs.
+    """Return cells up to and with the last one that differs.
 
     The end is all that is worth knowing: Textual sends a row from the widget's left edge on.
     """

@@ -54,7 +54,7 @@ class Deed(NamedTuple):
 
 
 def deeds(screen: Screen[object]) -> Iterator[Deed]:
-    """All that keys do on this screen, then what they do on every screen."""
+    """Return all that keys do on this screen, then what they do on every screen."""
     for node in (screen, screen.app):
         keys: dict[str, list[str]] = {}
         found: dict[str, Binding] = {}
@@ -68,7 +68,7 @@ def deeds(screen: Screen[object]) -> Iterator[Deed]:
 
 
 def help_lines(screen: Screen[object], look: Appearance) -> list[Line]:
-    """One line for each thing that can be done on this screen: its keys and what they do."""
+    """Return a line for each thing that can be done on this screen: its keys and what they do."""
     palette = look.palette
     return [
         [(f"{deed.keys:<20} ", palette.accent), (deed.words, palette.text)]

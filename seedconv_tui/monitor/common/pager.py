@@ -60,7 +60,7 @@ class Pager(Canvas):
 
 
 def _wrap(line: Line, width: int, console: Console) -> list[Line]:
-    """Rows of at most `width` cells; cut between words where there are any."""
+    """Return rows of at most `width` cells; cut between words where there are any."""
     rows = Text.assemble(*line, end="").wrap(console, max(width, 1), overflow="fold")
     return [
         [(run.text, run.style or Style()) for run in row.render(console) if run.text]

@@ -53,7 +53,7 @@ def short(x: float) -> str:
 
 
 def shades(values: Floats, n: int) -> NDArray[np.int64]:
-    """Which of `n` shades each value has, from the least to the most of them; NaN has the first.
+    """Return which of `n` shades each value has, from the least to the most; NaN has the first.
 
     Values that differ by less than a quarter of the largest do not reach the last shades.
     """
@@ -89,7 +89,7 @@ class PairMatrix(Canvas):
         self.redraw()
 
     def wanted_width(self, seeds: tuple[str, ...]) -> int:
-        """Cells that it takes to show every pair in full."""
+        """Return cells that it takes to show every pair in full."""
         return self._head_width(seeds) + _WIDE * len(seeds) + 1
 
     def _head_width(self, seeds: tuple[str, ...]) -> int:

@@ -46,13 +46,13 @@ class ReaderScreen(ModalScreen[None], inherit_bindings=False):
         self.query_one(KeyBar).be_silent()
 
     def action_copy(self) -> None:
-        """Has the terminal copy the whole text."""
+        """Have the terminal copy the whole text."""
         self.app.copy_to_clipboard(self._pager.text)
 
     def action_scroll(self, lines: int) -> None:
-        """Scrolls by lines."""
+        """Scroll by lines."""
         self._pager.scroll_lines(lines)
 
     def action_page(self, pages: int) -> None:
-        """Scrolls by windows."""
+        """Scroll by windows."""
         self._pager.scroll_pages(pages)

@@ -131,7 +131,7 @@ def reflow(corpus: Corpus, width: int, ascii: bool, *, keep_lines: bool = False)
 
 
 def _counts(found: NDArray[np.bool_]) -> NDArray[np.int64]:
-    """How many there are before each place, (n + 1,)."""
+    """Return how many there are before each place, (n + 1,)."""
     return np.concatenate([[0], np.cumsum(found)]).astype(np.int64)
 
 

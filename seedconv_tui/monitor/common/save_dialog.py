@@ -55,7 +55,7 @@ class ExportScreen(ModalScreen[str | None], inherit_bindings=False):
             yield KeyBar()
 
     def action_move(self, count: int) -> None:
-        """Chooses another."""
+        """Choose another."""
         kinds = self.query_one(Kinds)
         kinds.chosen = (kinds.chosen + count) % len(_KINDS)
         kinds.redraw()

@@ -44,7 +44,7 @@ class SearchBar(Input):
         self.screen.set_focus(None)
 
     async def action_submit(self) -> None:
-        """Asks for what was typed."""
+        """Ask for what was typed."""
         self.action_leave()
         self.post_message(self.Asked(self.value))
 

@@ -32,7 +32,7 @@ STEP_KEYS = (
 
 
 def n_scored(model: ModelSnapshot) -> NDArray[np.int64]:
-    """Seeds scored at each step, (step,)."""
+    """Return seeds scored at each step, (step,)."""
     count: NDArray[np.int64] = np.isfinite(model.cross_entropy).sum(axis=1)
     return count
 
@@ -69,7 +69,7 @@ class StepScreen(StudyScreen):
         return steps[int(np.abs(np.log1p(steps) - np.log1p(self._held)).argmin())]
 
     def where(self, model: ModelSnapshot, step: int) -> tuple[str, str]:
-        """Model and step, in words."""
+        """Return model and step, in words."""
         latest = " (latest)" if self._held is None else ""
         phases = [phase.name for phase in model.phases if phase.start <= step]
         return f"step {step:,}{latest}{', ' + phases[-1] if phases else ''}", model.name
@@ -82,7 +82,7 @@ class StepScreen(StudyScreen):
         return f"held, {later} later, 0 follows" if later else "held, 0 follows"
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Offers only the keys that would do something now."""
+        """Offer only the keys that would do something now."""
         if action == "follow":
             return self._held is not None
         if action == "model":
@@ -96,7 +96,7 @@ class StepScreen(StudyScreen):
         self._model_name, self._held = kept.text("model"), kept.number("step")
 
     def action_step(self, count: int) -> None:
-        """Goes to an earlier or later step, and stays there."""
+        """Go to an earlier or later step, and stay there."""
         if (model := self.model) is None or (step := self.step_of(model)) is None:
             return
         steps = self.steps_of(model)
@@ -116,7 +116,7 @@ class StepScreen(StudyScreen):
         self.draw()
 
     def action_model(self) -> None:
-        """Goes to the next model, from the last to the first."""
+        """Go to the next model, from the last to the first."""
         if (model := self.model) is None or self.feed.snapshot is None:
             return
         names = [other.name for other in self.feed.snapshot.models]

@@ -120,7 +120,7 @@ class StudyScreen(Screen[None], inherit_bindings=False):
         self.show_feed()
 
     def say(self, words: str, *, bad: bool = False) -> None:
-        """Says in the bottom row what was done, or why it was not."""
+        """Say in the bottom row what was done, or why it was not."""
         self.query_one(KeyBar).say(words, bad=bad)
 
     def on_key(self) -> None:

@@ -98,15 +98,15 @@ class Appearance:
         return sign.ascii if self.ascii else sign.glyph
 
     def pick(self, glyph: str, plain: str) -> str:
-        """`glyph`, or `plain` where only ASCII may be sent."""
+        """Return `glyph`, or `plain` where only ASCII may be sent."""
         return plain if self.ascii else glyph
 
     def visible(self, text: str) -> str:
-        """Text from outside, safe to draw."""
+        """Return text from outside, safe to draw."""
         return visible(text, self.ascii)
 
     def shorten(self, text: str, width: int) -> str:
-        """Text cut to a width; what is cut off is seen to be."""
+        """Return text cut to a width; what is cut off is seen to be."""
         return shorten(text, width, ascii=self.ascii)
 
     @property
@@ -185,7 +185,7 @@ def _palette(
 
 
 def _ramp(text: str, backgrounds: str, on_last: str) -> tuple[Style, ...]:
-    """Text on each background; what is highest is bold, so that it stands out without colours."""
+    """Return text on each background; the highest is bold, so that it is seen without colours."""
     *lower, last = backgrounds.split()
     steps = [Style(color=text, bgcolor=color) for color in lower]
     return (Style(color=text), *steps, Style(color=on_last, bgcolor=last, bold=True))

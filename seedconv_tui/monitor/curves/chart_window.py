@@ -48,7 +48,7 @@ class ChartWindow:
             self.view = self._fitted(series, moved)
 
     def refit(self, series: Sequence[Series]) -> None:
-        """Fits the values anew, and leaves the steps in view alone."""
+        """Fit the values again, and leave the steps in view alone."""
         if self.view is not None:
             self.view = self._fitted(series, self.view)
 
@@ -64,7 +64,7 @@ class ChartWindow:
         self._place(steps[int(np.abs(places[:-1] - places[-1]).argmin())], series)
 
     def zoom(self, series: Sequence[Series], direction: int, at: float | None) -> None:
-        """Zooms in (1) or out (-1) about a step; None: about the cursor, or the latest."""
+        """Zoom in (1) or out (-1) about a step; None: about the cursor, or the latest."""
         view = self.now(series)
         if at is None:
             at = view.x_max if self.cursor is None else self.cursor
@@ -103,7 +103,7 @@ class ChartWindow:
         return view.x_min - _SLACK, view.x_max + _SLACK
 
     def state(self) -> dict[str, Any]:
-        """All of it, as JSON can hold it."""
+        """Return all of it, as JSON can hold it."""
         view = self.view
         return {
             "log_x": self.log_x,
@@ -132,7 +132,7 @@ class ChartWindow:
         self.view = view if inside else view.reveal(step)
 
     def _fitted(self, series: Sequence[Series], view: View | None = None) -> View:
-        """All the steps, or those of `view`; and the values that there are among them."""
+        """Return all the steps, or those of `view`; and the values that there are among them."""
         whole = fit(series, log_y=self.log_y, log_x=self.log_x)
         if view is None:
             return whole

@@ -107,7 +107,7 @@ class CurvesView(StudyScreen):
         return [(n, watch, read) for n, watch in watches if (read := watch.feed.snapshot)]
 
     def _models(self) -> list[StudyModel]:
-        """All models, hidden ones too, with their curves."""
+        """Return all models, hidden ones too, with their curves."""
         metric = METRICS[self._metric]
         found: list[StudyModel] = []
         read = self._read()
@@ -138,7 +138,7 @@ class CurvesView(StudyScreen):
         return [WholeSummary(model.name, snapshot.generation) for model in snapshot.models]
 
     def _unread(self) -> str:
-        """Why that could not be read; empty: it could."""
+        """Return why that could not be read; empty: it could."""
         reasons = (
             watch.details.failure(query)
             for _, watch, snapshot in self._read()
@@ -187,7 +187,7 @@ class CurvesView(StudyScreen):
     def _draw_pane(
         self, pane: ChartView, models: list[StudyModel], lead: StudyModel | None, view: chart.View
     ) -> None:
-        """Draws these; phases and floors are those of the lead."""
+        """Draw these; phases and floors are those of the lead."""
         beside = self._beside
         series = lines(self._choice.from_below(models), self._shown_band, with_study=not beside)
         marks = []

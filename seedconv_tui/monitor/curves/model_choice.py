@@ -69,17 +69,17 @@ class ModelChoice:
         return next((each for each in models if each.key == self.pinned), None)
 
     def seen(self, models: Sequence[StudyModel]) -> list[StudyModel]:
-        """Those that are not hidden."""
+        """Return those that are not hidden."""
         return [each for each in models if each.key not in self.hidden]
 
     def from_below(self, models: Sequence[StudyModel]) -> list[StudyModel]:
-        """Those that are not hidden as they are drawn: the chosen one over all but the pinned."""
+        """Return those not hidden, as they are drawn: the chosen one over all but the pinned."""
         chosen = models[self.of(models)].key if models else None
         ranks = {chosen: 1, self.pinned: 2}
         return sorted(self.seen(models), key=lambda each: ranks.get(each.key, 0))
 
     def only(self, models: Sequence[StudyModel]) -> None:
-        """Hides all but the chosen and the pinned one; if that is so already, none."""
+        """Hide all but the chosen and the pinned one; if that is so already, none."""
         kept = {models[self.of(models)].key, self.pinned}
         others = frozenset(each.key for each in models if each.key not in kept)
         self.hidden = others if self.hidden != others else frozenset()
@@ -107,7 +107,7 @@ def study_labels(studies: Sequence[StudySnapshot]) -> list[str]:
 def lines(
     models: Sequence[StudyModel], band: str | None, *, with_study: bool = True
 ) -> list[chart.Series]:
-    """One line a model in this order, with this one of its metric's bands."""
+    """Return one line a model in this order, with this one of its metric's bands."""
     return [
         chart.Series(
             each.name if with_study else each.model.name,

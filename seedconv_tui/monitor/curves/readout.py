@@ -72,7 +72,7 @@ def entries(
 def heading(
     models: Sequence[StudyModel], choice: ModelChoice, cursor: int | None, steps: Sequence[int]
 ) -> tuple[str, ...]:
-    """Which step the values are of, its phase, and what the means are over."""
+    """Return which step the values are of, its phase, and what the means are over."""
     step = cursor if cursor is not None else (steps[-1] if steps else None)
     if step is None:
         return ("no values yet",)
@@ -112,7 +112,7 @@ def _spread(curve: Curve, at: int, band: str, plus_minus: str) -> str:
 
 
 def _against(pinned: StudyModel, other: StudyModel, step: int) -> str:
-    """How far a value is above the pinned model's at the same step."""
+    """Return how far a value is above the pinned model's at the same step."""
     if pinned.key == other.key:
         return "pinned"
     here, there = pinned.at(step), other.at(step)
@@ -166,7 +166,7 @@ class Readout(Canvas):
         return [head, *self._rows(window, names, room, width)]
 
     def _rows(self, window: range, names: list[str], room: int, width: int) -> list[Line]:
-        """All of an entry's words, but not the band's where not even a count fits beside them."""
+        """Return an entry's words, but not the band's where not even a count fits beside them."""
         wide = max((len(entry.spread) for entry in self._entries), default=0)
         rows = [self._row(number, names[number], room, wide) for number in window]
         later = [len(self._entries[number].counts.partition(", ")[2]) for number in window]

@@ -50,7 +50,7 @@ class CurvesScreen(CurvesView):
     ]
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Offers `follow` only when something is held, and two charts only where they fit."""
+        """Offer `follow` only when something is held, and two charts only where they fit."""
         if action == "follow":
             return self._window.is_held
         if action == "side":
@@ -99,7 +99,7 @@ class CurvesScreen(CurvesView):
         self._draw()
 
     def action_zoom(self, direction: int) -> None:
-        """Zooms about the cursor, or about the latest step."""
+        """Zoom about the cursor, or about the latest step."""
         self._window.zoom(self._series(self._models()), direction, None)
         self._draw()
 
@@ -119,7 +119,7 @@ class CurvesScreen(CurvesView):
         self._draw()
 
     def action_metric(self) -> None:
-        """Draws the next metric."""
+        """Draw the next metric."""
         self._metric = (self._metric + 1) % len(METRICS)
         self._refit()
 
@@ -156,7 +156,7 @@ class CurvesScreen(CurvesView):
         self._draw()
 
     def action_choose(self, count: int) -> None:
-        """Chooses another model."""
+        """Choose another model."""
         if models := self._models():
             index = min(max(self._choice.of(models) + count, 0), len(models) - 1)
             self._choice.chosen = models[index].key
@@ -169,19 +169,19 @@ class CurvesScreen(CurvesView):
             self._draw()
 
     def action_only(self) -> None:
-        """Hides all but the chosen and the pinned model, or shows all."""
+        """Hide all but the chosen and the pinned model, or show all."""
         if models := self._models():
             self._choice.only(models)
             self._draw()
 
     def action_pin(self) -> None:
-        """Pins the chosen model, or takes the pin away from it."""
+        """Pin the chosen model, or take the pin away from it."""
         if models := self._models():
             key = models[self._choice.of(models)].key
             self._choice.pinned = key if key != self._choice.pinned else None
             self._draw()
 
     def _refit(self) -> None:
-        """Fits the values anew, and leaves a view's steps alone."""
+        """Fit the values again, and leave a view's steps alone."""
         self._window.refit(self._series(self._models()))
         self._draw()

@@ -34,7 +34,7 @@ class Query(Protocol[Answer_co]):
     KEEP: ClassVar[int]  # how many answers to questions of this kind are kept
 
     def read(self, study: Study) -> Answer_co:
-        """Answers it; called in a thread. Raises StoreError."""
+        """Answer it; called in a thread. Raises StoreError."""
         ...
 
 
@@ -82,12 +82,12 @@ class Details:
         return cast("Answer_co", answer)
 
     def failure(self, query: Query[object]) -> str:
-        """Why there is no answer; empty while there is none yet, or there is one."""
+        """Return why there is no answer; empty while there is none yet, or there is one."""
         answer = self._kept.get(type(query), OrderedDict()).get(query)
         return answer.reason if isinstance(answer, Failed) else ""
 
     def want(self, *queries: Query[object]) -> None:
-        """Has these answered, in this order, instead of what was wanted before."""
+        """Have these answered, in this order, instead of what was wanted before."""
         missing = [query for query in queries if self._is_missing(query)]
         with self._lock:
             self._wanted = [query for query in missing if query not in self._underway]
@@ -97,7 +97,7 @@ class Details:
                 self.reading.start()
 
     def retry(self) -> None:
-        """Lets what failed be asked again; until it is answered, the reason stays."""
+        """Let what failed be asked again; until it is answered, the reason stays."""
         for kept in self._kept.values():
             self._retry.update(q for q, answer in kept.items() if isinstance(answer, Failed))
 

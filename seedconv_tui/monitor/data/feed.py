@@ -89,7 +89,7 @@ class Feed:
         )
 
     def silence(self) -> float:
-        """Seconds since the engine's last sign of life, as of the last reading.
+        """Return seconds since the engine's last sign of life, as of the last reading.
 
         A heartbeat that was seen to change counts from that moment, so that two machines whose
         clocks disagree do not make a living engine look dead.
@@ -97,7 +97,7 @@ class Feed:
         return max(0.0, self.read_at - max(self._beat, self._beat_seen))
 
     def unread(self) -> float:
-        """Seconds since the store last answered."""
+        """Return seconds since the store last answered."""
         return max(0.0, self.now - self.read_at) if self.progress else 0.0
 
     @property
@@ -107,5 +107,5 @@ class Feed:
         return engine is not None and self.is_silent(engine)
 
     def is_silent(self, engine: EngineStatus) -> bool:
-        """Whether a heartbeat is overdue."""
+        """Return whether a heartbeat is overdue."""
         return engine.state in ACTIVE_STATES and self.silence() > SILENT_AFTER

@@ -24,11 +24,11 @@ class StoreSource:
         self._details: Study | None = None
 
     def progress(self) -> StudySnapshot:
-        """How far the study is, without results. Raises StoreError while it cannot be read."""
+        """Return how far the study is, without results. Raise StoreError if it cannot be read."""
         return StudyProgress(self._path).snapshot()
 
     def snapshot(self) -> StudySnapshot:
-        """How the study stands now. Raises StoreError while it cannot be read."""
+        """Return how the study stands now. Raise StoreError while it cannot be read."""
         from store import open_study  # zarr: only once progress is painted
 
         if self._study is None:
@@ -39,7 +39,7 @@ class StoreSource:
         return snapshot
 
     def study(self) -> Study:
-        """Return the study as it is committed now. Raises StoreError while it cannot be read."""
+        """Return the study as it is committed now. Raise StoreError while it cannot be read."""
         from store import open_study
 
         if self._details is None:

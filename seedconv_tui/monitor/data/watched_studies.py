@@ -48,7 +48,7 @@ class Watch:
         self._post = post
 
     def poll(self) -> bool:
-        """Asks for a snapshot; false if the last question is still open."""
+        """Ask for a snapshot; return false if the last question is still open."""
         if self.reading is not None:
             return False
         # A daemon of our own: a store that hangs (NFS) must not keep the app from quitting.

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def checkpoint_columns(models: Sequence[ModelSnapshot]) -> Columns:
-    """Every checkpoint that is planned or there."""
+    """Return every checkpoint that is planned or there."""
     names = ("model", "seed", "step", "state", "cross_entropy", "error")
     columns: dict[str, list[Any]] = {name: [] for name in names}
     for model in models:

@@ -28,7 +28,7 @@ class Device:
 
 
 def devices_of(engine: EngineStatus) -> list[Device]:
-    """All that is known of: GPUs, idle ones included, and whatever else has work in hand."""
+    """Return what is known of GPUs, idle ones included, and of what else has work in hand."""
     # Always in the same order, whichever began first: "cuda:2" before "cuda:10".
     works = sorted(engine.works, key=lambda work: (len(work.device), work.device))
     devices = []
@@ -43,7 +43,7 @@ def devices_of(engine: EngineStatus) -> list[Device]:
 def device_rows(
     engine: EngineStatus, look: Appearance, width: int, limit: int, *, stale: bool
 ) -> list[Line]:
-    """At most `limit` rows, busy devices first if not all fit; `stale`: what was, not what is."""
+    """Return up to `limit` rows, busy devices first if not all fit; `stale`: what was before."""
     devices = devices_of(engine)
     several, hidden = len(devices) > 1, len(devices) - limit
     if hidden > 0:
@@ -84,7 +84,7 @@ def _work(work: Work | None, more: str, look: Appearance, width: int, *, stale: 
 
 
 def _gpu(gpu: Gpu, look: Appearance, width: int) -> Line:
-    """Utilisation and memory, as far as they are known."""
+    """Return utilisation and memory, as far as they are known."""
     palette, line = look.palette, Line()
     if gpu.utilisation is not None:
         percent = f"{gpu.utilisation:.0%}"

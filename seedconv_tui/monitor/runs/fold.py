@@ -39,7 +39,7 @@ class Fold:
 
 
 def fold_states(state: NDArray[np.uint8], fold: Fold) -> NDArray[np.uint8]:
-    """(step, seed) states to one per cell: the one that matters most of all that it covers."""
+    """Return one state per cell, of (step, seed): the one that matters most of all it covers."""
     ranks = np.zeros(fold.n_cells * fold.steps_per_cell, dtype=np.uint8)
     ranks[: len(state)] = _RANK[state].max(axis=1)
     by_cell = ranks.reshape(fold.n_cells, fold.steps_per_cell).max(axis=1)

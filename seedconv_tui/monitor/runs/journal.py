@@ -22,7 +22,7 @@ FILTERS: tuple[tuple[str, frozenset[str]], ...] = (
 
 
 def journal_line(entry: JournalEntry, look: Appearance) -> Line:
-    """One entry as a row: time, level, text."""
+    """Return one entry as a row: time, level, text."""
     palette = look.palette
     level = look.visible(entry.level)
     return [
@@ -71,13 +71,13 @@ class JournalPanel(Canvas):
         self.redraw()
 
     def cycle_filter(self) -> None:
-        """Goes on to the next level filter."""
+        """Go on to the next level filter."""
         self._filter = (self._filter + 1) % len(FILTERS)
         self._back = 0
         self.redraw()
 
     def look_for(self, text: str) -> None:
-        """Lets through only entries that hold `text`; all of them if it is empty."""
+        """Let through only entries that hold `text`; all of them if it is empty."""
         self.text, self._back = text, 0
         self.redraw()
 

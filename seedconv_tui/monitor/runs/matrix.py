@@ -91,7 +91,7 @@ class Matrix(Canvas):
         return sum(2 + len(model.seeds) for model in self._models)
 
     def follow(self) -> None:
-        """Lets the cursor go where the engine works, again."""
+        """Let the cursor go where the engine works, again."""
         self._spot = None
         self._changed()
 
@@ -134,7 +134,7 @@ class Matrix(Canvas):
             self._place(*next((place for place in places if place > here), places[0]))
 
     def steps_under(self, spot: Spot) -> int:
-        """How many steps share the cell of this checkpoint."""
+        """Return how many steps share the cell of this checkpoint."""
         number, _, step = self._indices()
         n_steps = len(self._models[number].steps)
         fold = Fold.of(n_steps, self.size.width - 1 - self._label_width())
@@ -142,7 +142,7 @@ class Matrix(Canvas):
         return min(fold.steps_per_cell, n_steps - start)
 
     def _indices(self) -> tuple[int, int, int]:
-        """(model, seed, step) of the cursor by position; the nearest if its place has gone."""
+        """Return the positions (model, seed, step) of the cursor; the nearest if its place has gone."""
         spot = self._spot or self._following
         names = [model.name for model in self._models]
         if spot is None or spot.model not in names:
@@ -282,7 +282,7 @@ class Matrix(Canvas):
         return self.look.shorten(self.look.visible(model.name), max(width // 3, 8))
 
     def _axis(self, model: ModelSnapshot, fold: Fold, label_width: int, step: int | None) -> Line:
-        """Step labels under which there is room; the chosen step's comes first."""
+        """Return step labels under which there is room; the chosen step's comes first."""
         width = fold.n_cells * fold.cell_width
         text = np.full(width + _MAX_LABEL, " ")
         taken = np.zeros(len(text) + 1, dtype=bool)
@@ -331,7 +331,7 @@ class Matrix(Canvas):
 
 
 def _last_worked_on(models: Sequence[ModelSnapshot]) -> Spot | None:
-    """Where the work stopped: the latest step of the first model that has begun and is not done."""
+    """Return where the work stopped: the latest step of the first model that is begun, not done."""
     begun = [model for model in models if (model.state > State.QUEUED).any()]
     undone = [model for model in begun if len(set(progress(_tally(model)))) > 1]
     if not begun:
@@ -342,7 +342,7 @@ def _last_worked_on(models: Sequence[ModelSnapshot]) -> Spot | None:
 
 
 def _problems(model: ModelSnapshot) -> NDArray[np.bool_]:
-    """With which checkpoints something is wrong, (step, seed)."""
+    """Return with which checkpoints something is wrong, (step, seed)."""
     found: NDArray[np.bool_] = np.isin(model.marked, _PROBLEMS)
     rows = {int(step): row for row, step in enumerate(model.steps)}
     for _, seed, step in model.probe_failures:

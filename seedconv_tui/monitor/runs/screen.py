@@ -208,7 +208,7 @@ class RunsScreen(StudyScreen):
         self._start = kept
 
     def table(self) -> Columns | None:
-        """Every checkpoint that is planned or there."""
+        """Return every checkpoint that is planned or there."""
         columns = checkpoint_columns(self.snapshot.models if self.snapshot else ())
         return columns if columns["model"] else None
 
@@ -219,7 +219,7 @@ class RunsScreen(StudyScreen):
     # What the keys do
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Offers only the keys that would do something now."""
+        """Offer only the keys that would do something now."""
         if not self.is_mounted:
             return True
         if action == "search":
@@ -248,7 +248,7 @@ class RunsScreen(StudyScreen):
         self.query_one(Matrix).next_problem()
 
     def action_follow(self) -> None:
-        """Lets the cursor follow the engine."""
+        """Let the cursor follow the engine."""
         self.query_one(Matrix).follow()
 
     def action_filter(self) -> None:
@@ -269,7 +269,7 @@ class RunsScreen(StudyScreen):
         self.refresh_bindings()
 
     def action_journal(self, pages: int) -> None:
-        """Scrolls the journal."""
+        """Scroll the journal."""
         self.query_one(JournalPanel).scroll_pages(pages)
 
     def action_read_journal(self) -> None:

@@ -37,7 +37,7 @@ LEGEND_ORDER = (
 
 
 def tally(snapshot: StudySnapshot) -> Counter[State]:
-    """How many checkpoints of the study are in each state."""
+    """Return how many checkpoints of the study are in each state."""
     total: Counter[State] = Counter()
     for model in snapshot.models:
         numbers = np.bincount(model.marked.ravel(), minlength=len(RELEVANCE))
@@ -46,7 +46,7 @@ def tally(snapshot: StudySnapshot) -> Counter[State]:
 
 
 def progress(states: Counter[State]) -> tuple[int, int]:
-    """Checkpoints that are done, and all that can be: missing ones cannot."""
+    """Return checkpoints that are done, and all that can be: missing ones cannot."""
     done = states[State.DONE] + states[State.PRUNED] + states[State.DUPLICATE]
     return done, sum(states.values()) - states[State.ABSENT] - states[State.MISSING]
 
@@ -68,7 +68,7 @@ class StudyStrip(Canvas):
         self.redraw()
 
     def rows_wanted(self, most: int) -> int:
-        """Rows that it takes, with at most so many for devices."""
+        """Return rows that it takes, with at most so many for devices."""
         engine = self._feed.progress.engine if self._feed and self._feed.progress else None
         return 3 + min(max(len(devices_of(engine)) if engine else 0, 1), most)
 
@@ -85,7 +85,7 @@ class StudyStrip(Canvas):
         ]
 
     def _facts(self, facts: list[str], width: int, start: str = " ") -> str:
-        """As many facts as fit, in order."""
+        """Return as many facts as fit, in order."""
         line = ""
         for fact in facts:
             longer = line + (self.look.dot if line else start) + fact

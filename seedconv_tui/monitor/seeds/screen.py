@@ -106,7 +106,7 @@ class SeedsScreen(StepScreen):
         self.refresh_bindings()
 
     def _distances(self, model: ModelSnapshot) -> tuple[Floats, NDArray[np.bool_]]:
-        """Each seed's mean KL to and from the others, and if it is an outlier: (step, seed)."""
+        """Return each seed's mean KL to and from the others, and the outliers: (step, seed)."""
         if self._known is None or self._known[0] is not model.kl:
             self._known = model.kl, distance(model.kl), outliers(model.kl)
         return self._known[1], self._known[2]
@@ -137,7 +137,7 @@ class SeedsScreen(StepScreen):
         return where, name, PAIR_METRICS[self._measure].title_with_unit, said
 
     def _show_chart(self, model: ModelSnapshot, step: int, rest: Floats, seed: int) -> None:
-        """Draws the distances; the chosen seed's last, on top."""
+        """Draw the distances; the chosen seed's last, on top."""
         order = sorted(range(len(model.seeds)), key=lambda number: number == seed)
         steps = model.steps.astype(np.float64)
         series = [
@@ -217,7 +217,7 @@ class SeedsScreen(StepScreen):
     # What the keys do
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Offers only the keys that would do something now."""
+        """Offer only the keys that would do something now."""
         if action == "outlier":
             model = self.model
             step = self.step_of(model) if model else None
@@ -227,7 +227,7 @@ class SeedsScreen(StepScreen):
         return super().check_action(action, parameters)
 
     def action_seed(self, count: int) -> None:
-        """Chooses a pair in another row."""
+        """Choose a pair in another row."""
         if (model := self.model) is None:
             return
         seed, other = self._pair(model)
@@ -236,7 +236,7 @@ class SeedsScreen(StepScreen):
         self.draw()
 
     def action_other(self, count: int) -> None:
-        """Chooses a pair in another column, past the seed itself."""
+        """Choose a pair in another column, past the seed itself."""
         if (model := self.model) is None:
             return
         seed, other = self._pair(model)
@@ -281,7 +281,7 @@ class SeedsScreen(StepScreen):
         self.draw()
 
     def action_outlier(self) -> None:
-        """Goes to the next seed that is an outlier at this step, from the last to the first."""
+        """Go to the next seed that is an outlier at this step, from the last to the first."""
         if (model := self.model) is None or (step := self.step_of(model)) is None:
             return
         far = np.flatnonzero(self._distances(model)[1][model.steps == step][0])

@@ -33,7 +33,7 @@ class Scale:
         return level * np.where(values < 0, -1, 1) if self.signed else level
 
     def style(self, level: int, look: Appearance) -> Style:
-        """How a token of a level is drawn."""
+        """Return how a token of a level is drawn."""
         if level < 0:
             return look.palette.cool[-level]
         heat = look.palette.heat

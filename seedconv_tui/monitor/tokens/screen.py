@@ -49,7 +49,7 @@ class TokensScreen(TokensView):
     ]
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Offers only the keys that would do something now."""
+        """Offer only the keys that would do something now."""
         if action == "match":
             return bool(self._pattern)
         if action == "back":
@@ -62,15 +62,15 @@ class TokensScreen(TokensView):
             self.draw()
 
     def action_move(self, tokens: int) -> None:
-        """Goes to a token before or after."""
+        """Go to a token before or after."""
         self._go_to(self._token + tokens)
 
     def action_row(self, rows: int) -> None:
-        """Goes up or down."""
+        """Go up or down."""
         self._go_to(self.query_one(HeatText).beside(self._token, rows))
 
     def action_page(self, pages: int) -> None:
-        """Goes up or down by what is seen at once."""
+        """Go up or down by what is seen at once."""
         text = self.query_one(HeatText)
         self._go_to(text.beside(self._token, pages * max(text.page - 2, 1)))
 
@@ -115,14 +115,14 @@ class TokensScreen(TokensView):
         self.draw()
 
     def action_seed(self, count: int) -> None:
-        """Chooses a seed of the panel."""
+        """Choose a seed of the panel."""
         if (model := self.model) is not None and model.seeds:
             at = min(max(self._seed_of(model) + count, 0), len(model.seeds) - 1)
             self._seed = model.seeds[at]
             self.draw()
 
     def action_highest(self, down: bool) -> None:
-        """Goes to the highest value (of a change, the largest), then to the next one down."""
+        """Go to the highest value (of a change, the largest), then to the next one down."""
         model = self.model
         step = self.step_of(model) if model else None
         if model is None or step is None:
@@ -154,6 +154,6 @@ class TokensScreen(TokensView):
         self.draw()
 
     def action_match(self, count: int) -> None:
-        """Goes to the next or the last match, from one end of the text to the other."""
+        """Go to the next or the last match, from one end of the text to the other."""
         self._go_to_match(count)
         self.draw()

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def text_columns(head: Mapping[str, Any], corpus: Corpus, values: Columns) -> Columns:
-    """Every token with its values; what is in `head` is in every row."""
+    """Return every token with its values; what is in `head` is in every row."""
     n = len(corpus)
     return {name: [value] * n for name, value in head.items()} | {
         "token": np.arange(n),

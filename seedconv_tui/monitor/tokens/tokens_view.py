@@ -168,7 +168,7 @@ class TokensView(StepScreen):
         return self._change[2], ""
 
     def _search(self, model: ModelSnapshot, step: int, wanted: list[Query[Any]]) -> Spans | None:
-        """Where the text that is looked for is; goes there if it was just asked for."""
+        """Return where the text that is looked for is; go there if it was just asked for."""
         notes: list[str] = []
         found: Spans | None = None
         if self._pattern:
@@ -306,7 +306,7 @@ class TokensView(StepScreen):
         self._keep_lines = kept.flag("keep_lines", False)
 
     def table(self) -> Columns | None:
-        """Every token with its value at the step."""
+        """Return every token with its value at the step."""
         model, rows = self.model, self._rows
         if model is None or rows is None or (step := self.step_of(model)) is None:
             return None
