@@ -142,7 +142,7 @@ class Matrix(Canvas):
         return min(fold.steps_per_cell, n_steps - start)
 
     def _indices(self) -> tuple[int, int, int]:
-        """Return the positions (model, seed, step) of the cursor; the nearest if its place has gone."""
+        """Return the cursor by position: model, seed, step; the nearest if its place has gone."""
         spot = self._spot or self._following
         names = [model.name for model in self._models]
         if spot is None or spot.model not in names:
