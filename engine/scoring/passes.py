@@ -16,8 +16,7 @@ from numpy.typing import NDArray
 from engine.scoring.divergence import divergences
 from engine.scoring.scorer import LiveSeed, Rows, Scorer, rows_within
 from engine.scoring.transfer import HostCopies
-from store.schema import TOP
-from store.schema.pair_metrics import DIVERGENCES
+from store.schema import DIVERGENCES, TOP
 from store.writing import PendingCheckpoint, PendingPairs
 
 _BLOCK_BYTES = {"cpu": 2**22, "cuda": 2**27}  # float32 log-probs of one seed

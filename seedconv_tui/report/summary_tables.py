@@ -15,8 +15,7 @@ from seedconv_tui.tables.rows import PERCENTILE_COLUMNS
 from seedconv_tui.tables.selection import Choice
 from seedconv_tui.tables.step_ranges import Steps
 from seedconv_tui.text import count, nats
-from store.schema import ALL, CONTEXT, PERCENTILES, Floats
-from store.schema.pair_metrics import KL, MORE_METRICS, PairMetric
+from store.schema import ALL, CONTEXT, KL, MORE_METRICS, PERCENTILES, Floats, PairMetric
 from store.statistics import FEWEST_TO_COMPARE, outliers
 
 _TURN = "sharp divergence"  # the phase that begins where the KL is lowest

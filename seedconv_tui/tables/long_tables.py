@@ -14,8 +14,7 @@ from seedconv_tui.tables.probe_rows import probes
 from seedconv_tui.tables.rows import CONTEXT, PERCENTILE_COLUMNS, Batch
 from seedconv_tui.tables.selection import Choice
 from store import Study
-from store.schema import PERCENTILES
-from store.schema.pair_metrics import KL, MORE_METRICS
+from store.schema import KL, MORE_METRICS, PERCENTILES
 
 
 @dataclass(frozen=True)

@@ -22,8 +22,7 @@ from seedconv_tui.tables.selection import (
     summarised,
 )
 from store import Study, Summary, SummaryReader, statistics
-from store.schema import ALL, PERCENTILES, Floats, State
-from store.schema.pair_metrics import MORE_METRICS
+from store.schema import ALL, MORE_METRICS, PERCENTILES, Floats, State
 
 Batch = dict[str, Any]  # column -> list or array, all of one length; missing: None or NaN
 

@@ -1,6 +1,6 @@
 """Check a store, repair it, drop what is no longer needed."""
 
-from store.maintenance.mend import MENDABLE, mend
+from store.maintenance.mending import MENDABLE, mend
 from store.maintenance.pruning import Prunable, prunable, prune
 from store.maintenance.verification import verify
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from store.maintenance.mend import maintain
+from store.maintenance.mending import maintain
 from store.schema import variables as layout
 from store.storage.links import refuse_link
 from store.study import Study

@@ -7,6 +7,7 @@ from store.schema.corpus import Corpus, Vocabulary
 from store.schema.damage import Damage, Part
 from store.schema.keys import CheckpointName, Key
 from store.schema.output_layer import OutputLayer, Representation
+from store.schema.pair_metrics import DIVERGENCES, KL, MORE_METRICS, PAIR_METRICS, PairMetric
 from store.schema.probe import BAD, BLIMP, GOOD, ICL, Probe, ProbeValues
 from store.schema.schedule import Schedule, Schedules, of_model, read_schedules
 from store.schema.snapshot import (
@@ -48,9 +49,13 @@ __all__ = [
     "CHOSEN_BY_NAME",
     "COMMITS",
     "CONTEXT",
+    "DIVERGENCES",
     "FORMAT",
     "GOOD",
     "ICL",
+    "KL",
+    "MORE_METRICS",
+    "PAIR_METRICS",
     "PERCENTILES",
     "SUMMARIES",
     "SUMMARY",
@@ -72,6 +77,7 @@ __all__ = [
     "Key",
     "ModelSnapshot",
     "OutputLayer",
+    "PairMetric",
     "Part",
     "Phase",
     "Probe",

@@ -26,7 +26,7 @@ from store.statistics.means import (
     pairs_among,
     without_diagonal,
 )
-from store.statistics.outliers import FEWEST_TO_COMPARE, distance, newly_outlying, outliers
+from store.statistics.outlying import FEWEST_TO_COMPARE, distance, newly_outlying, outliers
 from store.statistics.phases import find_phases
 from store.statistics.spread import Extremes, extremes, percentiles
 

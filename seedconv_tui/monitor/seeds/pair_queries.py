@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from store.schema.pair_metrics import MORE_METRICS
+from store.schema import MORE_METRICS
 
 if TYPE_CHECKING:
     from store import Study

@@ -20,8 +20,7 @@ from seedconv_tui.monitor.common.study_screen import Columns
 from seedconv_tui.monitor.seeds.pair_columns import pair_columns
 from seedconv_tui.monitor.seeds.pair_queries import PairMeans
 from seedconv_tui.text import nats
-from store.schema import Floats
-from store.schema.pair_metrics import KL, MORE_METRICS, PAIR_METRICS, PairMetric
+from store.schema import KL, MORE_METRICS, PAIR_METRICS, Floats, PairMetric
 from store.statistics import distance, outliers
 
 if TYPE_CHECKING:
