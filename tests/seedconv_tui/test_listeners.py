@@ -97,7 +97,7 @@ def break_weights(folder: Path) -> None:
 def said_in_the_engine() -> set[str]:
     """Names of events that are written out where something is said."""
     found = set()
-    for file in [*(ROOT / "engine").glob("*.py"), *(ROOT / "seedconv_tui/telling").glob("*.py")]:
+    for file in [*(ROOT / "engine").rglob("*.py"), *(ROOT / "seedconv_tui/listeners").glob("*.py")]:
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             if not isinstance(node, ast.Call):
                 continue
@@ -114,7 +114,7 @@ def test_every_event_is_documented() -> None:
     said = said_in_the_engine()
     assert {"scored", "hub", "telling", "end"} <= said
     assert said - EVENTS.keys() == set()
-    source = "".join(file.read_text(encoding="utf-8") for file in (ROOT / "engine").glob("*.py"))
+    source = "".join(file.read_text(encoding="utf-8") for file in (ROOT / "engine").rglob("*.py"))
     for name in EVENTS.keys() - said:
         assert f'"{name}"' in source, f"{name} is documented and never said"
 
