@@ -17,8 +17,6 @@ KEPT = {Path("engine/callback.py"), Path("engine/announcing.py")}
 
 # What is not so yet. Nothing is added to it.
 LONG = [
-    "engine/scoring/scorer.py",
-    "engine/workers/worker.py",
     "seedconv_tui/monitor/categories/screen.py",
     "seedconv_tui/monitor/curves/screen.py",
     "seedconv_tui/monitor/tokens/screen.py",

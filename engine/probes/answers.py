@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 
 from engine.machine.device_errors import is_dead_device, is_out_of_memory
 from engine.probes.questions import Questions
-from engine.scoring.scorer import Loaded, Rows, Scorer, rows_within
+from engine.scoring.log_prob_rows import Rows
+from engine.scoring.scorer import Loaded, Scorer, rows_within
 from engine.text.windows import Window
 
 _BLOCK_BYTES = {"cpu": 2**22, "cuda": 2**27}  # float32 log-probs

@@ -14,7 +14,8 @@ import torch
 from numpy.typing import NDArray
 
 from engine.scoring.divergence import divergences
-from engine.scoring.scorer import LiveSeed, Rows, Scorer, rows_within
+from engine.scoring.log_prob_rows import LiveSeed, Rows
+from engine.scoring.scorer import Scorer, rows_within
 from engine.scoring.transfer import HostCopies
 from store.schema import DIVERGENCES, TOP
 from store.writing import PendingCheckpoint, PendingPairs

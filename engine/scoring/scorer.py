@@ -30,7 +30,6 @@ _NOISE_TOKENS = 32
 _NOISE_WINDOWS = 8  # of a masked model; pseudo, each holds one token
 _SHARE_FOR_MODELS = 0.6  # of what is free on a GPU; the rest is for blocks of log-probs
 _SHARE_FOR_BATCHES = 0.5  # of what limits leave of the host's; the rest is for the next weights
-_PRODUCT_BYTES = {"cpu": 2**25, "cuda": 2**28}  # float32 logits of one product
 _LOGIT_BYTES = {"cpu": 2**29, "cuda": 2**31}  # logits of one pass of a model that makes its own
 
 
@@ -287,92 +286,6 @@ def _longest(model: LoadedModel) -> int | None:
             # As in RoBERTa: positions are counted from the one after that of padding.
             longest = int(part.num_embeddings) - part.padding_idx - 1
     return longest
-
-
-class Rows:
-    """Consecutive rows of log-probs, made of states that come in pieces of any length."""
-
-    def __init__(self, scorer: Scorer, head: Head | None, more: Callable[[], torch.Tensor]) -> None:
-        """`more` gives the states of the tokens that follow, as `Scorer.forward` returns them."""
-        self._scorer, self._head, self._more = scorer, head, more
-        self._pieces: list[torch.Tensor] = []  # states of consecutive tokens
-        self._first = 0  # the token of the first one
-        self._product = torch.empty(0)
-        self._made = (0, self._product)  # first token and logits of the last product
-        self._product_rows = rows_within(_PRODUCT_BYTES[scorer.device.type], scorer.vocab_size)
-
-    def states(self, start: int, stop: int, *, keep: int | None = None) -> torch.Tensor:
-        """States of tokens [start, stop). Those before `keep`, or else `start`, are forgotten.
-
-        When memory runs out, those that came stay: the same may be asked for again.
-        """
-        have = self._first + sum(map(len, self._pieces))
-        if stop > have:
-            self._forget(start if keep is None else keep)
-        while have < stop:
-            self._pieces.append(self._more())
-            have += len(self._pieces[-1])
-        if len(self._pieces) > 1:
-            self._pieces = [torch.cat(self._pieces)]
-        return self._pieces[0][start - self._first : stop - self._first]
-
-    def _forget(self, keep: int) -> None:
-        while self._pieces and self._first < keep:
-            n = min(keep - self._first, len(self._pieces[0]))
-            self._first += n
-            self._pieces[:1] = [self._pieces[0][n:]] if n < len(self._pieces[0]) else []
-
-    def fill(self, start: int, stop: int, out: torch.Tensor) -> None:
-        """Put log-probs of tokens [start, stop) into `out`, (token, vocab) float32, nats.
-
-        Starts never go back; the same run may be asked for again.
-        """
-        at = start
-        while at < stop:
-            first, logits = self._made
-            if not first <= at < first + len(logits):
-                end = min(at + self._product_rows, len(self._scorer.targets))
-                first, logits = self._made = at, self._logits(self.states(at, end, keep=start))
-            end = min(stop, first + len(logits))
-            rows = out[at - start : end - start]
-            torch.log_softmax(logits[at - first : end - first], -1, out=rows)
-            at = end
-
-    def _logits(self, states: torch.Tensor) -> torch.Tensor:
-        if self._head is None:
-            return states
-        if not len(self._product):  # kept: memory that is new each time costs as much as the sum
-            shape = self._product_rows, self._scorer.vocab_size
-            self._product = torch.empty(shape, device=states.device)
-        out = self._product[: len(states)]
-        self._head.logits(states, out)
-        return out
-
-    def shrink(self) -> None:
-        """Make do with less memory."""
-        self._product_rows = max(1, self._product_rows // 2)
-        self._product = torch.empty(0)
-        self._made = (0, self._product)
-
-
-class LiveSeed:
-    """A checkpoint that is being scored: its model is run when tokens are asked for."""
-
-    def __init__(self, scorer: Scorer, loaded: Loaded) -> None:
-        self._scorer, self.loaded = scorer, loaded
-        self.window = scorer.window(loaded.model)  # and overlap
-        self._windows = scorer.windows(loaded)
-        self._batch: list[Window] = []  # kept until it went through: memory may run out
-        self.noise_floor: float | None = None  # nats; known once tokens were asked for
-        self.rows = Rows(scorer, loaded.head, self._more)
-
-    def _more(self) -> torch.Tensor:
-        self._batch = self._batch or next(self._windows)
-        states = self._scorer.forward(self.loaded, self._batch)
-        if self.noise_floor is None:
-            self.noise_floor = self._scorer.noise(self.loaded, self._batch, states)
-        self._batch = []
-        return states
 
 
 def rows_within(n_bytes: int, vocab_size: int) -> int:

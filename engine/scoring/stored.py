@@ -11,7 +11,8 @@ import torch
 from numpy.typing import NDArray
 
 from engine.models.output_head import Head
-from engine.scoring.scorer import Rows, Scorer
+from engine.scoring.log_prob_rows import Rows
+from engine.scoring.scorer import Scorer
 from store import FactoredLogProbs, LogProbs
 
 

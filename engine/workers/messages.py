@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from engine.probes.questions import Questions
-from engine.sources.base import Reference, Source
+from engine.sources.base import Checkpoint, Reference, Source
 from engine.study_file.file import StudyFile
 from engine.text.evaluation_text import EvaluationText
 from engine.text.tokenizer import Tokenizer
@@ -65,6 +65,10 @@ class Pass:
         source = sources[self.model]
         found = (source.checkpoint((seed, self.step)) for seed in self.live)
         return replace(self, checkpoints=tuple(checkpoint.reference() for checkpoint in found))
+
+    def open(self, seed: str, sources: Mapping[str, Source]) -> Checkpoint:
+        """Open the checkpoint of a live seed, as it was found; `sources` are by model."""
+        return sources[self.model].reopen(self.checkpoints[self.live.index(seed)])
 
     @property
     def seeds(self) -> tuple[str, ...]:

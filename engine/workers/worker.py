@@ -10,52 +10,38 @@ import contextlib
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import TypeVar
 
 import torch
 
-from engine.errors import CheckpointError, EngineError
+from engine.errors import CheckpointError
 from engine.machine.device_errors import is_dead_device, is_out_of_memory
-from engine.machine.host_memory import HostMemory, weights_bytes
-from engine.models.weights import CheckpointWeights, read_checkpoint
+from engine.models.weights import CheckpointWeights
 from engine.probes.answers import ask_each
 from engine.probes.questions import Questions
+from engine.scoring.log_prob_rows import LiveSeed, Rows
 from engine.scoring.passes import CorpusPass, Live, NotFiniteError
-from engine.scoring.scorer import LiveSeed, Loaded, Rows, Scorer, refuse_factors
+from engine.scoring.scorer import Loaded, Scorer, refuse_factors
 from engine.scoring.stored import stored_rows
 from engine.sources.base import Checkpoint, Source
-from engine.sources.checkpoint_files import checkpoint_files
 from engine.study_file.file import StudyFile
 from engine.text.evaluation_text import EvaluationText
 from engine.text.tokenizer import Tokenizer
 from engine.workers.messages import Outcome, Pass
-from store import REPRESENTATIONS, DamagedError, ModelLedger, Record, Study
+from engine.workers.pass_errors import (
+    NoMemoryError,
+    SeedError,
+    dead_device,
+    no_memory,
+    refuse_others,
+)
+from engine.workers.weights_reader import WeightsReader
+from store import REPRESENTATIONS, DamagedError, ModelLedger, Study
 from store.schema import Key, ProbeValues, State, Work
 from store.writing import CellWriter, CheckpointResult, PendingCheckpoint, PendingPairs
 
 _READERS = 4  # at most
-
-
-_POLL_SECONDS = 0.2  # within which a request to stop is noticed while weights are read
-
-T = TypeVar("T")
-
-
-class _SeedError(Exception):
-    """One of the live seeds cannot be scored."""
-
-    def __init__(self, seed: str, reason: str, *, passing: bool = False) -> None:
-        super().__init__(reason)
-        self.seed, self.passing = seed, passing
-
-
-class _NoMemoryError(_SeedError):
-    """Not with what the device has left, which may change."""
-
-    def __init__(self, seed: str, reason: str) -> None:
-        super().__init__(seed, reason, passing=True)
 
 
 class Worker:
@@ -87,54 +73,22 @@ class Worker:
         self._scorer = Scorer(
             text, tokenizer.size, study.scoring, device, self._notes.append, study.limits
         )
-        self._memory = HostMemory(study.limits.memory_gb)
+        self._weights = WeightsReader(study, sources, tokenizer)
         self._store = Study(study.store)
         readers = min(_READERS, study.limits.threads or _READERS)
-        self._loader = ThreadPoolExecutor(1, thread_name_prefix="weights")
         self._readers = ThreadPoolExecutor(readers, thread_name_prefix="log-probs")
-        self._loading: dict[tuple[str, Key], Future[CheckpointWeights | None]] = {}
 
     def prefetch(self, task: Pass) -> None:
         """Begin to read the weights that a pass will need, in a thread of its own."""
-        for seed in task.live:
-            where = task.model, (seed, task.step)
-            if where not in self._loading:
-                checkpoint = self._checkpoint(task, seed)
-                self._loading[where] = self._loader.submit(self._read_early, task.model, checkpoint)
+        self._weights.prefetch(task)
 
     def _checkpoint(self, task: Pass, seed: str) -> Checkpoint:
         """Open the checkpoint of a live seed."""
-        return self._sources[task.model].reopen(task.checkpoints[task.live.index(seed)])
-
-    def _read_early(self, name: str, checkpoint: Checkpoint) -> CheckpointWeights | None:
-        """Read the weights; None when there is room for them only once others are gone."""
-        if self._memory.limit is not None:
-            files = checkpoint_files(
-                checkpoint.fetch(), allow_pickle=self._models[name].allow_pickle
-            )
-            if self._memory.lacks(2 * weights_bytes(files.weights)):  # as much for the pass in hand
-                return None
-        return self._read(name, checkpoint)
-
-    def _read(self, name: str, checkpoint: Checkpoint) -> CheckpointWeights:
-        model, folder = self._models[name], checkpoint.fetch()
-        if self._memory.limit is not None:
-            needed = weights_bytes(
-                checkpoint_files(folder, allow_pickle=model.allow_pickle).weights
-            )
-            if lacking := self._memory.lacks(needed):
-                raise CheckpointError(f"{checkpoint.where()}: reading its weights takes {lacking}")
-        return read_checkpoint(
-            folder,
-            self._tokenizer,
-            where=checkpoint.where(),
-            allow_pickle=model.allow_pickle,
-            trust_remote_code=model.trust_remote_code,
-        )
+        return task.open(seed, self._sources)
 
     def close(self) -> None:
         """End threads. What is being read is of no use any more, and may take minutes to end."""
-        self._loader.shutdown(wait=False, cancel_futures=True)
+        self._weights.close()
         self._readers.shutdown(cancel_futures=True)
 
     def run(self, task: Pass) -> Outcome:
@@ -150,7 +104,7 @@ class Worker:
         done = task.live
         try:
             outcome = self._try(task)
-        except _SeedError as error:
+        except SeedError as error:
             failed = error.seed, str(error)
             trace = "".join(traceback.format_exception(error.__context__))
             outcome = replace(outcome, failed=failed, passing=error.passing, trace=trace)
@@ -160,7 +114,7 @@ class Worker:
             outcome, done = replace(outcome, damaged=text), ()
         except (RuntimeError, MemoryError) as error:
             if is_dead_device(error):
-                raise _dead(self._scorer.device, error) from error
+                raise dead_device(self._scorer.device, error) from error
             if not is_out_of_memory(error):  # for the sake of no live seed
                 raise
             text = (
@@ -193,7 +147,7 @@ class Worker:
         pending: list[PendingCheckpoint | PendingPairs] = []
         try:
             stored = {seed: self._open_stored(task, seed) for seed in task.stored}
-            checkpoints = self._weights(task, work)
+            checkpoints = self._take_weights(task, work)
             live = self._make_live(task, checkpoints, self._store.ledger(task.model))
             if task.probes:
                 return self._ask(task, live[task.live[0]].seed.loaded, work)
@@ -219,9 +173,7 @@ class Worker:
         except BaseException:
             for unfinished in pending:
                 unfinished.abandon()
-            for seed in task.live:  # another device may do what is left
-                if future := self._loading.pop((task.model, (seed, task.step)), None):
-                    future.cancel()
+            self._weights.forget(task)
             with contextlib.suppress(Exception):  # the next coordinator looks for it again
                 self._results.discard(task.model, task.step, task.live, task.seeds)
             raise
@@ -259,25 +211,15 @@ class Worker:
         log_probs = self._store.log_probs(task.model, seed, task.step)
         return stored_rows(self._scorer, log_probs, self._readers)
 
-    def _weights(self, task: Pass, work: Work) -> list[CheckpointWeights]:
-        """Wait for the weights of the live seeds, in their order."""
-        found = []
-        for seed in task.live:
-            future = self._loading.pop((task.model, (seed, task.step)))
-            with self._names_seed(task, seed):
-                weights = self._await(future, work)
-                if weights is None:
-                    self._scorer.let_go()
-                    checkpoint = self._checkpoint(task, seed)
-                    again = self._loader.submit(self._read, task.model, checkpoint)
-                    weights = self._await(again, work)
-                found.append(weights)
-        return found
-
-    def _await(self, future: Future[T], work: Work) -> T:
-        while not wait([future], _POLL_SECONDS).done:
+    def _take_weights(self, task: Pass, work: Work) -> list[CheckpointWeights]:
+        def on_wait() -> None:
             self._report(work)
-        return future.result()
+
+        taken = []
+        for seed in task.live:
+            with self._names_seed(task, seed):
+                taken.append(self._weights.take(task, seed, on_wait, self._scorer.let_go))
+        return taken
 
     def _make_live(
         self, task: Pass, checkpoints: Sequence[CheckpointWeights], known: ModelLedger
@@ -285,7 +227,7 @@ class Worker:
         """Models of the live seeds, and a place for the results of each that has new ones."""
         for seed, checkpoint in zip(task.live, checkpoints, strict=True):
             with self._names_seed(task, seed):
-                _refuse_others(checkpoint, known.scored.get((seed, task.step)))
+                refuse_others(checkpoint, known.scored.get((seed, task.step)))
         live, kept = {}, REPRESENTATIONS[task.keep]
         every = self._load(task, checkpoints)
         for seed, checkpoint, loaded in zip(task.live, checkpoints, every, strict=True):
@@ -318,7 +260,7 @@ class Worker:
         if not self._all_fit(checkpoints):
             return load(resident=False)
         if len(checkpoints) > 1:
-            with contextlib.suppress(_NoMemoryError):  # another program may just have taken it
+            with contextlib.suppress(NoMemoryError):  # another program may just have taken it
                 return load(resident=True)
             self._notes.append("out of memory with all seeds' weights; they are moved in turn")
         return load(resident=len(checkpoints) == 1)
@@ -342,25 +284,16 @@ class Worker:
             yield
         except CheckpointError as error:
             assert seed is not None  # once models are made, nothing else is wrong with them
-            raise _SeedError(seed, str(error), passing=error.passing) from None
+            raise SeedError(seed, str(error), passing=error.passing) from None
         except NotFiniteError as error:
             where = self._checkpoint(task, error.seed).where()
             text = self._text.corpus.token_text(error.token)
-            raise _SeedError(error.seed, f"{where}: {error} ({text!r})") from None
+            raise SeedError(error.seed, f"{where}: {error} ({text!r})") from None
         except (RuntimeError, MemoryError) as error:
             if not task.live or not is_out_of_memory(error):
                 raise
             loading, seed = seed is not None, seed or task.live[-1]
-            what = "with one token at a time; lower scoring.window"
-            if loading:
-                what = 'with its weights; set scoring.dtype to "bfloat16" or choose another device'
-            if len(task.live) > 1:
-                what = (
-                    f"with {len(task.live)} models at once; set log_probs.representation to "
-                    '"factored" or "dense"'
-                )
-            where = f"{task.model}, seed {seed}, step {task.step}"
-            raise _NoMemoryError(seed, f"{where}: out of memory {what}") from None
+            raise no_memory(task, seed, loading=loading) from None
 
     def _finish(self, task: Pass, entry: Live, checkpoint: CheckpointWeights) -> CheckpointResult:
         assert entry.pending is not None
@@ -380,21 +313,4 @@ class Worker:
                 "model_vocab": int(checkpoint.config.get_text_config().vocab_size),
                 "device": str(self._scorer.device),
             },
-        )
-
-
-def _dead(device: torch.device, error: Exception) -> EngineError:
-    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-    return EngineError(
-        f"{device} does not work any more ({reason}); what was committed stays. See what "
-        "`nvidia-smi` says, and run the same command again, perhaps with --device for another one"
-    )
-
-
-def _refuse_others(checkpoint: CheckpointWeights, record: Record | None) -> None:
-    """Raise CheckpointError when results are committed that are of other weights."""
-    if record is not None and record.get("fingerprint") not in (None, checkpoint.fingerprint):
-        raise CheckpointError(
-            f"{checkpoint.where}: its weights are not those that its results are of; put the old "
-            "ones back, or give the new ones a seed of their own"
         )

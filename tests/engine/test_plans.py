@@ -182,7 +182,7 @@ def test_what_went_through_before_memory_ran_out_is_kept(
     make_runs(tmp_path)
     settings = {"log_probs__representation": representation, "scoring__batch_tokens": 32}
     expected = score(tmp_path, "whole.zarr", **settings)
-    monkeypatch.setattr("engine.scoring.scorer._PRODUCT_BYTES", {"cpu": 2**16})  # 32 tokens
+    monkeypatch.setattr("engine.scoring.log_prob_rows._PRODUCT_BYTES", {"cpu": 2**16})  # 32 tokens
     monkeypatch.setattr("engine.scoring.passes._BLOCK_BYTES", {"cpu": 2**15})  # 16
     forward, calls = GPTNeoXForCausalLM.forward, itertools.count(1)
 
@@ -203,7 +203,7 @@ def test_stored_log_probs_are_not_skipped_when_memory_runs_out(
     make_runs(tmp_path)
     expected = score(tmp_path, "whole.zarr")
     monkeypatch.setattr("store.schema.variables._CHUNK_BYTES", 2**14)  # of log-probs: 16 tokens
-    monkeypatch.setattr("engine.scoring.scorer._PRODUCT_BYTES", {"cpu": 2**16})
+    monkeypatch.setattr("engine.scoring.log_prob_rows._PRODUCT_BYTES", {"cpu": 2**16})
     monkeypatch.setattr("engine.scoring.passes._BLOCK_BYTES", {"cpu": 2**15})
     convert, calls = torch.from_numpy, itertools.count(1)
 

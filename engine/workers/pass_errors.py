@@ -1,0 +1,57 @@
+"""What keeps a pass from being done, as an error that names the seed or the device."""
+
+from __future__ import annotations
+
+import torch
+
+from engine.errors import CheckpointError, EngineError
+from engine.models.weights import CheckpointWeights
+from engine.workers.messages import Pass
+from store import Record
+
+
+class SeedError(Exception):
+    """One of the live seeds cannot be scored."""
+
+    def __init__(self, seed: str, reason: str, *, passing: bool = False) -> None:
+        super().__init__(reason)
+        self.seed, self.passing = seed, passing
+
+
+class NoMemoryError(SeedError):
+    """Not with what the device has left, which may change."""
+
+    def __init__(self, seed: str, reason: str) -> None:
+        super().__init__(seed, reason, passing=True)
+
+
+def no_memory(task: Pass, seed: str, *, loading: bool) -> NoMemoryError:
+    """Return the error for a pass whose live seeds take more memory than the device has."""
+    what = "with one token at a time; lower scoring.window"
+    if loading:
+        what = 'with its weights; set scoring.dtype to "bfloat16" or choose another device'
+    if len(task.live) > 1:
+        what = (
+            f"with {len(task.live)} models at once; set log_probs.representation to "
+            '"factored" or "dense"'
+        )
+    where = f"{task.model}, seed {seed}, step {task.step}"
+    return NoMemoryError(seed, f"{where}: out of memory {what}")
+
+
+def dead_device(device: torch.device, error: Exception) -> EngineError:
+    """Return the error for a device that fails at everything it is given."""
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return EngineError(
+        f"{device} does not work any more ({reason}); what was committed stays. See what "
+        "`nvidia-smi` says, and run the same command again, perhaps with --device for another one"
+    )
+
+
+def refuse_others(checkpoint: CheckpointWeights, record: Record | None) -> None:
+    """Raise CheckpointError when results are committed that are of other weights."""
+    if record is not None and record.get("fingerprint") not in (None, checkpoint.fingerprint):
+        raise CheckpointError(
+            f"{checkpoint.where}: its weights are not those that its results are of; put the old "
+            "ones back, or give the new ones a seed of their own"
+        )

@@ -1,0 +1,100 @@
+"""Reads the weights of the next passes while the device works on one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+from typing import TypeVar
+
+from engine.errors import CheckpointError
+from engine.machine.host_memory import HostMemory, weights_bytes
+from engine.models.weights import CheckpointWeights, read_checkpoint
+from engine.sources.base import Checkpoint, Source
+from engine.sources.checkpoint_files import checkpoint_files
+from engine.study_file.file import StudyFile
+from engine.text.tokenizer import Tokenizer
+from engine.workers.messages import Pass
+from store.schema import Key
+
+_POLL_SECONDS = 0.2  # within which a request to stop is noticed while weights are read
+
+T = TypeVar("T")
+
+
+class WeightsReader:
+    """Reads weights in a thread of its own, as far ahead as the host's memory allows."""
+
+    def __init__(
+        self, study: StudyFile, sources: Mapping[str, Source], tokenizer: Tokenizer
+    ) -> None:
+        self._sources, self._tokenizer = sources, tokenizer
+        self._models = {model.name: model for model in study.models}
+        self._memory = HostMemory(study.limits.memory_gb)
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="weights")
+        self._reading: dict[tuple[str, Key], Future[CheckpointWeights | None]] = {}
+
+    def prefetch(self, task: Pass) -> None:
+        """Begin to read the weights that a pass will need."""
+        for seed in task.live:
+            which = task.model, (seed, task.step)
+            if which not in self._reading:
+                checkpoint = task.open(seed, self._sources)
+                self._reading[which] = self._thread.submit(self._read_early, task.model, checkpoint)
+
+    def take(
+        self, task: Pass, seed: str, on_wait: Callable[[], None], make_room: Callable[[], None]
+    ) -> CheckpointWeights:
+        """Return the weights of a live seed, which were prefetched, once they are read.
+
+        `on_wait` is called every 0.2 s and may raise to stop. `make_room` is called when there is
+        room for these weights only without those that were used before. Raise CheckpointError when
+        they cannot be read.
+        """
+        weights = self._await(self._reading.pop((task.model, (seed, task.step))), on_wait)
+        if weights is None:
+            make_room()
+            checkpoint = task.open(seed, self._sources)
+            again = self._thread.submit(self._read, task.model, checkpoint)
+            weights = self._await(again, on_wait)
+        return weights
+
+    def forget(self, task: Pass) -> None:
+        """Cancel what was not taken of a pass: another device may do it."""
+        for seed in task.live:
+            if reading := self._reading.pop((task.model, (seed, task.step)), None):
+                reading.cancel()
+
+    def close(self) -> None:
+        """End the thread. What it reads is not needed any more, and may take minutes to end."""
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
+    def _await(self, reading: Future[T], on_wait: Callable[[], None]) -> T:
+        while not wait([reading], _POLL_SECONDS).done:
+            on_wait()
+        return reading.result()
+
+    def _read_early(self, name: str, checkpoint: Checkpoint) -> CheckpointWeights | None:
+        """Return the weights, or None when there is room for them only without others."""
+        if self._memory.limit is not None:
+            files = checkpoint_files(
+                checkpoint.fetch(), allow_pickle=self._models[name].allow_pickle
+            )
+            if self._memory.lacks(2 * weights_bytes(files.weights)):  # as much for the pass in hand
+                return None
+        return self._read(name, checkpoint)
+
+    def _read(self, name: str, checkpoint: Checkpoint) -> CheckpointWeights:
+        model, folder = self._models[name], checkpoint.fetch()
+        if self._memory.limit is not None:
+            needed = weights_bytes(
+                checkpoint_files(folder, allow_pickle=model.allow_pickle).weights
+            )
+            if lacking := self._memory.lacks(needed):
+                raise CheckpointError(f"{checkpoint.where()}: reading its weights takes {lacking}")
+        return read_checkpoint(
+            folder,
+            self._tokenizer,
+            where=checkpoint.where(),
+            allow_pickle=model.allow_pickle,
+            trust_remote_code=model.trust_remote_code,
+        )
