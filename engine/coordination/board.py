@@ -1,4 +1,4 @@
-"""What the devices are doing, shown to the user; and the user's wish to stop, told to them."""
+"""What the devices are doing, shown to the user; and the user's wish to stop, passed to them."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class ProgressBoard:
         self._works: dict[str, Work] = {}
 
     def show(self, device: str, work: Work | None) -> None:
-        """Show what a device is doing; None: nothing. Raises Interrupted when asked to stop."""
+        """Show what a device is doing; None: nothing. Raise Interrupted when asked to stop."""
         if work is not None:
             before = self._works.get(device)
             if bool(work.paused) != bool(before and before.paused):
@@ -41,14 +41,14 @@ class ProgressBoard:
         self.check_stop()
 
     def wait(self, seconds: float) -> None:
-        """Let time pass with no work to do. Raises Interrupted when asked to stop."""
+        """Let time pass with no work to do. Raise Interrupted when asked to stop."""
         self._works.clear()
         self._session.show(state="waiting", works=(), message="")
         self._stop.wait(seconds)
         self.check_stop()
 
     def report(self, level: Level, text: str) -> None:
-        """Say that a device came or went."""
+        """Report that a device came or went."""
         self._session.say(level, "device", text)
 
     def check_stop(self) -> None:

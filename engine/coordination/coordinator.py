@@ -85,7 +85,7 @@ class Coordinator:
     def watch(self, *, until_complete: bool = False, poll_seconds: float | None = None) -> Totals:
         """Go on as checkpoints arrive, until stopped or, if asked, until every listed one is done.
 
-        `poll_seconds` replaces the study file's. Raises ConfigError when it can never be complete.
+        `poll_seconds` replaces the study file's. Raise ConfigError when it can never be complete.
         """
         if until_complete:
             for model in self._study.models:
@@ -116,7 +116,7 @@ class Coordinator:
         return self.totals()
 
     def totals(self) -> Totals:
-        """What was done so far, and what is amiss now."""
+        """Return what was done so far, and what is wrong now."""
         amiss = self._inventory.count()
         amiss["failed"] += self._summaries.failed
         return replace(self._recorder.totals, **amiss)
@@ -163,7 +163,7 @@ class Coordinator:
         No checkpoint is probed while a step is being worked on, whose KL would have to wait; nor,
         unless `then_probe`, are those of a step that was worked on.
 
-        Raises Interrupted when asked to stop, OSError when results cannot be written, EngineError
+        Raise Interrupted when asked to stop, OSError when results cannot be written, EngineError
         when no device is left.
         """
         waiting, ready = deque(steps), deque[Pass]()

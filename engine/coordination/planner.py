@@ -78,7 +78,9 @@ def remaining(
     probes: Collection[str] = (),
     held: Collection[tuple[str, Key]] = (),
 ) -> list[Step]:
-    """Steps of one model with something left to do, ascending; `damaged` cannot be reduced.
+    """Return steps of one model with something left to do, ascending.
+
+    `damaged` are steps that cannot be reduced.
 
     `held` are probes, each with a checkpoint, that are not to be asked now.
     """
@@ -106,7 +108,7 @@ def remaining_of(
     probes: Collection[str] = (),
     held: Collection[tuple[str, Key]] = (),
 ) -> list[Step]:
-    """What is left to do of one step, of which these seeds are available.
+    """Return what is left to do of one step, of which these seeds are available.
 
     A seed that is scored but whose log-probs were dropped is scored again only when another seed
     of its step has yet to be compared with it. Probes, each seed's by itself, come only when
@@ -130,7 +132,7 @@ def remaining_of(
 
 
 def has_no_pairs(known: ModelLedger, available: set[Key]) -> str | None:
-    """Why no divergence can come of a model, in one line; None when some step has two seeds."""
+    """Return why a model has no pairs of seeds, in one line; None when some step has two seeds."""
     seeds: dict[str, set[int]] = {}
     for seed, step in available | set(known.scored):
         seeds.setdefault(seed, set()).add(step)

@@ -22,7 +22,7 @@ MOST_ATTEMPTS = 12
 
 
 def next_try(attempts: int, now: float, *, passing: bool) -> float | None:
-    """When what failed for the n-th time is tried again, in Unix time; None: it is parked."""
+    """Return when what failed for the n-th time is tried again, Unix time; None: it is parked."""
     if not passing or attempts >= MOST_ATTEMPTS:
         return None
     return now + min(FIRST_SECONDS * 2.0 ** (attempts - 1), LONGEST_SECONDS)
@@ -43,7 +43,7 @@ class Retries:
         *,
         forgive: bool = False,
     ) -> None:
-        """`settings` of each model, as plain data: a failure says nothing of what others do.
+        """Take the `settings` of each model, as plain data: a failure applies to no others.
 
         With `forgive`, all that failed before is tried now, as if for the first time.
         """
@@ -61,7 +61,7 @@ class Retries:
     def held(
         self, model: str, there: Collection[Key], signature: Callable[[Key], object]
     ) -> set[Key]:
-        """Those of a model's checkpoints that are there and are not to be tried now."""
+        """Return those of a model's checkpoints that are there and are not to be tried now."""
         self._there[model] = there
         known = self._writer.ledger.model(model)
         return {
@@ -71,7 +71,7 @@ class Retries:
         }
 
     def held_probes(self, model: str, signature: Callable[[Key], object]) -> set[tuple[str, Key]]:
-        """Probes that scored checkpoints, of those that are there, are not to be asked now."""
+        """Return probes that scored checkpoints, of those there, are not to be asked now."""
         there = set(self._there.get(model, ()))
         return {
             (probe, key)
@@ -93,7 +93,7 @@ class Retries:
         return failure.looks == self._looks(model, signature(key))
 
     def held_steps(self, model: str) -> set[int]:
-        """Those of a model's steps that are not to be reduced now."""
+        """Return those of a model's steps that are not to be reduced now."""
         steps = self._steps.items()
         return {step for (name, step), found in steps if name == model and not self._due(found)}
 
@@ -102,7 +102,7 @@ class Retries:
         return any(name == model and not it.parked for (name, _), it in self._steps.items())
 
     def _looks(self, model: str, signature: object) -> str:
-        """What tells whether there is reason to try a checkpoint again that is parked."""
+        """Return what changes when there is reason to try a parked checkpoint again."""
         text = repr((signature, self._settings[model]))
         return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
 
@@ -148,7 +148,7 @@ class Retries:
         self._steps.pop((model, step), None)
 
     def failed(self, model: str) -> dict[Key, Failure]:
-        """What has failed of that which is there, and is not being tried again."""
+        """Return failed checkpoints that are there and are not being tried again."""
         known = self._writer.ledger.model(model)
         return {
             key: known.failures[key]
@@ -157,7 +157,7 @@ class Retries:
         }
 
     def failed_probes(self, model: str) -> dict[tuple[str, Key], Failure]:
-        """Which probes could not be asked of what is there, and are not being tried again."""
+        """Return failed probes of what is there that are not being tried again."""
         there = set(self._there.get(model, ()))
         return {
             (probe, key): failure
@@ -167,7 +167,7 @@ class Retries:
         }
 
     def count(self) -> dict[str, int]:
-        """How much has failed, as fields of `Totals`: a step counts as a checkpoint does."""
+        """Return how much has failed, as fields of `Totals`: a step counts as a checkpoint does."""
         found = [failure for model in self._there for failure in self.failed(model).values()]
         probes = [it for model in self._there for it in self.failed_probes(model).values()]
         return {
@@ -177,7 +177,7 @@ class Retries:
         }
 
     def next_due(self) -> float | None:
-        """When the first of them is tried again, in Unix time; None: none will be."""
+        """Return when the first of them is tried again, in Unix time; None: none will be."""
         found = [
             failure
             for model in self._there

@@ -42,13 +42,13 @@ class Session:
         self._heart = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
 
     def show(self, **changes: Any) -> None:
-        """Change what is told of the engine: fields of `EngineStatus`."""
+        """Change what is shown of the engine: fields of `EngineStatus`."""
         self.status = replace(self.status, **changes)
         with contextlib.suppress(OSError):  # a terminal that is gone must not end the work
             self._listener.on_status(self.status)
 
     def say(self, level: Level, event: str, text: str, **fields: Any) -> None:
-        """Tell the journal and whoever listens that something happened."""
+        """Write to the journal, and report to listeners, that something happened."""
         now = self._clock()
         with contextlib.suppress(OSError):
             self._listener.on_event(Event(now, level, event, text, fields))
@@ -103,5 +103,5 @@ class Session:
 
 
 def disk_free(path: Path) -> int:
-    """Bytes free where a study lies or will lie."""
+    """Return the bytes free where a study lies or will lie."""
     return shutil.disk_usage(path if path.exists() else path.parent).free

@@ -40,7 +40,7 @@ class Summaries:
         self._study = writer.study()
         self._corpus = {category.name: category for category in categories}
         self._own: dict[str, dict[str, Category]] = {}  # by model
-        self._told: set[tuple[str, int]] = set()  # damaged, and said so
+        self._reported: set[tuple[str, int]] = set()  # damaged, and reported so
         self.failed = 0  # steps that cannot be summarised
 
     def start(self) -> None:
@@ -115,7 +115,7 @@ class Summaries:
             for seed in seeds:
                 total += self._study.values(model, _SURPRISAL, seed, step)
         except DamagedError as error:
-            self._tell(model, step, error)
+            self._report_damaged(model, step, error)
             return
         names = [_SURPRISAL, _SURPRISAL + CONTEXT] if self._settings.context else [_SURPRISAL]
         made = {}
@@ -153,7 +153,7 @@ class Summaries:
             token_kl, levels = summarise(self._study, model, step, seeds, lacking)
             self._writer.summaries.summarise(model, step, seeds, token_kl, levels)
         except DamagedError as error:
-            self._tell(model, step, error)
+            self._report_damaged(model, step, error)
         self._study.refresh()
 
     def _lacking(self, model: str, step: int) -> list[Category]:
@@ -168,9 +168,9 @@ class Summaries:
         yield from self._corpus.values()
         yield from self._own.get(model, {}).values()
 
-    def _tell(self, model: str, step: int, error: DamagedError) -> None:
-        if (model, step) not in self._told:
-            self._told.add((model, step))
+    def _report_damaged(self, model: str, step: int, error: DamagedError) -> None:
+        if (model, step) not in self._reported:
+            self._reported.add((model, step))
             self.failed += 1
             text = (
                 f"{model}, step {step}: cannot be summarised: {error}; "

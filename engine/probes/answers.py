@@ -136,7 +136,7 @@ def _log_probs(
                     torch.cuda.empty_cache()
                 continue
             if shrunk:
-                scorer.tell(f"out of memory; going on with {size} predictions at once")
+                scorer.note(f"out of memory; going on with {size} predictions at once")
                 shrunk = False
             found[start:stop] = picked.numpy()
             start = stop

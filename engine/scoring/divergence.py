@@ -13,7 +13,7 @@ _TINY = 1e-37  # smaller than any probability that counts; its logarithm is fini
 def divergences(
     log_p: torch.Tensor, p: torch.Tensor | None = None
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """KL and Jensen-Shannon divergence of every pair of seeds, per token, in nats.
+    """Compute KL and Jensen-Shannon divergence of every pair of seeds, per token, in nats.
 
     Args:
         log_p: (seed, token, vocab) float32 or float64, normalised natural log-probs. Overwritten.

@@ -17,7 +17,7 @@ class Rows:
     """Consecutive rows of log-probs, made of states that come in pieces of any length."""
 
     def __init__(self, scorer: Scorer, head: Head | None, more: Callable[[], torch.Tensor]) -> None:
-        """`more` gives the states of the tokens that follow, as `Scorer.forward` returns them."""
+        """Call `more` for the states of the next tokens, as `Scorer.forward` returns them."""
         self._scorer, self._head, self._more = scorer, head, more
         self._pieces: list[torch.Tensor] = []  # states of consecutive tokens
         self._first = 0  # the token of the first one
@@ -26,7 +26,7 @@ class Rows:
         self._product_rows = rows_within(_PRODUCT_BYTES[scorer.device.type], scorer.vocab_size)
 
     def states(self, start: int, stop: int, *, keep: int | None = None) -> torch.Tensor:
-        """States of tokens [start, stop). Those before `keep`, or else `start`, are forgotten.
+        """Return states of tokens [start, stop); forget those before `keep`, or else `start`.
 
         When memory runs out, those that came stay: the same may be asked for again.
         """
@@ -73,7 +73,7 @@ class Rows:
         return out
 
     def shrink(self) -> None:
-        """Make do with less memory."""
+        """Use less memory."""
         self._product_rows = max(1, self._product_rows // 2)
         self._product = torch.empty(0)
         self._made = (0, self._product)

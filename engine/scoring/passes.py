@@ -5,7 +5,7 @@ Blocks are small enough to stay in the caches of a CPU between the dozen things 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,16 +52,16 @@ class CorpusPass:
         pairs: PendingPairs | None,
         progress: Callable[[int], None],
     ) -> None:
-        """`seeds` are live or stored, in the order of the seeds of `pairs`.
+        """Take `seeds`, live or stored, in the order of the seeds of `pairs`.
 
-        `progress` hears the number of tokens done and may raise to stop.
+        `progress` is called with the number of tokens done and may raise to stop.
         """
         self._scorer, self._pairs, self._progress = scorer, pairs, progress
         self._sources = [seed.seed.rows if isinstance(seed, Live) else seed for seed in seeds]
         self._live = {n: seed for n, seed in enumerate(seeds) if isinstance(seed, Live)}
         self._rows = rows_within(_BLOCK_BYTES[scorer.device.type], scorer.vocab_size)
         self._copies = HostCopies(scorer.device)
-        self._shrunk = False  # and not told yet
+        self._shrunk = False  # and not noted yet
         self._log_p = self._p = self._spare = torch.empty(0)
         self._reserve()
 
@@ -90,9 +90,9 @@ class CorpusPass:
             torch.cuda.empty_cache()
 
     def run(self) -> None:
-        """Do it. What was appended to is neither finished nor abandoned here.
+        """Go through it. What was appended to is neither finished nor abandoned here.
 
-        Raises NotFiniteError, CheckpointError, DamagedError, OSError when writing failed,
+        Raise NotFiniteError, CheckpointError, DamagedError, OSError when writing failed,
         OutOfMemoryError when there is none for a single token.
         """
         n_tokens = len(self._scorer.targets)
@@ -111,7 +111,7 @@ class CorpusPass:
                     self._reserve()
                     continue
                 if self._shrunk:
-                    self._scorer.tell(f"out of memory; going on with {self._rows} tokens at once")
+                    self._scorer.note(f"out of memory; going on with {self._rows} tokens at once")
                     self._shrunk = False
                 if before is not None:  # one behind: its copy ran while this one was computed
                     self._append(*before)
@@ -120,35 +120,40 @@ class CorpusPass:
             if before is not None:
                 self._append(*before)
 
-    def _block(self, start: int, stop: int) -> dict[str, torch.Tensor]:
-        """Everything computed of these tokens, on the device: `<seed>.<result>`, divergences."""
+    def _block(self, start: int, stop: int) -> list[dict[str, torch.Tensor]]:
+        """Compute everything of these tokens, on the device.
+
+        Return a dict of results for each live seed, empty where none is new, then that of pairs.
+        """
         log_p, p = self._log_p[:, : stop - start], self._p[:, : stop - start]
         for seed, source in enumerate(self._sources):
             source.fill(start, stop, log_p[seed])
         torch.exp(log_p, out=p)
-        results: dict[str, torch.Tensor] = {}
+        results: list[dict[str, torch.Tensor]] = []
         targets = self._scorer.targets[start:stop, None]
         for seed, live in self._live.items():
+            found: dict[str, torch.Tensor] = {}
             if live.pending is not None:
                 found = self._summarise(log_p[seed], p[seed], targets)
                 if live.kept == "log_probs":
                     found |= _rounded(log_p[seed], p[seed])
                 if live.kept == "hidden":
                     found["hidden"] = live.seed.rows.states(start, stop)
-                results |= {f"{seed}.{name}": tensor for name, tensor in found.items()}
                 if live.kept == "log_probs" and self._pairs is not None:
                     # As a later reduction would read them: what comes of a pair must not depend on
                     # which of its seeds came first.
                     torch.log_softmax(found["log_probs"].float(), -1, out=log_p[seed])
                     torch.exp(log_p[seed], out=p[seed])
+            results.append(found)
+        pairs: dict[str, torch.Tensor] = {}
         if self._pairs is not None:
-            results |= zip(DIVERGENCES, divergences(log_p, p), strict=True)
-        return results
+            pairs |= zip(DIVERGENCES, divergences(log_p, p), strict=True)
+        return [*results, pairs]
 
     def _summarise(
         self, log_p: torch.Tensor, p: torch.Tensor, targets: torch.Tensor
     ) -> dict[str, torch.Tensor]:
-        """Results per token of a block of one seed's log-probs, (token, vocab) float32."""
+        """Return results per token of a block of one seed's log-probs, (token, vocab) float32."""
         top_log_prob, top_id = log_p.topk(TOP, dim=-1)
         # Subtracted before the product, as in a KL of two seeds: near the unigram distribution
         # the difference of two sums would be mostly rounding.
@@ -161,13 +166,11 @@ class CorpusPass:
             "kl_unigram": torch.linalg.vecdot(p, against),
         }
 
-    def _append(self, start: int, copied: Callable[[], Mapping[str, NDArray[Any]]]) -> None:
-        block = copied()
-        for seed, live in self._live.items():
+    def _append(self, start: int, copied: Callable[[], list[dict[str, NDArray[Any]]]]) -> None:
+        *results, pairs = copied()
+        for live, found in zip(self._live.values(), results, strict=True):
             if live.pending is None:
                 continue
-            prefix = f"{seed}."
-            found = {k.removeprefix(prefix): v for k, v in block.items() if k.startswith(prefix)}
             bad = ~(np.isfinite(found["surprisal"]) & np.isfinite(found["entropy"]))
             if bad.any():
                 raise NotFiniteError(live.label, start + int(bad.argmax()))
@@ -176,13 +179,13 @@ class CorpusPass:
             live.pending.append(found)
         if self._pairs is not None:
             for seed, live in self._live.items():  # also one of which nothing else is new
-                if not np.isfinite(block["kl"][:, seed]).all():
+                if not np.isfinite(pairs["kl"][:, seed]).all():
                     raise NotFiniteError(live.label, start)
-            self._pairs.append(block)
+            self._pairs.append(pairs)
 
 
 def _rounded(log_p: torch.Tensor, p: torch.Tensor) -> dict[str, torch.Tensor]:
-    """Log-probs as they are stored, and what that does to a KL.
+    """Return log-probs as they are stored, and what that does to a KL.
 
     A reader uses rows rounded to float16 and renormalised. To first order the rounding d of one
     seed's row moves a KL by sum_v p_v d_v with independent d_v.

@@ -58,11 +58,11 @@ class Scorer:
         vocab_size: int,
         settings: ScoringSection,
         device: torch.device,
-        tell: Callable[[str], None] = lambda text: None,
+        note: Callable[[str], None] = lambda text: None,
         limits: LimitsSection = NO_LIMITS,
     ) -> None:
-        """`tell` hears of what the user should know: that memory ran out and work went on."""
-        self.text, self.vocab_size, self.device, self.tell = text, vocab_size, device, tell
+        """Call `note` with what the user should know: that memory ran out and work went on."""
+        self.text, self.vocab_size, self.device, self.note = text, vocab_size, device, note
         self._settings = settings
         self._masked = settings.prediction != "causal"
         self._modules = Modules(getattr(torch, settings.dtype), device, masked=self._masked)
@@ -78,14 +78,14 @@ class Scorer:
         torch.backends.cudnn.allow_tf32 = False
 
     def reading(self, sequences: Iterable[TokenSequence], targets: NDArray[Any]) -> Scorer:
-        """The same scorer for other sequences, in which these tokens are predicted, (token,)."""
+        """Return the same scorer for other sequences that predict these tokens, (token,)."""
         other = copy.copy(self)
         other.text = replace(self.text, sequences=tuple(sequences))
         other.targets = torch.from_numpy(targets).long().to(self.device)
         return other
 
     def window(self, model: LoadedModel) -> tuple[int, int]:
-        """(window, overlap) for a model: the study's, or less where the model takes less."""
+        """Return (window, overlap) for a model: the study's, or less where the model takes less."""
         window = min(self._settings.window, _longest(model) or self._settings.window)
         if window == self._settings.window:
             return window, self._settings.overlap
@@ -94,7 +94,7 @@ class Scorer:
     def load(self, checkpoint: CheckpointWeights, *, resident: bool = True) -> Loaded:
         """Make a model of a checkpoint; not `resident`, it comes to the device at each use.
 
-        Raises CheckpointError when the weights do not fit the architecture, or the model fails on
+        Raise CheckpointError when the weights do not fit the architecture, or the model fails on
         its first tokens.
         """
         model = self._modules.load(checkpoint, resident=resident)
@@ -107,7 +107,7 @@ class Scorer:
             raise CheckpointError(f"{checkpoint.where}: its model fails: {reason}") from error
 
     def _probed(self, model: LoadedModel) -> Loaded:
-        """A model with what running it on a few tokens tells."""
+        """Return a model with what running it on a few tokens shows."""
         lengths = [len(sequence.inputs) for sequence in self.text.sequences]
         n = min(_PROBE_TOKENS, self.window(model)[0], max(lengths))
         probe = Window(lengths.index(max(lengths)), 0, n, 0, n)
@@ -131,7 +131,7 @@ class Scorer:
         window = Window(lengths.index(max(lengths)), 0, n, 0, n)
         taken = max(1, peak_bytes(lambda: self._forward(loaded, [window])))
         if lacking := self._memory.lacks(taken):
-            self.tell(f"a window of {n} tokens takes {lacking}; lower scoring.window")
+            self.note(f"a window of {n} tokens takes {lacking}; lower scoring.window")
         fitting = int(_SHARE_FOR_BATCHES * left / taken)
         if n * max(1, fitting) < self._room.tokens:
             self._room.tokens = n * max(1, fitting)
@@ -150,12 +150,12 @@ class Scorer:
         self._modules.empty()
 
     def bytes_on_device(self, checkpoint: CheckpointWeights) -> int:
-        """What a checkpoint's weights take in the precision that they are used in."""
+        """Return the bytes that weights take in the precision that they are used in."""
         size = getattr(torch, self._settings.dtype).itemsize
         return sum(tensor.numel() * size for tensor in checkpoint.weights.values())
 
     def free_bytes(self) -> int | None:
-        """Memory of the device that the next models may take; None where it is the host's."""
+        """Return bytes on the device for the next models; None where its memory is the host's."""
         if self._settings.memory_gb is not None:
             return int(self._settings.memory_gb * 1e9)
         if self.device.type == "cpu":
@@ -170,7 +170,7 @@ class Scorer:
         return int(_SHARE_FOR_MODELS * free)
 
     def windows(self, loaded: Loaded) -> Iterator[list[Window]]:
-        """What goes through a model together, in corpus order."""
+        """Yield what goes through a model together, in corpus order."""
         window, overlap = self.window(loaded.model)
         lengths = [len(sequence.inputs) for sequence in self.text.sequences]
         limit = self._room.tokens
@@ -180,7 +180,7 @@ class Scorer:
         return batches(windows, limit, equal=not loaded.bears_padding)
 
     def _asked(self, windows: Iterator[Window]) -> Iterator[Window]:
-        """Windows in which something is predicted; `pseudo`, a copy for every such token."""
+        """Yield windows in which something is predicted; `pseudo`, a copy for every such token."""
         for window in windows:
             places = self._places(window)
             if self._settings.prediction == "pseudo":
@@ -190,12 +190,12 @@ class Scorer:
                 yield window
 
     def _places(self, window: Window) -> NDArray[np.intp]:
-        """Where in the sequence a prediction of this window is kept."""
+        """Return where in the sequence a prediction of this window is kept."""
         predicts = self.text.sequences[window.sequence].predicts
         return np.flatnonzero(predicts[window.first : window.last]) + window.first
 
     def forward(self, loaded: Loaded, batch: Sequence[Window]) -> torch.Tensor:
-        """Input of the output layer, or logits where that is none, at what windows predict.
+        """Return input of the output layer, or logits where there is none, at what windows predict.
 
         (token, hidden or vocab) float32. When memory runs out the batch is halved, and later
         batches with it.
@@ -208,7 +208,7 @@ class Scorer:
                 if not middle:
                     raise
             self._room.tokens = longest * middle
-            self.tell(f"out of memory with {len(batch)} windows at once; going on with {middle}")
+            self.note(f"out of memory with {len(batch)} windows at once; going on with {middle}")
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()
         return torch.cat([self.forward(loaded, part) for part in (batch[:middle], batch[middle:])])
@@ -230,7 +230,7 @@ class Scorer:
         return states[row, column].float()
 
     def _inputs(self, batch: Sequence[Window]) -> dict[str, Any]:
-        """What a model is called with for these windows, on the device."""
+        """Return what a model is called with for these windows, on the device."""
         longest = max(window.length for window in batch)
         ids = np.full((len(batch), longest), self.text.pad)
         for row, window in enumerate(batch):
@@ -249,7 +249,7 @@ class Scorer:
         return inputs
 
     def noise(self, loaded: Loaded, batch: Sequence[Window], states: torch.Tensor) -> float:
-        """Mean KL, in nats, of the first tokens with themselves at another batch shape.
+        """Return the mean KL, in nats, of the first tokens with themselves at another batch shape.
 
         `states` is what `forward` gave for the first windows, as a batch of the usual shape.
         """
@@ -278,7 +278,7 @@ def _takes(module: Any, argument: str) -> bool:
 
 
 def _longest(model: LoadedModel) -> int | None:
-    """Inputs that a model takes at most; None when any number."""
+    """Return how many inputs a model takes at most; None when any number."""
     config = model.checkpoint.config.get_text_config()
     longest: int | None = getattr(config, "max_position_embeddings", None)
     for name, part in model.module.named_modules():
@@ -289,12 +289,12 @@ def _longest(model: LoadedModel) -> int | None:
 
 
 def rows_within(n_bytes: int, vocab_size: int) -> int:
-    """Rows of float32 log-probs: the largest power of two that takes no more, at least 1."""
+    """Return how many rows of float32 log-probs fit: a power of two, at least 1."""
     return 1 << max(0, (n_bytes // (4 * vocab_size)).bit_length() - 1)
 
 
 def refuse_factors(checkpoint: CheckpointWeights) -> CheckpointError:
-    """The error for a model whose log-probs cannot be kept factored."""
+    """Return the error for a model whose log-probs cannot be kept factored."""
     return CheckpointError(
         f"{checkpoint.where}: its logits are not hidden states times an output embedding, so "
         'log-probs cannot be kept factored; set log_probs.representation = "dense"'

@@ -39,7 +39,7 @@ class _Ahead:
         return future
 
     def first(self) -> NDArray[Any]:
-        """The first block that was not yet taken. Raises DamagedError."""
+        """Return the first block that was not yet taken. Raise DamagedError."""
         assert self._following is not None
         return self._following.result()
 
@@ -49,7 +49,7 @@ class _Ahead:
 
 
 def stored_rows(scorer: Scorer, log_probs: LogProbs, pool: ThreadPoolExecutor) -> Rows:
-    """Log-probs that are read from the store, in threads of `pool`. Raises DamagedError."""
+    """Return log-probs read from the store, in threads of `pool`. Raise DamagedError."""
     n_tokens, device = log_probs.shape[0], scorer.device
     if isinstance(log_probs, FactoredLogProbs):
         head: Head | None = Head.of(log_probs.output_layer, device)

@@ -56,11 +56,11 @@ class Pool(ABC, Generic[AnyHandle]):
 
     @abstractmethod
     def _receive(self, seconds: float) -> Iterable[tuple[AnyHandle, Message]]:
-        """Messages of workers, waited for as long; `Ended` for one that is found dead."""
+        """Yield messages of workers, waited for as long; `Ended` for one that is found dead."""
 
     @abstractmethod
     def _give(self, handle: AnyHandle, task: Pass) -> None:
-        """Hand a worker a pass; if it is dead, `_receive` tells so."""
+        """Hand a worker a pass; if it is dead, `_receive` gives `Ended`."""
 
     @abstractmethod
     def _ask_to_end(self, handle: AnyHandle) -> None:
@@ -74,7 +74,7 @@ class Pool(ABC, Generic[AnyHandle]):
 
     @property
     def capacity(self) -> int:
-        """Two passes for each worker that is not gone."""
+        """Return two passes for each worker that is not gone."""
         return _PER_WORKER * len(self._handles)
 
     def submit(self, task: Pass) -> None:
@@ -83,9 +83,9 @@ class Pool(ABC, Generic[AnyHandle]):
         self._held.append(task)
 
     def next(self) -> Outcome | None:
-        """What came of one of the passes; waits for it. None: there is room for more of them.
+        """Wait for what came of one of the passes; return None if there is room for more of them.
 
-        Raises Interrupted when asked to stop, EngineError when no worker is left, and OSError or
+        Raise Interrupted when asked to stop, EngineError when no worker is left, and OSError or
         StoreError when a worker met one: results cannot be written, whoever does it.
         """
         capacity = self.capacity

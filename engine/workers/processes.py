@@ -63,7 +63,7 @@ class ProcessExecutor(Pool[_ProcessHandle]):
             self._handles.append(_ProcessHandle(name, self._job_for(device), process, ours))
 
     def _job_for(self, device: torch.device) -> Job:
-        """The job with this process's share of what the study's limits allow."""
+        """Return the job with this process's share of what the study's limits allow."""
         study, n = self._job.study, len(self._devices)
         limits = study.limits.shared(n, self._devices.count(device), resident_bytes())
         return replace(self._job, study=study.model_copy(update={"limits": limits}))
@@ -120,7 +120,7 @@ def _deaf() -> Iterator[None]:
 
 
 def _work(connection: Connection, device: str, threads: int | None) -> None:
-    """What a process does from its beginning to its end."""
+    """Work in a process, from its beginning to its end."""
     try:
         connection.send(None)
         job = connection.recv()

@@ -122,7 +122,7 @@ class RayExecutor(Pool[_RayHandle]):
     def _receive(self, seconds: float) -> Iterator[tuple[_RayHandle, Message]]:
         if time.monotonic() - self._looked >= _LOOK_SECONDS:
             self._look()
-            self._tell_slow()
+            self._report_slow()
         handles = {handle.messages: handle for handle in self._handles}
         found, _ = ray.wait(list(handles), timeout=seconds)
         more, _ = ray.wait(list(handles), num_returns=len(handles), timeout=0)
@@ -138,7 +138,7 @@ class RayExecutor(Pool[_RayHandle]):
             for message in messages:
                 yield handle, message
 
-    def _tell_slow(self) -> None:
+    def _report_slow(self) -> None:
         for handle in self._handles:
             if handle.started is not None and time.monotonic() - handle.started > _SLOW_SECONDS:
                 handle.started = None
@@ -174,7 +174,7 @@ class _Actor:
 
     @ray.method(concurrency_group="messages")
     def messages(self) -> list[Message]:
-        """What the worker said since the last call; waits a while for it."""
+        """Wait a while for messages of the worker; return those since the last call."""
         try:
             found = [self._messages.get(timeout=_MESSAGES_SECONDS)]
         except queue.Empty:
@@ -198,7 +198,7 @@ _RemoteActor = _new_actor(concurrency_groups={"messages": 1})(_Actor)
 
 
 def _connect(address: str) -> None:
-    """Join the cluster as its client. Raises ConfigError when there is none."""
+    """Join the cluster as its client. Raise ConfigError when there is none."""
     real = os.environ.get("RAY_ADDRESS", address) if address == "auto" else address
     host, _, port = real.rpartition(":")
     try:
@@ -218,7 +218,7 @@ def _connect(address: str) -> None:
 
 
 def _nodes() -> list[dict[str, Any]]:
-    """The machines that are there, in an order that stays."""
+    """Return the machines that are there, in an order that stays."""
     list_nodes: Any = ray.nodes
     nodes = [node for node in list_nodes() if node["Alive"]]
     return sorted(nodes, key=lambda node: (node["NodeManagerHostname"], node["NodeID"]))

@@ -33,7 +33,7 @@ class RemoteWorker:
     def __init__(
         self, job: Job, device: str, threads: int | None, send: Callable[[Message], None]
     ) -> None:
-        """`threads` is for a CPU. `send` is called in the thread that calls `run`."""
+        """Prepare nothing yet. `threads` is for a CPU; `run` calls `send` in its own thread."""
         self._job, self._device, self._threads, self._send = job, device, threads, send
         self._stop = threading.Event()
         self._tasks: queue.SimpleQueue[Pass | None] = queue.SimpleQueue()
@@ -57,7 +57,7 @@ class RemoteWorker:
     # -- the thread that works -----------------------------------------------------------------
 
     def run(self) -> None:
-        """Work until told to stop, or until something is wrong that is not a checkpoint's fault."""
+        """Work until asked to stop, or until an error that is not a checkpoint's fault."""
         try:
             self._send(self._work())
         finally:

@@ -60,12 +60,12 @@ class Worker:
         *,
         shares_cache: bool = True,
     ) -> None:
-        """`report` hears of progress, once a block, and may raise to stop the work.
+        """Call `report` with progress, once a block; it may raise to stop the work.
 
         Where others that work do not share what was downloaded, nothing is left there for them.
         """
         self._probes = {questions.probe.name: questions for questions in probes}
-        self._shares_cache, self._told = shares_cache, set[str]()
+        self._shares_cache, self._noted = shares_cache, set[str]()
         self._study, self._text, self._tokenizer, self._sources = study, text, tokenizer, sources
         self._models = {model.name: model for model in study.models}
         self._results, self._report = results, report
@@ -92,9 +92,9 @@ class Worker:
         self._readers.shutdown(cancel_futures=True)
 
     def run(self, task: Pass) -> Outcome:
-        """Do one pass. What cannot be done for the sake of a checkpoint is told, not raised.
+        """Do one pass. What a checkpoint makes impossible is in the outcome, not raised.
 
-        Raises what `report` raises, OSError when results cannot be written, BusyError when another
+        Raise what `report` raises, OSError when results cannot be written, BusyError when another
         coordinator has taken the study over, EngineError when the device does not work any more.
         Nothing of the pass stays on disk then.
         """
@@ -179,7 +179,7 @@ class Worker:
             raise
 
     def _ask(self, task: Pass, loaded: Loaded, work: Work) -> Outcome:
-        """What the checkpoint of a pass says of its probes, and where something went wrong."""
+        """Return what the checkpoint of a pass answers to its probes, and what went wrong."""
         (seed,) = task.live
 
         def progress(probe: str, done: int, total: int) -> None:
@@ -190,8 +190,8 @@ class Worker:
             self._scorer, loaded, [self._probes[name] for name in task.probes], progress
         )
         for note in answers.notes:  # true of every checkpoint of a model
-            if note not in self._told:
-                self._told.add(note)
+            if note not in self._noted:
+                self._noted.add(note)
                 self._notes.append(note)
         where = self._checkpoint(task, seed).where()
         return Outcome(

@@ -76,10 +76,10 @@ def test_copies_come_back_as_they_were_sent() -> None:
             "a": torch.full((1000, 64), float(n), device=device),
             "b": torch.arange(n + 1).cuda(),
         }
-        fetch = copies.start(sent)
+        fetch = copies.start([sent])
         del sent
         if before is not None:
-            found = before[1]()
+            (found,) = before[1]()
             assert (found["a"] == before[0]).all()
             assert found["b"].tolist() == list(range(before[0] + 1))
         before = n, fetch

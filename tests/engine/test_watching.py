@@ -241,7 +241,8 @@ def test_another_trainers_checkpoint_is_answered_with_its_converter(
     now[0] += SETTLE_SECONDS
     assert source.checkpoint(("1", 10)).refused(waiting=True) == why
     (tmp_path / "seed1/step-10/model.safetensors").touch()  # Trainer keeps both side by side
-    assert local(tmp_path, "seed{seed}/step-{step}").refused(("1", 10), waiting=False) is None
+    beside = local(tmp_path, "seed{seed}/step-{step}").checkpoint(("1", 10))
+    assert beside.refused(waiting=False) is None
 
 
 def test_other_layouts_are_told_in_one_line(
