@@ -17,7 +17,7 @@ from seedconv_tui.monitor.clipboard import osc52
 from seedconv_tui.monitor.common import saving
 from seedconv_tui.monitor.common.bars import KeyBar
 from seedconv_tui.monitor.common.help import commands, help_lines
-from seedconv_tui.monitor.common.reader import ReaderScreen
+from seedconv_tui.monitor.common.reader_dialog import ReaderScreen
 from seedconv_tui.monitor.common.save_dialog import ExportScreen
 from seedconv_tui.monitor.common.study_screen import GoTo, StudyScreen
 from seedconv_tui.monitor.common.theme import DARK, LIGHT, PALETTES, Appearance

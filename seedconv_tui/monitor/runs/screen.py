@@ -10,7 +10,7 @@ from rich.cells import cell_len
 from textual.binding import Binding
 
 from seedconv_tui.monitor.common.canvas import Canvas, Line, line_width
-from seedconv_tui.monitor.common.reader import ReaderScreen
+from seedconv_tui.monitor.common.reader_dialog import ReaderScreen
 from seedconv_tui.monitor.common.search import SearchBar
 from seedconv_tui.monitor.common.study_screen import Columns, StudyScreen
 from seedconv_tui.monitor.data.remembered import Remembered
