@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from store.reading.model import read_model
-from store.reading.reader import StudyReader
+from store.reading.study_reader import StudyReader
 from store.reading.summary import Summary, read_summary
 from store.schema.category import ALL
 from store.schema.keys import CheckpointName

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from store.reading.log_probs import LogProbs
-from store.reading.reader import StudyReader
+from store.reading.study_reader import StudyReader
 from store.schema.array_types import Floats
 from store.schema.keys import CheckpointName
 

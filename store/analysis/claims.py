@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from store.analysis.difference import Difference, read_difference
 from store.reading.model import read_model
-from store.reading.reader import StudyReader
+from store.reading.study_reader import StudyReader
 from store.reading.summary import SummaryReader, read_summary
 from store.schema.category import ALL
 from store.schema.snapshot import UNDECIDED, ModelSnapshot, Phase

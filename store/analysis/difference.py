@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from store.errors import StoreError, UnsupportedError
-from store.reading.reader import StudyReader
+from store.reading.study_reader import StudyReader
 from store.reading.summary import SummaryReader
 from store.schema.array_types import Floats
 from store.statistics.clusters import cluster_sums, few_levels, token_clusters

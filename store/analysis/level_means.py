@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from store.reading.reader import StudyReader
+from store.reading.study_reader import StudyReader
 from store.schema.array_types import Floats
 from store.schema.category import Category
 from store.statistics.clusters import cluster_sums, few_levels, token_clusters

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from store.commits.ledger import ModelLedger
 from store.errors import StoreError
-from store.reading.reader import StudyReader
+from store.reading.study_reader import StudyReader
 from store.schema.array_types import Floats
 from store.schema.probe import BAD, BLIMP, GOOD, ICL
 from store.statistics.intervals import Estimate, mean_interval, seed_interval

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from store.errors import StoreError, UnsupportedError
-from store.reading.reader import StudyReader
+from store.reading.study_reader import StudyReader
 from store.schema.array_types import Floats
 from store.schema.category import CONTEXT, Category
 from store.statistics.clusters import token_clusters

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from xarray.backends import BackendArray
 from xarray.core import indexing
 
-from store.reading.reader import StudyReader
+from store.reading.study_reader import StudyReader
 from store.reading.summary import SummaryReader
 from store.schema import variables as layout
 from store.schema.snapshot import over_pairs

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from store.commits.study_progress import probes_of, states
-from store.reading.reader import StudyReader
+from store.reading.study_reader import StudyReader
 from store.reading.summary import SummaryReader
 from store.schema.category import ALL
 from store.schema.snapshot import ModelSnapshot

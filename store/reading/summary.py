@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from store.errors import DamagedError
-from store.reading.reader import StudyReader
+from store.reading.study_reader import StudyReader
 from store.schema import variables as layout
 from store.statistics.intervals import FEWEST_SEEDS
 from store.statistics.means import ordered_pairs
