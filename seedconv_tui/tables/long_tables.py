@@ -9,10 +9,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from seedconv_tui.tables import rows
+from seedconv_tui.tables import rows, token_rows
 from seedconv_tui.tables.probe_rows import probes
-from seedconv_tui.tables.rows import CONTEXT, PERCENTILE_COLUMNS, Batch
+from seedconv_tui.tables.rows import PERCENTILE_COLUMNS, Batch
 from seedconv_tui.tables.selection import Choice
+from seedconv_tui.tables.token_rows import CONTEXT
 from store import Study
 from store.schema import KL, MORE_METRICS, PERCENTILES
 
@@ -49,7 +50,7 @@ class LongTable:
 def _token_labels(study: Study, choice: Choice) -> tuple[Column, ...]:
     return tuple(
         Column(column, "str", "", f"label of the token in {name}; missing: in none")
-        for name, column in rows.label_columns(study, choice).items()
+        for name, column in token_rows.label_columns(study, choice).items()
     )
 
 
@@ -153,7 +154,7 @@ TABLES: dict[str, LongTable] = {
         "One row for each token, at the newest summarised step of each model unless steps are "
         "chosen. A column `category_NAME` for each category has the token's label.",
         (_MODEL, _STEP, *_TOKEN, _TEXT, _DOCUMENT, *_CHECKPOINT_KL),
-        rows.tokens,
+        token_rows.tokens,
         frozenset({"models", "categories", "steps"}),
         _token_labels,
     ),
@@ -172,7 +173,7 @@ TABLES: dict[str, LongTable] = {
             _TEXT,
             Column("after", "str", "", f"up to {CONTEXT} characters of the document after it"),
         ),
-        rows.extremes,
+        token_rows.extremes,
         frozenset({"models", "steps", "count"}),
     ),
     "phases": LongTable(

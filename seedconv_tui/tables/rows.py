@@ -12,7 +12,6 @@ from itertools import permutations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from seedconv_tui.tables.selection import (
     Choice,
@@ -26,8 +25,6 @@ from store.schema import ALL, MORE_METRICS, PERCENTILES, Floats, State
 
 Batch = dict[str, Any]  # column -> list or array, all of one length; missing: None or NaN
 
-CONTEXT = 60  # characters on either side of a token
-_ROWS = 16_384  # tokens to a batch
 PERCENTILE_COLUMNS = tuple(
     "kl_max" if q == 100 else f"kl_p{q:g}".replace(".", "_") for q in PERCENTILES
 )
@@ -40,7 +37,7 @@ _MEANS = {
 }
 
 
-def _batch(n_rows: int, **columns: Any) -> Batch:
+def batch(n_rows: int, **columns: Any) -> Batch:
     """Return arrays and lists of that many values as they are; anything else in every row."""
     return {
         name: value if isinstance(value, np.ndarray | list) else [value] * n_rows
@@ -72,7 +69,7 @@ def _level_rows(study: Study, spread: _Spread, category: str, steps: Sequence[in
     floor = dict(zip(snapshot.steps.tolist(), snapshot.floor.tolist(), strict=True))
     for at, step in _present(summary, steps):
         batches.append(
-            _batch(
+            batch(
                 len(summary.labels),
                 model=summary.model,
                 step=step,
@@ -112,7 +109,7 @@ def _seed_rows(study: Study, spread: _Spread, category: str, steps: Sequence[int
         for index, (seed, outlier) in enumerate(zip(pairs.seeds, far, strict=True)):
             row = summary.seeds.index(seed)
             batches.append(
-                _batch(
+                batch(
                     n_levels,
                     model=summary.model,
                     step=step,
@@ -170,7 +167,7 @@ def _pair_rows(
     kl, found = reader.at(step, "kl", category), study.category(model, category)
     seeds = [item for item in known.seeds.items() if item[0] in known.summaries[step].seeds]
     return [
-        _batch(
+        batch(
             len(found.labels),
             model=model,
             step=step,
@@ -236,105 +233,6 @@ class _Spread:
         return self._read[step][1]
 
 
-# -- by token ------------------------------------------------------------------------------------
-
-
-def tokens(study: Study, choice: Choice) -> Iterator[Batch]:
-    """See `tables.TABLES`. Raise ChoiceError, StoreError, DamagedError."""
-    steps = chosen_steps(study, choice, summarised(study), newest=True)
-    partitions = label_columns(study, choice)
-    corpus = study.corpus
-    for model, categories in chosen_categories(study, choice, _is_no_total).items():
-        for step in steps[model]:
-            read = partial(_token_values, study, model, step, categories)
-            kl, surprisal, labels = study.consistent({model: [step]}, read)
-            for start in range(0, len(corpus), _ROWS):
-                part = slice(start, min(start + _ROWS, len(corpus)))
-                tokens = range(part.start, part.stop)
-                yield _batch(
-                    len(tokens),
-                    model=model,
-                    step=step,
-                    token=list(tokens),
-                    token_id=corpus.token_id[part],
-                    text=list(map(corpus.token_text, tokens)),
-                    document=[corpus.document_name[d] for d in corpus.document[part]],
-                    kl=kl[part],
-                    surprisal=surprisal[part],
-                    **{
-                        column: list(map(labels[name][0].__getitem__, labels[name][1][part]))
-                        if name in labels
-                        else None
-                        for name, column in partitions.items()
-                    },
-                )
-
-
-def _token_values(
-    study: Study, model: str, step: int, categories: Sequence[str]
-) -> tuple[Floats, Floats, dict[str, tuple[tuple[str | None, ...], NDArray[np.int32]]]]:
-    labels = {}
-    for name in categories:
-        found = study.category(model, name)
-        labels[name] = (*found.labels, None), found.level  # -1, the last: in no level
-    return *_kl_and_surprisal(study, model, step), labels
-
-
-def _kl_and_surprisal(study: Study, model: str, step: int) -> tuple[Floats, Floats]:
-    """Return means over the step's pairs and seeds, (token,) each, nats."""
-    kl = study.token_kl(model, step).astype(np.float64)
-    seeds = sorted(study.ledger(model).summaries[step].seeds)
-    total = np.zeros(study.n_tokens)
-    for seed in seeds:
-        total += study.values(model, "surprisal", seed, step)
-    return kl, total / len(seeds)
-
-
-def _is_no_total(category: str) -> bool:
-    return category != ALL
-
-
-def label_columns(study: Study, choice: Choice) -> dict[str, str]:
-    """Return the column of each chosen category, whichever of the models has it."""
-    by_model = chosen_categories(study, choice, _is_no_total).values()
-    return {name: f"category_{name}" for names in by_model for name in names}
-
-
-def extremes(study: Study, choice: Choice) -> Iterator[Batch]:
-    """See `tables.TABLES`. Raise ChoiceError, StoreError, DamagedError."""
-    corpus = study.corpus
-    ends = np.append(corpus.document_start[1:], len(corpus.text))
-    for model, steps in chosen_steps(study, choice, summarised(study), newest=True).items():
-        for step in steps:
-            read = partial(_kl_and_surprisal, study, model, step)
-            kl, surprisal = study.consistent({model: [step]}, read)
-            found = statistics.extremes(kl, 10 if choice.count is None else choice.count)
-            for kind, tokens in found._asdict().items():
-                document = corpus.document[tokens]
-                starts, stops = corpus.char_start[tokens], corpus.char_end[tokens]
-                first = np.maximum(corpus.document_start[document], starts - CONTEXT)
-                last = np.minimum(ends[document], stops + CONTEXT)
-                yield _batch(
-                    len(tokens),
-                    model=model,
-                    step=step,
-                    kind=kind,
-                    rank=list(range(1, len(tokens) + 1)),
-                    token=tokens,
-                    token_id=corpus.token_id[tokens],
-                    kl=kl[tokens],
-                    surprisal=surprisal[tokens],
-                    document=[corpus.document_name[d] for d in document],
-                    before=_cut(corpus.text, first, starts),
-                    text=_cut(corpus.text, starts, stops),
-                    after=_cut(corpus.text, stops, last),
-                )
-
-
-def _cut(text: str, starts: NDArray[np.int64], stops: NDArray[np.int64]) -> list[str]:
-    return [text[a:b] for a, b in zip(starts.tolist(), stops.tolist(), strict=True)]
-
-
 # -- by model and by checkpoint ------------------------------------------------------------------
 
 
@@ -342,7 +240,7 @@ def phases(study: Study, choice: Choice) -> Iterator[Batch]:
     """See `tables.TABLES`. Raise ChoiceError, StoreError, DamagedError."""
     for model in chosen_models(study, choice):
         phases = study.ledger(model).phases
-        yield _batch(
+        yield batch(
             len(phases),
             model=model,
             phase=[phase.name for phase in phases],
@@ -364,7 +262,7 @@ def checkpoints(study: Study, choice: Choice) -> Iterator[Batch]:
                 continue
             there = np.flatnonzero(snapshot.state[at] != State.ABSENT)
             seeds = [snapshot.seeds[seed] for seed in there]
-            yield _batch(
+            yield batch(
                 len(there),
                 model=snapshot.name,
                 seed=seeds,
