@@ -8,10 +8,7 @@ from typing import Any
 
 from seedconv_tui.tables.selection import Choice, ChoiceError, chosen_models, chosen_steps
 from store import Study
-from store.analysis import Blimp, Icl, blimp_summary, icl_summary, probed_steps
-from store.schema import BLIMP
-
-Row = dict[str, Any]
+from store.analysis import probe_summary, probed_steps
 
 _COLUMNS = ("seed", "label", "term", "measure", "n", "value", "low", "high")
 
@@ -30,10 +27,7 @@ def probes(study: Study, choice: Choice) -> Iterator[dict[str, Any]]:
             wanted = set(steps[model]) & set(probed_steps(study.ledger(model), name))
             kind = study.probe(name).kind
             for step in sorted(wanted):
-                if kind == BLIMP:
-                    rows = list(_pairs(blimp_summary(study, model, name, step)))
-                else:
-                    rows = list(_documents(icl_summary(study, model, name, step)))
+                rows = list(probe_summary(study, model, name, step).rows())
                 of = {"model": model, "step": step, "probe": name, "kind": kind}
                 yield {
                     **{column: [value] * len(rows) for column, value in of.items()},
@@ -49,40 +43,3 @@ def _needs_scipy() -> None:
         raise ChoiceError(
             "the intervals of probes need scipy: pip install 'seedconv-tui[analysis]'"
         ) from None
-
-
-def _pairs(found: Blimp) -> Iterator[Row]:
-    for at, (task, term) in enumerate(zip(found.tasks, found.terms, strict=True)):
-        of = {"label": task, "term": term or None, "n": int(found.n[at])}
-        for row, seed in enumerate(found.seeds):
-            for measure in ("accuracy", "probability"):
-                value = float(getattr(found, measure)[row, at])
-                yield {**of, "seed": seed, "measure": measure, "value": value}
-        if len(found.seeds) > 1:
-            value, low, high = found.expected_kl[at], found.kl_low[at], found.kl_high[at]
-            yield {
-                **of,
-                "measure": "expected_kl",
-                "value": float(value),
-                "low": float(low),
-                "high": float(high),
-            }
-
-
-def _documents(found: Icl) -> Iterator[Row]:
-    for row, seed in enumerate(found.seeds):
-        for at, label in enumerate(found.variants):
-            value = float(found.loss[row, at])
-            n = int(found.n_loss[at])
-            yield {"seed": seed, "label": label, "measure": "loss", "n": n, "value": value}
-        for at, label in enumerate(found.scores):
-            value, low, high = (part[row, at] for part in (found.value, found.low, found.high))
-            yield {
-                "seed": seed,
-                "label": label,
-                "measure": "score",
-                "n": int(found.n[at]),
-                "value": float(value),
-                "low": float(low),
-                "high": float(high),
-            }

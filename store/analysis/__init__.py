@@ -6,6 +6,7 @@ from store.analysis.difference import Difference, read_difference
 from store.analysis.level_means import summarise
 from store.analysis.probe_scores import (
     ALL_TASKS,
+    KINDS,
     Blimp,
     Icl,
     blimp,
@@ -13,6 +14,7 @@ from store.analysis.probe_scores import (
     good_probability,
     icl,
     icl_summary,
+    probe_summary,
     probed_seeds,
     probed_steps,
     two_way_kl,
@@ -35,6 +37,7 @@ __all__ = [
     "FEWEST_TOKENS",
     "FEW_CLUSTERS",
     "INTERCEPT",
+    "KINDS",
     "MODEL",
     "Blimp",
     "Difference",
@@ -51,6 +54,7 @@ __all__ = [
     "icl_summary",
     "kl_between",
     "mean_kl_between",
+    "probe_summary",
     "probed_seeds",
     "probed_steps",
     "read_difference",

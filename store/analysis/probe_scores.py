@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,9 +16,11 @@ from store.commits.ledger import ModelLedger
 from store.errors import StoreError
 from store.reading.study_reader import StudyReader
 from store.schema.array_types import Floats
-from store.schema.probe import BAD, BLIMP, GOOD, ICL
+from store.schema.probe import BAD, GOOD, Probe
 from store.statistics.intervals import Estimate, mean_interval, seed_interval
 from store.statistics.means import pair_mean
+
+Row = dict[str, Any]
 
 ALL_TASKS = "all"  # the first of the tasks: all items
 
@@ -38,6 +40,24 @@ class Blimp:
     kl_low: Floats  # (task,) its 95 % interval over draws of seeds; NaN below three
     kl_high: Floats
 
+    def rows(self) -> Iterator[Row]:
+        """Yield what the table `probes` has of it, in long form: values by the names of columns."""
+        for at, (task, term) in enumerate(zip(self.tasks, self.terms, strict=True)):
+            of = {"label": task, "term": term or None, "n": int(self.n[at])}
+            for row, seed in enumerate(self.seeds):
+                for measure in ("accuracy", "probability"):
+                    value = float(getattr(self, measure)[row, at])
+                    yield {**of, "seed": seed, "measure": measure, "value": value}
+            if len(self.seeds) > 1:
+                value, low, high = self.expected_kl[at], self.kl_low[at], self.kl_high[at]
+                yield {
+                    **of,
+                    "measure": "expected_kl",
+                    "value": float(value),
+                    "low": float(low),
+                    "high": float(high),
+                }
+
 
 @dataclass(frozen=True)
 class Icl:
@@ -52,6 +72,25 @@ class Icl:
     variants: tuple[str, ...]
     loss: Floats  # (seed, variant) mean surprisal over documents, nats
     n_loss: NDArray[np.int64]  # (variant,) documents
+
+    def rows(self) -> Iterator[Row]:
+        """Yield what the table `probes` has of it, in long form: values by the names of columns."""
+        for row, seed in enumerate(self.seeds):
+            for at, label in enumerate(self.variants):
+                value = float(self.loss[row, at])
+                n = int(self.n_loss[at])
+                yield {"seed": seed, "label": label, "measure": "loss", "n": n, "value": value}
+            for at, label in enumerate(self.scores):
+                value, low, high = (part[row, at] for part in (self.value, self.low, self.high))
+                yield {
+                    "seed": seed,
+                    "label": label,
+                    "measure": "score",
+                    "n": int(self.n[at]),
+                    "value": float(value),
+                    "low": float(low),
+                    "high": float(high),
+                }
 
 
 # -- pure functions ------------------------------------------------------------------------------
@@ -161,8 +200,9 @@ def blimp_summary(study: StudyReader, model: str, name: str, step: int) -> Blimp
 
     Raises StoreError when none was or the probe is of another kind, DamagedError.
     """
-    probe, seeds, values = _read(study, model, name, step, BLIMP)
-    return blimp(values, probe.task, probe.tasks, probe.terms, seeds)
+    found = probe_summary(study, model, name, step, "blimp")
+    assert isinstance(found, Blimp)
+    return found
 
 
 def icl_summary(study: StudyReader, model: str, name: str, step: int) -> Icl:
@@ -170,15 +210,50 @@ def icl_summary(study: StudyReader, model: str, name: str, step: int) -> Icl:
 
     Raises StoreError when none was or the probe is of another kind, DamagedError.
     """
-    probe, seeds, values = _read(study, model, name, step, ICL)
-    return icl(values, probe.variants, seeds)
+    found = probe_summary(study, model, name, step, "icl")
+    assert isinstance(found, Icl)
+    return found
 
 
-def _read(study: StudyReader, model: str, name: str, step: int, kind: str) -> Any:
+def probe_summary(
+    study: StudyReader, model: str, name: str, step: int, kind: str | None = None
+) -> Blimp | Icl:
+    """Return what a probe comes to at a step, of the seeds that were asked there.
+
+    Raise StoreError when none was or the probe is not of this `kind`, if one is given, or of one
+    that is unknown to this version; DamagedError.
+    """
     probe, seeds = study.probe(name), probed_seeds(study.ledger(model), name, step)
-    if probe.kind != kind:
-        raise StoreError(f"{study.path}: probe {name!r} is of kind {probe.kind!r}, not {kind!r}")
+    if probe.kind not in KINDS or kind not in (None, probe.kind):
+        wanted = " or ".join(map(repr, KINDS)) if kind is None else repr(kind)
+        raise StoreError(f"{study.path}: probe {name!r} is of kind {probe.kind!r}, not {wanted}")
     if not seeds:
         raise StoreError(f"{study.path}: probe {name!r} of {model}, step {step}: no such result")
     values = np.stack([study.probe_values(model, name, seed, step) for seed in seeds])
-    return probe, seeds, values
+    return KINDS[probe.kind].summarise(values, probe, seeds)
+
+
+# -- kinds ---------------------------------------------------------------------------------------
+
+
+def _summarise_blimp(values: NDArray[Any], probe: Probe, seeds: Sequence[str]) -> Blimp:
+    return blimp(values, probe.task, probe.tasks, probe.terms, seeds)
+
+
+def _summarise_icl(values: NDArray[Any], probe: Probe, seeds: Sequence[str]) -> Icl:
+    return icl(values, probe.variants, seeds)
+
+
+@dataclass(frozen=True)
+class ProbeKind:
+    """What the results of one kind of probe are, and what they come to."""
+
+    summarise: Callable[[NDArray[Any], Probe, Sequence[str]], Blimp | Icl]  # (seed, item, variant)
+    complete: bool  # whether every item has a value of every variant
+
+
+KINDS: Mapping[str, ProbeKind] = {
+    "blimp": ProbeKind(_summarise_blimp, complete=True),
+    "icl": ProbeKind(_summarise_icl, complete=False),
+}
+"""Every kind of probe by its name; how each is asked is a table in `engine.probes.questions`."""

@@ -7,12 +7,12 @@ from functools import partial
 
 import numpy as np
 
+from store.analysis.probe_scores import KINDS
 from store.errors import DamagedError
 from store.maintenance.twice import twice
 from store.reading.probe_arrays import items_layout, open_results, probe_path, result_name
 from store.schema import variables as layout
 from store.schema.damage import Damage, Part
-from store.schema.probe import BLIMP
 from store.storage.arrays import CommittedStore, expect, open_array, place
 from store.storage.metadata import expect_group, expect_nothing_else
 from store.study import Study
@@ -63,7 +63,8 @@ def value_damage(study: Study, model: str, name: str, seed: str, step: int) -> l
         if name not in study.probes() or (seed, step) not in study.ledger(model).probed[name]:
             return
         values = study.probe_values(model, name, seed, step)
-        bad = np.isnan(values) if study.probe(name).kind == BLIMP else np.isinf(values)
+        kind = KINDS.get(study.probe(name).kind)
+        bad = np.isnan(values) if kind is not None and kind.complete else np.isinf(values)
         if bad.any():
             raise DamagedError(f"{study.folder / path}: lacks values of {seed}, step {step}")
 

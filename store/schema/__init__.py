@@ -8,7 +8,7 @@ from store.schema.damage import Damage, Part
 from store.schema.keys import CheckpointName, Key
 from store.schema.output_layer import OutputLayer, Representation
 from store.schema.pair_metrics import DIVERGENCES, KL, MORE_METRICS, PAIR_METRICS, PairMetric
-from store.schema.probe import BAD, BLIMP, GOOD, ICL, Probe, ProbeValues
+from store.schema.probe import BAD, GOOD, Probe, ProbeValues
 from store.schema.schedule import Schedule, Schedules, of_model, read_schedules
 from store.schema.snapshot import (
     ACTIVE_STATES,
@@ -43,7 +43,6 @@ __all__ = [
     "ALL",
     "ARRAYS",
     "BAD",
-    "BLIMP",
     "CATEGORIES",
     "CHARTED",
     "CHOSEN_BY_NAME",
@@ -52,7 +51,6 @@ __all__ = [
     "DIVERGENCES",
     "FORMAT",
     "GOOD",
-    "ICL",
     "KL",
     "MORE_METRICS",
     "PAIR_METRICS",

@@ -14,7 +14,6 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-BLIMP, ICL = "blimp", "icl"  # kinds
 GOOD, BAD = 0, 1  # variants of minimal pairs
 
 
@@ -23,7 +22,7 @@ class Probe:
     """What is asked of every checkpoint."""
 
     name: str
-    kind: str  # "blimp" or "icl"
+    kind: str  # a name in `store.analysis.probe_scores.KINDS`
     variants: tuple[str, ...]  # what is asked of each item, in the order of the values
     tasks: tuple[str, ...]  # labels that differ; untrusted
     task: NDArray[np.int32]  # (item,) index of its label among `tasks`

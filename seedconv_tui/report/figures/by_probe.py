@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,7 +14,6 @@ from seedconv_tui.tables.long_tables import TABLES
 from seedconv_tui.tables.selection import Choice, ChoiceError
 from seedconv_tui.text import count
 from store.analysis import ALL_TASKS
-from store.schema import BLIMP, ICL
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -34,7 +33,7 @@ def figures(source: StudyData) -> Iterator[Figure | Omitted]:
     except ChoiceError as error:  # what intervals need is not installed
         yield Omitted("probes", str(error))
         return
-    for kind in (BLIMP, ICL):
+    for kind, figure in _DRAWN_BY.items():
         names = list(dict.fromkeys(row["probe"] for row in rows if row["kind"] == kind))
         if not names:
             yield Omitted(
@@ -43,7 +42,7 @@ def figures(source: StudyData) -> Iterator[Figure | Omitted]:
             )
         for name in names:
             of = [row for row in rows if row["probe"] == name]
-            yield _minimal_pairs(source, name, of) if kind == BLIMP else _learning(source, name, of)
+            yield figure(source, name, of)
 
 
 def _rows(source: StudyData) -> list[Row]:
@@ -136,7 +135,7 @@ def _minimal_pairs(source: StudyData, name: str, rows: Sequence[Row]) -> Figure:
         return figure
 
     title = f"Minimal pairs: {name}"
-    return _figure(source, file_name(BLIMP, name), title, caption, rows, draw)
+    return _figure(source, file_name("blimp", name), title, caption, rows, draw)
 
 
 def _learning(source: StudyData, name: str, rows: Sequence[Row]) -> Figure:
@@ -172,7 +171,7 @@ def _learning(source: StudyData, name: str, rows: Sequence[Row]) -> Figure:
         return figure
 
     title = f"In-context learning score: {name}"
-    return _figure(source, file_name(ICL, name), title, caption, rows, draw)
+    return _figure(source, file_name("icl", name), title, caption, rows, draw)
 
 
 def _over_seeds(
@@ -197,3 +196,10 @@ def _with_interval(axes: Axes, rows: Sequence[Row], look: style.Look, at: int) -
         np.array([row[name] for row in rows], np.float64) for name in ("value", "low", "high")
     )
     style.curve(axes, steps, value, look, low=low, high=high, at=at)
+
+
+_DRAWN_BY: Mapping[str, Callable[[StudyData, str, Sequence[Row]], Figure]] = {
+    "blimp": _minimal_pairs,
+    "icl": _learning,
+}
+"""The figure of each kind of probe."""
