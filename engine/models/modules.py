@@ -1,15 +1,17 @@
-"""Checkpoints as models on a device: one module per architecture, its weights swapped in."""
+"""Checkpoints as models on a device, each with a module of its own."""
 
 from __future__ import annotations
 
+import copy
 import itertools
 import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+import transformers
 
 from engine.errors import CheckpointError
 from engine.models.remote_code import model_class
@@ -18,65 +20,206 @@ from engine.models.weights import CheckpointWeights
 _TRIFLES = {"_name_or_path", "dtype", "torch_dtype", "transformers_version"}  # of a configuration
 
 
-@dataclass(frozen=True)
 class LoadedModel:
-    """A checkpoint's weights and the module they belong to, which others may share."""
+    """A checkpoint's model: a module of its own, whose weights may wait in the host's memory.
 
-    checkpoint: CheckpointWeights
-    module: Any
-    weights: Mapping[str, torch.Tensor]  # by name of parameter or buffer
-    device: torch.device
-    dtype: torch.dtype
+    No two checkpoints share a module, as some change themselves when they are called.
+    """
+
+    def __init__(
+        self,
+        checkpoint: CheckpointWeights,
+        module: Any,
+        device: torch.device,
+        dtype: torch.dtype,
+        *,
+        architecture: object = None,
+        stage: Stage | None = None,
+        changes_itself: bool = False,
+    ) -> None:
+        """Take a module on `device` that holds the checkpoint's weights.
+
+        `architecture` is equal for checkpoints of one. With a `stage` the weights leave the device
+        until the model is used; with `changes_itself` those that calling it has changed are kept.
+        """
+        self.checkpoint, self.module = checkpoint, module
+        self.device, self.dtype, self.architecture = device, dtype, architecture
+        self._stage, self._changes_itself = stage, changes_itself
+        self._away: dict[str, torch.Tensor] = {}  # weights in the host's memory
+        if stage is not None:
+            self._away = {name: tensor.data.cpu() for name, tensor in _saved(module).items()}
+            self._empty()
 
     def activate(self) -> Any:
-        """Give the module these weights and return it; those that are elsewhere are copied."""
-        for name, tensor in _tensors(self.module).items():
-            if name in self.weights:
-                tensor.data = _placed(self.weights[name], self.device, tensor.dtype)
+        """Return the module with its weights on the device."""
+        stage = self._stage
+        if stage is None or stage.model is self:
+            return self.module
+        stage.clear()
+        for name, tensor in _saved(self.module).items():
+            tensor.data = self._away[name].to(self.device, non_blocking=True)
+        stage.model = self
         return self.module
+
+    def leave(self) -> None:
+        """Make room on the device."""
+        if self._changes_itself:
+            self._away = {name: tensor.data.cpu() for name, tensor in _saved(self.module).items()}
+        self._empty()
+
+    def _empty(self) -> None:
+        for tensor in _saved(self.module).values():
+            tensor.data = _nothing_like(tensor)
+
+
+class Stage:
+    """The room on a device for one model's weights, which several models use in turn."""
+
+    def __init__(self) -> None:
+        self.model: LoadedModel | None = None
+
+    def clear(self) -> None:
+        """Have the weights that are there leave."""
+        if self.model is not None:
+            self.model.leave()
+            self.model = None
+
+
+@dataclass
+class _Template:
+    """A module that was never called, without weights: it is copied for each checkpoint."""
+
+    module: Any
+    proven: bool = False  # whether a copy was seen to compute what a module of transformers does
 
 
 class Modules:
-    """Makes models of checkpoints. A module is built when a new architecture comes, then reused."""
+    """Makes models of checkpoints.
 
-    def __init__(self, dtype: torch.dtype, device: torch.device, *, masked: bool = False) -> None:
-        self._dtype, self._device, self._masked = dtype, device, masked
-        self._modules: dict[object, Any] = {}
+    transformers takes seconds to build a module, copying one takes milliseconds. So the first
+    module of an architecture is copied before it is called, without weights; later checkpoints get
+    copies of that. Each gets a module of its own, since a module may carry over what it did with
+    another's weights: RWKV divides its weights at the first call, once.
 
-    def load(self, checkpoint: CheckpointWeights, *, resident: bool = True) -> LoadedModel:
-        """Return a model with these weights: on the device, or moved there at each use.
+    Copies are used only after a test: calling the first module must leave its weights alone, and a
+    copy must give the second checkpoint the logits that a module of transformers gives. Otherwise
+    transformers builds every module.
+    """
 
-        Raise CheckpointError when the weights do not fit the architecture.
+    def __init__(
+        self,
+        dtype: torch.dtype,
+        device: torch.device,
+        *,
+        masked: bool = False,
+        note: Callable[[str], None] = lambda text: None,
+    ) -> None:
+        """`note` is called with what the user should know, in one line."""
+        self._dtype, self._device, self._masked, self._note = dtype, device, masked, note
+        self._templates: dict[object, _Template | None] = {}  # None: build every module
+        self._changing: set[object] = set()  # architectures whose modules change their weights
+
+    def load(
+        self,
+        checkpoint: CheckpointWeights,
+        probe: Callable[[Any], torch.Tensor],
+        *,
+        stage: Stage | None = None,
+    ) -> LoadedModel:
+        """Make a model with the checkpoint's weights, on the device or brought there by `stage`.
+
+        `probe` calls a module and returns logits; it tests whether modules can be copied. Raises
+        CheckpointError when the weights do not fit the architecture.
         """
-        weights, key = checkpoint.weights, _key(checkpoint)
-        self.empty()
-        module = self._modules.get(key)
-        if module is None or not _ties_hold(module, weights):
+        key, weights = _key(checkpoint), checkpoint.weights
+        if stage is not None:
+            stage.clear()
+        template = self._templates.get(key)
+        if template is not None and template.proven and _ties_hold(template.module, weights):
+            module = self._copy(template, weights)
+        else:
             module = _build(checkpoint, self._dtype, self._device, masked=self._masked)
             if _takes_as_they_are(module, weights):
-                self._modules[key] = module
-            else:
-                weights = _tensors(module)
+                self._test(key, module, probe)
+        return LoadedModel(
+            checkpoint,
+            module,
+            self._device,
+            self._dtype,
+            architecture=key,
+            stage=stage,
+            changes_itself=key in self._changing,
+        )
+
+    def _copy(self, template: _Template, weights: Mapping[str, torch.Tensor]) -> Any:
+        """Return a copy of the template with these weights, on the device."""
+        module = copy.deepcopy(template.module)
         # Not what each module makes for itself and never saves, such as frequencies of positions:
         # it has its own precision, and old checkpoints have it rounded.
-        own = _tensors(module)
-        names = own.keys() & module.state_dict().keys() & weights.keys()
-        chosen = {name: weights[name].detach() for name in names}
-        if resident:
-            chosen = {
-                name: _placed(tensor, self._device, own[name].dtype)
-                for name, tensor in chosen.items()
-            }
-        return LoadedModel(checkpoint, module, chosen, self._device, self._dtype)
+        for name, tensor in _saved(module).items():
+            tensor.data = _placed(weights[name].detach(), self._device, tensor.dtype)
+        _give_float32_logits(module, self._dtype)
+        return module
 
-    def empty(self) -> None:
-        """Let go of the weights that were used last: there need be no room for old and new ones.
+    def _test(self, key: object, module: Any, probe: Callable[[Any], torch.Tensor]) -> None:
+        """Find out whether modules of this architecture can be copied, with one just built."""
+        if key not in self._templates:
+            template, before = _template(module), _sums(module)
+            probe(module)
+            if _sums(module) != before:
+                self._changing.add(key)
+                template = None
+                self._refuse(module, "changes its weights when it is called")
+            self._templates[key] = template
+        elif template := self._templates[key]:
+            twin = self._copy(template, _saved(module))
+            template.proven = _same_logits(probe(module), probe(twin))
+            if not template.proven:
+                self._templates[key] = None
+                self._refuse(module, "computes something else when it is copied")
 
-        Models that are still in use bring theirs again.
-        """
-        for module in self._modules.values():
-            for parameter in module.parameters():
-                parameter.data = torch.empty(0, dtype=parameter.dtype, device=parameter.device)
+    def _refuse(self, module: Any, why: str) -> None:
+        kind = type(module).__name__
+        self._note(f"{kind} {why}: transformers builds it again for every checkpoint")
+            f"{type(module).__name__} {why}: transformers builds it again for every checkpoint"
+        )
+
+
+def _template(module: Any) -> _Template | None:
+    """Copy a module without its weights; None when it cannot be copied."""
+    empty: dict[int, Any] = {
+        id(tensor): torch.nn.Parameter(_nothing_like(tensor), requires_grad=False)
+        if isinstance(tensor, torch.nn.Parameter)
+        else _nothing_like(tensor)
+        for tensor in _saved(module).values()
+    }
+    try:
+        return _Template(copy.deepcopy(module, empty))
+    except Exception:  # any architecture's code, perhaps a repository's
+        return None
+
+
+def _sums(module: Any) -> dict[str, str]:
+    """Return the sum of each weight: another one where a call has changed it."""
+    sums = {name: tensor.sum(dtype=torch.float64) for name, tensor in _saved(module).items()}
+    return {name: float(total).hex() for name, total in sums.items()}  # as text NaN equals NaN
+
+
+def _same_logits(built: torch.Tensor, copied: torch.Tensor) -> bool:
+    """Return whether logits are equal but for rounding, which on a GPU may vary by the call."""
+    rounding = 32 * torch.finfo(built.dtype).eps * float(built.abs().max())
+    both_odd = built.isnan() & copied.isnan()
+    return bool((((built - copied).abs() <= rounding) | both_odd).all())
+
+
+def _nothing_like(tensor: torch.Tensor) -> torch.Tensor:
+    return torch.empty(0, dtype=tensor.dtype, device=tensor.device)
+
+
+def _saved(module: Any) -> dict[str, torch.Tensor]:
+    """Return the parameters and buffers that checkpoints hold, each under one name."""
+    saved = module.state_dict().keys()
+    return {name: tensor for name, tensor in _tensors(module).items() if name in saved}
 
 
 def _key(checkpoint: CheckpointWeights) -> object:
@@ -152,12 +295,39 @@ def _build(
                 f"{checkpoint.where}: weights {what}: {names[0]}"
                 + (f" and {len(names) - 1} more" if len(names) > 1 else "")
             )
+    if names := sorted(_unused(checkpoint, module, report["unexpected_keys"])):
+        raise CheckpointError(
+            f"{checkpoint.where}: config.json has no place for the weights {', '.join(names[:3])}"
+            + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+            + "; another model would be scored without them. Correct config.json"
+        )
     module.eval().to(device)
     module.requires_grad_(requires_grad=False)
+    _give_float32_logits(module, dtype)
+    return module
+
+
+def _unused(checkpoint: CheckpointWeights, module: Any, names: Iterable[str]) -> set[str]:
+    """Return those of the weights without a place in `module` that its predictions need.
+
+    Not needed are what a module makes itself, as frequencies of positions, and the other heads of
+    a model that was trained with several, as the one of BERT that tells the next sentence.
+    transformers has already left out what the architecture declares as such.
+    """
+    unused = set(map(str, names)) - {name for name, _ in module.named_buffers()}
+    for declared in getattr(checkpoint.config, "architectures", None) or () if unused else ():
+        architecture = getattr(transformers, str(declared), None)
+        if isinstance(architecture, type) and not isinstance(module, architecture):
+            with torch.device("meta"):
+                unused -= architecture(checkpoint.config).state_dict().keys()
+    return unused
+
+
+def _give_float32_logits(module: Any, dtype: torch.dtype) -> None:
+    """Have the output layer of this module compute in float32, so that logits are not rounded."""
     layer: Any = module.get_output_embeddings()
     if dtype != torch.float32 and isinstance(layer, torch.nn.Linear):
-        vars(layer)["forward"] = _float32_product(layer)  # this instance computes otherwise
-    return module
+        vars(layer)["forward"] = _float32_product(layer)
 
 
 def _float32_product(layer: torch.nn.Linear) -> Callable[[torch.Tensor], torch.Tensor]:

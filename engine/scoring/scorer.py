@@ -16,9 +16,10 @@ from numpy.typing import NDArray
 from engine.errors import CheckpointError
 from engine.machine.device_errors import is_dead_device, is_out_of_memory
 from engine.machine.host_memory import HostMemory, peak_bytes
-from engine.models.modules import LoadedModel, Modules
+from engine.models.modules import LoadedModel, Modules, Stage
 from engine.models.output_head import Head, find_head, hidden_states
 from engine.models.weights import CheckpointWeights
+from engine.scoring.batching import ANY, Batching, find_batching, telling_length
 from engine.study_file.limits_section import NO_LIMITS, LimitsSection
 from engine.study_file.scoring_section import ScoringSection
 from engine.text.counts import log_unigram
@@ -39,7 +40,6 @@ class Loaded:
 
     model: LoadedModel
     head: Head | None
-    bears_padding: bool  # whether what fills a batch up leaves predictions as they are
 
 
 @dataclass
@@ -65,10 +65,14 @@ class Scorer:
         self.text, self.vocab_size, self.device, self.note = text, vocab_size, device, note
         self._settings = settings
         self._masked = settings.prediction != "causal"
-        self._modules = Modules(getattr(torch, settings.dtype), device, masked=self._masked)
+        self._modules = Modules(
+            getattr(torch, settings.dtype), device, masked=self._masked, note=note
+        )
         self._room = _Room(settings.batch_tokens)
         self._limits, self._memory = limits, HostMemory(limits.memory_gb)
-        self._fitted: set[int] = set()  # modules of which it is known how much fits
+        self._fitted: set[object] = set()  # architectures of which it is known how much fits
+        self._batchings: dict[object, Batching] = {}
+        self._stage = Stage()
         self.targets = torch.from_numpy(text.corpus.token_id).long().to(device)
         self.log_unigram = torch.from_numpy(log_unigram(text.counts.count)).float().to(device)
         quiet: Any = transformers.utils.logging
@@ -86,7 +90,7 @@ class Scorer:
 
     def window(self, model: LoadedModel) -> tuple[int, int]:
         """Return (window, overlap) for a model: the study's, or less where the model takes less."""
-        window = min(self._settings.window, _longest(model) or self._settings.window)
+        window = min(self._settings.window, _longest(model.module) or self._settings.window)
         if window == self._settings.window:
             return window, self._settings.overlap
         return window, min(self._settings.overlap, window // 2)
@@ -97,38 +101,77 @@ class Scorer:
         Raise CheckpointError when the weights do not fit the architecture, or the model fails on
         its first tokens.
         """
-        model = self._modules.load(checkpoint, resident=resident)
         try:
+            model = self._modules.load(
+                checkpoint, self._first_logits, stage=None if resident else self._stage
+            )
             return self._probed(model)
+        except CheckpointError:
+            raise
         except Exception as error:  # any architecture's code, perhaps the checkpoint's own
             if is_out_of_memory(error) or is_dead_device(error):
                 raise
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise CheckpointError(f"{checkpoint.where}: its model fails: {reason}") from error
 
+    @torch.inference_mode()
+    def _first_logits(self, module: Any) -> torch.Tensor:
+        """Return what a module says of the first tokens, (1, token, vocab)."""
+        logits: torch.Tensor = module(**self._inputs([self._first(module, _PROBE_TOKENS)])).logits
+        return logits
+
+    def _first(self, module: Any, n: int) -> Window:
+        """Return the first `n` inputs, or as many as a model takes, of the longest sequence."""
+        lengths = [len(sequence.inputs) for sequence in self.text.sequences]
+        n = min(n, max(lengths), self._settings.window, _longest(module) or n)
+        return Window(lengths.index(max(lengths)), 0, n, 0, n)
+
+    @torch.inference_mode()
     def _probed(self, model: LoadedModel) -> Loaded:
         """Return a model with what running it on a few tokens shows."""
-        lengths = [len(sequence.inputs) for sequence in self.text.sequences]
-        n = min(_PROBE_TOKENS, self.window(model)[0], max(lengths))
-        probe = Window(lengths.index(max(lengths)), 0, n, 0, n)
-        with torch.inference_mode():
-            head = find_head(model.activate(), self.vocab_size, **self._inputs([probe]))
-            loaded = Loaded(model, head, bears_padding=not self._masked)
-            self._fit(loaded)
-            if self._masked and _takes(model.module, "attention_mask"):
-                loaded = replace(loaded, bears_padding=self._bears_padding(loaded, probe))
+        first = self._first(model.module, _PROBE_TOKENS)
+        head = find_head(model.activate(), self.vocab_size, **self._inputs([first]))
+        loaded = Loaded(model, head)
+        self._fit(loaded)
         return loaded
+
+    def batching(self, loaded: Loaded) -> Batching:
+        """Find what of the text may go through a model together, once for its architecture."""
+        lengths = [window.length for window in self._planned(loaded)]
+        fitting = [n for n in lengths if 2 * n <= self._room.tokens]
+        alone = len(lengths) == 1 and self._settings.prediction != "pseudo"
+        if not fitting or alone:
+            return ANY
+        longest = telling_length(loaded.model.module.config, max(fitting))
+        shortest = min(*fitting, (longest + 1) // 2)
+        key = loaded.model.architecture, shortest, longest
+        if key not in self._batchings:
+            long = self._first(loaded.model.module, longest)
+            stop = min(shortest, long.stop)
+            rounding = torch.finfo(loaded.model.dtype).eps ** 0.5
+            try:
+                found = find_batching(
+                    lambda batch: self._forward(loaded, batch),
+                    replace(long, stop=stop, last=stop),
+                    long,
+                    rounding,
+                )
+            except torch.OutOfMemoryError:  # then batches would not fit either
+                found = Batching(lengths=False, windows=False, ends=False)
+            self._batchings[key] = found
+            if found.note:
+                self.note(f"{type(loaded.model.module).__name__}: {found.note}")
+        return self._batchings[key]
 
     def _fit(self, loaded: Loaded) -> None:
         """See what one window takes, where memory is limited, and so how many go together."""
-        module = loaded.model.module
+        architecture = loaded.model.architecture
         left = self._memory.left() if self.device.type == "cpu" else None
-        if left is None or id(module) in self._fitted:
+        if left is None or architecture in self._fitted:
             return
-        self._fitted.add(id(module))
-        lengths = [len(sequence.inputs) for sequence in self.text.sequences]
-        n = min(self.window(loaded.model)[0], max(lengths))
-        window = Window(lengths.index(max(lengths)), 0, n, 0, n)
+        self._fitted.add(architecture)
+        window = self._first(loaded.model.module, self._settings.window)
+        n = window.length
         taken = max(1, peak_bytes(lambda: self._forward(loaded, [window])))
         if lacking := self._memory.lacks(taken):
             self.note(f"a window of {n} tokens takes {lacking}; lower scoring.window")
@@ -136,18 +179,9 @@ class Scorer:
         if n * max(1, fitting) < self._room.tokens:
             self._room.tokens = n * max(1, fitting)
 
-    def _bears_padding(self, loaded: Loaded, probe: Window) -> bool:
-        """Whether predictions in half of a window stay when it is filled up to the whole."""
-        half = (probe.stop + 1) // 2
-        short = replace(probe, stop=half, last=half)
-        alone = self._forward(loaded, [short])
-        filled = self._forward(loaded, [short, probe])[: len(alone)]
-        rounding = torch.finfo(loaded.model.dtype).eps ** 0.5
-        return bool(len(alone)) and bool((filled - alone).norm() <= rounding * alone.norm())
-
     def let_go(self) -> None:
-        """Forget the weights that were used last: others are to take their room."""
-        self._modules.empty()
+        """Have the weights that took their turn last leave the device: others need the room."""
+        self._stage.clear()
 
     def bytes_on_device(self, checkpoint: CheckpointWeights) -> int:
         """Return the bytes that weights take in the precision that they are used in."""
@@ -171,13 +205,16 @@ class Scorer:
 
     def windows(self, loaded: Loaded) -> Iterator[list[Window]]:
         """Yield what goes through a model together, in corpus order."""
-        window, overlap = self.window(loaded.model)
-        lengths = [len(sequence.inputs) for sequence in self.text.sequences]
-        limit = self._room.tokens
+        batching, limit = self.batching(loaded), self._room.tokens
         if loaded.head is None:
             limit = min(limit, rows_within(_LOGIT_BYTES[self.device.type], self.vocab_size))
-        windows = self._asked(plan_windows(lengths, window, overlap, both_sides=self._masked))
-        return batches(windows, limit, equal=not loaded.bears_padding)
+        limit = limit if batching.windows else 1
+        return batches(self._asked(self._planned(loaded)), limit, equal=not batching.lengths)
+
+    def _planned(self, loaded: Loaded) -> Iterator[Window]:
+        window, overlap = self.window(loaded.model)
+        lengths = [len(sequence.inputs) for sequence in self.text.sequences]
+        return plan_windows(lengths, window, overlap, both_sides=self._masked)
 
     def _asked(self, windows: Iterator[Window]) -> Iterator[Window]:
         """Yield windows in which something is predicted; `pseudo`, a copy for every such token."""
@@ -253,7 +290,10 @@ class Scorer:
 
         `states` is what `forward` gave for the first windows, as a batch of the usual shape.
         """
-        if not self._masked:  # what is cut off changes nothing
+        batching = self.batching(loaded)
+        if not batching.windows:  # then every window goes alone
+            again = self.forward(loaded, batch[:1])
+        elif not self._masked and batching.ends:
             n = min(_NOISE_TOKENS, batch[0].stop)
             again = self.forward(loaded, [replace(batch[0], stop=n, last=n)] * 2)[:n]
         elif len(batch) > 1:
@@ -277,11 +317,11 @@ def _takes(module: Any, argument: str) -> bool:
     return argument in inspect.signature(module.forward).parameters
 
 
-def _longest(model: LoadedModel) -> int | None:
+def _longest(module: Any) -> int | None:
     """Return how many inputs a model takes at most; None when any number."""
-    config = model.checkpoint.config.get_text_config()
+    config = module.config.get_text_config()
     longest: int | None = getattr(config, "max_position_embeddings", None)
-    for name, part in model.module.named_modules():
+    for name, part in module.named_modules():
         if name.endswith("position_embeddings") and getattr(part, "padding_idx", None) is not None:
             # As in RoBERTa: positions are counted from the one after that of padding.
             longest = int(part.num_embeddings) - part.padding_idx - 1

@@ -9,127 +9,53 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 import transformers
-from numpy.typing import NDArray
 from safetensors.torch import load_file, save_file
 
-from engine.models.modules import Modules
+from engine.models import modules
 from engine.models.output_head import find_head
 from engine.models.weights import CheckpointWeights
 from seedconv_tui.cli.main import run
-from store import Study, open_study
+from store import open_study
+from tests.support.architectures import (
+    ARCHITECTURES,
+    SEEDS,
+    assert_agrees,
+    make_model,
+    make_runs,
+    reference,
+    score,
+)
 from tests.support.reference import reference_log_probs
-from tests.support.tiny_models import TEXT, make_tokenizer, write_study
-
-PADDING = 4
-SEEDS = ("1", "2", "3")
-IDS = {"bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0}
-MAMBA = {"hidden_size": 32, "num_hidden_layers": 2, "conv_kernel": 3}
-LLAMA = {
-    "hidden_size": 32,
-    "intermediate_size": 64,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "max_position_embeddings": 64,
-    "initializer_range": 0.2,
-}
-NEOX = {key: value for key, value in LLAMA.items() if key != "num_key_value_heads"}
-GPT2 = {"n_embd": 32, "n_layer": 2, "n_head": 2, "n_positions": 64, "initializer_range": 0.2}
-CAPPED = {"head_dim": 8, "attn_logit_softcapping": 3.0, "final_logit_softcapping": 4.0}
-
-# Windows are 32 tokens here, with an overlap of 16.
-ARCHITECTURES: dict[str, tuple[str, dict[str, Any]]] = {
-    "gpt-neox": ("GPTNeoXConfig", NEOX),
-    "gpt2": ("GPT2Config", GPT2),
-    "gpt2, shorter than our window": ("GPT2Config", GPT2 | {"n_positions": 24}),
-    "llama": ("LlamaConfig", LLAMA),
-    "llama, tied": ("LlamaConfig", LLAMA | {"tie_word_embeddings": True}),
-    "olmo2": ("Olmo2Config", LLAMA),
-    "qwen2": ("Qwen2Config", LLAMA),
-    "qwen3, tied": ("Qwen3Config", LLAMA | {"head_dim": 8, "tie_word_embeddings": True}),
-    "mamba": ("MambaConfig", MAMBA | {"state_size": 4, "initializer_range": 0.2}),
-    "mamba2": (
-        "Mamba2Config",
-        MAMBA | {"state_size": 8, "num_heads": 8, "head_dim": 8, "n_groups": 2, "chunk_size": 8},
-    ),
-    "mistral, sliding": ("MistralConfig", LLAMA | {"sliding_window": 7}),
-    "gemma2, capped, sliding": ("Gemma2Config", LLAMA | CAPPED | {"sliding_window": 7}),
-    "recurrent gemma, capped": (
-        "RecurrentGemmaConfig",
-        {key: value for key, value in LLAMA.items() if key != "max_position_embeddings"}
-        | {"lru_width": 32, "attention_window_size": 7, "logits_soft_cap": 4.0}
-        | {"block_types": ["recurrent", "attention"]},
-    ),
-}
-
-
-def make_model(architecture: str, vocab: int, seed: int) -> Any:
-    kind, settings = ARCHITECTURES[architecture]
-    torch.manual_seed(seed)
-    config = getattr(transformers, kind)(vocab_size=vocab, **IDS, **settings)
-    return transformers.AutoModelForCausalLM.from_config(config).eval()
-
-
-def make_runs(
-    folder: Path, make: Callable[[int, int], Any], seeds: tuple[str, ...] = SEEDS
-) -> None:
-    """Tokenizer, text and `runs/seed<seed>/step5`; `make` makes a model of (vocabulary, seed)."""
-    vocab = make_tokenizer(folder / "tokenizer").get_vocab_size() + PADDING
-    (folder / "text.txt").write_text(TEXT, encoding="utf-8")
-    for seed in seeds:
-        make(vocab, int(seed)).save_pretrained(folder / f"runs/seed{seed}/step5")
-
-
-def score(folder: Path, **settings: Any) -> Study:
-    """Score with nothing kept, so that storage rounds nothing."""
-    file = write_study(folder, log_probs__representation="none", **settings)
-    assert run(["run", str(file)]) == 0
-    return open_study(folder / "study.zarr")
-
-
-def assert_agrees(study: Study, exact: dict[str, NDArray[np.float64]]) -> None:
-    """Surprisals and all pairs' KL are those of these log-probs, (token, vocab) float64."""
-    data = study.dataset("m").sel(step=5).load()
-    targets = study.corpus.token_id
-    assert len(targets) == 150
-    for i, log_p in exact.items():
-        surprisal = -log_p[range(len(targets)), targets]
-        np.testing.assert_allclose(data.surprisal.sel(seed=i), surprisal, rtol=1e-4, atol=1e-5)
-        for j in exact.keys() - {i}:
-            kl = (np.exp(log_p) * (log_p - exact[j])).sum(1)
-            assert kl.mean() > 1e-3  # else nothing is compared
-            error = np.abs(data.kl.sel(seed=i, other_seed=j).to_numpy() - kl)
-            assert (error <= 2e-6 + 1e-4 * kl).all()
-
-
-def reference(
-    folder: Path, seeds: tuple[str, ...] = SEEDS, window: int = 32
-) -> dict[str, NDArray[np.float64]]:
-    return {
-        seed: reference_log_probs(
-            folder,
-            folder / f"runs/seed{seed}/step5",
-            stream=True,
-            dtype=torch.float64,
-            window=window,
-        )[0]
-        for seed in seeds
-    }
+from tests.support.tiny_models import write_study
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_scores_are_those_of_transformers_in_float64(tmp_path: Path, architecture: str) -> None:
-    seeds = ("1", "2")
-    make_runs(tmp_path, lambda vocab, seed: make_model(architecture, vocab, seed), seeds)
+    make_runs(tmp_path, lambda vocab, seed: make_model(architecture, vocab, seed))
     study = score(tmp_path)
     window = 24 if "shorter" in architecture else 32
-    assert_agrees(study, reference(tmp_path, seeds, window))
+    assert_agrees(study, reference(tmp_path, window=window))
     assert study.ledger("m").scored["1", 5]["window"] == window
     assert (study.dataset("m").noise_floor.sel(step=5) < 1e-9).all()
+
+
+TELLING = {"gpt2", "phi3, longrope"}
+TOGETHER = [pytest.param(a, marks=() if a in TELLING else pytest.mark.long) for a in ARCHITECTURES]
+
+
+@pytest.mark.parametrize("architecture", TOGETHER)
+def test_what_goes_through_a_model_together_changes_nothing(
+    tmp_path: Path, architecture: str
+) -> None:
+    make_runs(tmp_path, lambda vocab, seed: make_model(architecture, vocab, seed))
+    window = 24 if "shorter" in architecture else 32
+    exact = reference(tmp_path, window=window, stream=False)
+    for n in (33, 100, 16_384):  # one document at a time, a few, all
+        store = {"study__store": f"{n}.zarr", "scoring__batch_tokens": n}
+        assert_agrees(score(tmp_path, scoring__windowing="document", **store), exact)
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
@@ -261,9 +187,9 @@ def test_checkpoints_whose_weights_have_other_names(
     assert_agrees(score(tmp_path), reference(tmp_path))
 
 
-@pytest.mark.parametrize(("architecture", "swapped"), [("gpt2", True), ("renamed", False)])
-def test_weights_swapped_into_one_module_are_as_built_anew(
-    tmp_path: Path, architecture: str, swapped: bool
+@pytest.mark.parametrize(("architecture", "copied"), [("gpt2", True), ("renamed", False)])
+def test_copies_of_a_module_compute_what_new_ones_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, architecture: str, copied: bool
 ) -> None:
     make_runs(tmp_path, lambda vocab, seed: make_model("gpt2", vocab, seed))
     folders = [tmp_path / f"runs/seed{seed}/step5" for seed in SEEDS]
@@ -271,16 +197,22 @@ def test_weights_swapped_into_one_module_are_as_built_anew(
         for folder in folders:
             rename(folder, lambda name: name.removeprefix("transformer."))
     config = transformers.AutoConfig.from_pretrained(folders[0])
-    modules = Modules(torch.float32, torch.device("cpu"))
-    loaded = []
-    for folder in folders:
-        weights = load_file(folder / "model.safetensors")
-        loaded.append(modules.load(CheckpointWeights(folder, "", config, weights, "", 0)))
-        if swapped and len(loaded) > 1:  # the weights used last are gone before there are others
-            assert not any(p.numel() for p in loaded[0].module.parameters())
-        loaded[-1].activate()
-    assert all((model.module is loaded[0].module) == swapped for model in loaded[1:])
-    ids = torch.arange(20)[None]
+    ids, build, built = torch.arange(20)[None], modules._build, list[Path]()
+
+    def counted(checkpoint: CheckpointWeights, *arguments: Any, **options: Any) -> Any:
+        built.append(checkpoint.folder)
+        return build(checkpoint, *arguments, **options)
+
+    monkeypatch.setattr(modules, "_build", counted)
+    maker = modules.Modules(torch.float32, torch.device("cpu"))
+    loaded = [
+        maker.load(
+            CheckpointWeights(folder, "", config, load_file(folder / "model.safetensors"), "", 0),
+            lambda module: module(ids).logits,
+        )
+        for folder in folders
+    ]
+    assert built == (folders[:2] if copied else folders)  # the second one is compared with a copy
     for model, folder in reversed([*zip(loaded, folders, strict=True)]):
         anew = transformers.AutoModelForCausalLM.from_pretrained(folder)
         with torch.inference_mode():
@@ -297,3 +229,27 @@ def test_a_seed_whose_tied_weights_differ_is_not_tied(tmp_path: Path) -> None:
         weights["lm_head.weight"] = embedding.roll(int(seed == "2"), 0).contiguous()
         save_file(weights, file, metadata={"format": "pt"})
     assert_agrees(score(tmp_path), reference(tmp_path))
+
+
+def test_weights_without_a_place_in_the_configuration_are_refused_by_name(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_runs(tmp_path, lambda vocab, seed: make_model("llama", vocab, seed), ("1", "2", "3", "4"))
+    for seed, more in (("2", "model.layers.0.self_attn.q_proj.bias"), ("3", "")):
+        folder = tmp_path / f"runs/seed{seed}/step5"
+        if more:
+            weights = load_file(folder / "model.safetensors") | {more: torch.ones(32)}
+            save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+        else:
+            config = json.loads((folder / "config.json").read_text()) | {"num_hidden_layers": 1}
+            (folder / "config.json").write_text(json.dumps(config))
+    # Older transformers saved what a module makes itself.
+    folder = tmp_path / "runs/seed4/step5"
+    weights = load_file(folder / "model.safetensors")
+    weights["model.layers.0.self_attn.rotary_emb.inv_freq"] = torch.ones(4)
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    assert run(["run", str(write_study(tmp_path))]) == 1
+    said = capsys.readouterr().err
+    for name in ("layers.0.self_attn.q_proj.bias", "layers.1.input_layernorm.weight"):
+        assert f"config.json has no place for the weights model.{name}" in said
+    assert open_study(tmp_path / "study.zarr").ledger("m").reduced == {5: {"1", "4"}}

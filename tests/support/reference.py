@@ -13,6 +13,7 @@ from transformers import AutoModelForCausalLM, PreTrainedTokenizerFast
 from tests.support.tiny_models import END
 
 WINDOW, OVERLAP = 32, 16
+N_TOKENS = 150  # of the text that is scored
 
 
 def reference_log_probs(
@@ -38,15 +39,18 @@ def reference_log_probs(
     model: Any = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=dtype, **options)
     model.eval()
     stride = window - min(OVERLAP, window // 2)
-    rows, targets = [], []
+    rows, targets = list[NDArray[np.float64]](), list[int]()
     for ids in sequences:
-        for position in range(1, len(ids)):
-            if len(targets) == 150:
+        ids = ids[: N_TOKENS - len(targets) + 1]  # the text is as long as that
+        # Windows start every `stride`; a token is predicted by the first that reaches it.
+        done = 0
+        for start in range(0, len(ids), stride):
+            inputs = ids[start : min(start + window, len(ids) - 1)]
+            if start + len(inputs) <= done:
                 break
-            # The windows start every `stride`; a token is predicted by the first that reaches it.
-            start = max(0, -(-(position - window) // stride)) * stride
             with torch.no_grad():
-                logits = model(torch.tensor([ids[start:position]])).logits[0, -1].double()
-            rows.append(logits[: len(tokenizer)].log_softmax(-1).numpy())
-            targets.append(ids[position])
+                logits = model(torch.tensor([inputs])).logits[0, done - start :].double()
+            rows += list(logits[:, : len(tokenizer)].log_softmax(-1).numpy())
+            done = start + len(inputs)
+        targets += ids[1:]
     return np.array(rows), np.array(targets)

@@ -1,0 +1,80 @@
+"""Which windows may go through a model together, found by asking the model.
+
+What a batch holds besides a window must not change what the model says of it. It does for some:
+LongRoPE takes its factors by the longest position in the batch, experts of limited capacity drop
+tokens by what else is there, and masked models may see what fills a batch up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+from engine.text.windows import Window
+
+_ENOUGH = 64  # inputs of a window that shows how a model takes its positions
+_LIMIT = "original_max_position_embeddings"  # of a configuration: positions beyond it are scaled
+
+
+@dataclass(frozen=True)
+class Batching:
+    """What may go together, and whether a window may be cut off behind the tokens of interest."""
+
+    lengths: bool = True  # windows of different lengths
+    windows: bool = True  # windows of one length
+    ends: bool = True  # a window says of its first tokens the same when it ends behind them
+
+    @property
+    def note(self) -> str | None:
+        """What the user should know, in one line; None: nothing."""
+        if self.lengths:
+            return None
+        together = "only windows of one length go" if self.windows else "no two windows go"
+        return f"its predictions depend on what is in a batch: {together} through it together"
+
+
+ANY = Batching()
+
+
+def telling_length(config: Any, longest: int) -> int:
+    """Return how many inputs of the `longest` window show whether a batch changes predictions."""
+    limits = [limit for limit in _values(config.to_dict(), _LIMIT) if isinstance(limit, int)]
+    return min(longest, max([_ENOUGH, *(limit + 1 for limit in limits)]))
+
+
+def find_batching(
+    forward: Callable[[Sequence[Window]], torch.Tensor],
+    short: Window,
+    long: Window,
+    rounding: float,
+) -> Batching:
+    """Compare what a model says of `short` alone, beside `long`, and beside one of its length.
+
+    `forward` gives a row for every prediction of the windows; those of `short` come first. Rows are
+    the same when they differ by no more than `rounding`, relative to their norm.
+    """
+
+    def same(a: torch.Tensor, b: torch.Tensor) -> bool:
+        return len(a) > 0 and bool((a - b).norm() <= rounding * a.norm())
+
+    alone = forward([short])
+    beside = forward([short, long])[: len(alone)]
+    if same(alone, beside):
+        part = replace(long, stop=long.start + short.length, last=long.start + short.length)
+        said = forward([part])
+        return Batching(ends=same(said, forward([long])[: len(said)]))
+    end = long.start + short.length
+    equal = replace(long, stop=end, first=min(long.first, end), last=min(long.last, end))
+    windows = same(alone, forward([short, equal])[: len(alone)])
+    return Batching(lengths=False, windows=windows, ends=False)
+
+
+def _values(tree: Any, name: str) -> Iterator[Any]:
+    """Yield what a name stands for, anywhere in a configuration."""
+    for key, value in tree.items() if isinstance(tree, dict) else ():
+        if key == name:
+            yield value
+        yield from _values(value, name)
