@@ -181,8 +181,6 @@ class Modules:
     def _refuse(self, module: Any, why: str) -> None:
         kind = type(module).__name__
         self._note(f"{kind} {why}: transformers builds it again for every checkpoint")
-            f"{type(module).__name__} {why}: transformers builds it again for every checkpoint"
-        )
 
 
 def _template(module: Any) -> _Template | None:
