@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from store.commits.ledger import Ledger, ModelLedger, Record
     from store.commits.owner import STALE_SECONDS
     from store.commits.study_progress import StudyProgress, read_root
-    from store.reading.log_probs import REPRESENTATIONS, FactoredLogProbs, LogProbs
+    from store.reading.log_probs import REPRESENTATIONS, LogProbs
     from store.reading.study_reader import StudyReader
     from store.reading.summary import Summary, SummaryReader
     from store.storage.arrays import limit_threads
@@ -36,7 +36,6 @@ if TYPE_CHECKING:
 
 _HOME = {
     "REPRESENTATIONS": "store.reading.log_probs",
-    "FactoredLogProbs": "store.reading.log_probs",
     "Ledger": "store.commits.ledger",
     "LogProbs": "store.reading.log_probs",
     "ModelLedger": "store.commits.ledger",
@@ -59,7 +58,6 @@ __all__ = [
     "STALE_SECONDS",
     "BusyError",
     "DamagedError",
-    "FactoredLogProbs",
     "Ledger",
     "LogProbs",
     "ModelLedger",

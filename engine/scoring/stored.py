@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from engine.models.output_head import Head
 from engine.scoring.log_prob_rows import Rows
 from engine.scoring.scorer import Scorer
-from store import FactoredLogProbs, LogProbs
+from store import LogProbs
 
 
 class _Ahead:
@@ -50,13 +50,10 @@ class _Ahead:
 
 def stored_rows(scorer: Scorer, log_probs: LogProbs, pool: ThreadPoolExecutor) -> Rows:
     """Return log-probs read from the store, in threads of `pool`. Raise DamagedError."""
-    n_tokens, device = log_probs.shape[0], scorer.device
-    if isinstance(log_probs, FactoredLogProbs):
-        head: Head | None = Head.of(log_probs.output_layer, device)
-        blocks = _Ahead(log_probs.hidden, n_tokens, log_probs.hidden_rows, pool)
-    else:
-        head = None  # rounded log-probs are logits: they are normalised again
-        blocks = _Ahead(log_probs.stored, n_tokens, log_probs.block_rows, pool)
+    n_tokens, device, layer = log_probs.shape[0], scorer.device, log_probs.output_layer
+    # Without a layer rows are log-probs, perhaps rounded: as logits they are normalised again.
+    head = None if layer is None else Head.of(layer, device)
+    blocks = _Ahead(log_probs.states, n_tokens, log_probs.state_rows, pool)
 
     def more() -> torch.Tensor:
         states = torch.from_numpy(np.ascontiguousarray(blocks.first())).to(device).float()

@@ -101,7 +101,7 @@ def announcements_folder(study: str | os.PathLike[str]) -> Path:
 
 
 def choose_folder(folder: Path, store: str, announcements: str | None) -> Path:
-    """The same, by what a study file in `folder` says; `NAME-announced` beside the store."""
+    """Return the folder of announcements of a study file in `folder`: `NAME-announced` by default."""
     if announcements is not None:
         return folder / Path(announcements).expanduser()
     beside = folder / Path(store).expanduser()

@@ -92,6 +92,20 @@ class LogProbs(ABC):
         Raises DamagedError.
         """
 
+    @property
+    def output_layer(self) -> OutputLayer | None:
+        """Return what makes logits of `states`; None: they are rows of log-probs already."""
+        return None
+
+    @property
+    def state_rows(self) -> int:
+        """Return how many tokens a block of `states` holds: from a multiple on it is read once."""
+        return self.block_rows
+
+    def states(self, start: int, stop: int) -> NDArray[Any]:
+        """Return what is kept of each token, (token, width). Raise DamagedError."""
+        return self.stored(start, stop)
+
     def __getitem__(self, tokens: slice) -> NDArray[np.float32]:
         start, stop, stride = tokens.indices(self.shape[0])
         if stride != 1:
@@ -150,7 +164,7 @@ class FactoredLogProbs(LogProbs):
     def held_bytes(self) -> int:
         """A block, the output embedding and a chunk of hidden states."""
         width = self._arrays["hidden"].shape[-1]
-        return 4 * (self.block_rows * self.shape[1] + (self.shape[1] + self.hidden_rows) * width)
+        return 4 * (self.block_rows * self.shape[1] + (self.shape[1] + self.state_rows) * width)
 
     @cached_property
     def output_layer(self) -> OutputLayer:
@@ -163,14 +177,14 @@ class FactoredLogProbs(LogProbs):
 
     def stored(self, start: int, stop: int) -> NDArray[np.float32]:
         """Logits, float32."""
-        return self.output_layer.logits(self.hidden(start, stop))
+        return self.output_layer.logits(self.states(start, stop))
 
     @property
-    def hidden_rows(self) -> int:
+    def state_rows(self) -> int:
         """Tokens per block of hidden states: one that starts at a multiple is read once."""
         return int(self._arrays["hidden"].chunks[0])
 
-    def hidden(self, start: int, stop: int) -> NDArray[np.float32]:
+    def states(self, start: int, stop: int) -> NDArray[np.float32]:
         """Input of the output layer, (token, hidden). Raises DamagedError."""
         hidden = self._arrays["hidden"]
         rows = int(hidden.chunks[0])
