@@ -101,7 +101,7 @@ def announcements_folder(study: str | os.PathLike[str]) -> Path:
 
 
 def choose_folder(folder: Path, store: str, announcements: str | None) -> Path:
-    """Return the folder of announcements of a study file in `folder`: `NAME-announced` by default."""
+    """Return where a study file in `folder` has announcements: `NAME-announced` by default."""
     if announcements is not None:
         return folder / Path(announcements).expanduser()
     beside = folder / Path(store).expanduser()
