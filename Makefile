@@ -30,7 +30,7 @@ lint: $(VENV)/dev
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/mypy
-	$(BIN)/lint-imports
+	$(BIN)/lint-imports --no-cache
 
 # On every change, within a quarter of an hour: without coverage and without the longest attacks,
 # which `make check` has.
