@@ -90,6 +90,7 @@ class _Template:
     """A module that was never called, without weights: it is copied for each checkpoint."""
 
     module: Any
+    fingerprint: str  # of the weights that it had
     proven: bool = False  # whether a copy was seen to compute what a module of transformers does
 
 
@@ -140,7 +141,7 @@ class Modules:
         else:
             module = _build(checkpoint, self._dtype, self._device, masked=self._masked)
             if _takes_as_they_are(module, weights):
-                self._test(key, module, probe)
+                self._test(key, module, checkpoint.fingerprint, probe)
         return LoadedModel(
             checkpoint,
             module,
@@ -161,17 +162,19 @@ class Modules:
         _give_float32_logits(module, self._dtype)
         return module
 
-    def _test(self, key: object, module: Any, probe: Callable[[Any], torch.Tensor]) -> None:
+    def _test(
+        self, key: object, module: Any, fingerprint: str, probe: Callable[[Any], torch.Tensor]
+    ) -> None:
         """Find out whether modules of this architecture can be copied, with one just built."""
         if key not in self._templates:
-            template, before = _template(module), _sums(module)
+            template, before = _template(module, fingerprint), _sums(module)
             probe(module)
             if _sums(module) != before:
                 self._changing.add(key)
                 template = None
                 self._refuse(module, "changes its weights when it is called")
             self._templates[key] = template
-        elif template := self._templates[key]:
+        elif (template := self._templates[key]) and fingerprint != template.fingerprint:
             twin = self._copy(template, _saved(module))
             template.proven = _same_logits(probe(module), probe(twin))
             if not template.proven:
@@ -183,7 +186,7 @@ class Modules:
         self._note(f"{kind} {why}: transformers builds it again for every checkpoint")
 
 
-def _template(module: Any) -> _Template | None:
+def _template(module: Any, fingerprint: str) -> _Template | None:
     """Copy a module without its weights; None when it cannot be copied."""
     empty: dict[int, Any] = {
         id(tensor): torch.nn.Parameter(_nothing_like(tensor), requires_grad=False)
@@ -192,7 +195,7 @@ def _template(module: Any) -> _Template | None:
         for tensor in _saved(module).values()
     }
     try:
-        return _Template(copy.deepcopy(module, empty))
+        return _Template(copy.deepcopy(module, empty), fingerprint)
     except Exception:  # any architecture's code, perhaps a repository's
         return None
 

@@ -24,7 +24,7 @@ class Batching:
     """What may go together, and whether a window may be cut off behind the tokens of interest."""
 
     lengths: bool = True  # windows of different lengths
-    windows: bool = True  # windows of one length
+    windows: bool = True  # windows of one length; if not, each goes alone
     ends: bool = True  # a window says of its first tokens the same when it ends behind them
 
     @property
@@ -37,6 +37,10 @@ class Batching:
 
 
 ANY = Batching()
+
+
+class UnsteadyError(Exception):
+    """A model's predictions depend on what it was asked before, or on chance."""
 
 
 def telling_length(config: Any, longest: int) -> int:
@@ -54,7 +58,8 @@ def find_batching(
     """Compare what a model says of `short` alone, beside `long`, and beside one of its length.
 
     `forward` gives a row for every prediction of the windows; those of `short` come first. Rows are
-    the same when they differ by no more than `rounding`, relative to their norm.
+    the same when they differ by no more than `rounding`, relative to their norm. Raise
+    UnsteadyError when the same window gives other rows after another.
     """
 
     def same(a: torch.Tensor, b: torch.Tensor) -> bool:
@@ -62,6 +67,8 @@ def find_batching(
 
     alone = forward([short])
     beside = forward([short, long])[: len(alone)]
+    if not same(alone, forward([short])):
+        raise UnsteadyError("says something else when it is asked the same again")
     if same(alone, beside):
         part = replace(long, stop=long.start + short.length, last=long.start + short.length)
         said = forward([part])

@@ -133,10 +133,15 @@ class Scorer:
         head = find_head(model.activate(), self.vocab_size, **self._inputs([first]))
         loaded = Loaded(model, head)
         self._fit(loaded)
+        self.batching(loaded)  # found now, so that what goes wrong is this checkpoint's
         return loaded
 
+    @torch.inference_mode()
     def batching(self, loaded: Loaded) -> Batching:
-        """Find what of the text may go through a model together, once for its architecture."""
+        """Find what of the text may go through a model together, once for its architecture.
+
+        Raise UnsteadyError when that cannot be found, as predictions change from call to call.
+        """
         lengths = [window.length for window in self._planned(loaded)]
         fitting = [n for n in lengths if 2 * n <= self._room.tokens]
         alone = len(lengths) == 1 and self._settings.prediction != "pseudo"

@@ -119,6 +119,35 @@ def test_a_model_that_cannot_be_used_is_told_and_the_others_are_scored(
     assert open_study(tmp_path / "study.zarr").ledger("m").reduced == {5: {"1", "3"}}
 
 
+REMEMBERS = """
+from transformers import LlamaForCausalLM
+
+class Remembers(LlamaForCausalLM):
+    said = 0.0
+
+    def forward(self, *arguments, **options):
+        output = super().forward(*arguments, **options)
+        output.logits, self.said = output.logits + self.said, output.logits[0, -1].detach()
+        return output
+"""
+
+
+def test_a_model_that_remembers_what_it_was_asked_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its results would depend on the order of the windows."""
+    make_runs(tmp_path, lambda vocab, seed: make_model("llama", vocab, seed))
+    checkpoint = tmp_path / "runs/seed2/step5"
+    (checkpoint / "modeling_remembers.py").write_text(REMEMBERS)
+    config = json.loads((checkpoint / "config.json").read_text())
+    config["auto_map"] = {"AutoModelForCausalLM": "modeling_remembers.Remembers"}
+    (checkpoint / "config.json").write_text(json.dumps(config))
+    assert run(["run", str(write_study(tmp_path, models__trust_remote_code=True))]) == 1
+    said = f"{checkpoint}: its model fails: says something else when it is asked the same again"
+    assert said in capsys.readouterr().err
+    assert open_study(tmp_path / "study.zarr").ledger("m").reduced == {5: {"1", "3"}}
+
+
 STRANGE = """
 from transformers import LlamaForCausalLM
 
@@ -207,7 +236,9 @@ def test_copies_of_a_module_compute_what_new_ones_do(
     maker = modules.Modules(torch.float32, torch.device("cpu"))
     loaded = [
         maker.load(
-            CheckpointWeights(folder, "", config, load_file(folder / "model.safetensors"), "", 0),
+            CheckpointWeights(
+                folder, "", config, load_file(folder / "model.safetensors"), str(folder), 0
+            ),
             lambda module: module(ids).logits,
         )
         for folder in folders
