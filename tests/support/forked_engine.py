@@ -83,7 +83,12 @@ def changed_path(event: str, arguments: tuple[Any, ...]) -> str | None:
     if event == "open":
         path, _, flags = arguments
         return path if isinstance(path, str) and flags & _WRITING else None
-    return str(os.fspath(arguments[0])) if event in _CHANGES else None
+    if event not in _CHANGES:
+        return None
+    path = arguments[0]  # or the descriptor of a file that is open already
+    return str(
+        Path(f"/proc/self/fd/{path}").readlink() if isinstance(path, int) else os.fspath(path)
+    )
 
 
 class _Watch:
