@@ -92,7 +92,7 @@ class Coordinator:
                 if model.listed is None:
                     self._writer.close("failed")
                     raise ConfigError(
-                        f"models {model.name!r}: list its seeds and steps; with "
+                        f'model "{model.name}": list its seeds and steps; with '
                         '"discover" there is no telling when all of them are done'
                     )
         with self._at_work():

@@ -11,12 +11,13 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from engine.errors import ConfigError
 from engine.study_file.categories_section import CategoriesSection
 from engine.study_file.corpus_section import CorpusSection, TokenizerSection
+from engine.study_file.findings import findings
 from engine.study_file.limits_section import NO_LIMITS, LimitsSection
 from engine.study_file.models_section import ModelSection
 from engine.study_file.notify_section import NotifySection, ScalarsSection
 from engine.study_file.probes_section import ProbeSection, check_probes
 from engine.study_file.scoring_section import LogProbsSection, ScoringSection
-from engine.study_file.section import Section, findings
+from engine.study_file.section import Section
 from engine.study_file.study_section import StudySection
 from engine.study_file.watch_section import WatchSection
 from seedconv_tui.training.announcing import choose_folder
@@ -46,7 +47,7 @@ class StudyFile(Section):
         names = [model.name for model in models]
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
-            raise ValueError(f"two models are named {', '.join(twice)}; names must differ")
+            raise ValueError(f"two are named {', '.join(twice)}; names must differ")
         return models
 
     @model_validator(mode="after")
@@ -109,7 +110,7 @@ def load_study_file(file: Path) -> StudyFile:
         study = StudyFile.model_validate({**fields, "folder": file.parent})
         study.learning_rates()
     except ValidationError as error:
-        lines = [f"{file}: {line}" for line in findings(error, StudyFile)]
+        lines = [f"{file}: {line}" for line in findings(error, StudyFile, fields)]
         raise ConfigError("\n".join(lines)) from None
     except ConfigError as error:
         raise ConfigError(f"{file}: {error}") from None

@@ -16,6 +16,21 @@ def _label(value: object) -> object:
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
+def _lacking(place: str, template: str, seed: bool, step: bool) -> str:
+    """Say which fields a template lacks, by which checkpoints are told apart, and what to do."""
+    says = f"{place} {template!r} has no"
+    a_step = "list exactly one step: steps = [1000]"
+    if seed and step:
+        return (
+            f"{says} {{seed}} and no {{step}}. Add both; if each seed has one checkpoint, add "
+            f"{{seed}} and {a_step}; or use a ready-made source: {', '.join(PRESETS)}"
+        )
+    if step:
+        return f"{says} {{step}}. Add {{step}}, or {a_step}"
+    table = 'source = { 1 = "...", 2 = "..." }'
+    return f"{says} {{seed}}. Add {{seed}}, or give a source for each seed: {table}"
+
+
 class ModelSection(Section):
     """One model, trained with several seeds."""
 
@@ -80,12 +95,10 @@ class ModelSection(Section):
     def _source(cls, source: object) -> object:
         if not isinstance(source, (str, dict)):
             raise ValueError("should be a template, or a table of templates by seed")  # noqa: TRY004
-        preset = PRESETS.get(source) if isinstance(source, str) else None
-        if isinstance(source, str) and preset is None and not source_fields(source):
-            raise ValueError(
-                "must hold {seed} and {step}, or its checkpoints cannot be told apart, or be one "
-                f"of {', '.join(PRESETS)}"
-            )
+        for seed, template in source.items() if isinstance(source, dict) else ():
+            if not isinstance(template, str):
+                text = f"should have a template for each seed, has {template!r} for {seed}"
+                raise ValueError(text)  # noqa: TRY004
         return source
 
     @model_validator(mode="after")
@@ -103,16 +116,12 @@ class ModelSection(Section):
                 fields = source_fields(template)
             except ValueError as error:
                 raise ValueError(f"{place}: {error}, found {template!r}") from None
-            absent = [
-                name
-                for name, needed in (("seed", label is None), ("step", self.only_step is None))
-                if needed and name not in fields
-            ]
-            if absent:
-                raise ValueError(
-                    f"{place}: must hold {{{absent[0]}}}, or its checkpoints cannot be told "
-                    f"apart, found {template!r}"
-                )
+            absent = (
+                (label is None and "seed" not in fields),
+                (self.only_step is None and "step" not in fields),
+            )
+            if any(absent):
+                raise ValueError(_lacking(place, template, *absent))
             if label is not None and "seed" in fields:
                 raise ValueError(f"{place}: is of one seed and so cannot hold {{seed}}")
         if len({on_hub(template) for template in self.templates.values()}) > 1:

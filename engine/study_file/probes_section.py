@@ -86,10 +86,10 @@ def check_probes(probes: Sequence[ProbeSection], *, causal: bool) -> None:
     """Raise ValueError for probes that do not go together, or not with the models."""
     names = [probe.name.lower() for probe in probes]
     if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise ValueError(f"two probes are named {', '.join(twice)}; names must differ")
+        raise ValueError(f"probes: two are named {', '.join(twice)}; names must differ")
     for probe in probes:
         if (why := _KINDS[probe.kind].needs_causal) and not causal:
             raise ValueError(
-                f'{probe.name}: kind = "{probe.kind}" is {why}, so it needs '
+                f'probe "{probe.name}": kind = "{probe.kind}" is {why}, so it needs '
                 'scoring.prediction = "causal"'
             )

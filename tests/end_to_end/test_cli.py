@@ -88,8 +88,12 @@ def test_init_writes_a_study_file_that_is_valid(
         ({"scoring__overlap": 32}, "scoring: overlap must be smaller than window (32)"),
         ({"scoring__colour": 1}, "scoring.colour: no such field; allowed: prediction, windowing"),
         ({"models__source": "runs/{sed}"}, "may hold only the fields {model}, {seed} and {step}"),
-        ({"models__source": "runs/{seed}"}, "must hold {step}"),
-        ({"models__seeds": [1, 1]}, "models.0.seeds: names 1 twice"),
+        (
+            {"models__source": "runs/{seed}"},
+            "model \"m\": source 'runs/{seed}' has no {step}. "
+            "Add {step}, or list exactly one step: steps = [1000]",
+        ),
+        ({"models__seeds": [1, 1]}, 'model "m": seeds: names 1 twice'),
         ({"tokenizer__source": "nowhere"}, "tokenizer.source: 'nowhere' cannot be loaded"),
         ({"tokenizer__bos": "<s>"}, "tokenizer.bos: should be"),
         ({"scoring__device": "cuda:63"}, "scoring.device"),
@@ -105,6 +109,48 @@ def test_a_wrong_study_file_is_told_in_one_line(
     (line,) = lines(capsys)
     assert said in line
     assert not (tmp_path / "copy" / "study.zarr").exists()
+
+
+def test_what_is_in_a_list_is_named_as_people_do(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = write_study(tmp_path, corpus__files=["a", 3], models__steps=[0, -1])
+    more = [
+        '[[models]]\nsource = "runs/seed{seed}"\nsteps = [5]',
+        '[[models]]\nname = "b"\nsource = "runs/seed{seed}"\nsteps = [5]\ncolour = "red"',
+        '[[models]]\nname = "c"\nsource = { 1 = 5 }',
+        '[[categories.custom]]\nname = "digits"',
+        '[[probes]]\nkind = "icl"\nfiles = ["a"]',
+        '[[probes]]\nname = "p"\nkind = "icl"\nfiles = ["a"]\npositions = [5]',
+        '[notify]\non = ["phase", "x"]',
+    ]
+    file.write_text("\n".join([file.read_text(), *more]))
+    assert run(["run", str(file)]) == 2
+    found = [line.partition(": ")[2].removeprefix(f"{file}: ") for line in lines(capsys)]
+    for start in (
+        "corpus.files: second entry: should be a valid string, found '3'",
+        'model "m": steps: second entry: should be greater than or equal to 0',
+        "second model: name: is required and was not found",
+        'model "b": colour: no such field; allowed: name, source',
+        'model "c": source: should have a template for each seed, has 5 for 1',
+        'custom category "digits": should have either pattern or labels',
+        "first probe: name: is required and was not found",
+        'probe "p": positions: should have at least 2 items',
+        "notify.on: second entry: should be 'phase'",
+    ):
+        assert sum(line.startswith(start) for line in found) == 1, start
+    assert len(found) == 9
+
+
+def test_seeds_of_which_only_the_last_checkpoint_is_there(tmp_path: Path) -> None:
+    make_runs(tmp_path, seeds=("1", "2"), steps=(1000,))
+    for seed in ("1", "2"):
+        (tmp_path / f"runs/seed{seed}/step1000").rename(tmp_path / f"runs/final{seed}")
+    assert run(["run", str(write_study(tmp_path, models__source="runs/final{seed}",
+                                       models__steps=[1000]))]) == 0  # fmt: skip
+    model = open_study(tmp_path / "study.zarr").snapshot().models[0]
+    assert (model.seeds, model.steps) == (("1", "2"), (1000,))
+    assert np.isfinite(model.expected_kl).all()
 
 
 def test_every_finding_is_told_at_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

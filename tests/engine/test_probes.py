@@ -403,7 +403,7 @@ def test_a_bad_line_is_named(
 @pytest.mark.parametrize(
     ("probe", "message"),
     [
-        ('kind = "blimp"', 'probes.0: folder: is required where kind = "blimp"'),
+        ('kind = "blimp"', 'probe "p": folder: is required where kind = "blimp"'),
         ('kind = "blimp"\nfolder = "none"', "none: there is no such folder"),
         ('kind = "blimp"\nfolder = "runs"', "runs: holds no *.jsonl"),
         ('kind = "blimp"\nfolder = "b"\nfiles = ["a"]', 'files: says nothing where kind = "blimp"'),
@@ -416,14 +416,14 @@ def test_a_bad_line_is_named(
             'kind = "icl"\nfiles = ["text.txt"]\ncontexts = [5, 4]',
             "the smaller number and the larg",
         ),
-        ('kind = "other"', "probes.0.kind: should be 'blimp' or 'icl', found 'other'"),
+        ('kind = "other"', "kind: should be 'blimp' or 'icl', found 'other'"),
         (
             'kind = "icl"\nfiles = ["text.txt"]\nplaces = 3',
-            "probes.0.places: no such field; allowed",
+            'probe "p": places: no such field; allowed',
         ),
         (
             'kind = "blimp"\nfolder = "b"\n[[probes]]\nname = "P"\nkind = "blimp"\nfolder = "c"',
-            "two probes are named p; names must differ",
+            "probes: two are named p; names must differ",
         ),
     ],
 )

@@ -119,13 +119,16 @@ def test_presets_are_sources_that_are_valid() -> None:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"models__source": "polypythia"}, "be one of polypythias, multiberts"),
-        ({"models__source": "o/x@step{step}"}, "source: must hold {seed}"),
+        ({"models__source": "polypythia"}, "has no {seed} and no {step}. Add both; if each"),
+        (
+            {"models__source": "o/x@step{step}"},
+            "model \"m\": source 'o/x@step{step}' has no {seed}",
+        ),
         ({"models__source": "a/b/c-{seed}@{step}"}, "a folder with @ in its name starts with ./"),
         ({"models__source": "s3://a/{seed}/{step}"}, "must be a folder, or owner/name@revision"),
         ({"models__source": "o/x*{seed}@{step}"}, "* after @ only"),
         ({"models__cache": "drop"}, "cache: is about downloads; folders are never deleted"),
-        ({"models__allow_pickle": 1}, "models.0.allow_pickle: should be a valid boolean"),
+        ({"models__allow_pickle": 1}, 'model "m": allow_pickle: should be a valid boolean'),
     ],
 )
 def test_wrong_sources_are_told_in_one_line(
