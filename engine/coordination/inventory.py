@@ -64,11 +64,13 @@ class Inventory:
         wanted, there = set(found.wanted), set(found.there)
         held = self._retries.held(name, there, self._signature(name))
         wanted, there = wanted - held, there - held
+        self._reports.ambiguous(name, [k for k in found.ambiguous if k in known.scored], found)
         new = there - known.scored.keys()
         if waiting:
             new = {key for key in new if not source.checkpoint(key).finished()}
         refusals = {key: source.checkpoint(key).refused(waiting=waiting) for key in _ordered(new)}
         refused = {key: why for key, why in refusals.items() if why}
+        refused |= {k: why for k, why in found.ambiguous.items() if k not in known.scored}
         there -= new if waiting else refused.keys()
         if waiting and model.listed is None:
             wanted = set(there)
@@ -96,7 +98,7 @@ class Inventory:
         if self._models[name].listed is None:
             once |= known.planned  # as it was found
         parked = {key for key in known.failed if known.failures[key].parked}  # its reason stays
-        once -= there | gone.keys() | known.scored.keys() | parked
+        once -= there | found.ambiguous.keys() | gone.keys() | known.scored.keys() | parked
         once = {key for key in once if self._models[name].asks_for(key)}  # still
         source = self._sources[name]
         self.lose(name, [key for key in _ordered(once) if source.checkpoint(key).gone()])
@@ -110,7 +112,7 @@ class Inventory:
             return
         lost = [
             key
-            for key in known.scored.keys() - found.there
+            for key in known.scored.keys() - found.there - found.ambiguous.keys()
             if model.asks_for(key) and key not in self._gone[name]
         ]
         for probe in self._probes:

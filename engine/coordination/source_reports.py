@@ -82,6 +82,15 @@ class SourceReports:
             f"any more and cannot be asked probe {probe}: seed {seed}, step {step}{more}",
         )
 
+    def ambiguous(self, name: str, scored: Sequence[Key], found: Listing) -> None:
+        """Report checkpoints that were scored, and of which it is not clear any more what they are.
+
+        Those that are not scored are refused, and reported as such.
+        """
+        if scored:
+            text = f"model {name}: {found.ambiguous[scored[0]]}{_more(scored)}"
+            self.once(name, "warning", "refused", f"{text} Results that are there stay")
+
     def waiting(self, name: str, refused: Mapping[Key, str], *, nothing: bool) -> None:
         """Report why what is there is not taken while waiting for more; or that nothing is."""
         source = self._sources[name]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -21,6 +21,8 @@ class Listing:
     errors: tuple[str, ...] = ()  # what could not be asked
     announced: frozenset[Key] = frozenset()  # by training scripts
     passed: frozenset[Key] = frozenset()  # missing, and training has long passed them
+    # There, and not to be read: two that differ stand for the same checkpoint.
+    ambiguous: Mapping[Key, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -24,19 +24,36 @@ class Folders:
         """Take the model's templates; relative ones are below `base`."""
         self._model, self._base = model, base
         self._templates = {seed: Pattern(text) for seed, text in model.templates.items()}
-        self._found: dict[Key, Path] = {}  # where the template leaves it open
+        self._found: dict[Key, Path] = {}  # the first that fits
+        self._rivals: dict[Key, Path] = {}  # the next one, which stands for the same checkpoint
         self.announced: Mapping[Key, Announcement] = {}
 
     def look(self) -> None:
         """Look into the folders, unless the templates alone say where all checkpoints are."""
-        any_name = any("*" in template.fields for template in self._templates.values())
-        if self._model.listed is None or any_name:
-            self._found = {key: path for key, path in self._discover() if self._model.accepts(*key)}
+        fields = {name for template in self._templates.values() for name in template.fields}
+        # A step may be written with leading zeros, so no template that has one says it all.
+        if self._model.listed is not None and not fields & {"*", "step"}:
+            return
+        found: dict[Key, Path] = {}
+        rivals: dict[Key, Path] = {}
+        for key, path in self._discover():
+            if self._model.accepts(*key) and not _same(found.setdefault(key, path), path):
+                rivals.setdefault(key, path)
+        self._found, self._rivals = found, rivals  # at once: threads may be reading them
 
     @property
     def found(self) -> Mapping[Key, Path]:
         """Return what the last look has found."""
         return self._found
+
+    def ambiguous(self, key: Key) -> str | None:
+        """Return why it is not known which folder a checkpoint is, in one line; None: it is."""
+        if key not in self._rivals or key in self.announced:
+            return None
+        return (
+            f"{self._found[key]} and {self._rivals[key]} both stand for seed {key[0]}, step "
+            f"{key[1]}. Move one of them away, or have the source name one."
+        )
 
     def path(self, key: Key) -> Path:
         """Return the folder, whether or not it exists.
@@ -98,6 +115,14 @@ class Folders:
         if template is None:  # it was once part of the study
             raise CheckpointError(f"seed {key[0]} has no source")
         return template
+
+
+def _same(folder: Path, other: Path) -> bool:
+    """Return whether two paths are one folder, as where one is a link to the other."""
+    try:
+        return folder == other or folder.samefile(other)
+    except OSError:  # deleted meanwhile, or not to be asked
+        return False
 
 
 def _match(folder: Path, parts: tuple[str, ...], known: Fields) -> Iterator[tuple[Fields, Path]]:

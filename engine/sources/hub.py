@@ -48,12 +48,21 @@ class HubSource:
         look = self._search.look(wanted)
         self._pinned = {**look.revisions, **self._pinned}
         there, errors = frozenset(self._pinned), tuple(look.errors)
+        ambiguous = {key: why for key, why in look.ambiguous.items() if key not in there}
+        # Not clear any more: the one that was found first stays.
+        later = tuple(why for key, why in look.ambiguous.items() if key in there)
         if wanted is None:
-            asked, warnings = there | look.missing.keys(), tuple(look.warnings)
-            self._listing = Listing(asked, there, look.missing, warnings, errors)
+            asked = there | look.missing.keys() | ambiguous.keys()
+            warnings = (*look.warnings, *later)
+            self._listing = Listing(
+                asked, there, look.missing, warnings, errors, ambiguous=ambiguous
+            )
         else:
-            missing = {key: look.missing.get(key, self.absent(key)) for key in wanted - there}
-            self._listing = Listing(frozenset(wanted), there & wanted, missing, errors=errors)
+            absent = wanted - there - ambiguous.keys()
+            missing = {key: look.missing.get(key, self.absent(key)) for key in absent}
+            self._listing = Listing(
+                frozenset(wanted), there & wanted, missing, later, errors, ambiguous=ambiguous
+            )
         self._looked = self._clock()
         return self._listing
 

@@ -30,6 +30,7 @@ class HubLook:
 
     revisions: dict[Key, Revision] = field(default_factory=dict)
     missing: dict[Key, str] = field(default_factory=dict)
+    ambiguous: dict[Key, str] = field(default_factory=dict)  # several revisions, and which
     warnings: list[str] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
 
@@ -153,15 +154,18 @@ class HubSearch:
         keys: set[Key] | None,
         look: HubLook,
     ) -> None:
-        """Take a revision, unless another one fits the same checkpoint."""
+        """Take a revision; where another one stands for the same checkpoint, neither."""
         key = (found["seed"], int(found["step"]))
         if not (self._model.accepts(*key) if keys is None else key in keys):
             return
-        if key in look.missing or look.revisions.setdefault(key, revision) != revision:
-            other = look.revisions.pop(key, None)
-            look.missing.setdefault(
-                key, f"{other} and {revision.revision} both fit; make the source name one"
-            )
+        if key in look.ambiguous or look.revisions.setdefault(key, revision) == revision:
+            return
+        other = look.revisions.pop(key)
+        rival = str(revision) if revision.repository != other.repository else revision.revision
+        look.ambiguous[key] = (
+            f"{other} and {rival} both stand for seed {key[0]}, step {key[1]}. "
+            "Have the source name one."
+        )
 
     def _known(self, label: str | None) -> dict[str, str]:
         known = {"model": self._model.name} | ({} if label is None else {"seed": label})

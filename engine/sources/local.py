@@ -57,11 +57,13 @@ class LocalSource:
             except CheckpointError as error:  # a step that the template cannot write
                 missing[key] = str(error)
         asked = frozenset(folders.found.keys() | folders.announced if wanted is None else wanted)
-        there = asked - missing.keys()
+        ambiguous = {key: why for key in asked if (why := folders.ambiguous(key))}
+        there = asked - missing.keys() - ambiguous.keys()
         return Listing(
             asked,
             there,
             missing,
+            ambiguous=ambiguous,
             announced=frozenset(folders.announced),
             passed=self._find_passed(there, missing) if wanted is not None else frozenset(),
         )

@@ -11,7 +11,8 @@ from engine.errors import CheckpointError
 Fields = Mapping[str, str]  # values of model, seed and step, as far as they are known
 
 _FIELD = re.compile(r"\{(model|seed|step:k|step)\}|(\*)")
-_VALUES = {"model": r"[^/]+?", "seed": r"[^/]+?", "step": r"\d+", "step:k": r"\d+", "*": ".*?"}
+_STEP = "0*[0-9]{1,15}"  # with or without leading zeros; thousands of it fit 64 bits
+_VALUES = {"model": r"[^/]+?", "seed": r"[^/]+?", "step": _STEP, "step:k": _STEP, "*": ".*?"}
 _HUB = "hf://"
 _FOLDER = ("/", "./", "../", "~")
 
@@ -19,7 +20,8 @@ _FOLDER = ("/", "./", "../", "~")
 class Pattern:
     """Text with the fields {model}, {seed}, {step} and {step:k}, and `*` for anything.
 
-    `{step:k}` is the step in thousands, as in `step_20k` for step 20,000.
+    `{step:k}` is the step in thousands, as in `step_20k` for step 20,000. A step is read with or
+    without leading zeros; it is written without.
     """
 
     def __init__(self, text: str) -> None:
@@ -59,27 +61,30 @@ class Pattern:
     def matcher(self, known: Fields) -> Callable[[str], dict[str, str] | None]:
         """Return a function that finds the fields of a text: known and found ones, or None."""
         regex, seen = "", set[str]()
+        steps: list[int] = []  # of each group, in their order: what its number stands for
         for literal, name in self._parts:
             regex += re.escape(literal)
-            group = name.replace(":", "_")
-            try:
-                value = self._value(name, known) if name else ""
-            except CheckpointError:
-                return lambda _: None
-            if value:
+            if name in ("step", "step:k"):  # each by itself: their zeros may differ
+                steps.append(1000 if name == "step:k" else 1)
+                regex += f"(?P<step_{len(steps)}>{_STEP})"
+            elif name in seen:
+                regex += f"(?P={name})"
+            elif value := known.get(name, ""):
                 regex += re.escape(value)
             elif name == "*":
                 regex += _VALUES[name]
-            elif name in seen:
-                regex += f"(?P={group})"
             elif name:
                 seen.add(name)
-                regex += f"(?P<{group}>{_VALUES[name]})"
+                regex += f"(?P<{name}>{_VALUES[name]})"
         compiled = re.compile(regex)
 
         def match(text: str) -> dict[str, str] | None:
             found = compiled.fullmatch(text)
-            return None if found is None else _merged(known, found.groupdict())
+            if found is None:
+                return None
+            groups = found.groupdict()
+            numbers = {int(groups.pop(f"step_{n}")) * k for n, k in enumerate(steps, 1)}
+            return _merged(known, groups, numbers)
 
         return match
 
@@ -92,19 +97,13 @@ def _written(name: str) -> str:
     return name if name in ("", "*") else f"{{{name}}}"
 
 
-def _merged(known: Fields, groups: dict[str, str]) -> dict[str, str] | None:
-    """Return what is known and what was found.
-
-    None when they disagree or numbers have leading zeros.
-    """
-    numbers = [groups[name] for name in ("step", "step_k") if name in groups]
-    if any(str(int(number)) != number for number in numbers):
+def _merged(known: Fields, found: Fields, steps: set[int]) -> dict[str, str] | None:
+    """Return what is known and what was found; None when two of the steps differ."""
+    if "step" in known:
+        steps = steps | {int(known["step"])}
+    if len(steps) > 1:
         return None
-    if "step_k" in groups:
-        step = str(int(groups.pop("step_k")) * 1000)
-        if groups.setdefault("step", step) != step:
-            return None
-    return {**known, **groups}
+    return {**known, **found, **({"step": str(*steps)} if steps else {})}
 
 
 @dataclass(frozen=True)

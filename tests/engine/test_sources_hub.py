@@ -247,9 +247,10 @@ def test_seeds_and_steps_are_discovered_in_names_and_revisions(hub: HubServer) -
     for seed in ("0", "1", "x-2"):
         for step in (0, 20, 100):
             hub.push(f"lab/bert-seed_{seed}-step_{step}k", "main", SMALL)
-    hub.push("lab/bert-seed_0-step_020k", "main", SMALL)
+    hub.push("lab/bert-seed_0-step_0040k", "main", SMALL)
     hub.push("lab/bert-seed_0", "main", SMALL)
     everything = {(seed, step) for seed in ("0", "1", "x-2") for step in (0, 20_000, 100_000)}
+    everything.add(("0", 40_000))  # leading zeros or not
     template = "hf://lab/{model}-seed_{seed}-step_{step:k}k"
     bert = source(template, name="bert")
     assert bert.find().there == bert.find().wanted == everything
@@ -280,7 +281,12 @@ def test_parts_that_only_the_hub_knows(hub: HubServer) -> None:
     hub.push("lab/olmo", "stage2-ingredient1-step1000-tokens4B", SMALL)
     found = source(template, seeds=["1", "2"], steps=[1000]).find()
     assert found.there == {("2", 1000)}
-    assert "both fit" in found.missing["1", 1000]
+    assert found.ambiguous["1", 1000] == (
+        "lab/olmo@stage2-ingredient1-step1000-tokens3B and "
+        "stage2-ingredient1-step1000-tokens4B both stand for seed 1, step 1000. "
+        "Have the source name one."
+    )
+    assert not found.missing
 
 
 def test_seeds_with_names_of_their_own(hub: HubServer) -> None:

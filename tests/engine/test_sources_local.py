@@ -34,9 +34,9 @@ def make(folder: Path, names: Iterable[str]) -> None:
 def test_folders_are_found_by_what_the_template_makes(tmp_path: Path) -> None:
     expected = {("1", 5), ("1", 10), ("x-2", 0)}
     make(tmp_path, (f"runs/m/s{seed}/ck-{step}-{seed}" for seed, step in expected))
-    make(
-        tmp_path, ("runs/m/s1/ck-7-2", "runs/m/s1/ck-x-1", "runs/m/s1/ck-007-1", "runs/n/s1/ck-1-1")
-    )
+    others = ("ck-7-2", "ck-x-1", f"ck-{'9' * 40}-1", "ck-\N{ARABIC-INDIC DIGIT FIVE}-1", "ck--1-1")
+    make(tmp_path, (f"runs/m/s1/{name}" for name in others))
+    make(tmp_path, ("runs/n/s1/ck-1-1",))
     template = "runs/{model}/s{seed}/ck-{step}-{seed}"
     found = source(tmp_path, template).find()
     assert found.there == found.wanted == expected
@@ -46,10 +46,7 @@ def test_folders_are_found_by_what_the_template_makes(tmp_path: Path) -> None:
 
 
 def test_steps_in_thousands_and_parts_that_do_not_matter(tmp_path: Path) -> None:
-    make(
-        tmp_path,
-        ("s1/epoch=0-step_0k", "s1/epoch=3-step_20k", "s1/epoch=3-step_020k", "s2/x-step_20k"),
-    )
+    make(tmp_path, ("s1/epoch=0-step_0k", "s1/epoch=3-step_20k", "s2/x-step_20k"))
     template = "s{seed}/*-step_{step:k}k"
     found = source(tmp_path, template).find()
     assert found.there == {("1", 0), ("1", 20_000), ("2", 20_000)}
@@ -59,6 +56,43 @@ def test_steps_in_thousands_and_parts_that_do_not_matter(tmp_path: Path) -> None
     assert listed.checkpoint(("1", 20_000)).fetch() == tmp_path / "s1/epoch=3-step_20k"
     assert "step 500 is not in whole thousands" in found.missing["1", 500]
     assert found.missing["2", 0] == f"{tmp_path}/s2/*-step_0k: there is no such folder"
+
+
+@pytest.mark.parametrize("listed", [{}, {"seeds": ["1", "2"], "steps": [0, 500, 1000]}])
+def test_steps_are_read_with_leading_zeros(tmp_path: Path, listed: dict[str, object]) -> None:
+    expected = {(seed, step) for seed in "12" for step in (0, 500, 1000)}
+    make(tmp_path, (f"s{seed}/step_{step:07d}/at-{step}" for seed, step in expected))
+    padded = source(tmp_path, "s{seed}/step_{step}/at-{step}", **listed)
+    found = padded.find()
+    assert (found.there, found.missing) == (expected, {})
+    assert padded.checkpoint(("2", 500)).fetch() == tmp_path / "s2/step_0000500/at-500"
+
+
+@pytest.mark.parametrize("listed", [{}, {"seeds": ["1"], "steps": [500, 1000]}])
+@pytest.mark.parametrize(
+    ("template", "names"),
+    [
+        ("s{seed}/step_{step}", ("step_0000500", "step_500")),
+        ("s{seed}/step{step}-tokens*B", ("step500-tokens1B", "step500-tokens2B")),
+        ("s{seed}/step_{step:k}k-{step}", ("step_000k-0", "step_0k-0")),
+        ("*/step_{step}-s{seed}", ("a/step_500-s1", "b/step_500-s1")),
+    ],
+)
+def test_two_folders_for_one_checkpoint_are_refused(
+    tmp_path: Path, listed: dict[str, object], template: str, names: tuple[str, str]
+) -> None:
+    folder = tmp_path if "/" in names[0] else tmp_path / "s1"
+    make(folder, names)
+    step = 0 if "0k" in names[0] else 500
+    found = source(tmp_path, template, **(listed | {"steps": [step]} if listed else {})).find()
+    assert not found.there
+    assert found.ambiguous == {
+        ("1", step): f"{folder / names[0]} and {folder / names[1]} both stand for seed 1, step "
+        f"{step}. Move one of them away, or have the source name one."
+    }
+    (folder / names[1]).rmdir()
+    (folder / names[1]).symlink_to(folder / names[0])  # of the same folder
+    assert source(tmp_path, template).find().there == {("1", step)}
 
 
 def test_each_seed_may_have_a_template_of_its_own(tmp_path: Path) -> None:
