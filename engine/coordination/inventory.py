@@ -148,8 +148,8 @@ class Inventory:
             known = self._writer.ledger.model(name)
             for key, announced in self._announcements.of(name).items():
                 seed, _ = key
-                if model.on_hub:
-                    text = "was announced, but its source is the hub: nothing is done about it"
+                if (kind := model.source_kind).downloads:
+                    text = f"was announced, but its source is {kind.name}: nothing is done about it"
                     self._reports.once(name, "warning", "announcement", f"model {name} {text}")
                     continue
                 if not model.accepts(seed):

@@ -97,7 +97,7 @@ class SourceReports:
         for key, why in refused.items():
             kind = why.replace(source.checkpoint(key).where(), "")
             self.once(name, "warning", "refused", f"model {name}: {why}", kind)
-        if nothing and not self._models[name].on_hub:
+        if nothing and not self._models[name].source_kind.downloads:
             text = self._nothing_fits(name, refused)
             level: Level = "warning" if source.hint() else "info"
             self.once(name, level, "waiting", f"model {name}: {text}; waiting for it", "waiting")
@@ -142,14 +142,14 @@ class SourceReports:
             return reasons[0] + _more(reasons)
         templates = list(model.templates.values())
         text = templates[0] + _more(templates)
-        if model.on_hub:
+        nothing = f"{model.source_kind.nothing_fits} {text}"
+        if model.source_kind.downloads:
             missing = self._writer.ledger.model(name).missing
-            reason = f": {next(iter(missing.values()))}" if missing else ""
-            return f"nothing on the hub fits {text}{reason}"
+            return f"{nothing}: {next(iter(missing.values()))}" if missing else nothing
         if near := self._sources[name].hint():
-            return f"no folder fits {text}; {near}"
+            return f"{nothing}; {near}"
         hint = "; on the hub, write hf://owner/name@revision" if text.count("/") == 1 else ""
-        return f"no folder fits {text}{hint}"
+        return f"{nothing}{hint}"
 
 
 def place(key: Key) -> tuple[int, tuple[bool, int, str]]:

@@ -12,6 +12,7 @@ from engine.sources.hub import HubSource
 from engine.sources.hub_client import HubClient
 from engine.sources.local import LocalSource
 from engine.study_file.models_section import ModelSection
+from engine.study_file.patterns import HUB
 from engine.study_file.watch_section import WatchSection
 
 
@@ -29,7 +30,7 @@ def open_source(
     `watch` and `announcements` are for the process that looks what is there.
     """
     watch = watch or WatchSection()
-    if model.on_hub:
+    if model.source_kind is HUB:
         return HubSource(model, hub, clock, watch.hub_poll_seconds)
     return LocalSource(
         model, folder, clock, settle_seconds=watch.settle_seconds, announcements=announcements

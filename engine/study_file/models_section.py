@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
 
-from engine.study_file.patterns import on_hub, source_fields
+from engine.study_file.patterns import SourceKind, kind_of, source_fields
 from engine.study_file.presets import PRESETS, Preset
 from engine.study_file.section import Section
 
@@ -55,9 +55,9 @@ class ModelSection(Section):
         return {seed: source[seed] for seed in source if self.accepts(seed)}
 
     @property
-    def on_hub(self) -> bool:
-        """Return whether the checkpoints are on the hub, else in folders."""
-        return on_hub(next(iter(self.templates.values())))
+    def source_kind(self) -> SourceKind:
+        """Return what kind of place the checkpoints are in."""
+        return kind_of(next(iter(self.templates.values())))
 
     @property
     def listed(self) -> set[tuple[str, int]] | None:
@@ -124,9 +124,10 @@ class ModelSection(Section):
                 raise ValueError(_lacking(place, template, *absent))
             if label is not None and "seed" in fields:
                 raise ValueError(f"{place}: is of one seed and so cannot hold {{seed}}")
-        if len({on_hub(template) for template in self.templates.values()}) > 1:
-            raise ValueError("source: mixes folders and the hub; use two models")
-        if self.cache == "drop" and not self.on_hub:
+        kinds = sorted({kind_of(template).name for template in self.templates.values()})
+        if len(kinds) > 1:
+            raise ValueError(f"source: mixes {' and '.join(kinds)}; use two models")
+        if self.cache == "drop" and not self.source_kind.downloads:
             raise ValueError("cache: is about downloads; folders are never deleted")
         return self
 

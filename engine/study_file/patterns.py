@@ -133,15 +133,45 @@ class HubTemplate:
         return self.repository.fields | self.revision.fields
 
 
-def on_hub(text: str) -> bool:
-    """Return whether a source is on the hub: hf:// in front, or @ and no beginning of a path."""
-    return text.startswith(_HUB) or ("@" in text and not text.startswith(_FOLDER))
+@dataclass(frozen=True)
+class SourceKind:
+    """A kind of place that checkpoints come from, and how a source says that it is meant."""
+
+    name: str
+    means: Callable[[str], bool]  # whether a source is written as one of this kind
+    fields: Callable[[str], frozenset[str]]  # of such a source, by name; ValueError: it is none
+    nothing_fits: str  # begins what is said where no checkpoint fits the source
+    downloads: bool = False  # checkpoints are elsewhere, and fetched to be scored
+
+
+def _in_folders(text: str) -> frozenset[str]:
+    if "://" in text:
+        raise ValueError("must be a folder, or owner/name@revision on the hub")
+    return Pattern(text).fields
+
+
+HUB = SourceKind(
+    name="the hub",
+    means=lambda text: text.startswith(_HUB) or ("@" in text and not text.startswith(_FOLDER)),
+    fields=lambda text: HubTemplate.parse(text).fields,
+    nothing_fits="nothing on the hub fits",
+    downloads=True,
+)
+FOLDERS = SourceKind(
+    name="folders",
+    means=lambda text: True,
+    fields=_in_folders,
+    nothing_fits="no folder fits",
+)
+SOURCE_KINDS = (HUB, FOLDERS)
+"""All of them. A source is of the first that it can mean; `engine.sources.open` opens each."""
+
+
+def kind_of(text: str) -> SourceKind:
+    """Return the kind of place that a source is written for."""
+    return next(kind for kind in SOURCE_KINDS if kind.means(text))
 
 
 def source_fields(text: str) -> frozenset[str]:
     """Return the names of the fields of a source. Raise ValueError when it cannot be one."""
-    if on_hub(text):
-        return HubTemplate.parse(text).fields
-    if "://" in text:
-        raise ValueError("must be a folder, or owner/name@revision on the hub")
-    return Pattern(text).fields
+    return kind_of(text).fields(text)

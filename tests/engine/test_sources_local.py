@@ -13,7 +13,7 @@ import torch
 from engine.errors import CheckpointError
 from engine.sources.local import SETTLE_SECONDS, LocalSource, Settling
 from engine.study_file.models_section import ModelSection
-from engine.study_file.patterns import HubTemplate, Pattern, on_hub
+from engine.study_file.patterns import HUB, HubTemplate, Pattern, kind_of
 from engine.study_file.presets import PRESETS
 from seedconv_tui.cli.main import run
 from store import open_study
@@ -123,7 +123,7 @@ def test_a_single_step_needs_no_field(tmp_path: Path) -> None:
     ],
 )
 def test_what_is_on_the_hub_is_told_by_the_text_alone(text: str, hub: bool) -> None:
-    assert on_hub(text) is hub
+    assert (kind_of(text) is HUB) is hub
 
 
 def test_patterns_take_no_more_than_they_make() -> None:
@@ -141,7 +141,7 @@ def test_patterns_take_no_more_than_they_make() -> None:
 def test_presets_are_sources_that_are_valid() -> None:
     for name, preset in PRESETS.items():
         model = ModelSection(name="OLMo-2-0425-1B", source=name)
-        assert model.on_hub
+        assert model.source_kind is HUB
         assert all(HubTemplate.parse(text) for text in model.templates.values())
         assert (model.listed is None) == (preset.steps is None)
     pythia = ModelSection(name="pythia-14m", source="polypythias", seeds=["0", "9"])
