@@ -14,12 +14,14 @@ from dataclasses import asdict
 from pathlib import Path
 
 from store.errors import DamagedError, StoreError
-from store.schema.snapshot import EngineStatus, Gpu, JournalEntry, State, Work
+from store.schema.from_json import from_json, loads
+from store.schema.snapshot import EngineStatus, JournalEntry
 from store.schema.variables import JOURNAL, STATUS
 from store.storage.durable import write_file
 from store.storage.links import refuse_link
 from store.storage.places import Files, LocalFiles
 
+_MOST_STATUS = 2**20  # bytes: a longer one is cut off, and so is none of ours
 _TAIL_BYTES = 64 * 1024
 _JOURNAL_BYTES = 4 * 1024 * 1024  # about 35,000 events
 
@@ -44,13 +46,10 @@ def read_status(root: Path | Files, writer: str) -> EngineStatus | None:
     """Return the process's last heartbeat; None when it never had one that can be read."""
     files = LocalFiles(root) if isinstance(root, Path) else root
     try:
-        fields = json.loads(files.read(f"{STATUS}/{writer}.json"))
-        works = tuple(
-            Work(**{**work, "state": State(work["state"])}) for work in fields.pop("works")
+        return from_json(
+            EngineStatus, loads(files.read(f"{STATUS}/{writer}.json", 0, _MOST_STATUS))
         )
-        gpus = tuple(Gpu(**gpu) for gpu in fields.pop("gpus", ()))
-        return EngineStatus(**fields, works=works, gpus=gpus)
-    except (OSError, StoreError, ValueError, TypeError, KeyError):
+    except (OSError, StoreError, ValueError):
         return None
 
 
@@ -92,13 +91,13 @@ def read_journal(files: Files, writers: Iterable[str], limit: int = 300) -> list
     for writer in writers:
         try:
             tail = files.read(f"{JOURNAL}/{writer}.jsonl", -_TAIL_BYTES)
-        except (OSError, StoreError):
+        except (OSError, StoreError, ValueError):
             continue
         lines = tail.split(b"\n")
         for line in lines[1:-1] if len(tail) >= _TAIL_BYTES else lines[:-1]:
             try:
-                entries.append(JournalEntry(**json.loads(line)))
-            except (ValueError, TypeError):
+                entries.append(from_json(JournalEntry, loads(line)))
+            except ValueError:
                 continue
     entries.sort(key=lambda entry: entry.time)
     return entries[-limit:]

@@ -149,11 +149,19 @@ class ModelLedger:
 
     def errors(self) -> dict[Key, str]:
         """Return why checkpoints are missing or failed, and what is next for the failed."""
-        told = dict(self.missing)
-        for key, error in self.failed.items():
-            failure = self.failures[key]
+        told = {key: error for key, error in self.missing.items() if self.has(key)}
+        for key, failure in self.failures_now().items():
+            error = self.failed[key]
             told[key] = error if failure.time is None else f"{error} ({failure.fate})"
         return told
+
+    def failures_now(self) -> dict[Key, Failure]:
+        """Return the failures of checkpoints that failed and were not planned again since."""
+        return {key: self.failures[key] for key in self.failed if self.has(key)}
+
+    def has(self, key: Key) -> bool:
+        """Return whether a checkpoint is on the axes: a log from elsewhere may name others."""
+        return key[0] in self.seeds and key[1] in self.steps
 
     def unasked(self, key: Key, probes: Iterable[str]) -> tuple[str, ...]:
         """Return those of these probes that a checkpoint was not asked yet."""

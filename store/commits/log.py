@@ -19,13 +19,16 @@ import zlib
 from pathlib import Path
 
 from store.commits.ledger import Ledger, Record
+from store.commits.record_types import refuse_odd
 from store.errors import BusyError, DamagedError, StoreError
+from store.schema.from_json import loads
 from store.storage.durable import PARTIAL, sync_folders, write_file
 from store.storage.places import Files, LocalFiles
 
 _NO_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.ENOSYS}
 
 _SESSION_BYTES = 64 * 1024  # more than any first record of a file takes
+_BLOCK_BYTES = 2**24  # that are read at once; more than any record takes
 
 _RECORD_START = re.compile(rb"[0-9a-f]{8} \{")
 
@@ -42,7 +45,7 @@ def decode(line: bytes) -> Record | None:
     try:
         if int(checksum, 16) != zlib.crc32(text):
             return None
-        record = json.loads(text)
+        record = loads(text)
     except ValueError:
         return None
     return record if isinstance(record, dict) else None
@@ -54,7 +57,7 @@ def _decode_all(lines: list[bytes]) -> list[Record] | None:
     try:
         if any(int(checksum, 16) != zlib.crc32(text) for checksum, _, text in parts):
             return None
-        records = json.loads(b"[%s]" % b",".join(text for _, _, text in parts))
+        records = loads(b"[%s]" % b",".join(text for _, _, text in parts))
     except ValueError:
         return None
     whole = len(records) == len(lines) and all(isinstance(record, dict) for record in records)
@@ -63,8 +66,16 @@ def _decode_all(lines: list[bytes]) -> list[Record] | None:
 
 def _holds_record(damaged: bytes) -> bool:
     """Return whether a whole record follows the start, so that what precedes it was whole once."""
-    starts = (match.start() for match in _RECORD_START.finditer(damaged, 1))
-    return any(decode(damaged[start:].partition(b"\n")[0]) is not None for start in starts)
+    looked_at = 0
+    for match in _RECORD_START.finditer(damaged, 1):
+        end = damaged.find(b"\n", match.start())
+        line = damaged[match.start() : end if end >= 0 else len(damaged)]
+        if decode(line) is not None:
+            return True
+        looked_at += len(line)
+        if looked_at > 8 * _BLOCK_BYTES:  # starts in starts: of nobody's log, and without an end
+            return True
+    return False
 
 
 def log_file(folder: Path, number: int) -> Path:
@@ -145,7 +156,7 @@ class CommitReader:
         if not newline:  # being written, where there are no hard links
             return None
         record = decode(line)
-        if record is None or "follows_bytes" not in record:
+        if record is None or type(record.get("follows_bytes")) is not int:
             raise DamagedError(f"{self._files}/{number}.log: the session record is damaged")
         return record
 
@@ -169,33 +180,53 @@ class CommitReader:
         """
         name = f"{self.number}.end"
         try:
-            record = decode(self._files.read(name).removesuffix(b"\n"))
+            record = decode(self._files.read(name, 0, _SESSION_BYTES).removesuffix(b"\n"))
         except FileNotFoundError:
             return None
-        if record is None or not isinstance(record.get("bytes"), int):
+        if record is None or type(record.get("bytes")) is not int:
             raise DamagedError(
                 f"{self._files}/{name}: damaged; remove it, it only repeats how long the log is"
             )
         return int(record["bytes"])
 
     def _read(self, limit: int | None) -> None:
-        name = f"{self.number}.log"
-        path = f"{self._files}/{name}"
-        try:
-            data = self._files.read(name, self.offset, limit)
-        except FileNotFoundError:
-            raise DamagedError(f"{path}: missing, though it was there") from None
+        while self._read_block(limit):
+            pass
+        if limit is not None and self.offset != limit:
+            path = f"{self._files}/{self.number}.log"
+            raise DamagedError(f"{path}: shorter than the {limit} bytes that were committed")
+
+    def _read_block(self, limit: int | None) -> bool:
+        """Take in the next records; return whether there may be more."""
+        path, before = f"{self._files}/{self.number}.log", self.offset
+        data = self._data(self.offset, limit)
         *lines, _ = data.split(b"\n")
         whole = _decode_all(lines) or map(decode, lines)  # one by one to find the damaged one
-        for position, (line, record) in enumerate(zip(lines, whole, strict=True)):
+        for line, record in zip(lines, whole, strict=True):
             if record is None:
-                if limit is not None or _holds_record(b"\n".join(lines[position:])):
+                if limit is not None or _holds_record(self._data(self.offset, None)):
                     raise DamagedError(f"{path}: byte {self.offset} starts a damaged record")
-                return
+                return False
+            try:
+                refuse_odd(record, self.ledger)
+            except ValueError as error:
+                raise DamagedError(f"{path}: byte {self.offset}: {error}") from None
             self.ledger.apply(record)
             self.offset += len(line) + 1
-        if limit is not None and self.offset != limit:
-            raise DamagedError(f"{path}: shorter than the {limit} bytes that were committed")
+        if len(data) < _BLOCK_BYTES:
+            return False
+        if self.offset == before:
+            raise DamagedError(f"{path}: byte {before} starts a record that has no end")
+        return True
+
+    def _data(self, start: int, limit: int | None) -> bytes:
+        stop = start + _BLOCK_BYTES
+        name = f"{self.number}.log"
+        try:
+            return self._files.read(name, start, stop if limit is None else min(limit, stop))
+        except FileNotFoundError:
+            missing = f"{self._files}/{name}"
+            raise DamagedError(f"{missing}: missing, though it was there") from None
 
 
 class CommitWriter:

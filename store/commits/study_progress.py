@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -18,10 +17,12 @@ from store.commits.log import CommitReader
 from store.errors import DamagedError, NotAStudyError, StoreError
 from store.schema import variables as layout
 from store.schema.checksums import checksum
+from store.schema.from_json import loads
 from store.schema.snapshot import EngineStatus, ModelSnapshot, State, StudySnapshot
 from store.storage.places import Files, LocalFiles, open_files
 
 _ALIVE_SECONDS = 30.0  # older heartbeats do not count as work in progress
+_MOST_TOKENS = 2**31 - 1  # and entries of a vocabulary: ids are int32
 _JOURNALS = 3  # sessions whose journals are shown
 
 
@@ -80,7 +81,7 @@ class StudyProgress:
             errors=known.errors(),
             phases=known.phases,
             duplicates=ledger.duplicates(name),
-            failures={key: known.failures[key] for key in known.failed},
+            failures=known.failures_now(),
             **probes_of(known, ledger.probes),
         )
 
@@ -108,6 +109,7 @@ def probes_of(known: ModelLedger, probes: Iterable[str]) -> dict[str, Any]:
             (probe, *key): failure
             for probe, found in known.probe_failures.items()
             for key, failure in found.items()
+            if known.has(key)
         },
     }
 
@@ -151,7 +153,7 @@ def _root(files: Files) -> dict[str, Any]:
         )
 
     try:
-        metadata = json.loads(files.read("zarr.json"))
+        metadata = loads(files.read("zarr.json"))
         root = metadata["attributes"]["seedconv"]
         found = root["format"]
     except FileNotFoundError:
@@ -160,7 +162,7 @@ def _root(files: Files) -> dict[str, Any]:
         if not isinstance(files, LocalFiles):
             hint = "check bucket and prefix, or copy one there first"
         raise refuse(f"{what}; {hint}") from None
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         raise refuse("is not a seedconv study") from None
     if type(found) is not int:  # true and 1.0 are not 1 in JSON
         raise NotAStudyError(f"{files}: is not a seedconv study")
@@ -173,4 +175,29 @@ def _root(files: Files) -> dict[str, Any]:
         raise refuse("is not a seedconv study")
     if root.get("crc32") != checksum(root):
         raise refuse("its attributes were altered")
+    if odd := [name for name, fits in _ROOT.items() if not fits(root.get(name))]:
+        raise refuse(f"{odd[0]} in its zarr.json cannot be what it says")
     return dict(root)
+
+
+def _is_size(value: object) -> bool:
+    return type(value) is int and 0 <= value <= _MOST_TOKENS
+
+
+def _is_text(value: object) -> bool:
+    return type(value) is str
+
+
+def _is_identity(value: object) -> bool:
+    scalars = (str, int, float, bool)
+    return type(value) is dict and all(type(part) in scalars for part in value.values())
+
+
+_ROOT: dict[str, Callable[[object], bool]] = {
+    "study": _is_text,
+    "n_tokens": _is_size,
+    "vocab_size": _is_size,
+    "identity": _is_identity,
+    "corpus_crc32": _is_text,
+    "vocabulary_crc32": _is_text,
+}

@@ -35,7 +35,7 @@ def read_model(study: StudyReader, name: str) -> ModelSnapshot:
         kl_interval=_interval(study, name),
         phases=known.phases,
         duplicates=study.duplicates(name),
-        failures={key: known.failures[key] for key in known.failed},
+        failures=known.failures_now(),
         **probes_of(known, study.probes()),
     )
 

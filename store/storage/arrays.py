@@ -8,27 +8,65 @@ import math
 from collections.abc import Collection, Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 import zarr
 from numcodecs import blosc
 from numpy.typing import NDArray
 from zarr.abc.store import ByteRequest, Store
-from zarr.codecs import BloscCodec, Crc32cCodec
+from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec
 from zarr.core.buffer import Buffer, BufferPrototype, default_buffer_prototype
 from zarr.storage import LocalStore, MemoryStore
 
 from store.errors import DamagedError, StoreError
-from store.storage.links import refuse_link
+from store.storage.links import refuse_link, refuse_other_than_file
+from store.storage.places import MOST_METADATA
 
 Array = zarr.Array[Any]
+
+_METADATA = ("zarr.json", ".zarray", ".zgroup", ".zattrs")
+_MOST_CHUNK = 2**31 - 1  # bytes, unpacked: Blosc makes none larger
+_PACKED_MORE = 2**16  # bytes by which a packed chunk may be longer, when nothing can be saved
+_MOST_CHUNKS = 2**17  # that are read at once: each takes memory before the first is read
 
 
 def limit_threads(threads: int) -> None:
     """Have chunks packed and unpacked by no more threads. To be called before there are any."""
     zarr.config.set({"threading.max_workers": threads})
     blosc.set_nthreads(min(threads, blosc.get_nthreads()))
+
+
+class ChunkSizes:
+    """How large the chunks of opened arrays are, and what a chunk must say before it is unpacked.
+
+    A few bytes of blosc can stand for gigabytes.
+    """
+
+    def __init__(self) -> None:
+        self._bytes: dict[str, int] = {}  # by array: of a chunk, once unpacked
+
+    def know(self, array: Array) -> None:
+        """Take in an array. Raise DamagedError for chunks larger than Blosc can make."""
+        n_bytes = math.prod(array.chunks) * array.dtype.itemsize
+        if n_bytes > _MOST_CHUNK:
+            raise DamagedError(f"{place(array)}: chunks in its zarr.json are too large")
+        self._bytes[array.path] = n_bytes
+
+    def most_bytes(self, key: str) -> int:
+        """Return how long the object `key` may be, packed as it lies there."""
+        if key.endswith(_METADATA):
+            return MOST_METADATA
+        return self._bytes.get(key.rpartition("/c/")[0], _MOST_CHUNK) + _PACKED_MORE
+
+    def expect(self, key: str, where: object, value: Buffer) -> Buffer:
+        """Return a chunk. Raise DamagedError unless it unpacks to what its array has."""
+        n_bytes = self._bytes.get(key.rpartition("/c/")[0])
+        if n_bytes is not None and not key.endswith(_METADATA):
+            header = value.as_numpy_array()[4:8].tobytes()  # see Blosc's README_CHUNK_FORMAT
+            if int.from_bytes(header, "little") != n_bytes:
+                raise DamagedError(f"{where}: unpacks to another size than its array's chunks have")
+        return value
 
 
 class CommittedStore(LocalStore):
@@ -39,6 +77,7 @@ class CommittedStore(LocalStore):
 
     def __init__(self, root: Path) -> None:
         super().__init__(root, read_only=True)
+        self.sizes = ChunkSizes()
 
     async def get(
         self,
@@ -46,8 +85,8 @@ class CommittedStore(LocalStore):
         prototype: BufferPrototype | None = None,
         byte_range: ByteRequest | None = None,
     ) -> Buffer | None:
-        """Read one object. Raises DamagedError for a missing chunk and for a link."""
-        refuse_link(self.root, self.root / key)
+        """Read one object. Raises DamagedError for a missing chunk, a link and what is no file."""
+        self._check(key)
         return self._expect(key, await super().get(key, prototype, byte_range))
 
     def get_sync(
@@ -58,12 +97,19 @@ class CommittedStore(LocalStore):
         byte_range: ByteRequest | None = None,
     ) -> Buffer | None:
         """Read one object without zarr's event loop. Raises DamagedError like `get`."""
-        refuse_link(self.root, self.root / key)
+        self._check(key)
         value = super().get_sync(key, prototype=prototype, byte_range=byte_range)
         return self._expect(key, value)
 
+    def _check(self, key: str) -> None:
+        path = self.root / key
+        refuse_link(self.root, path)
+        refuse_other_than_file(path, self.sizes.most_bytes(key))
+
     def _expect(self, key: str, value: Buffer | None) -> Buffer | None:
-        if value is None and not key.endswith(("zarr.json", ".zarray", ".zgroup", ".zattrs")):
+        if value is not None:
+            return self.sizes.expect(key, self.root / key, value)
+        if not key.endswith(_METADATA):
             raise DamagedError(f"{self.root / key}: missing, though it was committed")
         return value
 
@@ -99,12 +145,29 @@ def open_array(store: Store, path: str) -> Array:
     try:
         mode: Literal["r", "r+"] = "r" if store.read_only else "r+"
         array = zarr.open_array(store, path=path, mode=mode, zarr_format=3)
+        if isinstance(store, HasSizes):
+            _refuse_codecs(array)
+            store.sizes.know(array)
         return array.with_config({"write_empty_chunks": True})  # it is not kept with the array
     except StoreError:
         raise
     except Exception as error:  # altered metadata fail anywhere in Zarr, and with any error
         where = store.root if isinstance(store, LocalStore) else store
         raise DamagedError(f"{where}/{path}: no readable array ({error})") from error
+
+
+@runtime_checkable
+class HasSizes(Protocol):
+    """A store for reading, which somebody else may have written."""
+
+    sizes: ChunkSizes
+
+
+def _refuse_codecs(array: Array) -> None:
+    """Raise DamagedError for a codec that is not ours: some unpack without a limit."""
+    found = [type(codec) for codec in getattr(array.metadata, "codecs", ())]
+    if found != [BytesCodec, BloscCodec, Crc32cCodec]:
+        raise DamagedError(f"{place(array)}: codecs in its zarr.json were altered")
 
 
 def metadata(
@@ -170,12 +233,27 @@ def place(array: Array) -> str:
 
 def read(array: Array, selection: tuple[int | slice, ...]) -> NDArray[Any]:
     """Read part of an array. Raises DamagedError for a chunk that is missing or altered."""
+    if _count_chunks(array, selection) > _MOST_CHUNKS:
+        raise DamagedError(f"{place(array)}: has more chunks than any array of a study")
     try:
         return np.asarray(array[selection])
     except DamagedError:
         raise
+    except MemoryError as error:
+        raise DamagedError(f"{place(array)}: is larger than the memory ({error})") from error
     except (OSError, ValueError, RuntimeError, IndexError) as error:
         raise DamagedError(f"{place(array)}: cannot be read ({error})") from error
+
+
+def _count_chunks(array: Array, selection: tuple[int | slice, ...]) -> int:
+    count = 1
+    for part, n, size in zip(selection, array.shape, array.chunks, strict=False):
+        if isinstance(part, slice):
+            start, stop, _ = part.indices(n)
+            count *= max(1, -(-(stop - start) // size))
+    for n, size in list(zip(array.shape, array.chunks, strict=True))[len(selection) :]:
+        count *= -(-n // size)
+    return count
 
 
 def read_cells(

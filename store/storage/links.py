@@ -1,12 +1,16 @@
 """Nothing inside a study leads out of it: symbolic links are neither followed nor deleted through.
 
-The study's folder itself may be reached by a link; what lies in it may not be one.
+The study's folder itself may be reached by a link; what lies in it may not be one. Nor is a pipe or
+a device in it ever read, which might never end.
 """
 
 from __future__ import annotations
 
+import os
 import shutil
+import stat
 from pathlib import Path
+from typing import BinaryIO
 
 from store.errors import DamagedError
 
@@ -20,6 +24,44 @@ def refuse_link(root: Path, path: Path) -> None:
             raise DamagedError(
                 f"{at}: is a symbolic link, and a study holds none; put back what belongs there"
             )
+
+
+def open_plain(path: Path) -> BinaryIO:
+    """Open a file for reading. Raise DamagedError where something else has its name, or OSError."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError as error:
+        if path.exists() and not path.is_file():  # a socket, or a device without a driver
+            raise _not_plain(path) from error
+        raise
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise _not_plain(path)
+    return os.fdopen(descriptor, "rb")
+
+
+def refuse_other_than_file(path: Path, most_bytes: int) -> None:
+    """Raise DamagedError when what lies at `path`, if anything does, is no file or is longer."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return
+    if not stat.S_ISREG(found.st_mode):
+        raise _not_plain(path)
+    refuse_longer(path, found.st_size, most_bytes)
+
+
+def refuse_longer(path: object, size: int, most_bytes: int) -> None:
+    """Raise DamagedError when a file is longer than one of its kind can be."""
+    if size > most_bytes:
+        raise DamagedError(
+            f"{path}: has {size:,} bytes, and no file of its kind has more than {most_bytes:,}; "
+            "restore it from a copy"
+        )
+
+
+def _not_plain(path: Path) -> DamagedError:
+    return DamagedError(f"{path}: is no file; put back the file that belongs there")
 
 
 def remove_tree(root: Path, folder: Path) -> None:

@@ -12,12 +12,14 @@ from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Protocol
 
 from store.errors import UnsupportedError
-from store.storage.links import refuse_link
+from store.storage.links import open_plain, refuse_link, refuse_longer
 
 if TYPE_CHECKING:
     from zarr.abc.store import Store
 
 _REMOTE = re.compile(r"(?:^|/)(?:[a-z][a-z0-9+.-]*://|(?:s3|gs|az|https?):/)")  # `Path` joins //
+
+MOST_METADATA = 2**26  # bytes of a `zarr.json`, which names every document of a corpus
 
 
 class Files(Protocol):
@@ -27,7 +29,7 @@ class Files(Protocol):
         """Return a slice of one file's bytes; empty past its end. `start` may count from the end.
 
         Raises FileNotFoundError when there is no such file, OSError or RemoteError when it cannot
-        be read.
+        be read, DamagedError when that is more than `MOST_METADATA` and no `stop` is given.
         """
         ...
 
@@ -65,12 +67,15 @@ class LocalFiles:
         return path
 
     def read(self, name: str, start: int = 0, stop: int | None = None) -> bytes:
-        """See `Files`. Raises DamagedError for a link."""
-        with self._path(name).open("rb") as file:
-            if start < 0:
-                start = max(0, file.seek(0, os.SEEK_END) + start)
+        """See `Files`. Raises DamagedError for a link, and for what is no file."""
+        path = self._path(name)
+        with open_plain(path) as file:
+            size = os.fstat(file.fileno()).st_size
+            start = max(0, size + start) if start < 0 else start
+            if stop is None:
+                refuse_longer(path, size - start, MOST_METADATA)
             file.seek(start)
-            return file.read() if stop is None else file.read(stop - start)
+            return file.read(MOST_METADATA if stop is None else stop - start)
 
     def names(self) -> list[str]:
         """See `Files`."""

@@ -16,6 +16,9 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from store.errors import DamagedError, RemoteError, UnsupportedError
+from store.storage.arrays import ChunkSizes
+from store.storage.links import refuse_longer
+from store.storage.places import MOST_METADATA
 
 try:
     import obstore
@@ -98,6 +101,8 @@ class RemoteFiles:
             size = found["size"]
             start = max(0, size + start) if start < 0 else start
             end = size if stop is None else min(stop, size)
+            if stop is None:
+                refuse_longer(f"{self}/{name}", size - start, MOST_METADATA)
             if start >= end:
                 return b""
             version = (found["e_tag"] or "", start, end)
@@ -155,6 +160,7 @@ class CommittedObjects(ObjectStore[Any]):
     def __init__(self, store: Any, files: RemoteFiles) -> None:
         super().__init__(store, read_only=True)
         self._files = files
+        self.sizes = ChunkSizes()
 
     def __str__(self) -> str:
         return str(self._files)
@@ -173,7 +179,7 @@ class CommittedObjects(ObjectStore[Any]):
                 f"{self}/{key}: missing, though it was committed; a copy that is still growing "
                 "takes in `commits` last"
             )
-        return value
+        return None if value is None else self.sizes.expect(key, f"{self}/{key}", value)
 
 
 def _wait(request: Callable[..., Awaitable[Any]], *arguments: Any, **options: Any) -> Any:
