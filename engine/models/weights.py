@@ -21,7 +21,8 @@ from safetensors.torch import load
 
 from engine.errors import CheckpointError, may_pass
 from engine.machine.device_errors import is_out_of_memory
-from engine.sources.checkpoint_files import checkpoint_files
+from engine.sources.checkpoint_files import INDEX_OF, checkpoint_files
+from engine.sources.weight_sets import refuse_other_names
 from engine.text.tokenizer import Tokenizer, vocabulary_digest
 
 MOST_PADDING = 1024  # rows a model may have beyond its tokenizer: padding for fast kernels
@@ -38,6 +39,7 @@ class CheckpointWeights:
     fingerprint: str  # of names and contents of the weights
     n_bytes: int
     trust_remote_code: bool = False  # whether the model's class may come from its repository
+    note: str | None = None  # which weights these are, where there are others beside them
 
 
 def read_checkpoint(
@@ -106,9 +108,13 @@ def _read(
         _check_values(file, shard)
         weights.update(shard)
         n_bytes += len(data)
+    if files.listed is not None:
+        index = folder / INDEX_OF[files.weights[0].name]
+        refuse_other_names(files.weights[0], index, weights, files.listed)
     fingerprint = _fingerprint(weights)
+    note = files.note and files.note.replace(str(folder), where)
     return CheckpointWeights(
-        folder, where, config, weights, fingerprint, n_bytes, trust_remote_code
+        folder, where, config, weights, fingerprint, n_bytes, trust_remote_code, note
     )
 
 

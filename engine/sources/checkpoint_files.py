@@ -11,11 +11,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engine.errors import CheckpointError, may_pass
+from engine.sources.weight_sets import (
+    read_shapes,
+    refuse_other_names,
+    refuse_other_shapes,
+    single_was_read,
+)
 
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
 PICKLED_INDEX = "pytorch_model.bin.index.json"
 PICKLED_SINGLE = "pytorch_model.bin"
+INDEX_OF = {SINGLE: INDEX, PICKLED_SINGLE: PICKLED_INDEX}  # which may lie beside it
 INCOMPLETE = "checkpoint-is-incomplete.txt"
 
 
@@ -26,23 +33,32 @@ class CheckpointFiles:
     folder: Path
     weights: tuple[Path, ...]
     pickled: bool = False  # else safetensors
+    note: str | None = None  # which weights these are, where there are others beside them
+    # Names that those others have, where they cannot be compared before the weights are read
+    listed: frozenset[str] | None = None
 
 
 def checkpoint_files(folder: Path, *, allow_pickle: bool = False) -> CheckpointFiles:
     """Look at a checkpoint without reading its weights.
 
     Raise CheckpointError, in one line, when it is unfinished, damaged or has no weights that may
-    be read: pickled ones are only if `allow_pickle` is set and there are no others.
+    be read: pickled ones are only if `allow_pickle` is set and there are no others. Raise it also
+    when there are two sets of weights whose names or shapes differ.
     """
     names = list_names(folder)
     if odd := [name for name in sorted(names) if not _is_plain(folder / name)]:
         raise CheckpointError(f"{folder / odd[0]}: is neither file nor folder")
     if INCOMPLETE in names:
         raise CheckpointError(f"{folder}: holds {INCOMPLETE}: it is still being written")
-    read_json(folder / "config.json")
+    named = read_json(folder / "config.json").get("transformers_weights")
     if "trainer_state.json" in names:
         read_json(folder / "trainer_state.json")
     main = main_weights(str(folder), names, allow_pickle=allow_pickle)
+    if named not in (None, main):
+        raise CheckpointError(
+            f"{folder / 'config.json'}: transformers_weights names {str(named)[:80]!r}, and only "
+            f"{main} is read here. Save the model again with save_pretrained."
+        )
     weights = shards(folder / main) if main in (INDEX, PICKLED_INDEX) else (main,)
     files = tuple(folder / name for name in weights)
     pickled = main in (PICKLED_INDEX, PICKLED_SINGLE)
@@ -51,7 +67,27 @@ def checkpoint_files(folder: Path, *, allow_pickle: bool = False) -> CheckpointF
             _check_safetensors(file)
         elif not file.exists():
             raise CheckpointError(f"{file}: is missing")
-    return CheckpointFiles(folder, files, pickled)
+    index = INDEX_OF.get(main)
+    if index is None or index not in names:
+        return CheckpointFiles(folder, files, pickled)
+    return _beside_an_index(folder, main, index, names)
+
+
+def _beside_an_index(
+    folder: Path, main: str, index: str, names: Collection[str]
+) -> CheckpointFiles:
+    """Take the single file, as transformers does, if the others could be the same weights."""
+    single, pickled = folder / main, main == PICKLED_SINGLE
+    others = shards(folder / index)
+    listed = frozenset(weight_map(folder / index))
+    note = single_was_read(single, folder / index)
+    if not pickled:
+        there = [folder / name for name in others if name in names]
+        for other in there:
+            _check_safetensors(other)
+        refuse_other_names(single, folder / index, read_shapes(single), listed)
+        refuse_other_shapes(single, folder / index, there)
+    return CheckpointFiles(folder, (single,), pickled, note, listed if pickled else None)
 
 
 def _is_plain(path: Path) -> bool:
@@ -97,9 +133,11 @@ def needed(names: Collection[str]) -> frozenset[str]:
 def main_weights(where: str, names: Collection[str], *, allow_pickle: bool) -> str:
     """Return the file that holds the weights or, if there are several, names them.
 
+    Of several such files it is the one that transformers takes.
+
     Raise CheckpointError when there is none that may be read.
     """
-    allowed = [INDEX, SINGLE, *([PICKLED_INDEX, PICKLED_SINGLE] if allow_pickle else [])]
+    allowed = [SINGLE, INDEX, *([PICKLED_SINGLE, PICKLED_INDEX] if allow_pickle else [])]
     for name in allowed:
         if name in names:
             return name
@@ -111,12 +149,17 @@ def main_weights(where: str, names: Collection[str], *, allow_pickle: bool) -> s
     raise CheckpointError(f"{where}: has no {' and no '.join(allowed)}")
 
 
+def weight_map(index: Path) -> dict[str, str]:
+    """Return which file has each weight, as an index says. Raise CheckpointError."""
+    found = read_json(index).get("weight_map")
+    if not isinstance(found, dict) or not found:
+        raise CheckpointError(f"{index}: names no weights")
+    return {name: str(file) for name, file in found.items()}
+
+
 def shards(index: Path) -> tuple[str, ...]:
     """Return the names of the files that an index names. Raise CheckpointError."""
-    weight_map = read_json(index).get("weight_map")
-    if not isinstance(weight_map, dict) or not weight_map:
-        raise CheckpointError(f"{index}: names no weights")
-    names = sorted({str(name) for name in weight_map.values()})
+    names = sorted(set(weight_map(index).values()))
     suffix = ".bin" if index.name == PICKLED_INDEX else ".safetensors"
     if any(Path(name).name != name or not name.endswith(suffix) for name in names):
         raise CheckpointError(f"{index}: names a file outside the checkpoint or not *{suffix}")

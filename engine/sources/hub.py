@@ -9,7 +9,7 @@ from pathlib import Path
 
 from engine.errors import CheckpointError
 from engine.sources.base import Listing, Reference
-from engine.sources.checkpoint_files import INDEX, PICKLED_INDEX, main_weights, shards
+from engine.sources.checkpoint_files import INDEX, INDEX_OF, PICKLED_INDEX, main_weights, shards
 from engine.sources.foreign import recognise
 from engine.sources.hub_client import HubClient, HubError
 from engine.sources.hub_search import HubSearch, Revision
@@ -199,6 +199,8 @@ class HubDownloads:
         file = self._download(revision, main)
         for name in shards(file) if main in (INDEX, PICKLED_INDEX) else ():
             self._download(revision, name)
+        if (index := INDEX_OF.get(main)) in names:  # it is reported; its files are not downloaded
+            self._download(revision, str(index))
         return folder
 
     def config(self, revision: Revision) -> Path | None:

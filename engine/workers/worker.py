@@ -218,7 +218,9 @@ class Worker:
         taken = []
         for seed in task.live:
             with self._names_seed(task, seed):
-                taken.append(self._weights.take(task, seed, on_wait, self._scorer.let_go))
+                weights = self._weights.take(task, seed, on_wait, self._scorer.let_go)
+                self._notes += [weights.note] if weights.note else []
+                taken.append(weights)
         return taken
 
     def _make_live(

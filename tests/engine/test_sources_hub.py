@@ -14,6 +14,7 @@ import pytest
 from huggingface_hub import close_session, constants, scan_cache_dir
 
 from engine.errors import CheckpointError
+from engine.sources.checkpoint_files import checkpoint_files
 from engine.sources.hub import LOOK_AGAIN_SECONDS, HubSource
 from engine.sources.hub_client import HubClient
 from engine.study_file.models_section import ModelSection
@@ -241,6 +242,22 @@ def test_a_hub_that_is_not_there_is_told_in_one_line(
 
 
 # -- finding -----------------------------------------------------------------------------------
+
+
+def test_of_two_sets_of_weights_the_one_that_transformers_takes_is_downloaded(
+    hub: HubServer, tmp_path: Path
+) -> None:
+    make_runs(tmp_path, seeds=("1",), steps=(0,))
+    make_runs(tmp_path / "other", seeds=("1",), steps=(0,), shard="20KB")
+    both = [files(folder / "runs/seed1/step0") for folder in (tmp_path / "other", tmp_path)]
+    hub.push("lab/m", "seed1-0", both[0] | both[1])
+    found = source("lab/m@seed{seed}-{step}")
+    found.find()
+    folder = found.checkpoint(("1", 0)).fetch()
+    assert not list(folder.glob("model-*.safetensors"))
+    read = checkpoint_files(folder)
+    assert read.weights == (folder / "model.safetensors",)
+    assert "not the files that model.safetensors.index.json names" in str(read.note)
 
 
 def test_seeds_and_steps_are_discovered_in_names_and_revisions(hub: HubServer) -> None:

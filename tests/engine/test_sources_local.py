@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from engine.errors import CheckpointError
+from engine.sources.checkpoint_files import checkpoint_files
 from engine.sources.local import SETTLE_SECONDS, LocalSource, Settling
 from engine.study_file.models_section import ModelSection
 from engine.study_file.patterns import HUB, HubTemplate, Pattern, kind_of
@@ -344,3 +348,76 @@ def test_reading_names_the_place_it_is_told(tmp_path: Path) -> None:
 
     with pytest.raises(CheckpointError, match=r"^owner/name@x: there is no such folder$"):
         read_checkpoint(tmp_path / "none", None, where="owner/name@x")  # type: ignore[arg-type]
+
+
+def two_sets(folder: Path, *, pickled: bool = False) -> tuple[Path, str]:
+    """Runs of two seeds; that of seed 1 is there a second time, in files that an index names."""
+    make_runs(folder, seeds=("1", "2"), steps=(5,))
+    make_runs(folder / "other", seeds=("7",), steps=(5,), shard="100KB")
+    checkpoint, other = folder / "runs/seed1/step5", folder / "other/runs/seed7/step5"
+    if pickled:
+        for seed in "12":
+            pickle_weights(folder / f"runs/seed{seed}/step5")
+        (other / "model.safetensors.index.json").unlink()
+        shards = [load_file(file) for file in sorted(other.glob("*.safetensors"))]
+        save_file({k: v for shard in shards for k, v in shard.items()}, other / "model.safetensors")
+        pickle_weights(other, sharded=True)
+    for file in other.glob("*.bin*" if pickled else "*.safetensors*"):
+        shutil.copy(file, checkpoint)
+    return checkpoint, "pytorch_model.bin" if pickled else "model.safetensors"
+
+
+@pytest.mark.parametrize("pickled", [False, True])
+def test_of_two_sets_of_weights_the_one_that_transformers_takes_is_read(
+    tmp_path: Path, pickled: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    checkpoint, single = two_sets(tmp_path, pickled=pickled)
+    index = f"{single}.index.json"
+    assert {single, index} <= {file.name for file in checkpoint.iterdir()}
+    study = write_study(tmp_path, models__allow_pickle=pickled)
+    assert run(["run", str(study)]) == 0
+    said = f"{checkpoint / single} was read, as transformers does, and not the files that {index}"
+    assert said in capsys.readouterr().err
+    mine = open_study(tmp_path / "study.zarr")
+    surprisal = mine.values("m", "surprisal", "1", 5)
+    for file in checkpoint.glob("*-*.bin" if pickled else "*-*.safetensors"):
+        file.unlink()
+    (checkpoint / index).unlink()
+    alone = write_study(tmp_path, models__allow_pickle=pickled, study__store="alone.zarr")
+    assert run(["run", str(alone)]) == 0
+    assert "was read" not in capsys.readouterr().err
+    expected = open_study(tmp_path / "alone.zarr").values("m", "surprisal", "1", 5)
+    np.testing.assert_array_equal(surprisal, expected)
+
+
+def test_two_sets_of_weights_that_differ_are_refused(tmp_path: Path) -> None:
+    checkpoint, single = two_sets(tmp_path)
+    where = f"{checkpoint / single}: holds other weights than the files that {single}.index.json"
+    index = checkpoint / f"{single}.index.json"
+    whole = index.read_text()
+    named = json.loads(whole)
+    first = sorted(named["weight_map"])[0]
+    shard = checkpoint / named["weight_map"][first]
+    weights = load_file(shard)
+
+    save_file({**weights, first: weights[first][:-1].clone()}, shard)
+    with pytest.raises(CheckpointError, match=f"^{re.escape(where)} names: {first} has shape "):
+        checkpoint_files(checkpoint)
+    save_file({**weights, "more": weights[first].clone()}, shard)
+    with pytest.raises(CheckpointError, match=f"names: more is in {shard.name} only"):
+        checkpoint_files(checkpoint)
+    save_file(weights, shard)
+    assert checkpoint_files(checkpoint).note
+    index.write_text(json.dumps({"weight_map": {**named["weight_map"], "x": shard.name}}))
+    with pytest.raises(CheckpointError, match=r"names: x is in model\.safetensors\.index\.json"):
+        checkpoint_files(checkpoint)
+    index.write_text(whole)
+    shard.unlink()  # what an index names and is not there cannot be compared
+    assert checkpoint_files(checkpoint).note
+    shard.write_bytes(b"half")
+    with pytest.raises(CheckpointError, match="header"):
+        checkpoint_files(checkpoint)
+    config = json.loads((checkpoint / "config.json").read_text())
+    (checkpoint / "config.json").write_text(json.dumps({**config, "transformers_weights": "x"}))
+    with pytest.raises(CheckpointError, match=r"transformers_weights names 'x', and only"):
+        checkpoint_files(checkpoint)
