@@ -35,15 +35,16 @@ def build_coordinator(
     study: StudyFile,
     listener: Listener,
     *,
-    ray: str | None = None,
+    cluster: tuple[str, str] | None = None,
     retry_failed: bool = False,
     stop: threading.Event | None = None,
     clock: Callable[[], float] = time.time,
 ) -> Coordinator:
     """Load tokenizer and corpus, open the store and return an engine that can start.
 
-    With `ray`, an address, a cluster does the work. With `retry_failed`, checkpoints that are
-    parked are tried again. Raise ConfigError, StoreError or Interrupted; nothing was written then.
+    A `cluster`, the name of one of `CLUSTERS` and its address, does the work if given. With
+    `retry_failed`, checkpoints that are parked are tried again. Raise ConfigError, StoreError or
+    Interrupted; nothing was written then.
     """
     stop = stop or threading.Event()
     session: Session | None = None
@@ -52,7 +53,7 @@ def build_coordinator(
         if session is not None:  # the tokenizer is waited for before there is one
             session.say("warning", "hub", text)
 
-    devices = find_devices(study.scoring.device, ray, study.limits)
+    devices = find_devices(study.scoring.device, cluster, study.limits)
     hub = HubClient(stop, on_wait=report_wait)
     tokenizer = load_tokenizer(study, hub)
     text = build_text(study, tokenizer)

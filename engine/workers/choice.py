@@ -9,21 +9,21 @@ from engine.machine.gate import gated
 from engine.machine.gpus import read_gpus
 from engine.machine.limits import refuse_other_gpus, refuse_too_little
 from engine.study_file.limits_section import LimitsSection
+from engine.workers.clusters import find_in_cluster
 from engine.workers.executor import FoundDevices
 from engine.workers.inline import InlineExecutor
 from engine.workers.processes import ProcessExecutor
 
 
-def find_devices(setting: str, ray: str | None, limits: LimitsSection) -> FoundDevices:
-    """Find the devices of `scoring.device`, here or, with an address, in a Ray cluster.
+def find_devices(
+    setting: str, cluster: tuple[str, str] | None, limits: LimitsSection
+) -> FoundDevices:
+    """Find the devices of `scoring.device`, here or in a cluster: its name and its address.
 
-    Raise ConfigError when one is not there, or the limits do not suit them; ModuleNotFoundError
-    when Ray is not installed.
+    Raise ConfigError when one is not there, or the limits do not suit them.
     """
-    if ray is not None:
-        from engine.workers.ray import find_cluster
-
-        return find_cluster(ray, setting)
+    if cluster is not None:
+        return find_in_cluster(*cluster, setting)
     devices = choose_devices(setting)
     refuse_other_gpus(limits, devices)
     refuse_too_little(limits, len(devices) + (len(devices) > 1))

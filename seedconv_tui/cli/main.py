@@ -89,9 +89,6 @@ def _explain(error: Exception) -> int:
                 f"{error.filename or 'the store'}: no space left on the device; free some and run "
                 "the same command again: what is committed stays"
             )
-        case ModuleNotFoundError(name="ray"):
-            code = USAGE
-            text = "--ray needs Ray, which is not installed: pip install 'seedconv-tui[engine,ray]'"
         case ModuleNotFoundError(name=str(name)) if name.partition(".")[0] in _ENGINE_EXTRA:
             code = USAGE
             text = (

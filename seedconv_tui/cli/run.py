@@ -6,6 +6,7 @@ import argparse
 import shlex
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -34,6 +35,8 @@ _LIMITS = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what the command takes, and `watch` as well."""
+    from engine.workers.clusters import CLUSTERS  # which is light
+
     add_telling_options(parser)
     parser.add_argument("study", type=Path, metavar="STUDY.toml", help="the study file")
     parser.add_argument(
@@ -41,11 +44,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="LIST",
         help='in place of scoring.device: "cuda:1", or several: "cuda:0,cuda:1", "cpu,cpu"',
     )
-    parser.add_argument(
-        "--ray",
-        metavar="ADDRESS",
-        help='have a Ray cluster do the work: "auto" for the one of this machine, or host:port',
-    )
+    for name, cluster in CLUSTERS.items():
+        parser.add_argument(
+            f"--{name}",
+            dest="cluster",
+            type=partial(_named, name),
+            metavar="ADDRESS",
+            help=cluster.option_help,
+        )
     parser.add_argument(
         "--retry-failed",
         action="store_true",
@@ -55,6 +61,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for name, (metavar, kind, text) in _LIMITS.items():
         option = f"--{name.replace('_', '-')}"
         group.add_argument(option, type=kind, metavar=metavar, help=text)
+
+
+def _named(cluster: str, address: str) -> tuple[str, str]:
+    return cluster, address
 
 
 def run(options: argparse.Namespace) -> int:
@@ -92,7 +102,11 @@ def _work(
     try:
         with telling(study, options) as listener:
             engine = build_coordinator(
-                study, listener, ray=options.ray, retry_failed=options.retry_failed, stop=stop
+                study,
+                listener,
+                cluster=options.cluster,
+                retry_failed=options.retry_failed,
+                stop=stop,
             )
             stop.begun = True
             return study, work(engine)

@@ -15,6 +15,7 @@ from seedconv_tui.tables.rows import PERCENTILE_COLUMNS, Batch
 from seedconv_tui.tables.selection import Choice
 from seedconv_tui.tables.token_rows import CONTEXT
 from store import Study
+from store.analysis import PROBE_KINDS
 from store.schema import KL, MORE_METRICS, PERCENTILES
 
 
@@ -216,7 +217,7 @@ TABLES: dict[str, LongTable] = {
             _MODEL,
             _STEP,
             Column("probe", "str", "", "name of the probe"),
-            Column("kind", "str", "", "`blimp` or `icl`"),
+            Column("kind", "str", "", " or ".join(f"`{kind}`" for kind in PROBE_KINDS)),
             Column("seed", "str", "", "label of the training run; missing: of all that were asked"),
             Column("label", "str", "", "task of minimal pairs, `all` for every one; which loss, or "
                    "the difference of which"),

@@ -6,7 +6,7 @@ from store.analysis.difference import Difference, read_difference
 from store.analysis.level_means import summarise
 from store.analysis.probe_scores import (
     ALL_TASKS,
-    KINDS,
+    PROBE_KINDS,
     Blimp,
     Icl,
     blimp,
@@ -37,8 +37,8 @@ __all__ = [
     "FEWEST_TOKENS",
     "FEW_CLUSTERS",
     "INTERCEPT",
-    "KINDS",
     "MODEL",
+    "PROBE_KINDS",
     "Blimp",
     "Difference",
     "Finding",

@@ -224,13 +224,13 @@ def probe_summary(
     that is unknown to this version; DamagedError.
     """
     probe, seeds = study.probe(name), probed_seeds(study.ledger(model), name, step)
-    if probe.kind not in KINDS or kind not in (None, probe.kind):
-        wanted = " or ".join(map(repr, KINDS)) if kind is None else repr(kind)
+    if probe.kind not in PROBE_KINDS or kind not in (None, probe.kind):
+        wanted = " or ".join(map(repr, PROBE_KINDS)) if kind is None else repr(kind)
         raise StoreError(f"{study.path}: probe {name!r} is of kind {probe.kind!r}, not {wanted}")
     if not seeds:
         raise StoreError(f"{study.path}: probe {name!r} of {model}, step {step}: no such result")
     values = np.stack([study.probe_values(model, name, seed, step) for seed in seeds])
-    return KINDS[probe.kind].summarise(values, probe, seeds)
+    return PROBE_KINDS[probe.kind].summarise(values, probe, seeds)
 
 
 # -- kinds ---------------------------------------------------------------------------------------
@@ -252,7 +252,7 @@ class ProbeKind:
     complete: bool  # whether every item has a value of every variant
 
 
-KINDS: Mapping[str, ProbeKind] = {
+PROBE_KINDS: Mapping[str, ProbeKind] = {
     "blimp": ProbeKind(_summarise_blimp, complete=True),
     "icl": ProbeKind(_summarise_icl, complete=False),
 }

@@ -7,7 +7,7 @@ from functools import partial
 
 import numpy as np
 
-from store.analysis.probe_scores import KINDS
+from store.analysis.probe_scores import PROBE_KINDS
 from store.errors import DamagedError
 from store.maintenance.twice import twice
 from store.reading.probe_arrays import items_layout, open_results, probe_path, result_name
@@ -63,7 +63,7 @@ def value_damage(study: Study, model: str, name: str, seed: str, step: int) -> l
         if name not in study.probes() or (seed, step) not in study.ledger(model).probed[name]:
             return
         values = study.probe_values(model, name, seed, step)
-        kind = KINDS.get(study.probe(name).kind)
+        kind = PROBE_KINDS.get(study.probe(name).kind)
         bad = np.isnan(values) if kind is not None and kind.complete else np.isinf(values)
         if bad.any():
             raise DamagedError(f"{study.folder / path}: lacks values of {seed}, step {step}")

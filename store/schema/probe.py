@@ -22,7 +22,7 @@ class Probe:
     """What is asked of every checkpoint."""
 
     name: str
-    kind: str  # a name in `store.analysis.probe_scores.KINDS`
+    kind: str  # a name in `store.analysis.probe_scores.PROBE_KINDS`
     variants: tuple[str, ...]  # what is asked of each item, in the order of the values
     tasks: tuple[str, ...]  # labels that differ; untrusted
     task: NDArray[np.int32]  # (item,) index of its label among `tasks`
