@@ -20,8 +20,7 @@ from zarr.core.buffer import Buffer, BufferPrototype, default_buffer_prototype
 from zarr.storage import LocalStore, MemoryStore
 
 from store.errors import DamagedError, StoreError
-from store.storage.links import refuse_link, refuse_other_than_file
-from store.storage.places import MOST_METADATA
+from store.storage.links import MOST_METADATA, refuse_link, refuse_other_than_file
 
 Array = zarr.Array[Any]
 

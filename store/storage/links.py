@@ -14,6 +14,8 @@ from typing import BinaryIO
 
 from store.errors import DamagedError
 
+MOST_METADATA = 2**26  # bytes of a `zarr.json`, which names every document of a corpus
+
 
 def refuse_link(root: Path, path: Path) -> None:
     """Raise DamagedError when `path`, which lies below `root`, is reached through a link."""

@@ -12,14 +12,12 @@ from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Protocol
 
 from store.errors import UnsupportedError
-from store.storage.links import open_plain, refuse_link, refuse_longer
+from store.storage.links import MOST_METADATA, open_plain, refuse_link, refuse_longer
 
 if TYPE_CHECKING:
     from zarr.abc.store import Store
 
 _REMOTE = re.compile(r"(?:^|/)(?:[a-z][a-z0-9+.-]*://|(?:s3|gs|az|https?):/)")  # `Path` joins //
-
-MOST_METADATA = 2**26  # bytes of a `zarr.json`, which names every document of a corpus
 
 
 class Files(Protocol):

@@ -17,8 +17,7 @@ from urllib.parse import urlsplit
 
 from store.errors import DamagedError, RemoteError, UnsupportedError
 from store.storage.arrays import ChunkSizes
-from store.storage.links import refuse_longer
-from store.storage.places import MOST_METADATA
+from store.storage.links import MOST_METADATA, refuse_longer
 
 try:
     import obstore
