@@ -9,7 +9,7 @@ from engine.machine.gate import gated
 from engine.machine.gpus import read_gpus
 from engine.machine.limits import refuse_other_gpus, refuse_too_little
 from engine.study_file.limits_section import LimitsSection
-from engine.workers.clusters import find_in_cluster
+from engine.workers.cluster_kinds import find_in_cluster
 from engine.workers.executor import FoundDevices
 from engine.workers.inline import InlineExecutor
 from engine.workers.processes import ProcessExecutor

@@ -35,7 +35,7 @@ _LIMITS = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what the command takes, and `watch` as well."""
-    from engine.workers.clusters import CLUSTERS  # which is light
+    from engine.workers.cluster_kinds import CLUSTERS  # which is light
 
     add_telling_options(parser)
     parser.add_argument("study", type=Path, metavar="STUDY.toml", help="the study file")
