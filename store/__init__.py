@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from store.commits.owner import STALE_SECONDS
     from store.commits.study_progress import StudyProgress, read_root
     from store.reading.log_probs import REPRESENTATIONS, LogProbs
-    from store.reading.study_reader import StudyReader
     from store.reading.summary import Summary, SummaryReader
     from store.storage.arrays import limit_threads
     from store.storage.durable import write_file
@@ -43,7 +42,6 @@ _HOME = {
     "STALE_SECONDS": "store.commits.owner",
     "Study": "store.study",
     "StudyProgress": "store.commits.study_progress",
-    "StudyReader": "store.reading.study_reader",
     "Summary": "store.reading.summary",
     "SummaryReader": "store.reading.summary",
     "limit_threads": "store.storage.arrays",
@@ -68,7 +66,6 @@ __all__ = [
     "Study",
     "StudyMismatchError",
     "StudyProgress",
-    "StudyReader",
     "Summary",
     "SummaryReader",
     "UnsupportedError",

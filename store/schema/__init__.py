@@ -1,14 +1,14 @@
 """What a study is, in memory: names of arrays, variables, snapshots, checksums. No I/O."""
 
-from store.schema.array_types import Bools, Floats, Ints
-from store.schema.builtin_categories import CATEGORIES, CHARTED, CHOSEN_BY_NAME, BuiltinCategory
+from store.schema.array_types import Floats
+from store.schema.builtin_categories import CATEGORIES, CHARTED, CHOSEN_BY_NAME
 from store.schema.category import ALL, CONTEXT, Category
 from store.schema.corpus import Corpus, Vocabulary
 from store.schema.damage import Damage, Part
 from store.schema.keys import CheckpointName, Key
 from store.schema.output_layer import OutputLayer, Representation
 from store.schema.pair_metrics import DIVERGENCES, KL, MORE_METRICS, PAIR_METRICS, PairMetric
-from store.schema.probe import BAD, GOOD, Probe, ProbeValues
+from store.schema.probe import Probe, ProbeValues
 from store.schema.schedule import Schedule, Schedules, of_model, read_schedules
 from store.schema.snapshot import (
     ACTIVE_STATES,
@@ -42,7 +42,6 @@ __all__ = [
     "ACTIVE_STATES",
     "ALL",
     "ARRAYS",
-    "BAD",
     "CATEGORIES",
     "CHARTED",
     "CHOSEN_BY_NAME",
@@ -50,7 +49,6 @@ __all__ = [
     "CONTEXT",
     "DIVERGENCES",
     "FORMAT",
-    "GOOD",
     "KL",
     "MORE_METRICS",
     "PAIR_METRICS",
@@ -60,8 +58,6 @@ __all__ = [
     "TOP",
     "UNDECIDED",
     "VARIABLES",
-    "Bools",
-    "BuiltinCategory",
     "Category",
     "CheckpointName",
     "Corpus",
@@ -70,7 +66,6 @@ __all__ = [
     "Failure",
     "Floats",
     "Gpu",
-    "Ints",
     "JournalEntry",
     "Key",
     "ModelSnapshot",
