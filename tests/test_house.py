@@ -18,6 +18,19 @@ MOST_LINES = 400
 COMMANDS, SCREEN = Path("seedconv_tui/cli"), "screen.py"
 KEPT = {Path("engine/callback.py"), Path("engine/announcing.py")}
 
+# Where each large library is imported: when it changes, one place changes.
+DOORS = {
+    "numcodecs": "store/storage",
+    "obstore": "store/storage/remote.py",
+    "psutil": "engine/machine",
+    "pydantic": "engine/study_file",
+    "ray": "engine/workers/ray.py",
+    "spacy": "engine/categories",
+    "textual": "seedconv_tui/monitor",
+    "torch": "engine",
+    "zarr": "store",
+}
+
 
 def modules() -> list[Path]:
     """Every file of the three packages, relative to the root."""
@@ -52,6 +65,16 @@ def test_every_public_class_has_a_name_of_its_own() -> None:
         if isinstance(node, ast.ClassDef) and not node.name.startswith("_")
     )
     assert not shared
+
+
+def test_each_large_library_has_one_door() -> None:
+    wrong = [
+        f"{file} imports {library}"
+        for file in modules()
+        for library in {name.partition(".")[0] for name in imported(ROOT / file)} & DOORS.keys()
+        if not file.is_relative_to(DOORS[library])
+    ]
+    assert not wrong
 
 
 def test_tests_import_no_tests() -> None:
