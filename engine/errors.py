@@ -3,6 +3,8 @@
 import errno
 from pathlib import Path
 
+from store import lacks_files, lacks_room
+
 
 class ConfigError(Exception):
     """The study file, or what it points to, cannot be used. One line per finding."""
@@ -26,7 +28,15 @@ _LASTING = {
 
 
 def may_pass(error: BaseException) -> bool:
-    """Whether what cannot be read may be readable later, though nothing changes there."""
+    """Whether what cannot be read may be readable later, though nothing changes there.
+
+    Libraries hide that no more files can be open behind errors of their own.
+    """
+    behind: BaseException | None = error
+    while behind is not None:
+        if lacks_files(behind):
+            return True
+        behind = behind.__cause__ or behind.__context__
     return isinstance(error, OSError) and error.errno is not None and error.errno not in _LASTING
 
 
@@ -38,11 +48,23 @@ class EngineError(Exception):
     """The engine cannot go on, though nothing is wrong with the study."""
 
 
+def blocks_writing(error: BaseException) -> bool:
+    """Whether an error of the store is one that passes once somebody makes room."""
+    return lacks_room(error) or lacks_files(error)
+
+
+def what_is_wrong(error: OSError, store: Path) -> tuple[str, str]:
+    """Return why a study cannot be written or read any more, and what to do about that."""
+    if lacks_room(error):
+        return f"{error.filename or store}: no space left on the device", "free some"
+    if lacks_files(error):
+        remedy = "raise the limit with `ulimit -n`, or end what holds so many"
+        return f"{error.filename or store}: too many files are open", remedy
+    remedy = "see that it is there and can be written"
+    return f"{error.filename or store}: {error.strerror or error}", remedy
+
+
 def store_trouble(error: OSError, store: Path) -> str:
-    """Say why a study cannot be written or read any more, and what to do."""
-    where = error.filename or store
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        trouble, remedy = "no space left on the device", "free some"
-    else:
-        trouble, remedy = error.strerror or str(error), "see that it is there and can be written"
-    return f"{where}: {trouble}; {remedy} and run the same command again: what is committed stays"
+    """Say in one line why a study cannot be written or read any more, and what to do."""
+    trouble, remedy = what_is_wrong(error, store)
+    return f"{trouble}; {remedy} and run the same command again: what is committed stays"

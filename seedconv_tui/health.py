@@ -31,11 +31,20 @@ def states(model: ModelSnapshot) -> dict[str, int]:
 
 
 def troubled(snapshot: StudySnapshot, now: float) -> bool:
-    """Say whether somebody should look: the engine is silent or failed, or what it did has."""
-    ill = health(snapshot, now) in {SILENT, "failed"}
+    """Return whether somebody should look.
+
+    The engine is silent, failed or cannot write to the study; or checkpoints failed.
+    """
+    ill = health(snapshot, now) in {SILENT, "failed"} or bool(blocked(snapshot))
     return ill or any(
         model.probe_failures or (model.state == State.FAILED).any() for model in snapshot.models
     )
+
+
+def blocked(snapshot: StudySnapshot) -> str:
+    """Return why an engine at work cannot write to the study, and what to do; empty: it can."""
+    engine = snapshot.engine
+    return engine.blocked if engine is not None and engine.state in ACTIVE_STATES else ""
 
 
 def advice(snapshot: StudySnapshot, now: float) -> list[str]:
@@ -56,6 +65,8 @@ def advice(snapshot: StudySnapshot, now: float) -> list[str]:
         lines.append(f"the engine failed: {why}; mend that and start it again")
     elif state == "stopped" and _to_do(snapshot):
         lines.append("the engine was stopped; start it again, and it goes on where it was")
+    elif why := blocked(snapshot):
+        lines.append(f"the engine cannot write: {visible(why)}; it goes on by itself")
     lines += _about_checkpoints(snapshot.models)
     if engine is not None and engine.disk_free is not None and state in ACTIVE_STATES:
         coming = (engine.bytes_projected or 0) - snapshot.bytes_stored

@@ -20,6 +20,8 @@ from store.errors import (
     StoreError,
     StudyMismatchError,
     UnsupportedError,
+    lacks_files,
+    lacks_room,
 )
 
 if TYPE_CHECKING:
@@ -69,6 +71,8 @@ __all__ = [
     "Summary",
     "SummaryReader",
     "UnsupportedError",
+    "lacks_files",
+    "lacks_room",
     "limit_threads",
     "open_study",
     "read_root",

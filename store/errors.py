@@ -1,5 +1,7 @@
 """Errors of the store. Each message is one line that names the file and says what to do."""
 
+import errno
+
 
 class StoreError(Exception):
     """The store cannot be used as asked."""
@@ -27,3 +29,17 @@ class BusyError(StoreError):
 
 class DamagedError(StoreError):
     """Something that was committed is missing, altered or unreadable."""
+
+
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT}
+_NO_FILES = {errno.EMFILE, errno.ENFILE}
+
+
+def lacks_room(error: BaseException) -> bool:
+    """Return whether a disk or a quota is full."""
+    return isinstance(error, OSError) and error.errno in _NO_ROOM
+
+
+def lacks_files(error: BaseException) -> bool:
+    """Return whether no more files can be open at the same time: nothing is wrong with any."""
+    return isinstance(error, OSError) and error.errno in _NO_FILES

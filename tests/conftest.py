@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.hub_server import HubServer
+from tests.support.small_disk import SmallDisk
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 _modules = tempfile.TemporaryDirectory(prefix="seedconv-tests-")  # gone when the process ends
@@ -33,6 +34,16 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
     yield server
     server.close()
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[SmallDisk]:
+    """A disk whose size can be set; the test is skipped where none can be mounted."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    disk = SmallDisk(folder)
+    yield disk
+    disk.unmount()
 
 
 @pytest.fixture(scope="session")

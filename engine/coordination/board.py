@@ -40,10 +40,13 @@ class ProgressBoard:
         self._session.show(state=state, works=works, message=message)
         self.check_stop()
 
-    def wait(self, seconds: float) -> None:
-        """Let time pass with no work to do. Raise Interrupted when asked to stop."""
+    def wait(self, seconds: float, message: str = "") -> None:
+        """Let time pass with no work to do, for what `message` says, if anything.
+
+        Raise Interrupted when asked to stop.
+        """
         self._works.clear()
-        self._session.show(state="waiting", works=(), message="")
+        self._session.show(state="waiting", works=(), message=message)
         self._stop.wait(seconds)
         self.check_stop()
 

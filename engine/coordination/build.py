@@ -8,6 +8,7 @@ from collections.abc import Callable
 from importlib.metadata import version
 
 from engine.categories.partition import build_categories, context_targets
+from engine.coordination.blocked import BlockedStore
 from engine.coordination.board import ProgressBoard
 from engine.coordination.coordinator import Coordinator
 from engine.coordination.disk_use import DiskUse
@@ -26,6 +27,7 @@ from engine.study_file.file import StudyFile
 from engine.text.evaluation_text import EvaluationText, build_text
 from engine.text.tokenizer import Tokenizer, entry_texts, load_tokenizer
 from engine.workers.choice import find_devices
+from engine.workers.executor import Executor
 from engine.workers.messages import Job
 from store.schema import EngineStatus, Vocabulary
 from store.writing import Header, StudyWriter
@@ -87,7 +89,11 @@ def build_coordinator(
     retries = Retries(writer, _remedies(study), clock, forgive=retry_failed)
     names = tuple(questions.probe.name for questions in probes)
     inventory = Inventory(models, sources, writer, session, retries, announcements, names)
-    job = Job.of(study, text, tokenizer, writer.results.session, probes)
+
+    def make_executor() -> Executor:
+        job = Job.of(study, text, tokenizer, writer.results.session, probes)
+        return devices.executor(job, sources, writer.results, board)
+
     return Coordinator(
         study,
         schedules,
@@ -108,7 +114,8 @@ def build_coordinator(
             board.check_stop,
         ),
         DiskUse(study, sources, writer, session, tokenizer.size),
-        devices.executor(job, sources, writer.results, board),
+        BlockedStore(writer, session, board, clock),
+        make_executor,
         clock,
     )
 

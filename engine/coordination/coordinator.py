@@ -7,6 +7,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 
+from engine.coordination.blocked import BlockedStore
 from engine.coordination.board import ProgressBoard
 from engine.coordination.disk_use import DiskUse
 from engine.coordination.inventory import Available, Inventory
@@ -15,7 +16,13 @@ from engine.coordination.recorder import Recorder, Totals
 from engine.coordination.retries import Retries
 from engine.coordination.session import Session
 from engine.coordination.summary_updates import Summaries
-from engine.errors import ConfigError, EngineError, Interrupted, store_trouble
+from engine.errors import (
+    ConfigError,
+    EngineError,
+    Interrupted,
+    blocks_writing,
+    store_trouble,
+)
 from engine.probes.questions import Questions
 from engine.study_file.file import StudyFile
 from engine.workers.executor import Executor
@@ -44,22 +51,24 @@ class Coordinator:
         recorder: Recorder,
         summaries: Summaries,
         disk_use: DiskUse,
-        executor: Executor,
+        blocked: BlockedStore,
+        make_executor: Callable[[], Executor],
         clock: Callable[[], float],
     ) -> None:
-        """Take the parts, as `build_coordinator` makes them."""
+        """Take the parts, as `build_coordinator` makes them; an executor for each session."""
         self._study, self._schedules, self._clock = study, schedules, clock
         self._probes, self._probe_warnings = probes, probe_warnings
         self._writer, self._session, self._board = writer, session, board
         self._inventory, self._retries, self._recorder = inventory, retries, recorder
-        self._summaries, self._disk_use, self._executor = summaries, disk_use, executor
+        self._summaries, self._disk_use = summaries, disk_use
+        self._blocked, self._make_executor = blocked, make_executor
         self._reported_plans: dict[str, set[str]] = {}
 
     # -- the two ways to work ------------------------------------------------------------------
 
     def run(self) -> Totals:
         """Score and reduce all that is missing and there, then return."""
-        with self._at_work():
+        with self._at_work(), self._prepared():
             available = self._inventory.look(waiting=False)
             self._inventory.report_found(available)
             self._inventory.report_parked()
@@ -96,24 +105,41 @@ class Coordinator:
                         '"discover" there is no telling when all of them are done'
                     )
         with self._at_work():
-            available = self._inventory.look(waiting=True)
-            self._inventory.report_parked()
             while True:
-                newest = self._study.watch.order == "newest"
-                steps = self._inventory.remaining(available, newest_first=newest)
-                self._disk_use.show()
-                if steps:  # look again soon: newer checkpoints may be there
-                    first = [step for step in steps if step.seed is None] or steps
-                    few = max(1, self._executor.capacity // 2)
-                    self._work(first[:few], available, then_probe=False)
-                elif until_complete and self._inventory.complete():
+                try:
+                    with self._prepared():
+                        self._watch(until_complete, poll_seconds or self._study.watch.poll_seconds)
                     break
-                else:
-                    self._board.wait(poll_seconds or self._study.watch.poll_seconds)
-                self._board.check_stop()
-                available = self._inventory.look(waiting=True)
-            self._summaries.catch_up(exactly=True)
+                except OSError as error:
+                    if not blocks_writing(error):
+                        raise
+                    # Without its traceback, which would keep models in memory.
+                    trouble = OSError(error.errno, error.strerror, error.filename)
+                self._blocked.wait(trouble)
         return self.totals()
+
+    def _watch(self, until_complete: bool, poll_seconds: float) -> None:
+        """Work on what arrives, until stopped or complete."""
+        available = self._inventory.look(waiting=True)
+        self._inventory.report_parked()
+        while True:
+            newest = self._study.watch.order == "newest"
+            steps = self._inventory.remaining(available, newest_first=newest)
+            self._disk_use.show()
+            if steps:  # look again soon: newer checkpoints may be there
+                first = [step for step in steps if step.seed is None] or steps
+                few = max(1, self._executor.capacity // 2)
+                self._work(first[:few], available, then_probe=False)
+                self._blocked.regain()
+            elif until_complete and self._inventory.complete():
+                break
+            else:
+                self._blocked.regain()
+                self._board.wait(poll_seconds)
+            self._board.check_stop()
+            available = self._inventory.look(waiting=True)
+        self._summaries.catch_up(exactly=True)
+        self._blocked.regain()
 
     def totals(self) -> Totals:
         """Return what was done so far, and what is wrong now."""
@@ -124,12 +150,9 @@ class Coordinator:
     @contextlib.contextmanager
     def _at_work(self) -> Iterator[None]:
         """From the first heartbeat to the last; an end before time says what to do."""
-        with self._session.at_work(lambda: vars(self.totals())), self._executor:
+        with self._session.at_work(lambda: vars(self.totals())):
             try:
                 self._warn_of_remote_code()
-                self._keep_probes()
-                self._writer.set_schedules(self._schedules)
-                self._summaries.start()
                 yield
             except Interrupted:
                 raise Interrupted(self._where_it_stands()) from None
@@ -139,6 +162,15 @@ class Coordinator:
             except OSError as error:
                 self._writer.results.check()
                 raise EngineError(store_trouble(error, self._study.store)) from error
+
+    @contextlib.contextmanager
+    def _prepared(self) -> Iterator[None]:
+        """Have workers for a session of the study, and keep in the store what is asked for."""
+        with self._make_executor() as self._executor:
+            self._keep_probes()
+            self._writer.set_schedules(self._schedules)
+            self._summaries.start()
+            yield
 
     def _where_it_stands(self) -> str:
         done, steps = self._recorder.totals, self._inventory.left()

@@ -52,7 +52,8 @@ class Session:
         now = self._clock()
         with contextlib.suppress(OSError):
             self._listener.on_event(Event(now, level, event, text, fields))
-        self._writer.log(JournalEntry(now, level, event, text))
+        with contextlib.suppress(OSError):  # a full disk has no room for it; commits say so
+            self._writer.log(JournalEntry(now, level, event, text))
 
     def _beat(self) -> None:
         while True:
@@ -96,7 +97,7 @@ class Session:
     def _end(self, how: str, message: str, counts: Mapping[str, int]) -> None:
         self._over.set()
         self._heart.join(_LAST_BEAT_SECONDS)
-        self.show(state=how, works=(), message=message)
+        self.show(state=how, works=(), message=message, blocked="")
         self._report_end(how, message, counts)
         self._write(over=True)
         self._writer.close(how)

@@ -84,10 +84,15 @@ def _explain(error: Exception) -> int:
             code = USAGE
         case StoreError():
             pass
-        case OSError(errno=errno.ENOSPC):
+        case OSError(errno=errno.ENOSPC | errno.EDQUOT):
             text = (
                 f"{error.filename or 'the store'}: no space left on the device; free some and run "
                 "the same command again: what is committed stays"
+            )
+        case OSError(errno=errno.EMFILE | errno.ENFILE):
+            text = (
+                f"{error.filename or 'the store'}: too many files are open; raise the limit with "
+                "`ulimit -n`, or end what holds so many, and run the same command again"
             )
         case ModuleNotFoundError(name=str(name)) if name.partition(".")[0] in _ENGINE_EXTRA:
             code = USAGE

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from typing import NoReturn, TextIO
 
 from seedconv_tui.exit_codes import INTERRUPTED
+from store import lacks_room
 
 _SECONDS = 9.5  # to end in good order
 _STARTING_SECONDS = 2.0  # the same before work begins: there is nothing to bring in order yet
@@ -112,7 +113,7 @@ def lasting_stderr() -> Iterator[None]:
 
 
 class _Lasting(io.TextIOBase):
-    """A stream that falls silent where it would fail."""
+    """A stream that falls silent where it would fail; on a full disk, until there is room."""
 
     def __init__(self, stream: TextIO) -> None:
         super().__init__()
@@ -121,17 +122,19 @@ class _Lasting(io.TextIOBase):
     def write(self, text: str) -> int:
         try:
             return self._stream.write(text)
-        except OSError:
-            self._fall_silent()
+        except OSError as error:
+            self._fall_silent(error)
             return len(text)
 
     def flush(self) -> None:
         try:
             self._stream.flush()
-        except OSError:
-            self._fall_silent()
+        except OSError as error:
+            self._fall_silent(error)
 
-    def _fall_silent(self) -> None:
+    def _fall_silent(self, error: OSError) -> None:
+        if lacks_room(error):
+            return
         with contextlib.suppress(OSError):
             _close(self._stream.fileno())
 

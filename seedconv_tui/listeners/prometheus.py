@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 
-from seedconv_tui.health import states
+from seedconv_tui.health import blocked, states
+from seedconv_tui.listeners.metrics_server import MetricsServer
 from store import StoreError, UnsupportedError
 from store.schema import UNDECIDED, ModelSnapshot, StudySnapshot
 
 try:
-    from prometheus_client import CollectorRegistry, start_http_server
+    from prometheus_client import CollectorRegistry, make_wsgi_app
     from prometheus_client.core import GaugeMetricFamily, Metric
     from prometheus_client.registry import Collector
 except ModuleNotFoundError:
@@ -39,21 +40,26 @@ _ENGINE_STATES = ("starting", "working", "waiting", "finished", "stopped", "fail
 
 
 @contextlib.contextmanager
-def serve(store: Path, host: str, port: int) -> Iterator[int]:
+def serve(
+    store: Path, host: str, port: int, warn: Callable[[str], None] = lambda text: None
+) -> Iterator[int]:
     """Serve the metrics of the store at `http://host:port/metrics`; yields the port.
 
-    The store need not be there yet. Port 0 takes a free one. Raise UnsupportedError when the port
-    is taken or there is no such host.
+    The store need not be there yet. Port 0 takes a free one. `warn` is called with what keeps
+    others from reading metrics. Raise UnsupportedError when the port is taken or there is no such
+    host.
     """
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Store(store))
     try:
-        server, thread = start_http_server(port, host, registry)
+        server = MetricsServer(host, port, make_wsgi_app(registry), warn)
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         raise UnsupportedError(
             f"--metrics-port {port}: cannot serve at {host}: {reason}; choose another"
         ) from None
+    thread = threading.Thread(target=server.serve_forever, name="metrics", daemon=True)
+    thread.start()
     try:
         yield server.server_port
     finally:
@@ -104,6 +110,11 @@ def _of_engine(snapshot: StudySnapshot) -> Iterator[Metric]:
     for name in _ENGINE_STATES:
         state.add_metric([name], name == engine.state)
     yield state
+    yield GaugeMetricFamily(
+        "seedconv_engine_blocked",
+        "1 while the engine cannot write to the study, as on a full disk, else 0.",
+        value=bool(blocked(snapshot)),
+    )
 
 
 def _label(name: str) -> str:

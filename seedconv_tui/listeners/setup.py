@@ -68,7 +68,8 @@ def telling(study: StudyFile, options: argparse.Namespace) -> Iterator[Listener]
         if options.metrics_port is not None:
             from seedconv_tui.listeners.prometheus import serve
 
-            stack.enter_context(serve(study.store, options.metrics_host, options.metrics_port))
+            host, port = options.metrics_host, options.metrics_port
+            stack.enter_context(serve(study.store, host, port, warn))
         others: list[Listener] = []
         if targets:
             notifier = Notifier(targets, study.study.name, str(study.store), warn)

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 
-from store.errors import DamagedError, StoreError
+from store.errors import DamagedError, StoreError, lacks_room
 from store.schema.from_json import from_json, loads
 from store.schema.snapshot import EngineStatus, JournalEntry
 from store.schema.variables import JOURNAL, STATUS
@@ -21,6 +21,7 @@ from store.storage.durable import write_file
 from store.storage.links import refuse_link
 from store.storage.places import Files, LocalFiles
 
+_BLOCK_BYTES = 4096  # what file systems give a file at least
 _MOST_STATUS = 2**20  # bytes: a longer one is cut off, and so is none of ours
 _TAIL_BYTES = 64 * 1024
 _JOURNAL_BYTES = 4 * 1024 * 1024  # about 35,000 events
@@ -36,10 +37,32 @@ def _file(root: Path, folder: str, name: str) -> Path:
 
 
 def write_status(root: Path, status: EngineStatus) -> None:
-    """Replace the process's heartbeat."""
-    text = json.dumps(asdict(status), separators=(",", ":"))
+    """Replace the process's heartbeat. On a full disk, it is written into the room it has.
+
+    Raise OSError when it cannot be written.
+    """
+    text = json.dumps(asdict(status), separators=(",", ":")).encode()
+    text += b" " * (-len(text) % _BLOCK_BYTES)
     refuse_link(root, root / STATUS)
-    write_file(root / STATUS / f"{status.writer}.json", text.encode(), durable=False)
+    path = root / STATUS / f"{status.writer}.json"
+    try:
+        write_file(path, text, durable=False)
+    except OSError as error:
+        if not lacks_room(error) or path.stat().st_size < len(text):
+            raise
+        _overwrite(path, text)
+
+
+def _overwrite(path: Path, text: bytes) -> None:
+    """Write over a file that is as long or longer: no new blocks, which a full disk has not.
+
+    In one call, so that hardly a reader sees half of it; one that does waits for the next beat.
+    """
+    descriptor = os.open(path, os.O_WRONLY)
+    try:
+        os.pwrite(descriptor, text.ljust(os.fstat(descriptor).st_size), 0)
+    finally:
+        os.close(descriptor)
 
 
 def read_status(root: Path | Files, writer: str) -> EngineStatus | None:
@@ -66,6 +89,8 @@ class JournalWriter:
         """Add one entry; it is visible to readers when this returns."""
         line = json.dumps(asdict(entry), separators=(",", ":")).encode() + b"\n"
         with self._lock:
+            if self._file.closed:  # a thread of an earlier session had something to say
+                return
             data = b"\n" + line if self._torn else line
             self._torn = True
             if self._file.write(data) != len(data):
@@ -82,7 +107,8 @@ class JournalWriter:
 
     def close(self) -> None:
         """Close the file."""
-        self._file.close()
+        with self._lock:
+            self._file.close()
 
 
 def read_journal(files: Files, writers: Iterable[str], limit: int = 300) -> list[JournalEntry]:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from store.commits.heartbeat import read_journal, read_status
 from store.commits.ledger import ModelLedger
 from store.commits.log import CommitReader
-from store.errors import DamagedError, NotAStudyError, StoreError
+from store.errors import DamagedError, NotAStudyError, StoreError, lacks_files
 from store.schema import variables as layout
 from store.schema.checksums import checksum
 from store.schema.from_json import loads
@@ -162,7 +162,9 @@ def _root(files: Files) -> dict[str, Any]:
         if not isinstance(files, LocalFiles):
             hint = "check bucket and prefix, or copy one there first"
         raise refuse(f"{what}; {hint}") from None
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        if lacks_files(error):
+            raise
         raise refuse("is not a seedconv study") from None
     if type(found) is not int:  # true and 1.0 are not 1 in JSON
         raise NotAStudyError(f"{files}: is not a seedconv study")

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from zarr.abc.store import Store
 
-from store.errors import DamagedError
+from store.errors import DamagedError, lacks_files
 from store.schema import variables as layout
 from store.schema.checksums import corpus_checksum, vocabulary_checksum
 from store.schema.corpus import Corpus, Vocabulary
@@ -69,6 +69,8 @@ class CorpusReader:
             names = self._corpus_attributes()["document_names"]
             text = self._load("text").tobytes().decode("utf-32-le", "surrogatepass")
         except (OSError, ValueError, KeyError, TypeError) as error:
+            if lacks_files(error):
+                raise
             raise DamagedError(f"{where}: the corpus cannot be read ({error})") from error
         corpus = Corpus(
             token_id=self._load("token_id"),
@@ -97,6 +99,8 @@ class CorpusReader:
                 for start, end in zip(starts.tolist(), ends.tolist(), strict=True)
             )
         except (OSError, ValueError, KeyError, TypeError) as error:
+            if lacks_files(error):
+                raise
             raise DamagedError(f"{where}: the vocabulary cannot be read ({error})") from error
         vocabulary = Vocabulary(text, counts, source)
         if vocabulary_checksum(vocabulary) != self._root["vocabulary_crc32"]:

@@ -206,6 +206,7 @@ class EngineStatus:
     state: str  # "starting", "working", "waiting" (for checkpoints, or for others that use the
     # machine); or how it ended, "finished", "stopped" or "failed"
     message: str = ""  # why it failed, stopped or waits for others; empty otherwise
+    blocked: str = ""  # why it cannot write to the study now, and what to do; empty: it can
     device: str = ""
     works: tuple[Work, ...] = ()  # one for each device that is busy
     tokens_per_second: float | None = None

@@ -19,7 +19,7 @@ from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec
 from zarr.core.buffer import Buffer, BufferPrototype, default_buffer_prototype
 from zarr.storage import LocalStore, MemoryStore
 
-from store.errors import DamagedError, StoreError
+from store.errors import DamagedError, StoreError, lacks_files
 from store.storage.links import MOST_METADATA, refuse_link, refuse_other_than_file
 
 Array = zarr.Array[Any]
@@ -151,6 +151,8 @@ def open_array(store: Store, path: str) -> Array:
     except StoreError:
         raise
     except Exception as error:  # altered metadata fail anywhere in Zarr, and with any error
+        if lacks_files(error):
+            raise
         where = store.root if isinstance(store, LocalStore) else store
         raise DamagedError(f"{where}/{path}: no readable array ({error})") from error
 
@@ -241,6 +243,8 @@ def read(array: Array, selection: tuple[int | slice, ...]) -> NDArray[Any]:
     except MemoryError as error:
         raise DamagedError(f"{place(array)}: is larger than the memory ({error})") from error
     except (OSError, ValueError, RuntimeError, IndexError) as error:
+        if lacks_files(error):
+            raise
         raise DamagedError(f"{place(array)}: cannot be read ({error})") from error
 
 

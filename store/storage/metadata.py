@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from zarr.core.buffer import default_buffer_prototype
 
-from store.errors import DamagedError
+from store.errors import DamagedError, lacks_files
 from store.schema import variables as layout
 from store.storage.arrays import Array
 from store.storage.links import refuse_link
@@ -75,6 +75,8 @@ def _load(root: Path, file: Path) -> Any:
     try:
         return json.loads(file.read_bytes())
     except (OSError, ValueError) as error:
+        if lacks_files(error):
+            raise
         raise DamagedError(f"{file}: cannot be read ({error})") from error
 
 

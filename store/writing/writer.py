@@ -54,30 +54,53 @@ class StudyWriter:
         self._clock = clock
         root = read_root(path)
         self.n_tokens, self.vocab_size = int(root["n_tokens"]), int(root["vocab_size"])
-        self._reader = CommitReader(path / layout.COMMITS)
-        self._reader.refresh()
-        refuse_if_busy(path, self.ledger, clock())
         self.host, self.pid = socket.gethostname(), os.getpid()
-        self.writer = f"{layout.safe_name(self.host)}-{self.pid}-{self._reader.number + 1}"
-        clean = self.ledger.ended in {"finished", "stopped"}
+        self._ours: set[str] = set()  # writers of all sessions of this object
+        self.bytes_written = 0
+        self._begin()
+
+    def _begin(self) -> None:
+        """Start a session: with it, all that writes."""
+        reader = CommitReader(self.path / layout.COMMITS)
+        reader.refresh()
+        last = reader.ledger.session
+        if last is None or last["writer"] not in self._ours:
+            refuse_if_busy(self.path, reader.ledger, self._clock())
+        clean = reader.ledger.ended in {"finished", "stopped"}
+        self.writer = f"{layout.safe_name(self.host)}-{self.pid}-{reader.number + 1}"
+        self._ours.add(self.writer)  # before the log can name it
         session = {
             "writer": self.writer,
             "host": self.host,
             "pid": self.pid,
             "pid_space": pid_space(),
-            "time": clock(),
+            "time": self._clock(),
         }
-        self._commits = CommitWriter(path / layout.COMMITS, self._reader, session)
-        self._journal = JournalWriter(path, self.writer)
-        self.results = CellWriter(path, self._commits.number, self._reader)
+        self._reader = reader
+        self._commits = CommitWriter(self.path / layout.COMMITS, reader, session)
+        self._journal = JournalWriter(self.path, self.writer)
+        self.results = CellWriter(self.path, self._commits.number, reader)
         self._store = self.results.store
-        self._arrays = StudyArrays(self._store, self._reader, self.n_tokens)
-        parts = self._store, self._commits, self._reader, self._arrays
+        self._arrays = StudyArrays(self._store, reader, self.n_tokens)
+        parts = self._store, self._commits, reader, self._arrays
         self.summaries, self.probes = SummaryWriter(*parts), ProbeWriter(*parts)
-        self.bytes_written = 0
         if not clean:
             remove_leftovers(self._store, self.ledger)
             self._store.flush()
+
+    def reopen(self) -> None:
+        """Start a new session in place of this one, which failed to write and can commit no more.
+
+        What is committed stays, what is not is removed, as if another process had followed. No
+        worker of the old session may be writing any more. Raise OSError when there is still
+        nothing to write with, and this may be called again; BusyError when another engine has
+        taken the study over meanwhile.
+        """
+        self.results.close()
+        commits, journal = self._commits, self._journal
+        self._begin()
+        commits.close()
+        journal.close()
 
     @classmethod
     def open(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import random
 import shutil
-import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ import pytest
 from store import NotAStudyError, open_study
 from tests.support.forked_engine import Ended, Engines
 from tests.support.made_store import committed, expect_nothing_changed
+from tests.support.small_disk import SmallDisk
 from tests.support.tiny_models import make_runs, write_study
 
 pytestmark = pytest.mark.long
@@ -202,38 +202,6 @@ def test_killed_while_the_study_is_made(
 
 
 # -- a full disk ---------------------------------------------------------------------------------
-
-
-class SmallDisk:
-    """A file system in memory whose size can be set."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def mount(self, kilobytes: int) -> None:
-        self._mount("-t", "tmpfs", "-o", f"size={kilobytes}k", "tmpfs")
-
-    def resize(self, kilobytes: int) -> None:
-        self._mount("-o", f"remount,size={kilobytes}k")
-
-    def unmount(self) -> None:
-        subprocess.run(["umount", self.folder], check=False, capture_output=True)
-
-    def _mount(self, *arguments: str) -> None:
-        ended = subprocess.run(
-            ["mount", *arguments, self.folder], check=False, capture_output=True, text=True
-        )
-        if ended.returncode:
-            pytest.skip(f"needs the right to mount a tmpfs: {ended.stderr.strip()}")
-
-
-@pytest.fixture
-def disk(tmp_path: Path) -> Iterator[SmallDisk]:
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    disk = SmallDisk(folder)
-    yield disk
-    disk.unmount()
 
 
 def test_a_full_disk_stops_the_engine_and_loses_nothing(
