@@ -7,6 +7,7 @@ import re
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.categories.matching import MatchingError, search_each
 from engine.errors import ConfigError
 from engine.study_file.categories_section import CustomSection
 from engine.study_file.file import StudyFile
@@ -21,7 +22,8 @@ def custom_category(
 ) -> tuple[Category, NDArray[np.int32] | None]:
     """Return a category and, where labels are of the vocabulary, the level of each id, (vocab,).
 
-    Raise ConfigError when the file of labels cannot be read or does not fit the corpus.
+    Raise ConfigError when the file of labels cannot be read or does not fit the corpus, or the
+    pattern takes too long.
     """
     if custom.labels is None:
         return _by_pattern(custom.name, custom.pattern or "", corpus), None
@@ -58,13 +60,16 @@ def custom_category(
 
 
 def _by_pattern(name: str, pattern: str, corpus: Corpus) -> Category:
-    search, known = re.compile(pattern).search, dict[str, bool]()
-    level = np.empty(len(corpus), np.int32)
-    for token in range(len(corpus)):
-        text = corpus.token_text(token)
-        if text not in known:
-            known[text] = search(text) is not None
-        level[token] = not known[text]
+    of_token = [corpus.token_text(token) for token in range(len(corpus))]
+    texts = list(dict.fromkeys(of_token))
+    try:
+        matches = dict(zip(texts, search_each(pattern, texts), strict=True))
+    except MatchingError as error:
+        raise ConfigError(
+            f"categories.custom {name!r}: pattern {pattern!r}: {error}; write it without nested "
+            "repeats, such as (a+)+, or use a file of labels"
+        ) from None
+    level = np.array([not matches[text] for text in of_token], np.int32)
     what = f"whether the text of the target matches {pattern!r}"
     return Category(name, ("match", "no match"), level, what)
 

@@ -44,7 +44,7 @@ class BlockedStore:
             if not self._session.status.blocked:
                 text = f"{why}; {remedy}: watch waits, and goes on by itself"
                 self._session.say("error", "blocked", text, free=self._free())
-            self._session.show(blocked=f"{why}; {remedy}")
+            self._session.show(blocked=f"{why}; {remedy}", eta_seconds=None)
             self._sleep(why)
             try:
                 self._writer.reopen()

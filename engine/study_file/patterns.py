@@ -62,8 +62,10 @@ class Pattern:
         """Return a function that finds the fields of a text: known and found ones, or None."""
         regex, seen = "", set[str]()
         steps: list[int] = []  # of each group, in their order: what its number stands for
-        for literal, name in self._parts:
-            regex += re.escape(literal)
+        followed, closing = [*(name for _, name in self._parts[1:]), ""], ""
+        for (literal, name), following in zip(self._parts, followed, strict=True):
+            regex += re.escape(literal) + closing
+            closing = ""
             if name in ("step", "step:k"):  # each by itself: their zeros may differ
                 steps.append(1000 if name == "step:k" else 1)
                 regex += f"(?P<step_{len(steps)}>{_STEP})"
@@ -71,6 +73,8 @@ class Pattern:
                 regex += f"(?P={name})"
             elif value := known.get(name, ""):
                 regex += re.escape(value)
+            elif name == following == "*":  # the shortest will do, as the next takes the rest:
+                regex, closing = f"{regex}(?>{_VALUES[name]}", ")"  # no other is ever tried
             elif name == "*":
                 regex += _VALUES[name]
             elif name:

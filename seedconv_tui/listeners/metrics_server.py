@@ -132,7 +132,7 @@ class _Handler(WSGIRequestHandler):
         assert isinstance(self.server, MetricsServer)
         return super().parse_request() and self.server.begin_answer(self.connection)
 
-    def get_stderr(self) -> io.StringIO:  # type: ignore[override]
+    def get_stderr(self) -> io.StringIO:
         """Return where tracebacks go: they would be of clients that left."""
         return io.StringIO()
 

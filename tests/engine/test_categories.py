@@ -504,6 +504,15 @@ def test_a_pattern(tmp_path: Path) -> None:
     assert "capital_context" not in built.categories()
 
 
+def test_a_pattern_that_takes_for_ever_is_cut_off(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("engine.categories.matching.CPU_SECONDS", 1)
+    custom = "[[categories.custom]]\nname = 'slow'\npattern = '^((.?){30}){30}no'\n"
+    with pytest.raises(ConfigError, match=r"^categories.custom 'slow': pattern .* than 1 s of a"):
+        build(tmp_path, custom=custom).categories()
+
+
 LABELS = '[[categories.custom]]\nname = "mine"\nlabels = "labels.txt"\n'
 
 

@@ -139,6 +139,10 @@ def test_patterns_take_no_more_than_they_make() -> None:
         assert pattern.matcher({**fields, "step": "4000"})(made) is None
         assert pattern.matcher({})(made + "!") is None
     assert Pattern("{step}-{step:k}").matcher({})("3000-4") is None
+    slow = Pattern("*-" * 12 + "{step}")
+    assert slow.matcher({})("-" * 250 + "x") is None  # without trying all ways
+    assert slow.matcher({})("-" * 12 + "7") == {"step": "7"}
+    assert Pattern("*a*{seed}-*b*").matcher({})("aa-bb") == {"seed": "a"}
     assert Pattern("a.c{seed}").matcher({})("abc1") is None
 
 
