@@ -8,7 +8,6 @@ work as everywhere.
 
 from __future__ import annotations
 
-import errno
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -33,6 +32,8 @@ from huggingface_hub.utils import disable_progress_bars, parse_ratelimit_headers
 from huggingface_hub.utils import tqdm as hub_tqdm
 
 from engine.errors import CheckpointError, Interrupted
+from engine.sources.hub_pace import Pace, Question, TooSlowError, on_request, on_response
+from store import lacks_room
 
 Answer = TypeVar("Answer")
 
@@ -158,7 +159,7 @@ class HubClient:
                 )
             )
 
-        return self._patiently(f"{repository}@{revision[:12]}/{name}", ask)
+        return self._patiently(f"{repository}@{revision[:12]}/{name}", ask, file=True)
 
     def drop(self, commit: str) -> None:
         """Delete a commit's files from the cache, but for those that other commits share."""
@@ -171,7 +172,7 @@ class HubClient:
 
     # -- patience ------------------------------------------------------------------------------
 
-    def _patiently(self, what: str, ask: Callable[[], Answer]) -> Answer:
+    def _patiently(self, what: str, ask: Callable[[], Answer], *, file: bool = False) -> Answer:
         """Ask until there is an answer, or none can be hoped for.
 
         Raise HubError, Interrupted.
@@ -180,12 +181,17 @@ class HubClient:
         while True:
             tries += 1
             _refuse_before_the_library_sleeps()
+            question = Question(self._check_stop, whole=not file)
             try:
-                answer = ask()
+                with question.asked():
+                    answer = ask()
             except Interrupted:
                 raise
             except Exception as error:  # of no common kind where files lie in the hub's own storage
                 cause = _cause(error)
+                if slow := question.too_slow or (isinstance(cause, TooSlowError) and str(cause)):
+                    text = f"{what}: {constants.ENDPOINT} {slow}; given up"
+                    raise HubError(text, passing=True) from None
                 if final := self._final(what, cause):
                     raise final from None
                 reason, pause = f"fails ({_line(cause)})", 2.0 ** (tries - 1)
@@ -235,7 +241,7 @@ class HubClient:
                 text = f"{what}: cannot reach {hub} ({_line(error)})"
                 return HubError(f"{text}; is there a network? see HF_ENDPOINT, HF_HUB_OFFLINE",
                                 passing=True)  # fmt: skip
-            case OSError() if error.errno == errno.ENOSPC:
+            case OSError() if lacks_room(error):
                 text = f"{what}: no space left in the hub's cache, {constants.HF_HUB_CACHE}"
                 return HubError(f'{text}; set HF_HOME, or models.cache = "drop"', passing=True)
             case ValueError() | KeyError() | TypeError() | AttributeError() | AssertionError():
@@ -247,15 +253,19 @@ class HubClient:
 
     def _listening(self) -> Any:
         """Return a progress bar that shows nothing and ends a download when asked to stop."""
-        stop = self._stop
+        check_stop, pace = self._check_stop, Pace()  # of storage that does not speak HTTP here
 
         class Listening(hub_tqdm):
             def update(self, n: float | None = 1) -> bool | None:
-                if stop.is_set():
-                    raise Interrupted("stopped while downloading; run it again to go on")
+                check_stop()
+                pace.add(int(n or 0))
                 return bool(super().update(n))
 
         return Listening
+
+    def _check_stop(self) -> None:
+        if self._stop.is_set():
+            raise Interrupted("stopped while downloading; run it again to go on")
 
 
 def _cause(error: BaseException) -> BaseException:
@@ -273,8 +283,8 @@ def _refuse_before_the_library_sleeps() -> None:
     """Have refusals raised by the library's own session, which it may have replaced."""
     hooks = get_session().event_hooks
     if _refuse not in hooks["response"]:
-        hooks["response"].append(_refuse)
-        hooks["request"].append(_limit)
+        hooks["response"] += [_refuse, on_response]
+        hooks["request"] += [_limit, on_request]
 
 
 def _limit(request: httpx2.Request) -> None:

@@ -90,6 +90,45 @@ def test_silence_is_not_waited_out_for_ever(
     assert client().files("lab/m", commit) == set(SMALL)
 
 
+@pytest.mark.parametrize(
+    ("at_once", "expected"),
+    [
+        (3, "does not begin to answer within 0 s"),
+        (1000, r"(sends \d+ bytes a second|does not end its answer within 0 s)"),
+    ],
+)
+@pytest.mark.parametrize("connected", [False, True])
+def test_a_server_that_trickles_is_given_up(
+    hub: HubServer, monkeypatch: pytest.MonkeyPatch, at_once: int, expected: str, connected: bool
+) -> None:
+    commit = hub.push("lab/m", "x", SMALL)
+    patient = client()
+    if connected:  # so that a connection is there already
+        assert patient.revisions("lab/m") == {"x": commit}
+    for limit in ("ANSWER", "WINDOW", "WHOLE"):
+        monkeypatch.setattr(f"engine.sources.hub_pace.{limit}_SECONDS", 0.3)
+    hub.trickles = [("/refs", at_once), ("/tree/", at_once), ("/resolve/", at_once)]
+    for ask in (
+        lambda: patient.revisions("lab/m"),
+        lambda: patient.files("lab/m", commit),
+        lambda: patient.download("lab/m", "x", "model.safetensors"),
+    ):
+        with pytest.raises(HubError, match=f"{hub.endpoint} {expected}; given up$") as told:
+            ask()
+        assert told.value.passing
+    hub.trickles = []
+    assert patient.download("lab/m", "x", "model.safetensors").read_bytes() == bytes(1000)
+    assert patient.files("lab/m", commit) == set(SMALL)
+
+
+def test_a_slow_answer_that_comes_is_taken(hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    hub.push("lab/m", "x", SMALL)
+    monkeypatch.setattr("engine.sources.hub_pace.WINDOW_SECONDS", 1e-9)  # looks at every part
+    monkeypatch.setattr("engine.sources.hub_pace.LEAST_RATE", 0)
+    file = client().download("lab/m", "x", "model.safetensors")
+    assert file.read_bytes() == SMALL["model.safetensors"]
+
+
 def test_a_download_that_breaks_off_goes_on_where_it_was(
     hub: HubServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,7 +2,7 @@
 
 Repositories are folders of files by commit; branches name commits. What is to go wrong is set
 beforehand: `refuse` answers the next requests with a status, or with silence (0); `cuts` break
-downloads off.
+downloads off; `trickles` send an answer byte by byte.
 """
 
 from __future__ import annotations
@@ -45,6 +45,7 @@ class HubServer:
     asked: list[tuple[str, str, str]] = field(default_factory=list)
     refusals: list[Refusal] = field(default_factory=list)
     cuts: list[tuple[str, float]] = field(default_factory=list)  # file, what part of it is sent
+    trickles: list[tuple[str, int]] = field(default_factory=list)  # path, bytes sent at once
     page: int = 2  # repositories in one answer
     sending: Callable[[str], None] = lambda _: None  # told of a file before it is sent
 
@@ -110,6 +111,10 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         url = urlsplit(self.path)
         self.hub.asked.append((self.command, unquote(url.path), self.headers.get("Range", "")))
+        for text, at_once in self.hub.trickles:
+            if text in unquote(url.path) and self.command == "GET":
+                self._trickle(at_once)
+                return
         for refusal in self.hub.refusals:
             if refusal.text in unquote(url.path) and refusal.times:
                 refusal.times -= 1
@@ -158,6 +163,17 @@ class _Handler(BaseHTTPRequestHandler):
                 self._answer(404, b"")
 
     do_HEAD = do_GET  # noqa: N815
+
+    def _trickle(self, at_once: int) -> None:
+        """Send an answer a byte at a time, its first bytes at once, until nobody listens."""
+        self.close_connection = True
+        head = b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n"
+        self.wfile.write(head[:at_once])
+        for n in range(at_once, 10_000):
+            self.wfile.write(head[n : n + 1] or b" ")
+            self.wfile.flush()
+            if self.hub.over.wait(0.01):
+                return
 
     def _commit(self, repository: Repository, revision: str) -> str | None:
         commit = repository.refs.get(revision, revision)
