@@ -220,12 +220,12 @@ def _position(given: _Given) -> Iterator[_Made]:
 
 def _document(given: _Given) -> Iterator[_Made]:
     corpus = given.corpus
-    labels = tuple(_told_apart(corpus.document_name))
+    labels = tuple(_distinct(corpus.document_name))
     category = Category("document", labels, corpus.document, "document that the target is in")
     yield _Made(category, by_context=False)
 
 
-def _told_apart(names: tuple[str, ...]) -> Iterator[str]:
+def _distinct(names: tuple[str, ...]) -> Iterator[str]:
     """Yield names of documents; files of one name in several folders get a number."""
     seen, taken = Counter[str](), set[str]()
     for name in names:

@@ -43,7 +43,7 @@ class UnsteadyError(Exception):
     """A model's predictions depend on what it was asked before, or on chance."""
 
 
-def telling_length(config: Any, longest: int) -> int:
+def distinguishing_length(config: Any, longest: int) -> int:
     """Return how many inputs of the `longest` window show whether a batch changes predictions."""
     limits = [limit for limit in _values(config.to_dict(), _LIMIT) if isinstance(limit, int)]
     return min(longest, max([_ENOUGH, *(limit + 1 for limit in limits)]))

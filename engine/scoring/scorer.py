@@ -19,7 +19,7 @@ from engine.machine.host_memory import HostMemory, peak_bytes
 from engine.models.modules import LoadedModel, Modules, Stage
 from engine.models.output_head import Head, find_head, hidden_states
 from engine.models.weights import CheckpointWeights
-from engine.scoring.batching import ANY, Batching, find_batching, telling_length
+from engine.scoring.batching import ANY, Batching, distinguishing_length, find_batching
 from engine.study_file.limits_section import NO_LIMITS, LimitsSection
 from engine.study_file.scoring_section import ScoringSection
 from engine.text.counts import log_unigram
@@ -147,7 +147,7 @@ class Scorer:
         alone = len(lengths) == 1 and self._settings.prediction != "pseudo"
         if not fitting or alone:
             return ANY
-        longest = telling_length(loaded.model.module.config, max(fitting))
+        longest = distinguishing_length(loaded.model.module.config, max(fitting))
         shortest = min(*fitting, (longest + 1) // 2)
         key = loaded.model.architecture, shortest, longest
         if key not in self._batchings:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from seedconv_tui.cli.stopping import Stop, lasting_stderr, stopping
 from seedconv_tui.exit_codes import FAILED, OK
-from seedconv_tui.listeners.setup import add_telling_options
+from seedconv_tui.listeners.setup import add_listener_options
 
 if TYPE_CHECKING:
     from engine.coordination.coordinator import Coordinator
@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what the command takes, and `watch` as well."""
     from engine.workers.cluster_kinds import CLUSTERS  # which is light
 
-    add_telling_options(parser)
+    add_listener_options(parser)
     parser.add_argument("study", type=Path, metavar="STUDY.toml", help="the study file")
     parser.add_argument(
         "--device",
@@ -96,11 +96,11 @@ def _work(
     refuse_remote(study.study.store)
     from engine.coordination.build import build_coordinator
     from engine.machine.limits import limit_process
-    from seedconv_tui.listeners.setup import telling
+    from seedconv_tui.listeners.setup import listening
 
     limit_process(study.limits)
     try:
-        with telling(study, options) as listener:
+        with listening(study, options) as listener:
             engine = build_coordinator(
                 study,
                 listener,

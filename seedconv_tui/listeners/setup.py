@@ -1,4 +1,4 @@
-"""Puts together whom an engine tells, from the command line and the study file."""
+"""Puts together who listens to an engine, from the command line and the study file."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from seedconv_tui.listeners.notifier import Target
 
 
-def add_telling_options(command: argparse.ArgumentParser) -> None:
-    """Add the options of `run` and `watch` that say whom to tell."""
+def add_listener_options(command: argparse.ArgumentParser) -> None:
+    """Add the options of `run` and `watch` that say who listens."""
     command.add_argument("--json", action="store_true", help="events as JSON lines on stderr")
     command.add_argument(
         "--log", type=Path, metavar="FILE", help="the log file (beside the store, as NAME.log)"
@@ -45,7 +45,7 @@ def add_telling_options(command: argparse.ArgumentParser) -> None:
 
 
 @contextlib.contextmanager
-def telling(study: StudyFile, options: argparse.Namespace) -> Iterator[Listener]:
+def listening(study: StudyFile, options: argparse.Namespace) -> Iterator[Listener]:
     """Make the listener that an engine on the study speaks to, with all who listen behind it.
 
     Raise ConfigError for what cannot work, before anything starts.

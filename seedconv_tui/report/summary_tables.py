@@ -237,7 +237,7 @@ def _interval_words(source: StudyData) -> str:
 
 
 def _rows(source: StudyData, what: str, choice: Choice) -> Iterator[dict[str, Any]]:
-    """Yield rows of one of `tables.TABLES`."""
+    """Yield rows of one of `long_tables.TABLES`."""
     for batch in TABLES[what].batches(source.study, choice):
         for values in zip(*batch.values(), strict=True):
             yield dict(zip(batch, values, strict=True))

@@ -14,7 +14,7 @@ _COLUMNS = ("seed", "label", "term", "measure", "n", "value", "low", "high")
 
 
 def probes(study: Study, choice: Choice) -> Iterator[dict[str, Any]]:
-    """See `tables.TABLES`. Raise ChoiceError, StoreError, DamagedError."""
+    """See `long_tables.TABLES`. Raise ChoiceError, StoreError, DamagedError."""
 
     def there(model: str) -> list[int]:
         known = study.ledger(model)

@@ -49,7 +49,7 @@ def batch(n_rows: int, **columns: Any) -> Batch:
 
 
 def levels(study: Study, choice: Choice) -> Iterator[Batch]:
-    """See `tables.TABLES`. Raise ChoiceError, StoreError, DamagedError."""
+    """See `long_tables.TABLES`. Raise ChoiceError, StoreError, DamagedError."""
     steps = chosen_steps(study, choice, summarised(study))
     for model, categories in chosen_categories(study, choice).items():
         spread = _Spread(study, model)
@@ -90,7 +90,7 @@ def _level_rows(study: Study, spread: _Spread, category: str, steps: Sequence[in
 
 
 def seeds(study: Study, choice: Choice) -> Iterator[Batch]:
-    """See `tables.TABLES`. Raise ChoiceError, StoreError, DamagedError."""
+    """See `long_tables.TABLES`. Raise ChoiceError, StoreError, DamagedError."""
     steps = chosen_steps(study, choice, summarised(study))
     for model, categories in chosen_categories(study, choice).items():
         spread = _Spread(study, model)
@@ -130,7 +130,7 @@ def _seed_rows(study: Study, spread: _Spread, category: str, steps: Sequence[int
 
 
 def pairs(study: Study, choice: Choice) -> Iterator[Batch]:
-    """See `tables.TABLES`. Raise ChoiceError, StoreError, DamagedError."""
+    """See `long_tables.TABLES`. Raise ChoiceError, StoreError, DamagedError."""
     steps = chosen_steps(study, choice, summarised(study))
     for model, categories in chosen_categories(study, choice, lambda name: name == ALL).items():
         means = _PairMeans(study, model)
@@ -237,7 +237,7 @@ class _Spread:
 
 
 def phases(study: Study, choice: Choice) -> Iterator[Batch]:
-    """See `tables.TABLES`. Raise ChoiceError, StoreError, DamagedError."""
+    """See `long_tables.TABLES`. Raise ChoiceError, StoreError, DamagedError."""
     for model in chosen_models(study, choice):
         phases = study.ledger(model).phases
         yield batch(
@@ -252,7 +252,7 @@ def phases(study: Study, choice: Choice) -> Iterator[Batch]:
 
 
 def checkpoints(study: Study, choice: Choice) -> Iterator[Batch]:
-    """See `tables.TABLES`. Raise ChoiceError, StoreError, DamagedError."""
+    """See `long_tables.TABLES`. Raise ChoiceError, StoreError, DamagedError."""
     chosen_steps(study, choice, lambda model: tuple(study.ledger(model).steps), "of this study")
     wanted = set(chosen_models(study, choice))
     for snapshot in (model for model in study.snapshot().models if model.name in wanted):

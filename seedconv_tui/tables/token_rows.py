@@ -18,7 +18,7 @@ _ROWS = 16_384  # tokens to a batch
 
 
 def tokens(study: Study, choice: Choice) -> Iterator[Batch]:
-    """See `tables.TABLES`. Raise ChoiceError, StoreError, DamagedError."""
+    """See `long_tables.TABLES`. Raise ChoiceError, StoreError, DamagedError."""
     steps = chosen_steps(study, choice, summarised(study), newest=True)
     partitions = label_columns(study, choice)
     corpus = study.corpus
@@ -79,7 +79,7 @@ def label_columns(study: Study, choice: Choice) -> dict[str, str]:
 
 
 def extremes(study: Study, choice: Choice) -> Iterator[Batch]:
-    """See `tables.TABLES`. Raise ChoiceError, StoreError, DamagedError."""
+    """See `long_tables.TABLES`. Raise ChoiceError, StoreError, DamagedError."""
     corpus = study.corpus
     ends = np.append(corpus.document_start[1:], len(corpus.text))
     for model, steps in chosen_steps(study, choice, summarised(study), newest=True).items():

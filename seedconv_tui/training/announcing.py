@@ -62,7 +62,7 @@ def announce(
         raise ValueError(f"hold_at_most must be at least 1, found {hold_at_most}")
     run = hashlib.blake2b(f"{folder}\0{model}\0{seed}".encode(), digest_size=4).hexdigest()
     held = run if hold and _hold(checkpoint, run, hold_at_most) else None
-    letter = {
+    announcement = {
         "format": FORMAT,
         "model": model,
         "seed": str(seed),
@@ -76,7 +76,7 @@ def announce(
         folder.mkdir(parents=True, exist_ok=True)
         partial = folder / f".{uuid.uuid4().hex}.partial"
         try:
-            partial.write_text(json.dumps(letter), encoding="utf-8")
+            partial.write_text(json.dumps(announcement), encoding="utf-8")
             partial.replace(folder / f"{step}-{name}.json")  # whole, or not there
         finally:
             partial.unlink(missing_ok=True)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class BuiltinCategory:
-    """A way of telling tokens apart that every study can have."""
+    """A partition of the tokens that every study can have."""
 
     name: str
     title: str  # of its figures

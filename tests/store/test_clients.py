@@ -265,7 +265,7 @@ class Client:
         return read(self.study, str(folder.relative_to(self.study)), missing=True)
 
     def committed(self) -> dict[tuple[Any, ...], bytes]:
-        """The same as `store_helpers.committed`, less log-probs."""
+        """The same as `tests.support.made_store.committed`, less log-probs."""
         found: dict[tuple[Any, ...], bytes] = {}
         for model, axes in self.axes.items():
             steps, seeds = axes["steps"], axes["seeds"]

@@ -18,7 +18,7 @@ from textual.message import Message
 
 from seedconv_tui.monitor.common.canvas import Canvas, Line, line_width, spread
 from seedconv_tui.monitor.runs.fold import Fold, FoldedRow, fold_states, lay_out
-from seedconv_tui.monitor.runs.strip import progress
+from seedconv_tui.monitor.runs.strip import count_states, progress
 from seedconv_tui.text import step_label
 from store.schema import ModelSnapshot, State
 
@@ -234,7 +234,7 @@ class Matrix(Canvas):
 
     def _title(self, model: ModelSnapshot, fold: Fold, width: int, *, chosen: bool) -> Line:
         palette = self.look.palette
-        states = _tally(model)
+        states = count_states([model])
         done, total = progress(states)
         name = f" {self._short_name(model, width)}  "
         count = f" {done:,}/{total:,}"
@@ -267,7 +267,7 @@ class Matrix(Canvas):
     def _shut(self, model: ModelSnapshot, width: int) -> Line:
         """Return a whole model in one row, all its seeds together."""
         palette = self.look.palette
-        done, total = progress(_tally(model))
+        done, total = progress(count_states([model]))
         names = [self._short_name(model, width) for model in self._models]
         name = self._short_name(model, width)
         name += " " * (max(map(cell_len, names)) - cell_len(name))
@@ -333,7 +333,7 @@ class Matrix(Canvas):
 def _last_worked_on(models: Sequence[ModelSnapshot]) -> Spot | None:
     """Return where the work stopped: the latest step of the first model that is begun, not done."""
     begun = [model for model in models if (model.state > State.QUEUED).any()]
-    undone = [model for model in begun if len(set(progress(_tally(model)))) > 1]
+    undone = [model for model in begun if len(set(progress(count_states([model])))) > 1]
     if not begun:
         return None
     model = (undone or begun)[0]
@@ -348,7 +348,3 @@ def _problems(model: ModelSnapshot) -> NDArray[np.bool_]:
     for _, seed, step in model.probe_failures:
         found[rows[step], model.seeds.index(seed)] = True
     return found
-
-
-def _tally(model: ModelSnapshot) -> Counter[State]:
-    return Counter({State(s): int(n) for s, n in enumerate(np.bincount(model.marked.ravel())) if n})

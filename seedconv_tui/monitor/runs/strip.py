@@ -16,8 +16,10 @@ from seedconv_tui.text import count, duration, size
 from store.schema import ACTIVE_STATES, State
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from seedconv_tui.monitor.data.feed import Feed
-    from store.schema import EngineStatus, StudySnapshot
+    from store.schema import EngineStatus, ModelSnapshot, StudySnapshot
 
 _ROOMY = 80
 
@@ -36,10 +38,10 @@ LEGEND_ORDER = (
 """The signs in the legend; what does not fit is left out from the end."""
 
 
-def tally(snapshot: StudySnapshot) -> Counter[State]:
-    """Return how many checkpoints of the study are in each state."""
+def count_states(models: Iterable[ModelSnapshot]) -> Counter[State]:
+    """Return how many checkpoints of the models are in each state."""
     total: Counter[State] = Counter()
-    for model in snapshot.models:
+    for model in models:
         numbers = np.bincount(model.marked.ravel(), minlength=len(RELEVANCE))
         total.update({State(state): int(n) for state, n in enumerate(numbers) if n})
     return total
@@ -57,14 +59,14 @@ class StudyStrip(Canvas):
     def __init__(self) -> None:
         super().__init__()
         self._feed: Feed | None = None
-        self._tally: Counter[State] = Counter()
-        self._tallied: StudySnapshot | None = None
+        self._counts: Counter[State] = Counter()
+        self._counted: StudySnapshot | None = None
 
     def show(self, feed: Feed) -> None:
         """Take what is known now."""
         self._feed = feed
-        if feed.progress is not self._tallied and feed.progress is not None:
-            self._tallied, self._tally = feed.progress, tally(feed.progress)
+        if feed.progress is not self._counted and feed.progress is not None:
+            self._counted, self._counts = feed.progress, count_states(feed.progress.models)
         self.redraw()
 
     def rows_wanted(self, most: int) -> int:
@@ -95,7 +97,7 @@ class StudyStrip(Canvas):
         return line
 
     def _study_row(self, snapshot: StudySnapshot, width: int) -> Line:
-        done, total = progress(self._tally)
+        done, total = progress(self._counts)
         first = [f"{done:,}/{total:,} done", f"{snapshot.n_tokens:,} tokens"]
         more = [
             f"{len(snapshot.models)} model{'s' * (len(snapshot.models) != 1)}",
@@ -161,13 +163,13 @@ class StudyStrip(Canvas):
 
     def _legend_row(self, width: int) -> Line:
         palette = self.look.palette
-        present = [state for state in LEGEND_ORDER if self._tally[state]]
+        present = [state for state in LEGEND_ORDER if self._counts[state]]
         gap = "   " if width > _ROOMY else " "
         line: Line = [(" ", palette.dim)]
         for state in present:
             item: Line = [
                 (self.look.sign(state), palette.states[state]),
-                (f" {state.name.lower()} {self._tally[state]:,}{gap}", palette.dim),
+                (f" {state.name.lower()} {self._counts[state]:,}{gap}", palette.dim),
             ]
             if line_width(line + item) > width + len(gap):
                 break
