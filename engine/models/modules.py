@@ -316,11 +316,20 @@ def _unused(checkpoint: CheckpointWeights, module: Any, names: Iterable[str]) ->
     transformers has already left out what the architecture declares as such.
     """
     unused = set(map(str, names)) - {name for name, _ in module.named_buffers()}
-    for declared in getattr(checkpoint.config, "architectures", None) or () if unused else ():
-        architecture = getattr(transformers, str(declared), None)
-        if isinstance(architecture, type) and not isinstance(module, architecture):
+    if not unused:
+        return unused
+    config = checkpoint.config
+    architectures: set[Any] = {
+        getattr(transformers, str(name), None) for name in config.architectures or ()
+    }
+    architectures.add(transformers.MODEL_FOR_PRETRAINING_MAPPING.get(type(config), None))
+    for architecture in architectures:
+        is_model = isinstance(architecture, type) and issubclass(
+            architecture, transformers.PreTrainedModel
+        )
+        if is_model and not isinstance(module, architecture):
             with torch.device("meta"):
-                unused -= architecture(checkpoint.config).state_dict().keys()
+                unused -= architecture(config).state_dict().keys()
     return unused
 
 

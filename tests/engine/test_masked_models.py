@@ -149,23 +149,28 @@ def test_logits_that_are_no_product_are_scored_as_the_model_makes_them(
     np.testing.assert_allclose(surprisal, -exact[range(TOKENS), targets], rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("batch_tokens", [8192, 32])
 @pytest.mark.parametrize("prediction", ["visible", "pseudo"])
-def test_the_noise_floor_tells_of_batches(
-    tmp_path: Path, prediction: str, batch_tokens: int
+def test_windows_go_alone_where_their_number_changes_predictions(
+    tmp_path: Path, prediction: str
 ) -> None:
     """What a model says depends on how many windows it gets at once, here far more than it may."""
     make_masked_runs(tmp_path, "bert")
     noisy = STRANGE.replace("0.3 *", "0.01 * len(input_ids) *")
     for seed in ("1", "2"):
         make_strange(tmp_path / f"runs/seed{seed}/step5", noisy)
-    study = score(
-        tmp_path,
-        scoring__prediction=prediction,
-        scoring__batch_tokens=batch_tokens,
-        models__trust_remote_code=True,
-    )
-    assert (study.dataset("m").noise_floor > 1e-6).all()
+    found = {}
+    for batch_tokens in (8192, 32):  # room for many windows, and for one
+        study = score(
+            tmp_path,
+            study__store=f"{batch_tokens}.zarr",
+            scoring__prediction=prediction,
+            scoring__batch_tokens=batch_tokens,
+            models__trust_remote_code=True,
+        )
+        found[batch_tokens] = study.dataset("m").load()
+    np.testing.assert_array_equal(found[8192].surprisal, found[32].surprisal)
+    assert (found[8192].noise_floor < 1e-9).all()  # every window is known to go alone
+    assert (found[32].noise_floor > 1e-6).all()
 
 
 @pytest.mark.parametrize("name", ["fnet, without attention mask", "convbert, sees padding"])
