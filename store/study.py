@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from store.errors import DamagedError
 from store.reading.model import read_model
 from store.reading.study_reader import StudyReader
 from store.reading.summary import Summary, read_summary
@@ -88,5 +89,12 @@ class Study(StudyReader):
         known, duplicates = self.ledger(model), self.duplicates(model)
         last = self._models.get(model)
         if last is None or last[0] != known.changes or last[1].duplicates != duplicates:
-            self._models[model] = (known.changes, read_model(self, model))
+            while True:
+                try:
+                    self._models[model] = (known.changes, read_model(self, model))
+                    break
+                except DamagedError:
+                    if not self.refresh():  # else an engine may have computed some once more
+                        raise
+                    known = self.ledger(model)
         return self._models[model][1]

@@ -27,7 +27,7 @@ def kl_between(study: StudyReader, a: CheckpointName, b: CheckpointName) -> Floa
     Raises StoreError when log-probs of one are not stored, DamagedError when they cannot be read.
     """
     kl = np.empty(study.n_tokens)
-    for start, p, log_p in _blocks([study.log_probs(*a), study.log_probs(*b)]):
+    for start, p, log_p in normal_blocks([study.log_probs(*a), study.log_probs(*b)]):
         kl[start : start + len(p)] = _kl(p, log_p, slice(0, 1), slice(1, 2))[:, 0, 0]
     return kl
 
@@ -51,7 +51,7 @@ def mean_kl_between(
     for rows, columns in itertools.product(_runs(len(a), n), _runs(len(b), n)):
         few = a[rows] if square else [*a[rows], *b[columns]]
         first, second = slice(len(a[rows])), slice(0 if square else len(a[rows]), None)
-        for _, p, log_p in _blocks([study.log_probs(*checkpoint) for checkpoint in few]):
+        for _, p, log_p in normal_blocks([study.log_probs(*checkpoint) for checkpoint in few]):
             kl = _kl(p, log_p, first, second)
             total[rows, columns] += kl.sum(axis=0)
             done += kl.size
@@ -63,7 +63,7 @@ def _runs(length: int, n: int) -> list[slice]:
     return [slice(start, start + n) for start in range(0, length, n)]
 
 
-def _blocks(checkpoints: list[LogProbs]) -> Iterator[tuple[int, Floats, Floats]]:
+def normal_blocks(checkpoints: list[LogProbs]) -> Iterator[tuple[int, Floats, Floats]]:
     """Yield (first token, p, log p), (token, checkpoint, vocab) each, in corpus order."""
     n_tokens, vocab_size = checkpoints[0].shape
     block_rows, rows = checkpoints[0].block_rows, max(1, _CELLS // (len(checkpoints) * vocab_size))

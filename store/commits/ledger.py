@@ -6,11 +6,21 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
+from store.commits.pair_sums import Pair, PairSums
+from store.schema import variables as layout
 from store.schema.keys import CheckpointName, Key
 from store.schema.schedule import Schedule, schedules_of
 from store.schema.snapshot import Failure, Phase
 
 Record = dict[str, Any]
+
+RESULTS = tuple(name for name, v in layout.VARIABLES.items() if v.per_token and not v.by_pair)
+"""Results of a checkpoint per token, in the order in which its record has their checksums."""
+
+CHECKPOINT_MEANS = tuple(
+    name for name, v in layout.VARIABLES.items() if not v.per_token and v.dims == ("step", "seed")
+)
+"""Means of a checkpoint, which its record has as they are."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +37,8 @@ class Summarised:
 
     seeds: frozenset[str]  # of whose pairs they are
     categories: dict[str, str]  # name -> digest of the partition that was summarised by
+    cells: Any = None  # checksums of the chunks of `token_kl`
+    sums: dict[str, Any] = field(default_factory=dict)  # category -> checksums of its numbers
 
 
 @dataclass(frozen=True)
@@ -58,6 +70,11 @@ class ModelLedger:
     categories: dict[str, Partition] = field(default_factory=dict)  # the model's own
     summaries: dict[int, Summarised] = field(default_factory=dict)  # by step
     probed: dict[str, set[Key]] = field(default_factory=dict)  # by probe
+    # Checksums of chunks, where records have them: of log-probs by array, of answers by probe, of
+    # reductions by step, newest last. Those of results are in the records of `scored`.
+    log_prob_cells: dict[Key, dict[str, Any]] = field(default_factory=dict)
+    probe_cells: dict[str, dict[Key, Any]] = field(default_factory=dict)
+    pair_sums: dict[int, tuple[PairSums, ...]] = field(default_factory=dict)
     # By probe, of scored checkpoints that could not be asked it: the last, until one can be.
     probe_failures: dict[str, dict[Key, Failure]] = field(default_factory=dict)
     changes: int = 0
@@ -82,11 +99,24 @@ class ModelLedger:
                 self.missing.pop(key, None)
                 if record.get("log_probs"):
                     self.stored.add(key)
+                    cells = record.pop("log_prob_cells", None)  # so that they go when those go
+                    self.log_prob_cells[key] = cells if isinstance(cells, dict) else {}
             case {"kind": "reduced", "step": int(step), "seeds": list(seeds)}:
                 self.reduced[step] = frozenset(map(str, seeds))
+                sums = PairSums.of(record)
+                self.pair_sums[step] = (
+                    *(self.pair_sums.get(step, ()) if sums.before else ()),
+                    sums,
+                )
             case {"kind": "summarised", "step": int(step), "seeds": list(seeds)}:
                 digests = dict(record.get("categories", {}))
-                self.summaries[step] = Summarised(frozenset(map(str, seeds)), digests)
+                sums_by = record.get("sums")
+                self.summaries[step] = Summarised(
+                    frozenset(map(str, seeds)),
+                    digests,
+                    record.get("cells"),
+                    sums_by if isinstance(sums_by, dict) else {},
+                )
             case {"kind": "axis", "steps": list(steps), "seeds": list(seeds)}:
                 for step in steps:
                     self.steps.setdefault(int(step), len(self.steps))
@@ -104,6 +134,7 @@ class ModelLedger:
                 self.missing[seed, step] = error
             case {"kind": "probed", "probe": str(probe), "seed": str(seed), "step": int(step)}:
                 self.probed.setdefault(probe, set()).add((seed, step))
+                self.probe_cells.setdefault(probe, {})[seed, step] = record.get("cells")
                 self.probe_failures.get(probe, {}).pop((seed, step), None)
             case {
                 "kind": "probe_failed",
@@ -118,7 +149,10 @@ class ModelLedger:
                 self.probed.get(probe, set()).discard((seed, step))
                 self.probe_failures.get(probe, {}).pop((seed, step), None)
             case {"kind": "pruned", "step": int(step), "seeds": list(seeds)}:
-                self.stored -= {(str(seed), step) for seed in seeds}
+                gone = {(str(seed), step) for seed in seeds}
+                self.stored -= gone
+                for key in gone:
+                    self.log_prob_cells.pop(key, None)
             case {"kind": "forgotten", "step": int(step), "what": "summaries"}:
                 self.summaries.pop(step, None)
             case {"kind": "forgotten", "step": int(step), "seeds": list(seeds), "what": str(what)}:
@@ -138,10 +172,13 @@ class ModelLedger:
         left = self.reduced.pop(step, frozenset()) - seeds
         if len(left) > 1:
             self.reduced[step] = left
+        else:
+            self.pair_sums.pop(step, None)
         if not pairs_only:
             for seed in seeds:
                 self.scored.pop((seed, step), None)
                 self.stored.discard((seed, step))
+                self.log_prob_cells.pop((seed, step), None)
                 for probed in self.probed.values():
                     probed.discard((seed, step))
                 for found in self.probe_failures.values():
@@ -166,6 +203,14 @@ class ModelLedger:
     def unasked(self, key: Key, probes: Iterable[str]) -> tuple[str, ...]:
         """Return those of these probes that a checkpoint was not asked yet."""
         return tuple(probe for probe in probes if key not in self.probed.get(probe, ()))
+
+    def pair_checksums(self, step: int, name: str, pair: Pair) -> tuple[str | None, ...]:
+        """Return the checksums of the chunks of a pair's results; none when no record has them."""
+        for sums in reversed(self.pair_sums.get(step, ())):
+            found = sums.checksums(name, pair)
+            if found is not None:
+                return found
+        return ()
 
     def scored_at(self, step: int) -> frozenset[str]:
         """Return the seeds whose results at `step` are committed."""

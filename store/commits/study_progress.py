@@ -56,7 +56,7 @@ class StudyProgress:
             n_tokens=self.n_tokens,
             vocab_size=self.vocab_size,
             generation=ledger.changes,
-            models=tuple(self._with_work(read(name)) for name in ledger.models),
+            models=tuple(self._with_work(read(name)) for name in tuple(ledger.models)),
             engine=self._engine,
             journal=tuple(read_journal(self.files, ledger.writers[-_JOURNALS:])),
             bytes_stored=ledger.bytes_stored,

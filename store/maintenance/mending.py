@@ -1,6 +1,8 @@
-"""Mending what `verify` found: what follows from the rest is written again, the rest forgotten.
+"""Mending what `verify` found: what follows from the rest is computed again, the rest forgotten.
 
-What is forgotten is scored or reduced again by the next engine. Results that are whole stay.
+Nobody is believed without proof. A cell is right if its checksum is that of its record, a mean if
+it is the one in the record; results that are wrong are computed again from log-probs. What is
+forgotten is scored or reduced again by the next engine. Results that are whole stay.
 """
 
 from __future__ import annotations
@@ -9,7 +11,7 @@ import json
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -18,10 +20,20 @@ from numpy.typing import NDArray
 from zarr.core.buffer import default_buffer_prototype
 
 from store.errors import DamagedError
+from store.maintenance.restoring import (
+    restore_pairs,
+    restore_results,
+    restore_summaries,
+    unproven,
+)
 from store.maintenance.verify_means import mean_cells
+from store.maintenance.verify_results import log_prob_damage
+from store.reading.log_probs import REPRESENTATIONS
 from store.reading.probe_arrays import result_name, results_layout
+from store.reading.recorded_means import recorded_means
 from store.schema import variables as layout
 from store.schema.damage import Damage, Part
+from store.schema.keys import Key
 from store.schema.snapshot import EngineStatus
 from store.statistics.means import MEAN_OF, PAIR_OF, RECORDED, mean_over_pairs
 from store.storage.arrays import boxes, metadata, open_array, read
@@ -29,6 +41,11 @@ from store.storage.links import remove_tree
 from store.storage.metadata import coordinate_layout, coordinates, model_groups
 from store.study import Study
 from store.writing.writer import StudyWriter
+
+_LOST = (
+    "its results were damaged and its log-probs are not stored, or damaged too: `seedconv run` "
+    "scores it again where its checkpoint is there"
+)
 
 MENDABLE = frozenset(Part) - {Part.STUDY, Part.CORPUS}
 
@@ -76,35 +93,84 @@ def mend(path: Path, damage: Sequence[Damage]) -> None:
 def _mend_model(writer: StudyWriter, model: str, damage: list[Damage]) -> None:
     if any(d.part in {Part.METADATA, Part.COORDINATES} for d in damage):
         _restore_metadata(writer, model, {d.path for d in damage})
-    known = writer.ledger.model(model)
-    lost = {(d.seed, d.step) for d in damage if d.part is Part.RESULTS}
+    study, known = writer.study(), writer.ledger.model(model)
+    damage = damage + unproven(study, model, damage)
+    bad = _mend_log_probs(writer, study, model, damage)
+    lost = restore_results(writer, study, model, damage, bad)
     for name in RECORDED:  # which an old record may lack
         if any(d.path.endswith(f"/{name}") for d in damage if d.part is not Part.METADATA):
             lost |= {key for key, record in known.scored.items() if name not in record}
-    for seed, step in lost:
+    pairs = restore_pairs(writer, study, model, damage, bad)
+    for seed, step in sorted(lost):
         if (seed, step) in known.scored:
-            writer.forget(model, int(step or 0), [str(seed)])
-    for step, seeds in _fewest([d for d in damage if d.part is Part.PAIRS]).items():
+            writer.forget(model, step, [seed])
+            writer.plan(model, [], {(seed, step): _LOST})  # until its checkpoint is found
+    for step, seeds in _fewest(pairs).items():
         if both := seeds & known.reduced.get(step, frozenset()):
             writer.forget(model, step, both, pairs_only=True)
     for d in damage:
-        if d.part is Part.LOG_PROBS and d.step is not None:
-            writer.drop_log_probs(model, d.step, [str(d.seed)])
-    for d in damage:
         if d.part is Part.PROBE and d.seed is not None and d.step is not None:
             writer.probes.forget(model, unquote(d.path.rpartition("/")[2]), [(d.seed, d.step)])
-    if any(d.part is Part.SUMMARY for d in damage):  # many share a chunk: they are made again
-        writer.summaries.forget(model, known.summaries)
-        for name in layout.SUMMARIES:
-            path = writer.path / layout.model_path(model) / layout.SUMMARY / name / "c"
-            remove_tree(writer.path, path)
-    if lost or any(d.part in {Part.MEANS, Part.PAIRS} for d in damage):
+    computed = any(d.part in {Part.RESULTS, Part.PAIRS} for d in damage)
+    if computed or any(d.part is Part.MEANS for d in damage):
         study = writer.study()
         for name, variable in layout.VARIABLES.items():  # expected_kl, of mean_kl, is the last
             if not variable.per_token:
                 wrong = {(d.seed, d.step, d.other_seed) for d in damage if d.path.endswith(name)}
                 _write_means(writer, study, model, name, wrong)
+    if computed or any(d.part is Part.SUMMARY for d in damage):  # many share a chunk
+        writer.summaries.forget(model, known.summaries)
+        for name in layout.SUMMARIES:
+            path = writer.path / layout.model_path(model) / layout.SUMMARY / name / "c"
+            remove_tree(writer.path, path)
+        restore_summaries(writer, writer.study(), model)
     writer.files.flush()
+
+
+def _mend_log_probs(
+    writer: StudyWriter, study: Study, model: str, damage: Sequence[Damage]
+) -> set[Key]:
+    """Write metadata of damaged log-probs again; drop those that this does not mend.
+
+    Return the checkpoints whose log-probs were dropped.
+    """
+    dropped = set()
+    for d in damage:
+        if d.part is Part.LOG_PROBS and d.step is not None and d.seed is not None:
+            _restore_log_prob_metadata(writer, model, (d.seed, d.step))
+            if log_prob_damage(study, model, d.seed, d.step):
+                writer.drop_log_probs(model, d.step, [d.seed])
+                study.refresh()
+                dropped.add((d.seed, d.step))
+    return dropped
+
+
+def _restore_log_prob_metadata(writer: StudyWriter, model: str, key: Key) -> None:
+    """Write the `zarr.json` files of one checkpoint's log-probs as their layout has them."""
+    known = writer.ledger.model(model)
+    path = layout.log_probs_path(model, *key)
+    kept = REPRESENTATIONS.get(str(known.scored[key].get("log_probs")))
+    if kept is None:
+        return
+    width = 0
+    for name in ("hidden", "output_embedding") if kept.has_factors else ():
+        with suppress(DamagedError):
+            width = max(width, open_array(writer.files, f"{path}/{name}").shape[-1])
+    layouts = kept.layouts(writer.n_tokens, writer.vocab_size, width)
+    if kept.has_factors and not width:
+        return
+    documents = {
+        f"{path}/{name}" if name else path: metadata(**made) for name, made in layouts.items()
+    }
+    if kept.has_factors:
+        documents[path] = _group({})
+    for at, document in documents.items():
+        try:
+            same = json.loads((writer.path / at / "zarr.json").read_bytes()) == json.loads(document)
+        except (OSError, ValueError):
+            same = False
+        if not same:
+            _write_document(writer, at, document)
 
 
 def _fewest(damage: list[Damage]) -> dict[int, set[str]]:
@@ -172,6 +238,7 @@ def _write_means(
     """
     array = study.array(model, name)
     known, cells = study.ledger(model), mean_cells(study, model, name)
+    recorded = recorded_means(known, name)
     values: NDArray[np.float64] = np.full(array.shape, np.nan)
     for box in boxes(array.shape, array.chunks):
         try:
@@ -181,6 +248,9 @@ def _write_means(
     kept: NDArray[np.float64] = np.full(array.shape, np.nan)
     for cell, (seed, step, other) in cells.items():
         kept[cell] = values[cell]
+        if not np.isnan(recorded[cell]):
+            kept[cell] = recorded[cell]
+            continue
         if np.isfinite(kept[cell]) and (seed, step, other) not in wrong and seed is not None:
             continue
         if name in MEAN_OF and seed is not None:

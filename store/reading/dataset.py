@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from xarray.backends import BackendArray
 from xarray.core import indexing
 
+from store.reading.recorded_means import refuse_other_means
 from store.reading.study_reader import StudyReader
 from store.reading.summary import SummaryReader
 from store.schema import variables as layout
@@ -23,7 +24,8 @@ class _CommittedArray(BackendArray):
     def __init__(self, study: StudyReader, model: str, name: str) -> None:
         self._variable = layout.VARIABLES[name]
         self._array = study.array(model, name)
-        known = study.ledger(model)
+        self._known = known = study.ledger(model)
+        self._name = name
         steps, seeds = sorted(known.steps), list(known.seeds)
         self._order = [known.steps[step] for step in steps]
         self._committed = study.committed(model, name)
@@ -41,8 +43,10 @@ class _CommittedArray(BackendArray):
         if not self._variable.per_token:  # small, and many cells share a chunk
             stored = np.empty_like(self._committed)
             stored[self._order] = self._committed
-            values: NDArray[Any] = read_cells(self._array, stored)[self._order][key]
-            return values
+            values: NDArray[Any] = read_cells(self._array, stored)
+            refuse_other_means(self._array, self._known, self._name, values)
+            chosen: NDArray[Any] = values[self._order][key]
+            return chosen
         cell_key, token_key = key[:n_cell], key[n_cell:]
         committed = np.asarray(self._committed[cell_key])
         axes = np.ix_(*(np.arange(n)[_run(k)] for k, n in zip(cell_key, self.shape, strict=False)))

@@ -22,6 +22,7 @@ from zarr.abc.store import Store
 
 from store.errors import DamagedError
 from store.schema.output_layer import OutputLayer, Representation
+from store.schema.packed import chunk_keys
 from store.schema.variables import log_prob_rows, rows_near
 from store.storage.arrays import Array, create_array, expect, open_array, read
 from store.storage.durable_store import DurableStore
@@ -237,6 +238,8 @@ class KeptAs:
     create: Callable[[DurableStore, str, int, int, OutputLayer | None], Array]
     open: Callable[[Store, str, int, int], LogProbs]  # of tokens and vocabulary; DamagedError
     projected_bytes: Callable[[int, int, int], float]  # on disk; of tokens, vocabulary, units
+    # Its arrays by name below its path, each with its layout; of tokens, vocabulary, units.
+    layouts: Callable[[int, int, int], Mapping[str, dict[str, Any]]]
     has_factors: bool = False  # whether the output layer is kept too
 
 
@@ -246,12 +249,14 @@ REPRESENTATIONS: Mapping[str, KeptAs | None] = {
         create=_create_dense,
         open=_open_dense,
         projected_bytes=lambda tokens, vocab, units: _DENSE_BYTES * tokens * vocab,
+        layouts=lambda tokens, vocab, units: {"": _dense_layout(tokens, vocab)},
     ),
     "factored": KeptAs(
         result="hidden",  # (token, hidden) float32
         create=_create_factored,
         open=FactoredLogProbs,
         projected_bytes=lambda tokens, vocab, units: _FACTORED_BYTES * (tokens + vocab) * units,
+        layouts=_factor_layouts,
         has_factors=True,
     ),
     "none": None,  # reduced while scoring, nothing is kept
@@ -275,6 +280,21 @@ def create_log_probs(
     if (kept is not None and kept.has_factors) != (layer is not None):
         raise ValueError("an output layer goes with factored log-probs, and with no others")
     return {} if kept is None else {kept.result: kept.create(store, path, *shape, layer)}
+
+
+def log_prob_chunks(
+    path: str, representation: str, shape: tuple[int, int], width: int
+) -> dict[str, list[str]]:
+    """Return the keys of the chunks of one checkpoint's log-probs, by name of the array.
+
+    `width` is that of hidden states, where there are any.
+    """
+    kept = REPRESENTATIONS.get(representation)
+    layouts = {} if kept is None else kept.layouts(*shape, width)
+    return {
+        name: chunk_keys(f"{path}/{name}" if name else path, made["shape"], made["chunks"])
+        for name, made in layouts.items()
+    }
 
 
 def open_log_probs(

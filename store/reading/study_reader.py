@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from store.commits.chunk_checksums import ChunkChecksums
 from store.commits.ledger import ModelLedger, Partition, ProbeEntry
 from store.commits.study_progress import StudyProgress
 from store.errors import DamagedError, StoreError, UnsupportedError
@@ -20,6 +21,7 @@ from store.reading.category_arrays import read_category
 from store.reading.corpus_reader import CorpusReader
 from store.reading.log_probs import LogProbs, open_log_probs
 from store.reading.probe_arrays import open_results, read_probe
+from store.reading.recorded_means import refuse_other_means
 from store.schema import variables as layout
 from store.schema.category import Category
 from store.schema.corpus import Corpus, Vocabulary
@@ -45,6 +47,7 @@ class StudyReader:
         self.identity: dict[str, Any] = progress.root["identity"]
         self._store = progress.files.arrays()
         self._commits = progress.commits
+        self._store.expected = ChunkChecksums(lambda: self._commits.ledger)
         self._corpus_files = CorpusReader(progress.files, self._store, progress.root)
         self._corpus: Corpus | None = None
         self._vocabulary: Vocabulary | None = None
@@ -175,6 +178,16 @@ class StudyReader:
         Given `tokens`, only of those. Raises StoreError when it is not committed, DamagedError when
         it cannot be read.
         """
+        while True:
+            try:
+                return self._values(model, name, seed, step, other, tokens)
+            except DamagedError:
+                if not self.refresh():  # else an engine may have computed it once more
+                    raise
+
+    def _values(
+        self, model: str, name: str, seed: str, step: int, other: str | None, tokens: slice | None
+    ) -> Any:
         known, by_pair = self.ledger(model), layout.VARIABLES[name].by_pair
         seeds = known.reduced.get(step, frozenset()) if by_pair else known.scored_at(step)
         asked = (seed, other) if by_pair and other is not None else (seed,)
@@ -200,7 +213,9 @@ class StudyReader:
         for box in boxes(pairs.shape, array.chunks[1:]):
             if pairs[box].any():  # else the chunk may not exist yet
                 values[box] = read(array, (known.steps[step], *box))
-        return np.where(pairs, values, np.nan)
+        values = np.where(pairs, values, np.nan)
+        refuse_other_means(array, known, name, values, step=step)
+        return values
 
     def means(self, model: str, name: str) -> NDArray[np.float64]:
         """Read a mean over tokens of every checkpoint or pair: (step, seed[, other_seed]).
@@ -214,7 +229,10 @@ class StudyReader:
         order = np.array([known.steps[step] for step in sorted(known.steps)], np.intp)
         stored = np.empty_like(committed)
         stored[order] = committed
-        return read_cells(self.array(model, name), stored)[order]
+        array = self.array(model, name)
+        values = read_cells(array, stored)
+        refuse_other_means(array, known, name, values)
+        return values[order]
 
     def committed(self, model: str, name: str) -> NDArray[np.bool_]:
         """Return which checkpoints or pairs have a result: (step, seed[, other_seed]).

@@ -11,14 +11,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from store.errors import DamagedError
+from store.reading.recorded_means import numbers_checksum
 from store.reading.study_reader import StudyReader
 from store.schema import variables as layout
+from store.schema.packed import checksum_at
 from store.statistics.intervals import FEWEST_SEEDS
 from store.statistics.means import ordered_pairs
 from store.storage.arrays import Array, read, read_cells
 
 if TYPE_CHECKING:
     import xarray
+
+BY_LEVEL = tuple(name for name, v in layout.SUMMARIES.items() if "level" in v.dims)
+"""Summaries by level, in the order in which records have the checksums of their numbers."""
 
 
 @dataclass(frozen=True)
@@ -129,6 +134,8 @@ class SummaryReader:
             seeds = [known.seeds[seed] for seed in known.summaries[step].seeds]
             committed[variable.cells(known.steps[step], seeds, span)] = True
         values = read_cells(self._array(name), committed, complete=False)
+        for step in self.steps[valid].tolist():
+            self._refuse_others(name, category, step, values)
         return values[self._order][..., span.start :]
 
     def expect_whole(
@@ -154,7 +161,9 @@ class SummaryReader:
         """Return the same of one step that is summarised: ([...,] level)."""
         span, t = self._study.levels(category), self._known.steps[step]
         inner = (slice(None),) * (len(layout.SUMMARIES[name].dims) - 2)
-        return read(self._array(name), (t, *inner, slice(span.start, span.stop)))
+        row = read(self._array(name), (slice(t, t + 1), *inner, slice(0, span.stop)))
+        self._refuse_others(name, category, step, row, first=t)
+        return np.asarray(row[0][..., span.start :])
 
     def pairs(self, step: int) -> NDArray[np.float64]:
         """Return the KL of the pairs that a step is summarised of, all categories at once, nats.
@@ -164,8 +173,33 @@ class SummaryReader:
         members = self._known.summaries[step].seeds
         seeds = [index for seed, index in self._known.seeds.items() if seed in members]
         every = slice(None)
-        values = read(self._array("kl"), (self._known.steps[step], every, every, every))
-        return np.asarray(values[np.ix_(seeds, seeds)], np.float64)
+        t = self._known.steps[step]
+        row = read(self._array("kl"), (slice(t, t + 1), every, every, every))
+        for category, digest in self._known.summaries[step].categories.items():
+            partition = self._study.partition(self._model, category)
+            if partition is not None and partition.digest == digest:
+                self._refuse_others("kl", category, step, row, first=t)
+        return np.asarray(row[0][np.ix_(seeds, seeds)], np.float64)
+
+    def _refuse_others(
+        self, name: str, category: str, step: int, values: NDArray[np.float64], first: int = 0
+    ) -> None:
+        """Raise DamagedError when a step's numbers are not those that were committed.
+
+        `values` begin with the index `first` on the axis `step`.
+        """
+        summary, known = self._known.summaries[step], self._known
+        recorded = checksum_at(summary.sums.get(category), BY_LEVEL.index(name))
+        if recorded is None:
+            return
+        variable, span = layout.SUMMARIES[name], self._study.levels(category)
+        seeds = sorted(known.seeds[seed] for seed in summary.seeds)
+        cells = variable.cells(known.steps[step] - first, seeds, span)
+        if numbers_checksum(values[cells]) != recorded:
+            path = f"{self._study.path}/{layout.model_path(self._model)}/{layout.SUMMARY}"
+            raise DamagedError(
+                f"{path}/{name}: step {step}, by {category}: is not what was committed"
+            )
 
     def _array(self, name: str) -> Array:
         return self._study.array(self._model, f"{layout.SUMMARY}/{name}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, Protocol, runtime_checkable
@@ -20,6 +20,7 @@ from zarr.core.buffer import Buffer, BufferPrototype, default_buffer_prototype
 from zarr.storage import LocalStore, MemoryStore
 
 from store.errors import DamagedError, StoreError, lacks_files
+from store.schema.packed import CHECKSUM_BYTES
 from store.storage.links import MOST_METADATA, refuse_link, refuse_other_than_file
 
 Array = zarr.Array[Any]
@@ -68,10 +69,34 @@ class ChunkSizes:
         return value
 
 
-class CommittedStore(LocalStore):
+ChecksumOf = Callable[[str], str | None]  # key of a chunk -> its checksum in hex digits, if known
+
+
+def checksum_of(value: Buffer) -> str:
+    """Return what a chunk ends with, in hex digits: the `crc32c` of the rest."""
+    return bytes(value.as_numpy_array()[-CHECKSUM_BYTES:]).hex()
+
+
+class CheckedStore(Store):
+    """A store that knows which checksum chunks must have: a sound one elsewhere is damage."""
+
+    expected: ChecksumOf = staticmethod(lambda key: None)
+
+    def expect_committed(self, key: str, value: Buffer | None) -> None:
+        """Raise DamagedError for a chunk that is not the one that was committed, sound or not."""
+        wanted = None if value is None or key.endswith(".json") else self.expected(key)
+        if wanted is not None and value is not None and checksum_of(value) != wanted:
+            where = self.root if isinstance(self, LocalStore) else self
+            raise DamagedError(
+                f"{where}/{key}: is not what was committed: altered, or a copy of another chunk"
+            )
+
+
+class CommittedStore(CheckedStore, LocalStore):
     """A read-only store in which every chunk that is asked for must exist.
 
     Readers ask only for what is committed, so a missing chunk is damage, not a fill value.
+    `expected` gives the checksum that a chunk must have, in hex digits, where that is known.
     """
 
     def __init__(self, root: Path) -> None:
@@ -107,8 +132,9 @@ class CommittedStore(LocalStore):
 
     def _expect(self, key: str, value: Buffer | None) -> Buffer | None:
         if value is not None:
-            return self.sizes.expect(key, self.root / key, value)
-        if not key.endswith(_METADATA):
+            self.sizes.expect(key, self.root / key, value)
+            self.expect_committed(key, value)
+        elif not key.endswith(_METADATA):
             raise DamagedError(f"{self.root / key}: missing, though it was committed")
         return value
 

@@ -4,21 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from zarr.core.buffer import Buffer
+from zarr.abc.store import ByteRequest
+from zarr.core.buffer import Buffer, BufferPrototype
 from zarr.storage import LocalStore
 
+from store.storage.arrays import CheckedStore, checksum_of
 from store.storage.durable import sync_folders, write_file
 from store.storage.links import refuse_link
 
 
-class DurableStore(LocalStore):
+class DurableStore(CheckedStore, LocalStore):
     """A `LocalStore` that flushes what it writes; zarr's own replaces atomically but never syncs.
 
     `flush` makes everything written so far permanent. `check` is called before anything changes
-    and raises when this process may no longer write.
+    and raises when this process may no longer write. The checksums of the chunks that were written
+    are kept until they are taken: records of what is committed hold them. A chunk that is read must
+    have the checksum that is `expected`, as in `CommittedStore`.
     """
 
     def __init__(self, root: Path, check: Callable[[], None] = lambda: None) -> None:
@@ -26,7 +30,40 @@ class DurableStore(LocalStore):
         self._is_open = True  # opening it would make the folder of a study that has gone
         self._check = check
         self._folders: set[Path] = set()
+        self._written: dict[str, str] = {}
         self._lock = threading.Lock()
+
+    async def get(
+        self,
+        key: str,
+        prototype: BufferPrototype | None = None,
+        byte_range: ByteRequest | None = None,
+    ) -> Buffer | None:
+        """Read one object. Raises DamagedError for a chunk that is not the one expected."""
+        value = await super().get(key, prototype, byte_range)
+        self.expect_committed(key, value)
+        return value
+
+    def get_sync(
+        self,
+        key: str,
+        *,
+        prototype: BufferPrototype | None = None,
+        byte_range: ByteRequest | None = None,
+    ) -> Buffer | None:
+        """Read one object without zarr's event loop. Raises DamagedError like `get`."""
+        value = super().get_sync(key, prototype=prototype, byte_range=byte_range)
+        self.expect_committed(key, value)
+        return value
+
+    def take_checksums(self, keys: Iterable[str]) -> str:
+        """Return the checksums of chunks that were written, one after the other, and forget them.
+
+        Empty when not all of them were written since they were last taken.
+        """
+        with self._lock:
+            found = [self._written.pop(key, "") for key in keys]
+        return "".join(found) if all(found) else ""
 
     async def set(self, key: str, value: Buffer) -> None:
         """Write one object durably."""
@@ -62,6 +99,8 @@ class DurableStore(LocalStore):
         write_file(path, value.to_bytes(), check=self._check)
         with self._lock:
             self._folders.update((path.parent, folder, *made))
+            if not key.endswith(".json"):
+                self._written[key] = checksum_of(value)
 
     def flush(self) -> None:
         """Make every entry written since the last call permanent."""

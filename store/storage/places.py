@@ -15,7 +15,7 @@ from store.errors import UnsupportedError
 from store.storage.links import MOST_METADATA, open_plain, refuse_link, refuse_longer
 
 if TYPE_CHECKING:
-    from zarr.abc.store import Store
+    from store.storage.arrays import CheckedStore
 
 _REMOTE = re.compile(r"(?:^|/)(?:[a-z][a-z0-9+.-]*://|(?:s3|gs|az|https?):/)")  # `Path` joins //
 
@@ -43,7 +43,7 @@ class Files(Protocol):
         """Return the files of a folder."""
         ...
 
-    def arrays(self) -> Store:
+    def arrays(self) -> CheckedStore:
         """Return the same as a read-only Zarr store."""
         ...
 
@@ -87,7 +87,7 @@ class LocalFiles:
         """See `Files`."""
         return LocalFiles(self._root, str(PurePath(self._folder, folder)))
 
-    def arrays(self) -> Store:
+    def arrays(self) -> CheckedStore:
         """See `Files`."""
         from store.storage.arrays import CommittedStore  # zarr takes long to import
 

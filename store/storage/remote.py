@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from store.errors import DamagedError, RemoteError, UnsupportedError
-from store.storage.arrays import ChunkSizes
+from store.storage.arrays import CheckedStore, ChunkSizes
 from store.storage.links import MOST_METADATA, refuse_longer
 
 try:
@@ -153,7 +153,7 @@ class RemoteFiles:
             yield
 
 
-class CommittedObjects(ObjectStore[Any]):
+class CommittedObjects(CheckedStore, ObjectStore[Any]):
     """Read-only objects of which every chunk that is asked for must exist, like CommittedStore."""
 
     def __init__(self, store: Any, files: RemoteFiles) -> None:
@@ -178,7 +178,10 @@ class CommittedObjects(ObjectStore[Any]):
                 f"{self}/{key}: missing, though it was committed; a copy that is still growing "
                 "takes in `commits` last"
             )
-        return None if value is None else self.sizes.expect(key, f"{self}/{key}", value)
+        if value is not None:
+            self.sizes.expect(key, f"{self}/{key}", value)
+            self.expect_committed(key, value)
+        return value
 
 
 def _wait(request: Callable[..., Awaitable[Any]], *arguments: Any, **options: Any) -> Any:

@@ -13,17 +13,20 @@ from pathlib import Path
 
 import numpy as np
 
-from store.commits.ledger import ModelLedger
+from store.commits.chunk_checksums import ChunkChecksums
+from store.commits.ledger import RESULTS, ModelLedger
 from store.commits.log import CommitReader, refuse_lost
+from store.commits.pair_sums import Pair
 from store.commits.study_progress import read_root
-from store.reading.log_probs import REPRESENTATIONS, create_log_probs
+from store.reading.log_probs import REPRESENTATIONS, create_log_probs, log_prob_chunks
 from store.schema import variables as layout
 from store.schema.output_layer import OutputLayer, Representation
+from store.schema.packed import chunk_keys
 from store.statistics.means import ordered_pairs, pairs_among
 from store.storage.arrays import Array, open_array
 from store.storage.durable_store import DurableStore
 from store.storage.links import remove_tree
-from store.writing.pending import PendingCheckpoint, PendingPairs
+from store.writing.pending import Flushed, PendingCheckpoint, PendingPairs
 
 _WRITER_THREADS = 4
 
@@ -39,6 +42,7 @@ class CellWriter:
         self._follows = reader is None  # the log, which another process writes
         self._reader = reader or CommitReader(path / layout.COMMITS)
         self.store = DurableStore(path, self.check)
+        self.store.expected = ChunkChecksums(lambda: self._reader.ledger)
         self._pool = ThreadPoolExecutor(_WRITER_THREADS, thread_name_prefix="store")
         self._arrays: dict[tuple[str, str], tuple[tuple[int, int], Array]] = {}
 
@@ -70,9 +74,17 @@ class CellWriter:
             if variable.per_token and not variable.by_pair and (seed, step) not in known.scored
         }
 
-        def flush() -> int:
+        width = 0 if layer is None else layer.weight.shape[1]
+        log_prob_keys = log_prob_chunks(path, representation, self._shape, width)
+
+        def flush() -> Flushed:
             self.store.flush()
-            return _bytes_below(self.path / path) if kept else 0
+            keys = [key for name in RESULTS for key in self._keys(model, name, index) if arrays]
+            of_log_probs = {
+                name: self.store.take_checksums(of) for name, of in log_prob_keys.items()
+            }
+            n_bytes = _bytes_below(self.path / path) if kept else 0
+            return Flushed(n_bytes, self.store.take_checksums(keys), of_log_probs)
 
         index = (known.steps[step], known.seeds[seed])
         return PendingCheckpoint(seed, arrays, index, kept, representation, self._pool, flush)
@@ -89,9 +101,16 @@ class CellWriter:
             if variable.per_token and variable.by_pair
         }
 
-        def flush() -> int:
+        def flush(pairs: Iterable[Pair]) -> dict[str, str]:
             self.store.flush()
-            return 0
+            t = known.steps[step]
+            cells = [(t, chosen[i], chosen[j]) for i, j in pairs]
+            return {
+                name: self.store.take_checksums(
+                    key for cell in cells for key in self._keys(model, name, cell)
+                )
+                for name in arrays
+            }
 
         return PendingPairs(arrays, known.steps[step], chosen, new, self._pool, flush)
 
@@ -116,6 +135,10 @@ class CellWriter:
     def close(self) -> None:
         """Wait for writes under way."""
         self._pool.shutdown()
+
+    def _keys(self, model: str, name: str, cell: tuple[int, ...]) -> list[str]:
+        array = self.array(model, name)
+        return chunk_keys(array.path, array.shape, array.chunks, cell)
 
     def _remove(self, path: str) -> None:
         remove_tree(self.path, self.path / path)

@@ -7,7 +7,7 @@ before `StudyWriter.commit` has taken it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from store.commits.ledger import Record
+from store.commits.pair_sums import Pair
 from store.reading.log_probs import REPRESENTATIONS
 from store.schema.output_layer import Representation
 from store.statistics.means import MEAN_OF
@@ -73,6 +74,15 @@ class TokenBuffer:
 
 
 @dataclass(frozen=True)
+class Flushed:
+    """What of a checkpoint is on disk for good."""
+
+    n_bytes: int  # of log-probs
+    cells: str  # checksums of the chunks of its results
+    log_prob_cells: Mapping[str, str]  # of its log-probs, by array
+
+
+@dataclass(frozen=True)
 class CheckpointResult:
     """One checkpoint, written and flushed but not committed."""
 
@@ -81,6 +91,8 @@ class CheckpointResult:
     log_probs: str | None  # how they were kept
     n_bytes: int  # of log-probs on disk
     details: Record = field(default_factory=dict)  # further fields of its record
+    cells: str = ""  # checksums of the chunks of `RESULTS`; empty when those had been committed
+    log_prob_cells: Mapping[str, str] = field(default_factory=dict)  # the same, by array
 
 
 @dataclass(frozen=True)
@@ -89,6 +101,7 @@ class PairsResult:
 
     seeds: tuple[str, ...]  # all of them: some pairs may have been committed before
     means: tuple[tuple[str, str, Mapping[str, float]], ...]  # (seed, other, by array, nats)
+    cells: Mapping[str, str] = field(default_factory=dict)  # by array: checksums, pair by pair
 
 
 class PendingCheckpoint:
@@ -102,9 +115,9 @@ class PendingCheckpoint:
         log_probs: Mapping[str, Array],
         representation: Representation,
         pool: ThreadPoolExecutor,
-        flush: Callable[[], int],
+        flush: Callable[[], Flushed],
     ) -> None:
-        """Take `flush`, which makes all permanent and returns the size of the log-probs."""
+        """Take `flush`, which makes all permanent and returns what it comes to."""
         self._seed, self._representation, self._flush = seed, representation, flush
         self._buffers = {
             name: TokenBuffer(array.chunks[2], _writer(array, index), pool)
@@ -144,7 +157,10 @@ class PendingCheckpoint:
             means |= floors
         kept = self._representation if REPRESENTATIONS[self._representation] else None
         details = {"n_tokens": self.n_tokens, **floors, **details}
-        return CheckpointResult(self._seed, means, kept, self._flush(), details)
+        flushed = self._flush()
+        return CheckpointResult(
+            self._seed, means, kept, flushed.n_bytes, details, flushed.cells, flushed.log_prob_cells
+        )
 
     def abandon(self) -> None:
         """Give up: wait for writes under way, leave the rest unwritten."""
@@ -162,9 +178,12 @@ class PendingPairs:
         seeds: Mapping[str, int],
         new: NDArray[np.bool_],
         pool: ThreadPoolExecutor,
-        flush: Callable[[], int],
+        flush: Callable[[Iterable[Pair]], Mapping[str, str]],
     ) -> None:
-        """Take the seeds of the reduction, each with its index on the axes of the arrays."""
+        """Take the seeds of the reduction, each with its index on the axes of the arrays.
+
+        `flush` makes all permanent and returns checksums of these pairs by array.
+        """
         self._step_index, self._seeds, self._flush = step_index, seeds, flush
         self._labels, self._index = list(seeds), list(seeds.values())
         self._pairs = np.argwhere(new)  # positions in the reduction, not on the array's axes
@@ -206,8 +225,8 @@ class PendingPairs:
             )
             for i, j in self._pairs
         )
-        self._flush()
-        return PairsResult(tuple(self._labels), means)
+        cells = self._flush((i, j) for i, j, _ in means)
+        return PairsResult(tuple(self._labels), means, cells)
 
     def abandon(self) -> None:
         """Give up: wait for writes under way, leave the rest unwritten."""

@@ -15,6 +15,7 @@ from store.reading.probe_arrays import (
 )
 from store.schema import variables as layout
 from store.schema.keys import Key
+from store.schema.packed import chunk_keys
 from store.schema.probe import Probe, ProbeValues
 from store.schema.snapshot import Failure
 from store.storage.links import remove_tree
@@ -62,6 +63,7 @@ class ProbeWriter(PartWriter):
         self._commits.check()
         known, arrays = self._ledger.model(model), self._arrays[model]
         records: list[Record] = []
+        group = layout.model_path(model)
         for result in results:
             array = arrays[result_name(result.probe)]
             index = known.steps[step], known.seeds[result.seed]
@@ -69,6 +71,9 @@ class ProbeWriter(PartWriter):
                 raise ValueError(f"{result.values.shape} values, the probe has {array.shape[2:]}")
             array[index] = result.values
             record: Record = {"kind": "probed", "model": model, "seed": result.seed, "step": step}
+            path = f"{group}/{result_name(result.probe)}"
+            keys = chunk_keys(path, array.shape, array.chunks, index)
+            record |= {"cells": self._store.take_checksums(keys)}
             records.append({**record, "probe": result.probe, "digest": result.digest})
         self._store.flush()
         self._commits.append(*records)

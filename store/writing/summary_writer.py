@@ -9,9 +9,12 @@ from numpy.typing import NDArray
 
 from store.commits.ledger import Partition, Record
 from store.reading.category_arrays import write_category
+from store.reading.recorded_means import numbers_checksum
+from store.reading.summary import BY_LEVEL
 from store.schema import variables as layout
 from store.schema.array_types import Floats
 from store.schema.category import Category
+from store.schema.packed import chunk_keys
 from store.storage.arrays import read
 from store.writing.part_writer import PartWriter
 
@@ -77,17 +80,29 @@ class SummaryWriter(PartWriter):
         elif before is not None:
             self.forget(model, [step])
         t = known.steps[step]
-        by_level = {name: v for name, v in layout.SUMMARIES.items() if "level" in v.dims}
+        by_level = {name: layout.SUMMARIES[name] for name in BY_LEVEL}
         rows = {
             name: read(arrays[f"{layout.SUMMARY}/{name}"], (slice(t, t + 1),)) for name in by_level
         }
+        cells, sums = None, {}
         if before is None or before.seeds != set(seeds):
-            arrays[f"{layout.SUMMARY}/token_kl"][t] = token_kl
+            array = arrays[f"{layout.SUMMARY}/token_kl"]
+            array[t] = token_kl
+            keys = chunk_keys(array.path, array.shape, array.chunks, (t,))
+            cells = self._store.take_checksums(keys)
+        else:
+            cells, sums = before.cells, dict(before.sums)
         index = [known.seeds[seed] for seed in seeds]
         for name, row in rows.items():
             for category, values in levels.items():
-                cells = by_level[name].cells(0, index, self._ledger.levels[category])
-                row[cells] = values[name]
+                row[by_level[name].cells(0, index, self._ledger.levels[category])] = values[name]
+        for category in levels:
+            span = self._ledger.levels[category]
+            sums[category] = "".join(
+                numbers_checksum(row[by_level[name].cells(0, sorted(index), span)])
+                for name, row in rows.items()
+            )
+        for name, row in rows.items():
             arrays[f"{layout.SUMMARY}/{name}"][t : t + 1] = row  # its chunk is replaced whole: once
         self._store.flush()
         self._commits.append(
@@ -97,6 +112,8 @@ class SummaryWriter(PartWriter):
                 "step": step,
                 "seeds": list(seeds),
                 "categories": digests,
+                "cells": cells,
+                "sums": {name: found for name, found in sums.items() if name in digests},
             }
         )
 

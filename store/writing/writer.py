@@ -20,11 +20,12 @@ from store.commits.owner import pid_space, refuse_if_busy
 from store.commits.study_progress import read_root
 from store.reading.probe_arrays import remove_values
 from store.schema import variables as layout
+from store.schema.array_types import Floats
 from store.schema.corpus import Corpus, Vocabulary
 from store.schema.keys import Key
 from store.schema.schedule import Schedules, schedules_record
 from store.schema.snapshot import EngineStatus, Failure, JournalEntry, Phase
-from store.statistics.means import PAIR_OF, RECORDED, mean_over_pairs
+from store.statistics.means import PAIR_OF, mean_over_pairs
 from store.storage.arrays import read
 from store.storage.durable_store import DurableStore
 from store.storage.links import remove_tree
@@ -35,6 +36,7 @@ from store.writing.create import Header, create_study, refuse_mismatch
 from store.writing.model_arrays import StudyArrays
 from store.writing.pending import CheckpointResult, PairsResult
 from store.writing.probe_writer import ProbeWriter
+from store.writing.records import reduced_record, scored_record
 from store.writing.recovery import remove_leftovers
 from store.writing.summary_writer import SummaryWriter
 
@@ -193,29 +195,16 @@ class StudyWriter:
             for name, mean in result.means.items():
                 self._arrays[model][name][t, known.seeds[result.seed]] = mean
             before = known.scored.get((result.seed, step), {})
-            records.append(
-                {
-                    "kind": "scored",
-                    "model": model,
-                    "seed": result.seed,
-                    "step": step,
-                    "log_probs": result.log_probs,
-                    "bytes": result.n_bytes,
-                    **{name: value for name, value in result.details.items() if name != "n_tokens"},
-                    # Results that are there stay, and what is recorded of them with them.
-                    **{name: before[name] for name in RECORDED if name in before},
-                }
-            )
+            records.append(scored_record(model, step, result, before))
             self.bytes_written += result.n_bytes
         if pairs is not None:
-            self._write_pair_means(model, t, pairs)
-            records.append(
-                {"kind": "reduced", "model": model, "step": step, "seeds": list(pairs.seeds)}
-            )
+            rows = self._write_pair_means(model, t, pairs)
+            records.append(reduced_record(model, step, pairs, rows, known.seeds))
         self._store.flush()
         self._commits.append(*records)
 
-    def _write_pair_means(self, model: str, t: int, pairs: PairsResult) -> None:
+    def _write_pair_means(self, model: str, t: int, pairs: PairsResult) -> dict[str, Floats]:
+        """Write means of pairs; return all of the step, (seed, other_seed), by array."""
         known, arrays = self.ledger.model(model), self._arrays[model]
         # Whole rows are written at once: the chunk is replaced whole each time.
         rows = {
@@ -241,6 +230,12 @@ class StudyWriter:
             arrays[name][t] = row
         index = [known.seeds[seed] for seed in pairs.seeds]
         arrays["expected_kl"][t] = mean_over_pairs(rows["mean_kl"], index)
+        return rows
+
+    def commit_restored(self, record: Record) -> None:
+        """Commit that results which were damaged are there again, as this record has them."""
+        self._store.flush()
+        self._commits.append(record)
 
     # -- what else is recorded, and taken back -------------------------------------------------
 

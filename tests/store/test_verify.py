@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from seedconv_tui.cli.main import run
-from store import open_study
+from store import DamagedError, open_study
+from store.commits.log import decode, encode
 from store.maintenance import verify
 from store.schema import Part, State, log_probs_path
 from store.storage.arrays import open_array
@@ -100,7 +101,8 @@ def test_what_was_damaged_is_queued_again_and_the_rest_stays(
     before, follower = committed(open_study(study)), open_study(study)
     follower.snapshot()
     spoil(study / "models/m/surprisal/c/1/2/0")
-    spoil(study / "models/m/kl/c/0/1/2/0")
+    spoil(study / log_probs_path("m", "3", 8) / "c/0/0")  # of which it could be computed again
+    spoil(study / "models/m/kl/c/0/0/2/0")
     spoil(study / log_probs_path("m", "1", 0) / "c/0/0")
     assert run(["verify", str(study), "--mend"]) == 0
     lines = said(capsys)
@@ -109,12 +111,15 @@ def test_what_was_damaged_is_queued_again_and_the_rest_stays(
         f"{study}: sound, 19 parts checked",
     ]
     after = committed(open_study(study))
-    expect_nothing_changed(after, before | {k: after[k] for k in after if k[1] == "expected_kl"})
+    made = {"expected_kl", "token_kl", "summary"}  # of the seeds that are left
+    assert {k[1] for k in after.keys() - before.keys()} == made
+    expect_nothing_changed(after, before | {k: after[k] for k in after.keys() - before.keys()})
     (model,) = follower.snapshot().models
     assert model.state.tolist() == [
-        [State.PRUNED, State.SCORED, State.DONE], [State.DONE, State.DONE, State.QUEUED]
+        [State.SCORED, State.DONE, State.DONE], [State.DONE, State.DONE, State.MISSING]
     ]  # fmt: skip
     assert not (study / "models/m/surprisal/c/1/2").exists()
+    assert "its results were damaged" in model.errors["3", 8]
     stored = open_array(follower._store, "models/m/cross_entropy")  # any client's view
     assert np.isnan(np.asarray(stored[1, 2]))
     writer = open_writer(study)
@@ -248,7 +253,7 @@ def test_an_engine_computes_what_was_forgotten_again(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     make_runs(tmp_path)
-    file = write_study(tmp_path)
+    file = write_study(tmp_path, log_probs__representation="none")
     assert run(["run", str(file)]) == 0
     store = tmp_path / "study.zarr"
     before = committed(open_study(store))
@@ -263,3 +268,112 @@ def test_an_engine_computes_what_was_forgotten_again(
         if key[1] not in {"mean_kl", "expected_kl"}:
             assert after[key] == value, key
     assert run(["verify", str(store)]) == 0
+
+
+@pytest.mark.parametrize(("kept", "exact"), [("factored", 1e-5), ("dense", 1e-2)])
+def test_results_are_computed_again_from_log_probs_without_the_checkpoint(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], kept: str, exact: float
+) -> None:
+    """To the rounding of what is stored; divergences, of rounded log-probs anyway, to float32."""
+    make_runs(tmp_path)
+    file = write_study(tmp_path, log_probs__representation=kept)
+    assert run(["run", str(file)]) == 0
+    store = tmp_path / "study.zarr"
+    before = committed(open_study(store))
+    shutil.rmtree(tmp_path / "runs")
+    for name in ("surprisal", "entropy", "kl_unigram", "top_id", "top_log_prob"):
+        spoil(next(f for f in (store / f"models/m/{name}/c/1/2").rglob("*") if f.is_file()))
+    spoil(store / "models/m/kl/c/0/1/2/0")
+    (store / "models/m/js/c/0/1/2/0").unlink()
+    assert run(["verify", str(store), "--mend"]) == 0
+    assert run(["verify", str(store)]) == 0
+    after = committed(open_study(store))
+    assert after.keys() == before.keys()
+    changed = {key for key in before if after[key] != before[key]}
+    assert {key[2:] for key in changed if key[1] == "surprisal"} == {("3", 10)}
+    for key in changed:
+        if key[1] == "top_id":
+            continue  # rounded log-probs may be equal
+        dtype = "f8" if key[1].startswith(("mean", "cross", "summary", "expected")) else "f4"
+        was, now = (np.frombuffer(values[key], dtype) for values in (before, after))
+        near = 2e-6 if key[1] in {"kl", "js", "mean_kl", "expected_kl", "token_kl"} else exact
+        np.testing.assert_allclose(now, was, rtol=0, atol=near, err_msg=str(key))
+    assert run(["status", str(store)]) == 0
+    assert "6 done" in capsys.readouterr().out
+
+
+def test_what_cannot_be_had_again_is_missing_and_status_says_why(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_runs(tmp_path)
+    file = write_study(tmp_path, log_probs__representation="none")
+    assert run(["run", str(file)]) == 0
+    store = tmp_path / "study.zarr"
+    (tmp_path / "runs").rename(tmp_path / "away")
+    spoil(store / "models/m/entropy/c/1/2/0")
+    assert run(["verify", str(store), "--mend"]) == 0
+    run(["run", str(file)])
+    capsys.readouterr()
+    assert run(["status", str(store)]) == 0
+    out = capsys.readouterr().out
+    assert "queued" not in out
+    assert "1 missing" in out
+    model = open_study(store).snapshot().models[0]
+    assert "its results were damaged" in model.errors["3", 10]
+    (tmp_path / "away").rename(tmp_path / "runs")
+    assert run(["run", str(file)]) == 0
+    assert run(["status", str(store)]) == 0
+    assert "6 done" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "part", "cell"),
+    [
+        ("kl/c/0/1/2/0", "kl/c/0/0/1/0", Part.PAIRS, ("1", 0, "2")),
+        ("js/c/0/1/2/0", "kl/c/0/1/2/0", Part.PAIRS, ("2", 0, "3")),
+        ("surprisal/c/0/1/0", "surprisal/c/1/0/0", Part.RESULTS, ("1", 8, None)),
+        ("entropy/c/1/1/0", "surprisal/c/1/1/0", Part.RESULTS, ("2", 8, None)),
+        ("top_log_prob/c/0/1/0/0", "top_log_prob/c/1/0/0/0", Part.RESULTS, ("1", 8, None)),
+        ("log_probs/1/0/c/0/0", "log_probs/2/8/c/0/0", Part.LOG_PROBS, ("2", 8, None)),
+        ("summary/token_kl/c/0/0", "summary/token_kl/c/1/0", Part.SUMMARY, (None, 8, None)),
+    ],
+)
+def test_a_sound_chunk_in_the_wrong_place_is_no_number(
+    study: Path, source: str, target: str, part: Part, cell: tuple[str | None, int, str | None]
+) -> None:
+    before = committed(open_study(study))
+    shutil.copyfile(study / "models/m" / source, study / "models/m" / target)
+    with pytest.raises(DamagedError, match="is not what was committed"):
+        committed(open_study(study))
+    damage = [damage for checked in verify(study) for damage in checked.damage]
+    assert [(d.part, d.seed, d.step, d.other_seed) for d in damage] == [(part, *cell)]
+    assert run(["verify", str(study), "--mend"]) == 0
+    after = committed(open_study(study))
+    lost = {key[1] for key in before.keys() - after.keys()}
+    assert lost == ({"log_probs"} if part is Part.LOG_PROBS else set())
+
+
+def test_means_of_a_study_without_checksums_are_not_believed_over_values(study: Path) -> None:
+    """As earlier versions wrote it: neither side has proof, but the log-probs are there."""
+    forget_checksums(study)
+    assert not [d for checked in verify(study) for d in checked.damage]
+    before = open_study(study).values("m", "surprisal", "1", 8)
+    mean = open_study(study).means("m", "cross_entropy")[1, 0]
+    shutil.copyfile(study / "models/m/surprisal/c/0/1/0", study / "models/m/surprisal/c/1/0/0")
+    assert run(["verify", str(study), "--mend"]) == 0
+    after = open_study(study)
+    np.testing.assert_allclose(after.values("m", "surprisal", "1", 8), before, atol=1e-2)
+    assert abs(after.means("m", "cross_entropy")[1, 0] - mean) < 1e-3
+
+
+def forget_checksums(study: Path) -> None:
+    """Write the log as earlier versions did."""
+    means = {"cross_entropy", "mean_entropy", "mean_kl_unigram", "means", "sums", "before"}
+    for log in (study / "commits").glob("*.log"):
+        records = [decode(line) for line in log.read_bytes().splitlines()]
+        kept = [
+            {k: v for k, v in (r or {}).items() if k not in means and not k.endswith("cells")}
+            for r in records
+        ]
+        log.write_bytes(b"".join(map(encode, kept)))
+        log.with_suffix(".end").unlink(missing_ok=True)

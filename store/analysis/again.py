@@ -1,0 +1,85 @@
+"""Results per token, computed again from log-probs that are stored, without the checkpoint.
+
+In float64, so they differ from what an engine computed only by its rounding; of log-probs that are
+kept `dense` also by the rounding to float16, since an engine computes results of a checkpoint
+before it rounds. Divergences are of rounded log-probs either way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from store.analysis.between import normal_blocks
+from store.commits.ledger import RESULTS
+from store.reading.study_reader import StudyReader
+from store.schema import variables as layout
+from store.schema.array_types import Floats
+from store.schema.pair_metrics import DIVERGENCES
+
+_TINY = 1e-300  # smaller than any probability that counts; its logarithm is finite
+
+
+def results_again(
+    study: StudyReader, model: str, seed: str, step: int, names: Collection[str] = RESULTS
+) -> dict[str, NDArray[Any]]:
+    """Return these results of a checkpoint, (token[, rank]) each, in their dtypes and units.
+
+    Holds a block of log-probs. Raises StoreError when those are not stored, DamagedError.
+    """
+    n_tokens = study.n_tokens
+    found = {
+        name: np.empty(
+            (n_tokens, layout.TOP) if "rank" in layout.VARIABLES[name].dims else n_tokens,
+            layout.VARIABLES[name].dtype,
+        )
+        for name in names
+    }
+    targets = study.corpus.token_id
+    smooth = study.vocabulary.count.astype(np.float64) + 1
+    unigram: Floats = np.log(smooth) - np.log(smooth.sum())
+    for start, p, log_p in normal_blocks([study.log_probs(model, seed, step)]):
+        part = slice(start, start + len(p))
+        block = _results(p[:, 0], log_p[:, 0], targets[part], unigram)
+        for name, values in found.items():
+            values[part] = block[name]
+    return found
+
+
+def _results(
+    p: Floats, log_p: Floats, targets: NDArray[np.int32], unigram: Floats
+) -> dict[str, NDArray[Any]]:
+    """Return all results of some tokens, from (token, vocab)."""
+    own = np.einsum("tv,tv->t", p, log_p)
+    candidates = np.sort(np.argpartition(-log_p, layout.TOP - 1, axis=1)[:, : layout.TOP], axis=1)
+    among = np.take_along_axis(log_p, candidates, 1)
+    top = np.take_along_axis(candidates, np.argsort(-among, axis=1, kind="stable"), 1)
+    return {
+        "surprisal": -np.take_along_axis(log_p, targets[:, None].astype(np.intp), 1)[:, 0],
+        "entropy": -own,
+        "top_id": top,
+        "top_log_prob": np.take_along_axis(log_p, top, 1),
+        "kl_unigram": own - p @ unigram,
+    }
+
+
+def pair_again(
+    study: StudyReader, model: str, step: int, seed: str, other: str
+) -> dict[str, NDArray[np.float32]]:
+    """Return the divergences from `seed` to `other` by name, (token,), nats.
+
+    Holds a block of log-probs of both. Raises StoreError when those are not stored, DamagedError.
+    """
+    found = {name: np.empty(study.n_tokens, np.float32) for name in DIVERGENCES}
+    both = [study.log_probs(model, label, step) for label in (seed, other)]
+    for start, p, log_p in normal_blocks(both):
+        part = slice(start, start + len(p))
+        found["kl"][part] = np.einsum("tv,tv->t", p[:, 0], log_p[:, 0] - log_p[:, 1])
+        middle = p.mean(axis=1)
+        log_middle = np.log(np.maximum(middle, _TINY))
+        own = np.einsum("tsv,tsv->t", p, log_p - log_middle[:, None])
+        found["js"][part] = own / 2
+    return found

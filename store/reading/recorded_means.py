@@ -1,0 +1,60 @@
+"""Means as records of the commit log have them: what stands in an array must be the same numbers.
+
+A chunk of an array of means holds many checkpoints and is replaced whole, so that no record can
+have its checksum. Records of earlier versions do not have the numbers: those are read as they are.
+"""
+
+from __future__ import annotations
+
+import zlib
+
+import numpy as np
+from numpy.typing import NDArray
+
+from store.commits.ledger import CHECKPOINT_MEANS, ModelLedger
+from store.commits.pair_sums import recorded_pairs
+from store.errors import DamagedError
+from store.schema import variables as layout
+from store.schema.array_types import Floats
+from store.storage.arrays import Array, place
+
+
+def recorded_means(known: ModelLedger, name: str) -> Floats:
+    """Return an array of means as records have it, in the order of its axes; NaN: not recorded."""
+    n_steps, n_seeds = len(known.steps), len(known.seeds)
+    values = np.full(layout.VARIABLES[name].shape(n_steps, n_seeds, 0), np.nan)
+    if name in CHECKPOINT_MEANS:
+        for (seed, step), record in known.scored.items():
+            value = record.get(name)
+            if isinstance(value, int | float):
+                values[known.steps[step], known.seeds[seed]] = value
+    elif layout.VARIABLES[name].by_pair:
+        for step in known.reduced:
+            sums = known.pair_sums.get(step, ())
+            values[known.steps[step]] = recorded_pairs(sums, name, known.seeds)
+    return values
+
+
+def refuse_other_means(
+    array: Array, known: ModelLedger, name: str, values: Floats, *, step: int | None = None
+) -> None:
+    """Raise DamagedError when a value, NaN where none is committed, is not the recorded one.
+
+    `values` are in the order of the array's axes; given `step`, of that step only.
+    """
+    if step is None:
+        recorded = recorded_means(known, name)[tuple(map(slice, values.shape))]
+    else:
+        recorded = recorded_pairs(known.pair_sums.get(step, ()), name, known.seeds)
+    wrong = np.argwhere(~np.isnan(recorded) & ~np.isnan(values) & (recorded != values))
+    if len(wrong):
+        cell = wrong[0].tolist()
+        at = list(known.steps)[cell.pop(0)] if step is None else step
+        seeds = ", ".join(f"seed {list(known.seeds)[index]}" for index in cell)
+        raise DamagedError(f"{place(array)}: {seeds}, step {at}: is not what was committed")
+
+
+def numbers_checksum(values: NDArray[np.float64]) -> str:
+    """Return the CRC-32, in eight hex digits, of numbers as little-endian float64; one NaN."""
+    plain = np.where(np.isnan(values), np.nan, values).astype("<f8")
+    return f"{zlib.crc32(np.ascontiguousarray(plain).tobytes()):08x}"

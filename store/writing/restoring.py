@@ -1,0 +1,142 @@
+"""Writing damaged results again, and records that say what the cells are now."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from store.commits.ledger import RESULTS, Record
+from store.commits.pair_sums import Pair, recorded_pairs
+from store.errors import StoreError
+from store.schema import variables as layout
+from store.schema.packed import NOT_KNOWN, checksum_at, chunk_keys, n_checksums, pack_numbers
+from store.statistics.means import MEAN_OF, PAIR_OF
+from store.storage.arrays import open_array
+from store.storage.links import remove_tree
+from store.study import Study
+from store.writing.writer import StudyWriter
+
+
+class Restorer:
+    """Puts results that were computed again in the place of damaged ones."""
+
+    def __init__(self, writer: StudyWriter, study: Study, model: str) -> None:
+        """Write to `writer`; `study` reads the same study."""
+        self._writer, self._study, self._model = writer, study, model
+
+    def results(self, seed: str, step: int, values: Mapping[str, NDArray[Any]]) -> None:
+        """Commit these results of a checkpoint, (token[, rank]) by array, with their means."""
+        known = self._writer.ledger.model(self._model)
+        record: Record = dict(known.scored[seed, step])
+        at = known.steps[step], known.seeds[seed]
+        written = {name: self._write(name, at, cell) for name, cell in values.items()}
+        n_chunks = max(map(n_checksums, written.values()))
+        record["cells"] = "".join(
+            written.get(name)
+            or "".join(
+                checksum_at(record.get("cells"), position * n_chunks + n) or NOT_KNOWN
+                for n in range(n_chunks)
+            )
+            for position, name in enumerate(RESULTS)
+        )
+        for mean, of in MEAN_OF.items():
+            if of in values and math.isfinite(value := float(values[of].mean(dtype=np.float64))):
+                record[mean] = value
+        record["restored"] = sorted({*record.get("restored", ()), *values})
+        if (seed, step) in known.stored:
+            record["log_prob_cells"] = known.log_prob_cells.get((seed, step), {})
+        self._writer.commit_restored(record)
+        self._study.refresh()
+        if {pair.of for pair in PAIR_OF.values()} & values.keys():
+            self.pairs(step, {}, again=seed)
+
+    def pairs(
+        self,
+        step: int,
+        values: Mapping[Pair, Mapping[str, NDArray[np.float32]]],
+        *,
+        again: str | None = None,
+    ) -> None:
+        """Commit these divergences of pairs, (token,) by array, with their means.
+
+        Means that are made of the results of both seeds are taken `again` where one is this seed.
+        """
+        known = self._writer.ledger.model(self._model)
+        seeds = sorted(known.reduced.get(step, ()))
+        if not seeds or not (values or again in seeds):
+            return
+        means = {
+            name: recorded_pairs(known.pair_sums.get(step, ()), name, known.seeds)
+            for name, variable in layout.VARIABLES.items()
+            if variable.by_pair and not variable.per_token
+        }
+        both = list(itertools.permutations(seeds, 2))
+        written: dict[tuple[str, Pair], str] = {}
+        for pair, of in values.items():
+            i, j = (known.seeds[seed] for seed in pair)
+            for name, cell in of.items():
+                written[name, pair] = self._write(name, (known.steps[step], i, j), cell)
+            for mean, name in MEAN_OF.items():
+                if name in of:
+                    means[mean][i, j] = of[name].mean(dtype=np.float64)
+        for pair in both if again is not None else []:
+            if again in pair:
+                i, j = (known.seeds[seed] for seed in pair)
+                for name, value in self._of_both(step, pair).items():
+                    means[name][i, j] = value
+        self._writer.commit_restored(
+            {
+                "kind": "reduced",
+                "model": self._model,
+                "step": step,
+                "seeds": seeds,
+                "before": [],
+                "cells": self._checksums(step, both, written),
+                "means": {
+                    name: pack_numbers(row[known.seeds[i], known.seeds[j]] for i, j in both)
+                    for name, row in means.items()
+                },
+            }
+        )
+        self._study.refresh()
+
+    def _of_both(self, step: int, pair: Pair) -> dict[str, float]:
+        """Return the means that are made of the results of both seeds, as far as they are there."""
+        found = {}
+        for name, mean in PAIR_OF.items():
+            try:
+                i, j = (self._study.values(self._model, mean.of, seed, step) for seed in pair)
+            except StoreError:  # damaged as well: restored after this, or forgotten
+                found[name] = np.nan
+            else:
+                found[name] = mean.mean(mean.total(i, j), self._writer.n_tokens)
+        return found
+
+    def _checksums(
+        self, step: int, pairs: Iterable[Pair], written: Mapping[tuple[str, Pair], str]
+    ) -> dict[str, str]:
+        known, packed = self._writer.ledger.model(self._model), {}
+        n_tokens, pairs = self._writer.n_tokens, list(pairs)
+        for name, variable in layout.VARIABLES.items():
+            if variable.by_pair and variable.per_token:
+                n_chunks = -(-n_tokens // variable.chunks(n_tokens)[-1])
+                packed[name] = ""
+                for pair in pairs:
+                    before = known.pair_checksums(step, name, pair) or (None,) * n_chunks
+                    kept = "".join(found or NOT_KNOWN for found in before)
+                    packed[name] += written.get((name, pair)) or kept
+        return packed
+
+    def _write(self, name: str, at: tuple[int, ...], values: NDArray[Any]) -> str:
+        """Write one cell in the place of what is there; return the checksums of its chunks."""
+        store, path = self._writer.files, f"{layout.model_path(self._model)}/{name}"
+        remove_tree(store.root, store.root / path / "c" / "/".join(map(str, at)))
+        array = open_array(store, path)
+        array[at] = values
+        store.flush()
+        return store.take_checksums(chunk_keys(path, array.shape, array.chunks, at))
