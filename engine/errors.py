@@ -10,6 +10,10 @@ class ConfigError(Exception):
     """The study file, or what it points to, cannot be used. One line per finding."""
 
 
+class NotThereError(ConfigError):
+    """What the study file points to is not there, or not whole, yet; `watch` waits for it."""
+
+
 class CheckpointError(Exception):
     """One checkpoint cannot be scored; the others can.
 

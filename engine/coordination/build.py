@@ -12,20 +12,21 @@ from engine.coordination.blocked import BlockedStore
 from engine.coordination.board import ProgressBoard
 from engine.coordination.coordinator import Coordinator
 from engine.coordination.disk_use import DiskUse
+from engine.coordination.inputs import read_inputs
 from engine.coordination.inventory import Inventory
+from engine.coordination.patience import Patience
 from engine.coordination.recorder import Recorder
 from engine.coordination.retries import Retries
 from engine.coordination.session import Session
 from engine.coordination.summary_updates import Summaries
 from engine.errors import Interrupted
-from engine.events import Listener
-from engine.probes.questions import build_probes
+from engine.events import Event, Listener
 from engine.sources.announcements import Announcements
 from engine.sources.hub_client import HubClient
 from engine.sources.open import open_source
 from engine.study_file.file import StudyFile
-from engine.text.evaluation_text import EvaluationText, build_text
-from engine.text.tokenizer import Tokenizer, entry_texts, load_tokenizer
+from engine.text.evaluation_text import EvaluationText
+from engine.text.tokenizer import Tokenizer, entry_texts
 from engine.workers.choice import find_devices
 from engine.workers.executor import Executor
 from engine.workers.messages import Job
@@ -39,26 +40,28 @@ def build_coordinator(
     *,
     cluster: tuple[str, str] | None = None,
     retry_failed: bool = False,
+    waiting: bool = False,
     stop: threading.Event | None = None,
     clock: Callable[[], float] = time.time,
 ) -> Coordinator:
     """Load tokenizer and corpus, open the store and return an engine that can start.
 
     A `cluster`, the name of one of `CLUSTERS` and its address, does the work if given. With
-    `retry_failed`, checkpoints that are parked are tried again. Raise ConfigError, StoreError or
-    Interrupted; nothing was written then.
+    `retry_failed`, checkpoints that are parked are tried again. `waiting`, what the study file
+    points to may not be there yet and is waited for. Raise ConfigError, StoreError or Interrupted;
+    nothing was written then.
     """
     stop = stop or threading.Event()
     session: Session | None = None
 
     def report_wait(text: str) -> None:
-        if session is not None:  # the tokenizer is waited for before there is one
+        if session is not None:
             session.say("warning", "hub", text)
+        else:  # the tokenizer is waited for before there is one
+            listener.on_event(Event(clock(), "warning", "hub", text))
 
     devices = find_devices(study.scoring.device, cluster, study.limits)
     hub = HubClient(stop, on_wait=report_wait)
-    tokenizer = load_tokenizer(study, hub)
-    text = build_text(study, tokenizer)
     models = {model.name: model for model in study.models}
     schedules = study.learning_rates()
     announcements = Announcements(study.announcements, models, clock)
@@ -68,7 +71,9 @@ def build_coordinator(
         )
         for model in study.models
     }
-    probes, probe_warnings = build_probes(study, tokenizer)
+    patience = Patience(study, listener, stop, waiting=waiting)
+    inputs = read_inputs(study, hub, sources, patience)
+    tokenizer, text, probes = inputs.tokenizer, inputs.text, inputs.probes
     categories = build_categories(study, tokenizer, text)
     if stop.is_set():
         raise Interrupted("stopped before work began; run the same command again to go on")
@@ -98,7 +103,7 @@ def build_coordinator(
         study,
         schedules,
         probes,
-        probe_warnings,
+        inputs.warnings,
         writer,
         session,
         board,

@@ -42,7 +42,7 @@ class Coordinator:
         study: StudyFile,
         schedules: Mapping[str, Schedule],
         probes: Sequence[Questions],
-        probe_warnings: Sequence[str],
+        warnings: Sequence[tuple[str, str]],
         writer: StudyWriter,
         session: Session,
         board: ProgressBoard,
@@ -57,7 +57,7 @@ class Coordinator:
     ) -> None:
         """Take the parts, as `build_coordinator` makes them; an executor for each session."""
         self._study, self._schedules, self._clock = study, schedules, clock
-        self._probes, self._probe_warnings = probes, probe_warnings
+        self._probes, self._warnings = probes, warnings
         self._writer, self._session, self._board = writer, session, board
         self._inventory, self._retries, self._recorder = inventory, retries, recorder
         self._summaries, self._disk_use = summaries, disk_use
@@ -252,8 +252,8 @@ class Coordinator:
 
     def _keep_probes(self) -> None:
         """Have the store know the probes of the study; others that it has stay."""
-        for text in self._probe_warnings:
-            self._session.say("warning", "probe", text)
+        for event, text in self._warnings:
+            self._session.say("warning", event, text)
         for questions in self._probes:
             self._writer.probes.set(questions.probe)
         asked = {questions.probe.name for questions in self._probes}

@@ -6,7 +6,6 @@ that is truncated under a mapping kills the process.
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import io
 import pickle
@@ -21,11 +20,10 @@ from safetensors.torch import load
 
 from engine.errors import CheckpointError, may_pass
 from engine.machine.device_errors import is_out_of_memory
+from engine.models.vocabulary import check_vocabulary
 from engine.sources.checkpoint_files import INDEX_OF, checkpoint_files
 from engine.sources.weight_sets import refuse_other_names
-from engine.text.tokenizer import Tokenizer, vocabulary_digest
-
-MOST_PADDING = 1024  # rows a model may have beyond its tokenizer: padding for fast kernels
+from engine.text.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True)
@@ -93,7 +91,7 @@ def _read(
             raise
         text = f"{folder / 'config.json'}: {_refusal(error)}"
         raise CheckpointError(text, passing=may_pass(error)) from None
-    _check_vocabulary(folder, config, tokenizer)
+    check_vocabulary(folder, config, tokenizer)
     weights: dict[str, torch.Tensor] = {}
     n_bytes = 0
     for file in files.weights:
@@ -149,37 +147,6 @@ def _refusal(error: Exception) -> str:
 
 def _first_line(error: Exception) -> str:
     return (str(error).strip() or type(error).__name__).splitlines()[0]
-
-
-def _check_vocabulary(folder: Path, config: Any, tokenizer: Tokenizer) -> None:
-    rows = getattr(config.get_text_config(), "vocab_size", None)
-    if rows is None:
-        kind = type(config).__name__
-        raise CheckpointError(f"{folder}: {kind} has no vocabulary: it is no language model")
-    if not tokenizer.size <= rows <= tokenizer.size + MOST_PADDING:
-        raise CheckpointError(
-            f"{folder}: has a vocabulary of {rows:,}, the study's tokenizer has "
-            f"{tokenizer.size:,}: another tokenizer, so its log-probs cannot be compared"
-        )
-    file = folder / "tokenizer.json"
-    if file.exists():
-        stat = file.stat()
-        theirs = _tokenizer_digest(file, stat.st_size, stat.st_mtime_ns)
-        if theirs not in (None, tokenizer.digest):
-            raise CheckpointError(
-                f"{file}: is another tokenizer than the study's: the same ids mean other tokens"
-            )
-
-
-@functools.lru_cache(maxsize=64)
-def _tokenizer_digest(file: Path, size: int, time: int) -> str | None:
-    """Return the digest of a checkpoint's own vocabulary; size and time notice a new file."""
-    from tokenizers import Tokenizer as Backend
-
-    try:
-        return vocabulary_digest(Backend.from_file(str(file)).get_vocab(with_added_tokens=True))
-    except Exception:  # the library raises plain Exception for a file it cannot read
-        return None
 
 
 def _check_values(file: Path, shard: dict[str, torch.Tensor]) -> None:

@@ -16,7 +16,7 @@ from typing import TypeGuard
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.errors import ConfigError
+from engine.errors import ConfigError, NotThereError
 from engine.study_file.file import StudyFile
 from engine.study_file.probes_section import ProbeSection
 from engine.text.documents import read_documents, read_text
@@ -165,7 +165,7 @@ def _minimal_pairs(
     files = sorted(folder.glob("*.jsonl"))
     if not files:
         what = "holds no *.jsonl" if folder.is_dir() else "there is no such folder"
-        raise ConfigError(f"{where}: {folder}: {what}; docs/probes.md says where BLiMP is")
+        raise NotThereError(f"{where}: {folder}: {what}; docs/probes.md says where BLiMP is")
     pairs, taken = [], dict[str, int]()
     for file in files:
         for pair in _read_pairs(where, file):

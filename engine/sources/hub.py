@@ -242,9 +242,17 @@ class HubDownloads:
         return self._client.download(revision.repository, revision.commit, name)
 
 
-_TOKENIZER = {
+VOCABULARIES = frozenset(
+    {
+        "tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model",
+        "sentencepiece.bpe.model", "tiktoken.model", "tekken.json",
+    }
+)  # fmt: skip
+"""Files of a tokenizer of which one holds the vocabulary, whatever else is beside it."""
+
+_TOKENIZER = VOCABULARIES | {
     "added_tokens.json", "config.json", "merges.txt", "special_tokens_map.json",
-    "tokenizer.json", "tokenizer.model", "tokenizer_config.json", "vocab.json", "vocab.txt",
+    "tokenizer_config.json",
 }  # fmt: skip
 
 
@@ -252,7 +260,7 @@ def fetch_tokenizer(client: HubClient, repository: str, revision: str) -> Path:
     """Download a repository's tokenizer; return its folder in the cache. Raise HubError."""
     commit = client.revisions(repository).get(revision) or client.commit(repository, revision)
     names = sorted(client.files(repository, commit) & _TOKENIZER)
-    if not names:
+    if not VOCABULARIES.intersection(names):
         raise HubError(f"{repository}@{revision}: has no tokenizer", absent=True)
     client.download(repository, revision, names[0])  # so that the cache knows the revision
     files = [client.download(repository, commit, name) for name in names]

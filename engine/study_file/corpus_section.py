@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import Field, field_validator
 
 from engine.study_file.section import Section
@@ -12,6 +14,7 @@ class CorpusSection(Section):
 
     files: list[str] = Field(min_length=1)
     separator: str = ""  # "" makes each file one document
+    special_tokens: Literal["tokens", "text"] = "tokens"  # what they are where a text has them
     max_tokens: int | None = Field(default=None, ge=2)
     counts: str | list[str] = "corpus"  # or a .npy file, id -> count, or text files to count in
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.errors import ConfigError
+from engine.errors import ConfigError, NotThereError
 from engine.study_file.file import StudyFile
 from engine.text.counting import count_tokens
 from engine.text.documents import find_files
@@ -48,7 +48,7 @@ def reference_counts(study: StudyFile, tokenizer: Tokenizer, corpus: Corpus) -> 
         count = _counted(study, tokenizer, files)
         return Counts(count, f"{_number(len(files), 'text file')}, {_number(count.sum(), 'token')}")
     if setting != "corpus":
-        return Counts(_loaded(study.path(setting), tokenizer.size), setting)
+        return Counts(_loaded(study.path(setting), tokenizer), setting)
     count = np.bincount(corpus.token_id, minlength=tokenizer.size).astype(np.int64)
     return Counts(count, f"the corpus itself, {_number(len(corpus), 'token')}")
 
@@ -73,12 +73,16 @@ def _counted(study: StudyFile, tokenizer: Tokenizer, files: list[Path]) -> NDArr
     return count
 
 
-def _loaded(file: Path, vocab_size: int) -> NDArray[np.int64]:
-    """Load counts from a .npy file; past the vocabulary only zeros, as padding, are taken."""
+def _loaded(file: Path, tokenizer: Tokenizer) -> NDArray[np.int64]:
+    """Load counts from a .npy file; past the vocabulary only zeros, as padding, are taken.
+
+    Tokens that were added at the end since they were counted occur nowhere.
+    """
+    vocab_size = tokenizer.size
     try:  # mapped: a header may promise more than the file holds, or than memory does
         array = np.load(file, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError:
-        raise ConfigError(f"{_FIELD}: {file}: there is no such file") from None
+        raise NotThereError(f"{_FIELD}: {file}: there is no such file") from None
     except OSError as error:
         raise ConfigError(f"{_FIELD}: {file}: cannot be read: {error.strerror}") from None
     except (ValueError, EOFError, SyntaxError):
@@ -88,13 +92,15 @@ def _loaded(file: Path, vocab_size: int) -> NDArray[np.int64]:
     if array.ndim != 1 or array.dtype.kind not in "iu":
         found = f"{array.dtype} of shape {array.shape}"
         raise _refused(file, f"should hold integers of shape ({vocab_size},), found {found}")
-    if len(array) < vocab_size or array[vocab_size:].any():
+    missing = range(len(array), vocab_size)
+    if not tokenizer.added.issuperset(missing) or array[vocab_size:].any():
         raise _refused(
             file,
             f"holds {len(array):,} counts, but the tokenizer has {vocab_size:,} entries; "
             "count with the study's tokenizer",
         )
-    count = np.array(array[:vocab_size])
+    count = np.zeros(vocab_size, array.dtype)
+    count[: len(array)] = array[:vocab_size]
     impossible = (count < 0) | (count > _MOST)
     if impossible.any():
         token = int(impossible.argmax())

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
 
-from engine.errors import ConfigError
+from engine.errors import ConfigError, NotThereError
 from engine.study_file.file import StudyFile
 from engine.text.streams import Piece, read_pieces
 
@@ -14,24 +14,30 @@ from engine.text.streams import Piece, read_pieces
 def find_files(study: StudyFile, field: str, entries: Iterable[str]) -> list[Path]:
     """Find the files that entries of a field name, once each, in order; patterns by name.
 
-    Raise ConfigError naming the entry that fits no file.
+    Raise NotThereError naming the entry that fits no file.
     """
     files: list[Path] = []
     for entry in entries:
         path = study.path(entry)
         found = [path] if path.exists() else sorted(_glob(path))
         if not found:
-            raise ConfigError(f"{field}: {entry!r}: there is no such file under {study.folder}")
+            where = f"under {study.folder.absolute()}"
+            raise NotThereError(f"{field}: {entry!r}: there is no such file {where}")
         files += found
     return list(dict.fromkeys(files))
 
 
 def read_text(field: str, file: Path) -> str:
-    """Read all of a UTF-8 text file. Raise ConfigError naming field and file."""
+    """Read all of a UTF-8 text file. Raise ConfigError naming field and file.
+
+    That is NotThereError if it is not there.
+    """
     try:
         return file.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise ConfigError(f"{field}: {file}: byte {error.start} is not UTF-8") from None
+    except FileNotFoundError:
+        raise NotThereError(f"{field}: {file}: there is no such file") from None
     except OSError as error:
         raise ConfigError(f"{field}: {file}: cannot be read: {error.strerror}") from None
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -41,6 +42,7 @@ class EvaluationText:
     counts: Counts  # of the vocabulary in reference text
     pad: int = 0  # id that fills a batch up
     mask: int | None = None  # id that stands for a token that is not shown
+    special: Mapping[str, int] = field(default_factory=dict)  # spelt out in it, and how often
 
 
 def build_text(study: StudyFile, tokenizer: Tokenizer) -> EvaluationText:
@@ -135,7 +137,18 @@ def build_text(study: StudyFile, tokenizer: Tokenizer) -> EvaluationText:
         reference_counts(study, tokenizer, corpus),
         tokenizer.pad,
         tokenizer.mask,
+        _spelt_out(corpus, tokenizer.special),
     )
+
+
+def _spelt_out(corpus: Corpus, special: Mapping[int, str]) -> dict[str, int]:
+    """Return the special tokens that stand in the text by their names, and how often."""
+    found = Counter[str]()
+    for token in np.flatnonzero(np.isin(corpus.token_id, list(special))).tolist():
+        name = special[int(corpus.token_id[token])]
+        if corpus.token_text(token).strip() == name.strip():  # else it stands for something else
+            found[name] += 1
+    return dict(found.most_common())
 
 
 def _kept(pieces: Iterator[Piece], read: list[str]) -> Iterator[Piece]:

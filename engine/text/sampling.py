@@ -171,11 +171,15 @@ def count(
     *,
     among: int | None,
     report: Report,
+    special_tokens: str = "tokens",
 ) -> int:
     """Count tokens, without special ones, into a .npy file, (size,) int64; return the total.
 
-    `backend` is a fast tokenizer, `digest` its vocabulary's. Raise ConfigError.
+    `backend` is a fast tokenizer, `digest` its vocabulary's; `special_tokens` says what it takes
+    special tokens for that are spelt out. Raise ConfigError.
     """
+    # States of before there was a choice go on.
+    chosen = {} if special_tokens == "tokens" else {"special_tokens": special_tokens}
 
     def take(step: _Step) -> Iterator[_Step]:
         totals = np.zeros(size, np.int64) if step.kept is None else np.array(step.kept, np.int64)
@@ -195,7 +199,7 @@ def count(
 
     return _gather(
         target,
-        {**origin.settings(), "tokenizer": digest, "first": among},
+        {**origin.settings(), "tokenizer": digest, "first": among, **chosen},
         take,
         finish,
         as_json=lambda totals: totals.tolist(),

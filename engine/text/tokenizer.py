@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
-from engine.errors import CheckpointError, ConfigError
-from engine.sources.hub import fetch_tokenizer
+from engine.errors import ConfigError
 from engine.sources.hub_client import HubClient
 from engine.study_file.file import StudyFile
+from engine.text.tokenizer_files import load_backend
 
 _SPACE_MARK = "\u2581"  # of SentencePiece
 _UNREADABLE = "\ufffd"  # what is decoded of part of a character
@@ -27,6 +27,36 @@ class Tokenizer:
     end_of_text: int | None  # id between documents in a stream; after each for masked models
     pad: int  # id that fills a batch up
     mask: int | None  # id that stands for a token that is not shown
+    names: tuple[str | None, ...]  # (size,) of the entries; None: there is none of that id
+    added: frozenset[int]  # ids of tokens that were added to the vocabulary
+    special: Mapping[int, str]  # of these the special ones, as they are spelt
+    used: frozenset[int] | None = None  # ids that the study's texts use; None: not known yet
+
+    @property
+    def spare(self) -> frozenset[int]:
+        """Return the ids of added tokens that no text uses: a model need not have them."""
+        return self.added - self.used if self.used is not None else frozenset()
+
+    @property
+    def least(self) -> int:
+        """Return how many entries a model must have: all but spare ones at the end."""
+        size, spare = self.size, self.spare
+        while size and (size - 1 in spare or self.names[size - 1] is None):
+            size -= 1
+        return size
+
+    def cut(self, size: int) -> Tokenizer:
+        """Return the tokenizer with its first entries only; those left out are spare ones."""
+        if not self.least <= size <= self.size:
+            raise ValueError(f"{size} entries are not between {self.least} and {self.size}")
+        if size == self.size:
+            return self
+        vocabulary = {name: n for name, n in self.backend.get_vocab().items() if n < size}
+        fillers = (self.pad, self.bos, self.end_of_text)
+        pad = next((n for n in fillers if n is not None and n < size), 0)
+        return replace(
+            self, size=size, digest=vocabulary_digest(vocabulary), pad=pad, names=self.names[:size]
+        )
 
 
 def vocabulary_digest(vocabulary: dict[str, int]) -> str:
@@ -37,16 +67,25 @@ def vocabulary_digest(vocabulary: dict[str, int]) -> str:
     return digest.hexdigest()[:16]
 
 
+def entry_names(vocabulary: dict[str, int]) -> tuple[str | None, ...]:
+    """Return the tokens of a vocabulary by id; None where there is none of that id."""
+    names: list[str | None] = [None] * (max(vocabulary.values(), default=-1) + 1)
+    for token, number in sorted(vocabulary.items()):
+        names[number] = token
+    return tuple(names)
+
+
 def load_tokenizer(study: StudyFile, hub: HubClient) -> Tokenizer:
     """Load the study's tokenizer, from a folder if there is one of that name, else from the hub.
 
-    Raise ConfigError when it cannot be loaded, gives no character offsets, or has no mask token
-    and the study needs one.
+    Raise NotThereError when it is not there, ConfigError when it cannot be loaded, gives no
+    character offsets, or has no mask token and the study needs one.
     """
     settings = study.tokenizer
     folder = study.path(settings.source)
     revision = settings.revision or "main"
-    backend = load_backend("tokenizer.source", settings.source, folder, revision, hub)
+    special = study.corpus.special_tokens
+    backend = load_backend("tokenizer.source", settings.source, folder, revision, hub, special)
     vocabulary = backend.get_vocab()
     masked = study.scoring.prediction != "causal"
     if study.scoring.prediction == "pseudo" and backend.mask_token_id is None:
@@ -54,43 +93,23 @@ def load_tokenizer(study: StudyFile, hub: HubClient) -> Tokenizer:
             f"tokenizer.source: {settings.source!r} has no mask token, which "
             'scoring.prediction = "pseudo" needs'
         )
+    names = entry_names(vocabulary)
     bos, end = backend.bos_token_id, backend.eos_token_id
     first = _first_of(backend.cls_token_id, bos) if masked else _first_of(bos, end)
     return Tokenizer(
         backend=backend,
-        size=max(vocabulary.values()) + 1,
+        size=len(names),
         digest=vocabulary_digest(vocabulary),
         bos=_bos(settings.bos, first, vocabulary),
         end_of_text=_first_of(backend.sep_token_id, end) if masked else end,
         pad=_first_of(backend.pad_token_id, bos, end) or 0,
         mask=backend.mask_token_id,
+        names=names,
+        added=frozenset(backend.added_tokens_decoder),
+        special={
+            n: token.content for n, token in backend.added_tokens_decoder.items() if token.special
+        },
     )
-
-
-def load_backend(field: str, source: str, folder: Path, revision: str, hub: HubClient) -> Any:
-    """Load a fast transformers tokenizer: from `folder` if it exists, else from the hub.
-
-    Raise ConfigError naming the field when it cannot be loaded or gives no character offsets.
-    """
-    from transformers import AutoTokenizer
-
-    there = folder.exists()
-    try:
-        if not there:
-            folder = fetch_tokenizer(hub, source, revision)
-        backend = AutoTokenizer.from_pretrained(
-            folder, trust_remote_code=False, local_files_only=True
-        )
-    except (CheckpointError, OSError, ValueError, KeyError, TypeError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        if not there:
-            reason = f"there is no such folder (yet), and as a name on the hub: {reason}"
-        raise ConfigError(f"{field}: {source!r} cannot be loaded: {reason}") from None
-    if not backend.is_fast:
-        raise ConfigError(
-            f"{field}: {source!r} gives no character offsets; it needs a tokenizer.json"
-        )
-    return backend
 
 
 def _first_of(*ids: int | None) -> int | None:

@@ -18,6 +18,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tokenizer", required=True, help="a folder, or a name on the hub")
     parser.add_argument("--revision", default="main", help="of the tokenizer (%(default)s)")
     parser.add_argument(
+        "--special-tokens",
+        choices=("tokens", "text"),
+        default="tokens",
+        help="what special tokens are where the text spells them out (%(default)s)",
+    )
+    parser.add_argument(
         "-o", "--output", type=Path, default=Path("counts.npy"), help="(%(default)s)"
     )
 
@@ -29,7 +35,8 @@ def run(options: argparse.Namespace) -> int:
     from engine.errors import ConfigError
     from engine.sources.hub_client import HubClient
     from engine.text.sampling import count
-    from engine.text.tokenizer import load_backend, vocabulary_digest
+    from engine.text.tokenizer import vocabulary_digest
+    from engine.text.tokenizer_files import load_backend
 
     if options.output.suffix != ".npy":
         raise ConfigError(f"{options.output}: should end in .npy")
@@ -39,11 +46,19 @@ def run(options: argparse.Namespace) -> int:
         Path(options.tokenizer),
         options.revision,
         HubClient(Event()),
+        options.special_tokens,
     )
     vocabulary = backend.get_vocab()
     size, digest = max(vocabulary.values()) + 1, vocabulary_digest(vocabulary)
     total = count(
-        origin_of(options), backend, size, digest, options.output, among=options.first, report=say
+        origin_of(options),
+        backend,
+        size,
+        digest,
+        options.output,
+        among=options.first,
+        report=say,
+        special_tokens=options.special_tokens,
     )
     say(f"wrote counts of {total:,} tokens to {options.output}")
     return OK

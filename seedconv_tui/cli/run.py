@@ -72,16 +72,25 @@ def run(options: argparse.Namespace) -> int:
     return run_engine(options, lambda engine: engine.run())
 
 
-def run_engine(options: argparse.Namespace, work: Callable[[Coordinator], Totals]) -> int:
-    """Have an engine on the study do the work, and sum it up on stderr; return the exit code."""
+def run_engine(
+    options: argparse.Namespace, work: Callable[[Coordinator], Totals], *, waiting: bool = False
+) -> int:
+    """Have an engine on the study do the work, and sum it up on stderr; return the exit code.
+
+    `waiting`, for what the study file points to and is not there yet.
+    """
     with stopping() as stop, lasting_stderr():
-        study, totals = _work(options, work, stop)
+        study, totals = _work(options, work, stop, waiting=waiting)
         _summary(options.study, study, totals, as_json=options.json)
     return FAILED if totals.failed or totals.probes_failed else OK
 
 
 def _work(
-    options: argparse.Namespace, work: Callable[[Coordinator], Totals], stop: Stop
+    options: argparse.Namespace,
+    work: Callable[[Coordinator], Totals],
+    stop: Stop,
+    *,
+    waiting: bool,
 ) -> tuple[StudyFile, Totals]:
     """Do it. Raise what says why there is nothing to sum up: Interrupted among others."""
     from engine.errors import EngineError, store_trouble
@@ -106,6 +115,7 @@ def _work(
                 listener,
                 cluster=options.cluster,
                 retry_failed=options.retry_failed,
+                waiting=waiting,
                 stop=stop,
             )
             stop.begun = True

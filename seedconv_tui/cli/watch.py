@@ -23,4 +23,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Run the engine until it is stopped, or all is there."""
-    return run_engine(options, lambda engine: engine.watch(until_complete=options.until_complete))
+    return run_engine(
+        options,
+        lambda engine: engine.watch(until_complete=options.until_complete),
+        waiting=True,
+    )

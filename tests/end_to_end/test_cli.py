@@ -94,7 +94,7 @@ def test_init_writes_a_study_file_that_is_valid(
             "Add {step}, or list exactly one step: steps = [1000]",
         ),
         ({"models__seeds": [1, 1]}, 'model "m": seeds: names 1 twice'),
-        ({"tokenizer__source": "nowhere"}, "tokenizer.source: 'nowhere' cannot be loaded"),
+        ({"tokenizer__source": "nowhere"}, "tokenizer.source: 'nowhere': there is no such folder"),
         ({"tokenizer__bos": "<s>"}, "tokenizer.bos: should be"),
         ({"scoring__device": "cuda:63"}, "scoring.device"),
     ],

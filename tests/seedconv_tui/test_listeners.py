@@ -368,7 +368,7 @@ def test_a_journal_does_not_grow_for_ever(tmp_path: Path) -> None:
     ("section", "options", "expected"),
     [
         ('[notify]\nurl = "ftp://x"', [], "notify.url: should start with http:// or https://"),
-        ('[notify]\non = ["phases"]', [], "notify.on.0: should be 'phase', 'outlier'"),
+        ('[notify]\non = ["phases"]', [], "notify.on: first entry: should be 'phase', 'outlier'"),
         ('[notify]\ncommand = "say \'x"', [], "notify.command: is not a command line: no closing"),
         ('[notify]\ncommand = "no-such-program"', [], "there is no program 'no-such-program'"),
         ('[scalars]\ncategories = ["pos", "x"]', [], "scalars.categories: no category is named"),

@@ -1,0 +1,81 @@
+"""Waiting, before work begins, for what training writes and is not there yet."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TypeVar
+
+from engine.errors import ConfigError, Interrupted, NotThereError
+from engine.events import Event, Listener
+from engine.study_file.file import StudyFile
+
+_Read = TypeVar("_Read")
+
+
+class Patience:
+    """Waits for what the study file points to and is not there yet; `run` waits for nothing."""
+
+    def __init__(
+        self, study: StudyFile, listener: Listener, stop: threading.Event, *, waiting: bool
+    ) -> None:
+        self._watch, self._listener, self._stop = study.watch, listener, stop
+        self.waiting = waiting
+        self._reported: str | None = None
+
+    def until_there(
+        self,
+        read: Callable[[], _Read],
+        files: Callable[[], Iterable[Path]] = tuple,
+        likely: Callable[[], bool] = lambda: True,
+    ) -> _Read:
+        """Return what `read` returns, once it raises no NotThereError.
+
+        What was waited for may still be written: then it is read once `files` rest. While it is
+        not `likely` to be there, the hub is not asked too often. Raise what `read` raises, and
+        Interrupted.
+        """
+        waited = False
+        while True:
+            before = _signature(files) if waited else ()
+            try:
+                result = read()
+            except NotThereError as error:
+                if not self.waiting:
+                    raise
+                self.report(f"waiting: {error}")
+                self._wait(self._watch.poll_seconds)
+                until = time.monotonic() + self._watch.hub_poll_seconds
+                while not likely() and time.monotonic() < until:
+                    self._wait(self._watch.poll_seconds)
+                waited = True
+                continue
+            if waited and before:
+                self._wait(self._watch.settle_seconds)
+                if _signature(files) != before:
+                    continue
+            return result
+
+    def look_again(self) -> None:
+        """Let the time between two looks into folders pass. Raise Interrupted."""
+        self._wait(self._watch.poll_seconds)
+
+    def _wait(self, seconds: float) -> None:
+        if self._stop.wait(seconds):
+            raise Interrupted("stopped before work began; run the same command again to go on")
+
+    def report(self, text: str) -> None:
+        """Report what is waited for, unless that was the last thing reported."""
+        if text != self._reported:
+            self._reported = text
+            self._listener.on_event(Event(time.time(), "info", "waiting", text))
+
+
+def _signature(files: Callable[[], Iterable[Path]]) -> tuple[object, ...]:
+    try:
+        stats = [(str(file), file.stat()) for file in files()]
+    except (OSError, ConfigError):
+        return ()
+    return tuple((name, stat.st_size, stat.st_mtime_ns) for name, stat in stats)

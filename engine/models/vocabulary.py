@@ -1,0 +1,113 @@
+"""Whether a checkpoint has the study's vocabulary: as many entries, of the same tokens."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+from collections import OrderedDict
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from engine.errors import CheckpointError
+from engine.text.tokenizer import Tokenizer, entry_names
+
+_MOST_KEPT = 4  # vocabularies of different content: mostly all checkpoints of a study have one
+
+
+def check_vocabulary(folder: Path, config: Any, tokenizer: Tokenizer) -> None:
+    """Raise CheckpointError unless a checkpoint's log-probs are of the study's entries.
+
+    Rows of the model past the tokenizer's entries are padding, however many they are. Where the
+    folder has a tokenizer.json, every id that both have must stand for the same token; a token
+    that only one of them has must be an added one that the study's texts do not use.
+    """
+    rows = getattr(config.get_text_config(), "vocab_size", None)
+    if not isinstance(rows, int):
+        kind = type(config).__name__
+        raise CheckpointError(f"{folder}: {kind} has no vocabulary: it is no language model")
+    if rows < tokenizer.size:
+        raise CheckpointError(f"{folder}: {_too_few(rows, tokenizer)}")
+    file = folder / "tokenizer.json"
+    try:
+        stat = file.stat()
+    except FileNotFoundError:
+        return
+    theirs = _entries(file, stat.st_size, stat.st_mtime_ns)
+    if theirs is not None and (what := _difference(tokenizer, theirs)) is not None:
+        raise CheckpointError(f"{file}: is another tokenizer than the study's: {what}")
+
+
+def _too_few(rows: int, tokenizer: Tokenizer) -> str:
+    text = f"has a vocabulary of {rows:,}, the study's tokenizer has {tokenizer.size:,} entries"
+    beyond = range(rows, tokenizer.size)
+    if rows >= tokenizer.least:
+        return (
+            f"{text}: {_name(tokenizer, rows)} was added to it and is not in the model. The text "
+            "does not use it: a new store leaves it out"
+        )
+    if all(number in tokenizer.added for number in beyond):
+        used = next(number for number in beyond if number not in tokenizer.spare)
+        return f"{text}: {_name(tokenizer, used)} was added to it and is not in the model"
+    return f"{text}: another tokenizer, so its log-probs cannot be compared"
+
+
+def _name(tokenizer: Tokenizer, number: int) -> str:
+    return f"{tokenizer.names[number]!r} (id {number})"
+
+
+@dataclass(frozen=True)
+class _Entries:
+    """The vocabulary of a tokenizer.json."""
+
+    names: tuple[str | None, ...]  # by id; None: there is none of that id
+    added: frozenset[int]  # ids of added tokens
+
+
+def _difference(tokenizer: Tokenizer, theirs: _Entries) -> str | None:
+    """Return the first id that stands for something else in both, in words; None: there is none."""
+    if theirs.names == tokenizer.names:
+        return None
+    for number in range(max(tokenizer.size, len(theirs.names))):
+        here = tokenizer.names[number] if number < tokenizer.size else None
+        there = theirs.names[number] if number < len(theirs.names) else None
+        if here == there:
+            continue
+        if there is None:
+            if number in tokenizer.spare:
+                continue
+            return f"it has no id {number}, which is {here!r} in the study's"
+        if here is not None:
+            return f"id {number} is {here!r} in the study's and {there!r} in this one"
+        if number not in theirs.added:
+            return f"it has an id {number}, {there!r}, which the study's has not"
+    return None
+
+
+@functools.lru_cache(maxsize=64)
+def _entries(file: Path, size: int, time: int) -> _Entries | None:
+    """Return a file's entries, None if it cannot be read; size and time notice a new file."""
+    try:
+        data = file.read_bytes()
+    except OSError:
+        return None
+    digest = hashlib.blake2b(data, digest_size=16).digest()
+    if digest not in _KEPT:
+        _KEPT[digest] = _parse(data)
+        while len(_KEPT) > _MOST_KEPT:
+            _KEPT.popitem(last=False)
+    return _KEPT.get(digest) or _parse(data)
+
+
+_KEPT: OrderedDict[bytes, _Entries | None] = OrderedDict()
+
+
+def _parse(data: bytes) -> _Entries | None:
+    from tokenizers import Tokenizer as Backend
+
+    try:
+        backend = Backend.from_buffer(data)
+    except Exception:  # the library raises plain Exception for a file it cannot read
+        return None
+    names = entry_names(backend.get_vocab(with_added_tokens=True))
+    return _Entries(names, frozenset(backend.get_added_tokens_decoder()))

@@ -1,0 +1,137 @@
+"""Loading a tokenizer from its files, and what is wrong with those that are no tokenizer."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+from engine.errors import CheckpointError, ConfigError, NotThereError
+from engine.sources.hub import VOCABULARIES, fetch_tokenizer
+from engine.sources.hub_client import HubClient
+
+_STILL_SECONDS = 60.0  # a damaged file that was written since then may be in the making
+
+SpecialTokens = Literal["tokens", "text"]
+
+
+def load_backend(
+    field: str,
+    source: str,
+    folder: Path,
+    revision: str,
+    hub: HubClient,
+    special_tokens: SpecialTokens = "tokens",
+) -> Any:
+    """Load a fast transformers tokenizer: from `folder` if it exists, else from the hub.
+
+    Special tokens that are spelt out in a text are those tokens, or with "text" text like any
+    other. Raise ConfigError naming the field when it cannot be loaded or gives no character
+    offsets, NotThereError when nothing is there that could be loaded.
+    """
+    from transformers import AutoTokenizer
+
+    name = f"{field}: {source!r}"
+    folder = _find(name, source, folder, revision, hub)
+    options = {"split_special_tokens": True} if special_tokens == "text" else {}
+    try:
+        with _quiet():
+            backend = AutoTokenizer.from_pretrained(
+                folder, trust_remote_code=False, local_files_only=True, **options
+            )
+    except Exception as error:  # the libraries raise all kinds for files that they do not expect
+        raise _trouble(name, folder, error) from None
+    if not backend.is_fast:
+        raise ConfigError(
+            f"{name} gives no character offsets. It needs a tokenizer.json, which fast tokenizers "
+            "have"
+        )
+    added = {token.content for token in backend.added_tokens_decoder.values()}
+    if not backend.get_vocab().keys() - added:
+        raise ConfigError(
+            f"{name} has a tokenizer without a vocabulary: it knows special tokens only. "
+            "Save the tokenizer there again, with save_pretrained"
+        )
+    return backend
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Have `transformers` raise what it has to say, and print nothing."""
+    from transformers.utils.logging import get_verbosity, set_verbosity
+
+    before = get_verbosity()
+    set_verbosity(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        set_verbosity(before)
+
+
+def _find(name: str, source: str, folder: Path, revision: str, hub: HubClient) -> Path:
+    """Return the folder that holds the tokenizer's files. Raise ConfigError, NotThereError."""
+    if not folder.exists():
+        if source.startswith(("/", ".", "~")) or source.count("/") > 1:  # no name on the hub
+            raise NotThereError(
+                f"{name}: there is no such folder. Save the tokenizer there, with "
+                "save_pretrained, or name another folder"
+            )
+        try:
+            return fetch_tokenizer(hub, source, revision)
+        except CheckpointError as error:
+            raise NotThereError(
+                f"{name}: there is no such folder, and as a name on the hub: {error}"
+            ) from None
+    try:
+        names = {file.name for file in folder.iterdir()}
+    except NotADirectoryError:
+        raise ConfigError(f"{name} is a file. Name the folder that holds tokenizer.json") from None
+    except OSError as error:
+        raise ConfigError(f"{name}: cannot be read: {error.strerror}") from None
+    if not names & VOCABULARIES:
+        beside = ", which holds no vocabulary" if "tokenizer_config.json" in names else ""
+        only = "only tokenizer_config.json" if beside else "no tokenizer.json"
+        raise NotThereError(
+            f"{name} has no tokenizer: {only} is there{beside}. "
+            "Save the tokenizer there, with save_pretrained, or name another folder"
+        )
+    return folder
+
+
+def _trouble(name: str, folder: Path, error: Exception) -> ConfigError:
+    """Say what is wrong with a tokenizer that `transformers` does not load."""
+    for file in sorted(folder.glob("*.json")):
+        if (reason := _damage(file)) is None:
+            continue
+        damaged = f"{name}: {file.name} is damaged ({reason})"
+        if time.time() - file.stat().st_mtime < _STILL_SECONDS:
+            return NotThereError(
+                f"{damaged}. If it is being written, try again; else save it again"
+            )
+        return ConfigError(f"{damaged}. Save the tokenizer there again, with save_pretrained")
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(" :.")
+    if (folder / "tokenizer.json").exists():
+        return ConfigError(f"{name}: cannot be loaded: {type(error).__name__}: {reason}")
+    found = ", ".join(sorted(VOCABULARIES & {file.name for file in folder.iterdir()}))
+    return ConfigError(
+        f"{name} has {found} but no tokenizer.json, and cannot be converted here: {reason}. "
+        "Load it once where it can be, with AutoTokenizer, and save it with save_pretrained"
+    )
+
+
+def _damage(file: Path) -> str | None:
+    """Return why a file cannot be what its name says; None: it may be."""
+    from tokenizers import Tokenizer as Backend
+
+    try:
+        if not isinstance(json.loads(file.read_bytes()), dict):
+            return "it holds no JSON object"
+        if file.name == "tokenizer.json":
+            Backend.from_file(str(file))
+    except Exception as error:  # the library raises plain Exception
+        return (str(error).strip() or type(error).__name__).splitlines()[0]
+    return None
