@@ -9,7 +9,7 @@ import numpy as np
 
 from seedconv_tui.text import count, duration, size, visible
 from store import STALE_SECONDS
-from store.schema import ACTIVE_STATES, ModelSnapshot, State, StudySnapshot
+from store.schema import ACTIVE_STATES, Key, ModelSnapshot, State, StudySnapshot
 
 SILENT: Final = "silent"  # an engine should be at work, and its heart has not beaten for a while
 NONE: Final = "none"  # no engine ever worked on the study
@@ -35,10 +35,26 @@ def troubled(snapshot: StudySnapshot, now: float) -> bool:
 
     The engine is silent, failed or cannot write to the study; or checkpoints failed.
     """
-    ill = health(snapshot, now) in {SILENT, "failed"} or bool(blocked(snapshot))
-    return ill or any(
-        model.probe_failures or (model.state == State.FAILED).any() for model in snapshot.models
-    )
+    return bool(troubles(snapshot, now))
+
+
+def troubles(snapshot: StudySnapshot, now: float) -> list[str]:
+    """Return what is wrong, a line each: what `run` and `status --check` exit with 1 for."""
+    state, engine = health(snapshot, now), snapshot.engine
+    lines = []
+    if engine is not None and state == SILENT:
+        lines.append(
+            f"the engine (process {engine.pid} on {visible(engine.host)}) gave no sign for "
+            f"{duration(now - engine.heartbeat)}: it was killed, hangs, or its machine is away; "
+            "if it is gone, start it again, and it goes on where it was"
+        )
+    elif engine is not None and state == "failed":
+        why = visible(engine.message) or "its log says why"
+        lines.append(f"the engine failed: {why}; mend that and start it again")
+    elif why := blocked(snapshot):
+        lines.append(f"the engine cannot write: {visible(why)}; it goes on by itself")
+    lines += [visible(line) for line in engine.amiss] if engine is not None else []
+    return lines + _about_failures(snapshot.models)
 
 
 def blocked(snapshot: StudySnapshot) -> str:
@@ -51,23 +67,12 @@ def advice(snapshot: StudySnapshot, now: float) -> list[str]:
     """Return what to do next, a line each; empty while an engine is well and at work."""
     state, engine = health(snapshot, now), snapshot.engine
     path = visible(str(snapshot.path))
-    lines = []
+    lines = troubles(snapshot, now)
     if engine is None:
-        lines.append("start an engine: seedconv run STUDY.toml")
-    elif state == SILENT:
-        lines.append(
-            f"the engine (process {engine.pid} on {visible(engine.host)}) gave no sign for "
-            f"{duration(now - engine.heartbeat)}: it was killed, hangs, or its machine is away; "
-            "if it is gone, start it again, and it goes on where it was"
-        )
-    elif state == "failed":
-        why = visible(engine.message) or "its log says why"
-        lines.append(f"the engine failed: {why}; mend that and start it again")
+        lines.insert(0, "start an engine: seedconv run STUDY.toml")
     elif state == "stopped" and _to_do(snapshot):
-        lines.append("the engine was stopped; start it again, and it goes on where it was")
-    elif why := blocked(snapshot):
-        lines.append(f"the engine cannot write: {visible(why)}; it goes on by itself")
-    lines += _about_checkpoints(snapshot.models)
+        lines.insert(0, "the engine was stopped; start it again, and it goes on where it was")
+    lines += _about_missing(snapshot.models)
     if engine is not None and engine.disk_free is not None and state in ACTIVE_STATES:
         coming = (engine.bytes_projected or 0) - snapshot.bytes_stored
         if coming > engine.disk_free:
@@ -87,9 +92,15 @@ def _to_do(snapshot: StudySnapshot) -> bool:
     return any((~np.isin(model.state, over)).any() for model in snapshot.models)
 
 
-def _about_checkpoints(models: tuple[ModelSnapshot, ...]) -> list[str]:
-    states = np.concatenate([np.zeros(0, np.uint8), *(model.state.ravel() for model in models)])
-    failed, missing = int((states == State.FAILED).sum()), int((states == State.MISSING).sum())
+def failed_checkpoints(model: ModelSnapshot) -> set[Key]:
+    """Return those that failed: could not be scored or, for a late seed's sake, scored again."""
+    rows, columns = np.nonzero(model.state == State.FAILED)
+    cells = zip(model.steps[rows].tolist(), columns, strict=True)
+    return {(model.seeds[column], step) for step, column in cells} | model.failures.keys()
+
+
+def _about_failures(models: tuple[ModelSnapshot, ...]) -> list[str]:
+    failed = sum(len(failed_checkpoints(model)) for model in models)
     lines = []
     waiting = sum(not f.parked for model in models for f in model.failures.values())
     if parked := max(0, failed - waiting):
@@ -114,12 +125,17 @@ def _about_checkpoints(models: tuple[ModelSnapshot, ...]) -> list[str]:
             f"{count(waiting)} probe{'s' * (waiting > 1)} of scored checkpoints failed and "
             f"{_are(waiting)} asked again by an engine at work"
         )
-    if missing:
-        lines.append(
-            f"{count(missing)} checkpoint{'s' * (missing > 1)} named in the study file "
-            f"{_are(missing)} not there; `run` looks again, others go on"
-        )
     return lines
+
+
+def _about_missing(models: tuple[ModelSnapshot, ...]) -> list[str]:
+    missing = sum(int((model.state == State.MISSING).sum()) for model in models)
+    if not missing:
+        return []
+    return [
+        f"{count(missing)} checkpoint{'s' * (missing > 1)} named in the study file "
+        f"{_are(missing)} not there; `run` looks again, others go on"
+    ]
 
 
 def _are(n: int) -> str:

@@ -93,7 +93,9 @@ def build_coordinator(
     board = ProgressBoard(session, stop)
     retries = Retries(writer, _remedies(study), clock, forgive=retry_failed)
     names = tuple(questions.probe.name for questions in probes)
-    inventory = Inventory(models, sources, writer, session, retries, announcements, names)
+    inventory = Inventory(
+        models, sources, writer, session, retries, announcements, study.log_probs, names
+    )
 
     def make_executor() -> Executor:
         job = Job.of(study, text, tokenizer, writer.results.session, probes)

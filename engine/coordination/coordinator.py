@@ -31,6 +31,8 @@ from store import DamagedError
 from store.schema import Schedule
 from store.writing import StudyWriter
 
+_MOST_AMISS = 50  # lines that a heartbeat carries
+
 PATIENCE_SECONDS = 60.0  # of `run`, with what failed, when all the rest is done
 
 
@@ -69,7 +71,7 @@ class Coordinator:
     def run(self) -> Totals:
         """Score and reduce all that is missing and there, then return."""
         with self._at_work(), self._prepared():
-            available = self._inventory.look(waiting=False)
+            available = self._look(waiting=False)
             self._inventory.report_found(available)
             self._inventory.report_parked()
             steps = self._inventory.remaining(available)
@@ -77,7 +79,7 @@ class Coordinator:
             self._work(steps, available)
             self._try_again()
             self._inventory.release_announcements()
-            self._summaries.catch_up(exactly=True)
+            self._finish()
         return self.totals()
 
     def _try_again(self) -> None:
@@ -85,7 +87,7 @@ class Coordinator:
         patience = self._clock() + PATIENCE_SECONDS
         while (due := self._retries.next_due()) is not None and due <= patience:
             self._board.wait(max(0.0, due - self._clock()))
-            available = self._inventory.look(waiting=False)
+            available = self._look(waiting=False)
             steps = self._inventory.remaining(available)
             if not steps:
                 break
@@ -120,7 +122,7 @@ class Coordinator:
 
     def _watch(self, until_complete: bool, poll_seconds: float) -> None:
         """Work on what arrives, until stopped or complete."""
-        available = self._inventory.look(waiting=True)
+        available = self._look(waiting=True)
         self._inventory.report_parked()
         while True:
             newest = self._study.watch.order == "newest"
@@ -137,14 +139,32 @@ class Coordinator:
                 self._blocked.regain()
                 self._board.wait(poll_seconds)
             self._board.check_stop()
-            available = self._inventory.look(waiting=True)
-        self._summaries.catch_up(exactly=True)
+            available = self._look(waiting=True)
+        self._inventory.report_lonely()
+        self._finish()
         self._blocked.regain()
+
+    def _finish(self) -> None:
+        """Bring the summaries up to date, and find out what is left undone and why."""
+        self._summaries.catch_up(exactly=True)
+        self._inventory.find_lost_pairs()
+        self._session.show(queued=0)
+        self._show_amiss()
+
+    def _look(self, *, waiting: bool) -> Available:
+        """Look what is there, and show what is wrong."""
+        available = self._inventory.look(waiting=waiting)
+        self._show_amiss()
+        return available
+
+    def _show_amiss(self) -> None:
+        lines = [*self._inventory.amiss(), *self._summaries.failed]
+        self._session.show(amiss=tuple(lines[:_MOST_AMISS]))
 
     def totals(self) -> Totals:
         """Return what was done so far, and what is wrong now."""
         amiss = self._inventory.count()
-        amiss["failed"] += self._summaries.failed
+        amiss["failed"] += len(self._summaries.failed)
         return replace(self._recorder.totals, **amiss)
 
     @contextlib.contextmanager

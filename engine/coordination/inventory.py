@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 
+from engine.coordination.lost_pairs import LostPairs, describe, find_lost_pairs
 from engine.coordination.planner import Step, remaining, remaining_of
 from engine.coordination.retries import Retries
 from engine.coordination.session import Session
@@ -11,6 +12,7 @@ from engine.coordination.source_reports import SourceReports, place
 from engine.sources.announcements import Announcements
 from engine.sources.base import Listing, Source
 from engine.study_file.models_section import ModelSection
+from engine.study_file.scoring_section import LogProbsSection
 from store.schema import Key
 from store.writing import StudyWriter
 
@@ -28,9 +30,11 @@ class Inventory:
         session: Session,
         retries: Retries,
         announcements: Announcements,
+        log_probs: LogProbsSection,
         probes: Collection[str] = (),
     ) -> None:
         """Look at nothing yet; a checkpoint is done once it was asked all `probes`."""
+        self._log_probs = log_probs
         self._models, self._sources, self._writer = models, sources, writer
         self._session, self._retries = session, retries
         self._announcements, self._probes = announcements, probes
@@ -42,6 +46,7 @@ class Inventory:
         self._gone: dict[str, dict[Key, str]] = {name: {} for name in models}
         self._refused: dict[str, dict[Key, str]] = {}
         self._passed: dict[str, frozenset[Key]] = {}
+        self._lost: dict[str, dict[int, LostPairs]] = {}  # by model and step
 
     # -- what is there -------------------------------------------------------------------------
 
@@ -53,7 +58,9 @@ class Inventory:
         """
         for text in self._announcements.look():
             self._reports.once("", "warning", "announcement", text)
+        self._forget_unwanted()
         self._available = {name: self._look(name, waiting=waiting) for name in self._models}
+        self.find_lost_pairs(waiting=waiting)
         self.release_announcements()
         return self._available
 
@@ -78,6 +85,8 @@ class Inventory:
         for key in found.passed if waiting else found.missing:
             later = ", though later steps of its seed have been" if waiting else ""
             absent.setdefault(key, found.missing[key] + later)
+        if not (waiting or found.errors):
+            absent |= self._forget_failures_of_deleted(name, found)
         absent = {key: absent[key] for key in _ordered(absent) if key not in known.scored}
         self._refused[name], self._passed[name] = refused, found.passed
         self._writer.plan(name, _ordered(wanted - absent.keys()), absent)
@@ -88,6 +97,85 @@ class Inventory:
             nothing = not (found.there or known.scored)
             self._reports.waiting(name, refused, nothing=nothing)
         return there
+
+    def _forget_unwanted(self) -> None:
+        """Take back plans and failures of what the study file does not ask for any more."""
+        for name, known in self._writer.ledger.models.items():
+            model = self._models.get(name)
+            if model is None:
+                self._writer.unplan(name, list(known.failed))
+                for probe, failures in known.probe_failures.items():
+                    self._writer.probes.excuse(name, probe, list(failures))
+                continue
+            listed = model.listed
+            there = (known.planned | known.missing.keys()) - known.scored.keys()
+            self._writer.unplan(
+                name,
+                [
+                    key
+                    for key in _ordered(there | known.failed.keys())
+                    if not (model.accepts(*key) if listed is None else key in listed)
+                ],
+            )
+
+    def _forget_failures_of_deleted(self, name: str, found: Listing) -> dict[Key, str]:
+        """Return what failed and was deleted since: it is missing, and the reason why it failed.
+
+        Those that were scored before are not needed, or lack pairs, which is reported as such.
+        """
+        known, source = self._writer.ledger.model(name), self._sources[name]
+        deleted = known.failed.keys() - found.there - found.ambiguous.keys()
+        scored = known.failed.keys() & known.scored.keys()
+        done = [key for key in scored if key in deleted or not self._needed_again(name, key)]
+        self._writer.unplan(name, _ordered(done))
+        return {
+            key: f"{source.checkpoint(key).where()} is gone: deleted after it failed: "
+            f"{known.failed[key]}"
+            for key in deleted - scored - found.missing.keys()
+        }
+
+    def find_lost_pairs(self, *, waiting: bool = False) -> None:
+        """Find out which pairs of seeds cannot be computed; report what is new of that.
+
+        `waiting`, what cannot be seen just now may only be away, as on a disk that is not mounted.
+        """
+        for name, model in self._models.items():
+            known = self._writer.ledger.model(name)
+            if self._reports.fails(name):  # then it is not known what is there
+                continue
+            there = self._available[name] - self._gone[name].keys() - known.failed.keys()
+            found, reported = find_lost_pairs(model, known, there), self._lost.get(name, {})
+            if waiting:
+                found = {
+                    step: lost
+                    for step, lost in found.items()
+                    if reported.get(step) == lost or self._lost_for_good(name, step, lost)
+                }
+            new = {step: lost for step, lost in found.items() if reported.get(step) != lost}
+            for text in describe(model, new, self._log_probs):
+                self._session.say("error", "uncompared", text, model=name)
+            self._lost[name] = found
+
+    def _lost_for_good(self, name: str, step: int, lost: LostPairs) -> bool:
+        """Whether nothing more is to be expected: no disk is away, and nothing is tried again."""
+        known, source = self._writer.ledger.model(name), self._sources[name]
+        return all(known.failures[seed, step].parked for seed in lost.failed) and (
+            self._models[name].source_kind.downloads
+            or all(source.checkpoint((seed, step)).gone() for seed in lost.gone)
+        )
+
+    def amiss(self) -> list[str]:
+        """Return what is wrong as of the last look, a line each, but for failed checkpoints."""
+        lines = self._reports.amiss()
+        for name, model in self._models.items():
+            lines += describe(model, self._lost.get(name, {}), self._log_probs)
+        return lines + self._retries.damaged_steps()
+
+    def seeds(self, name: str) -> set[str]:
+        """Return the seeds of a model that are to be compared: as listed, or those found so far."""
+        model = self._models[name]
+        known = self._writer.ledger.model(name).seeds
+        return model.listed_seeds or {seed for seed in known if model.accepts(seed)}
 
     def _find_gone(self, name: str, there: set[Key], found: Listing) -> dict[Key, str]:
         """Return checkpoints that were deleted before they were scored, until they are back."""
@@ -122,13 +210,17 @@ class Inventory:
                 self._reports.unprobed(name, probe, gone)
 
     def lose(self, model: str, keys: Sequence[Key]) -> None:
-        """Note checkpoints that were deleted before they were scored; nothing failed."""
+        """Note checkpoints that were deleted before they were scored, or scored again."""
         source, known = self._sources[model], self._writer.ledger.model(model)
         where = {key: source.checkpoint(key).where() for key in keys}
-        lost = {key: f"{where[key]} is gone: deleted before it was scored" for key in keys}
-        self._gone[model] |= lost
+        lost = {
+            key: f"{where[key]} is gone: deleted before it was "
+            + ("scored again" if key in known.scored else "scored")
+            for key in keys
+        }
         new = [why for key, why in lost.items() if known.missing.get(key) != why]
-        self._writer.plan(model, [], lost)
+        self._gone[model] |= lost
+        self._writer.plan(model, [], {k: why for k, why in lost.items() if k not in known.scored})
         if new:
             more = f" (and {len(new) - 1} more)" if len(new) > 1 else ""
             self._session.say("warning", "gone", f"model {model}: {new[0]}{more}", model=model)
@@ -161,16 +253,21 @@ class Inventory:
 
     def _needed_again(self, name: str, key: Key) -> bool:
         """Whether a checkpoint that is scored has to be read: for a probe, or for a late seed."""
-        known, listed = self._writer.ledger.model(name), self._models[name].listed
+        known = self._writer.ledger.model(name)
         if known.unasked(key, self._probes):
             return True
-        seeds = known.seeds.keys() if listed is None else {seed for seed, _ in listed}
-        return key not in known.stored and not seeds <= known.reduced.get(key[1], frozenset())
+        compared = known.reduced.get(key[1], frozenset())
+        return key not in known.stored and not self.seeds(name) <= compared
 
     def report_found(self, available: Mapping[str, set[Key]]) -> None:
         """Report what was found, before hours are spent on it; and what stays parked."""
         for name, keys in available.items():
             self._reports.found(name, keys, self._refused[name], self._gone[name])
+
+    def report_lonely(self) -> None:
+        """Report models of which no two seeds can be compared, when no more will come."""
+        for name, keys in self._available.items():
+            self._reports.lonely(name, keys)
 
     def report_parked(self) -> None:
         """Report what earlier engines parked and this one will not try again either."""
@@ -182,8 +279,9 @@ class Inventory:
         What could not be scored counts as failed, whoever tried it, until it is.
         """
         counts = self._retries.count()
-        counts["failed"] += self._reports.count()
-        return {**counts, "missing": sum(self._missing.values())}
+        counts["failed"] += len(self._reports.amiss())
+        uncompared = sum(map(len, self._lost.values()))
+        return {**counts, "missing": sum(self._missing.values()), "uncompared": uncompared}
 
     # -- what is left --------------------------------------------------------------------------
 

@@ -116,12 +116,11 @@ def remaining_of(
     """
     scored = known.scored_at(step)
     new = available - scored
-    present = scored | new
-    reduce = reducible and len(present) > 1 and known.reduced.get(step) != present
-    needed = {seed for seed in scored if (seed, step) not in known.stored} if reduce else set()
-    if not needed <= available:  # dropped and gone for good: its old pairs stay, no new ones
-        reduce, needed = False, set()
-    score = new | needed
+    # Seeds that were compared stay so: the others join them or, where one is lost, cannot.
+    wanted, before = comparable(known, step, available), known.reduced.get(step, frozenset())
+    reduce = reducible and len(wanted) > 1 and before < wanted
+    needed = {seed for seed in wanted & scored if (seed, step) not in known.stored}
+    score = new | (needed if reduce else set())
     if score or reduce:
         return [Step(name, step, tuple(sorted(score, key=seed_order)), reduce)]
     asked = {
@@ -129,6 +128,12 @@ def remaining_of(
         for seed in sorted(available, key=seed_order)
     }
     return [Step(name, step, (), False, seed, them) for seed, them in asked.items() if them]
+
+
+def comparable(known: ModelLedger, step: int, available: set[str]) -> frozenset[str]:
+    """Return seeds whose log-probs at a step are stored or can be computed (again)."""
+    stored = {seed for seed in known.scored_at(step) if (seed, step) in known.stored}
+    return frozenset(available | stored)
 
 
 def has_no_pairs(known: ModelLedger, available: set[Key]) -> str | None:

@@ -28,6 +28,7 @@ class Totals:
     reduced: int = 0
     failed: int = 0
     missing: int = 0
+    uncompared: int = 0  # steps with pairs of seeds that cannot be computed
     probed: int = 0
     probes_failed: int = 0  # of checkpoints that are scored, each probe counts
     parked: int = 0  # of all that failed: not tried again until they change or are asked for
@@ -117,8 +118,9 @@ class Recorder:
         self._take_phases(name, at, find_phases(model.steps, model.kl))
         self._reports.reduced(model, at, pairs.seeds)
         known = self._writer.ledger.model(name)
-        planned = {seed for seed, step in known.planned if step == at}
-        if self._study.log_probs.retention == "until_reduced" and planned <= set(pairs.seeds):
+        # A seed that has not come to this step yet is to be compared as well.
+        awaited = {seed for seed, step in known.planned if step == at} | self._inventory.seeds(name)
+        if self._study.log_probs.retention == "until_reduced" and awaited <= set(pairs.seeds):
             self._writer.drop_log_probs(name, at, pairs.seeds)
 
     def _take_phases(self, name: str, at: int, phases: tuple[Phase, ...]) -> None:

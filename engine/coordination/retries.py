@@ -143,6 +143,13 @@ class Retries:
         self._steps[model, step] = failure = Failure(error, attempts, now, at)
         return failure
 
+    def damaged_steps(self) -> list[str]:
+        """Return why steps could not be reduced, a line each."""
+        return [
+            f"model {model}: step {step} cannot be reduced: {failure.error}"
+            for (model, step), failure in self._steps.items()
+        ]
+
     def reduced(self, model: str, step: int) -> None:
         """Take note that a step was reduced."""
         self._steps.pop((model, step), None)

@@ -76,7 +76,8 @@ class Session:
         text = message if message.startswith(how) else f"{how}: {message or did or 'nothing to do'}"
         level: Level = "error" if how == "failed" else "info"
         with contextlib.suppress(OSError, StoreError):  # listeners heard of it, journal or not
-            self.say(level, "end", text, how=how, message=message, **counts)
+            amiss = list(self.status.amiss)
+            self.say(level, "end", text, how=how, message=message, **counts, amiss=amiss)
 
     @contextlib.contextmanager
     def at_work(self, counts: Callable[[], Mapping[str, int]]) -> Iterator[None]:

@@ -28,8 +28,8 @@ class SourceReports:
     ) -> None:
         self._models, self._sources, self._writer = models, sources, writer
         self._session, self._retries = session, retries
-        self._nothing: set[str] = set()  # models of which nothing was found, or nothing to compare
-        self._failing: dict[str, int] = {}  # errors of each source, when it was last asked
+        self._nothing: dict[str, str] = {}  # models with nothing to score or compare, and why
+        self._failing: dict[str, tuple[str, ...]] = {}  # errors of each source when last asked
         self._reported: set[tuple[str, str]] = set()
 
     def once(self, model: str, level: Level, event: str, text: str, kind: str = "") -> None:
@@ -39,9 +39,16 @@ class SourceReports:
         self._reported.add((model, kind or text))
         self._session.say(level, event, text, **({"model": model} if model else {}))
 
-    def count(self) -> int:
-        """Return how much failed: errors of sources, and models with nothing to compare."""
-        return sum(self._failing.values()) + len(self._nothing)
+    def amiss(self) -> list[str]:
+        """Return what is wrong, a line each: errors of sources, models with nothing to compare."""
+        failing = [
+            f"model {name}: {text}" for name, errors in self._failing.items() for text in errors
+        ]
+        return [*failing, *self._nothing.values()]
+
+    def fails(self, name: str) -> bool:
+        """Return whether a model's source could not answer when it was last asked."""
+        return bool(self._failing.get(name))
 
     def troubles(self, name: str, found: Listing) -> None:
         """Report what a source could not find out, and when it answers again."""
@@ -53,7 +60,7 @@ class SourceReports:
             self._reported = {(model, text) for model, text in self._reported if model != name}
             text = f"model {name}: its source can be asked again"
             self._session.say("info", "source", text, model=name)
-        self._failing[name] = len(found.errors)
+        self._failing[name] = found.errors
 
     def parked(self) -> None:
         """Report what earlier engines parked and this one will not try again either."""
@@ -116,9 +123,8 @@ class SourceReports:
         known = self._writer.ledger.model(name)
         if not keys and (self._failing[name] or not known.scored):
             if not self._failing[name] and not self._retries.failed(name):  # else that is reported
-                self._nothing.add(name)
-                text = f"model {name}: {self._nothing_fits(name, refused)}"
-                self._session.say("error", "nothing", text, model=name)
+                self._nothing[name] = f"model {name}: {self._nothing_fits(name, refused)}"
+                self._session.say("error", "nothing", self._nothing[name], model=name)
             return
         seeds = sorted({seed for seed, _ in keys}, key=seed_order)
         steps = {step for _, step in keys}
@@ -132,9 +138,16 @@ class SourceReports:
         if absent:
             text = f"model {name}: {absent[0]}{_more(absent)}"
             self._session.say("warning", "missing", text, model=name)
-        if why := has_no_pairs(known, keys):
-            self._nothing.add(name)
-            self._session.say("error", "lonely", f"model {name}: {why}", model=name)
+        self.lonely(name, keys)
+
+    def lonely(self, name: str, keys: set[Key]) -> None:
+        """Report a model of which no two seeds can be compared; once."""
+        why = has_no_pairs(self._writer.ledger.model(name), keys)
+        if why is None:
+            self._nothing.pop(name, None)
+        elif name not in self._nothing:
+            self._nothing[name] = f"model {name}: {why}"
+            self._session.say("error", "lonely", self._nothing[name], model=name)
 
     def _nothing_fits(self, name: str, refused: Mapping[Key, str]) -> str:
         model, reasons = self._models[name], list(refused.values())

@@ -41,7 +41,7 @@ class Summaries:
         self._corpus = {category.name: category for category in categories}
         self._own: dict[str, dict[str, Category]] = {}  # by model
         self._reported: set[tuple[str, int]] = set()  # damaged, and reported so
-        self.failed = 0  # steps that cannot be summarised
+        self.failed: list[str] = []  # steps that cannot be summarised, and why
 
     def start(self) -> None:
         """Keep the categories of the corpus, and summarise what was left or is new."""
@@ -171,9 +171,9 @@ class Summaries:
     def _report_damaged(self, model: str, step: int, error: DamagedError) -> None:
         if (model, step) not in self._reported:
             self._reported.add((model, step))
-            self.failed += 1
             text = (
                 f"{model}, step {step}: cannot be summarised: {error}; "
                 f"`seedconv verify {self._study.path} --mend` has it computed again"
             )
+            self.failed.append(text)
             self._session.say("error", "damaged", text, model=model, step=step)

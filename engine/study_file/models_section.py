@@ -60,19 +60,22 @@ class ModelSection(Section):
         return kind_of(next(iter(self.templates.values())))
 
     @property
+    def listed_seeds(self) -> set[str] | None:
+        """Return every seed, or None when they are to be discovered."""
+        if not isinstance(self.seeds, str):
+            return set(self.seeds)
+        known = (self._preset or Preset(self.source)).seeds
+        return set(known or {label for label in self.templates if label is not None}) or None
+
+    @property
     def listed(self) -> set[tuple[str, int]] | None:
         """Return every (seed, step), or None when some are to be discovered."""
-        seeds: Collection[str] | None = None if isinstance(self.seeds, str) else self.seeds
-        steps: Collection[int] | None = None if isinstance(self.steps, str) else self.steps
-        known = self._preset or Preset(self.source)
-        if seeds is None:
-            labels = tuple(label for label in self.templates if label is not None)
-            seeds = known.seeds or labels or None
-        if steps is None:
-            steps = known.steps
-        if seeds is None or steps is None:
+        seeds, steps = self.listed_seeds, self.steps
+        known = (self._preset or Preset(self.source)).steps
+        wanted: Collection[int] | None = known if isinstance(steps, str) else steps
+        if seeds is None or wanted is None:
             return None
-        return {(seed, step) for seed in seeds for step in steps}
+        return {(seed, step) for seed in seeds for step in wanted}
 
     @property
     def only_step(self) -> int | None:

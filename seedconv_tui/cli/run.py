@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
+import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -81,8 +82,20 @@ def run_engine(
     """
     with stopping() as stop, lasting_stderr():
         study, totals = _work(options, work, stop, waiting=waiting)
-        _summary(options.study, study, totals, as_json=options.json)
-    return FAILED if totals.failed or totals.probes_failed else OK
+        wrong = _troubles(study)
+        if not options.json:  # the event "end" says it
+            for line in wrong:
+                print(f"next: {line}", file=sys.stderr)
+            _summary(options.study, study, totals)
+    return FAILED if wrong else OK
+
+
+def _troubles(study: StudyFile) -> list[str]:
+    """Return what is wrong, as `status --check` finds it in the store."""
+    from seedconv_tui.health import troubles
+    from store import open_study
+
+    return troubles(open_study(study.store).snapshot(), time.time())
 
 
 def _work(
@@ -124,14 +137,15 @@ def _work(
         raise EngineError(store_trouble(error, study.store)) from error
 
 
-def _summary(file: Path, study: StudyFile, totals: Totals, *, as_json: bool) -> None:
-    if as_json:
-        return  # the event "end" says it
+def _summary(file: Path, study: StudyFile, totals: Totals) -> None:
     parts = [f"{totals.scored} checkpoints scored", f"{totals.reduced} steps reduced"]
     if totals.probed:
         parts.append(f"{totals.probed} checkpoints probed")
     if totals.missing:
         parts.append(f"{totals.missing} missing")
+    if totals.uncompared:
+        steps = f"{totals.uncompared} step{'s' * (totals.uncompared > 1)}"
+        parts.append(f"{steps} with pairs that cannot be computed")
     if totals.failed:
         parts.append(f"{totals.failed} failed")
     if totals.probes_failed:

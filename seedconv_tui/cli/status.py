@@ -13,7 +13,15 @@ import numpy as np
 
 from seedconv_tui.cli.options import add_json, add_store
 from seedconv_tui.exit_codes import FAILED, OK
-from seedconv_tui.health import SILENT, advice, health, states, troubled
+from seedconv_tui.health import (
+    SILENT,
+    advice,
+    failed_checkpoints,
+    health,
+    states,
+    troubled,
+    troubles,
+)
 from seedconv_tui.text import count, duration, nats, phase_words, same_weights, size, visible
 from store.schema import (
     ACTIVE_STATES,
@@ -40,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--check",
         action="store_true",
-        help="exit with 1 when the engine failed or is silent, or checkpoints failed",
+        help="exit with 1 when something is wrong: what `run` exits with 1 for, or no engine lives",
     )
 
 
@@ -74,6 +82,7 @@ def status_json(snapshot: StudySnapshot, now: float | None = None) -> dict[str, 
         "vocab_size": snapshot.vocab_size,
         "bytes_stored": snapshot.bytes_stored,
         "health": health(snapshot, now),
+        "amiss": troubles(snapshot, now),
         "advice": advice(snapshot, now),
         "engine": engine,
         "models": [_model(model) for model in snapshot.models],
@@ -131,9 +140,11 @@ def _error(seed: str, step: int, failure: Failure) -> dict[str, Any]:
 def _errors(model: ModelSnapshot, state: State) -> list[dict[str, Any]]:
     """Return why checkpoints are in this state, by step."""
     rows = {int(step): row for row, step in enumerate(model.steps)}
+    failed = failed_checkpoints(model) if state == State.FAILED else set()
     found = []
     for (seed, step), error in sorted(model.errors.items(), key=lambda item: item[0][::-1]):
-        if model.state[rows[step], model.seeds.index(seed)] == state:
+        at = model.state[rows[step], model.seeds.index(seed)]
+        if at == state or (seed, step) in failed:
             if failure := model.failures.get((seed, step)):
                 found.append(_error(seed, step, failure))  # `error` says the same in words
             else:

@@ -132,6 +132,11 @@ class ModelLedger:
                 self.failures[seed, step] = _failure(record, error)
             case {"kind": "missing", "seed": str(seed), "step": int(step), "error": str(error)}:
                 self.missing[seed, step] = error
+            case {"kind": "unplanned", "seed": str(seed), "steps": list(steps)}:
+                for step in steps:
+                    self.planned.discard((seed, int(step)))
+                    for why in (self.failed, self.failures, self.missing):
+                        why.pop((seed, int(step)), None)
             case {"kind": "probed", "probe": str(probe), "seed": str(seed), "step": int(step)}:
                 self.probed.setdefault(probe, set()).add((seed, step))
                 self.probe_cells.setdefault(probe, {})[seed, step] = record.get("cells")

@@ -98,6 +98,7 @@ FIELDS: Mapping[str, Mapping[str, _Test]] = {
     "axis": {"model": _label, "steps": _list(_number), "seeds": _list(_label)},
     "planned": {"model": _label, "seed": _label, "steps": _list(_number)},
     "missing": {**_CHECKPOINT, "error": _text},
+    "unplanned": {"model": _label, "seed": _label, "steps": _list(_number)},
     "scored": {
         **_CHECKPOINT,
         "log_probs?": _or_null(_text),

@@ -216,6 +216,9 @@ class EngineStatus:
     disk_free: int | None = None  # bytes free where the store lies
     bytes_projected: int | None = None  # about what log-probs will take; None: not known
     gpus: tuple[Gpu, ...] = ()  # those that the engine uses, as far as it can tell
+    # What is wrong as of its last look, a line each, other than failures, which the log has:
+    # sources that cannot be asked, models with nothing to compare, pairs that cannot come
+    amiss: tuple[str, ...] = ()
 
     @property
     def work(self) -> Work | None:

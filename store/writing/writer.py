@@ -171,6 +171,18 @@ class StudyWriter:
             self._store.flush()
             self._commits.append(*records)
 
+    def unplan(self, model: str, checkpoints: Iterable[Key]) -> None:
+        """Record that the study does not want these any more, nor knows what was wrong with them.
+
+        Results that are there stay.
+        """
+        steps: dict[str, list[int]] = defaultdict(list)
+        for seed, step in checkpoints:
+            steps[seed].append(step)
+        record = {"kind": "unplanned", "model": model}
+        if steps:
+            self._commits.append(*({**record, "seed": s, "steps": n} for s, n in steps.items()))
+
     # -- results -------------------------------------------------------------------------------
 
     def commit(

@@ -147,6 +147,7 @@ def records(study: Path) -> list[dict[str, Any]]:
         {"kind": "missing", **of, "error": "gone"},
         {"kind": "failed", **of, **failure},
         {"kind": "probe", **probe},
+        {"kind": "unplanned", "model": "m", "seed": "1", "steps": [8]},
         {"kind": "probed", **of, "probe": "p", "digest": "d"},
         {"kind": "probe_failed", **of, "probe": "p", **failure},
         {"kind": "unprobed", **of, "probe": "p"},
