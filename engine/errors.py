@@ -44,6 +44,22 @@ def may_pass(error: BaseException) -> bool:
     return isinstance(error, OSError) and error.errno is not None and error.errno not in _LASTING
 
 
+_MOST_CHARACTERS = 300  # of a message that a library made
+
+
+def first_line(error: BaseException) -> str:
+    """Return what an error says, in one line; with its type where the message is a mere value."""
+    lines = str(error).strip().splitlines()
+    text = " ".join(lines[0].split()) if lines else ""
+    if len(text) > _MOST_CHARACTERS:
+        text = f"{text[:_MOST_CHARACTERS]} ..."
+    kind = type(error)
+    says_enough = issubclass(kind, OSError | RuntimeError | ValueError)
+    if text and (says_enough or kind.__module__ != "builtins"):
+        return text
+    return f"{kind.__name__}: {text}" if text else kind.__name__
+
+
 class Interrupted(Exception):  # noqa: N818  (not an error: the user asked)
     """The user asked the engine to stop."""
 

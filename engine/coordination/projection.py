@@ -15,6 +15,7 @@ from engine.sources.base import Source
 from engine.study_file.file import StudyFile
 from store import REPRESENTATIONS, Ledger
 
+_WIDEST = 2**18  # no model is so wide; what says so is broken
 _WIDTHS = (
     "hidden_size",
     "n_embd",
@@ -40,9 +41,10 @@ def _width(file: Path) -> int:
     try:
         config = json.loads(file.read_bytes())
         config = config.get("text_config", config)
-        return next(int(config[name]) for name in _WIDTHS if name in config)
-    except (OSError, ValueError, TypeError, AttributeError, StopIteration):
+        width = next(int(config[name]) for name in _WIDTHS if name in config)
+    except Exception:  # anybody wrote it
         return 0
+    return width if 0 < width <= _WIDEST else 0
 
 
 def describe_sizes(sizes: Mapping[str, int], chosen: str) -> str:

@@ -9,21 +9,35 @@ from __future__ import annotations
 import hashlib
 import io
 import pickle
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from safetensors.torch import load
 
-from engine.errors import CheckpointError, may_pass
+from engine.errors import CheckpointError, first_line, may_pass
 from engine.machine.device_errors import is_out_of_memory
+from engine.machine.faults import blamed
+from engine.models.configuration import read_config
 from engine.models.vocabulary import check_vocabulary
 from engine.sources.checkpoint_files import INDEX_OF, checkpoint_files
 from engine.sources.weight_sets import refuse_other_names
 from engine.text.tokenizer import Tokenizer
+
+# What a wrapper puts into the names of the weights of what it wraps, at any depth.
+_WRAPPERS = (
+    "_orig_mod.",
+    "_fsdp_wrapped_module.",
+    "_checkpoint_wrapped_module.",
+    "_forward_module.",
+)
+_TYPES = frozenset({
+    torch.float16, torch.bfloat16, torch.float32, torch.float64,
+    torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64,  # of masks
+})  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -38,6 +52,8 @@ class CheckpointWeights:
     n_bytes: int
     trust_remote_code: bool = False  # whether the model's class may come from its repository
     note: str | None = None  # which weights these are, where there are others beside them
+    # Weights that are NaN or infinite, with their files; the model may have no use for them.
+    not_finite: dict[str, str] = field(default_factory=dict)
 
 
 def read_checkpoint(
@@ -59,13 +75,11 @@ def read_checkpoint(
     """
     where = where or str(folder)
     try:
-        return _read(folder, where, tokenizer, allow_pickle, trust_remote_code)
+        with blamed(where, "cannot be read"):
+            return _read(folder, where, tokenizer, allow_pickle, trust_remote_code)
     except CheckpointError as error:
         text = str(error).replace(str(folder), where)
-        raise CheckpointError(text, passing=error.passing) from None
-    except OSError as error:
-        text = f"{where}: cannot be read: {_first_line(error)}"
-        raise CheckpointError(text, passing=may_pass(error)) from None
+        raise CheckpointError(text, passing=error.passing) from error.__cause__
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise
@@ -76,23 +90,17 @@ def read_checkpoint(
 def _read(
     folder: Path, where: str, tokenizer: Tokenizer, allow_pickle: bool, trust_remote_code: bool
 ) -> CheckpointWeights:
-    from transformers import AutoConfig
-
     files = checkpoint_files(folder, allow_pickle=allow_pickle)
-    try:
-        config = AutoConfig.from_pretrained(
-            folder, trust_remote_code=trust_remote_code, local_files_only=True
+    if (folder / "adapter_config.json").exists():
+        raise CheckpointError(
+            f"{folder}: holds a PEFT adapter (adapter_config.json) beside its "
+            "weights; merge it, or delete what is left of it"
         )
-    except Exception as error:
-        # Code of the repository may raise anything.
-        if not trust_remote_code and not isinstance(
-            error, (OSError, ValueError, KeyError, TypeError, StrictDataclassError)
-        ):
-            raise
-        text = f"{folder / 'config.json'}: {_refusal(error)}"
-        raise CheckpointError(text, passing=may_pass(error)) from None
+    config = read_config(folder, trust_remote_code=trust_remote_code)
     check_vocabulary(folder, config, tokenizer)
     weights: dict[str, torch.Tensor] = {}
+    names: set[str] = set()  # as they are in the files
+    not_finite: dict[str, str] = {}
     n_bytes = 0
     for file in files.weights:
         try:
@@ -101,18 +109,23 @@ def _read(
         except FileNotFoundError:
             raise CheckpointError(f"{file}: was deleted while it was being read") from None
         except (OSError, SafetensorError) as error:
-            text = f"{file}: cannot be read: {_first_line(error)}"
+            text = f"{file}: cannot be read: {first_line(error)}"
             raise CheckpointError(text, passing=may_pass(error)) from None
-        _check_values(file, shard)
+        names |= shard.keys()
+        shard = _without_wrappers(file, shard, weights)
+        _check_types(file, shard)
+        not_finite |= dict.fromkeys(
+            _check_values(file, shard), str(file).replace(str(folder), where)
+        )
         weights.update(shard)
         n_bytes += len(data)
     if files.listed is not None:
         index = folder / INDEX_OF[files.weights[0].name]
-        refuse_other_names(files.weights[0], index, weights, files.listed)
+        refuse_other_names(files.weights[0], index, names, files.listed)
     fingerprint = _fingerprint(weights)
     note = files.note and files.note.replace(str(folder), where)
     return CheckpointWeights(
-        folder, where, config, weights, fingerprint, n_bytes, trust_remote_code, note
+        folder, where, config, weights, fingerprint, n_bytes, trust_remote_code, note, not_finite
     )
 
 
@@ -123,7 +136,7 @@ def _unpickle(file: Path, data: bytes) -> dict[str, torch.Tensor]:
     except pickle.UnpicklingError:
         raise CheckpointError(f"{file}: holds more than weights, and so is not loaded") from None
     except (RuntimeError, EOFError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{file}: cannot be read: {_first_line(error)}") from None
+        raise CheckpointError(f"{file}: cannot be read: {first_line(error)}") from None
     if not isinstance(weights, dict) or not all(
         isinstance(name, str) and isinstance(tensor, torch.Tensor)
         for name, tensor in weights.items()
@@ -132,24 +145,37 @@ def _unpickle(file: Path, data: bytes) -> dict[str, torch.Tensor]:
     return weights
 
 
-def _refusal(error: Exception) -> str:
-    if "trust_remote_code" in str(error):
-        return (
-            "its model is code of the repository, which is not run; set "
-            "models.trust_remote_code = true if you trust it"
-        )
-    if isinstance(error, StrictDataclassError):
-        return " ".join(
-            str(error).split()
-        )  # the first line has the field, the next what it should be
-    return _first_line(error)
+def _without_wrappers(
+    file: Path, shard: dict[str, torch.Tensor], others: Mapping[str, torch.Tensor]
+) -> dict[str, torch.Tensor]:
+    """Return weights under the names that they had before a wrapper changed them.
+
+    Raise CheckpointError when one of them is there with and without the wrapper, and differs.
+    """
+    found: dict[str, torch.Tensor] = {}
+    for name, tensor in shard.items():
+        plain = name
+        for wrapper in _WRAPPERS:
+            plain = plain.replace(wrapper, "")
+        other = found.get(plain, others.get(plain))
+        if other is not None and not torch.equal(other, tensor):
+            raise CheckpointError(f"{file}: holds {plain} twice, with other values as {name}")
+        found[plain] = tensor
+    return found
 
 
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+def _check_types(file: Path, shard: dict[str, torch.Tensor]) -> None:
+    for name, tensor in shard.items():
+        if tensor.dtype not in _TYPES:
+            kind = str(tensor.dtype).removeprefix("torch.")
+            raise CheckpointError(
+                f"{file}: {name} is {kind}: quantised weights are not read; load the model, "
+                "dequantize() it, then save_pretrained"
+            )
 
 
-def _check_values(file: Path, shard: dict[str, torch.Tensor]) -> None:
+def _check_values(file: Path, shard: dict[str, torch.Tensor]) -> Iterator[str]:
+    """Yield the names of weights that are NaN or infinite. Raise CheckpointError: all are zero."""
     matrices = [tensor for tensor in shard.values() if tensor.ndim >= 2]
     if matrices and not any(bool(tensor.any()) for tensor in matrices):
         raise CheckpointError(f"{file}: all weights are zero; it was allocated but never written")
@@ -158,7 +184,7 @@ def _check_values(file: Path, shard: dict[str, torch.Tensor]) -> None:
             continue
         low, high = tensor.aminmax()  # either is NaN where any is; no mask is made
         if not bool(low.isfinite() & high.isfinite()):
-            raise CheckpointError(f"{file}: {name} holds NaN or infinite weights")
+            yield name
 
 
 def _fingerprint(weights: dict[str, torch.Tensor]) -> str:

@@ -10,7 +10,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from engine.machine.device_errors import is_dead_device, is_out_of_memory
+from engine.errors import first_line
+from engine.machine.device_errors import is_out_of_memory
+from engine.machine.faults import is_fault
 from engine.probes.questions import Questions
 from engine.scoring.log_prob_rows import Rows
 from engine.scoring.scorer import Loaded, Scorer, rows_within
@@ -53,12 +55,12 @@ def ask_each(
             found.values[name] = ask(scorer, loaded, questions, partial(progress, name))
         except SilentError as error:
             found.failures[name] = str(error), False
-        except (RuntimeError, MemoryError) as error:
-            if is_dead_device(error):
-                raise
+        except BaseException as error:
             memory = is_out_of_memory(error)
-            text = "out of memory with one sequence at a time" if memory else str(error)
-            found.failures[name] = (text.strip() or type(error).__name__).splitlines()[0], memory
+            if not memory and (isinstance(error, OSError) or not is_fault(error)):
+                raise  # an OSError is that of `progress`
+            text = "out of memory with one sequence at a time" if memory else first_line(error)
+            found.failures[name] = text, memory
         else:
             if note := too_long(scorer, loaded, questions):
                 found.notes.append(note)
@@ -93,7 +95,11 @@ def ask(
         if not np.isfinite(log_p).all():
             raise SilentError(probe.labels[item[~np.isfinite(log_p)][0]])
         np.add.at(values, (item, variant), -log_p if questions.surprisals else log_p)
-    return values.astype(np.float32)
+    with np.errstate(over="ignore"):
+        found = values.astype(np.float32)
+    if np.isinf(found).any():
+        raise SilentError(probe.labels[np.argwhere(np.isinf(found))[0, 0]])
+    return found
 
 
 def too_long(scorer: Scorer, loaded: Loaded, questions: Questions) -> str | None:

@@ -5,7 +5,8 @@ Blocks are small enough to stay in the caches of a CPU between the dozen things 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +14,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from engine.errors import first_line
+from engine.machine.faults import is_fault
 from engine.scoring.divergence import divergences
 from engine.scoring.log_prob_rows import LiveSeed, Rows
 from engine.scoring.scorer import Scorer, rows_within
@@ -23,12 +26,28 @@ from store.writing import PendingCheckpoint, PendingPairs
 _BLOCK_BYTES = {"cpu": 2**22, "cuda": 2**27}  # float32 log-probs of one seed
 
 
-class NotFiniteError(Exception):
-    """A log-prob is NaN or infinite."""
+class LiveError(Exception):
+    """A live seed cannot be scored: its model fails, or says what is no probability."""
 
-    def __init__(self, seed: str, token: int) -> None:
-        super().__init__(f"log-probs are NaN or infinite at token {token}")
-        self.seed, self.token = seed, token
+    def __init__(self, seed: str, text: str, token: int | None = None, *, advice: str = "") -> None:
+        """`text` says what is wrong, at `token` if there is one; `advice` what to do."""
+        super().__init__(text)
+        self.seed, self.token, self.advice = seed, token, advice
+
+
+class PairsError(Exception):
+    """Stored log-probs cannot be compared."""
+
+
+def _beyond_float16(seed: str, token: int) -> LiveError:
+    least = f"{np.finfo(np.float16).min:,.0f}"
+    text = f"log-probs are below {least}, the least that float16 holds, at token {token}"
+    advice = '; set log_probs.representation = "factored", or leave this seed out'
+    return LiveError(seed, text, token, advice=advice)
+
+
+def _not_finite(seed: str, token: int) -> LiveError:
+    return LiveError(seed, f"log-probs are NaN or infinite at token {token}", token)
 
 
 @dataclass
@@ -92,7 +111,7 @@ class CorpusPass:
     def run(self) -> None:
         """Go through it. What was appended to is neither finished nor abandoned here.
 
-        Raise NotFiniteError, CheckpointError, DamagedError, OSError when writing failed,
+        Raise LiveError, PairsError, DamagedError, OSError when writing failed,
         OutOfMemoryError when there is none for a single token.
         """
         n_tokens = len(self._scorer.targets)
@@ -127,7 +146,8 @@ class CorpusPass:
         """
         log_p, p = self._log_p[:, : stop - start], self._p[:, : stop - start]
         for seed, source in enumerate(self._sources):
-            source.fill(start, stop, log_p[seed])
+            with self._blamed(seed):
+                source.fill(start, stop, log_p[seed])
         torch.exp(log_p, out=p)
         results: list[dict[str, torch.Tensor]] = []
         targets = self._scorer.targets[start:stop, None]
@@ -149,6 +169,38 @@ class CorpusPass:
         if self._pairs is not None:
             pairs |= zip(DIVERGENCES, divergences(log_p, p), strict=True)
         return [*results, pairs]
+
+    def _wrong_pairs(
+        self, bad: NDArray[np.bool_], results: Sequence[dict[str, NDArray[Any]]], token: int
+    ) -> Exception:
+        """Return the error for pairs, (seed, other), whose divergences are not finite.
+
+        To blame is the seed that most of them have in common; of two, the one that is farther off.
+        """
+        n_bad = bad.sum(0) + bad.sum(1)
+        most = {seed for seed in range(len(n_bad)) if n_bad[seed] == n_bad.max()}
+        far = {
+            seed: float(found["surprisal"].max()) if found else 0.0
+            for seed, found in zip(self._live, results, strict=True)
+            if seed in most
+        }
+        if not far:
+            return PairsError(
+                f"the divergences of stored log-probs are NaN or infinite from token {token} on"
+            )
+        live = self._live[max(far, key=lambda seed: far[seed])]
+        return _not_finite(live.label, token)
+
+    @contextlib.contextmanager
+    def _blamed(self, seed: int) -> Iterator[None]:
+        """Turn what a live seed's model raises into an error that names the seed."""
+        try:
+            yield
+        except BaseException as error:
+            live = self._live.get(seed)
+            if live is None or not is_fault(error):
+                raise
+            raise LiveError(live.label, f"its model fails: {first_line(error)}") from error
 
     def _summarise(
         self, log_p: torch.Tensor, p: torch.Tensor, targets: torch.Tensor
@@ -173,14 +225,17 @@ class CorpusPass:
                 continue
             bad = ~(np.isfinite(found["surprisal"]) & np.isfinite(found["entropy"]))
             if bad.any():
-                raise NotFiniteError(live.label, start + int(bad.argmax()))
+                raise _not_finite(live.label, start + int(bad.argmax()))
             if "squared_rounding" in found:
+                lost = ~np.isfinite(found["squared_rounding"])
+                if lost.any():
+                    raise _beyond_float16(live.label, start + int(lost.argmax()))
                 live.squared_rounding += float(found["squared_rounding"].sum(dtype=np.float64))
             live.pending.append(found)
         if self._pairs is not None:
-            for seed, live in self._live.items():  # also one of which nothing else is new
-                if not np.isfinite(pairs["kl"][:, seed]).all():
-                    raise NotFiniteError(live.label, start)
+            bad = ~np.isfinite(pairs["kl"]).all(0) | ~np.isfinite(pairs["js"]).all(0)
+            if bad.any():
+                raise self._wrong_pairs(bad, results, start)
             self._pairs.append(pairs)
 
 

@@ -14,8 +14,9 @@ import transformers
 from numpy.typing import NDArray
 
 from engine.errors import CheckpointError
-from engine.machine.device_errors import is_dead_device, is_out_of_memory
+from engine.machine.faults import blamed
 from engine.machine.host_memory import HostMemory, peak_bytes
+from engine.models.fitting import Fitting, refuse_not_finite
 from engine.models.modules import LoadedModel, Modules, Stage
 from engine.models.output_head import Head, find_head, hidden_states
 from engine.models.weights import CheckpointWeights
@@ -68,6 +69,7 @@ class Scorer:
         self._modules = Modules(
             getattr(torch, settings.dtype), device, masked=self._masked, note=note
         )
+        self._fitting = Fitting(masked=self._masked)
         self._room = _Room(settings.batch_tokens)
         self._limits, self._memory = limits, HostMemory(limits.memory_gb)
         self._fitted: set[object] = set()  # architectures of which it is known how much fits
@@ -101,18 +103,14 @@ class Scorer:
         Raise CheckpointError when the weights do not fit the architecture, or the model fails on
         its first tokens.
         """
-        try:
+        with blamed(checkpoint.where, "its model fails"):  # any code, perhaps the checkpoint's own
+            self._fitting.fit(checkpoint)
             model = self._modules.load(
                 checkpoint, self._first_logits, stage=None if resident else self._stage
             )
+            if checkpoint.not_finite:
+                refuse_not_finite(checkpoint, model.activate())
             return self._probed(model)
-        except CheckpointError:
-            raise
-        except Exception as error:  # any architecture's code, perhaps the checkpoint's own
-            if is_out_of_memory(error) or is_dead_device(error):
-                raise
-            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-            raise CheckpointError(f"{checkpoint.where}: its model fails: {reason}") from error
 
     @torch.inference_mode()
     def _first_logits(self, module: Any) -> torch.Tensor:

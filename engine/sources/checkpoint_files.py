@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import os
 import stat
-import struct
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
 from engine.errors import CheckpointError, may_pass
+from engine.sources.safetensors_header import check_safetensors
 from engine.sources.weight_sets import (
     read_shapes,
     refuse_other_names,
@@ -64,7 +64,7 @@ def checkpoint_files(folder: Path, *, allow_pickle: bool = False) -> CheckpointF
     pickled = main in (PICKLED_INDEX, PICKLED_SINGLE)
     for file in files:
         if not pickled:
-            _check_safetensors(file)
+            check_safetensors(file)
         elif not file.exists():
             raise CheckpointError(f"{file}: is missing")
     index = INDEX_OF.get(main)
@@ -84,7 +84,7 @@ def _beside_an_index(
     if not pickled:
         there = [folder / name for name in others if name in names]
         for other in there:
-            _check_safetensors(other)
+            check_safetensors(other)
         refuse_other_names(single, folder / index, read_shapes(single), listed)
         refuse_other_shapes(single, folder / index, there)
     return CheckpointFiles(folder, (single,), pickled, note, listed if pickled else None)
@@ -125,7 +125,7 @@ def needed(names: Collection[str]) -> frozenset[str]:
         name
         for name in names
         if name in ("config.json", INDEX, PICKLED_INDEX)
-        or name.endswith(".safetensors")
+        or (name.endswith(".safetensors") and not name.startswith("adapter_"))
         or (name.startswith("pytorch_model") and name.endswith(".bin"))
     )
 
@@ -177,30 +177,8 @@ def read_json(file: Path) -> dict[str, object]:
         raise CheckpointError(text, passing=may_pass(error)) from None
     except ValueError:
         raise CheckpointError(f"{file}: is not valid JSON; it may be half written") from None
+    except RecursionError:
+        raise CheckpointError(f"{file}: is JSON that is nested too deeply to be one") from None
     if not isinstance(value, dict):
         raise CheckpointError(f"{file}: should hold a JSON object")
     return value
-
-
-def _check_safetensors(file: Path) -> None:
-    """Compare a file's size with what its header promises."""
-    try:
-        size = file.stat().st_size
-        with file.open("rb") as stream:
-            (length,) = struct.unpack("<Q", stream.read(8).ljust(8, b"\0"))
-            if not 2 <= length <= min(size - 8, 100 * 2**20):
-                raise CheckpointError(f"{file}: has no valid safetensors header")
-            header = json.loads(stream.read(length))
-        ends = [entry["data_offsets"][1] for name, entry in header.items() if name[:2] != "__"]
-    except FileNotFoundError:
-        raise CheckpointError(f"{file}: is missing") from None
-    except OSError as error:
-        text = f"{file}: cannot be read: {error.strerror}"
-        raise CheckpointError(text, passing=may_pass(error)) from None
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError):
-        raise CheckpointError(f"{file}: has no valid safetensors header") from None
-    if not ends:
-        raise CheckpointError(f"{file}: holds no weights")
-    expected = 8 + length + max(ends)
-    if size != expected:
-        raise CheckpointError(f"{file}: is {size:,} bytes long, its header says {expected:,}")

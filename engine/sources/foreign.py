@@ -30,6 +30,12 @@ LAYOUTS = (
         "FULL_STATE_DICT",
     ),
     Layout(
+        "a PEFT adapter, not a model",
+        ("adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"),
+        "merge it with AutoPeftModelForCausalLM.from_pretrained(folder).merge_and_unload(), then "
+        "save_pretrained",
+    ),
+    Layout(
         "a Megatron checkpoint",
         (
             "latest_checkpointed_iteration.txt",

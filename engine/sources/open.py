@@ -8,6 +8,7 @@ from pathlib import Path
 
 from engine.sources.announcements import Announcements
 from engine.sources.base import Source
+from engine.sources.guarded import GuardedSource
 from engine.sources.hub import HubSource
 from engine.sources.hub_client import HubClient
 from engine.sources.local import LocalSource
@@ -27,11 +28,13 @@ def open_source(
 ) -> Source:
     """Open the source of a model; relative paths are below `folder`.
 
-    `watch` and `announcements` are for the process that looks what is there.
+    `watch` and `announcements` are for the process that looks what is there. A checkpoint of it
+    that cannot be looked at, whatever the reason, is refused, and raises nothing.
     """
     watch = watch or WatchSection()
     if model.source_kind is HUB:
-        return HubSource(model, hub, clock, watch.hub_poll_seconds)
-    return LocalSource(
+        return GuardedSource(HubSource(model, hub, clock, watch.hub_poll_seconds))
+    local = LocalSource(
         model, folder, clock, settle_seconds=watch.settle_seconds, announcements=announcements
     )
+    return GuardedSource(local)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from engine.errors import CheckpointError, EngineError
+from engine.errors import CheckpointError, EngineError, first_line
 from engine.models.weights import CheckpointWeights
 from engine.workers.messages import Pass
 from store import Record
@@ -39,12 +39,12 @@ def no_memory(task: Pass, seed: str, *, loading: bool) -> NoMemoryError:
     return NoMemoryError(seed, f"{where}: out of memory {what}")
 
 
-def dead_device(device: torch.device, error: Exception) -> EngineError:
+def dead_device(device: torch.device, error: BaseException) -> EngineError:
     """Return the error for a device that fails at everything it is given."""
-    reason = (str(error).strip() or type(error).__name__).splitlines()[0]
     return EngineError(
-        f"{device} does not work any more ({reason}); what was committed stays. See what "
-        "`nvidia-smi` says, and run the same command again, perhaps with --device for another one"
+        f"{device} does not work any more ({first_line(error)}); what was committed stays. See "
+        "what `nvidia-smi` says, and run the same command again, perhaps with --device for "
+        "another one"
     )
 
 

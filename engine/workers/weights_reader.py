@@ -7,6 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import TypeVar
 
 from engine.errors import CheckpointError
+from engine.machine.faults import blamed
 from engine.machine.host_memory import HostMemory, weights_bytes
 from engine.models.weights import CheckpointWeights, read_checkpoint
 from engine.sources.base import Checkpoint, Source
@@ -39,7 +40,7 @@ class WeightsReader:
             which = task.model, (seed, task.step)
             if which not in self._reading:
                 checkpoint = task.open(seed, self._sources)
-                self._reading[which] = self._thread.submit(self._read_early, task.model, checkpoint)
+                self._reading[which] = self._submit(self._read_early, task.model, checkpoint)
 
     def take(
         self, task: Pass, seed: str, on_wait: Callable[[], None], make_room: Callable[[], None]
@@ -54,7 +55,7 @@ class WeightsReader:
         if weights is None:
             make_room()
             checkpoint = task.open(seed, self._sources)
-            again = self._thread.submit(self._read, task.model, checkpoint)
+            again = self._submit(self._read, task.model, checkpoint)
             weights = self._await(again, on_wait)
         return weights
 
@@ -67,6 +68,17 @@ class WeightsReader:
     def close(self) -> None:
         """End the thread. What it reads is not needed any more, and may take minutes to end."""
         self._thread.shutdown(wait=False, cancel_futures=True)
+
+    def _submit(
+        self, read: Callable[[str, Checkpoint], T], model: str, checkpoint: Checkpoint
+    ) -> Future[T]:
+        """Read in the thread. Whatever goes wrong there is a CheckpointError that names it."""
+
+        def work() -> T:
+            with blamed(checkpoint.where(), "cannot be read"):
+                return read(model, checkpoint)
+
+        return self._thread.submit(work)
 
     def _await(self, reading: Future[T], on_wait: Callable[[], None]) -> T:
         while not wait([reading], _POLL_SECONDS).done:

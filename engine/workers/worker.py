@@ -7,6 +7,7 @@ this process, in another one, or on another machine that sees the same files.
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,13 +16,14 @@ from dataclasses import replace
 
 import torch
 
-from engine.errors import CheckpointError
+from engine.errors import CheckpointError, first_line
 from engine.machine.device_errors import is_dead_device, is_out_of_memory
+from engine.machine.faults import is_fault
 from engine.models.weights import CheckpointWeights
 from engine.probes.answers import ask_each
 from engine.probes.questions import Questions
 from engine.scoring.log_prob_rows import LiveSeed, Rows
-from engine.scoring.passes import CorpusPass, Live, NotFiniteError
+from engine.scoring.passes import CorpusPass, Live, LiveError, PairsError
 from engine.scoring.scorer import Loaded, Scorer, refuse_factors
 from engine.scoring.stored import stored_rows
 from engine.sources.base import Checkpoint, Source
@@ -106,27 +108,44 @@ class Worker:
             outcome = self._try(task)
         except SeedError as error:
             failed = error.seed, str(error)
-            trace = "".join(traceback.format_exception(error.__context__))
+            trace = "".join(traceback.format_exception(error.__cause__ or error.__context__))
             outcome = replace(outcome, failed=failed, passing=error.passing, trace=trace)
             done = (error.seed,)
         except DamagedError as error:
             text = f"{error}; `seedconv verify {self._study.store} --mend` has it scored again"
             outcome, done = replace(outcome, damaged=text), ()
-        except (RuntimeError, MemoryError) as error:
+        except PairsError as error:
+            outcome, done = replace(outcome, damaged=str(error)), ()
+        except BaseException as error:
             if is_dead_device(error):
                 raise dead_device(self._scorer.device, error) from error
-            if not is_out_of_memory(error):  # for the sake of no live seed
+            if is_out_of_memory(error):  # for the sake of no live seed
+                text = (
+                    f"out of memory on {self._scorer.device} with log-probs of {len(task.stored)} "
+                    "stored seeds; choose a larger one, or the CPU, with scoring.device"
+                )
+                outcome, done = replace(outcome, damaged=text, passing=True), ()
+            elif isinstance(error, OSError) or not is_fault(error):
                 raise
-            text = (
-                f"out of memory on {self._scorer.device} with log-probs of {len(task.stored)} "
-                "stored seeds; choose a larger one, or the CPU, with scoring.device"
-            )
-            outcome, done = replace(outcome, damaged=text, passing=True), ()
+            else:
+                outcome = self._fails(task, outcome, error)
         for seed in done:
             if not self._wanted_again(task, outcome, (seed, task.step)):
                 self._checkpoint(task, seed).release()
         seconds = time.perf_counter() - started
         return replace(outcome, seconds=seconds, notes=tuple(self._notes))
+
+    def _fails(self, task: Pass, outcome: Outcome, error: BaseException) -> Outcome:
+        """Return the outcome of a pass in which something else went wrong, whatever it is.
+
+        It concerns one checkpoint, or else one step: the rest goes on.
+        """
+        trace = "".join(traceback.format_exception(error))
+        if len(task.live) != 1:
+            return replace(outcome, damaged=first_line(error), trace=trace)
+        where = self._checkpoint(task, task.live[0]).where()
+        failed = task.live[0], f"{where}: cannot be scored: {first_line(error)}"
+        return replace(outcome, failed=failed, trace=trace)
 
     def _wanted_again(self, task: Pass, outcome: Outcome, key: Key) -> bool:
         """Whether a checkpoint was scored now and is asked probes later."""
@@ -164,12 +183,12 @@ class Worker:
                     pairs,
                     lambda n: self._report(replace(work, state=state, tokens_done=n)),
                 ).run()
-            results = tuple(
-                self._finish(task, live[seed], checkpoint)
-                for seed, checkpoint in zip(task.live, checkpoints, strict=True)
-                if live[seed].pending is not None
-            )
-            return Outcome(task, 0.0, results, None if pairs is None else pairs.finish())
+            results = []
+            for seed, checkpoint in zip(task.live, checkpoints, strict=True):
+                if live[seed].pending is not None:
+                    with self._names_seed(task, seed):
+                        results.append(self._finish(task, live[seed], checkpoint))
+            return Outcome(task, 0.0, tuple(results), None if pairs is None else pairs.finish())
         except BaseException:
             for unfinished in pending:
                 unfinished.abandon()
@@ -240,12 +259,12 @@ class Worker:
                     layer = loaded.head.output_layer() if loaded.head is not None else None
                     if layer is None:
                         raise refuse_factors(checkpoint)
+                running = LiveSeed(self._scorer, loaded)
             pending = None
             if kept is not None or (seed, task.step) not in known.scored:
                 pending = self._results.begin_checkpoint(
                     task.model, seed, task.step, task.keep, layer
                 )
-            running = LiveSeed(self._scorer, loaded)
             live[seed] = Live(seed, running, pending, kept.result if kept is not None else None)
         return live
 
@@ -284,18 +303,29 @@ class Worker:
         """Turn what is wrong with one live seed into an error that names it."""
         try:
             yield
-        except CheckpointError as error:
-            assert seed is not None  # once models are made, nothing else is wrong with them
-            raise SeedError(seed, str(error), passing=error.passing) from None
-        except NotFiniteError as error:
+        except SeedError:
+            raise
+        except LiveError as error:
             where = self._checkpoint(task, error.seed).where()
-            text = self._text.corpus.token_text(error.token)
-            raise SeedError(error.seed, f"{where}: {error} ({text!r})") from None
-        except (RuntimeError, MemoryError) as error:
-            if not task.live or not is_out_of_memory(error):
+            text = ""
+            if error.token is not None:
+                text = f" ({self._text.corpus.token_text(error.token)!r})"
+            text = f"{where}: {error}{text}{error.advice}"
+            raise SeedError(error.seed, text) from error.__cause__
+        except CheckpointError as error:
+            if seed is None:
                 raise
-            loading, seed = seed is not None, seed or task.live[-1]
-            raise no_memory(task, seed, loading=loading) from None
+            raise SeedError(seed, str(error), passing=error.passing) from error.__cause__
+        except BaseException as error:
+            if task.live and is_out_of_memory(error):
+                loading, seed = seed is not None, seed or task.live[-1]
+                raise no_memory(task, seed, loading=loading) from None
+            # What cannot be written or sent is not the checkpoint's: its own files were read in
+            # another thread, which has named it.
+            if seed is None or isinstance(error, OSError) or not is_fault(error):
+                raise
+            where = self._checkpoint(task, seed).where()
+            raise SeedError(seed, f"{where}: cannot be scored: {first_line(error)}") from error
 
     def _finish(self, task: Pass, entry: Live, checkpoint: CheckpointWeights) -> CheckpointResult:
         assert entry.pending is not None
@@ -305,6 +335,8 @@ class Worker:
             "storage_floor": (entry.squared_rounding / len(self._text.corpus)) ** 0.5,
             "noise_floor": entry.seed.noise_floor,
         }
+        if not all(map(math.isfinite, floors.values())):  # a record holds nothing else
+            raise CheckpointError(f"{checkpoint.where}: its noise is NaN or infinite")
         return entry.pending.finish(
             floors,
             {

@@ -1,0 +1,183 @@
+"""What a configuration claims, held against the weights before anything of that size is built.
+
+transformers makes a module as its configuration says, and then looks whether the weights fit. Here
+a module without any memory says which weights there should be, and of which shapes.
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
+
+from engine.errors import CheckpointError
+from engine.machine.faults import is_fault
+from engine.models.remote_code import model_class
+from engine.models.weights import CheckpointWeights
+
+_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+_PREFIXES = ("model.", "module.", "net.", "base_model.")  # of classes that hold a model
+_SPARE_BYTES = 2**30  # of what a module makes for itself, such as masks
+_MORE_LAYERS = 64  # than the names have: some models use the weights of one several times
+_INDEX = re.compile(r"\.(\d+)\.")
+
+
+class Fitting:
+    """Checks checkpoints of one kind, once for each architecture."""
+
+    def __init__(self, *, masked: bool) -> None:
+        self._masked = masked
+        self._known: dict[object, dict[str, str]] = {}  # new names of weights, by architecture
+
+    def fit(self, checkpoint: CheckpointWeights) -> None:
+        """Give the weights the names that the model has, where only a wrapper's prefix differs.
+
+        Raise CheckpointError when the configuration cannot be that of the weights: with the name
+        of a weight, its shape and the shape that there should be.
+        """
+        key = _key(checkpoint)
+        if key not in self._known:
+            self._known[key] = self._names(checkpoint)
+        names, weights = self._known[key], checkpoint.weights
+        if names:
+            renamed = {names[name]: tensor for name, tensor in weights.items()}
+            weights.clear()
+            weights.update(renamed)
+            odd = {names[name]: file for name, file in checkpoint.not_finite.items()}
+            checkpoint.not_finite.clear()
+            checkpoint.not_finite.update(odd)
+
+    def _names(self, checkpoint: CheckpointWeights) -> dict[str, str]:
+        _check_layers(checkpoint)
+        module = _outline(checkpoint, masked=self._masked)
+        if module is None:
+            return {}
+        expected = dict(module.state_dict())
+        names = _unwrapped(checkpoint.weights, expected)
+        weights = {names.get(name, name): tensor for name, tensor in checkpoint.weights.items()}
+        _check_shapes(checkpoint.where, weights, expected)
+        _check_size(checkpoint.where, weights, module)
+        return names
+
+
+def refuse_not_finite(checkpoint: CheckpointWeights, module: Any) -> None:
+    """Raise CheckpointError when a weight that the module uses is NaN or infinite.
+
+    Others, such as masks that old versions of a model saved, may be.
+    """
+    for name, weight in module.named_parameters():
+        low, high = weight.detach().aminmax() if weight.numel() else (torch.zeros(()),) * 2
+        if not bool(low.isfinite() & high.isfinite()):
+            where = checkpoint.not_finite.get(name, checkpoint.where)
+            raise CheckpointError(f"{where}: {name} holds NaN or infinite weights")
+
+
+def _key(checkpoint: CheckpointWeights) -> object:
+    config = json.dumps(checkpoint.config.to_dict(), sort_keys=True, default=str)
+    shapes = frozenset(
+        (name, tuple(tensor.shape), tensor.dtype) for name, tensor in checkpoint.weights.items()
+    )
+    return config, shapes
+
+
+def _outline(checkpoint: CheckpointWeights, *, masked: bool) -> Any:
+    """Return the model's module without memory; None where its code cannot make it so.
+
+    What is wrong then is said where it is built.
+    """
+    architecture = model_class(checkpoint, masked=masked)
+    try:
+        with torch.device("meta"):
+            return architecture(copy.deepcopy(checkpoint.config))
+    except BaseException as error:
+        if not is_fault(error):
+            raise
+        _refuse_rope(checkpoint, error)
+        return None
+
+
+def _refuse_rope(checkpoint: CheckpointWeights, error: BaseException) -> None:
+    """Raise CheckpointError when a module cannot be made as its kind of rotation is unknown."""
+    config = checkpoint.config.to_dict()
+    for name in ("rope_parameters", "rope_scaling"):
+        text = json.dumps(config.get(name), default=str)
+        for kind in re.findall(r'"(?:rope_)?type": "([^"]*)"', text):
+            if kind not in ROPE_INIT_FUNCTIONS and kind in str(error):
+                raise CheckpointError(
+                    f"{checkpoint.where}: config.json: {name} has the type {kind!r}, which this "
+                    f"version of transformers does not know; {', '.join(ROPE_INIT_FUNCTIONS)} are"
+                ) from None
+
+
+def _check_layers(checkpoint: CheckpointWeights) -> None:
+    """Compare the number of layers with the names, which takes no time, as building them does."""
+    config = checkpoint.config.get_text_config()
+    claimed = getattr(config, "num_hidden_layers", None)
+    found = [int(n) for name in checkpoint.weights for n in _INDEX.findall(name)]
+    there = max(found, default=-1) + 1
+    if isinstance(claimed, int) and claimed > _MORE_LAYERS + 4 * there:
+        raise CheckpointError(
+            f"{checkpoint.where}: config.json says {claimed:,} layers (num_hidden_layers), "
+            f"its weights are of {there:,}"
+        )
+
+
+def _unwrapped(
+    weights: Mapping[str, torch.Tensor], expected: Mapping[str, torch.Tensor]
+) -> dict[str, str]:
+    """Return new names by old ones, if without a prefix they are the model's; else nothing.
+
+    A prefix that all names have is left off when more of them fit without it.
+    """
+    names = list(weights)
+    best, most = names, sum(name in expected for name in names)
+    while prefix := next((p for p in _PREFIXES if all(n.startswith(p) for n in names)), None):
+        names = [name.removeprefix(prefix) for name in names]
+        fitting = sum(name in expected for name in names)
+        if fitting > most:
+            best, most = names, fitting
+    return {} if best == list(weights) else dict(zip(weights, best, strict=True))
+
+
+def _check_shapes(
+    where: str, weights: Mapping[str, torch.Tensor], expected: Mapping[str, torch.Tensor]
+) -> None:
+    for name in sorted(weights.keys() & expected.keys()):
+        found, wanted = weights[name], expected[name]
+        if found.shape != wanted.shape:
+            raise CheckpointError(
+                f"{where}: weights mismatched: {name} is {tuple(found.shape)}, config.json makes "
+                f"it {tuple(wanted.shape)}. Correct config.json, or save the model again"
+            )
+        if wanted.is_floating_point() and found.dtype not in _FLOATS:
+            kind = str(found.dtype).removeprefix("torch.")
+            raise CheckpointError(
+                f"{where}: {name} is {kind}: quantised weights are not read; load the model, "
+                "dequantize() it, then save_pretrained"
+            )
+
+
+def _check_size(where: str, weights: Mapping[str, torch.Tensor], module: Any) -> None:
+    """Refuse a module that is much larger than its weights. Weights may share what is tied."""
+    there = sum(tensor.numel() for tensor in weights.values())
+    shared = {id(parameter): parameter for parameter in module.parameters()}
+    claimed = sum(parameter.numel() for parameter in shared.values())
+    largest = max(shared.values(), key=torch.Tensor.numel, default=None)
+    made = sum(buffer.nbytes for buffer in module.buffers())
+    if largest is not None and claimed > 2 * there + _SPARE_BYTES // 4:
+        name = next(name for name, p in module.named_parameters() if p is largest)
+        raise CheckpointError(
+            f"{where}: config.json makes a model of {claimed:,} parameters, of which {name} is "
+            f"{tuple(largest.shape)}; its weights are {there:,}. Correct config.json"
+        )
+    if made > 8 * there + 4 * _SPARE_BYTES:
+        name, buffer = max(module.named_buffers(), key=lambda entry: entry[1].nbytes)
+        raise CheckpointError(
+            f"{where}: config.json makes {name} of {tuple(buffer.shape)}, which takes "
+            f"{made / 1e9:,.0f} GB, for {there:,} weights. Correct config.json"
+        )

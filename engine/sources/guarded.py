@@ -1,0 +1,130 @@
+"""A source of checkpoints of which one that cannot be looked at fails alone.
+
+What lies in a folder, or on the hub, was written by anybody. Whatever is raised while a checkpoint
+is looked at becomes the reason why that checkpoint is refused; the others are not concerned.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from engine.errors import CheckpointError, EngineError, Interrupted, first_line, may_pass
+from engine.sources.base import Checkpoint, Listing, Reference, Source
+from store.schema import Key
+
+T = TypeVar("T")
+
+_NOT_OF_CHECKPOINTS = (KeyboardInterrupt, GeneratorExit, MemoryError, Interrupted, EngineError)
+
+
+class GuardedSource:
+    """A source that raises nothing for what it finds."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+        self._last = Listing(frozenset(), frozenset(), {})
+
+    def find(self) -> Listing:
+        """Look what is there now; where that fails, repeat the last answer, with the error."""
+        try:
+            self._last = self._source.find()
+        except BaseException as error:
+            if isinstance(error, _NOT_OF_CHECKPOINTS):
+                raise
+            last, text = self._last, f"cannot be looked at: {first_line(error)}"
+            return Listing(last.wanted, last.there, last.missing, (), (text,), last.announced)
+        return self._last
+
+    def hint(self) -> str | None:
+        """Return what there is in place of what the template says; None: not known."""
+        return _tried(self._source.hint, None)
+
+    def checkpoint(self, key: Key) -> GuardedCheckpoint:
+        """Return the checkpoint of this seed and step."""
+        return GuardedCheckpoint(self._source.checkpoint(key))
+
+    def reopen(self, reference: Reference) -> GuardedCheckpoint:
+        """Return the checkpoint that was referred to."""
+        return GuardedCheckpoint(self._source.reopen(reference))
+
+
+class GuardedCheckpoint:
+    """A checkpoint that only `fetch` raises errors of, each a CheckpointError."""
+
+    def __init__(self, checkpoint: Checkpoint) -> None:
+        self._checkpoint = checkpoint
+
+    @property
+    def key(self) -> Key:
+        """Return its seed and step."""
+        return self._checkpoint.key
+
+    def where(self) -> str:
+        """Return its place; its seed and step where that cannot be known."""
+        seed, step = self.key
+        return _tried(self._checkpoint.where, f"seed {seed}, step {step}")
+
+    def reference(self) -> Reference:
+        """Return what opens it again; without its place where that cannot be known."""
+        return _tried(self._checkpoint.reference, Reference(self.key))
+
+    def fetch(self) -> Path:
+        """Return a local folder that holds it. Raise CheckpointError and Interrupted."""
+        try:
+            return self._checkpoint.fetch()
+        except CheckpointError:
+            raise
+        except BaseException as error:
+            if isinstance(error, _NOT_OF_CHECKPOINTS):
+                raise
+            text = f"{self.where()}: cannot be fetched: {first_line(error)}"
+            raise CheckpointError(text, passing=may_pass(error)) from error
+
+    def config(self) -> Path | None:
+        """Return a config.json that has its architecture; None: there is none."""
+        return _tried(self._checkpoint.config, None)
+
+    def signature(self) -> object:
+        """Return plain data that stay equal while it is the same."""
+        return _tried(self._checkpoint.signature, None)
+
+    def finished(self) -> bool:
+        """Return whether it is all there; False where that cannot be known."""
+        return _tried(self._checkpoint.finished, False)
+
+    def refused(self, *, waiting: bool) -> str | None:
+        """Return why it can never be read as it is, also where looking at it fails."""
+        try:
+            return self._checkpoint.refused(waiting=waiting)
+        except BaseException as error:
+            if isinstance(error, _NOT_OF_CHECKPOINTS):
+                raise
+            return f"{self.where()}: cannot be looked at: {first_line(error)}"
+
+    def gone(self) -> bool:
+        """Return whether it was deleted; False where that cannot be known."""
+        return _tried(self._checkpoint.gone, False)
+
+    def failed(self) -> None:
+        """Take note that it failed."""
+        _tried(self._checkpoint.failed, None)
+
+    def details(self) -> dict[str, str]:
+        """Return what is worth recording of where it came from."""
+        return _tried(self._checkpoint.details, {})
+
+    def release(self) -> None:
+        """Take note that it is not needed any more."""
+        _tried(self._checkpoint.release, None)
+
+
+def _tried(look: Callable[[], T], otherwise: T) -> T:
+    """Return what looking gives, or what stands for it where that fails."""
+    try:
+        return look()
+    except BaseException as error:
+        if isinstance(error, _NOT_OF_CHECKPOINTS):
+            raise
+        return otherwise
