@@ -67,7 +67,7 @@ def find_batching(
 
     alone = forward([short])
     beside = forward([short, long])[: len(alone)]
-    if not same(alone, forward([short])):
+    if len(alone) and not same(alone, forward([short])):
         raise UnsteadyError("says something else when it is asked the same again")
     if same(alone, beside):
         part = replace(long, stop=long.start + short.length, last=long.start + short.length)
