@@ -12,6 +12,7 @@ from typing import Any
 from engine.errors import CheckpointError
 from engine.text.tokenizer import Tokenizer, entry_names
 
+_MOST_IDS = 2**24  # a list of them is made
 _MOST_KEPT = 4  # vocabularies of different content: mostly all checkpoints of a study have one
 
 
@@ -109,5 +110,8 @@ def _parse(data: bytes) -> _Entries | None:
         backend = Backend.from_buffer(data)
     except Exception:  # the library raises plain Exception for a file it cannot read
         return None
-    names = entry_names(backend.get_vocab(with_added_tokens=True))
+    vocabulary = backend.get_vocab(with_added_tokens=True)
+    if (last := max(vocabulary.values(), default=0)) > _MOST_IDS:
+        raise ValueError(f"tokenizer.json has an id {last:,}; no vocabulary is so large")
+    names = entry_names(vocabulary)
     return _Entries(names, frozenset(backend.get_added_tokens_decoder()))

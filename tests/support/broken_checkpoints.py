@@ -153,7 +153,7 @@ KINDS: dict[str, Kind] = {
     "endless-labels": Kind(set_config(num_labels=10**12), "num_labels"),
     "huge-hidden": Kind(set_config(hidden_size=2 * 10**6), "(304, 2000000)"),
     "huge-middle": Kind(set_config(intermediate_size=10**9), "(32, 1000000000)"),
-    "huge-vocabulary": Kind(set_config(vocab_size=10**12), "vocab"),
+    "huge-vocabulary": Kind(set_config(vocab_size=10**12), "(1000000000000, 32)"),
     "other-vocabulary": Kind(set_config(vocab_size=310), "embed_in.weight"),
     "long-positions": Kind(set_config(max_position_embeddings=10**9), None),
     "text-for-number": Kind(set_config(hidden_size="32"), "hidden_size"),
@@ -180,6 +180,21 @@ KINDS: dict[str, Kind] = {
         set_header(lambda header: b'{"a": ' + _DEEP.encode() + b"}"), "safetensors header"
     ),
     "deep-tokenizer": Kind(set_text("tokenizer.json", '{"a": ' + _DEEP + "}"), None),
+    "far-id": Kind(
+        set_text(
+            "tokenizer.json",
+            json.dumps(
+                {
+                    "model": {
+                        "type": "WordLevel",
+                        "vocab": {"a": 0, "b": 4 * 10**9},
+                        "unk_token": "a",
+                    }
+                }
+            ),
+        ),
+        "tokenizer.json has an id 4,000,000,000",
+    ),
     # Weights' files.
     "text-offsets": Kind(set_header(_offsets(["0", "9"])), "data_offsets"),
     "far-offsets": Kind(set_header(_offsets([0, 10**9])), "model.safetensors"),
