@@ -12,9 +12,11 @@ from tokenizers import AddedToken
 from transformers import AutoTokenizer
 
 from engine.coordination.build import build_coordinator
+from engine.events import Event
 from engine.study_file.file import load_study_file
 from seedconv_tui.cli.main import run
 from store import open_study
+from tests.support.hub_server import HubServer, push_runs
 from tests.support.listening import Script
 from tests.support.tiny_models import make_model, make_runs, make_tokenizer, write_study
 
@@ -158,3 +160,31 @@ def test_watch_waits_for_the_first_checkpoint_if_it_decides_on_the_size(
         "to the tokenizer, and models may not have it"
     )
     assert identity_of(tmp_path)[0] == size
+
+
+def test_watch_waits_for_both_on_the_hub_as_well(tmp_path: Path, hub: HubServer) -> None:
+    make_runs(tmp_path, seeds=("1", "2"), steps=(0,), padding=0)
+    add(tmp_path / "tokenizer", tmp_path / "tokenizer", "[PAD]")
+    file = write_study(
+        tmp_path, tokenizer__source="lab/tok", models__source="lab/{model}-seed{seed}@step{step}",
+        models__seeds=["1", "2"], models__steps=[0],
+        watch__poll_seconds=0.01, watch__hub_poll_seconds=0.01,
+    )  # fmt: skip
+    acts = [
+        lambda: hub.push("lab/tok", "main", tmp_path / "tokenizer"),
+        lambda: push_runs(hub, tmp_path),
+    ]
+    said = list[str]()
+
+    class Later(Script):
+        def on_event(self, event: Event) -> None:
+            super().on_event(event)
+            if event.event == "waiting" and acts:
+                said.append(event.text)
+                acts.pop(0)()
+
+    engine = build_coordinator(load_study_file(file), Later(), waiting=True)
+    assert engine.watch(until_complete=True).reduced == 1
+    assert "'lab/tok': there is no such folder, and as a name on the hub: lab/tok" in said[0]
+    assert said[1].startswith("waiting for the first checkpoint")
+    assert identity_of(tmp_path)[0] == 300
