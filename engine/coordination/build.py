@@ -71,7 +71,7 @@ def build_coordinator(
         )
         for model in study.models
     }
-    patience = Patience(study, listener, stop, waiting=waiting)
+    patience = Patience(study, listener, stop, clock, waiting=waiting)
     inputs = read_inputs(study, hub, sources, patience)
     tokenizer, text, probes = inputs.tokenizer, inputs.text, inputs.probes
     categories = build_categories(study, tokenizer, text)

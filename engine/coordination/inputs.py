@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
@@ -111,8 +110,8 @@ def _choose_size(tokenizer: Tokenizer, sources: Mapping[str, Source], patience: 
             return min(max(least, min(rows)), size)
         if not patience.waiting:
             return size
-        since = (since or time.monotonic()) if there else None
-        if since is not None and time.monotonic() - since >= _STUCK_SECONDS:
+        since = (since or patience.clock()) if there else None
+        if since is not None and patience.clock() - since >= _STUCK_SECONDS:
             return size
         patience.report(
             f"waiting for the first checkpoint: {tokens} that the text does not use "

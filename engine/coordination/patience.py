@@ -19,10 +19,16 @@ class Patience:
     """Waits for what the study file points to and is not there yet; `run` waits for nothing."""
 
     def __init__(
-        self, study: StudyFile, listener: Listener, stop: threading.Event, *, waiting: bool
+        self,
+        study: StudyFile,
+        listener: Listener,
+        stop: threading.Event,
+        clock: Callable[[], float] = time.time,
+        *,
+        waiting: bool,
     ) -> None:
         self._watch, self._listener, self._stop = study.watch, listener, stop
-        self.waiting = waiting
+        self.clock, self.waiting = clock, waiting
         self._reported: str | None = None
 
     def until_there(
@@ -47,8 +53,8 @@ class Patience:
                     raise
                 self.report(f"waiting: {error}")
                 self._wait(self._watch.poll_seconds)
-                until = time.monotonic() + self._watch.hub_poll_seconds
-                while not likely() and time.monotonic() < until:
+                until = self.clock() + self._watch.hub_poll_seconds
+                while not likely() and self.clock() < until:
                     self._wait(self._watch.poll_seconds)
                 waited = True
                 continue
@@ -70,7 +76,7 @@ class Patience:
         """Report what is waited for, unless that was the last thing reported."""
         if text != self._reported:
             self._reported = text
-            self._listener.on_event(Event(time.time(), "info", "waiting", text))
+            self._listener.on_event(Event(self.clock(), "info", "waiting", text))
 
 
 def _signature(files: Callable[[], Iterable[Path]]) -> tuple[object, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 from pathlib import Path
@@ -17,7 +18,7 @@ from engine.study_file.file import load_study_file
 from seedconv_tui.cli.main import run
 from store import open_study
 from tests.support.hub_server import HubServer, push_runs
-from tests.support.listening import Script
+from tests.support.listening import Heard, Script
 from tests.support.tiny_models import make_model, make_runs, make_tokenizer, write_study
 
 
@@ -160,6 +161,18 @@ def test_watch_waits_for_the_first_checkpoint_if_it_decides_on_the_size(
         "to the tokenizer, and models may not have it"
     )
     assert identity_of(tmp_path)[0] == size
+
+
+def test_what_is_there_and_says_nothing_is_not_waited_for_long(tmp_path: Path) -> None:
+    make_runs(tmp_path, seeds=())
+    add(tmp_path / "tokenizer", tmp_path / "tokenizer", "[PAD]")
+    (tmp_path / "runs/seed1/step0").mkdir(parents=True)
+    now = itertools.count(1e9, 7.0)
+    heard = Heard()
+    study = load_study_file(write_study(tmp_path, watch__poll_seconds=0.01))
+    build_coordinator(study, heard, waiting=True, clock=lambda: next(now))
+    assert len(heard.of("waiting")) == 1
+    assert identity_of(tmp_path)[0] == 301
 
 
 def test_watch_waits_for_both_on_the_hub_as_well(tmp_path: Path, hub: HubServer) -> None:
