@@ -35,6 +35,7 @@ class Inventory:
     ) -> None:
         """Look at nothing yet; a checkpoint is done once it was asked all `probes`."""
         self._log_probs = log_probs
+        self._keeps = log_probs.representation != "none" and log_probs.retention == "all"
         self._models, self._sources, self._writer = models, sources, writer
         self._session, self._retries = session, retries
         self._announcements, self._probes = announcements, probes
@@ -296,7 +297,9 @@ class Inventory:
         for place_of_model, (name, keys) in enumerate(available.items()):
             held = self._retries.held_steps(name)
             unasked = self._retries.held_probes(name, self._signature(name))
-            steps = remaining(self._writer.ledger, name, set(keys), held, self._probes, unasked)
+            steps = remaining(
+                self._writer.ledger, name, set(keys), held, self._probes, unasked, self._keeps
+            )
             if newest_first:
                 ranks = list(enumerate(reversed(steps)))
             else:
@@ -326,6 +329,7 @@ class Inventory:
             reducible=step not in self._retries.held_steps(model),
             probes=self._probes,
             held=self._retries.held_probes(model, self._signature(model)),
+            keeps=self._keeps,
         )
 
     def _signature(self, name: str) -> Callable[[Key], object]:

@@ -77,12 +77,14 @@ def remaining(
     damaged: Collection[int] = (),
     probes: Collection[str] = (),
     held: Collection[tuple[str, Key]] = (),
+    keeps: bool = False,
 ) -> list[Step]:
     """Return steps of one model with something left to do, ascending.
 
     `damaged` are steps that cannot be reduced.
 
-    `held` are probes, each with a checkpoint, that are not to be asked now.
+    `held` are probes, each with a checkpoint, that are not to be asked now. The study `keeps`
+    log-probs: damaged ones are had again.
     """
     known = ledger.model(name)
     seeds: dict[int, set[str]] = {step: set() for step in known.steps}
@@ -91,7 +93,7 @@ def remaining(
     found = (
         remaining_of(
             known, name, step, seeds[step],
-            reducible=step not in damaged, probes=probes, held=held,
+            reducible=step not in damaged, probes=probes, held=held, keeps=keeps,
         )
         for step in sorted(seeds)
     )  # fmt: skip
@@ -107,11 +109,13 @@ def remaining_of(
     reducible: bool = True,
     probes: Collection[str] = (),
     held: Collection[tuple[str, Key]] = (),
+    keeps: bool = False,
 ) -> list[Step]:
     """Return what is left to do of one step, of which these seeds are available.
 
     A seed that is scored but whose log-probs were dropped is scored again only when another seed
-    of its step has yet to be compared with it. Probes, each seed's by itself, come only when
+    of its step has yet to be compared with it; or, if the study `keeps` log-probs, when they were
+    damaged. Probes, each seed's by itself, come only when
     nothing else is left: a KL must not wait for them.
     """
     scored = known.scored_at(step)
@@ -120,7 +124,8 @@ def remaining_of(
     wanted, before = comparable(known, step, available), known.reduced.get(step, frozenset())
     reduce = reducible and len(wanted) > 1 and before < wanted
     needed = {seed for seed in wanted & scored if (seed, step) not in known.stored}
-    score = new | (needed if reduce else set())
+    damaged = {seed for seed, at in known.wanted_again if at == step and keeps}
+    score = new | (needed if reduce else set()) | (damaged & scored & available)
     if score or reduce:
         return [Step(name, step, tuple(sorted(score, key=seed_order)), reduce)]
     asked = {

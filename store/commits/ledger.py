@@ -70,6 +70,7 @@ class ModelLedger:
     categories: dict[str, Partition] = field(default_factory=dict)  # the model's own
     summaries: dict[int, Summarised] = field(default_factory=dict)  # by step
     probed: dict[str, set[Key]] = field(default_factory=dict)  # by probe
+    wanted_again: set[Key] = field(default_factory=set)  # log-probs that were damaged
     # Checksums of chunks, where records have them: of log-probs by array, of answers by probe, of
     # reductions by step, newest last. Those of results are in the records of `scored`.
     log_prob_cells: dict[Key, dict[str, Any]] = field(default_factory=dict)
@@ -99,6 +100,7 @@ class ModelLedger:
                 self.missing.pop(key, None)
                 if record.get("log_probs"):
                     self.stored.add(key)
+                    self.wanted_again.discard(key)
                     cells = record.pop("log_prob_cells", None)  # so that they go when those go
                     self.log_prob_cells[key] = cells if isinstance(cells, dict) else {}
             case {"kind": "reduced", "step": int(step), "seeds": list(seeds)}:
@@ -156,6 +158,9 @@ class ModelLedger:
             case {"kind": "pruned", "step": int(step), "seeds": list(seeds)}:
                 gone = {(str(seed), step) for seed in seeds}
                 self.stored -= gone
+                self.wanted_again -= gone
+                if record.get("again"):
+                    self.wanted_again |= gone
                 for key in gone:
                     self.log_prob_cells.pop(key, None)
             case {"kind": "forgotten", "step": int(step), "what": "summaries"}:
@@ -183,6 +188,7 @@ class ModelLedger:
             for seed in seeds:
                 self.scored.pop((seed, step), None)
                 self.stored.discard((seed, step))
+                self.wanted_again.discard((seed, step))
                 self.log_prob_cells.pop((seed, step), None)
                 for probed in self.probed.values():
                     probed.discard((seed, step))

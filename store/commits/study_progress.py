@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from store.commits.heartbeat import read_journal, read_status
-from store.commits.ledger import ModelLedger
+from store.commits.ledger import Ledger, ModelLedger
 from store.commits.log import CommitReader
 from store.errors import DamagedError, NotAStudyError, StoreError, lacks_files
 from store.schema import variables as layout
@@ -41,6 +41,7 @@ class StudyProgress:
         self.commits = CommitReader(self.files.below(layout.COMMITS))
         self._engine: EngineStatus | None = None
         self.commits.refresh()
+        refuse_other_study(self.path, self.root, self.commits.ledger)
 
     def snapshot(self, model: Callable[[str], ModelSnapshot] | None = None) -> StudySnapshot:
         """Return the study as of the last refresh of `commits`, with results that `model` reads.
@@ -98,6 +99,15 @@ class StudyProgress:
             waiting = np.isin(state, [State.QUEUED, State.FAILED, State.SCORED])
             state[rows[:, None] & busy[None, :] & waiting] = work.state
         return replace(model, state=state) if works else model
+
+
+def refuse_other_study(path: object, root: dict[str, Any], ledger: Ledger) -> None:
+    """Raise DamagedError when the log was not written for the study of these attributes."""
+    wanted = (ledger.session or {}).get("root", root.get("crc32"))
+    if wanted != root.get("crc32"):
+        raise DamagedError(
+            f"{path}: zarr.json and commits/ are of two studies; restore both from one copy"
+        )
 
 
 def probes_of(known: ModelLedger, probes: Iterable[str]) -> dict[str, Any]:

@@ -139,7 +139,7 @@ def _mend_log_probs(
         if d.part is Part.LOG_PROBS and d.step is not None and d.seed is not None:
             _restore_log_prob_metadata(writer, model, (d.seed, d.step))
             if log_prob_damage(study, model, d.seed, d.step):
-                writer.drop_log_probs(model, d.step, [d.seed])
+                writer.drop_log_probs(model, d.step, [d.seed], again=True)
                 study.refresh()
                 dropped.add((d.seed, d.step))
     return dropped

@@ -85,7 +85,10 @@ def _contradictions(
         partition = study.partition(model, category)
         if partition is None or partition.digest != summary.categories[category]:
             continue  # void: to be made again
-        n = study.category(model, category).counts
+        try:
+            n = study.category(model, category).counts
+        except DamagedError:  # said of the category itself
+            continue
         kl = reader.at(step, "kl", category)[np.ix_(index, index)]
         full = n > 0
         if known_pairs and full.any() and n.sum() == study.n_tokens:

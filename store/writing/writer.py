@@ -17,7 +17,7 @@ from store.commits.heartbeat import JournalWriter, write_status
 from store.commits.ledger import Ledger, Record, phases_record
 from store.commits.log import CommitReader, CommitWriter
 from store.commits.owner import pid_space, refuse_if_busy
-from store.commits.study_progress import read_root
+from store.commits.study_progress import read_root, refuse_other_study
 from store.reading.probe_arrays import remove_values
 from store.schema import variables as layout
 from store.schema.array_types import Floats
@@ -54,7 +54,7 @@ class StudyWriter:
         refuse_remote(path)
         self.path = path
         self._clock = clock
-        root = read_root(path)
+        self._root = root = read_root(path)
         self.n_tokens, self.vocab_size = int(root["n_tokens"]), int(root["vocab_size"])
         self.host, self.pid = socket.gethostname(), os.getpid()
         self._ours: set[str] = set()  # writers of all sessions of this object
@@ -65,6 +65,7 @@ class StudyWriter:
         """Start a session: with it, all that writes."""
         reader = CommitReader(self.path / layout.COMMITS)
         reader.refresh()
+        refuse_other_study(self.path, self._root, reader.ledger)
         last = reader.ledger.session
         if last is None or last["writer"] not in self._ours:
             refuse_if_busy(self.path, reader.ledger, self._clock())
@@ -77,6 +78,7 @@ class StudyWriter:
             "pid": self.pid,
             "pid_space": pid_space(),
             "time": self._clock(),
+            "root": self._root["crc32"],  # so that no other study's log is taken for this one's
         }
         self._reader = reader
         self._commits = CommitWriter(self.path / layout.COMMITS, reader, session)
@@ -271,12 +273,18 @@ class StudyWriter:
         record = {"kind": "failed", "model": model, "seed": seed, "step": step}
         self._commits.append(record | asdict(failure))
 
-    def drop_log_probs(self, model: str, step: int, seeds: Iterable[str]) -> None:
-        """Remove log-probs; results stay. They are declared gone before the first byte goes."""
+    def drop_log_probs(
+        self, model: str, step: int, seeds: Iterable[str], *, again: bool = False
+    ) -> None:
+        """Remove log-probs; results stay. They are declared gone before the first byte goes.
+
+        With `again`, the next engine that finds the checkpoint keeps them once more.
+        """
         known = self.ledger.model(model)
         gone = [seed for seed in seeds if (seed, step) in known.stored]
         if gone:
-            self._commits.append({"kind": "pruned", "model": model, "step": step, "seeds": gone})
+            record: Record = {"kind": "pruned", "model": model, "step": step, "seeds": gone}
+            self._commits.append(record | ({"again": True} if again else {}))
         for seed in gone:
             remove_tree(self.path, self.path / layout.log_probs_path(model, seed, step))
 

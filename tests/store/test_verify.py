@@ -377,3 +377,31 @@ def forget_checksums(study: Path) -> None:
         ]
         log.write_bytes(b"".join(map(encode, kept)))
         log.with_suffix(".end").unlink(missing_ok=True)
+
+
+def test_a_study_of_an_earlier_version_is_continued_with_checksums(study: Path) -> None:
+    forget_checksums(study)
+    before = committed(open_study(study))
+    writer = open_writer(study)
+    fill(writer, "m", SEEDS, (16,))
+    writer.close("finished")
+    after = committed(open_study(study))
+    expect_nothing_changed(before, after)
+    assert not [d for checked in verify(study) for d in checked.damage]
+    shutil.copyfile(study / "models/m/js/c/0/1/2/0", study / "models/m/js/c/2/1/2/0")
+    damage = [damage for checked in verify(study) for damage in checked.damage]
+    assert [(d.part, d.step) for d in damage] == [(Part.PAIRS, 16)]
+
+
+def test_the_log_of_another_study_is_not_taken_for_this_one(study: Path, tmp_path: Path) -> None:
+    clock = Clock()
+    clock.now += 5  # it is another study
+    writer = open_writer(tmp_path / "other.zarr", clock)
+    fill(writer, "m", SEEDS, STEPS)
+    writer.close("finished")
+    for name in ("commits/1.log", "commits/1.end"):
+        shutil.copyfile(tmp_path / "other.zarr" / name, study / name)
+    with pytest.raises(DamagedError, match="of two studies"):
+        open_study(study)
+    (damage,) = [damage for checked in verify(study) for damage in checked.damage]
+    assert damage.part is Part.STUDY
