@@ -12,7 +12,7 @@ from typing import Any
 from engine.errors import CheckpointError
 from engine.text.tokenizer import Tokenizer, entry_names
 
-_MOST_IDS = 2**24  # a list of them is made
+_USUAL_PADDING = 1024  # rows beyond the tokenizer, for fast kernels
 _MOST_KEPT = 4  # vocabularies of different content: mostly all checkpoints of a study have one
 
 
@@ -37,6 +37,18 @@ def check_vocabulary(folder: Path, config: Any, tokenizer: Tokenizer) -> None:
     theirs = _entries(file, stat.st_size, stat.st_mtime_ns)
     if theirs is not None and (what := _difference(tokenizer, theirs)) is not None:
         raise CheckpointError(f"{file}: is another tokenizer than the study's: {what}")
+
+
+def doubtful_padding(folder: Path, config: Any, tokenizer: Tokenizer) -> str | None:
+    """Return what to know of more padding than is usual and nothing to compare it with, or None."""
+    rows, size = config.get_text_config().vocab_size, tokenizer.size
+    if rows - size <= _USUAL_PADDING or (folder / "tokenizer.json").exists():
+        return None
+    return (
+        f"{rows - size:,} of the model's {rows:,} rows are taken as padding, as the study's "
+        f"tokenizer has {size:,} entries; there is no tokenizer.json beside the weights that "
+        "could confirm it"
+    )
 
 
 def _too_few(rows: int, tokenizer: Tokenizer) -> str:
@@ -110,8 +122,5 @@ def _parse(data: bytes) -> _Entries | None:
         backend = Backend.from_buffer(data)
     except Exception:  # the library raises plain Exception for a file it cannot read
         return None
-    vocabulary = backend.get_vocab(with_added_tokens=True)
-    if (last := max(vocabulary.values(), default=0)) > _MOST_IDS:
-        raise ValueError(f"tokenizer.json has an id {last:,}; no vocabulary is so large")
-    names = entry_names(vocabulary)
+    names = entry_names(backend.get_vocab(with_added_tokens=True))
     return _Entries(names, frozenset(backend.get_added_tokens_decoder()))

@@ -10,7 +10,7 @@ from typing import Any
 from engine.errors import ConfigError
 from engine.sources.hub_client import HubClient
 from engine.study_file.file import StudyFile
-from engine.text.tokenizer_files import load_backend
+from engine.text.tokenizer_files import MOST_IDS, load_backend
 
 _SPACE_MARK = "\u2581"  # of SentencePiece
 _UNREADABLE = "\ufffd"  # what is decoded of part of a character
@@ -68,8 +68,13 @@ def vocabulary_digest(vocabulary: dict[str, int]) -> str:
 
 
 def entry_names(vocabulary: dict[str, int]) -> tuple[str | None, ...]:
-    """Return the tokens of a vocabulary by id; None where there is none of that id."""
-    names: list[str | None] = [None] * (max(vocabulary.values(), default=-1) + 1)
+    """Return the tokens of a vocabulary by id; None where there is none of that id.
+
+    Raise ValueError for an id that no vocabulary has.
+    """
+    if (last := max(vocabulary.values(), default=-1)) > MOST_IDS:
+        raise ValueError(f"tokenizer.json has an id {last:,}; no vocabulary is so large")
+    names: list[str | None] = [None] * (last + 1)
     for token, number in sorted(vocabulary.items()):
         names[number] = token
     return tuple(names)

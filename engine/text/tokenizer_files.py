@@ -14,6 +14,7 @@ from engine.errors import CheckpointError, ConfigError, NotThereError
 from engine.sources.hub import VOCABULARIES, fetch_tokenizer
 from engine.sources.hub_client import HubClient
 
+MOST_IDS = 2**24  # lists of them are made
 _STILL_SECONDS = 60.0  # a damaged file that was written since then may be in the making
 
 SpecialTokens = Literal["tokens", "text"]
@@ -51,7 +52,10 @@ def load_backend(
             "have"
         )
     added = {token.content for token in backend.added_tokens_decoder.values()}
-    if not backend.get_vocab().keys() - added:
+    vocabulary = backend.get_vocab()
+    if (last := max(vocabulary.values(), default=0)) > MOST_IDS:
+        raise ConfigError(f"{name} has an id {last:,}: no vocabulary is so large")
+    if not vocabulary.keys() - added:
         raise ConfigError(
             f"{name} has a tokenizer without a vocabulary: it knows special tokens only. "
             "Save the tokenizer there again, with save_pretrained"

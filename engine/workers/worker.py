@@ -19,6 +19,7 @@ import torch
 from engine.errors import CheckpointError, first_line
 from engine.machine.device_errors import is_dead_device, is_out_of_memory
 from engine.machine.faults import is_fault
+from engine.models.vocabulary import doubtful_padding
 from engine.models.weights import CheckpointWeights
 from engine.probes.answers import ask_each
 from engine.probes.questions import Questions
@@ -209,9 +210,7 @@ class Worker:
             self._scorer, loaded, [self._probes[name] for name in task.probes], progress
         )
         for note in answers.notes:  # true of every checkpoint of a model
-            if note not in self._noted:
-                self._noted.add(note)
-                self._notes.append(note)
+            self._note_once(note)
         where = self._checkpoint(task, seed).where()
         return Outcome(
             task,
@@ -226,6 +225,11 @@ class Worker:
             ),
         )
 
+    def _note_once(self, note: str) -> None:
+        if note not in self._noted:
+            self._noted.add(note)
+            self._notes.append(note)
+
     def _open_stored(self, task: Pass, seed: str) -> Rows:
         log_probs = self._store.log_probs(task.model, seed, task.step)
         return stored_rows(self._scorer, log_probs, self._readers)
@@ -239,6 +243,8 @@ class Worker:
             with self._names_seed(task, seed):
                 weights = self._weights.take(task, seed, on_wait, self._scorer.let_go)
                 self._notes += [weights.note] if weights.note else []
+                if padding := doubtful_padding(weights.folder, weights.config, self._tokenizer):
+                    self._note_once(padding)
                 taken.append(weights)
         return taken
 

@@ -103,11 +103,20 @@ def test_an_added_token_that_the_text_uses_is_needed(
     assert "it has no id 300, which is 'distribution' in the study's" in found
 
 
-def test_any_number_of_rows_past_the_tokenizer_is_padding(tmp_path: Path) -> None:
+def test_any_number_of_rows_past_the_tokenizer_is_padding(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     make_runs(tmp_path, seeds=("1", "2"), steps=(0,), padding=3000)
     assert run(["run", str(write_study(tmp_path))]) == 0
     assert identity_of(tmp_path)[0] == 300
     assert np.isfinite(kl_of(tmp_path)).all()
+    said = "3,000 of the model's 3,300 rows are taken as padding"
+    assert capsys.readouterr().err.count(said) == 1
+    # What has a tokenizer that confirms it needs no word.
+    make_model("gpt-neox", 3300, seed=9).save_pretrained(tmp_path / "runs/seed3/step0")
+    shutil.copy(tmp_path / "tokenizer/tokenizer.json", tmp_path / "runs/seed3/step0")
+    assert run(["run", str(write_study(tmp_path))]) == 0
+    assert "padding" not in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

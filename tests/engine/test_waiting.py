@@ -109,7 +109,11 @@ def test_run_waits_for_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str
     (tmp_path / "slow").mkdir()
     (tmp_path / "slow/tokenizer.model").write_bytes(b"x")
     (tmp_path / "slow/tokenizer_config.json").write_text('{"tokenizer_class": "LlamaTokenizer"}')
+    (tmp_path / "far").mkdir()
+    far = {"type": "WordLevel", "vocab": {"a": 0, "b": 4 * 10**9}, "unk_token": "a"}
+    (tmp_path / "far/tokenizer.json").write_text(json.dumps({"model": far, "added_tokens": []}))
     for source, said in (
+        ("far", "'far' has an id 4,000,000,000: no vocabulary is so large"),
         ("nowhere", "'nowhere': there is no such folder, and as a name on the hub: "),
         ("./nowhere", "'./nowhere': there is no such folder. Save the tokenizer there"),
         ("gpt2", "'gpt2' has no tokenizer: no tokenizer.json is there. Save"),
