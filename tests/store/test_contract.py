@@ -1,4 +1,4 @@
-"""Section 5 of the design as a reader sees it: what was committed, exactly that, nothing else."""
+"""A store as a reader sees it: what was committed, exactly that, nothing else."""
 
 from __future__ import annotations
 

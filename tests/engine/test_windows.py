@@ -1,4 +1,4 @@
-"""Parts of the engine that stand alone: windows."""
+"""Windows of a text, and batches of them."""
 
 from __future__ import annotations
 
