@@ -14,7 +14,7 @@ import time
 
 import numpy as np
 
-from seedconv_tui.chart.draw import Cells, Glyphs, Mark, Series, View, draw, fit, neighbour_step
+from seedconv_tui.chart.draw import Cells, Glyphs, Mark, Series, View, draw, fit
 
 SIZES = ((80, 24), (200, 50), (300, 80))
 MARKS = (
@@ -70,7 +70,7 @@ def main() -> None:
     print("size     glyphs   median    p95 ms   cursor moved   step arrived   step, view refitted")
     for size in SIZES:
         for glyphs in Glyphs:
-            at = neighbour_step(full, 512.0, 1)
+            at = float(STEPS[STEPS > 512].min())
             first = draw(full, view, *size, marks=MARKS, cursor=512.0, glyphs=glyphs)
             moved = draw(full, view, *size, marks=MARKS, cursor=at, glyphs=glyphs)
             past = draw(early, view, *size, marks=MARKS, cursor=512.0, glyphs=glyphs)

@@ -22,11 +22,6 @@ class LimitsSection(Section):
     gpu_below: _Percent | None = None  # score only while others use less of a GPU's time
     cpu_below: _Percent | None = None  # score only while others use less of all cores' time
 
-    @property
-    def measures(self) -> bool:
-        """Return whether work waits for others."""
-        return self.gpu_below is not None or self.cpu_below is not None
-
     def shared(self, processes: int, on_one_gpu: int, taken: int) -> Self:
         """Return what each of several processes may take.
 

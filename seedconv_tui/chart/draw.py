@@ -29,7 +29,7 @@ from seedconv_tui.chart.glyphs import (
     Glyphs,
 )
 from seedconv_tui.chart.ticks import Tick, even_step_ticks, log_value_ticks, step_ticks, value_ticks
-from seedconv_tui.chart.view import Series, View, fit, nearest_step, neighbour_step
+from seedconv_tui.chart.view import Series, View, fit
 from seedconv_tui.text import cut, units_of
 
 if TYPE_CHECKING:
@@ -55,8 +55,6 @@ __all__ = [
     "View",
     "draw",
     "fit",
-    "nearest_step",
-    "neighbour_step",
 ]
 
 _NAME_MAX = 18  # cells of a line's name beside the plot

@@ -113,28 +113,6 @@ class View:
         return float(10**place - 1) if self.log_x else place
 
 
-def nearest_step(series: Sequence[Series], x: float) -> float | None:
-    """Return the step with a value nearest to `x` on the log axis; None without any value."""
-    steps = _steps(series)
-    if not len(steps):
-        return None
-    return float(steps[np.argmin(np.abs(np.log1p(steps) - math.log1p(max(x, 0.0))))])
-
-
-def neighbour_step(series: Sequence[Series], x: float, offset: int) -> float | None:
-    """Return the step `offset` places after the one nearest to `x`, before if < 0, or the end."""
-    steps = _steps(series)
-    nearest = nearest_step(series, x)
-    if nearest is None:
-        return None
-    at = int(np.searchsorted(steps, nearest)) + offset
-    return float(steps[min(max(at, 0), len(steps) - 1)])
-
-
-def _steps(series: Sequence[Series]) -> Floats:
-    return np.unique(np.concatenate([np.empty(0), *(s.x[np.isfinite(s.y)] for s in series)]))
-
-
 def fit(series: Sequence[Series], *, log_y: bool = False, log_x: bool = True) -> View:
     """Return the view that shows every finite value, bands included; its limits are its steps.
 

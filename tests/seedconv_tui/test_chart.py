@@ -28,8 +28,6 @@ from seedconv_tui.chart.draw import (
     View,
     draw,
     fit,
-    nearest_step,
-    neighbour_step,
 )
 
 GOLDENS = Path(__file__).parents[1] / "goldens"
@@ -418,18 +416,6 @@ def test_columns_map_to_steps_and_back(log_x: bool) -> None:
         assert plot.column_of(1e6) is None
         assert plot.x_at(0) == 0
         assert plot.x_at(1000) == pytest.approx(768)
-
-
-def test_cursor_snaps_to_values() -> None:
-    series = [gap(), Series("s", np.array([5000.0]), np.array([0.1]))]
-    assert nearest_step(series, 70) == 64
-    assert nearest_step(series, 1e9) == 5000
-    assert neighbour_step(series, 64, 1) == 128  # 96 has no value
-    assert neighbour_step(series, 64, -1) == 32
-    assert neighbour_step(series, 0, -1) == 0
-    assert neighbour_step(series, 768, 9) == 5000
-    assert nearest_step([], 1) is None
-    assert neighbour_step([], 1, 1) is None
 
 
 def test_refused_input() -> None:
