@@ -10,7 +10,7 @@ from engine.coordination.planner import comparable
 from engine.study_file.models_section import ModelSection
 from engine.study_file.scoring_section import LogProbsSection
 from engine.workers.messages import seed_order
-from store import ModelLedger
+from store import REPRESENTATIONS, ModelLedger
 from store.schema import Key
 
 _MOST_STEPS = 8  # that are named one by one
@@ -98,7 +98,7 @@ def _why(lost: LostPairs) -> str:
 
 def _what_to_do(lost: LostPairs, model: ModelSection, settings: LogProbsSection) -> str:
     changes = []
-    if settings.representation == "none":
+    if REPRESENTATIONS[settings.representation] is None:
         changes.append('set log_probs.representation to "factored" or "dense"')
     if model.listed_seeds is None and settings.retention == "until_reduced":
         changes.append("list the seeds in the study file")

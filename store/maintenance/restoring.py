@@ -16,7 +16,7 @@ from store.schema.damage import Damage, Part
 from store.schema.keys import Key
 from store.statistics.means import MEAN_OF
 from store.study import Study
-from store.writing.restoring import Restorer
+from store.writing.restorer import Restorer
 from store.writing.writer import StudyWriter
 
 
