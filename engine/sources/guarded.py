@@ -7,6 +7,7 @@ is looked at becomes the reason why that checkpoint is refused; the others are n
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -33,8 +34,8 @@ class GuardedSource:
         except BaseException as error:
             if isinstance(error, _NOT_OF_CHECKPOINTS):
                 raise
-            last, text = self._last, f"cannot be looked at: {first_line(error)}"
-            return Listing(last.wanted, last.there, last.missing, (), (text,), last.announced)
+            text = f"cannot be looked at: {first_line(error)}"
+            return replace(self._last, warnings=(), errors=(text,), passed=frozenset())
         return self._last
 
     def hint(self) -> str | None:
