@@ -26,11 +26,13 @@ _NOT_ITS_TO_CHOOSE = frozenset({
     "experts_implementation", "_experts_implementation", "_experts_implementation_internal",
     "device_map", "distributed_config", "dtype", "kernel_config", "torch_dtype", "tp_plan",
     "tp_size", "use_kernels", "_commit_hash", "_name_or_path", "name_or_path",
+    "output_attentions", "output_hidden_states", "return_dict", "torchscript", "use_return_dict",
 })  # fmt: skip
 _LEAST = dict.fromkeys(
     ("hidden_size", "n_embd", "d_model", "num_attention_heads", "n_head", "n_heads", "num_heads",
      "vocab_size"), 1,
-) | dict.fromkeys(("num_hidden_layers", "n_layer", "n_layers", "num_layers"), 0)  # fmt: skip
+) | dict.fromkeys(("num_hidden_layers", "n_layer", "n_layers", "num_layers",
+     "max_position_embeddings", "n_positions"), 0)  # fmt: skip
 # What a module is built of once for each, so that a wrong number takes minutes and gigabytes.
 _COUNT = re.compile(
     r"^(num|n)_(\w+_)?(layer|block|expert|label|group|stage)s?($|_)|^(?!max_)(\w+_)?layers$|^depth$"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -79,7 +80,7 @@ class Scorer:
         self.log_unigram = torch.from_numpy(log_unigram(text.counts.count)).float().to(device)
         quiet: Any = transformers.utils.logging
         quiet.disable_progress_bar()  # this is a library: what is shown is not its business
-        quiet.set_verbosity_error()
+        quiet.set_verbosity(logging.CRITICAL)  # what it would print comes as an error too
         torch.backends.cuda.matmul.allow_tf32 = False
         torch.backends.cudnn.allow_tf32 = False
 

@@ -10,12 +10,16 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
+from urllib.parse import quote
 
 from engine.errors import CheckpointError, EngineError, Interrupted, first_line, may_pass
 from engine.sources.base import Checkpoint, Listing, Reference, Source
 from store.schema import Key
 
 T = TypeVar("T")
+
+_LONGEST = 200  # bytes of a seed's name, as part of a URL
+_LAST_STEP = 2**53  # of which a float still has every digit
 
 _NOT_OF_CHECKPOINTS = (KeyboardInterrupt, GeneratorExit, MemoryError, Interrupted, EngineError)
 
@@ -30,7 +34,7 @@ class GuardedSource:
     def find(self) -> Listing:
         """Look what is there now; where that fails, repeat the last answer, with the error."""
         try:
-            self._last = self._source.find()
+            self._last = _named(self._source.find())
         except BaseException as error:
             if isinstance(error, _NOT_OF_CHECKPOINTS):
                 raise
@@ -119,6 +123,34 @@ class GuardedCheckpoint:
     def release(self) -> None:
         """Take note that it is not needed any more."""
         _tried(self._checkpoint.release, None)
+
+
+def _named(found: Listing) -> Listing:
+    """Leave out, with a warning, what has a seed or a step that no study can have.
+
+    Such are names that are not Unicode text, or would break a line of a message.
+    """
+    keys = found.wanted | found.there | found.missing.keys()
+    odd = frozenset(key for key in keys if not _can_be_named(key))
+    if not odd:
+        return found
+    left_out = tuple(
+        f"seed {ascii(seed)[:60]}, step {str(step)[:30]}: is left out: no study can have such a "
+        "seed or step. Rename its folder or revision"
+        for seed, step in sorted(odd)
+    )
+    return replace(
+        found,
+        wanted=found.wanted - odd,
+        there=found.there - odd,
+        missing={key: why for key, why in found.missing.items() if key not in odd},
+        warnings=(*found.warnings, *left_out),
+    )
+
+
+def _can_be_named(key: Key) -> bool:
+    seed, step = key
+    return seed.isprintable() and len(quote(seed)) <= _LONGEST and 0 <= step <= _LAST_STEP
 
 
 def _tried(look: Callable[[], T], otherwise: T) -> T:

@@ -144,6 +144,9 @@ KINDS: dict[str, Kind] = {
     "experts": Kind(set_config(experts_implementation="somebody/kernel"), None),
     "odd-dtype": Kind(set_config(torch_dtype="load", dtype="nothing"), None),
     "device-map": Kind(set_config(device_map="auto", tp_plan="auto", use_kernels=True), None),
+    "odd-outputs": Kind(
+        set_config(return_dict=False, output_attentions=True, torchscript=True), None
+    ),
     # What the configuration says and cannot be.
     "zero-heads": Kind(set_config(num_attention_heads=0), "num_attention_heads"),
     "zero-hidden": Kind(set_config(hidden_size=0), "hidden_size"),
@@ -156,6 +159,7 @@ KINDS: dict[str, Kind] = {
     "huge-vocabulary": Kind(set_config(vocab_size=10**12), "(1000000000000, 32)"),
     "other-vocabulary": Kind(set_config(vocab_size=310), "embed_in.weight"),
     "long-positions": Kind(set_config(max_position_embeddings=10**9), None),
+    "no-positions": Kind(set_config(max_position_embeddings=-5), "max_position_embeddings"),
     "text-for-number": Kind(set_config(hidden_size="32"), "hidden_size"),
     "unknown-rope": Kind(
         set_config(rope_parameters={"rope_type": "nothing", "rope_theta": 1e4}), "nothing"
