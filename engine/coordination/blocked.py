@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
+from pathlib import Path
 from typing import Final
 
 from engine.coordination.board import ProgressBoard
@@ -14,6 +15,21 @@ from store.writing import StudyWriter
 
 _POLL_SECONDS: Final = 1.0  # between two looks at what is free
 _MUCH: Final = 2**20  # bytes: so much more is free, and it is worth another try at once
+
+WRITTEN_AGAIN: Final = "the study can be written again; going on"
+
+
+def waits(error: OSError, store: Path) -> str:
+    """Return what is said of a study that cannot be written now, in one line."""
+    why, remedy = what_is_wrong(error, store)
+    return f"{why}; {remedy}: watch waits, and goes on by itself"
+
+
+def room_left(store: Path) -> int | None:
+    """Return the bytes free where a study lies or will lie; None: that cannot be known."""
+    with contextlib.suppress(OSError):
+        return disk_free(store)
+    return None
 
 
 class BlockedStore:
@@ -42,8 +58,8 @@ class BlockedStore:
         while True:
             why, remedy = what_is_wrong(error, self._writer.path)
             if not self._session.status.blocked:
-                text = f"{why}; {remedy}: watch waits, and goes on by itself"
-                self._session.say("error", "blocked", text, free=self._free())
+                text = waits(error, self._writer.path)
+                self._session.say("error", "blocked", text, free=room_left(self._writer.path))
             self._session.show(blocked=f"{why}; {remedy}", eta_seconds=None)
             self._sleep(why)
             try:
@@ -58,22 +74,17 @@ class BlockedStore:
 
     def _sleep(self, why: str) -> None:
         """Wait until another try may succeed."""
-        free, due = self._free(), self._clock() + self._pause
+        free, due = room_left(self._writer.path), self._clock() + self._pause
         self._pause = min(2 * self._pause, LONGEST_SECONDS)
         while self._clock() < due:
             self._board.wait(_POLL_SECONDS, why)
-            now = self._free()
+            now = room_left(self._writer.path)
             if free is not None and now is not None and now - free >= _MUCH:
                 return
-
-    def _free(self) -> int | None:
-        with contextlib.suppress(OSError):
-            return disk_free(self._writer.path)
-        return None
 
     def regain(self) -> None:
         """Take note that the study was written since."""
         if self._session.status.blocked:
             self._pause = FIRST_SECONDS
             self._session.show(blocked="")
-            self._session.say("info", "unblocked", "the study can be written again; going on")
+            self._session.say("info", "unblocked", WRITTEN_AGAIN)

@@ -79,7 +79,11 @@ def build_coordinator(
         raise Interrupted("stopped before work began; run the same command again to go on")
     vocabulary = Vocabulary(entry_texts(tokenizer), text.counts.count, text.counts.source)
     header = _header(study, tokenizer, text)
-    writer = StudyWriter.open(study.store, header, text.corpus, vocabulary, clock=clock)
+
+    def open_writer() -> StudyWriter:
+        return StudyWriter.open(study.store, header, text.corpus, vocabulary, clock=clock)
+
+    writer = patience.until_written(open_writer, study.store)
     status = EngineStatus(
         writer=writer.writer,
         host=writer.host,

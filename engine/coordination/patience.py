@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TypeVar
 
-from engine.errors import ConfigError, Interrupted, NotThereError
-from engine.events import Event, Listener
+from engine.coordination.blocked import WRITTEN_AGAIN, room_left, waits
+from engine.coordination.retries import FIRST_SECONDS
+from engine.errors import ConfigError, Interrupted, NotThereError, blocks_writing
+from engine.events import Event, Level, Listener
 from engine.study_file.file import StudyFile
 
 _Read = TypeVar("_Read")
@@ -64,6 +67,27 @@ class Patience:
                     continue
             return result
 
+    def until_written(self, write: Callable[[], _Read], store: Path) -> _Read:
+        """Return what `write` returns, once there is room for what it writes to the store.
+
+        Raise what `write` raises, and Interrupted.
+        """
+        blocked = False
+        while True:
+            try:
+                result = write()
+            except OSError as error:
+                if not self.waiting or not blocks_writing(error):
+                    raise
+                if not blocked:
+                    blocked = True
+                    self._say("error", "blocked", waits(error, store), free=room_left(store))
+                self._wait(FIRST_SECONDS)
+                continue
+            if blocked:
+                self._say("info", "unblocked", WRITTEN_AGAIN)
+            return result
+
     def look_again(self) -> None:
         """Let the time between two looks into folders pass. Raise Interrupted."""
         self._wait(self._watch.poll_seconds)
@@ -76,7 +100,11 @@ class Patience:
         """Report what is waited for, unless that was the last thing reported."""
         if text != self._reported:
             self._reported = text
-            self._listener.on_event(Event(self.clock(), "info", "waiting", text))
+            self._say("info", "waiting", text)
+
+    def _say(self, level: Level, event: str, text: str, **fields: object) -> None:
+        with contextlib.suppress(OSError):  # a terminal that is gone must not end the wait
+            self._listener.on_event(Event(self.clock(), level, event, text, fields))
 
 
 def _signature(files: Callable[[], Iterable[Path]]) -> tuple[object, ...]:

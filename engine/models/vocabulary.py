@@ -99,11 +99,11 @@ def _difference(tokenizer: Tokenizer, theirs: _Entries) -> str | None:
 
 @functools.lru_cache(maxsize=64)
 def _entries(file: Path, size: int, time: int) -> _Entries | None:
-    """Return a file's entries, None if it cannot be read; size and time notice a new file."""
-    try:
-        data = file.read_bytes()
-    except OSError:
-        return None
+    """Return a file's entries, None if it holds none; size and time notice a new file.
+
+    Raise OSError when it cannot be read.
+    """
+    data = file.read_bytes()
     digest = hashlib.blake2b(data, digest_size=16).digest()
     if digest not in _KEPT:
         _KEPT[digest] = _parse(data)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import os
 import socket
@@ -18,6 +19,7 @@ from store.commits.ledger import Ledger, Record, phases_record
 from store.commits.log import CommitReader, CommitWriter
 from store.commits.owner import pid_space, refuse_if_busy
 from store.commits.study_progress import read_root, refuse_other_study
+from store.errors import StoreError
 from store.reading.probe_arrays import remove_values
 from store.schema import variables as layout
 from store.schema.array_types import Floats
@@ -82,15 +84,23 @@ class StudyWriter:
         }
         self._reader = reader
         self._commits = CommitWriter(self.path / layout.COMMITS, reader, session)
-        self._journal = JournalWriter(self.path, self.writer)
-        self.results = CellWriter(self.path, self._commits.number, reader)
+        try:
+            self._journal = JournalWriter(self.path, self.writer)
+            self._make_parts()
+            if not clean:
+                remove_leftovers(self._store, self.ledger)
+                self._store.flush()
+        except OSError:  # as on a full disk, where there may be room for this one line
+            with contextlib.suppress(OSError, StoreError):
+                self._commits.append({"kind": "end", "how": "failed"})
+            raise
+
+    def _make_parts(self) -> None:
+        self.results = CellWriter(self.path, self._commits.number, self._reader)
         self._store = self.results.store
-        self._arrays = StudyArrays(self._store, reader, self.n_tokens)
-        parts = self._store, self._commits, reader, self._arrays
+        self._arrays = StudyArrays(self._store, self._reader, self.n_tokens)
+        parts = self._store, self._commits, self._reader, self._arrays
         self.summaries, self.probes = SummaryWriter(*parts), ProbeWriter(*parts)
-        if not clean:
-            remove_leftovers(self._store, self.ledger)
-            self._store.flush()
 
     def reopen(self) -> None:
         """Start a new session in place of this one, which failed to write and can commit no more.

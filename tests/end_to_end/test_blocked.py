@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import os
+import shutil
 import threading
 import urllib.request
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +23,9 @@ from seedconv_tui.cli.main import run
 from seedconv_tui.listeners.notifier import kind_of
 from seedconv_tui.listeners.prometheus import serve
 from store import open_study
+from store.commits.heartbeat import read_status, write_status
 from store.schema import EngineStatus, ModelSnapshot
-from tests.support.listening import Heard
+from tests.support.listening import Heard, Script
 from tests.support.small_disk import SmallDisk
 from tests.support.tiny_models import finish, make_runs, write_study
 
@@ -178,3 +182,62 @@ def test_a_request_to_stop_is_heard_while_there_is_no_room(
     over.append(True)
     assert run(["run", str(file)]) == 0
     expect_same(store, made)
+
+
+@pytest.mark.parametrize("size", [40, 300])  # kB: nothing can be made; the study, but no session
+def test_a_disk_that_is_full_from_the_start_is_waited_for(
+    made: Path, disk: SmallDisk, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    monkeypatch.setattr("engine.coordination.patience.FIRST_SECONDS", 0.01)
+    store = disk.folder / "study.zarr"
+    disk.mount(size)
+    file = study(made, store)
+    script = Script(blocked=lambda: disk.resize(65536))
+    engine = build_coordinator(load_study_file(file), script, waiting=True)
+    totals = engine.watch(until_complete=True)
+    assert (totals.scored, totals.reduced, totals.failed) == (9, 3, 0)
+    (text,) = script.said("blocked")
+    assert text.endswith(
+        "no space left on the device; free some: watch waits, and goes on by itself"
+    )
+    assert len(script.said("unblocked")) == 1
+    expect_same(store, made)
+
+
+def test_a_session_that_cannot_begin_keeps_nobody_out(
+    made: Path, disk: SmallDisk, tmp_path: Path
+) -> None:
+    """Wherever on a full disk it fails: the next one begins at once, and all is there."""
+    disk.mount(65536)
+    store = disk.folder / "study.zarr"
+    shutil.copytree(made / "study.zarr", store)
+    file, filled = study(made, store), disk.folder / "filled"
+    for blocks in range(4):
+        with filled.open("wb", buffering=0) as stream, pytest.raises(OSError, match="No space"):
+            while stream.write(bytes(4096)) == 4096:
+                pass
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        os.truncate(filled, filled.stat().st_size - 4096 * blocks)
+        with contextlib.suppress(OSError):
+            build_coordinator(load_study_file(file), Heard())
+        filled.unlink()
+    assert run(["run", str(file)]) == 0
+    expect_same(store, made)
+
+
+def test_a_heartbeat_is_written_where_no_block_is_free(disk: SmallDisk) -> None:
+    disk.mount(64)
+    (disk.folder / "status").mkdir()
+    status = EngineStatus("w", "h", 1, 1.0, 1.0, "working")
+    write_status(disk.folder, status)
+    with pytest.raises(OSError, match="No space"):
+        (disk.folder / "filled").write_bytes(bytes(65536))
+    for heartbeat in (2.0, 3.0):
+        write_status(disk.folder, replace(status, heartbeat=heartbeat, message="waits" * 20))
+        assert read_status(disk.folder, "w") == replace(
+            status, heartbeat=heartbeat, message="waits" * 20
+        )
+    with pytest.raises(OSError, match="No space"):
+        write_status(disk.folder, replace(status, message="x" * 5000))
+    assert read_status(disk.folder, "w") is not None
+    assert [file.name for file in (disk.folder / "status").iterdir()] == ["w.json"]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
+import resource
 import shutil
 import threading
 from collections.abc import Callable
@@ -19,10 +21,13 @@ import engine.models.weights
 from engine.coordination.build import build_coordinator
 from engine.coordination.recorder import Totals
 from engine.coordination.retries import MOST_ATTEMPTS, next_try
-from engine.errors import Interrupted
+from engine.errors import CheckpointError, Interrupted
 from engine.events import Event
+from engine.models.weights import read_checkpoint
 from engine.scoring.passes import CorpusPass
+from engine.sources.hub_client import HubClient
 from engine.study_file.file import load_study_file
+from engine.text.tokenizer import load_tokenizer
 from seedconv_tui.cli.main import run
 from store import open_study
 from store.schema import EngineStatus, Failure, State
@@ -300,6 +305,22 @@ def test_a_hub_that_refuses_for_long_is_asked_again_and_sends_nothing_twice(
     assert sorted(hub.downloads()) == ["config.json"] * 2 + ["model.safetensors"] * 2
 
 
+def test_a_checkpoint_that_only_trickles_is_fetched_again(
+    tmp_path: Path, hub: HubServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_runs(tmp_path, seeds=("1", "2"), steps=(0,))
+    for seed in "12":
+        hub.push(f"lab/m-seed{seed}", "step0", tmp_path / f"runs/seed{seed}/step0")
+    hub.trickles = [("seed1/resolve", 1000)]
+    monkeypatch.setattr("engine.sources.hub_pace.WINDOW_SECONDS", 0.3)
+    heard = Heard(lambda event: hub.trickles.clear() if event.event == "failed" else None)
+    file = write_study(tmp_path, models__source="lab/m-seed{seed}@step{step}")
+    totals = work(file, heard, Clock())
+    assert (totals.scored, totals.reduced, totals.failed) == (2, 1, 0)
+    (text,) = heard.of("failed")
+    assert "bytes a second; given up; tried once, next try at" in text
+
+
 def test_a_failure_of_an_earlier_version_is_read_and_tried_again(tmp_path: Path) -> None:
     from store import Ledger
 
@@ -354,3 +375,30 @@ def test_a_step_that_is_to_be_reduced_again_is_waited_for(
     made = build_coordinator(load_study_file(file), Heard(), stop=clock, clock=clock)
     totals = made.watch(until_complete=True)
     assert (totals.scored, totals.reduced, totals.failed) == (3, 1, 0)
+
+
+def test_a_checkpoint_is_not_blamed_for_files_that_cannot_be_opened(tmp_path: Path) -> None:
+    """Wherever in reading it that happens: every number of files that is still free is tried."""
+    make_runs(tmp_path, seeds=("1",), steps=(0,))
+    folder = tmp_path / "runs/seed1/step0"
+    shutil.copy(tmp_path / "tokenizer/tokenizer.json", folder)
+    study = load_study_file(write_study(tmp_path))
+    tokenizer = load_tokenizer(study, HubClient(threading.Event()))
+    read_checkpoint(folder, tokenizer)  # so that all is imported
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    refused, ended = [], False
+    with contextlib.ExitStack() as stack:
+        stack.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
+        taken = stack.enter_context((tmp_path / "text.txt").open()).fileno()
+        while not ended:  # the lowest number that is free is the one that is given
+            resource.setrlimit(resource.RLIMIT_NOFILE, (taken + len(refused), hard))
+            try:
+                read_checkpoint(folder, tokenizer)
+                ended = True
+            except CheckpointError as error:
+                refused.append(error)
+    assert refused
+    for error in refused:
+        assert error.passing
+        assert "Too many open files" in str(error)
+        assert "\n" not in str(error)
