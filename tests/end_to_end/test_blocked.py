@@ -25,6 +25,7 @@ from seedconv_tui.listeners.prometheus import serve
 from store import open_study
 from store.commits.heartbeat import read_status, write_status
 from store.schema import EngineStatus, ModelSnapshot
+from store.writing import StudyWriter
 from tests.support.listening import Heard, Script
 from tests.support.small_disk import SmallDisk
 from tests.support.tiny_models import finish, make_runs, write_study
@@ -212,15 +213,21 @@ def test_a_session_that_cannot_begin_keeps_nobody_out(
     store = disk.folder / "study.zarr"
     shutil.copytree(made / "study.zarr", store)
     file, filled = study(made, store), disk.folder / "filled"
+    begun: list[bool] = []
     for blocks in range(4):
         with filled.open("wb", buffering=0) as stream, pytest.raises(OSError, match="No space"):
             while stream.write(bytes(4096)) == 4096:
                 pass
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         os.truncate(filled, filled.stat().st_size - 4096 * blocks)
+        writer = None
         with contextlib.suppress(OSError):
-            build_coordinator(load_study_file(file), Heard())
+            writer = StudyWriter(store)
         filled.unlink()
+        begun.append(writer is not None)
+        if writer is not None:
+            writer.close("stopped")
+    assert begun[0] is False
     assert run(["run", str(file)]) == 0
     expect_same(store, made)
 
