@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from store.analysis.between import normal_blocks
 from store.commits.ledger import RESULTS
 from store.reading.study_reader import StudyReader
-from store.schema import variables as layout
+from store.schema import layout
 from store.schema.array_types import Floats
 from store.schema.pair_metrics import DIVERGENCES
 

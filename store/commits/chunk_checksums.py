@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from store.commits.ledger import RESULTS, Ledger, ModelLedger
-from store.schema import variables as layout
+from store.schema import layout
 from store.schema.packed import checksum_at, n_checksums
 
 

@@ -15,8 +15,8 @@ from pathlib import Path
 
 from store.errors import DamagedError, StoreError, lacks_room
 from store.schema.from_json import from_json, loads
+from store.schema.layout import JOURNAL, STATUS
 from store.schema.snapshot import EngineStatus, JournalEntry
-from store.schema.variables import JOURNAL, STATUS
 from store.storage.durable import write_file
 from store.storage.links import refuse_link
 from store.storage.places import Files, LocalFiles

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from store.commits.pair_sums import Pair, PairSums
-from store.schema import variables as layout
+from store.schema import layout
 from store.schema.keys import CheckpointName, Key
 from store.schema.schedule import Schedule, schedules_of
 from store.schema.snapshot import Failure, Phase

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from store.schema.variables import safe_name
+from store.schema.layout import safe_name
 
 if TYPE_CHECKING:
     from store.commits.ledger import Ledger, ModelLedger

@@ -15,7 +15,7 @@ from store.commits.heartbeat import read_journal, read_status
 from store.commits.ledger import Ledger, ModelLedger
 from store.commits.log import CommitReader
 from store.errors import DamagedError, NotAStudyError, StoreError, lacks_files
-from store.schema import variables as layout
+from store.schema import layout
 from store.schema.checksums import checksum
 from store.schema.from_json import loads
 from store.schema.snapshot import EngineStatus, ModelSnapshot, State, StudySnapshot

@@ -31,7 +31,7 @@ from store.maintenance.verify_results import log_prob_damage
 from store.reading.log_probs import REPRESENTATIONS
 from store.reading.probe_arrays import result_name, results_layout
 from store.reading.recorded_means import recorded_means
-from store.schema import variables as layout
+from store.schema import layout
 from store.schema.damage import Damage, Part
 from store.schema.keys import Key
 from store.schema.snapshot import EngineStatus

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from store.maintenance.mending import maintain
-from store.schema import variables as layout
+from store.schema import layout
 from store.storage.links import refuse_link
 from store.study import Study
 

@@ -11,7 +11,7 @@ from store.analysis.again import pair_again, results_again
 from store.analysis.level_means import summarise
 from store.errors import StoreError
 from store.reading.recorded_means import recorded_means
-from store.schema import variables as layout
+from store.schema import layout
 from store.schema.damage import Damage, Part
 from store.schema.keys import Key
 from store.statistics.means import MEAN_OF

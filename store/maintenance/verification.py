@@ -20,7 +20,7 @@ from store.maintenance.verify_probes import probe_damage, value_damage
 from store.maintenance.verify_results import ResultReader, log_prob_damage
 from store.maintenance.verify_summaries import category_damage, summary_damage
 from store.reading.probe_arrays import result_name
-from store.schema import variables as layout
+from store.schema import layout
 from store.schema.damage import Damage, Part
 from store.storage.metadata import expect_group
 from store.study import Study, open_study

@@ -12,7 +12,7 @@ from store.errors import StoreError
 from store.maintenance.twice import twice
 from store.maintenance.verify_results import Means
 from store.reading.recorded_means import recorded_means
-from store.schema import variables as layout
+from store.schema import layout
 from store.schema.array_types import Floats
 from store.schema.damage import Damage, Part
 from store.statistics.means import MEAN_OF, PAIR_OF, RECORDED, mean_over_pairs

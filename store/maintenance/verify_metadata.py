@@ -12,7 +12,7 @@ from store.errors import DamagedError
 from store.maintenance.twice import twice
 from store.maintenance.verify_probes import metadata_checks
 from store.reading.corpus_reader import CORPUS_ARRAYS
-from store.schema import variables as layout
+from store.schema import layout
 from store.schema.damage import Damage, Part
 from store.storage.arrays import CommittedStore, expect, open_array, place, read
 from store.storage.metadata import (

@@ -11,7 +11,7 @@ from store.analysis.probe_scores import PROBE_KINDS
 from store.errors import DamagedError
 from store.maintenance.twice import twice
 from store.reading.probe_arrays import items_layout, open_results, probe_path, result_name
-from store.schema import variables as layout
+from store.schema import layout
 from store.schema.damage import Damage, Part
 from store.storage.arrays import CommittedStore, expect, open_array, place
 from store.storage.metadata import expect_group, expect_nothing_else

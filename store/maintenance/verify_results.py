@@ -9,7 +9,7 @@ import numpy as np
 
 from store.errors import DamagedError
 from store.maintenance.twice import twice
-from store.schema import variables as layout
+from store.schema import layout
 from store.schema.damage import Damage, Part
 from store.storage.arrays import CommittedStore, open_array, read
 from store.storage.metadata import (

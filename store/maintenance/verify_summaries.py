@@ -10,7 +10,7 @@ from store.errors import DamagedError
 from store.maintenance.twice import twice
 from store.reading.category_arrays import category_path
 from store.reading.summary import SummaryReader, lacks_values
-from store.schema import variables as layout
+from store.schema import layout
 from store.schema.damage import Damage, Part
 from store.statistics.means import ordered_pairs, pair_mean
 from store.storage.metadata import expect_group

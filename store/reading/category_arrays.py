@@ -7,7 +7,7 @@ from typing import Any
 from zarr.abc.store import Store
 
 from store.errors import DamagedError
-from store.schema import variables as layout
+from store.schema import layout
 from store.schema.category import Category
 from store.storage.arrays import create_array, open_array, place, read
 from store.storage.durable_store import DurableStore

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from zarr.abc.store import Store
 
 from store.errors import DamagedError, lacks_files
-from store.schema import variables as layout
+from store.schema import layout
 from store.schema.checksums import corpus_checksum, vocabulary_checksum
 from store.schema.corpus import Corpus, Vocabulary
 from store.storage.arrays import expect, open_array, read

@@ -13,7 +13,7 @@ from xarray.core import indexing
 from store.reading.recorded_means import refuse_other_means
 from store.reading.study_reader import StudyReader
 from store.reading.summary import SummaryReader
-from store.schema import variables as layout
+from store.schema import layout
 from store.schema.snapshot import over_pairs
 from store.storage.arrays import read, read_cells
 

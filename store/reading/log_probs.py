@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 from zarr.abc.store import Store
 
 from store.errors import DamagedError
+from store.schema.layout import log_prob_rows, rows_near
 from store.schema.output_layer import OutputLayer, Representation
 from store.schema.packed import chunk_keys
-from store.schema.variables import log_prob_rows, rows_near
 from store.storage.arrays import Array, create_array, expect, open_array, read
 from store.storage.durable_store import DurableStore
 

@@ -11,7 +11,7 @@ from zarr.abc.store import Store
 
 from store.commits.ledger import ModelLedger, ProbeEntry, Record
 from store.errors import DamagedError
-from store.schema import variables as layout
+from store.schema import layout
 from store.schema.keys import Key
 from store.schema.probe import Probe
 from store.storage.arrays import Array, create_array, expect, open_array, place, read

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from store.commits.ledger import CHECKPOINT_MEANS, ModelLedger
 from store.commits.pair_sums import recorded_pairs
 from store.errors import DamagedError
-from store.schema import variables as layout
+from store.schema import layout
 from store.schema.array_types import Floats
 from store.storage.arrays import Array, place
 

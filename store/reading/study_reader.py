@@ -22,7 +22,7 @@ from store.reading.corpus_reader import CorpusReader
 from store.reading.log_probs import LogProbs, open_log_probs
 from store.reading.probe_arrays import open_results, read_probe
 from store.reading.recorded_means import refuse_other_means
-from store.schema import variables as layout
+from store.schema import layout
 from store.schema.category import Category
 from store.schema.corpus import Corpus, Vocabulary
 from store.schema.keys import CheckpointName, Key

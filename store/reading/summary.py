@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from store.errors import DamagedError
 from store.reading.recorded_means import numbers_checksum
 from store.reading.study_reader import StudyReader
-from store.schema import variables as layout
+from store.schema import layout
 from store.schema.packed import checksum_at
 from store.statistics.intervals import FEWEST_SEEDS
 from store.statistics.means import ordered_pairs

@@ -6,6 +6,20 @@ from store.schema.category import ALL, CONTEXT, Category
 from store.schema.corpus import Corpus, Vocabulary
 from store.schema.damage import Damage, Part
 from store.schema.keys import CheckpointName, Key
+from store.schema.layout import (
+    ARRAYS,
+    COMMITS,
+    FORMAT,
+    PERCENTILES,
+    SUMMARIES,
+    SUMMARY,
+    TOP,
+    VARIABLES,
+    log_prob_rows,
+    log_probs_path,
+    model_path,
+    safe_name,
+)
 from store.schema.output_layer import OutputLayer, Representation
 from store.schema.pair_metrics import DIVERGENCES, KL, MORE_METRICS, PAIR_METRICS, PairMetric
 from store.schema.probe import Probe, ProbeValues
@@ -22,20 +36,6 @@ from store.schema.snapshot import (
     State,
     StudySnapshot,
     Work,
-)
-from store.schema.variables import (
-    ARRAYS,
-    COMMITS,
-    FORMAT,
-    PERCENTILES,
-    SUMMARIES,
-    SUMMARY,
-    TOP,
-    VARIABLES,
-    log_prob_rows,
-    log_probs_path,
-    model_path,
-    safe_name,
 )
 
 __all__ = [

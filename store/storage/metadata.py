@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from zarr.core.buffer import default_buffer_prototype
 
 from store.errors import DamagedError, lacks_files
-from store.schema import variables as layout
+from store.schema import layout
 from store.storage.arrays import Array
 from store.storage.links import refuse_link
 

@@ -19,7 +19,7 @@ from store.commits.log import CommitReader, refuse_lost
 from store.commits.pair_sums import Pair
 from store.commits.study_progress import read_root
 from store.reading.log_probs import REPRESENTATIONS, create_log_probs, log_prob_chunks
-from store.schema import variables as layout
+from store.schema import layout
 from store.schema.output_layer import OutputLayer, Representation
 from store.schema.packed import chunk_keys
 from store.statistics.means import ordered_pairs, pairs_among

@@ -16,7 +16,7 @@ import zarr
 
 from store.errors import StudyMismatchError
 from store.reading.corpus_reader import CORPUS_ARRAYS, corpus_layout
-from store.schema import variables as layout
+from store.schema import layout
 from store.schema.checksums import checksum, corpus_checksum, vocabulary_checksum
 from store.schema.corpus import Corpus, Vocabulary
 from store.storage.arrays import create_array

@@ -13,7 +13,7 @@ from store.commits.ledger import ProbeEntry
 from store.commits.log import CommitReader
 from store.errors import DamagedError
 from store.reading.probe_arrays import result_name, results_layout
-from store.schema import variables as layout
+from store.schema import layout
 from store.storage.arrays import Array, create_array, open_array, read
 from store.storage.durable_store import DurableStore
 from store.storage.metadata import coordinate_layout, coordinates, model_groups

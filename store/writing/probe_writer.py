@@ -13,7 +13,7 @@ from store.reading.probe_arrays import (
     result_name,
     write_probe,
 )
-from store.schema import variables as layout
+from store.schema import layout
 from store.schema.keys import Key
 from store.schema.packed import chunk_keys
 from store.schema.probe import Probe, ProbeValues

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from store.commits.ledger import RESULTS, Record
 from store.commits.pair_sums import Pair, recorded_pairs
 from store.errors import StoreError
-from store.schema import variables as layout
+from store.schema import layout
 from store.schema.packed import NOT_KNOWN, checksum_at, chunk_keys, n_checksums, pack_numbers
 from store.statistics.means import MEAN_OF, PAIR_OF
 from store.storage.arrays import open_array

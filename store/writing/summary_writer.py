@@ -11,7 +11,7 @@ from store.commits.ledger import Partition, Record
 from store.reading.category_arrays import write_category
 from store.reading.recorded_means import numbers_checksum
 from store.reading.summary import BY_LEVEL
-from store.schema import variables as layout
+from store.schema import layout
 from store.schema.array_types import Floats
 from store.schema.category import Category
 from store.schema.packed import chunk_keys

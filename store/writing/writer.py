@@ -21,7 +21,7 @@ from store.commits.owner import pid_space, refuse_if_busy
 from store.commits.study_progress import read_root, refuse_other_study
 from store.errors import StoreError
 from store.reading.probe_arrays import remove_values
-from store.schema import variables as layout
+from store.schema import layout
 from store.schema.array_types import Floats
 from store.schema.corpus import Corpus, Vocabulary
 from store.schema.keys import Key

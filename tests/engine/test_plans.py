@@ -202,7 +202,7 @@ def test_stored_log_probs_are_not_skipped_when_memory_runs_out(
 ) -> None:
     make_runs(tmp_path)
     expected = score(tmp_path, "whole.zarr")
-    monkeypatch.setattr("store.schema.variables._CHUNK_BYTES", 2**14)  # of log-probs: 16 tokens
+    monkeypatch.setattr("store.schema.layout._CHUNK_BYTES", 2**14)  # of log-probs: 16 tokens
     monkeypatch.setattr("engine.scoring.log_prob_rows._PRODUCT_BYTES", {"cpu": 2**16})
     monkeypatch.setattr("engine.scoring.passes._BLOCK_BYTES", {"cpu": 2**15})
     convert, calls = torch.from_numpy, itertools.count(1)
