@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,6 +13,7 @@ from store.errors import DamagedError, lacks_files
 from store.schema import layout
 from store.schema.checksums import corpus_checksum, vocabulary_checksum
 from store.schema.corpus import Corpus, Vocabulary
+from store.schema.from_json import loads
 from store.storage.arrays import expect, open_array, read
 from store.storage.places import Files
 
@@ -43,6 +43,10 @@ def corpus_layout(name: str, size: int) -> dict[str, Any]:
     }
 
 
+def _within(values: NDArray[Any], n: int) -> bool:
+    return not values.size or (int(values.min()) >= 0 and int(values.max()) < n)
+
+
 class CorpusReader:
     """Reads what was written when the study was made; nothing of it ever changes."""
 
@@ -56,7 +60,7 @@ class CorpusReader:
         return read(expect(array, **corpus_layout(name, array.size)), (slice(None),))
 
     def _corpus_attributes(self) -> dict[str, Any]:
-        group = json.loads(self._files.read(f"{layout.CORPUS}/zarr.json"))
+        group = loads(self._files.read(f"{layout.CORPUS}/zarr.json"))
         return dict(group["attributes"])
 
     def corpus(self) -> Corpus:
@@ -84,7 +88,30 @@ class CorpusReader:
         )
         if corpus_checksum(corpus) != self._root["corpus_crc32"]:
             raise DamagedError(f"{where}: is not the corpus that the study was made with")
+        if not self._fits(corpus):
+            raise DamagedError(f"{where}: holds tokens that lie outside of its text")
         return corpus
+
+    def _fits(self, corpus: Corpus) -> bool:
+        """Return whether every index leads to something: who made the store is not known."""
+        n_tokens, vocab_size = self._root["n_tokens"], self._root["vocab_size"]
+        n_chars, n_documents = len(corpus.text), len(corpus.document_start)
+        bounds = (
+            (corpus.token_id, vocab_size),
+            (corpus.context_id, vocab_size),
+            (corpus.document, n_documents),
+            (corpus.char_start, n_chars + 1),
+            (corpus.char_end, n_chars + 1),
+        )
+        starts = corpus.document_start
+        return (
+            all(len(values) == n_tokens and _within(values, n) for values, n in bounds)
+            and bool((corpus.char_start <= corpus.char_end).all())
+            and _within(starts, n_chars + 1)
+            and bool((np.diff(starts) >= 0).all())
+            and len(corpus.document_name) == n_documents
+            and all(isinstance(name, str) for name in corpus.document_name)
+        )
 
     def vocabulary(self) -> Vocabulary:
         """Return entries and counts. Raises DamagedError as `corpus` does."""
@@ -103,6 +130,8 @@ class CorpusReader:
                 raise
             raise DamagedError(f"{where}: the vocabulary cannot be read ({error})") from error
         vocabulary = Vocabulary(text, counts, source)
+        if not len(text) == len(counts) == self._root["vocab_size"]:
+            raise DamagedError(f"{where}: the vocabulary is not as large as zarr.json says")
         if vocabulary_checksum(vocabulary) != self._root["vocabulary_crc32"]:
             raise DamagedError(f"{where}: is not the vocabulary that the study was made with")
         return vocabulary

@@ -44,6 +44,7 @@ def create_study(
     left behind then.
     """
     partial = path.with_name(f"{path.name}.{uuid.uuid4().hex}{PARTIAL}")
+    made = [folder for folder in path.parents if not folder.exists()]
     partial.mkdir(parents=True)
     try:
         store = DurableStore(partial)
@@ -67,7 +68,7 @@ def create_study(
             (partial / folder).mkdir()
         store.flush()
         partial.rename(path)
-        sync_folders([path.parent])
+        sync_folders([path.parent, *(folder.parent for folder in made)])
     except BaseException as error:
         _remove(partial)
         if not isinstance(error, OSError) or not (path / "zarr.json").exists():

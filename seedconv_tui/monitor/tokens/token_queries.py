@@ -139,7 +139,11 @@ class TokenPredictions:
             for name, values in into.items() if seed in scored else ():
                 values[number] = study.values(self.model, name, seed, self.step, tokens=part)
         ids = np.union1d(top_id[top_id >= 0], target)
-        texts = {int(number): study.vocabulary.text[number] for number in ids}
+        entries = study.vocabulary.text
+        texts = {
+            int(number): entries[number] if 0 <= number < len(entries) else f"no entry {number}"
+            for number in ids
+        }
         return Guesses(top_id, np.exp(log_prob), surprisal, texts)
 
 
