@@ -15,6 +15,10 @@ class StudyMismatchError(StoreError):
     """The store belongs to another corpus, tokenizer or scoring configuration."""
 
 
+class ReplacedError(StoreError):
+    """Another study, or an older copy, lies where the one was that is being read."""
+
+
 class UnsupportedError(StoreError):
     """What is asked cannot be done: by this installation, or for such an address or category."""
 

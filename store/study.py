@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from store.errors import DamagedError
+from store.errors import DamagedError, ReplacedError
 from store.reading.model import read_model
 from store.reading.study_reader import StudyReader
 from store.reading.summary import Summary, read_summary
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     import xarray
 
     from store.analysis.difference import Difference
+
+_TRIES = 3
 
 
 def open_study(path: str | Path) -> Study:
@@ -80,7 +83,15 @@ class Study(StudyReader):
         return model_dataset(self, model)
 
     def snapshot(self) -> StudySnapshot:
-        """Return what the screens show. Reads again only the models that changed."""
+        """Return what the screens show. Reads again only the models that changed.
+
+        Raises ReplacedError for a study that is replaced again and again, and what `open_study`
+        raises.
+        """
+        for _ in range(_TRIES):
+            self.refresh()
+            with contextlib.suppress(ReplacedError):  # while it was read
+                return self._progress.snapshot(self.model_snapshot)
         self.refresh()
         return self._progress.snapshot(self.model_snapshot)
 
@@ -94,7 +105,7 @@ class Study(StudyReader):
                     self._models[model] = (known.changes, read_model(self, model))
                     break
                 except DamagedError:
-                    if not self.refresh():  # else an engine may have computed some once more
+                    if not self._follow():  # else an engine may have computed some once more
                         raise
                     known = self.ledger(model)
         return self._models[model][1]

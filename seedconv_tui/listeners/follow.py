@@ -92,7 +92,11 @@ class Follower:
         try:
             if self._study is None:
                 self._study = open_study(self._store)
+            replaced = self._study.replaced
             self._study.refresh()
+            if self._study.replaced != replaced:
+                self._shown.clear()
+                self._warn("another study, or an older copy, is in the place of the store now")
             for model in self._study.models:
                 changes = self._study.ledger(model).changes
                 behind = [sink for sink in self._sinks if self._shown.get((sink, model)) != changes]

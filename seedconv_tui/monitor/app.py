@@ -180,8 +180,10 @@ class SeedconvApp(App[None], inherit_bindings=False):
     def on_arrived(self, message: Arrived) -> None:
         """Take a reading; what is on screen changes only if the study did."""
         first = message.watch.feed.progress is None
-        message.watch.arrived(message, self._clock())
+        replaced = message.watch.arrived(message, self._clock())
         self._show()
+        if replaced:
+            self.say("another study, or an older copy, is in its place now", bad=True)
         if first:  # import what the number keys will need, once the first paint is on its way
             Thread(target=_import_the_rest, daemon=True).start()
 

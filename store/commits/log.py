@@ -20,7 +20,7 @@ from pathlib import Path
 
 from store.commits.ledger import Ledger, Record
 from store.commits.record_types import refuse_odd
-from store.errors import BusyError, DamagedError, StoreError
+from store.errors import BusyError, DamagedError, ReplacedError, StoreError
 from store.schema.from_json import loads
 from store.storage.durable import PARTIAL, sync_folders, write_file
 from store.storage.places import Files, LocalFiles
@@ -88,34 +88,50 @@ def seal_file(folder: Path, number: int) -> Path:
     return folder / f"{number}.end"
 
 
-def refuse_lost(folder: Path, number: int) -> None:
+def refuse_lost(folder: Path, number: int, there: os.stat_result | None = None) -> os.stat_result:
     """Raise BusyError when another has taken over from session `number`, or StoreError.
 
     What is written to a study that was removed, or whose file system is away, goes nowhere, or into
-    the empty folder where that was mounted.
+    the empty folder where that was mounted. Given `there`, which an earlier call returned, it must
+    still be the same file: not one of another study that was put in its place.
     """
     if log_file(folder, number + 1).exists():
         raise BusyError(f"{folder.parent}: another engine has taken this study over")
-    if not log_file(folder, number).exists():
+    try:
+        found = log_file(folder, number).stat()
+    except FileNotFoundError:
         raise StoreError(
             f"{folder.parent}: is not there any more: was it removed, or is its file system not "
             "mounted? Once it is back, run the same command again: what is committed stays"
+        ) from None
+    if there is not None and not os.path.samestat(found, there):
+        raise ReplacedError(
+            f"{folder.parent}: another study, or an older copy of this one, was put in its place; "
+            "run the same command again to go on with what is there"
         )
+    return found
 
 
 class CommitReader:
     """Follows a commit log as it grows, reading each byte once."""
 
-    def __init__(self, folder: Path | Files) -> None:
+    def __init__(self, folder: Path | Files, changes: int = 0) -> None:
+        """Follow the log in a folder; `changes` is where to count from."""
         if isinstance(folder, Path):
             folder = LocalFiles(folder.parent).below(folder.name)
         self._files = folder
-        self._restart(changes=0)
+        self.replaced = 0  # how often an older copy was found in the place of what had been read
+        self._restart(changes)
 
     def _restart(self, changes: int) -> None:
         self.ledger = Ledger(changes=changes)  # never back: equal counts mean equal contents
-        self.number = 0  # the file being read
+        self._open(0)
+
+    def _open(self, number: int, first: Record | None = None) -> None:
+        self.number = number  # the file being read
         self.offset = 0  # bytes of it that were taken in
+        self._first = first  # its first record, which no other session's file has
+        self._tail = b""  # the last line that was taken in
 
     def refresh(self) -> bool:
         """Take in what is new; say whether anything was.
@@ -123,6 +139,8 @@ class CommitReader:
         Raises DamagedError when a record that must be there cannot be read.
         """
         before = self.ledger.changes
+        if self._files.near and not self.agrees():
+            self.start_again()
         newest = self._newest() if self.number == 0 else 0
         while True:
             following = self._first_record(self.number + 1)
@@ -138,7 +156,36 @@ class CommitReader:
                     self._restart(self.ledger.changes)
                     continue
                 self._read(limit=limit)
-            self.number, self.offset = self.number + 1, 0
+            self._open(self.number + 1, following)
+
+    def start_again(self) -> None:
+        """Forget everything: an older copy lies in the place of what had been read."""
+        self.replaced += 1
+        self._restart(self.ledger.changes + 1)
+
+    def stamp(self) -> tuple[int, ...] | None:
+        """Return what changes when the file being read is replaced or gets shorter, at no cost.
+
+        None where that cannot be said.
+        """
+        found = self._files.stamp(f"{self.number}.log")
+        return found and (*found[:2], int(found[2] >= self.offset))
+
+    def agrees(self) -> bool:
+        """Return whether what was taken in is still there: not so when an older copy was put back.
+
+        A file that is gone though there are later ones is not replaced but lost: `refresh` says so.
+        """
+        if self.number == 0:
+            return True
+        start = self.offset - len(self._tail)
+        try:
+            if self._files.read(f"{self.number}.log", start, self.offset) != self._tail:
+                return False
+        except FileNotFoundError:
+            logs = [name.removesuffix(".log") for name in self._files.names()]
+            return not 0 < max((int(n) for n in logs if n.isdecimal()), default=0) < self.number
+        return self._first_record(self.number) == self._first
 
     def _newest(self) -> int:
         """Return the newest file; one more when that session ended, as its file must be there."""
@@ -213,6 +260,7 @@ class CommitReader:
                 raise DamagedError(f"{path}: byte {self.offset}: {error}") from None
             self.ledger.apply(record)
             self.offset += len(line) + 1
+            self._tail = line + b"\n"
         if len(data) < _BLOCK_BYTES:
             return False
         if self.offset == before:
@@ -255,7 +303,7 @@ class CommitWriter:
 
     def check(self) -> None:
         """Raise BusyError when another has taken the study over, StoreError when it is gone."""
-        refuse_lost(self._folder, self.number)
+        refuse_lost(self._folder, self.number, os.fstat(self._file.fileno()))
 
     def append(self, *records: Record) -> None:
         """Commit: the records are on disk when this returns.

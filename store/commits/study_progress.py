@@ -14,7 +14,13 @@ from numpy.typing import NDArray
 from store.commits.heartbeat import read_journal, read_status
 from store.commits.ledger import Ledger, ModelLedger
 from store.commits.log import CommitReader
-from store.errors import DamagedError, NotAStudyError, StoreError, lacks_files
+from store.errors import (
+    DamagedError,
+    NotAStudyError,
+    ReplacedError,
+    StoreError,
+    lacks_files,
+)
 from store.schema import layout
 from store.schema.checksums import checksum
 from store.schema.from_json import loads
@@ -34,14 +40,78 @@ class StudyProgress:
         self.files = open_files(path)
         self.path = path if isinstance(path, Path) else str(self.files)
         self._clock = clock
-        self.root = _root(self.files)
-        self.name = str(self.root["study"])
-        self.n_tokens = int(self.root["n_tokens"])
-        self.vocab_size = int(self.root["vocab_size"])
-        self.commits = CommitReader(self.files.below(layout.COMMITS))
+        self._replaced = 0
+        self._begin(_root(self.files), changes=0)
+
+    def _begin(self, root: dict[str, Any], changes: int) -> None:
+        self.root = root
+        self.name = str(root["study"])
+        self.n_tokens = int(root["n_tokens"])
+        self.vocab_size = int(root["vocab_size"])
+        self.commits = CommitReader(self.files.below(layout.COMMITS), changes)
         self._engine: EngineStatus | None = None
+        self._root_stamp: tuple[int, ...] | None = None  # of the `zarr.json` that says so
+        self._seen: object = None  # stamps of what was last found to be the same
         self.commits.refresh()
         refuse_other_study(self.path, self.root, self.commits.ledger)
+
+    @property
+    def replaced(self) -> int:
+        """How often another study, or an older copy, was found in the place of this one."""
+        return self._replaced + self.commits.replaced
+
+    def refresh(self) -> bool:
+        """Take in what was committed since; return whether there was anything.
+
+        Begins again when another study or an older copy lies there now: see `replaced`. Raises
+        what `open_study` raises.
+        """
+        before, replaced = self.commits.ledger.changes, self.replaced
+        try:
+            self.commits.refresh()
+        except DamagedError:
+            if not self._is_another() and self.commits.agrees():
+                raise
+            if not self._is_another():
+                self.commits.start_again()
+                self.commits.refresh()
+        changed = self.commits.ledger.changes != before
+        if (changed or self.files.near) and self._is_another():
+            self._replaced = replaced + 1
+            self._begin(_root(self.files), self.commits.ledger.changes + 1)
+        if self.replaced != replaced:
+            self._engine = None
+        return self.commits.ledger.changes != before
+
+    def refuse_replaced(self, since: int) -> None:
+        """Raise ReplacedError unless what lies there is still what `refresh` took in, or has grown.
+
+        `since` is the value of `replaced` when what is read now was opened. Asks the file system
+        for two files' times, and reads only if these changed; elsewhere only `refresh` notices.
+        """
+        if self.replaced == since:
+            if not self.files.near:
+                return
+            seen = self.files.stamp("zarr.json"), self.commits.stamp()
+            if seen == self._seen and None not in seen:
+                return
+            if not self._is_another() and self.commits.agrees():
+                self._seen = seen
+                return
+        raise ReplacedError(
+            f"{self.files}: another study, or an older copy, was put in its place while it was "
+            "read; read it again from the start"
+        )
+
+    def _is_another(self) -> bool:
+        stamp = self.files.stamp("zarr.json")
+        if stamp is not None and stamp == self._root_stamp:
+            return False
+        root = _root(self.files)
+        if any(root.get(name) != self.root.get(name) for name in ("id", "crc32", "created")):
+            return True
+        self._root_stamp = stamp
+        return False
 
     def snapshot(self, model: Callable[[str], ModelSnapshot] | None = None) -> StudySnapshot:
         """Return the study as of the last refresh of `commits`, with results that `model` reads.
@@ -61,6 +131,7 @@ class StudyProgress:
             engine=self._engine,
             journal=tuple(read_journal(self.files, ledger.writers[-_JOURNALS:])),
             bytes_stored=ledger.bytes_stored,
+            replaced=self.replaced,
         )
 
     def _without_results(self, name: str) -> ModelSnapshot:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -39,13 +40,20 @@ class StudyReader:
     """A study open for reading: `refresh` follows an engine that is still writing."""
 
     def __init__(self, path: str | Path, *, clock: Callable[[], float] = time.time) -> None:
-        self._progress = progress = StudyProgress(path, clock=clock)
+        self._progress = StudyProgress(path, clock=clock)
+        self._begin()
+
+    def _begin(self) -> None:
+        progress = self._progress
+        self._replaced = progress.replaced
         self.path = progress.path  # what messages name
         self.name = progress.name
         self.n_tokens = progress.n_tokens
         self.vocab_size = progress.vocab_size
         self.identity: dict[str, Any] = progress.root["identity"]
         self._store = progress.files.arrays()
+        if hasattr(self._store, "check"):
+            self._store.check = partial(progress.refuse_replaced, self._replaced)
         self._commits = progress.commits
         self._store.expected = ChunkChecksums(lambda: self._commits.ledger)
         self._corpus_files = CorpusReader(progress.files, self._store, progress.root)
@@ -55,7 +63,24 @@ class StudyReader:
     # -- what there is ---------------------------------------------------------------------------
 
     def refresh(self) -> bool:
-        """Take in what was committed since; return whether there was anything."""
+        """Take in what was committed since; return whether there was anything.
+
+        Where another study, or an older copy of this one, was put in its place, all that was known
+        is forgotten and read again; `replaced` counts that.
+        """
+        changed = self._progress.refresh()
+        if self._progress.replaced != self._replaced:
+            self._begin()
+        return changed
+
+    @property
+    def replaced(self) -> int:
+        """How often another study, or an older copy, was found in the place of this one."""
+        return self._replaced
+
+    def _follow(self) -> bool:
+        """Do as `refresh` within one reading. Raises ReplacedError rather than begin again."""
+        self._progress.refuse_replaced(self._replaced)
         return self._commits.refresh()
 
     @property
@@ -109,11 +134,11 @@ class StudyReader:
             try:
                 found = read_all()
             except DamagedError:
-                self.refresh()
+                self._follow()
                 if self._summarised(steps) == before:
                     raise
                 continue
-            self.refresh()
+            self._follow()
             if self._summarised(steps) == before:
                 return found
 
@@ -182,7 +207,7 @@ class StudyReader:
             try:
                 return self._values(model, name, seed, step, other, tokens)
             except DamagedError:
-                if not self.refresh():  # else an engine may have computed it once more
+                if not self._follow():  # else an engine may have computed it once more
                     raise
 
     def _values(
@@ -309,7 +334,7 @@ class StudyReader:
             try:
                 return self.own_category(category, model if own else None)
             except DamagedError:
-                if not self.refresh():  # else an engine may be writing another in its place
+                if not self._follow():  # else an engine may be writing another in its place
                     raise
 
     def own_categories(self, model: str | None) -> Mapping[str, Partition]:
@@ -342,7 +367,7 @@ class StudyReader:
             try:
                 return read_probe(self._store, name, digest)
             except DamagedError:
-                if not self.refresh():  # else an engine may be writing another in its place
+                if not self._follow():  # else an engine may be writing another in its place
                     raise
 
     def probe_values(self, model: str, name: str, seed: str, step: int) -> NDArray[np.float32]:
@@ -363,7 +388,7 @@ class StudyReader:
                 array = open_results(self._store, model, name, known, entry)
                 values = read(array, (known.steps[step], known.seeds[seed]))
             except DamagedError:
-                if not self.refresh():  # else an engine may be writing another probe in its place
+                if not self._follow():  # else an engine may be writing another probe in its place
                     raise
                 continue
             if self.probe_entry(name) == entry:

@@ -249,3 +249,4 @@ class StudySnapshot:
     engine: EngineStatus | None = None  # None: no engine ever ran
     journal: tuple[JournalEntry, ...] = ()  # oldest first, the last few hundred
     bytes_stored: int = 0  # that log-probs take
+    replaced: int = 0  # how often its reader found another study, or an older copy, in its place

@@ -92,6 +92,9 @@ class CheckedStore(Store):
             )
 
 
+def _no_check() -> None: ...
+
+
 class CommittedStore(CheckedStore, LocalStore):
     """A read-only store in which every chunk that is asked for must exist.
 
@@ -102,6 +105,7 @@ class CommittedStore(CheckedStore, LocalStore):
     def __init__(self, root: Path) -> None:
         super().__init__(root, read_only=True)
         self.sizes = ChunkSizes()
+        self.check: Callable[[], None] = _no_check  # after each reading; raises if it is void
 
     async def get(
         self,
@@ -131,6 +135,7 @@ class CommittedStore(CheckedStore, LocalStore):
         refuse_other_than_file(path, self.sizes.most_bytes(key))
 
     def _expect(self, key: str, value: Buffer | None) -> Buffer | None:
+        self.check()
         if value is not None:
             self.sizes.expect(key, self.root / key, value)
             self.expect_committed(key, value)
@@ -264,7 +269,7 @@ def read(array: Array, selection: tuple[int | slice, ...]) -> NDArray[Any]:
         raise DamagedError(f"{place(array)}: has more chunks than any array of a study")
     try:
         return np.asarray(array[selection])
-    except DamagedError:
+    except StoreError:
         raise
     except MemoryError as error:
         raise DamagedError(f"{place(array)}: is larger than the memory ({error})") from error

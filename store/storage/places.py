@@ -23,12 +23,18 @@ _REMOTE = re.compile(r"(?:^|/)(?:[a-z][a-z0-9+.-]*://|(?:s3|gs|az|https?):/)")  
 class Files(Protocol):
     """Files below one address, by names like "commits/1.log". `str()` of it can be shown."""
 
+    near: bool  # whether reading a few bytes costs nothing to speak of
+
     def read(self, name: str, start: int = 0, stop: int | None = None) -> bytes:
         """Return a slice of one file's bytes; empty past its end. `start` may count from the end.
 
         Raises FileNotFoundError when there is no such file, OSError or RemoteError when it cannot
         be read, DamagedError when that is more than `MOST_METADATA` and no `stop` is given.
         """
+        ...
+
+    def stamp(self, name: str) -> tuple[int, ...] | None:
+        """Return device, inode, bytes and times of a file; None: no such file, or not known."""
         ...
 
     def names(self) -> list[str]:
@@ -50,6 +56,8 @@ class Files(Protocol):
 
 class LocalFiles:
     """Files of a folder. No link below `root` is followed."""
+
+    near = True
 
     def __init__(self, root: Path, folder: str = "") -> None:
         self._root, self._folder = root, folder
@@ -74,6 +82,14 @@ class LocalFiles:
                 refuse_longer(path, size - start, MOST_METADATA)
             file.seek(start)
             return file.read(MOST_METADATA if stop is None else stop - start)
+
+    def stamp(self, name: str) -> tuple[int, ...] | None:
+        """See `Files`."""
+        try:
+            found = (self._root / self._folder / name).stat()
+        except OSError:
+            return None
+        return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
     def names(self) -> list[str]:
         """See `Files`."""

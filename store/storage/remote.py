@@ -85,6 +85,8 @@ def open_remote(address: str) -> RemoteFiles:
 class RemoteFiles:
     """Objects below one prefix. Every file is replaced whole there, as a copying tool does it."""
 
+    near = False
+
     def __init__(self, store: Any, shown: str, scheme: str, folder: str = "") -> None:
         self._store, self._shown, self._scheme, self._folder = store, shown, scheme, folder
         self._last: dict[str, tuple[tuple[str, int, int], bytes]] = {}
@@ -118,6 +120,9 @@ class RemoteFiles:
 
     async def _whole(self, key: str) -> Any:
         return await (await obstore.get_async(self._store, key)).bytes_async()
+
+    def stamp(self, name: str) -> None:
+        """See `store.storage.places.Files`: asking would cost as much as reading."""
 
     def names(self) -> list[str]:
         """See `store.storage.places.Files`. Web servers do not list."""

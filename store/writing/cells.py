@@ -7,6 +7,7 @@ workers, in any processes, can write side by side; one coordinator commits what 
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -37,6 +38,7 @@ class CellWriter:
     def __init__(self, path: Path, session: int, reader: CommitReader | None = None) -> None:
         """Write for the coordinator of that session; `reader` is its own, in its own process."""
         self.path, self.session = path, session
+        self._there: os.stat_result | None = None  # the session's log, once it was seen
         root = read_root(path)
         self._shape = int(root["n_tokens"]), int(root["vocab_size"])
         self._follows = reader is None  # the log, which another process writes
@@ -48,7 +50,8 @@ class CellWriter:
 
     def check(self) -> None:
         """Raise BusyError when another has taken the study over, StoreError when it is gone."""
-        refuse_lost(self.path / layout.COMMITS, self.session)
+        folder = self.path / layout.COMMITS
+        self._there = refuse_lost(folder, self.session, self._there)
 
     def begin_checkpoint(
         self,

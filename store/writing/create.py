@@ -51,6 +51,7 @@ def create_study(
         root = {
             "format": layout.FORMAT,
             "study": header.study,
+            "id": uuid.uuid4().hex,  # no two studies have one, though all else be equal
             "created": now,
             "n_tokens": len(corpus),
             "vocab_size": len(vocabulary),

@@ -97,6 +97,26 @@ def test_what_is_not_wanted_any_more_is_not_read() -> None:
     assert reader.details.get(Title("d")) == "D"
 
 
+def test_answers_about_another_study_are_forgotten() -> None:
+    """Also those that are on their way, and the study is opened once more."""
+    reader = Reader()
+    reader.details.want(Title("a"))
+    reader.wait()
+    reader.library.gate.clear()
+    reader.library.reached.clear()
+    reader.details.want(Title("b"))
+    assert reader.library.reached.wait(120)
+    reader.details.forget()
+    assert reader.details.get(Title("a")) is None
+    reader.library.gate.set()
+    reader.wait()
+    assert reader.details.get(Title("b")) is None
+    assert not reader.details.busy
+    reader.details.want(Title("b"))
+    reader.wait()
+    assert reader.details.get(Title("b")) == "B"
+
+
 def test_the_oldest_answers_go_first() -> None:
     reader = Reader()
     reader.details.want(*map(Title, "abc"))

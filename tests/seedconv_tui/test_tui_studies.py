@@ -9,7 +9,7 @@ import pytest
 
 from seedconv_tui.cli.main import run
 from seedconv_tui.monitor.common.chart_widget import ChartView
-from store import StoreError
+from store import StoreError, Study
 from tests.support.made_store import fill, open_writer
 from tests.support.terminal import Terminal, make_engine, make_model, make_study, terminal
 
@@ -173,3 +173,26 @@ def test_what_cannot_be_compared_is_refused(
     assert "named twice" in capsys.readouterr().err
     assert run(["tui", one, str(tmp_path / "two.zarr")]) == 2
     assert "two.zarr" in capsys.readouterr().err
+
+
+async def test_another_study_in_its_place_is_shown_from_the_start(tmp_path: Path) -> None:
+    """On every screen, though it has fewer seeds and steps than what was chosen before."""
+    store, other = tmp_path / "study.zarr", tmp_path / "other"
+    for path, seeds, steps in ((store, ("1", "2", "3"), (0, 8, 16)), (other, ("a", "b"), (4,))):
+        writer = open_writer(path)
+        fill(writer, "m", seeds, steps)
+        writer.close("finished")
+    async with terminal(store=store, size=(100, 30)) as screen:
+        for key in "12345":
+            await screen.press(key, "end", "down", "right", "down")
+            await screen.settle()
+        store.rename(tmp_path / "first")
+        other.rename(store)
+        await screen.poll(replace(Study(store).snapshot(), replaced=1))
+        assert "another study, or an older copy, is in its place now" in screen.text
+        for key in "12345":
+            await screen.press(key)
+            await screen.settle()
+            await screen.press("home", "down", "right", "end")
+            await screen.settle()
+            assert "step 16" not in screen.text

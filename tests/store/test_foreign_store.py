@@ -85,7 +85,7 @@ def test_a_file_of_a_gigabyte_is_not_read(study: Path, name: str) -> None:
     [f"{MODEL}/surprisal/c/0/0/0", f"{MODEL}/mean_kl/c/0/0/0", f"{MODEL}/log_probs/1/0/c/0/0",
      "corpus/text/c/0", "corpus/vocabulary_end/c/0", f"{MODEL}/summary/token_kl/c/0/0"],
 )  # fmt: skip
-@pytest.mark.parametrize("n_bytes", [4, 2**23])
+@pytest.mark.parametrize("n_bytes", [4, 2**22])
 def test_a_chunk_that_unpacks_to_another_size_is_not_unpacked(
     study: Path, name: str, n_bytes: int
 ) -> None:

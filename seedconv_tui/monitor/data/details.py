@@ -48,8 +48,10 @@ class Failed:
 class Answered(Message):
     """Answers have come, or reasons why there are none."""
 
-    def __init__(self, details: Details, answers: list[tuple[Any, object]]) -> None:
-        self.details, self.answers = details, answers
+    def __init__(
+        self, details: Details, answers: list[tuple[Any, object]], of_study: int = 0
+    ) -> None:
+        self.details, self.answers, self.of_study = details, answers, of_study
         super().__init__()
 
 
@@ -62,6 +64,7 @@ class Details:
         self._kept: dict[type, OrderedDict[Any, object]] = {}
         self._retry: set[Any] = set()
         self._lock = Lock()  # of what follows, which the thread shares
+        self._of_study = 0  # grows when another study lies in the place of the one that was read
         self._wanted: list[Any] = []
         self._underway: set[Any] = set()  # read or being read, and not taken in yet
         self.reading: Thread | None = None
@@ -96,6 +99,14 @@ class Details:
                 self.reading = Thread(target=self._read_all, name="details", daemon=True)
                 self.reading.start()
 
+    def forget(self) -> None:
+        """Forget all answers, also those that are on their way: they are of another study."""
+        self._kept.clear()
+        self._retry.clear()
+        with self._lock:
+            self._of_study += 1
+            self._wanted = []
+
     def retry(self) -> None:
         """Let what failed be asked again; until it is answered, the reason stays."""
         for kept in self._kept.values():
@@ -103,7 +114,7 @@ class Details:
 
     def take(self, message: Answered) -> None:
         """Keep answers, and of each kind no more than its `KEEP`."""
-        for query, answer in message.answers:
+        for query, answer in message.answers if message.of_study == self._of_study else ():
             kept = self._kept.setdefault(type(query), OrderedDict())
             kept[query] = answer
             kept.move_to_end(query)
@@ -121,10 +132,13 @@ class Details:
 
     def _read_all(self) -> None:
         answers: list[tuple[Any, object]] = []
-        study, refreshed, posted = None, 0.0, time.monotonic()
+        study, refreshed, posted, of_study = None, 0.0, time.monotonic(), self._of_study
         try:
             while (query := self._next()) is not None:
                 now = time.monotonic()
+                if of_study != self._of_study:
+                    self._send(Answered(self, answers, of_study))
+                    study, answers, of_study = None, [], self._of_study
                 try:
                     if study is None or now - refreshed > _REFRESH_SECONDS:
                         study, refreshed = self._source.study(), now
@@ -133,7 +147,7 @@ class Details:
                     answer = Failed(str(error) or type(error).__name__)
                 answers.append((query, answer))
                 if time.monotonic() - posted > _BATCH_SECONDS:
-                    self._send(Answered(self, answers))
+                    self._send(Answered(self, answers, of_study))
                     answers, posted = [], time.monotonic()
         except Exception as error:  # a bug of ours: the app ends with its traceback
             with self._lock:
@@ -141,7 +155,7 @@ class Details:
                 self._underway.clear()
             self._send(Crashed(error))
         if answers:
-            self._send(Answered(self, answers))
+            self._send(Answered(self, answers, of_study))
 
     def _send(self, message: Message) -> None:
         try:

@@ -56,13 +56,18 @@ class Watch:
         self.reading.start()
         return True
 
-    def arrived(self, message: Arrived, now: float) -> None:
-        """Take a reading."""
+    def arrived(self, message: Arrived, now: float) -> bool:
+        """Take a reading; return whether another study lies in the place of the last one."""
         self.feed.now = now
+        last = self.feed.snapshot
         self.feed.accept(message.snapshot, results=message.results)
+        replaced = last is not None and last.replaced != message.snapshot.replaced
+        if replaced:
+            self.details.forget()
         if message.results:
             self.reading = None
             self.details.retry()
+        return replaced
 
     def troubled(self, message: Troubled, now: float) -> None:
         """Keep what was read before, and why it could not be read again."""
