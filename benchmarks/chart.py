@@ -14,7 +14,7 @@ import time
 
 import numpy as np
 
-from seedconv_tui.chart.draw import Cells, Glyphs, Mark, Series, View, draw, fit
+from seedconv_tui.chart import Cells, Glyphs, Mark, Series, View, draw, fit
 
 SIZES = ((80, 24), (200, 50), (300, 80))
 MARKS = (

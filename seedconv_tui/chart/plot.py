@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from rich.cells import cell_len, set_cell_size
 
-from seedconv_tui.chart.draw import AXIS, MARK, MARKERS, Cells, Glyphs, Mark, Series, draw, fit
+from seedconv_tui.chart.drawing import Cells, Mark, draw
+from seedconv_tui.chart.glyphs import AXIS, MARK, MARKERS, Glyphs
+from seedconv_tui.chart.view import Series, fit
 from seedconv_tui.text import count, nats, phase_words, step_label, visible
 from store.schema import ModelSnapshot, State, StudySnapshot
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from seedconv_tui.chart.glyphs import Glyphs
+    from seedconv_tui.chart import Glyphs
 
 
 class Command(Protocol):
@@ -95,7 +95,7 @@ def at_least(least: int) -> Callable[[str], int]:
 
 def glyphs_of(options: argparse.Namespace) -> Glyphs:
     """Return what charts are to be drawn with."""
-    from seedconv_tui.chart.glyphs import Glyphs
+    from seedconv_tui.chart import Glyphs
 
     return Glyphs.ASCII if options.ascii else Glyphs(options.glyphs)
 

@@ -13,7 +13,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from seedconv_tui.chart.glyphs import Glyphs
+from seedconv_tui.chart import Glyphs
 from seedconv_tui.chart.plot import plot_text, table_text
 from seedconv_tui.exit_codes import FAILED, OK
 from seedconv_tui.monitor.data.live import StoreSource

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from textual.app import App
 from textual.binding import Binding
 
-from seedconv_tui.chart.glyphs import Glyphs
+from seedconv_tui.chart import Glyphs
 from seedconv_tui.monitor.clipboard import osc52
 from seedconv_tui.monitor.common import saving
 from seedconv_tui.monitor.common.bars import KeyBar

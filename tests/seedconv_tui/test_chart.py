@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from seedconv_tui.chart.draw import (
+from seedconv_tui.chart import (
     AXIS,
     BLANK,
     CURSOR,
@@ -442,9 +442,7 @@ def test_tick_labels_are_true_steps() -> None:
 
 
 def test_imports_numpy_only() -> None:
-    code = (
-        "import sys, seedconv_tui.chart.draw; print(*{name.split('.')[0] for name in sys.modules})"
-    )
+    code = "import sys, seedconv_tui.chart; print(*{name.split('.')[0] for name in sys.modules})"
     loaded = subprocess.check_output([sys.executable, "-c", code], text=True).split()
     assert "numpy" in loaded
     assert not {"rich", "textual", "zarr", "store", "engine"} & set(loaded)

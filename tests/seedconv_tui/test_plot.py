@@ -12,7 +12,7 @@ import pytest
 from rich.cells import cell_len
 
 from seedconv_tui import text
-from seedconv_tui.chart.draw import Glyphs
+from seedconv_tui.chart import Glyphs
 from seedconv_tui.chart.plot import plot_text, table_rows, table_text
 from seedconv_tui.cli.status import status_json, status_text
 from store.schema import ModelSnapshot, Phase, State, StudySnapshot

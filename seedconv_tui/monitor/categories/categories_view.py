@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from textual.containers import Container
 
-from seedconv_tui.chart import draw as chart
+from seedconv_tui import chart
 from seedconv_tui.monitor.categories.level_columns import level_columns, token_columns
 from seedconv_tui.monitor.categories.level_queries import (
     CorpusText,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from seedconv_tui.chart.draw import QUIET, Series
+from seedconv_tui.chart import QUIET, Series
 from seedconv_tui.monitor.categories.level_queries import counterpart
 from seedconv_tui.tables.level_results import base
 from seedconv_tui.text import nats, signed

@@ -9,7 +9,7 @@ import numpy as np
 from rich.style import Style
 from textual.message import Message
 
-from seedconv_tui.chart import draw as chart
+from seedconv_tui import chart
 from seedconv_tui.monitor.common.canvas import Canvas, Line, line_width, spread
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import Protocol
 from rich.style import Style
 from textual.theme import Theme
 
-from seedconv_tui.chart.glyphs import Glyphs
+from seedconv_tui.chart import Glyphs
 from seedconv_tui.text import shorten, visible
 from store.schema import State
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from seedconv_tui.chart.view import Series, View, fit
+from seedconv_tui.chart import Series, View, fit
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

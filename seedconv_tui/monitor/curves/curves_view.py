@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from textual.containers import Horizontal
 
-from seedconv_tui.chart import draw as chart
+from seedconv_tui import chart
 from seedconv_tui.monitor.common.bars import Notice
 from seedconv_tui.monitor.common.chart_widget import ChartTitle, ChartView
 from seedconv_tui.monitor.common.search import SearchBar

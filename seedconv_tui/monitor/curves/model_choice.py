@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from seedconv_tui.chart import draw as chart
+from seedconv_tui import chart
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

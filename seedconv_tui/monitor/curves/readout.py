@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from rich.cells import cell_len
 from rich.style import Style
 
-from seedconv_tui.chart.draw import MARKERS
+from seedconv_tui.chart import MARKERS
 from seedconv_tui.monitor.common.canvas import Canvas, Line, line_width, spread
 from seedconv_tui.monitor.curves.curve_metrics import INTERVAL, SPREAD
 from seedconv_tui.text import nats, phase_words, step_label

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from textual.binding import Binding
 from textual.containers import Container
 
-from seedconv_tui.chart import draw as chart
+from seedconv_tui import chart
 from seedconv_tui.monitor.common.bars import Notice
 from seedconv_tui.monitor.common.chart_widget import ChartTitle, ChartView
 from seedconv_tui.monitor.common.facts import Facts

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from textual.containers import Container
 
-from seedconv_tui.chart import draw as chart
+from seedconv_tui import chart
 from seedconv_tui.monitor.common.chart_widget import ChartView
 from seedconv_tui.monitor.common.pairs import PairMatrix, PairTable
 from seedconv_tui.monitor.tokens.predictions import Prediction, PredictionTable

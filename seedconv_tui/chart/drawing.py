@@ -23,13 +23,11 @@ from seedconv_tui.chart.glyphs import (
     CURSOR,
     LABEL,
     MARK,
-    MARKERS,
-    QUIET,
     SIGNS,
     Glyphs,
 )
 from seedconv_tui.chart.ticks import Tick, even_step_ticks, log_value_ticks, step_ticks, value_ticks
-from seedconv_tui.chart.view import Series, View, fit
+from seedconv_tui.chart.view import Series, View
 from seedconv_tui.text import cut, units_of
 
 if TYPE_CHECKING:
@@ -38,24 +36,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from store.schema import Floats
-
-__all__ = [
-    "AXIS",
-    "BLANK",
-    "CURSOR",
-    "LABEL",
-    "MARK",
-    "MARKERS",
-    "QUIET",
-    "Cells",
-    "Glyphs",
-    "Mark",
-    "Plot",
-    "Series",
-    "View",
-    "draw",
-    "fit",
-]
 
 _NAME_MAX = 18  # cells of a line's name beside the plot
 
