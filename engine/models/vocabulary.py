@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import CheckpointError
+from engine.machine.faults import is_fault
 from engine.text.tokenizer import Tokenizer, entry_names
 
 _USUAL_PADDING = 1024  # rows beyond the tokenizer, for fast kernels
@@ -120,7 +121,9 @@ def _parse(data: bytes) -> _Entries | None:
 
     try:
         backend = Backend.from_buffer(data)
-    except Exception:  # the library raises plain Exception for a file it cannot read
+    except BaseException as error:  # the library raises plain Exception, and panics
+        if not is_fault(error):
+            raise
         return None
     names = entry_names(backend.get_vocab(with_added_tokens=True))
     return _Entries(names, frozenset(backend.get_added_tokens_decoder()))

@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import math
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-from engine.errors import CheckpointError, ConfigError, NotThereError
+from engine.errors import CheckpointError, ConfigError, NotThereError, first_line
+from engine.machine.faults import is_fault
 from engine.sources.hub import VOCABULARIES, fetch_tokenizer
 from engine.sources.hub_client import HubClient
 
@@ -44,7 +46,9 @@ def load_backend(
             backend = AutoTokenizer.from_pretrained(
                 folder, trust_remote_code=False, local_files_only=True, **options
             )
-    except Exception as error:  # the libraries raise all kinds for files that they do not expect
+    except BaseException as error:  # the libraries raise all kinds for files they do not expect
+        if not is_fault(error):
+            raise
         raise _trouble(name, folder, error) from None
     if not backend.is_fast:
         raise ConfigError(
@@ -106,18 +110,18 @@ def _find(name: str, source: str, folder: Path, revision: str, hub: HubClient) -
     return folder
 
 
-def _trouble(name: str, folder: Path, error: Exception) -> ConfigError:
+def _trouble(name: str, folder: Path, error: BaseException) -> ConfigError:
     """Say what is wrong with a tokenizer that `transformers` does not load."""
     for file in sorted(folder.glob("*.json")):
         if (reason := _damage(file)) is None:
             continue
         damaged = f"{name}: {file.name} is damaged ({reason})"
-        if time.time() - file.stat().st_mtime < _STILL_SECONDS:
+        if _age(file) < _STILL_SECONDS:
             return NotThereError(
                 f"{damaged}. If it is being written, try again; else save it again"
             )
         return ConfigError(f"{damaged}. Save the tokenizer there again, with save_pretrained")
-    reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(" :.")
+    reason = first_line(error).rstrip(" :.")
     if (folder / "tokenizer.json").exists():
         return ConfigError(f"{name}: cannot be loaded: {type(error).__name__}: {reason}")
     found = ", ".join(sorted(VOCABULARIES & {file.name for file in folder.iterdir()}))
@@ -125,6 +129,13 @@ def _trouble(name: str, folder: Path, error: Exception) -> ConfigError:
         f"{name} has {found} but no tokenizer.json, and cannot be converted here: {reason}. "
         "Load it once where it can be, with AutoTokenizer, and save it with save_pretrained"
     )
+
+
+def _age(file: Path) -> float:
+    """Return the seconds since a file was written; without end, if that cannot be known."""
+    with contextlib.suppress(OSError):
+        return time.time() - file.stat().st_mtime
+    return math.inf
 
 
 def _damage(file: Path) -> str | None:
@@ -136,6 +147,10 @@ def _damage(file: Path) -> str | None:
             return "it holds no JSON object"
         if file.name == "tokenizer.json":
             Backend.from_file(str(file))
-    except Exception as error:  # the library raises plain Exception
-        return (str(error).strip() or type(error).__name__).splitlines()[0]
+    except OSError as error:
+        return error.strerror or type(error).__name__
+    except BaseException as error:  # the library raises plain Exception, and panics
+        if not is_fault(error):
+            raise
+        return first_line(error)
     return None
