@@ -20,6 +20,7 @@ from engine.errors import ConfigError, NotThereError
 from engine.study_file.file import StudyFile
 from engine.study_file.probes_section import ProbeSection
 from engine.text.documents import read_documents, read_text
+from engine.text.encoding import encode
 from engine.text.evaluation_text import TokenSequence
 from engine.text.tokenizer import Tokenizer
 from store.schema import Probe
@@ -138,10 +139,7 @@ class _Builder:
 
 def _tokenise(tokenizer: Tokenizer, texts: Sequence[str]) -> Iterator[list[int]]:
     for start in range(0, len(texts), _AT_ONCE):
-        encoded = tokenizer.backend(
-            list(texts[start : start + _AT_ONCE]), add_special_tokens=False, verbose=False
-        )
-        yield from encoded["input_ids"]
+        yield from encode(tokenizer.backend, list(texts[start : start + _AT_ONCE]))["input_ids"]
 
 
 # -- minimal pairs -------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.text.encoding import encode
 from engine.text.streams import LONG, Piece, Position
 from engine.text.token_runs import MOST_JOINED, document_runs
 
@@ -52,9 +53,6 @@ def count_tokens(backend: Any, pieces: Iterable[Piece], size: int) -> Iterator[T
 def _of_documents(backend: Any, batch: list[Piece], size: int) -> TokenCount:
     count = np.zeros(size, np.int64)
     if texts := [piece.text for piece in batch if piece.text.strip()]:
-        encoded = backend(
-            texts, add_special_tokens=False, return_attention_mask=False, verbose=False
-        )
-        for ids in encoded["input_ids"]:
+        for ids in encode(backend, texts)["input_ids"]:
             count += np.bincount(np.array(ids, np.int64), minlength=size)
     return TokenCount(count, len(batch), batch[-1].position)

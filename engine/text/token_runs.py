@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.errors import ConfigError
+from engine.text.encoding import encode
 from engine.text.streams import Piece, Position
 
 MOST_JOINED = 16  # pieces between two places where they agree; more would take too much memory
@@ -107,5 +108,5 @@ def document_runs(
 
 
 def _tokenise(backend: Any, text: str) -> _Tokens:
-    encoded = backend(text, add_special_tokens=False, return_attention_mask=False, verbose=False)
+    encoded = encode(backend, text)
     return _Tokens(np.array(encoded["input_ids"], np.int64), len(text), encoded.encodings[0])

@@ -152,5 +152,5 @@ def _damage(file: Path) -> str | None:
     except BaseException as error:  # the library raises plain Exception, and panics
         if not is_fault(error):
             raise
-        return first_line(error)
+        return first_line(error).removeprefix("Exception: ")
     return None

@@ -127,6 +127,12 @@ def test_run_waits_for_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str
         assert run(["run", str(write_study(tmp_path, tokenizer__source=source))]) == 2
         (line,) = capsys.readouterr().err.splitlines()
         assert line.startswith(f"seedconv: tokenizer.source: {said}")
+    (tmp_path / "words").mkdir()
+    words = {"type": "WordLevel", "vocab": {"a": 0}, "unk_token": "[UNK]"}
+    (tmp_path / "words/tokenizer.json").write_text(json.dumps({"model": words, "added_tokens": []}))
+    assert run(["run", str(write_study(tmp_path, tokenizer__source="words"))]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "the tokenizer cannot read the text: WordLevel error: Missing [UNK] token" in line
     assert not (tmp_path / "study.zarr").exists()
 
 
