@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from store.schema.array_types import Floats
 from store.schema.packed import checksum_at, n_checksums, unpack_numbers
+from store.statistics.means import ordered_pairs
 
 Pair = tuple[str, str]  # seed, other seed
 
@@ -59,21 +60,26 @@ class PairSums:
         first = list(self.pairs()).index(pair) * n_chunks
         return tuple(checksum_at(self.cells.get(name), first + n) for n in range(n_chunks))
 
-    def numbers(self, name: str) -> dict[Pair, float]:
-        """Return the means of the pairs; none where the record does not say."""
+    def put_numbers(self, name: str, seeds: Mapping[str, int], values: Floats) -> None:
+        """Put the means of the pairs into (seed, other_seed) of a study with these seeds.
+
+        Nothing where the record does not say.
+        """
         packed = self.means.get(name)
         if not isinstance(packed, str) or len(packed) < 8 * self.n_pairs:
-            return {}
-        return dict(zip(self.pairs(), unpack_numbers(packed, self.n_pairs).tolist(), strict=True))
+            return
+        if not seeds.keys() >= set(self.seeds):
+            return
+        index = np.array([seeds[seed] for seed in self.seeds], np.intp)
+        there = np.array([seed in self.before for seed in self.seeds], bool)
+        added = ordered_pairs(len(index)) & ~(there[:, None] & there)  # in the order of `pairs`
+        i, j = np.nonzero(added)
+        values[index[i], index[j]] = unpack_numbers(packed, self.n_pairs)
 
 
-def recorded_pairs(
-    sums: tuple[PairSums, ...], name: str, seeds: Mapping[str, int]
-) -> NDArray[np.float64]:
+def recorded_pairs(sums: tuple[PairSums, ...], name: str, seeds: Mapping[str, int]) -> Floats:
     """Return a step's means as records say, newest last: (seed, other_seed); NaN: not known."""
     values = np.full((len(seeds), len(seeds)), np.nan)
     for record in sums:
-        for (i, j), value in record.numbers(name).items():
-            if i in seeds and j in seeds:
-                values[seeds[i], seeds[j]] = value
+        record.put_numbers(name, seeds, values)
     return values

@@ -1,6 +1,7 @@
 """Damage to every kind of file of a study, and what comes of it: read, verified, mended, run again.
 
-`python -m tests.support.damage_campaign 300` prints the table of `docs/damage.md`.
+`python -m tests.support.damage_campaign 300` prints the table of `docs/damage.md`, and each outcome
+to stderr as it comes.
 """
 
 from __future__ import annotations
@@ -8,13 +9,14 @@ from __future__ import annotations
 import contextlib
 import io
 import itertools
+import json
 import random
 import shutil
 import sys
 import tempfile
 from collections import Counter, defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -329,9 +331,5 @@ if __name__ == "__main__":
         campaign, rng, done = Campaign(Path(made)), random.Random(1), []
         for found in campaign.damages(int(sys.argv[1]), int(sys.argv[2]) if sys.argv[2:] else 1):
             done.append(campaign.judge(*found, rng))
-            if done[-1].wrong:
-                print(len(done), done[-1], file=sys.stderr, flush=True)
-            if len(done) % 20 == 0:
-                print(len(done), file=sys.stderr, flush=True)
-        print(table(done))
-        print(Counter(outcome.way for outcome in done), sum(bool(o.wrong) for o in done))
+            print(json.dumps(asdict(done[-1])), file=sys.stderr, flush=True)
+    print(table(done))
