@@ -127,7 +127,13 @@ class _Walk:
         return found
 
     def summaries(self, model: str) -> list[Damage]:
-        """Check summaries by level against the results that were read."""
+        """Check summaries by level against the results that were read.
+
+        Not while metadata of their arrays are damaged: then that is what is wrong.
+        """
+        unreadable = {array for name, array in self._results.unreadable if name == model}
+        if any(array.startswith(f"{layout.SUMMARY}/") for array in unreadable):
+            return []
         means = self._results.means.items()
         kl = {cell: mean for (of, name, cell), (mean, _) in means if (of, name) == (model, "kl")}
         return summary_damage(self.study, model, kl)

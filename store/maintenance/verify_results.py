@@ -9,13 +9,11 @@ import numpy as np
 
 from store.errors import DamagedError
 from store.maintenance.twice import twice
+from store.reading.log_probs import REPRESENTATIONS
 from store.schema import layout
 from store.schema.damage import Damage, Part
 from store.storage.arrays import CommittedStore, open_array, read
-from store.storage.metadata import (
-    expect_nothing_else,
-    is_array,
-)
+from store.storage.metadata import expect_group, expect_nothing_else
 from store.study import Study
 
 Means = dict[tuple[str, str, tuple[int, ...]], tuple[float, float]]
@@ -94,10 +92,12 @@ def log_prob_damage(study: Study, model: str, seed: str, step: int) -> list[Dama
             at += len(block)
         if at != shape[0]:
             raise DamagedError(f"{where}: ends at token {at} of {shape[0]}")
-        for file in where.rglob("zarr.json"):  # one array, or a group of them
-            node = str(file.parent.relative_to(study.folder))
-            if is_array(file):
-                expect_nothing_else(study.folder, open_array(CommittedStore(study.folder), node))
+        kept = REPRESENTATIONS[str(study.ledger(model).scored[seed, step]["log_probs"])]
+        if kept is not None and kept.has_factors:
+            expect_group(study.folder, path, {})
+        for name in kept.layouts(*shape, 1) if kept is not None else ():
+            node = f"{path}/{name}" if name else path
+            expect_nothing_else(study.folder, open_array(CommittedStore(study.folder), node))
 
     path = layout.log_probs_path(model, seed, step)
     message = twice(study, check, lambda: (seed, step) in study.ledger(model).stored)

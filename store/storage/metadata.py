@@ -60,16 +60,6 @@ def expect_nothing_else(root: Path, array: Array) -> None:
         raise DamagedError(f"{file}: was altered")
 
 
-def is_array(file: Path) -> bool:
-    """Return whether this `zarr.json` is an array's. Raises DamagedError when it is of nothing."""
-    match _load(file.parent, file):
-        case {"node_type": "array"}:
-            return True
-        case {"node_type": "group", "zarr_format": 3, "attributes": dict()}:
-            return False
-    raise DamagedError(f"{file}: was altered")
-
-
 def _load(root: Path, file: Path) -> Any:
     refuse_link(root, file)
     try:
