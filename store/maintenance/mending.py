@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from zarr.core.buffer import default_buffer_prototype
 
 from store.errors import DamagedError
-from store.maintenance.restoring import (
+from store.maintenance.recomputing import (
     restore_pairs,
     restore_results,
     restore_summaries,
