@@ -20,7 +20,8 @@ from transformers import Trainer, TrainingArguments
 
 from engine.coordination.build import build_coordinator
 from engine.sources.announcements import Announcements
-from engine.sources.local import ANNOUNCED_SECONDS, SETTLE_SECONDS, LocalSource
+from engine.sources.local import ANNOUNCED_SECONDS, LocalSource
+from engine.sources.settling import SETTLE_SECONDS
 from engine.study_file.file import load_study_file
 from engine.study_file.models_section import ModelSection
 from seedconv_tui.cli.main import run

@@ -15,7 +15,8 @@ from safetensors.torch import load_file, save_file
 
 from engine.errors import CheckpointError
 from engine.sources.checkpoint_files import checkpoint_files
-from engine.sources.local import SETTLE_SECONDS, LocalSource, Settling
+from engine.sources.local import LocalSource
+from engine.sources.settling import SETTLE_SECONDS, Settling
 from engine.study_file.models_section import ModelSection
 from engine.study_file.patterns import HUB, HubTemplate, Pattern, kind_of
 from engine.study_file.presets import PRESETS

@@ -13,7 +13,8 @@ import pytest
 
 from engine.coordination.build import build_coordinator
 from engine.errors import Interrupted
-from engine.sources.local import SETTLE_SECONDS, STUCK_SECONDS, LocalSource
+from engine.sources.local import STUCK_SECONDS, LocalSource
+from engine.sources.settling import SETTLE_SECONDS
 from engine.study_file.file import load_study_file
 from engine.study_file.models_section import ModelSection
 from seedconv_tui.cli.main import run

@@ -35,8 +35,8 @@ from seedconv_tui.monitor.common.facts import Facts
 from seedconv_tui.monitor.common.search import SearchBar
 from seedconv_tui.monitor.common.step_picker import StepScreen
 from seedconv_tui.monitor.common.study_screen import Columns
-from seedconv_tui.monitor.data.feed import ACTIVE_STATES
 from seedconv_tui.text import nats
+from store.schema import ACTIVE_STATES
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

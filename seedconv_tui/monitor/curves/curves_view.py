@@ -26,8 +26,7 @@ from seedconv_tui.monitor.curves.model_choice import (
 )
 from seedconv_tui.monitor.curves.readout import Readout, entries, heading
 from seedconv_tui.monitor.curves.whole_summary import Whole, WholeSummary
-from seedconv_tui.monitor.data.feed import ACTIVE_STATES
-from store.schema import State
+from store.schema import ACTIVE_STATES, State
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from textual.message import Message
 
-from store.schema import ACTIVE_STATES as ACTIVE_STATES
+from store.schema import ACTIVE_STATES
 
 if TYPE_CHECKING:
     from store import Study
