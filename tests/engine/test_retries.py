@@ -325,6 +325,7 @@ def test_a_failure_of_an_earlier_version_is_read_and_tried_again(tmp_path: Path)
     from store import Ledger
 
     ledger = Ledger()
+    ledger.apply({"kind": "axis", "model": "m", "steps": [0], "seeds": ["1"]})
     ledger.apply({"kind": "failed", "model": "m", "seed": "1", "step": 0, "error": "x: broken"})
     assert ledger.model("m").failures["1", 0] == Failure("x: broken")
     assert ledger.model("m").errors() == {("1", 0): "x: broken"}
