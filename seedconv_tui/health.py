@@ -20,8 +20,16 @@ def health(snapshot: StudySnapshot, now: float) -> str:
     engine = snapshot.engine
     if engine is None:
         return NONE
-    late = now - engine.heartbeat >= STALE_SECONDS
+    late = silence(snapshot, now) >= STALE_SECONDS
     return SILENT if engine.state in ACTIVE_STATES and late else engine.state
+
+
+def silence(snapshot: StudySnapshot, now: float) -> float:
+    """Return seconds since the engine's last sign of life; 0 where there is no engine."""
+    if snapshot.engine is None:
+        return 0.0
+    seen = snapshot.engine.heartbeat if snapshot.seen is None else snapshot.seen
+    return max(0.0, now - seen)
 
 
 def states(model: ModelSnapshot) -> dict[str, int]:
@@ -45,7 +53,7 @@ def troubles(snapshot: StudySnapshot, now: float) -> list[str]:
     if engine is not None and state == SILENT:
         lines.append(
             f"the engine (process {engine.pid} on {visible(engine.host)}) gave no sign for "
-            f"{duration(now - engine.heartbeat)}: it was killed, hangs, or its machine is away; "
+            f"{duration(silence(snapshot, now))}: it was killed, hangs, or its machine is away; "
             "if it is gone, start it again, and it goes on where it was"
         )
     elif engine is not None and state == "failed":

@@ -18,6 +18,7 @@ from seedconv_tui.health import (
     advice,
     failed_checkpoints,
     health,
+    silence,
     states,
     troubled,
     troubles,
@@ -70,7 +71,7 @@ def status_json(snapshot: StudySnapshot, now: float | None = None) -> dict[str, 
     engine = None
     if snapshot.engine is not None:
         engine = asdict(snapshot.engine)
-        engine["heartbeat_age"] = round(max(0.0, now - snapshot.engine.heartbeat), 1)
+        engine["heartbeat_age"] = round(silence(snapshot, now), 1)
         for work in engine["works"]:
             work["state"] = State(work["state"]).name.lower()
     return {

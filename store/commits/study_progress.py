@@ -131,8 +131,23 @@ class StudyProgress:
             engine=self._engine,
             journal=tuple(read_journal(self.files, ledger.writers[-_JOURNALS:])),
             bytes_stored=ledger.bytes_stored,
+            seen=self._seen_alive(),
             replaced=self.replaced,
         )
+
+    def _seen_alive(self) -> float | None:
+        """Return when the heartbeat was last written, where the file system's clock is of use.
+
+        The engine's clock may differ from ours: it is believed if the file says no better.
+        """
+        if self._engine is None:
+            return None
+        beat, now = self._engine.heartbeat, self._clock()
+        stamp = self.files.stamp(f"{layout.STATUS}/{self._engine.writer}.json")
+        written = stamp[3] / 1e9 if stamp is not None else now + 1
+        if written > now:
+            return beat if beat <= now else None
+        return written if beat > now else max(beat, written)
 
     def _without_results(self, name: str) -> ModelSnapshot:
         ledger = self.commits.ledger
@@ -160,7 +175,8 @@ class StudyProgress:
     def _with_work(self, model: ModelSnapshot) -> ModelSnapshot:
         """Mark what a living engine has in hand."""
         engine = self._engine
-        if engine is None or self._clock() - engine.heartbeat > _ALIVE_SECONDS:
+        seen = self._seen_alive()
+        if engine is None or (seen and self._clock() - seen > _ALIVE_SECONDS):
             return model
         works = [work for work in engine.works if work.model == model.name and not work.probe]
         state = model.state.copy()

@@ -249,4 +249,6 @@ class StudySnapshot:
     engine: EngineStatus | None = None  # None: no engine ever ran
     journal: tuple[JournalEntry, ...] = ()  # oldest first, the last few hundred
     bytes_stored: int = 0  # that log-probs take
+    seen: float | None = None  # unix time by this machine's clock of the engine's last sign of
+    # life, as the file system knows it; None: as the heartbeat says
     replaced: int = 0  # how often its reader found another study, or an older copy, in its place

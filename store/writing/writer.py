@@ -17,7 +17,7 @@ import numpy as np
 from store.commits.heartbeat import JournalWriter, write_status
 from store.commits.ledger import Ledger, Record, phases_record
 from store.commits.log import CommitReader, CommitWriter
-from store.commits.owner import pid_space, refuse_if_busy
+from store.commits.owner import Watching, pid_space, refuse_if_busy
 from store.commits.study_progress import read_root, refuse_other_study
 from store.errors import StoreError
 from store.reading.probe_arrays import remove_values
@@ -42,6 +42,8 @@ from store.writing.records import reduced_record, scored_record
 from store.writing.recovery import remove_leftovers
 from store.writing.summary_writer import SummaryWriter
 
+_WATCHING = Watching()
+
 
 class StudyWriter:
     """A study open for writing, by its one coordinator.
@@ -51,11 +53,21 @@ class StudyWriter:
     record are on disk; what was not committed when a process died is removed by the next one.
     """
 
-    def __init__(self, path: Path, *, clock: Callable[[], float] = time.time) -> None:
-        """Take over an existing study. Raises BusyError, NotAStudyError, DamagedError."""
+    def __init__(
+        self,
+        path: Path,
+        *,
+        clock: Callable[[], float] = time.time,
+        watching: Watching = _WATCHING,
+    ) -> None:
+        """Take over an existing study. Raises BusyError, NotAStudyError, DamagedError.
+
+        Where the clocks cannot say whether another engine lives, its heartbeat is watched first,
+        for up to `STALE_SECONDS`.
+        """
         refuse_remote(path)
         self.path = path
-        self._clock = clock
+        self._clock, self._watching = clock, watching
         self._root = root = read_root(path)
         self.n_tokens, self.vocab_size = int(root["n_tokens"]), int(root["vocab_size"])
         self.host, self.pid = socket.gethostname(), os.getpid()
@@ -70,7 +82,7 @@ class StudyWriter:
         refuse_other_study(self.path, self._root, reader.ledger)
         last = reader.ledger.session
         if last is None or last["writer"] not in self._ours:
-            refuse_if_busy(self.path, reader.ledger, self._clock())
+            refuse_if_busy(self.path, reader.ledger, self._clock(), self._watching)
         clean = reader.ledger.ended in {"finished", "stopped"}
         self.writer = f"{layout.safe_name(self.host)}-{self.pid}-{reader.number + 1}"
         self._ours.add(self.writer)  # before the log can name it
@@ -125,6 +137,7 @@ class StudyWriter:
         vocabulary: Vocabulary,
         *,
         clock: Callable[[], float] = time.time,
+        watching: Watching = _WATCHING,
     ) -> StudyWriter:
         """Open the study at `path`, or make it when there is nothing.
 
@@ -135,7 +148,7 @@ class StudyWriter:
         if not path.exists():
             create_study(path, header, corpus, vocabulary, clock())
         refuse_mismatch(path, read_root(path), header)
-        return cls(path, clock=clock)
+        return cls(path, clock=clock, watching=watching)
 
     @property
     def ledger(self) -> Ledger:

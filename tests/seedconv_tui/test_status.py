@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import time
 import urllib.request
@@ -165,7 +166,8 @@ def test_check_is_for_scripts(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     fill(writer, "m", "12", [0])
     beat(writer, time.time())
     assert run(["status", str(store), "--check"]) == 0
-    beat(writer, time.time() - 60)
+    beat(writer, before := time.time() - 60)
+    os.utime(store / f"status/{writer.writer}.json", (before, before))
     assert run(["status", str(store)]) == 0
     capsys.readouterr()
     assert run(["status", str(store), "--check", "--json"]) == 1

@@ -165,6 +165,14 @@ async def test_a_late_heartbeat_is_told_in_words() -> None:
         assert "silent" not in screen.text
 
 
+async def test_an_engine_that_died_is_silent_though_its_clock_was_a_day_ahead() -> None:
+    async with terminal(make_study(engine=make_engine(heartbeat=START + 86_400))) as screen:
+        assert "silent" not in screen.text
+        screen.clock.now += 40
+        await screen.poll()
+        assert "silent for 40 s" in screen.text
+
+
 async def test_an_engine_whose_clock_is_wrong_is_not_called_silent_while_it_beats() -> None:
     async with terminal(make_study(engine=make_engine(heartbeat=START - 500))) as screen:
         assert "silent for 8 min" in screen.text

@@ -18,7 +18,7 @@ import pytest
 
 from store import BusyError, StudyMismatchError, open_study
 from store.commits.log import CommitReader, CommitWriter
-from store.schema import Failure, JournalEntry, Phase, log_probs_path
+from store.schema import EngineStatus, Failure, JournalEntry, Phase, log_probs_path
 from store.writing import Header, PairsResult, StudyWriter
 from tests.support.made_store import (
     N_TOKENS,
@@ -33,6 +33,7 @@ from tests.support.made_store import (
     make_vocabulary,
     open_writer,
     pair_block,
+    patient,
     reduce,
     score,
 )
@@ -76,12 +77,40 @@ def test_a_coordinator_that_never_beat_counts_from_its_start(path: Path) -> None
     open_writer(path, clock).close("finished")
 
 
-def test_a_clock_that_lags_does_not_make_an_engine_look_dead(path: Path) -> None:
+@pytest.mark.parametrize("skew", [-86_400, -40, 1, 3600, 86_400])
+def test_a_living_engine_is_known_by_its_beat_whatever_its_clock_says(
+    path: Path, skew: float
+) -> None:
+    clock = Clock()
+    first = open_writer(path, clock)
+    beat(first, clock.now + skew)
+
+    def live(passed: float) -> None:
+        if passed >= 25:  # as late as a slow file system shows it
+            beat(first, clock.now + skew + passed)
+
+    before = {name for name in files(path) if "commits" in name}
+    with pytest.raises(BusyError, match="heartbeat 0 s ago"):
+        open_writer(path, clock, watching=patient(live))
+    assert {name for name in files(path) if "commits" in name} == before
+
+
+@pytest.mark.parametrize("skew", [-86_400, 86_400])
+def test_a_dead_engine_whose_clock_was_wrong_is_watched_for_half_a_minute(
+    path: Path, skew: float
+) -> None:
+    clock, waited = Clock(), list[float]()
+    beat(open_writer(path, clock), clock.now + skew)
+    open_writer(path, clock, watching=patient(waited.append)).close("finished")
+    assert waited[-1] == 30
+
+
+def test_an_engine_that_ends_while_it_is_watched_leaves_the_study_free(path: Path) -> None:
     clock = Clock()
     first = open_writer(path, clock)
     beat(first, clock.now + 3600)
-    with pytest.raises(BusyError, match="heartbeat 0 s ago"):
-        open_writer(path, clock)
+    ended = EngineStatus(first.writer, first.host, first.pid, 1.0, 1.0, "stopped")
+    open_writer(path, clock, watching=patient(lambda _: first.beat(ended))).close("finished")
 
 
 def test_a_dead_process_of_this_machine_is_replaced_at_once(path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -252,3 +253,21 @@ def test_any_field_of_the_root_may_be_anything(
         assert shown_in_a_line(study, capsys, "status") != [0]
     (study / "zarr.json").write_bytes(sound)
     assert shown_in_a_line(study, capsys, "status") == [0]
+
+
+@pytest.mark.parametrize(
+    ("skew", "age", "health"),
+    [(86_400, 0, "working"), (-86_400, 0, "working"), (86_400, 40, "silent"), (0, 40, "silent")],
+)
+def test_an_engine_is_silent_by_the_clock_of_the_file_system(
+    study: Path, skew: float, age: float, health: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whatever the clock of its machine says: this one's is that of the files here."""
+    file, now = status_file(study), time.time()
+    status = json.loads(file.read_bytes())
+    file.write_text(json.dumps(status | {"state": "working", "heartbeat": now - age + skew}))
+    os.utime(file, (now - age, now - age))
+    assert run(["status", "--json", str(study)]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert report["health"] == health
+    assert age <= report["engine"]["heartbeat_age"] < age + 25

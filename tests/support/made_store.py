@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from store import Study
 from store.analysis import summarise
+from store.commits.owner import Watching
 from store.schema import SUMMARIES, VARIABLES, Category, Corpus, EngineStatus, Vocabulary
 from store.writing import Header, StudyWriter
 
@@ -58,12 +59,26 @@ def make_vocabulary() -> Vocabulary:
     return Vocabulary(text, np.arange(VOCAB), "counted in the test")
 
 
-def open_writer(path: Path, clock: Any = None, *, n_tokens: int = N_TOKENS) -> StudyWriter:
+def patient(each: Callable[[float], object] = lambda seconds: None) -> Watching:
+    """Watch a heartbeat without waiting: `each` is called with the seconds that have passed."""
+    passed = [0.0]
+
+    def rest(seconds: float) -> None:
+        passed[0] += seconds
+        each(passed[0])
+
+    return Watching(monotonic=lambda: passed[0], rest=rest)
+
+
+def open_writer(
+    path: Path, clock: Any = None, *, n_tokens: int = N_TOKENS, watching: Watching | None = None
+) -> StudyWriter:
     """Open, or make, the synthetic study."""
     identity: dict[str, str | int] = {"tokenizer.vocabulary": "abc", "scoring.window": 32}
     header = Header("attacked", identity, {"versions": {"zarr": "3"}})
     corpus = make_corpus(n_tokens)
-    return StudyWriter.open(path, header, corpus, make_vocabulary(), clock=clock or Clock())
+    clock, watching = clock or Clock(), watching or patient()
+    return StudyWriter.open(path, header, corpus, make_vocabulary(), clock=clock, watching=watching)
 
 
 @lru_cache(maxsize=512)

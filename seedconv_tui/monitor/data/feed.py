@@ -67,7 +67,7 @@ class Feed:
     absent: bool = False  # it failed because there is no study
     paused: bool = False
     _beat: float = 0.0
-    _beat_seen: float = 0.0  # when the heartbeat was seen to change; 0: never
+    _beat_seen: float = 0.0  # when it was seen to change, or when it beat if its clock is believed
 
     def accept(self, snapshot: StudySnapshot, *, results: bool = True) -> bool:
         """Take a reading; return whether it says anything that the last one did not."""
@@ -77,9 +77,9 @@ class Feed:
         recovered, self.trouble = bool(self.trouble), ""
         self.read_at = self.now
         if snapshot.engine and snapshot.engine.heartbeat != self._beat:
-            if self._beat:
-                self._beat_seen = self.now
-            self._beat = snapshot.engine.heartbeat
+            beat = snapshot.engine.heartbeat if snapshot.seen is None else snapshot.seen
+            changed = bool(self._beat) or beat > self.now  # none beats in the future
+            self._beat, self._beat_seen = snapshot.engine.heartbeat, self.now if changed else beat
         return (
             last is None
             or recovered
@@ -92,9 +92,9 @@ class Feed:
         """Return seconds since the engine's last sign of life, as of the last reading.
 
         A heartbeat that was seen to change counts from that moment, so that two machines whose
-        clocks disagree do not make a living engine look dead.
+        clocks disagree make neither a living engine look dead nor a dead one look alive.
         """
-        return max(0.0, self.read_at - max(self._beat, self._beat_seen))
+        return max(0.0, self.read_at - self._beat_seen)
 
     def unread(self) -> float:
         """Return seconds since the store last answered."""
