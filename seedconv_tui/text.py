@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
 import unicodedata
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from store.schema import CheckpointName, Phase
@@ -142,3 +143,17 @@ def count(n: float) -> str:
 def finite(value: object) -> object:
     """Return a value for JSON, which has no NaN and no infinity: None in their place."""
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def json_text(value: Any) -> str:
+    """Write a value as indented JSON, null in place of what is not finite and JSON cannot hold."""
+    return json.dumps(_finite_within(value), indent=2, allow_nan=False)
+
+
+def _finite_within(value: Any) -> Any:
+    match value:
+        case dict():
+            return {key: _finite_within(part) for key, part in value.items()}
+        case list() | tuple():
+            return [_finite_within(part) for part in value]
+    return finite(value)

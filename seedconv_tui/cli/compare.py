@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from seedconv_tui.cli.aligned import aligned, level_label, sure
 from seedconv_tui.cli.options import add_ascii, add_json, add_store
 from seedconv_tui.exit_codes import OK, USAGE
-from seedconv_tui.text import count, finite, nats, shorten, visible
+from seedconv_tui.text import count, finite, json_text, nats, shorten, visible
 
 if TYPE_CHECKING:
     import numpy as np
@@ -82,7 +81,7 @@ def run(options: argparse.Namespace) -> int:
     of = _between_steps if options.steps else _between_models
     moved = of(study, first, second)
     if options.json:
-        print(json.dumps(_report(study, first, second, change, moved), indent=2))
+        print(json_text(_report(study, first, second, change, moved)))
     else:
         print(_text(study, first, second, change, moved, ascii_only=options.ascii))
     return OK

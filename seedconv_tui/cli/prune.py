@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from seedconv_tui.cli.options import add_json, add_local_store, add_models, at_least
 from seedconv_tui.exit_codes import OK
 from seedconv_tui.tables.step_ranges import steps_argument
-from seedconv_tui.text import count, size, visible
+from seedconv_tui.text import count, json_text, size, visible
 
 if TYPE_CHECKING:
     from store.maintenance import Prunable
@@ -50,7 +49,7 @@ def run(options: argparse.Namespace) -> int:
     if chosen and not options.dry_run:
         prune(store, chosen)
     if options.json:
-        print(json.dumps(report(store, chosen, dry_run=options.dry_run), indent=2))
+        print(json_text(report(store, chosen, dry_run=options.dry_run)))
     else:
         print(report_text(store, chosen, dry_run=options.dry_run))
     return OK

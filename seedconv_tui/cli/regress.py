@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import csv
-import json
 import sys
 from collections.abc import Sequence
 from functools import partial
@@ -13,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from seedconv_tui.cli.aligned import aligned, level_label, sure
 from seedconv_tui.cli.options import add_ascii, add_json, add_store
 from seedconv_tui.exit_codes import OK
-from seedconv_tui.text import count, nats, visible
+from seedconv_tui.text import count, json_text, nats, visible
 
 if TYPE_CHECKING:
     from store import Study
@@ -79,7 +78,7 @@ def run(options: argparse.Namespace) -> int:
             names = {key: shown(row[key]) for key in ("factor", "level", "reference")}
             writer.writerow({**row, **names})
     elif options.json:
-        print(json.dumps(_report(study, found), indent=2))
+        print(json_text(_report(study, found)))
     else:
         texts = (_text(study, at, ascii_only=options.ascii) for at in found)
         print("\n\n".join(texts))

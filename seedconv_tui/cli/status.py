@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -23,7 +22,16 @@ from seedconv_tui.health import (
     troubled,
     troubles,
 )
-from seedconv_tui.text import count, duration, nats, phase_words, same_weights, size, visible
+from seedconv_tui.text import (
+    count,
+    duration,
+    json_text,
+    nats,
+    phase_words,
+    same_weights,
+    size,
+    visible,
+)
 from store.schema import (
     ACTIVE_STATES,
     CheckpointName,
@@ -59,7 +67,7 @@ def run(options: argparse.Namespace) -> int:
 
     snapshot, now = open_study(options.store).snapshot(), time.time()
     if options.json:
-        print(json.dumps(status_json(snapshot, now), indent=2))
+        print(json_text(status_json(snapshot, now)))
     else:
         print(status_text(snapshot, now))
     return FAILED if options.check and troubled(snapshot, now) else OK
@@ -102,6 +110,7 @@ def _model(model: ModelSnapshot) -> dict[str, Any]:
             "std_over_pairs": float(model.pair_std[last]),
             "seeds": int(model.n_seeds[last]),
             "pairs": int(model.n_pairs[last]),
+            "pairs_left_out": int(np.isinf(model.kl[last]).sum()),
             "outliers": [model.seeds[n] for n in np.flatnonzero(outliers(model.kl[last]))],
         }
     return {
@@ -186,6 +195,8 @@ def status_text(snapshot: StudySnapshot, now: float | None = None) -> str:
                 f"  expected KL {nats(latest['expected_kl'])} nats at step {latest['step']} "
                 f"({latest['seeds']} seeds, {spread})"
             )
+            if left_out := latest["pairs_left_out"]:
+                lines.append(f"  left out of that mean: pairs whose KL is not finite, {left_out}")
             if latest["outliers"]:
                 lines.append(
                     f"  far from the others: seed {visible(', '.join(latest['outliers']))}"

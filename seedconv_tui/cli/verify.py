@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import shlex
 import sys
 from dataclasses import asdict
@@ -15,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from seedconv_tui.cli.options import add_json, add_local_store
 from seedconv_tui.exit_codes import FAILED, OK
-from seedconv_tui.text import count, visible
+from seedconv_tui.text import count, json_text, visible
 
 if TYPE_CHECKING:
     from store.schema import Damage
@@ -59,7 +58,7 @@ def run(options: argparse.Namespace) -> int:
             mended += now
             checked, damage = _check(store)
     if options.json:
-        print(json.dumps(report(store, checked, damage, mended), indent=2))
+        print(json_text(report(store, checked, damage, mended)))
     else:
         print(report_text(store, checked, damage, mended))
     return FAILED if damage else OK

@@ -13,6 +13,7 @@ from typing import Any, BinaryIO, Protocol
 
 from seedconv_tui.tables.long_tables import Column
 from seedconv_tui.tables.rows import Batch
+from seedconv_tui.text import finite
 from store import UnsupportedError
 
 _ROW_GROUP = 65_536  # rows of Parquet that are kept until they are written
@@ -96,7 +97,7 @@ class JsonWriter:
         found = _plain(values)
         if column.dtype == "str":
             return [None if v is None else self._clean(v) for v in found]
-        return found
+        return [finite(v) for v in found]  # JSON has no infinity
 
 
 class ParquetWriter:

@@ -19,6 +19,7 @@ from seedconv_tui.cli.main import run
 from seedconv_tui.cli.status import status_json, status_text
 from seedconv_tui.health import advice, health, troubled
 from seedconv_tui.listeners.prometheus import metrics, serve
+from seedconv_tui.text import json_text
 from store.schema import Failure, Gpu, Phase, State, StudySnapshot
 from tests.support.made_store import beat, fill, open_writer
 from tests.support.terminal import START, make_engine, make_model, make_study
@@ -158,6 +159,18 @@ def test_a_heartbeat_is_told_in_words() -> None:
     assert "\x1b" not in status_text(hostile, START)
     ended = make_study(engine=make_engine(state="finished", works=()))
     assert "engine: finished, ended 1 h ago" in status_text(ended, START + 3600)
+
+
+def test_a_divergence_that_is_not_finite_is_left_out_and_that_is_said() -> None:
+    model = make_model()
+    model.kl[-1, 0, 1] = np.inf
+    study = make_study(model)
+    report = json.loads(json_text(status_json(study, START)))
+    assert report["models"][0]["latest"]["pairs_left_out"] == 1
+    assert "left out of that mean: pairs whose KL is not finite, 1" in status_text(study, START)
+    assert json.loads(json_text({"a": [np.inf, {"b": float("nan")}, 1.5]})) == {
+        "a": [None, {"b": None}, 1.5]
+    }
 
 
 def test_check_is_for_scripts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
