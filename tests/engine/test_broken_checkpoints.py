@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import shutil
 from pathlib import Path
 
@@ -213,6 +214,22 @@ def test_a_source_that_fails_repeats_itself_and_its_checkpoints_are_refused() ->
     assert checkpoint.reference() == Reference(("1", 0))
     with pytest.raises(CheckpointError, match="cannot be fetched: OverflowError: too large"):
         checkpoint.fetch()
+
+
+def test_names_that_no_study_can_have_are_left_out_with_a_warning(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_runs(tmp_path, steps=(0,))
+    runs = os.fsencode(tmp_path / "runs")
+    for name in (b"seed\xff", b"seed4\nx"):
+        shutil.copytree(runs + b"/seed3", runs + b"/" + name)
+    assert run(["run", str(write_study(tmp_path))]) == 0
+    said = [line for line in capsys.readouterr().err.splitlines() if " warning " in line]
+    assert [line.partition("model m: ")[2].partition(": ")[0] for line in said] == [
+        r"seed '4\nx', step 0",
+        r"seed '\udcff', step 0",
+    ]
+    assert open_study(tmp_path / "study.zarr").ledger("m").reduced == {0: {"1", "2", "3"}}
 
 
 @pytest.mark.parametrize("factor", [1e5, 1e33, 3e37])
