@@ -44,7 +44,11 @@ class Summaries:
         self.failed: list[str] = []  # steps that cannot be summarised, and why
 
     def start(self) -> None:
-        """Keep the categories of the corpus, and summarise what was left or is new."""
+        """Keep the categories of the corpus, and summarise what was left or is new.
+
+        Called in each session: of what the last one was about to keep, the store may have a part.
+        """
+        self._own.clear()
         for category in self._corpus.values():
             self._writer.summaries.set_category(category)
         self.catch_up()
