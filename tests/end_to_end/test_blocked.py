@@ -118,6 +118,33 @@ def test_a_full_disk_is_waited_for(
     expect_same(store, made)
 
 
+@pytest.mark.long
+def test_a_disk_that_grows_a_little_at_a_time_is_filled_as_it_grows(
+    made: Path, disk: SmallDisk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So it is full at many moments of one engine's work."""
+    monkeypatch.setattr("engine.coordination.blocked.FIRST_SECONDS", 0.02)
+    monkeypatch.setattr("engine.coordination.blocked.LONGEST_SECONDS", 0.02)
+    monkeypatch.setattr("engine.coordination.blocked._POLL_SECONDS", 0.01)
+    sizes = [600]  # kB
+    grown: set[str] = set()
+
+    def grow(status: EngineStatus) -> None:
+        if status.blocked and status.state == "waiting" and status.writer not in grown:
+            grown.add(status.writer)  # once for each session
+            sizes.append(sizes[-1] + 40)
+            disk.resize(sizes[-1])
+
+    store, heard = disk.folder / "study.zarr", Heard(grow)
+    disk.mount(sizes[0])
+    engine = build_coordinator(load_study_file(study(made, store)), heard)
+    totals = engine.watch(until_complete=True)
+    assert (totals.scored, totals.reduced, totals.failed) == (9, 3, 0)
+    assert len(sizes) > 10
+    assert len(heard.of("blocked")) < len(sizes) // 2  # what is said once is not said again
+    expect_same(store, made)
+
+
 def fail_fsync(
     monkeypatch: pytest.MonkeyPatch, store: Path, number: int, after: int, over: list[bool]
 ) -> None:
