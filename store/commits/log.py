@@ -205,6 +205,8 @@ class CommitReader:
         record = decode(line)
         if record is None or type(record.get("follows_bytes")) is not int:
             raise DamagedError(f"{self._files}/{number}.log: the session record is damaged")
+        if record.get("number", number) != number:
+            raise DamagedError(f"{self._files}/{number}.log: is a copy of another session's log")
         return record
 
     def _read_newest(self) -> None:
@@ -285,7 +287,8 @@ class CommitWriter:
         self._folder, self._reader = folder, reader
         self.number = reader.number + 1
         self._failed: OSError | None = None
-        record = {"kind": "session", "follows_bytes": reader.offset, **session}
+        numbers = {"number": self.number, "follows_bytes": reader.offset}
+        record = {"kind": "session", **numbers, **session}
         self._path = log_file(folder, self.number)
         partial = folder / f"{self.number}.{uuid.uuid4().hex}{PARTIAL}"
         try:

@@ -405,3 +405,12 @@ def test_the_log_of_another_study_is_not_taken_for_this_one(study: Path, tmp_pat
         open_study(study)
     (damage,) = [damage for checked in verify(study) for damage in checked.damage]
     assert damage.part is Part.STUDY
+
+
+def test_a_log_replaced_by_that_of_another_session_is_damage(study: Path) -> None:
+    writer = open_writer(study)
+    fill(writer, "m", SEEDS, (16,))
+    writer.close("finished")
+    shutil.copyfile(study / "commits/1.log", study / "commits/2.log")
+    with pytest.raises(DamagedError, match="is a copy of another session's log"):
+        open_study(study)
