@@ -87,7 +87,7 @@ class LocalFiles:
         """See `Files`."""
         try:
             found = (self._root / self._folder / name).stat()
-        except OSError:
+        except (OSError, ValueError):  # a name that no file can have
             return None
         return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
 
