@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -44,6 +45,11 @@ class PairSums:
             if not (pair[0] in self.before and pair[1] in self.before):
                 yield pair
 
+    @cached_property
+    def _place(self) -> Mapping[Pair, int]:
+        """Where each pair is; kept, as all pairs of many seeds are often read one by one."""
+        return {pair: place for place, pair in enumerate(self.pairs())}
+
     @property
     def n_pairs(self) -> int:
         """How many pairs there are, counted without going through them."""
@@ -57,7 +63,7 @@ class PairSums:
         n_chunks = n_checksums(self.cells.get(name)) // self.n_pairs
         if not n_chunks:  # the record does not say, as one of an earlier version
             return ()
-        first = list(self.pairs()).index(pair) * n_chunks
+        first = self._place[pair] * n_chunks
         return tuple(checksum_at(self.cells.get(name), first + n) for n in range(n_chunks))
 
     def put_numbers(self, name: str, seeds: Mapping[str, int], values: Floats) -> None:
