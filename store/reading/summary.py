@@ -197,9 +197,9 @@ class SummaryReader:
         cells = variable.cells(known.steps[step] - first, seeds, span)
         if numbers_checksum(values[cells]) != recorded:
             path = f"{self._study.path}/{layout.model_path(self._model)}/{layout.SUMMARY}"
-            raise DamagedError(
-                f"{path}/{name}: step {step}, by {category}: is not what was committed"
-            )
+            gone = bool(np.isnan(values[cells]).all())
+            what = "lacks values that were committed to it" if gone else "is not what was committed"
+            raise DamagedError(f"{path}/{name}: {what}, by {category} at step {step}")
 
     def _array(self, name: str) -> Array:
         return self._study.array(self._model, f"{layout.SUMMARY}/{name}")
