@@ -60,7 +60,10 @@ def test_readers_and_writers_refuse(folder: Path, value: Any) -> None:
     for attempt in (open_study, open_writer):
         with pytest.raises(NotAStudyError, match=re.escape(message(value)) + "$"):
             attempt(study)
-    opened.snapshot()  # open before: what it knows is still there
+        assert files(folder) == before
+    with pytest.raises(NotAStudyError, match=re.escape(message(value)) + "$"):
+        opened.refresh()  # open before: another study lies there now
+    assert opened.models == ("m",)
     assert files(folder) == before
 
 
