@@ -216,12 +216,16 @@ def test_a_terminal_that_closes_stops_the_work_in_good_order(made: Path, tmp_pat
         with contextlib.suppress(BlockingIOError):
             os.read(ours, 100_000)
 
+    def take_terminal() -> None:
+        fcntl.ioctl(theirs, termios.TIOCSCTTY, 0)
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # tests may run under nohup
+
     with subprocess.Popen(
         [*gate.command, "run", str(study(made, tmp_path))],
         cwd=Path(__file__).parents[2],
         stdin=theirs, stdout=theirs, stderr=theirs,
         start_new_session=True,
-        preexec_fn=lambda: fcntl.ioctl(theirs, termios.TIOCSCTTY, 0),
+        preexec_fn=take_terminal,
         env={**os.environ, "OMP_NUM_THREADS": "1", **gate.environ},
     ) as engine:  # fmt: skip
         os.close(theirs)

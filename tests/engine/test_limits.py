@@ -139,7 +139,7 @@ def test_every_thread_is_nice_and_only_so_many_compute(
         time.sleep(0.01)
     assert process.returncode == 0, process.stderr and process.stderr.read()
     assert max(niceness) == 7
-    assert all(nice == 7 for nice in niceness - {0})
+    assert niceness - {os.nice(0)} == {7}  # before the study file is read, what tests run with
     busiest = sorted(seconds.values(), reverse=True)
     # Beside those that compute: one that reads the next weights, and the coordinator of several.
     others = busiest[working + (device == "cpu,cpu") :]
