@@ -140,7 +140,8 @@ class Modules:
             module = self._copy(template, weights)
         else:
             module = _build(checkpoint, self._dtype, self._device, masked=self._masked)
-            if _takes_as_they_are(module, weights):
+            undecided = template is not None or key not in self._templates
+            if undecided and _takes_as_they_are(module, weights):  # which reads every weight
                 self._test(key, module, checkpoint.fingerprint, probe)
         return LoadedModel(
             checkpoint,
