@@ -18,17 +18,18 @@ MOST_LINES = 400
 COMMANDS, SCREEN = Path("seedconv_tui/cli"), "screen.py"
 KEPT = {Path("engine/callback.py"), Path("engine/announcing.py")}
 
-# Where each large library is imported: when it changes, one place changes.
+# Where each large library is imported: when it changes, one place changes. Torch has two: it is
+# what the engine runs, and what the scripts train with that `training` serves.
 DOORS = {
-    "numcodecs": "store/storage",
-    "obstore": "store/storage/remote.py",
-    "psutil": "engine/machine",
-    "pydantic": "engine/study_file",
-    "ray": "engine/workers/ray.py",
-    "spacy": "engine/categories",
-    "textual": "seedconv_tui/monitor",
-    "torch": "engine",
-    "zarr": "store",
+    "numcodecs": ("store/storage",),
+    "obstore": ("store/storage/remote.py",),
+    "psutil": ("engine/machine",),
+    "pydantic": ("engine/study_file",),
+    "ray": ("engine/workers/ray.py",),
+    "spacy": ("engine/categories",),
+    "textual": ("seedconv_tui/monitor",),
+    "torch": ("engine", "seedconv_tui/training"),
+    "zarr": ("store",),
 }
 
 
@@ -72,7 +73,7 @@ def test_each_large_library_has_one_door() -> None:
         f"{file} imports {library}"
         for file in modules()
         for library in {name.partition(".")[0] for name in imported(ROOT / file)} & DOORS.keys()
-        if not file.is_relative_to(DOORS[library])
+        if not any(file.is_relative_to(door) for door in DOORS[library])
     ]
     assert not wrong
 

@@ -16,7 +16,7 @@ from engine.categories.custom import custom_category
 from engine.study_file.file import StudyFile
 from engine.text.evaluation_text import EvaluationText
 from engine.text.tokenizer import Tokenizer
-from engine.text.windows import plan_windows
+from seedconv_tui.training.windows import plan_windows
 from store.schema import ALL, CATEGORIES, CONTEXT, Category
 
 if TYPE_CHECKING:

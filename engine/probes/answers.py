@@ -16,7 +16,7 @@ from engine.machine.faults import is_fault
 from engine.probes.questions import Questions
 from engine.scoring.log_prob_rows import Rows
 from engine.scoring.scorer import Loaded, Scorer, rows_within
-from engine.text.windows import Window
+from seedconv_tui.training.windows import Window
 
 _BLOCK_BYTES = {"cpu": 2**22, "cuda": 2**27}  # float32 log-probs
 

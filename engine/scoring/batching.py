@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from engine.text.windows import Window
+from seedconv_tui.training.windows import Window
 
 _ENOUGH = 64  # inputs of a window that shows how a model takes its positions
 _LIMIT = "original_max_position_embeddings"  # of a configuration: positions beyond it are scaled

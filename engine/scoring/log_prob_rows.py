@@ -8,7 +8,7 @@ import torch
 
 from engine.models.output_head import Head
 from engine.scoring.scorer import Loaded, Scorer, rows_within
-from engine.text.windows import Window
+from seedconv_tui.training.windows import Window
 
 _PRODUCT_BYTES = {"cpu": 2**25, "cuda": 2**28}  # float32 logits of one product
 

@@ -26,7 +26,7 @@ from engine.study_file.limits_section import NO_LIMITS, LimitsSection
 from engine.study_file.scoring_section import ScoringSection
 from engine.text.counts import log_unigram
 from engine.text.evaluation_text import EvaluationText, TokenSequence
-from engine.text.windows import Window, batches, plan_windows
+from seedconv_tui.training.windows import Window, batches, plan_windows
 
 _PROBE_TOKENS = 16
 _NOISE_TOKENS = 32

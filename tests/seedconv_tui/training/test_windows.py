@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from engine.text.windows import Window, batches, plan_windows
+from seedconv_tui.training.windows import Window, batches, plan_windows
 
 
 @pytest.mark.parametrize("window", [2, 3, 8, 50])
