@@ -1,0 +1,40 @@
+"""Arrays in .npy files of which nothing is believed before it is checked."""
+
+from __future__ import annotations
+
+import math
+from typing import BinaryIO
+
+import numpy as np
+from numpy.lib import format as npy
+from numpy.typing import NDArray
+
+
+def read_header(stream: BinaryIO, size: int, dtype: str, dims: int) -> tuple[int, ...]:
+    """Return the shape of an array of this dtype in an .npy file of `size` bytes.
+
+    The stream then stands at its first number. Raise ValueError when the file holds another kind
+    of array, or more or fewer bytes than the shape asks for.
+    """
+    if npy.read_magic(stream) != (1, 0):
+        raise ValueError("is no array of .npy format 1.0")
+    shape, fortran, found = npy.read_array_header_1_0(stream)
+    if found != np.dtype(dtype) or fortran or len(shape) != dims:
+        raise ValueError(f"should be {dims}-dimensional {np.dtype(dtype)}, found {found} {shape}")
+    expected = stream.tell() + math.prod(shape) * found.itemsize
+    if min(shape, default=0) < 0 or size != expected:
+        raise ValueError(f"has {size} bytes, its header asks for {expected}")
+    return shape
+
+
+def read_flat(stream: BinaryIO, size: int, dtype: str) -> NDArray[np.generic]:
+    """Return the one-dimensional array of an .npy file of `size` bytes. Raise ValueError."""
+    (length,) = read_header(stream, size, dtype, 1)
+    data = stream.read(length * np.dtype(dtype).itemsize)
+    return np.frombuffer(data, np.dtype(dtype), length)
+
+
+def write_header(stream: BinaryIO, shape: tuple[int, ...], dtype: str) -> None:
+    """Begin an .npy file; the array's bytes, in order of rows, are to follow."""
+    fields = {"descr": npy.dtype_to_descr(np.dtype(dtype)), "fortran_order": False, "shape": shape}
+    npy.write_array_header_1_0(stream, fields)
