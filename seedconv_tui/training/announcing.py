@@ -17,8 +17,10 @@ import time
 import tomllib
 import uuid
 from pathlib import Path
+from typing import Any
 
 FORMAT = 1
+FORMAT_OF_CAPTURES = 2  # so that an engine which knows none says that, not that weights are missing
 HELD = ".seedconv-held"  # beside the checkpoints, so that files can be linked into it
 HOLD_AT_MOST = 4
 _WEIGHTS = (".safetensors", ".json", ".py", ".model", ".txt")
@@ -71,17 +73,50 @@ def announce(
         "held": held,
         "time": time.time(),
     }
-    name = hashlib.blake2b(f"{model}\0{seed}".encode(), digest_size=6).hexdigest()
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        partial = folder / f".{uuid.uuid4().hex}.partial"
-        try:
-            partial.write_text(json.dumps(announcement), encoding="utf-8")
-            partial.replace(folder / f"{step}-{name}.json")  # whole, or not there
-        finally:
-            partial.unlink(missing_ok=True)
+        _write(folder, announcement)
     except OSError as error:
         logger.warning("%s could not be announced: %s", checkpoint, error)
+
+
+def announce_captured(
+    folder: Path, model: str, seed: str, step: int, *, path: Path | None, lost: str | None = None
+) -> None:
+    """Tell a study that a step was captured into `path`, or that it was `lost` and why.
+
+    `folder` is that of the study's announcements. Raise OSError.
+    """
+    _write(
+        folder,
+        {
+            "format": FORMAT_OF_CAPTURES,
+            "model": model,
+            "seed": seed,
+            "step": step,
+            "path": None if path is None else str(path),
+            "held": None,
+            "captured": True,
+            "lost": lost,
+            "time": time.time(),
+        },
+    )
+
+
+def run_name(model: str, seed: str) -> str:
+    """Return what names a run in file names, as its labels may not fit there."""
+    return hashlib.blake2b(f"{model}\0{seed}".encode(), digest_size=6).hexdigest()
+
+
+def _write(folder: Path, announcement: dict[str, Any]) -> None:
+    """Write a letter, whole or not at all; a later one of the same checkpoint replaces it."""
+    name = run_name(announcement["model"], announcement["seed"])
+    folder.mkdir(parents=True, exist_ok=True)
+    partial = folder / f".{uuid.uuid4().hex}.partial"
+    try:
+        partial.write_text(json.dumps(announcement), encoding="utf-8")
+        partial.replace(folder / f"{announcement['step']}-{name}.json")
+    finally:
+        partial.unlink(missing_ok=True)
 
 
 def announcements_folder(study: str | os.PathLike[str]) -> Path:

@@ -9,7 +9,6 @@ float32 (row, hidden) when factored, log-probs float16 (row, vocab) when dense.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import math
 import os
@@ -20,7 +19,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from seedconv_tui.training.announcing import check_names
+from seedconv_tui.training.announcing import check_names, run_name
 
 CAPTURED = "captured"  # the folder among the announcements
 DESCRIPTION = "capture.json"
@@ -88,8 +87,7 @@ def rows_file(rank: int, probe: int | None = None) -> str:
 
 def run_folder(announcements: Path, model: str, seed: str) -> Path:
     """Return where captures of a run wait for the engine."""
-    run = hashlib.blake2b(f"{model}\0{seed}".encode(), digest_size=6).hexdigest()
-    return announcements / CAPTURED / run
+    return announcements / CAPTURED / run_name(model, seed)
 
 
 def read_handover(folder: Path) -> Handover:
