@@ -14,7 +14,8 @@ from store.maintenance.verify_probes import metadata_checks
 from store.reading.corpus_reader import CORPUS_ARRAYS
 from store.schema import layout
 from store.schema.damage import Damage, Part
-from store.storage.arrays import CommittedStore, expect, open_array, place, read
+from store.storage.arrays import expect, open_array, place, read
+from store.storage.checked_stores import CommittedStore
 from store.storage.metadata import (
     coordinate_layout,
     coordinates,

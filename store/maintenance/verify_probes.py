@@ -13,7 +13,8 @@ from store.maintenance.twice import twice
 from store.reading.probe_arrays import items_layout, open_results, probe_path, result_name
 from store.schema import layout
 from store.schema.damage import Damage, Part
-from store.storage.arrays import CommittedStore, expect, open_array, place
+from store.storage.arrays import expect, open_array, place
+from store.storage.checked_stores import CommittedStore
 from store.storage.metadata import expect_group, expect_nothing_else
 from store.study import Study
 

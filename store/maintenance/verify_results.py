@@ -12,7 +12,8 @@ from store.maintenance.twice import twice
 from store.reading.log_probs import REPRESENTATIONS
 from store.schema import layout
 from store.schema.damage import Damage, Part
-from store.storage.arrays import CommittedStore, open_array, read
+from store.storage.arrays import open_array, read
+from store.storage.checked_stores import CommittedStore
 from store.storage.metadata import expect_group, expect_nothing_else
 from store.study import Study
 

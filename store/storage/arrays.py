@@ -5,29 +5,25 @@ from __future__ import annotations
 import itertools
 import json
 import math
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from functools import lru_cache
-from pathlib import Path
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal
 
 import numpy as np
 import zarr
 from numcodecs import blosc
 from numpy.typing import NDArray
-from zarr.abc.store import ByteRequest, Store
+from zarr.abc.store import Store
 from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec
-from zarr.core.buffer import Buffer, BufferPrototype, default_buffer_prototype
+from zarr.core.buffer import default_buffer_prototype
 from zarr.storage import LocalStore, MemoryStore
 
 from store.errors import DamagedError, StoreError, lacks_files
-from store.schema.packed import CHECKSUM_BYTES
-from store.storage.links import MOST_METADATA, refuse_link, refuse_other_than_file
+from store.storage.checked_stores import CommittedStore, HasSizes, Opened
+from store.storage.direct_reading import ChunkGrid, Selection, read_directly
 
 Array = zarr.Array[Any]
 
-_METADATA = ("zarr.json", ".zarray", ".zgroup", ".zattrs")
-_MOST_CHUNK = 2**31 - 1  # bytes, unpacked: Blosc makes none larger
-_PACKED_MORE = 2**16  # bytes by which a packed chunk may be longer, when nothing can be saved
 _MOST_CHUNKS = 2**17  # that are read at once: each takes memory before the first is read
 
 
@@ -35,113 +31,6 @@ def limit_threads(threads: int) -> None:
     """Have chunks packed and unpacked by no more threads. To be called before there are any."""
     zarr.config.set({"threading.max_workers": threads})
     blosc.set_nthreads(min(threads, blosc.get_nthreads()))
-
-
-class ChunkSizes:
-    """How large the chunks of opened arrays are, and what a chunk must say before it is unpacked.
-
-    A few bytes of blosc can stand for gigabytes.
-    """
-
-    def __init__(self) -> None:
-        self._bytes: dict[str, int] = {}  # by array: of a chunk, once unpacked
-
-    def know(self, array: Array) -> None:
-        """Take in an array. Raise DamagedError for chunks larger than Blosc can make."""
-        n_bytes = math.prod(array.chunks) * array.dtype.itemsize
-        if n_bytes > _MOST_CHUNK:
-            raise DamagedError(f"{place(array)}: chunks in its zarr.json are too large")
-        self._bytes[array.path] = n_bytes
-
-    def most_bytes(self, key: str) -> int:
-        """Return how long the object `key` may be, packed as it lies there."""
-        if key.endswith(_METADATA):
-            return MOST_METADATA
-        return self._bytes.get(key.rpartition("/c/")[0], _MOST_CHUNK) + _PACKED_MORE
-
-    def expect(self, key: str, where: object, value: Buffer) -> Buffer:
-        """Return a chunk. Raise DamagedError unless it unpacks to what its array has."""
-        n_bytes = self._bytes.get(key.rpartition("/c/")[0])
-        if n_bytes is not None and not key.endswith(_METADATA):
-            header = value.as_numpy_array()[4:8].tobytes()  # see Blosc's README_CHUNK_FORMAT
-            if int.from_bytes(header, "little") != n_bytes:
-                raise DamagedError(f"{where}: unpacks to another size than its array's chunks have")
-        return value
-
-
-ChecksumOf = Callable[[str], str | None]  # key of a chunk -> its checksum in hex digits, if known
-
-
-def checksum_of(value: Buffer) -> str:
-    """Return what a chunk ends with, in hex digits: the `crc32c` of the rest."""
-    return bytes(value.as_numpy_array()[-CHECKSUM_BYTES:]).hex()
-
-
-class CheckedStore(Store):
-    """A store that knows which checksum chunks must have: a sound one elsewhere is damage."""
-
-    expected: ChecksumOf = staticmethod(lambda key: None)
-
-    def expect_committed(self, key: str, value: Buffer | None) -> None:
-        """Raise DamagedError for a chunk that is not the one that was committed, sound or not."""
-        wanted = None if value is None or key.endswith(".json") else self.expected(key)
-        if wanted is not None and value is not None and checksum_of(value) != wanted:
-            where = self.root if isinstance(self, LocalStore) else self
-            raise DamagedError(
-                f"{where}/{key}: is not what was committed: altered, or a copy of another chunk"
-            )
-
-
-def _no_check() -> None: ...
-
-
-class CommittedStore(CheckedStore, LocalStore):
-    """A read-only store in which every chunk that is asked for must exist.
-
-    Readers ask only for what is committed, so a missing chunk is damage, not a fill value.
-    `expected` gives the checksum that a chunk must have, in hex digits, where that is known.
-    """
-
-    def __init__(self, root: Path) -> None:
-        super().__init__(root, read_only=True)
-        self.sizes = ChunkSizes()
-        self.check: Callable[[], None] = _no_check  # after each reading; raises if it is void
-
-    async def get(
-        self,
-        key: str,
-        prototype: BufferPrototype | None = None,
-        byte_range: ByteRequest | None = None,
-    ) -> Buffer | None:
-        """Read one object. Raises DamagedError for a missing chunk, a link and what is no file."""
-        self._check(key)
-        return self._expect(key, await super().get(key, prototype, byte_range))
-
-    def get_sync(
-        self,
-        key: str,
-        *,
-        prototype: BufferPrototype | None = None,
-        byte_range: ByteRequest | None = None,
-    ) -> Buffer | None:
-        """Read one object without zarr's event loop. Raises DamagedError like `get`."""
-        self._check(key)
-        value = super().get_sync(key, prototype=prototype, byte_range=byte_range)
-        return self._expect(key, value)
-
-    def _check(self, key: str) -> None:
-        path = self.root / key
-        refuse_link(self.root, path)
-        refuse_other_than_file(path, self.sizes.most_bytes(key))
-
-    def _expect(self, key: str, value: Buffer | None) -> Buffer | None:
-        self.check()
-        if value is not None:
-            self.sizes.expect(key, self.root / key, value)
-            self.expect_committed(key, value)
-        elif not key.endswith(_METADATA):
-            raise DamagedError(f"{self.root / key}: missing, though it was committed")
-        return value
 
 
 def create_array(
@@ -172,12 +61,18 @@ def create_array(
 
 def open_array(store: Store, path: str) -> Array:
     """Open an array. Raises DamagedError when there is none that can be read."""
+    if isinstance(store, CommittedStore):
+        return store.opened.get(path, lambda path: Opened.of(_open(store, path))).array
+    return _open(store, path)
+
+
+def _open(store: Store, path: str) -> Array:
     try:
         mode: Literal["r", "r+"] = "r" if store.read_only else "r+"
         array = zarr.open_array(store, path=path, mode=mode, zarr_format=3)
         if isinstance(store, HasSizes):
             _refuse_codecs(array)
-            store.sizes.know(array)
+            store.sizes.know(Opened.of(array).grid, place(array))
         return array.with_config({"write_empty_chunks": True})  # it is not kept with the array
     except StoreError:
         raise
@@ -186,13 +81,6 @@ def open_array(store: Store, path: str) -> Array:
             raise
         where = store.root if isinstance(store, LocalStore) else store
         raise DamagedError(f"{where}/{path}: no readable array ({error})") from error
-
-
-@runtime_checkable
-class HasSizes(Protocol):
-    """A store for reading, which somebody else may have written."""
-
-    sizes: ChunkSizes
 
 
 def _refuse_codecs(array: Array) -> None:
@@ -235,7 +123,7 @@ def expect(
     numbers. The axes `growing` may be longer than `shape`: an engine may be adding to them.
     """
     expected = _expected(chunks, dtype, dims, json.dumps(attributes))
-    for name, found in array.metadata.to_dict().items():
+    for name, found in _known(array).document.items():
         if name != "shape" and found != expected.get(name):
             raise DamagedError(f"{place(array)}: {name} in its zarr.json was altered")
     fits = len(array.shape) == len(shape) and all(
@@ -245,6 +133,14 @@ def expect(
     if not fits:
         raise DamagedError(f"{place(array)}: has shape {array.shape} where {shape} belongs")
     return array
+
+
+def _known(array: Array) -> Opened:
+    """Return an array with its properties, without asking it once more if that was done."""
+    store = array.store
+    if isinstance(store, CommittedStore) and (found := store.opened.known(array)):
+        return found
+    return Opened.of(array)
 
 
 @lru_cache(maxsize=256)
@@ -263,11 +159,16 @@ def place(array: Array) -> str:
     return str(array.store_path).removeprefix("file://")
 
 
-def read(array: Array, selection: tuple[int | slice, ...]) -> NDArray[Any]:
+def read(array: Array, selection: Selection) -> NDArray[Any]:
     """Read part of an array. Raises DamagedError for a chunk that is missing or altered."""
-    if _count_chunks(array, selection) > _MOST_CHUNKS:
+    opened, store = _known(array), array.store
+    if _count_chunks(opened.grid, selection) > _MOST_CHUNKS:
         raise DamagedError(f"{place(array)}: has more chunks than any array of a study")
     try:
+        if isinstance(store, CommittedStore) and opened.plain:
+            found = read_directly(opened.grid, selection, store.get_bytes)
+            if found is not None:
+                return found
         return np.asarray(array[selection])
     except StoreError:
         raise
@@ -279,13 +180,13 @@ def read(array: Array, selection: tuple[int | slice, ...]) -> NDArray[Any]:
         raise DamagedError(f"{place(array)}: cannot be read ({error})") from error
 
 
-def _count_chunks(array: Array, selection: tuple[int | slice, ...]) -> int:
+def _count_chunks(grid: ChunkGrid, selection: Selection) -> int:
     count = 1
-    for part, n, size in zip(selection, array.shape, array.chunks, strict=False):
+    for part, n, size in zip(selection, grid.shape, grid.chunks, strict=False):
         if isinstance(part, slice):
             start, stop, _ = part.indices(n)
             count *= max(1, -(-(stop - start) // size))
-    for n, size in list(zip(array.shape, array.chunks, strict=True))[len(selection) :]:
+    for n, size in list(zip(grid.shape, grid.chunks, strict=True))[len(selection) :]:
         count *= -(-n // size)
     return count
 

@@ -11,7 +11,7 @@ from zarr.abc.store import ByteRequest
 from zarr.core.buffer import Buffer, BufferPrototype
 from zarr.storage import LocalStore
 
-from store.storage.arrays import CheckedStore, checksum_of
+from store.storage.checked_stores import CheckedStore, checksum_of
 from store.storage.durable import sync_folders, write_file
 from store.storage.links import refuse_link
 
@@ -41,7 +41,8 @@ class DurableStore(CheckedStore, LocalStore):
     ) -> Buffer | None:
         """Read one object. Raises DamagedError for a chunk that is not the one expected."""
         value = await super().get(key, prototype, byte_range)
-        self.expect_committed(key, value)
+        if value is not None:
+            self.expect_committed(key, value.as_numpy_array())
         return value
 
     def get_sync(
@@ -53,7 +54,8 @@ class DurableStore(CheckedStore, LocalStore):
     ) -> Buffer | None:
         """Read one object without zarr's event loop. Raises DamagedError like `get`."""
         value = super().get_sync(key, prototype=prototype, byte_range=byte_range)
-        self.expect_committed(key, value)
+        if value is not None:
+            self.expect_committed(key, value.as_numpy_array())
         return value
 
     def take_checksums(self, keys: Iterable[str]) -> str:
@@ -100,7 +102,7 @@ class DurableStore(CheckedStore, LocalStore):
         with self._lock:
             self._folders.update((path.parent, folder, *made))
             if not key.endswith(".json"):
-                self._written[key] = checksum_of(value)
+                self._written[key] = checksum_of(value.as_numpy_array())
 
     def flush(self) -> None:
         """Make every entry written since the last call permanent."""

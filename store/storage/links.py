@@ -17,23 +17,28 @@ from store.errors import DamagedError
 MOST_METADATA = 2**26  # bytes of a `zarr.json`, which names every document of a corpus
 
 
-def refuse_link(root: Path, path: Path) -> None:
+def refuse_link(root: Path, path: Path | str) -> None:
     """Raise DamagedError when `path`, which lies below `root`, is reached through a link."""
-    at = root
-    for part in path.relative_to(root).parts:
-        at = at / part
-        if at.is_symlink():
+    above, whole = str(root), str(path)  # not paths, which are slow: every reading asks
+    ends = [i for i in range(len(above) + 1, len(whole)) if whole[i] == os.sep]
+    for end in (*ends, len(whole)) if len(whole) > len(above) else ():
+        try:
+            linked = stat.S_ISLNK(os.lstat(whole[:end]).st_mode)
+        except (OSError, ValueError):  # it is not there, or no file can have this name
+            return
+        if linked:
             raise DamagedError(
-                f"{at}: is a symbolic link, and a study holds none; put back what belongs there"
+                f"{whole[:end]}: is a symbolic link, and a study holds none; put back what belongs "
+                "there"
             )
 
 
-def open_plain(path: Path) -> BinaryIO:
+def open_plain(path: Path | str) -> BinaryIO:
     """Open a file for reading. Raise DamagedError where something else has its name, or OSError."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError as error:
-        if path.exists() and not path.is_file():  # a socket, or a device without a driver
+        if Path(path).exists() and not Path(path).is_file():  # a socket, or without a driver
             raise _not_plain(path) from error
         raise
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -62,7 +67,7 @@ def refuse_longer(path: object, size: int, most_bytes: int) -> None:
         )
 
 
-def _not_plain(path: Path) -> DamagedError:
+def _not_plain(path: Path | str) -> DamagedError:
     return DamagedError(f"{path}: is no file; put back the file that belongs there")
 
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from store.errors import DamagedError, RemoteError, UnsupportedError
-from store.storage.arrays import CheckedStore, ChunkSizes
+from store.storage.checked_stores import CheckedStore, ChunkSizes
 from store.storage.links import MOST_METADATA, refuse_longer
 
 try:
@@ -184,8 +184,8 @@ class CommittedObjects(CheckedStore, ObjectStore[Any]):
                 "takes in `commits` last"
             )
         if value is not None:
-            self.sizes.expect(key, f"{self}/{key}", value)
-            self.expect_committed(key, value)
+            self.sizes.expect(key, f"{self}/{key}", value.as_numpy_array())
+            self.expect_committed(key, value.as_numpy_array())
         return value
 
 

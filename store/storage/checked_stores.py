@@ -1,0 +1,215 @@
+"""Zarr stores that check what they read: all is there, and is what was committed."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+from zarr.abc.store import ByteRequest, Store
+from zarr.core.buffer import Buffer, BufferPrototype
+from zarr.storage import LocalStore
+
+from store.errors import DamagedError
+from store.schema.packed import CHECKSUM_BYTES
+from store.storage.direct_reading import ChunkGrid
+from store.storage.links import (
+    MOST_METADATA,
+    open_plain,
+    refuse_link,
+    refuse_longer,
+    refuse_other_than_file,
+)
+
+_METADATA = ("zarr.json", ".zarray", ".zgroup", ".zattrs")
+_KEYS = {"name": "default", "configuration": {"separator": "/"}}
+_BIG = {"endian": "big"}
+_MOST_CHUNK = 2**31 - 1  # bytes, unpacked: Blosc makes none larger
+_PACKED_MORE = 2**16  # bytes by which a packed chunk may be longer, when nothing can be saved
+
+
+class ChunkSizes:
+    """How large the chunks of opened arrays are, and what a chunk must say before it is unpacked.
+
+    A few bytes of blosc can stand for gigabytes.
+    """
+
+    def __init__(self) -> None:
+        self._bytes: dict[str, int] = {}  # by array: of a chunk, once unpacked
+
+    def know(self, grid: ChunkGrid, where: object) -> None:
+        """Take in an array. Raise DamagedError for chunks larger than Blosc can make."""
+        n_bytes = math.prod(grid.chunks) * grid.dtype.itemsize
+        if n_bytes > _MOST_CHUNK:
+            raise DamagedError(f"{where}: chunks in its zarr.json are too large")
+        self._bytes[grid.path] = n_bytes
+
+    def most_bytes(self, key: str) -> int:
+        """Return how long the object `key` may be, packed as it lies there."""
+        if key.endswith(_METADATA):
+            return MOST_METADATA
+        return self._bytes.get(key.rpartition("/c/")[0], _MOST_CHUNK) + _PACKED_MORE
+
+    def expect(self, key: str, where: object, value: NDArray[Any]) -> None:
+        """Raise DamagedError for a chunk, (byte,), that does not unpack to what its array has."""
+        n_bytes = self._bytes.get(key.rpartition("/c/")[0])
+        if n_bytes is not None and not key.endswith(_METADATA):
+            header = value[4:8].tobytes()  # see Blosc's README_CHUNK_FORMAT
+            if int.from_bytes(header, "little") != n_bytes:
+                raise DamagedError(f"{where}: unpacks to another size than its array's chunks have")
+
+
+ChecksumOf = Callable[[str], str | None]  # key of a chunk -> its checksum in hex digits, if known
+
+
+def checksum_of(value: NDArray[Any]) -> str:
+    """Return what a chunk, (byte,), ends with, in hex digits: the `crc32c` of the rest."""
+    return bytes(value[-CHECKSUM_BYTES:]).hex()
+
+
+class CheckedStore(Store):
+    """A store that knows which checksum chunks must have: a sound one elsewhere is damage."""
+
+    expected: ChecksumOf = staticmethod(lambda key: None)
+
+    def expect_committed(self, key: str, value: NDArray[Any]) -> None:
+        """Raise DamagedError for a chunk, (byte,), that is not the one that was committed."""
+        wanted = None if key.endswith(".json") else self.expected(key)
+        if wanted is not None and checksum_of(value) != wanted:
+            where = self.root if isinstance(self, LocalStore) else self
+            raise DamagedError(
+                f"{where}/{key}: is not what was committed: altered, or a copy of another chunk"
+            )
+
+
+def _no_check() -> None: ...
+
+
+@dataclass(frozen=True)
+class Opened:
+    """An array that Zarr has opened, with what its properties give slowly."""
+
+    array: zarr.Array[Any]
+    grid: ChunkGrid
+    document: Mapping[str, Any]  # its metadata
+    plain: bool  # whether numbers and keys of its chunks are as `read_directly` has them
+
+    @classmethod
+    def of(cls, array: zarr.Array[Any]) -> Opened:
+        """Ask the array for them."""
+        grid = ChunkGrid(array.path, array.shape, array.chunks, array.dtype)
+        document = array.metadata.to_dict()
+        codecs: Any = document["codecs"]
+        plain = array.dtype.kind in "iuf" and document.get("chunk_key_encoding") == _KEYS
+        plain &= all(codec.get("configuration") != _BIG for codec in codecs)
+        return cls(array, grid, document, plain)
+
+
+class OpenedArrays:
+    """Arrays of a folder that were opened before, each as long as its `zarr.json` is the same."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._known: dict[str, tuple[tuple[int, ...], Opened]] = {}
+
+    def get(self, path: str, open_it: Callable[[str], Opened]) -> Opened:
+        """Return what `open_it` has returned for an array, or returns now.
+
+        Raise what it raises, and DamagedError for a link.
+        """
+        file = f"{self._root}/{path}/zarr.json"
+        refuse_link(self._root, file)
+        try:
+            found = os.lstat(file)
+        except OSError:
+            return open_it(path)  # it knows what to say
+        stamp = found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+        known = self._known.get(path)
+        if known is None or known[0] != stamp:
+            known = self._known[path] = stamp, open_it(path)
+        return known[1]
+
+    def known(self, array: zarr.Array[Any]) -> Opened | None:
+        """Return what is known of an array that was opened here; None: it was opened once more."""
+        _, known = self._known.get(array.path, ((), None))
+        return known if known is not None and known.array is array else None
+
+
+class CommittedStore(CheckedStore, LocalStore):
+    """A read-only store in which every chunk that is asked for must exist.
+
+    Readers ask only for what is committed, so a missing chunk is damage, not a fill value.
+    `expected` gives the checksum that a chunk must have, in hex digits, where that is known.
+    """
+
+    def __init__(self, root: Path) -> None:
+        super().__init__(root, read_only=True)
+        self.sizes = ChunkSizes()
+        self.check: Callable[[], None] = _no_check  # after each reading; raises if it is void
+        self.opened = OpenedArrays(root)
+
+    async def get(
+        self,
+        key: str,
+        prototype: BufferPrototype | None = None,
+        byte_range: ByteRequest | None = None,
+    ) -> Buffer | None:
+        """Read one object. Raises DamagedError for a missing chunk, a link and what is no file."""
+        self._check(key)
+        return self._expect(key, await super().get(key, prototype, byte_range))
+
+    def get_sync(
+        self,
+        key: str,
+        *,
+        prototype: BufferPrototype | None = None,
+        byte_range: ByteRequest | None = None,
+    ) -> Buffer | None:
+        """Read one object without zarr's event loop. Raises DamagedError like `get`."""
+        self._check(key)
+        value = super().get_sync(key, prototype=prototype, byte_range=byte_range)
+        return self._expect(key, value)
+
+    def get_bytes(self, key: str) -> NDArray[np.uint8]:
+        """Read one chunk without Zarr, (byte,). Raises DamagedError like `get`, and OSError."""
+        path = f"{self.root}/{key}"
+        refuse_link(self.root, path)
+        try:
+            with open_plain(path) as file:
+                size = os.fstat(file.fileno()).st_size
+                refuse_longer(path, size, self.sizes.most_bytes(key))
+                value = np.fromfile(file, np.uint8, size)
+        except FileNotFoundError:
+            self.check()
+            raise DamagedError(f"{path}: missing, though it was committed") from None
+        self.check()
+        self.sizes.expect(key, path, value)
+        self.expect_committed(key, value)
+        return value
+
+    def _check(self, key: str) -> None:
+        path = self.root / key
+        refuse_link(self.root, path)
+        refuse_other_than_file(path, self.sizes.most_bytes(key))
+
+    def _expect(self, key: str, value: Buffer | None) -> Buffer | None:
+        self.check()
+        if value is not None:
+            self.sizes.expect(key, self.root / key, value.as_numpy_array())
+            self.expect_committed(key, value.as_numpy_array())
+        elif not key.endswith(_METADATA):
+            raise DamagedError(f"{self.root / key}: missing, though it was committed")
+        return value
+
+
+@runtime_checkable
+class HasSizes(Protocol):
+    """A store for reading, which somebody else may have written."""
+
+    sizes: ChunkSizes

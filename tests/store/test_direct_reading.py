@@ -1,0 +1,68 @@
+"""Chunks that are read without Zarr are what Zarr reads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import zarr
+from zarr.storage import LocalStore
+
+from store.errors import DamagedError
+from store.storage.arrays import create_array, open_array, read
+from store.storage.checked_stores import CommittedStore
+
+SHAPE, CHUNKS = (5, 3, 17), (1, 2, 8)
+
+
+def make(folder: Path, dtype: str = "float32") -> np.ndarray:
+    values = np.random.default_rng(0).integers(-100, 100, SHAPE).astype(dtype)
+    dims = ("a", "b", "c")
+    array = create_array(
+        LocalStore(folder), "x/y", shape=SHAPE, chunks=CHUNKS, dtype=dtype, dims=dims, attributes={}
+    )
+    array[...] = values
+    return values
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "int32", "uint8"])
+def test_every_selection_is_what_zarr_reads(tmp_path: Path, dtype: str) -> None:
+    values = make(tmp_path, dtype)
+    store = CommittedStore(tmp_path)
+    array = open_array(store, "x/y")
+    random = np.random.default_rng(1)
+    for _ in range(200):
+        selection: list[int | slice] = []
+        for n in SHAPE[: random.integers(0, 4)]:
+            start, stop = sorted(random.integers(0, n + 1, 2).tolist())
+            whole, single = random.random() < 0.2, random.random() < 0.4
+            selection.append(
+                slice(None) if whole else min(start, n - 1) if single else slice(start, stop)
+            )
+        found = read(array, tuple(selection))
+        assert found.dtype == values.dtype
+        np.testing.assert_array_equal(found, values[tuple(selection)])
+
+
+def test_an_array_that_grew_is_opened_again(tmp_path: Path) -> None:
+    values = make(tmp_path)
+    store = CommittedStore(tmp_path)
+    assert open_array(store, "x/y") is open_array(store, "x/y")
+    writable = zarr.open_array(LocalStore(tmp_path), path="x/y", mode="r+")
+    writable.resize((6, 3, 17))
+    writable[5] = values[0] + 1
+    np.testing.assert_array_equal(read(open_array(store, "x/y"), (5,)), values[0] + 1)
+
+
+@pytest.mark.parametrize("place", [0, 20, -1], ids=["header", "data", "checksum"])
+def test_an_altered_chunk_is_named(tmp_path: Path, place: int) -> None:
+    make(tmp_path)
+    chunk = tmp_path / "x/y/c/1/0/0"
+    data = bytearray(chunk.read_bytes())
+    data[place] ^= 1
+    chunk.write_bytes(data)
+    array = open_array(CommittedStore(tmp_path), "x/y")
+    read(array, (0,))
+    with pytest.raises(DamagedError, match=r"x/y"):
+        read(array, (1,))
