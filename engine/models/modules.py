@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import itertools
 import json
 import logging
 from collections.abc import Callable, Iterable, Mapping
@@ -14,75 +13,12 @@ import torch
 import transformers
 
 from engine.errors import CheckpointError
+from engine.models.loaded_model import LoadedModel
 from engine.models.remote_code import model_class
+from engine.models.residency import Stage, nothing_like, saved_tensors
 from engine.models.weights import CheckpointWeights
 
 _TRIFLES = {"_name_or_path", "dtype", "torch_dtype", "transformers_version"}  # of a configuration
-
-
-class LoadedModel:
-    """A checkpoint's model: a module of its own, whose weights may wait in the host's memory.
-
-    No two checkpoints share a module, as some change themselves when they are called.
-    """
-
-    def __init__(
-        self,
-        checkpoint: CheckpointWeights,
-        module: Any,
-        device: torch.device,
-        dtype: torch.dtype,
-        *,
-        architecture: object = None,
-        stage: Stage | None = None,
-        changes_itself: bool = False,
-    ) -> None:
-        """Take a module on `device` that holds the checkpoint's weights.
-
-        `architecture` is equal for checkpoints of one. With a `stage` the weights leave the device
-        until the model is used; with `changes_itself` those that calling it has changed are kept.
-        """
-        self.checkpoint, self.module = checkpoint, module
-        self.device, self.dtype, self.architecture = device, dtype, architecture
-        self._stage, self._changes_itself = stage, changes_itself
-        self._away: dict[str, torch.Tensor] = {}  # weights in the host's memory
-        if stage is not None:
-            self._away = {name: tensor.data.cpu() for name, tensor in _saved(module).items()}
-            self._empty()
-
-    def activate(self) -> Any:
-        """Return the module with its weights on the device."""
-        stage = self._stage
-        if stage is None or stage.model is self:
-            return self.module
-        stage.clear()
-        for name, tensor in _saved(self.module).items():
-            tensor.data = self._away[name].to(self.device, non_blocking=True)
-        stage.model = self
-        return self.module
-
-    def leave(self) -> None:
-        """Make room on the device."""
-        if self._changes_itself:
-            self._away = {name: tensor.data.cpu() for name, tensor in _saved(self.module).items()}
-        self._empty()
-
-    def _empty(self) -> None:
-        for tensor in _saved(self.module).values():
-            tensor.data = _nothing_like(tensor)
-
-
-class Stage:
-    """The room on a device for one model's weights, which several models use in turn."""
-
-    def __init__(self) -> None:
-        self.model: LoadedModel | None = None
-
-    def clear(self) -> None:
-        """Have the weights that are there leave."""
-        if self.model is not None:
-            self.model.leave()
-            self.model = None
 
 
 @dataclass
@@ -151,6 +87,7 @@ class Modules:
             architecture=key,
             stage=stage,
             changes_itself=key in self._changing,
+            masked=self._masked,
         )
 
     def _copy(self, template: _Template, weights: Mapping[str, torch.Tensor]) -> Any:
@@ -158,7 +95,7 @@ class Modules:
         module = copy.deepcopy(template.module)
         # Not what each module makes for itself and never saves, such as frequencies of positions:
         # it has its own precision, and old checkpoints have it rounded.
-        for name, tensor in _saved(module).items():
+        for name, tensor in saved_tensors(module).items():
             tensor.data = _placed(weights[name].detach(), self._device, tensor.dtype)
         _give_float32_logits(module, self._dtype)
         return module
@@ -176,7 +113,7 @@ class Modules:
                 self._refuse(module, "changes its weights when it is called")
             self._templates[key] = template
         elif (template := self._templates[key]) and fingerprint != template.fingerprint:
-            twin = self._copy(template, _saved(module))
+            twin = self._copy(template, saved_tensors(module))
             template.proven = _same_logits(probe(module), probe(twin))
             if not template.proven:
                 self._templates[key] = None
@@ -190,10 +127,10 @@ class Modules:
 def _template(module: Any, fingerprint: str) -> _Template | None:
     """Copy a module without its weights; None when it cannot be copied."""
     empty: dict[int, Any] = {
-        id(tensor): torch.nn.Parameter(_nothing_like(tensor), requires_grad=False)
+        id(tensor): torch.nn.Parameter(nothing_like(tensor), requires_grad=False)
         if isinstance(tensor, torch.nn.Parameter)
-        else _nothing_like(tensor)
-        for tensor in _saved(module).values()
+        else nothing_like(tensor)
+        for tensor in saved_tensors(module).values()
     }
     try:
         return _Template(copy.deepcopy(module, empty), fingerprint)
@@ -203,7 +140,7 @@ def _template(module: Any, fingerprint: str) -> _Template | None:
 
 def _sums(module: Any) -> dict[str, str]:
     """Return the sum of each weight: another one where a call has changed it."""
-    sums = {name: tensor.sum(dtype=torch.float64) for name, tensor in _saved(module).items()}
+    sums = {name: tensor.sum(dtype=torch.float64) for name, tensor in saved_tensors(module).items()}
     return {name: float(total).hex() for name, total in sums.items()}  # as text NaN equals NaN
 
 
@@ -214,25 +151,11 @@ def _same_logits(built: torch.Tensor, copied: torch.Tensor) -> bool:
     return bool((((built - copied).abs() <= rounding) | both_odd).all())
 
 
-def _nothing_like(tensor: torch.Tensor) -> torch.Tensor:
-    return torch.empty(0, dtype=tensor.dtype, device=tensor.device)
-
-
-def _saved(module: Any) -> dict[str, torch.Tensor]:
-    """Return the parameters and buffers that checkpoints hold, each under one name."""
-    saved = module.state_dict().keys()
-    return {name: tensor for name, tensor in _tensors(module).items() if name in saved}
-
-
 def _key(checkpoint: CheckpointWeights) -> object:
     """Return what is equal for checkpoints whose weights fit the same module."""
     config = {k: v for k, v in checkpoint.config.to_dict().items() if k not in _TRIFLES}
     shapes = frozenset((name, tuple(t.shape)) for name, t in checkpoint.weights.items())
     return json.dumps(config, sort_keys=True, default=str), shapes
-
-
-def _tensors(module: Any) -> dict[str, torch.Tensor]:
-    return dict(itertools.chain(module.named_parameters(), module.named_buffers()))
 
 
 def _placed(tensor: torch.Tensor, device: torch.device, dtype: torch.dtype) -> torch.Tensor:

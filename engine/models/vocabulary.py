@@ -40,9 +40,9 @@ def check_vocabulary(folder: Path, config: Any, tokenizer: Tokenizer) -> None:
         raise CheckpointError(f"{file}: is another tokenizer than the study's: {what}")
 
 
-def doubtful_padding(folder: Path, config: Any, tokenizer: Tokenizer) -> str | None:
+def doubtful_padding(folder: Path, rows: int, tokenizer: Tokenizer) -> str | None:
     """Return what to know of more padding than is usual and nothing to compare it with, or None."""
-    rows, size = config.get_text_config().vocab_size, tokenizer.size
+    size = tokenizer.size
     if rows - size <= _USUAL_PADDING or (folder / "tokenizer.json").exists():
         return None
     return (

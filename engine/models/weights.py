@@ -55,6 +55,14 @@ class CheckpointWeights:
     # Weights that are NaN or infinite, with their files; the model may have no use for them.
     not_finite: dict[str, str] = field(default_factory=dict)
 
+    def bytes_as(self, dtype: torch.dtype) -> int:
+        """Return the bytes that the weights take in this precision."""
+        return sum(tensor.numel() * dtype.itemsize for tensor in self.weights.values())
+
+    def drop(self) -> None:
+        """Let go of the weights: what is on the device needs no copy here."""
+        self.weights.clear()
+
 
 def read_checkpoint(
     folder: Path,

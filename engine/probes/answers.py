@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from engine.errors import first_line
 from engine.machine.device_errors import is_out_of_memory
 from engine.machine.faults import is_fault
+from engine.models.language_model import LanguageModel
 from engine.probes.questions import Questions
 from engine.scoring.log_prob_rows import Rows
-from engine.scoring.scorer import Loaded, Scorer, rows_within
+from engine.scoring.scorer import Scorer, rows_within
 from seedconv_tui.training.windows import Window
 
 _BLOCK_BYTES = {"cpu": 2**22, "cuda": 2**27}  # float32 log-probs
@@ -39,7 +40,7 @@ class Answers:
 
 def ask_each(
     scorer: Scorer,
-    loaded: Loaded,
+    model: LanguageModel,
     probes: Iterable[Questions],
     progress: Callable[[str, int, int], None],
 ) -> Answers:
@@ -52,7 +53,7 @@ def ask_each(
     for questions in probes:
         name = questions.probe.name
         try:
-            found.values[name] = ask(scorer, loaded, questions, partial(progress, name))
+            found.values[name] = ask(scorer, model, questions, partial(progress, name))
         except SilentError as error:
             found.failures[name] = str(error), False
         except BaseException as error:
@@ -62,13 +63,13 @@ def ask_each(
             text = "out of memory with one sequence at a time" if memory else first_line(error)
             found.failures[name] = text, memory
         else:
-            if note := too_long(scorer, loaded, questions):
+            if note := too_long(scorer, model, questions):
                 found.notes.append(note)
     return found
 
 
 def ask(
-    scorer: Scorer, loaded: Loaded, questions: Questions, progress: Callable[[int, int], None]
+    scorer: Scorer, model: LanguageModel, questions: Questions, progress: Callable[[int, int], None]
 ) -> NDArray[np.float32]:
     """Return what a model says of every item, (item, variant) float32, nats; NaN: nothing is asked.
 
@@ -81,7 +82,7 @@ def ask(
     probe, sequences = questions.probe, questions.sequences
     asked = np.ones(len(sequences), np.bool_)
     if questions.whole:
-        window, _ = scorer.window(loaded.model)
+        window, _ = scorer.window(model)
         asked = np.diff(questions.ends, prepend=0) <= window
     predicted = np.array([sequence.predicts.sum() for sequence in sequences])
     kept = np.repeat(asked, predicted)
@@ -91,7 +92,7 @@ def ask(
     if asked.any():
         chosen = [sequence for sequence, wanted in zip(sequences, asked, strict=True) if wanted]
         reading = scorer.reading(chosen, questions.target[kept])
-        log_p = _log_probs(reading, loaded, progress)
+        log_p = _log_probs(reading, model, progress)
         if not np.isfinite(log_p).all():
             raise SilentError(probe.labels[item[~np.isfinite(log_p)][0]])
         np.add.at(values, (item, variant), -log_p if questions.surprisals else log_p)
@@ -102,9 +103,9 @@ def ask(
     return found
 
 
-def too_long(scorer: Scorer, loaded: Loaded, questions: Questions) -> str | None:
+def too_long(scorer: Scorer, model: LanguageModel, questions: Questions) -> str | None:
     """Return what is not asked as the model, or the study, takes fewer tokens at once; or None."""
-    window, _ = scorer.window(loaded.model)
+    window, _ = scorer.window(model)
     lengths = np.diff(questions.ends, prepend=0)
     if not questions.whole or lengths.max() <= window:
         return None
@@ -118,12 +119,12 @@ def too_long(scorer: Scorer, loaded: Loaded, questions: Questions) -> str | None
 
 
 def _log_probs(
-    scorer: Scorer, loaded: Loaded, progress: Callable[[int, int], None]
+    scorer: Scorer, model: LanguageModel, progress: Callable[[int, int], None]
 ) -> NDArray[np.float64]:
     """Return log-probs of the targets of all sequences, (prediction,), nats."""
     n = len(scorer.targets)
     found = np.empty(n)
-    rows = Rows(scorer, loaded.head, _Batches(scorer, loaded).more)
+    rows = Rows(scorer, model.head, _Batches(scorer, model).more)
     size = min(n, rows_within(_BLOCK_BYTES[scorer.device.type], scorer.vocab_size))
     start, shrunk = 0, False  # and not told yet
     with torch.inference_mode():
@@ -159,13 +160,13 @@ def _of_targets(scorer: Scorer, rows: Rows, start: int, stop: int) -> torch.Tens
 class _Batches:
     """Runs a model on its windows as they are asked for."""
 
-    def __init__(self, scorer: Scorer, loaded: Loaded) -> None:
-        self._scorer, self._loaded = scorer, loaded
-        self._windows = scorer.windows(loaded)
+    def __init__(self, scorer: Scorer, model: LanguageModel) -> None:
+        self._scorer, self._model = scorer, model
+        self._windows = scorer.windows(model)
         self._batch: Sequence[Window] = ()  # kept until it went through: memory may run out
 
     def more(self) -> torch.Tensor:
         self._batch = self._batch or next(self._windows)
-        states = self._scorer.forward(self._loaded, self._batch)
+        states = self._scorer.forward(self._model, self._batch)
         self._batch = ()
         return states

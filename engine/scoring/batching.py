@@ -7,16 +7,14 @@ tokens by what else is there, and masked models may see what fills a batch up.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 
 from seedconv_tui.training.windows import Window
 
 _ENOUGH = 64  # inputs of a window that shows how a model takes its positions
-_LIMIT = "original_max_position_embeddings"  # of a configuration: positions beyond it are scaled
 
 
 @dataclass(frozen=True)
@@ -43,9 +41,11 @@ class UnsteadyError(Exception):
     """A model's predictions depend on what it was asked before, or on chance."""
 
 
-def distinguishing_length(config: Any, longest: int) -> int:
-    """Return how many inputs of the `longest` window show whether a batch changes predictions."""
-    limits = [limit for limit in _values(config.to_dict(), _LIMIT) if isinstance(limit, int)]
+def distinguishing_length(limits: Iterable[int], longest: int) -> int:
+    """Return how many inputs of the `longest` window show whether a batch changes predictions.
+
+    Beyond `limits` a model may compute otherwise.
+    """
     return min(longest, max([_ENOUGH, *(limit + 1 for limit in limits)]))
 
 
@@ -77,11 +77,3 @@ def find_batching(
     equal = replace(long, stop=end, first=min(long.first, end), last=min(long.last, end))
     windows = same(alone, forward([short, equal])[: len(alone)])
     return Batching(lengths=False, windows=windows, ends=False)
-
-
-def _values(tree: Any, name: str) -> Iterator[Any]:
-    """Yield what a name stands for, anywhere in a configuration."""
-    for key, value in tree.items() if isinstance(tree, dict) else ():
-        if key == name:
-            yield value
-        yield from _values(value, name)

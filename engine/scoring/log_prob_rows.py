@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 import torch
 
+from engine.models.language_model import LanguageModel
 from engine.models.output_head import Head
-from engine.scoring.scorer import Loaded, Scorer, rows_within
+from engine.scoring.scorer import Scorer, rows_within
 from seedconv_tui.training.windows import Window
 
 _PRODUCT_BYTES = {"cpu": 2**25, "cuda": 2**28}  # float32 logits of one product
@@ -82,18 +83,18 @@ class Rows:
 class LiveSeed:
     """A checkpoint that is being scored: its model is run when tokens are asked for."""
 
-    def __init__(self, scorer: Scorer, loaded: Loaded) -> None:
-        self._scorer, self.loaded = scorer, loaded
-        self.window = scorer.window(loaded.model)  # and overlap
-        self._windows = scorer.windows(loaded)
+    def __init__(self, scorer: Scorer, model: LanguageModel) -> None:
+        self._scorer, self.model = scorer, model
+        self.window = scorer.window(model)  # and overlap
+        self._windows = scorer.windows(model)
         self._batch: list[Window] = []  # kept until it went through: memory may run out
         self.noise_floor: float | None = None  # nats; known once tokens were asked for
-        self.rows = Rows(scorer, loaded.head, self._more)
+        self.rows = Rows(scorer, model.head, self._more)
 
     def _more(self) -> torch.Tensor:
         self._batch = self._batch or next(self._windows)
-        states = self._scorer.forward(self.loaded, self._batch)
+        states = self._scorer.forward(self.model, self._batch)
         if self.noise_floor is None:
-            self.noise_floor = self._scorer.noise(self.loaded, self._batch, states)
+            self.noise_floor = self._scorer.noise(self.model, self._batch, states)
         self._batch = []
         return states

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import inspect
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -17,10 +16,9 @@ from numpy.typing import NDArray
 from engine.errors import CheckpointError
 from engine.machine.faults import blamed
 from engine.machine.host_memory import HostMemory, peak_bytes
-from engine.models.fitting import Fitting, refuse_not_finite
-from engine.models.modules import LoadedModel, Modules, Stage
-from engine.models.output_head import Head, find_head, hidden_states
-from engine.models.weights import CheckpointWeights
+from engine.models.language_model import LanguageModel, ReadCheckpoint
+from engine.models.makers import Makers
+from engine.models.residency import Stage
 from engine.scoring.batching import ANY, Batching, distinguishing_length, find_batching
 from engine.study_file.limits_section import NO_LIMITS, LimitsSection
 from engine.study_file.scoring_section import ScoringSection
@@ -34,14 +32,6 @@ _NOISE_WINDOWS = 8  # of a masked model; pseudo, each holds one token
 _SHARE_FOR_MODELS = 0.6  # of what is free on a GPU; the rest is for blocks of log-probs
 _SHARE_FOR_BATCHES = 0.5  # of what limits leave of the host's; the rest is for the next weights
 _LOGIT_BYTES = {"cpu": 2**29, "cuda": 2**31}  # logits of one pass of a model that makes its own
-
-
-@dataclass(frozen=True)
-class Loaded:
-    """A model, and its output layer where that can be used alone."""
-
-    model: LoadedModel
-    head: Head | None
 
 
 @dataclass
@@ -67,10 +57,14 @@ class Scorer:
         self.text, self.vocab_size, self.device, self.note = text, vocab_size, device, note
         self._settings = settings
         self._masked = settings.prediction != "causal"
-        self._modules = Modules(
-            getattr(torch, settings.dtype), device, masked=self._masked, note=note
+        self._makers = Makers(
+            getattr(torch, settings.dtype),
+            device,
+            lambda longest: self._inputs([self._first(longest, _PROBE_TOKENS)])[0],
+            vocab_size,
+            masked=self._masked,
+            note=note,
         )
-        self._fitting = Fitting(masked=self._masked)
         self._room = _Room(settings.batch_tokens)
         self._limits, self._memory = limits, HostMemory(limits.memory_gb)
         self._fitted: set[object] = set()  # architectures of which it is known how much fits
@@ -91,71 +85,56 @@ class Scorer:
         other.targets = torch.from_numpy(targets).long().to(self.device)
         return other
 
-    def window(self, model: LoadedModel) -> tuple[int, int]:
+    def window(self, model: LanguageModel) -> tuple[int, int]:
         """Return (window, overlap) for a model: the study's, or less where the model takes less."""
-        window = min(self._settings.window, _longest(model.module) or self._settings.window)
+        window = min(self._settings.window, model.longest or self._settings.window)
         if window == self._settings.window:
             return window, self._settings.overlap
         return window, min(self._settings.overlap, window // 2)
 
-    def load(self, checkpoint: CheckpointWeights, *, resident: bool = True) -> Loaded:
+    def load(self, checkpoint: ReadCheckpoint, *, resident: bool = True) -> LanguageModel:
         """Make a model of a checkpoint; not `resident`, it comes to the device at each use.
 
         Raise CheckpointError when the weights do not fit the architecture, or the model fails on
         its first tokens.
         """
         with blamed(checkpoint.where, "its model fails"):  # any code, perhaps the checkpoint's own
-            self._fitting.fit(checkpoint)
-            model = self._modules.load(
-                checkpoint, self._first_logits, stage=None if resident else self._stage
-            )
-            if checkpoint.not_finite:
-                refuse_not_finite(checkpoint, model.activate())
-            return self._probed(model)
+            model = self._makers.make(checkpoint, None if resident else self._stage)
+            try:
+                self._fit(model)
+                self.batching(model)  # found now, so that what goes wrong is this checkpoint's
+            except BaseException:
+                model.close()
+                raise
+            return model
 
-    @torch.inference_mode()
-    def _first_logits(self, module: Any) -> torch.Tensor:
-        """Return what a module says of the first tokens, (1, token, vocab)."""
-        logits: torch.Tensor = module(**self._inputs([self._first(module, _PROBE_TOKENS)])).logits
-        return logits
-
-    def _first(self, module: Any, n: int) -> Window:
+    def _first(self, longest: int | None, n: int) -> Window:
         """Return the first `n` inputs, or as many as a model takes, of the longest sequence."""
         lengths = [len(sequence.inputs) for sequence in self.text.sequences]
-        n = min(n, max(lengths), self._settings.window, _longest(module) or n)
+        n = min(n, max(lengths), self._settings.window, longest or n)
         return Window(lengths.index(max(lengths)), 0, n, 0, n)
 
     @torch.inference_mode()
-    def _probed(self, model: LoadedModel) -> Loaded:
-        """Return a model with what running it on a few tokens shows."""
-        first = self._first(model.module, _PROBE_TOKENS)
-        head = find_head(model.activate(), self.vocab_size, **self._inputs([first]))
-        loaded = Loaded(model, head)
-        self._fit(loaded)
-        self.batching(loaded)  # found now, so that what goes wrong is this checkpoint's
-        return loaded
-
-    @torch.inference_mode()
-    def batching(self, loaded: Loaded) -> Batching:
+    def batching(self, model: LanguageModel) -> Batching:
         """Find what of the text may go through a model together, once for its architecture.
 
         Raise UnsteadyError when that cannot be found, as predictions change from call to call.
         """
-        lengths = [window.length for window in self._planned(loaded)]
+        lengths = [window.length for window in self._planned(model)]
         fitting = [n for n in lengths if 2 * n <= self._room.tokens]
         alone = len(lengths) == 1 and self._settings.prediction != "pseudo"
         if not fitting or alone:
             return ANY
-        longest = distinguishing_length(loaded.model.module.config, max(fitting))
+        longest = distinguishing_length(model.limits, max(fitting))
         shortest = min(*fitting, (longest + 1) // 2)
-        key = loaded.model.architecture, shortest, longest
+        key = model.architecture, shortest, longest
         if key not in self._batchings:
-            long = self._first(loaded.model.module, longest)
+            long = self._first(model.longest, longest)
             stop = min(shortest, long.stop)
-            rounding = torch.finfo(loaded.model.dtype).eps ** 0.5
+            rounding = torch.finfo(model.dtype).eps ** 0.5
             try:
                 found = find_batching(
-                    lambda batch: self._forward(loaded, batch),
+                    lambda batch: self._forward(model, batch),
                     replace(long, stop=stop, last=stop),
                     long,
                     rounding,
@@ -164,19 +143,20 @@ class Scorer:
                 found = Batching(lengths=False, windows=False, ends=False)
             self._batchings[key] = found
             if found.note:
-                self.note(f"{type(loaded.model.module).__name__}: {found.note}")
+                self.note(f"{model.name}: {found.note}")
         return self._batchings[key]
 
-    def _fit(self, loaded: Loaded) -> None:
+    @torch.inference_mode()
+    def _fit(self, model: LanguageModel) -> None:
         """See what one window takes, where memory is limited, and so how many go together."""
-        architecture = loaded.model.architecture
+        architecture = model.architecture
         left = self._memory.left() if self.device.type == "cpu" else None
         if left is None or architecture in self._fitted:
             return
         self._fitted.add(architecture)
-        window = self._first(loaded.model.module, self._settings.window)
+        window = self._first(model.longest, self._settings.window)
         n = window.length
-        taken = max(1, peak_bytes(lambda: self._forward(loaded, [window])))
+        taken = max(1, peak_bytes(lambda: self._forward(model, [window])))
         if lacking := self._memory.lacks(taken):
             self.note(f"a window of {n} tokens takes {lacking}; lower scoring.window")
         fitting = int(_SHARE_FOR_BATCHES * left / taken)
@@ -187,10 +167,9 @@ class Scorer:
         """Have the weights that took their turn last leave the device: others need the room."""
         self._stage.clear()
 
-    def bytes_on_device(self, checkpoint: CheckpointWeights) -> int:
+    def bytes_on_device(self, checkpoint: ReadCheckpoint) -> int:
         """Return the bytes that weights take in the precision that they are used in."""
-        size = getattr(torch, self._settings.dtype).itemsize
-        return sum(tensor.numel() * size for tensor in checkpoint.weights.values())
+        return checkpoint.bytes_as(getattr(torch, self._settings.dtype))
 
     def free_bytes(self) -> int | None:
         """Return bytes on the device for the next models; None where its memory is the host's."""
@@ -207,16 +186,16 @@ class Scorer:
             free = min(free, int(self._limits.gpu_memory_gb * 1e9) - taken)
         return int(_SHARE_FOR_MODELS * free)
 
-    def windows(self, loaded: Loaded) -> Iterator[list[Window]]:
+    def windows(self, model: LanguageModel) -> Iterator[list[Window]]:
         """Yield what goes through a model together, in corpus order."""
-        batching, limit = self.batching(loaded), self._room.tokens
-        if loaded.head is None:
+        batching, limit = self.batching(model), self._room.tokens
+        if model.head is None:
             limit = min(limit, rows_within(_LOGIT_BYTES[self.device.type], self.vocab_size))
         limit = limit if batching.windows else 1
-        return batches(self._asked(self._planned(loaded)), limit, equal=not batching.lengths)
+        return batches(self._asked(self._planned(model)), limit, equal=not batching.lengths)
 
-    def _planned(self, loaded: Loaded) -> Iterator[Window]:
-        window, overlap = self.window(loaded.model)
+    def _planned(self, model: LanguageModel) -> Iterator[Window]:
+        window, overlap = self.window(model)
         lengths = [len(sequence.inputs) for sequence in self.text.sequences]
         return plan_windows(lengths, window, overlap, both_sides=self._masked)
 
@@ -235,7 +214,7 @@ class Scorer:
         predicts = self.text.sequences[window.sequence].predicts
         return np.flatnonzero(predicts[window.first : window.last]) + window.first
 
-    def forward(self, loaded: Loaded, batch: Sequence[Window]) -> torch.Tensor:
+    def forward(self, model: LanguageModel, batch: Sequence[Window]) -> torch.Tensor:
         """Return input of the output layer, or logits where there is none, at what windows predict.
 
         (token, hidden or vocab) float32. When memory runs out the batch is halved, and later
@@ -244,7 +223,7 @@ class Scorer:
         longest, middle = max(window.length for window in batch), len(batch) // 2
         if not middle or longest * len(batch) <= self._room.tokens:
             try:
-                return self._forward(loaded, batch)
+                return self._forward(model, batch)
             except torch.OutOfMemoryError:
                 if not middle:
                     raise
@@ -252,26 +231,26 @@ class Scorer:
             self.note(f"out of memory with {len(batch)} windows at once; going on with {middle}")
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()
-        return torch.cat([self.forward(loaded, part) for part in (batch[:middle], batch[middle:])])
+        return torch.cat([self.forward(model, part) for part in (batch[:middle], batch[middle:])])
 
-    def _forward(self, loaded: Loaded, batch: Sequence[Window]) -> torch.Tensor:
-        module, inputs = loaded.model.activate(), self._inputs(batch)
+    def _forward(self, model: LanguageModel, batch: Sequence[Window]) -> torch.Tensor:
+        ids, shown = self._inputs(batch)
         columns = [self._places(window) - window.start for window in batch]
-        length = inputs["input_ids"].shape[1]
-        if loaded.head is not None:
-            states = hidden_states(module, **inputs)
-        else:
-            if _takes(module, "logits_to_keep"):
-                first = np.concatenate(columns).min(initial=length - 1)
-                inputs["logits_to_keep"] = length - int(first)
-            states = module(**inputs).logits[..., : self.vocab_size]
+        length = ids.shape[1]
+        first = np.concatenate(columns).min(initial=length - 1)
+        states = model.states(ids, shown, length - int(first))
+        if model.head is None:
+            states = states[..., : self.vocab_size]
         rows = np.repeat(np.arange(len(batch)), [len(places) for places in columns])
         places = np.stack([rows, np.concatenate(columns) - (length - states.shape[1])])
         row, column = torch.from_numpy(places).to(self.device)
         return states[row, column].float()
 
-    def _inputs(self, batch: Sequence[Window]) -> dict[str, Any]:
-        """Return what a model is called with for these windows, on the device."""
+    def _inputs(self, batch: Sequence[Window]) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Return inputs of these windows on the device, and what of them is no filling: None: all.
+
+        Both int64 (batch, position).
+        """
         longest = max(window.length for window in batch)
         ids = np.full((len(batch), longest), self.text.pad)
         for row, window in enumerate(batch):
@@ -279,57 +258,39 @@ class Scorer:
             ids[row, : window.length] = sequence.inputs[window.start : window.stop]
             if self._settings.prediction == "pseudo":
                 ids[row, window.first - window.start] = self.text.mask
-        inputs = {"input_ids": torch.from_numpy(ids).to(self.device)}
-        if not self._masked:
-            # Right padding needs no mask: no kept token sees what stands after it.
-            return {**inputs, "use_cache": False}
+        inputs = torch.from_numpy(ids).to(self.device)
         lengths = np.array([window.length for window in batch])
-        if lengths.min() < longest:
-            shown = np.arange(longest) < lengths[:, None]
-            inputs["attention_mask"] = torch.from_numpy(shown.astype(np.int64)).to(self.device)
-        return inputs
+        if not self._masked or lengths.min() == longest:
+            return inputs, None  # right padding is not seen by tokens before it
+        shown = (np.arange(longest) < lengths[:, None]).astype(np.int64)
+        return inputs, torch.from_numpy(shown).to(self.device)
 
-    def noise(self, loaded: Loaded, batch: Sequence[Window], states: torch.Tensor) -> float:
+    def noise(self, model: LanguageModel, batch: Sequence[Window], states: torch.Tensor) -> float:
         """Return the mean KL, in nats, of the first tokens with themselves at another batch shape.
 
         `states` is what `forward` gave for the first windows, as a batch of the usual shape.
         """
-        batching = self.batching(loaded)
+        batching = self.batching(model)
         if not batching.windows:  # then every window goes alone
-            again = self.forward(loaded, batch[:1])
+            again = self.forward(model, batch[:1])
         elif not self._masked and batching.ends:
             n = min(_NOISE_TOKENS, batch[0].stop)
-            again = self.forward(loaded, [replace(batch[0], stop=n, last=n)] * 2)[:n]
+            again = self.forward(model, [replace(batch[0], stop=n, last=n)] * 2)[:n]
         elif len(batch) > 1:
-            again = torch.cat([self.forward(loaded, [w]) for w in batch[:_NOISE_WINDOWS]])
+            again = torch.cat([self.forward(model, [w]) for w in batch[:_NOISE_WINDOWS]])
         else:
             alone = replace(batch[0], stop=min(batch[0].stop, max(2, self._room.tokens // 2)))
             alone = replace(alone, last=min(alone.last, alone.stop))
-            states = self.forward(loaded, [alone])
-            again = self.forward(loaded, [alone] * 2)
+            states = self.forward(model, [alone])
+            again = self.forward(model, [alone] * 2)
         n = min(_NOISE_TOKENS, len(states), len(again))
         both = torch.cat([states[:n], again[:n]])
-        if loaded.head is not None:
+        if model.head is not None:
             logits = torch.empty(len(both), self.vocab_size, device=self.device)
-            loaded.head.logits(both, logits)
+            model.head.logits(both, logits)
             both = logits
         log_p, log_q = both.double().log_softmax(-1).chunk(2)
         return float((log_p.exp() * (log_p - log_q)).sum(-1).mean())
-
-
-def _takes(module: Any, argument: str) -> bool:
-    return argument in inspect.signature(module.forward).parameters
-
-
-def _longest(module: Any) -> int | None:
-    """Return how many inputs a model takes at most; None when any number."""
-    config = module.config.get_text_config()
-    longest: int | None = getattr(config, "max_position_embeddings", None)
-    for name, part in module.named_modules():
-        if name.endswith("position_embeddings") and getattr(part, "padding_idx", None) is not None:
-            # As in RoBERTa: positions are counted from the one after that of padding.
-            longest = int(part.num_embeddings) - part.padding_idx - 1
-    return longest
 
 
 def rows_within(n_bytes: int, vocab_size: int) -> int:
@@ -337,9 +298,9 @@ def rows_within(n_bytes: int, vocab_size: int) -> int:
     return 1 << max(0, (n_bytes // (4 * vocab_size)).bit_length() - 1)
 
 
-def refuse_factors(checkpoint: CheckpointWeights) -> CheckpointError:
+def refuse_factors(where: str) -> CheckpointError:
     """Return the error for a model whose log-probs cannot be kept factored."""
     return CheckpointError(
-        f"{checkpoint.where}: its logits are not hidden states times an output embedding, so "
+        f"{where}: its logits are not hidden states times an output embedding, so "
         'log-probs cannot be kept factored; set log_probs.representation = "dense"'
     )

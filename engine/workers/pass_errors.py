@@ -5,7 +5,6 @@ from __future__ import annotations
 import torch
 
 from engine.errors import CheckpointError, EngineError, first_line
-from engine.models.weights import CheckpointWeights
 from engine.workers.messages import Pass
 from store import Record
 
@@ -48,10 +47,10 @@ def dead_device(device: torch.device, error: BaseException) -> EngineError:
     )
 
 
-def refuse_others(checkpoint: CheckpointWeights, record: Record | None) -> None:
+def refuse_others(where: str, fingerprint: str, record: Record | None) -> None:
     """Raise CheckpointError when results are committed that are of other weights."""
-    if record is not None and record.get("fingerprint") not in (None, checkpoint.fingerprint):
+    if record is not None and record.get("fingerprint") not in (None, fingerprint):
         raise CheckpointError(
-            f"{checkpoint.where}: its weights are not those that its results are of; put the old "
+            f"{where}: its weights are not those that its results are of; put the old "
             "ones back, or give the new ones a seed of their own"
         )

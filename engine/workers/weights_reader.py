@@ -8,10 +8,10 @@ from typing import TypeVar
 
 from engine.errors import CheckpointError
 from engine.machine.faults import blamed
-from engine.machine.host_memory import HostMemory, weights_bytes
-from engine.models.weights import CheckpointWeights, read_checkpoint
+from engine.machine.host_memory import HostMemory
+from engine.models.language_model import ReadCheckpoint
+from engine.models.readers import choose_reader
 from engine.sources.base import Checkpoint, Source
-from engine.sources.checkpoint_files import checkpoint_files
 from engine.study_file.file import StudyFile
 from engine.text.tokenizer import Tokenizer
 from engine.workers.messages import Pass
@@ -28,11 +28,11 @@ class WeightsReader:
     def __init__(
         self, study: StudyFile, sources: Mapping[str, Source], tokenizer: Tokenizer
     ) -> None:
-        self._sources, self._tokenizer = sources, tokenizer
-        self._models = {model.name: model for model in study.models}
+        self._sources = sources
+        self._readers = {model.name: choose_reader(model, tokenizer) for model in study.models}
         self._memory = HostMemory(study.limits.memory_gb)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="weights")
-        self._reading: dict[tuple[str, Key], Future[CheckpointWeights | None]] = {}
+        self._reading: dict[tuple[str, Key], Future[ReadCheckpoint | None]] = {}
 
     def prefetch(self, task: Pass) -> None:
         """Begin to read the weights that a pass will need."""
@@ -44,7 +44,7 @@ class WeightsReader:
 
     def take(
         self, task: Pass, seed: str, on_wait: Callable[[], None], make_room: Callable[[], None]
-    ) -> CheckpointWeights:
+    ) -> ReadCheckpoint:
         """Return the weights of a live seed, which were prefetched, once they are read.
 
         `on_wait` is called every 0.2 s and may raise to stop. `make_room` is called when there is
@@ -85,28 +85,17 @@ class WeightsReader:
             on_wait()
         return reading.result()
 
-    def _read_early(self, name: str, checkpoint: Checkpoint) -> CheckpointWeights | None:
+    def _read_early(self, name: str, checkpoint: Checkpoint) -> ReadCheckpoint | None:
         """Return the weights, or None when there is room for them only without others."""
         if self._memory.limit is not None:
-            files = checkpoint_files(
-                checkpoint.fetch(), allow_pickle=self._models[name].allow_pickle
-            )
-            if self._memory.lacks(2 * weights_bytes(files.weights)):  # as much for the pass in hand
+            needed = self._readers[name].bytes_needed(checkpoint.fetch())
+            if self._memory.lacks(2 * needed):  # as much for the pass in hand
                 return None
         return self._read(name, checkpoint)
 
-    def _read(self, name: str, checkpoint: Checkpoint) -> CheckpointWeights:
-        model, folder = self._models[name], checkpoint.fetch()
-        if self._memory.limit is not None:
-            needed = weights_bytes(
-                checkpoint_files(folder, allow_pickle=model.allow_pickle).weights
-            )
-            if lacking := self._memory.lacks(needed):
-                raise CheckpointError(f"{checkpoint.where()}: reading its weights takes {lacking}")
-        return read_checkpoint(
-            folder,
-            self._tokenizer,
-            where=checkpoint.where(),
-            allow_pickle=model.allow_pickle,
-            trust_remote_code=model.trust_remote_code,
-        )
+    def _read(self, name: str, checkpoint: Checkpoint) -> ReadCheckpoint:
+        reader, folder = self._readers[name], checkpoint.fetch()
+        needed = 0 if self._memory.limit is None else reader.bytes_needed(folder)
+        if lacking := self._memory.lacks(needed):
+            raise CheckpointError(f"{checkpoint.where()}: reading its weights takes {lacking}")
+        return reader.read(folder, checkpoint.where())

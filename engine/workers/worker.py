@@ -19,13 +19,13 @@ import torch
 from engine.errors import CheckpointError, first_line
 from engine.machine.device_errors import is_dead_device, is_out_of_memory
 from engine.machine.faults import is_fault
+from engine.models.language_model import LanguageModel, ReadCheckpoint
 from engine.models.vocabulary import doubtful_padding
-from engine.models.weights import CheckpointWeights
 from engine.probes.answers import ask_each
 from engine.probes.questions import Questions
 from engine.scoring.log_prob_rows import LiveSeed, Rows
 from engine.scoring.passes import CorpusPass, Live, LiveError, PairsError
-from engine.scoring.scorer import Loaded, Scorer, refuse_factors
+from engine.scoring.scorer import Scorer, refuse_factors
 from engine.scoring.stored import stored_rows
 from engine.sources.base import Checkpoint, Source
 from engine.study_file.file import StudyFile
@@ -170,7 +170,7 @@ class Worker:
             checkpoints = self._take_weights(task, work)
             live = self._make_live(task, checkpoints, self._store.ledger(task.model))
             if task.probes:
-                return self._ask(task, live[task.live[0]].seed.loaded, work)
+                return self._ask(task, live[task.live[0]].seed.model, work)
             pending += [entry.pending for entry in live.values() if entry.pending is not None]
             pairs = None
             if task.reduce and len(task.seeds) > 1:
@@ -185,10 +185,10 @@ class Worker:
                     lambda n: self._report(replace(work, state=state, tokens_done=n)),
                 ).run()
             results = []
-            for seed, checkpoint in zip(task.live, checkpoints, strict=True):
+            for seed in task.live:
                 if live[seed].pending is not None:
                     with self._names_seed(task, seed):
-                        results.append(self._finish(task, live[seed], checkpoint))
+                        results.append(self._finish(task, live[seed]))
             return Outcome(task, 0.0, tuple(results), None if pairs is None else pairs.finish())
         except BaseException:
             for unfinished in pending:
@@ -198,7 +198,7 @@ class Worker:
                 self._results.discard(task.model, task.step, task.live, task.seeds)
             raise
 
-    def _ask(self, task: Pass, loaded: Loaded, work: Work) -> Outcome:
+    def _ask(self, task: Pass, model: LanguageModel, work: Work) -> Outcome:
         """Return what the checkpoint of a pass answers to its probes, and what went wrong."""
         (seed,) = task.live
 
@@ -207,7 +207,7 @@ class Worker:
             self._report(replace(doing, tokens_done=done, tokens_total=total))
 
         answers = ask_each(
-            self._scorer, loaded, [self._probes[name] for name in task.probes], progress
+            self._scorer, model, [self._probes[name] for name in task.probes], progress
         )
         for note in answers.notes:  # true of every checkpoint of a model
             self._note_once(note)
@@ -234,38 +234,37 @@ class Worker:
         log_probs = self._store.log_probs(task.model, seed, task.step)
         return stored_rows(self._scorer, log_probs, self._readers)
 
-    def _take_weights(self, task: Pass, work: Work) -> list[CheckpointWeights]:
+    def _take_weights(self, task: Pass, work: Work) -> list[ReadCheckpoint]:
         def on_wait() -> None:
             self._report(work)
 
-        taken = []
+        taken: list[ReadCheckpoint] = []
         for seed in task.live:
             with self._names_seed(task, seed):
                 weights = self._weights.take(task, seed, on_wait, self._scorer.let_go)
                 self._notes += [weights.note] if weights.note else []
-                if padding := doubtful_padding(weights.folder, weights.config, self._tokenizer):
-                    self._note_once(padding)
                 taken.append(weights)
         return taken
 
     def _make_live(
-        self, task: Pass, checkpoints: Sequence[CheckpointWeights], known: ModelLedger
+        self, task: Pass, checkpoints: Sequence[ReadCheckpoint], known: ModelLedger
     ) -> dict[str, Live]:
         """Models of the live seeds, and a place for the results of each that has new ones."""
-        for seed, checkpoint in zip(task.live, checkpoints, strict=True):
-            with self._names_seed(task, seed):
-                refuse_others(checkpoint, known.scored.get((seed, task.step)))
         live, kept = {}, REPRESENTATIONS[task.keep]
         every = self._load(task, checkpoints)
-        for seed, checkpoint, loaded in zip(task.live, checkpoints, every, strict=True):
-            checkpoint.weights.clear()  # what is on the device needs no copy here
+        for seed, checkpoint, model in zip(task.live, checkpoints, every, strict=True):
+            checkpoint.drop()
             with self._names_seed(task, seed):
+                where = checkpoint.where
+                refuse_others(where, model.fingerprint, known.scored.get((seed, task.step)))
+                if padding := doubtful_padding(checkpoint.folder, model.rows, self._tokenizer):
+                    self._note_once(padding)
                 layer = None
                 if kept is not None and kept.has_factors:
-                    layer = loaded.head.output_layer() if loaded.head is not None else None
+                    layer = model.head.output_layer() if model.head is not None else None
                     if layer is None:
-                        raise refuse_factors(checkpoint)
-                running = LiveSeed(self._scorer, loaded)
+                        raise refuse_factors(where)
+                running = LiveSeed(self._scorer, model)
             pending = None
             if kept is not None or (seed, task.step) not in known.scored:
                 pending = self._results.begin_checkpoint(
@@ -274,10 +273,10 @@ class Worker:
             live[seed] = Live(seed, running, pending, kept.result if kept is not None else None)
         return live
 
-    def _load(self, task: Pass, checkpoints: Sequence[CheckpointWeights]) -> list[Loaded]:
+    def _load(self, task: Pass, checkpoints: Sequence[ReadCheckpoint]) -> list[LanguageModel]:
         """Models of the live seeds: all on the device, or moved there in turn."""
 
-        def load(*, resident: bool) -> list[Loaded]:
+        def load(*, resident: bool) -> list[LanguageModel]:
             models = []
             for seed, checkpoint in zip(task.live, checkpoints, strict=True):
                 with self._names_seed(task, seed):
@@ -292,7 +291,7 @@ class Worker:
             self._notes.append("out of memory with all seeds' weights; they are moved in turn")
         return load(resident=len(checkpoints) == 1)
 
-    def _all_fit(self, checkpoints: Sequence[CheckpointWeights]) -> bool:
+    def _all_fit(self, checkpoints: Sequence[ReadCheckpoint]) -> bool:
         """Whether the weights of all live seeds can be on the device at the same time."""
         free = self._scorer.free_bytes() if len(checkpoints) > 1 else None
         needed = sum(map(self._scorer.bytes_on_device, checkpoints))
@@ -333,7 +332,7 @@ class Worker:
             where = self._checkpoint(task, seed).where()
             raise SeedError(seed, f"{where}: cannot be scored: {first_line(error)}") from error
 
-    def _finish(self, task: Pass, entry: Live, checkpoint: CheckpointWeights) -> CheckpointResult:
+    def _finish(self, task: Pass, entry: Live) -> CheckpointResult:
         assert entry.pending is not None
         assert entry.seed.noise_floor is not None
         window, overlap = entry.seed.window
@@ -342,15 +341,16 @@ class Worker:
             "noise_floor": entry.seed.noise_floor,
         }
         if not all(map(math.isfinite, floors.values())):  # a record holds nothing else
-            raise CheckpointError(f"{checkpoint.where}: its noise is NaN or infinite")
+            where = self._checkpoint(task, entry.label).where()
+            raise CheckpointError(f"{where}: its noise is NaN or infinite")
         return entry.pending.finish(
             floors,
             {
-                "fingerprint": checkpoint.fingerprint,
+                "fingerprint": entry.seed.model.fingerprint,
                 **self._checkpoint(task, entry.label).details(),
                 "window": window,
                 "overlap": overlap,
-                "model_vocab": int(checkpoint.config.get_text_config().vocab_size),
+                "model_vocab": entry.seed.model.rows,
                 "device": str(self._scorer.device),
             },
         )

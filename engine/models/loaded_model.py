@@ -1,0 +1,103 @@
+"""A checkpoint's model as transformers builds it, as the scorer asks it."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+
+from engine.models.output_head import Head, find_head, hidden_states
+from engine.models.residency import Stage, StagedModule
+from engine.models.weights import CheckpointWeights
+
+_LIMIT = "original_max_position_embeddings"  # of a configuration: positions beyond it are scaled
+
+
+class LoadedModel:
+    """A checkpoint's model: a module of its own, whose weights may wait in the host's memory.
+
+    No two checkpoints share a module, as some change themselves when they are called.
+    """
+
+    def __init__(
+        self,
+        checkpoint: CheckpointWeights,
+        module: Any,
+        device: torch.device,
+        dtype: torch.dtype,
+        *,
+        architecture: object = None,
+        stage: Stage | None = None,
+        changes_itself: bool = False,
+        masked: bool = False,
+    ) -> None:
+        """Take a module on `device` that holds the checkpoint's weights.
+
+        `architecture` is equal for checkpoints of one. With a `stage` the weights leave the device
+        until the model is used; with `changes_itself` those that calling it has changed are kept.
+        """
+        self.name, self.fingerprint = type(module).__name__, checkpoint.fingerprint
+        self.dtype, self.architecture = dtype, architecture
+        self.rows = int(module.config.get_text_config().vocab_size)
+        self.longest = longest_input(module)
+        limits = _values(module.config.to_dict(), _LIMIT)
+        self.limits = tuple(limit for limit in limits if isinstance(limit, int))
+        self.head: Head | None = None
+        self._masked = masked
+        self._staged = StagedModule(module, device, stage, changes_itself=changes_itself)
+
+    def activate(self) -> Any:
+        """Return the module with its weights on the device."""
+        return self._staged.activate()
+
+    @torch.inference_mode()
+    def find_head(self, ids: torch.Tensor, vocab_size: int) -> None:
+        """Find how logits of the study's entries are made of states, with the first of a text."""
+        inputs = self._inputs(ids, None)
+        self.head = find_head(self.activate(), vocab_size, **inputs)
+
+    def states(self, ids: torch.Tensor, shown: torch.Tensor | None, last: int) -> torch.Tensor:
+        """Return hidden states of all positions, or else logits of the last ones."""
+        module, inputs = self.activate(), self._inputs(ids, shown)
+        if self.head is not None:
+            return hidden_states(module, **inputs)
+        if _takes(module, "logits_to_keep"):
+            inputs["logits_to_keep"] = last
+        logits: torch.Tensor = module(**inputs).logits
+        return logits
+
+    def _inputs(self, ids: torch.Tensor, shown: torch.Tensor | None) -> dict[str, Any]:
+        inputs: dict[str, Any] = {"input_ids": ids}
+        if not self._masked:
+            inputs["use_cache"] = False
+        if shown is not None:
+            inputs["attention_mask"] = shown
+        return inputs
+
+    def close(self) -> None:
+        """Do nothing: a module's memory is freed with it."""
+
+
+def longest_input(module: Any) -> int | None:
+    """Return how many inputs a module takes at most; None when any number."""
+    config = module.config.get_text_config()
+    longest: int | None = getattr(config, "max_position_embeddings", None)
+    for name, part in module.named_modules():
+        if name.endswith("position_embeddings") and getattr(part, "padding_idx", None) is not None:
+            # As in RoBERTa: positions are counted from the one after that of padding.
+            longest = int(part.num_embeddings) - part.padding_idx - 1
+    return longest
+
+
+def _takes(module: Any, argument: str) -> bool:
+    return argument in inspect.signature(module.forward).parameters
+
+
+def _values(tree: Any, name: str) -> Iterator[Any]:
+    """Yield what a name stands for, anywhere in a configuration."""
+    for key, value in tree.items() if isinstance(tree, dict) else ():
+        if key == name:
+            yield value
+        yield from _values(value, name)

@@ -1,0 +1,43 @@
+"""Makes models of checkpoints, whichever way they were read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import torch
+
+from engine.models.language_model import LanguageModel, ReadCheckpoint
+from engine.models.residency import Stage
+from engine.models.transformers_maker import TransformersMaker
+from engine.models.weights import CheckpointWeights
+
+
+class Makers:
+    """A maker for each way to read checkpoints, on one device."""
+
+    def __init__(
+        self,
+        dtype: torch.dtype,
+        device: torch.device,
+        first: Callable[[int | None], torch.Tensor],
+        vocab_size: int,
+        *,
+        masked: bool,
+        note: Callable[[str], None],
+    ) -> None:
+        """`first` returns the first inputs of the text, for a model that takes so many."""
+        # By what was read; each takes only that.
+        self._makers: Mapping[type, Any] = {
+            CheckpointWeights: TransformersMaker(
+                dtype, device, first, vocab_size, masked=masked, note=note
+            ),
+        }
+
+    def make(self, checkpoint: ReadCheckpoint, stage: Stage | None) -> LanguageModel:
+        """Make a model whose weights are on the device, or come there at each use by `stage`.
+
+        Raise CheckpointError, and whatever the model raises on its first tokens.
+        """
+        model: LanguageModel = self._makers[type(checkpoint)].make(checkpoint, stage)
+        return model

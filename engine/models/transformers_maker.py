@@ -1,0 +1,54 @@
+"""Makes models of weights that transformers knows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from engine.models.fitting import Fitting, refuse_not_finite
+from engine.models.loaded_model import LoadedModel, longest_input
+from engine.models.modules import Modules
+from engine.models.residency import Stage
+from engine.models.weights import CheckpointWeights
+
+
+class TransformersMaker:
+    """Makes models of checkpoints that were read as weights with their configuration."""
+
+    def __init__(
+        self,
+        dtype: torch.dtype,
+        device: torch.device,
+        first: Callable[[int | None], torch.Tensor],
+        vocab_size: int,
+        *,
+        masked: bool,
+        note: Callable[[str], None],
+    ) -> None:
+        """`first` returns the first inputs of the text, for a model that takes so many."""
+        self._first, self._vocab_size, self._masked = first, vocab_size, masked
+        self._fitting = Fitting(masked=masked)
+        self._modules = Modules(dtype, device, masked=masked, note=note)
+
+    def make(self, checkpoint: CheckpointWeights, stage: Stage | None) -> LoadedModel:
+        """Make a model whose weights are on the device, or come there at each use by `stage`.
+
+        Raise CheckpointError when the weights do not fit the architecture, and whatever the model
+        raises on its first tokens.
+        """
+        self._fitting.fit(checkpoint)
+        model = self._modules.load(checkpoint, self._first_logits, stage=stage)
+        if checkpoint.not_finite:
+            refuse_not_finite(checkpoint, model.activate())
+        model.find_head(self._first(model.longest), self._vocab_size)
+        return model
+
+    @torch.inference_mode()
+    def _first_logits(self, module: Any) -> torch.Tensor:
+        """Return what a module says of the first tokens, (1, token, vocab)."""
+        ids = self._first(longest_input(module))
+        inputs = {} if self._masked else {"use_cache": False}
+        logits: torch.Tensor = module(input_ids=ids, **inputs).logits
+        return logits
