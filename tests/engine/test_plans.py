@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,26 @@ def score(folder: Path, store: str, **settings: Any) -> xarray.Dataset:
     return open_study(folder / store).dataset("m").load()
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three seeds at two steps, which no test changes."""
+    folder = tmp_path_factory.mktemp("made")
+    make_runs(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def usual(made: Path) -> Callable[[str], xarray.Dataset]:
+    """Their results, by representation, when nothing runs out; made once."""
+
+    @functools.cache
+    def results(representation: str) -> xarray.Dataset:
+        store = f"{representation}.zarr"
+        return score(made, store, log_probs__representation=representation)
+
+    return results
+
+
 def plans(capsys: pytest.CaptureFixture[str], folder: Path, **settings: Any) -> list[str]:
     """Names of the plans that a run announces."""
     capsys.readouterr()
@@ -35,7 +57,7 @@ def plans(capsys: pytest.CaptureFixture[str], folder: Path, **settings: Any) -> 
 
 
 @pytest.mark.parametrize("keep", ["factored", "dense"])
-def test_all_three_agree(tmp_path: Path, keep: str) -> None:
+def test_all_three_agree(tmp_path: Path, usual: Callable[[str], xarray.Dataset], keep: str) -> None:
     """Whatever the order of arrival: the same, to the last bit where the same seeds are compared.
 
     Exact log-probs are the same however they were kept; rounded ones differ by their floor.
@@ -45,7 +67,7 @@ def test_all_three_agree(tmp_path: Path, keep: str) -> None:
     score(tmp_path, "incremental.zarr", **settings)
     make_runs(tmp_path, seeds=("3",))
     incremental = score(tmp_path, "incremental.zarr", **settings)
-    kept = score(tmp_path, "kept.zarr", **settings)
+    kept = usual(keep)
     for name in CHECKPOINT:
         np.testing.assert_array_equal(incremental[name], kept[name], name)
     for name in PAIRS:
@@ -53,7 +75,7 @@ def test_all_three_agree(tmp_path: Path, keep: str) -> None:
     for name in ("kl", "js"):
         late, at_once = (data[name].sel(seed="3").to_numpy() for data in (incremental, kept))
         np.testing.assert_array_equal(late, at_once, name)
-    fused = score(tmp_path, "fused.zarr", log_probs__representation="none")
+    fused = usual("none")
     for name in CHECKPOINT:
         np.testing.assert_array_equal(fused[name], kept[name], name)
     floor = float(kept.storage_floor.max())
@@ -68,11 +90,11 @@ def test_all_three_agree(tmp_path: Path, keep: str) -> None:
 
 
 def test_the_planner_says_what_it_chose(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    make_runs(tmp_path, seeds=("1", "2"))
+    make_runs(tmp_path, seeds=("1", "2"), steps=(5,))
     assert plans(capsys, tmp_path) == ["kept"]
-    make_runs(tmp_path, seeds=("3",))
+    make_runs(tmp_path, seeds=("3",), steps=(5,))
     assert plans(capsys, tmp_path) == ["incremental"]
-    make_runs(tmp_path, seeds=("4", "5"))
+    make_runs(tmp_path, seeds=("4", "5"), steps=(5,))
     assert plans(capsys, tmp_path) == ["kept"]
     assert plans(capsys, tmp_path) == []
     fused = {"study__store": "fused.zarr", "log_probs__representation": "none"}
@@ -92,11 +114,19 @@ def test_an_incremental_step_is_committed_whole_or_not_at_all(tmp_path: Path) ->
     assert records[kinds.index("reduced")]["seeds"] == ["1", "2", "3"]
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_models_that_do_not_fit_come_in_turn(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], dtype: torch.dtype
+    made: Path, usual: Callable[[str], xarray.Dataset], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    make_runs(tmp_path, dtype=dtype)
+    capsys.readouterr()
+    in_turn = score(made, "turn.zarr", log_probs__representation="none", scoring__memory_gb=1e-4)
+    assert "they are moved there in turn" in capsys.readouterr().err
+    assert in_turn.equals(usual("none"))
+
+
+def test_models_of_half_precision_come_in_turn(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_runs(tmp_path, steps=(5,), dtype=torch.bfloat16)
     fused = {"log_probs__representation": "none"}
     resident = score(tmp_path, "resident.zarr", **fused)
     capsys.readouterr()
@@ -122,13 +152,15 @@ class Memory:
 
 
 def test_a_batch_that_does_not_fit_is_halved(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    made: Path,
+    usual: Callable[[str], xarray.Dataset],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    make_runs(tmp_path)
-    expected = score(tmp_path, "whole.zarr")
+    expected = usual("dense")
     memory = Memory(monkeypatch, most=70)  # two windows of 32 and not three
     capsys.readouterr()
-    found = score(tmp_path, "halved.zarr")
+    found = score(made, "halved.zarr")
     assert "out of memory with 9 windows at once; going on with 4" in capsys.readouterr().err
     assert memory.refused == [288, 128]  # once each: later batches and seeds start at what fits
     np.testing.assert_allclose(found.kl, expected.kl, rtol=1e-4, atol=2e-6)
@@ -151,14 +183,14 @@ def test_a_window_that_does_not_fit_fails_its_checkpoint(
 
 @pytest.mark.parametrize("representation", ["dense", "none"])
 def test_a_block_that_does_not_fit_is_halved(
-    tmp_path: Path,
+    made: Path,
+    usual: Callable[[str], xarray.Dataset],
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
     representation: str,
 ) -> None:
-    make_runs(tmp_path)
     settings = {"log_probs__representation": representation}
-    expected = score(tmp_path, "whole.zarr", **settings)
+    expected = usual(representation)
     softmax = torch.log_softmax
 
     def limited(values: torch.Tensor, dim: int, *, out: torch.Tensor) -> torch.Tensor:
@@ -168,7 +200,7 @@ def test_a_block_that_does_not_fit_is_halved(
 
     monkeypatch.setattr(torch, "log_softmax", limited)
     capsys.readouterr()
-    found = score(tmp_path, "halved.zarr", **settings)
+    found = score(made, f"blocks-{representation}.zarr", **settings)
     assert "out of memory; going on with 32 tokens at once" in capsys.readouterr().err
     np.testing.assert_allclose(found.kl, expected.kl, rtol=1e-4, atol=2e-6)
     np.testing.assert_allclose(found.surprisal, expected.surprisal, rtol=1e-5, atol=1e-5)
@@ -176,12 +208,15 @@ def test_a_block_that_does_not_fit_is_halved(
 
 @pytest.mark.parametrize(("representation", "every"), [("dense", 7), ("none", 11)])
 def test_what_went_through_before_memory_ran_out_is_kept(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, representation: str, every: int
+    made: Path,
+    usual: Callable[[str], xarray.Dataset],
+    monkeypatch: pytest.MonkeyPatch,
+    representation: str,
+    every: int,
 ) -> None:
     """However late in a block a single window fails once, every token gets its own log-probs."""
-    make_runs(tmp_path)
     settings = {"log_probs__representation": representation, "scoring__batch_tokens": 32}
-    expected = score(tmp_path, "whole.zarr", **settings)
+    expected = usual(representation)
     monkeypatch.setattr("engine.scoring.log_prob_rows._PRODUCT_BYTES", {"cpu": 2**16})  # 32 tokens
     monkeypatch.setattr("engine.scoring.passes._BLOCK_BYTES", {"cpu": 2**15})  # 16
     forward, calls = GPTNeoXForCausalLM.forward, itertools.count(1)
@@ -192,16 +227,15 @@ def test_what_went_through_before_memory_ran_out_is_kept(
         return forward(module, input_ids, **options)
 
     monkeypatch.setattr(GPTNeoXForCausalLM, "forward", fails_at_times)
-    found = score(tmp_path, "halved.zarr", **settings)
+    found = score(made, f"late-{representation}.zarr", **settings)
     np.testing.assert_allclose(found.surprisal, expected.surprisal, rtol=1e-5, atol=1e-5)
     np.testing.assert_allclose(found.kl, expected.kl, rtol=1e-4, atol=2e-6)
 
 
 def test_stored_log_probs_are_not_skipped_when_memory_runs_out(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    made: Path, usual: Callable[[str], xarray.Dataset], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    make_runs(tmp_path)
-    expected = score(tmp_path, "whole.zarr")
+    expected = usual("dense")
     monkeypatch.setattr("store.schema.layout._CHUNK_BYTES", 2**14)  # of log-probs: 16 tokens
     monkeypatch.setattr("engine.scoring.log_prob_rows._PRODUCT_BYTES", {"cpu": 2**16})
     monkeypatch.setattr("engine.scoring.passes._BLOCK_BYTES", {"cpu": 2**15})
@@ -213,7 +247,7 @@ def test_stored_log_probs_are_not_skipped_when_memory_runs_out(
         return convert(values)
 
     monkeypatch.setattr(torch, "from_numpy", fails_at_times)
-    found = score(tmp_path, "halved.zarr")
+    found = score(made, "skipped.zarr")
     np.testing.assert_allclose(found.kl, expected.kl, rtol=1e-4, atol=2e-6)
 
 
@@ -250,7 +284,7 @@ def test_models_of_different_architectures_take_turns(tmp_path: Path) -> None:
     """Step after step, each finds its own weights again in the module that waited for it."""
     runs = {"neox": "gpt-neox", "gpt2": "gpt2"}
     for name, architecture in runs.items():
-        make_runs(tmp_path / name, architecture=architecture)
+        make_runs(tmp_path / name, architecture=architecture, seeds=("1", "2"))
     alone = {name: score(tmp_path / name, "alone.zarr") for name in runs}
     file = write_study(
         tmp_path,
@@ -267,11 +301,11 @@ def test_models_of_different_architectures_take_turns(tmp_path: Path) -> None:
         assert study.dataset(name).load().equals(expected)
 
 
-@pytest.mark.parametrize("batch_tokens", [1, 100])
-def test_the_shape_of_batches_does_not_matter(tmp_path: Path, batch_tokens: int) -> None:
+def test_the_shape_of_batches_does_not_matter(tmp_path: Path) -> None:
     make_runs(tmp_path, architecture="llama")
     exact = {"log_probs__representation": "factored"}
     usual = score(tmp_path, "usual.zarr", **exact)
-    other = score(tmp_path, "other.zarr", **exact, scoring__batch_tokens=batch_tokens)
-    np.testing.assert_allclose(other.kl, usual.kl, rtol=1e-4, atol=2e-6)
-    np.testing.assert_allclose(other.surprisal, usual.surprisal, rtol=1e-5, atol=1e-5)
+    for size in (1, 100):
+        other = score(tmp_path, f"{size}.zarr", **exact, scoring__batch_tokens=size)
+        np.testing.assert_allclose(other.kl, usual.kl, rtol=1e-4, atol=2e-6)
+        np.testing.assert_allclose(other.surprisal, usual.surprisal, rtol=1e-5, atol=1e-5)
