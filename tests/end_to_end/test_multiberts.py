@@ -51,7 +51,8 @@ def make_multiberts(folder: Path) -> None:
             model.save_pretrained(folder / f"multiberts-seed_{seed}-step_{step // 1000}k")
 
 
-@pytest.mark.parametrize("prediction", ["visible", "pseudo"])
+# What is the same for both is tested with `pseudo`, and what differs in test_masked_models.
+@pytest.mark.parametrize("prediction", [pytest.param("visible", marks=pytest.mark.long), "pseudo"])
 def test_a_study_like_that_of_multiberts(
     tmp_path: Path, prediction: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
