@@ -1,25 +1,28 @@
-"""What runs in other people's training scripts: `SeedconvCallback` for Trainer, and `announce`.
+"""What runs in other people's training scripts: `Capture`, `announce` and callbacks of trainers.
 
 It imports neither `engine` nor `store`: Python looks beside a script first, and what lies there may
-have these names too. `announce` needs only the standard library, `SeedconvCallback` transformers.
+have these names too. `announce` needs only the standard library, `Capture` numpy and torch, and
+each callback the library that calls it.
 """
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 from seedconv_tui.training.announcing import announce
 
 if TYPE_CHECKING:
     from seedconv_tui.training.callback import SeedconvCallback
+    from seedconv_tui.training.capture import Capture
 
-__all__ = ["SeedconvCallback", "announce"]
+__all__ = ["Capture", "SeedconvCallback", "announce"]
+
+_MODULES = {"Capture": "capture", "SeedconvCallback": "callback"}
 
 
 def __getattr__(name: str) -> Any:
-    """Import the callback on first use: a loop that only announces needs no transformers."""
-    if name != "SeedconvCallback":
+    """Import on first use: a loop that only announces needs neither torch nor transformers."""
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from seedconv_tui.training.callback import SeedconvCallback
-
-    return SeedconvCallback
+    return getattr(importlib.import_module(f"{__name__}.{_MODULES[name]}"), name)

@@ -1,0 +1,162 @@
+"""Running a model that is being trained, and leaving everything as it was."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+_MOST_BUFFER_BYTES = 2**26  # larger ones are masks and tables of positions
+
+
+@contextlib.contextmanager
+def undisturbed(module: nn.Module, device: torch.device) -> Iterator[None]:
+    """Have a module evaluate inside, without gradients, in full precision and not compiled.
+
+    Afterwards modes, buffers, tensors kept as attributes, random states, TF32 flags and autocast
+    are what they were. `no_grad` and not `inference_mode`: what a model caches inside is used in
+    training later, and FSDP changes its buffers in place.
+    """
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(torch.no_grad())
+        stack.enter_context(_random_states(device))
+        stack.enter_context(_full_precision())
+        for kind in {device.type, "cpu"}:
+            stack.enter_context(torch.autocast(kind, enabled=False))
+        if "torch._dynamo" in sys.modules and hasattr(torch.compiler, "set_stance"):
+            # Also parts that are compiled in place; other shapes would have them compiled again.
+            stack.enter_context(torch.compiler.set_stance("force_eager"))
+        stack.callback(_reshard, module)
+        stack.enter_context(_evaluating(module))
+        stack.enter_context(_tensors_kept(module))
+        yield
+
+
+@contextlib.contextmanager
+def _random_states(device: torch.device) -> Iterator[None]:
+    of_python, of_numpy = random.getstate(), np.random.get_state()  # noqa: NPY002
+    of_torch, of_device = torch.get_rng_state(), None
+    generators: Any = None if device.type == "cpu" else torch.get_device_module(device)
+    which = [] if device.type == "mps" else [device]  # there is one, and it has no name
+    if generators is not None:
+        of_device = generators.get_rng_state(*which)
+    try:
+        yield
+    finally:
+        random.setstate(of_python)
+        np.random.set_state(of_numpy)  # noqa: NPY002
+        torch.set_rng_state(of_torch)
+        if generators is not None:
+            generators.set_rng_state(of_device, *which)
+
+
+@contextlib.contextmanager
+def _full_precision() -> Iterator[None]:
+    restore = _full_precision_by_flags() or _full_precision_by_names()
+    try:
+        yield
+    finally:
+        restore()
+
+
+def _full_precision_by_flags() -> Callable[[], None] | None:
+    """Switch TF32 off as scripts have done it; None where the script uses the newer settings.
+
+    Torch refuses to answer when both are mixed.
+    """
+    try:
+        products = torch.get_float32_matmul_precision()
+        convolutions = torch.backends.cudnn.allow_tf32
+        torch.set_float32_matmul_precision("highest")
+        torch.backends.cudnn.allow_tf32 = False
+    except RuntimeError:
+        return None
+
+    def restore() -> None:
+        torch.set_float32_matmul_precision(products)
+        torch.backends.cudnn.allow_tf32 = convolutions
+
+    return restore
+
+
+def _full_precision_by_names() -> Callable[[], None]:
+    backends: Any = torch.backends
+    places = [backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn]
+    found = [place.fp32_precision for place in places]
+    for place in places:
+        place.fp32_precision = "ieee"
+
+    def restore() -> None:
+        for place, precision in zip(places, found, strict=True):
+            place.fp32_precision = precision
+
+    return restore
+
+
+@contextlib.contextmanager
+def _evaluating(module: nn.Module) -> Iterator[None]:
+    """Set flags, and do not call `eval`: models override it, as to merge adapters into weights."""
+    modes = [(part, part.training) for part in module.modules()]
+    for part, _ in modes:
+        part.training = False
+    try:
+        yield
+    finally:
+        for part, mode in modes:
+            part.training = mode
+
+
+@contextlib.contextmanager
+def _tensors_kept(module: nn.Module) -> Iterator[None]:
+    """Keep buffers and tensors that are attributes: counters of experts, tables made lazily."""
+    parts = [part for part in module.modules() if type(part).__name__ != "FullyShardedDataParallel"]
+    before = [(vars(part), _tensors(part)) for part in parts]
+    buffers = [(part._buffers, dict(part._buffers)) for part in parts]
+    each = {id(buffer): buffer for _, known in buffers for buffer in known.values()}
+    copies = [
+        (buffer, buffer._version, buffer.detach().clone())
+        for buffer in each.values()
+        if buffer is not None
+        and buffer.numel() * buffer.element_size() <= _MOST_BUFFER_BYTES
+        and not buffer.is_inference()
+    ]
+    try:
+        yield
+    finally:
+        for there, known in buffers:
+            if there.keys() != known.keys() or any(
+                there[name] is not known[name] for name in known
+            ):
+                there.clear()
+                there.update(known)
+        for part, (attributes, tensors) in zip(parts, before, strict=True):
+            for name in _tensors(part).keys() | tensors.keys():
+                if name not in tensors:
+                    # Made inside, as a table of positions, perhaps in another precision than
+                    # training would make it: as it was is as if it had not been asked for.
+                    attributes.pop(name)
+                elif attributes.get(name) is not tensors[name]:
+                    attributes[name] = tensors[name]
+        for buffer, version, copy in copies:
+            if buffer._version != version:
+                buffer.copy_(copy)
+
+
+def _tensors(part: nn.Module) -> dict[str, Any]:
+    return {name: value for name, value in vars(part).items() if isinstance(value, torch.Tensor)}
+
+
+def _reshard(module: nn.Module) -> None:
+    """Let go of weights that FSDP2 gathered; it would use them after the optimizer's next step."""
+    fsdp = sys.modules.get("torch.distributed.fsdp")
+    kind = getattr(fsdp, "FSDPModule", None)
+    if kind is not None:
+        for part in module.modules():
+            if isinstance(part, kind):
+                part.reshard()
