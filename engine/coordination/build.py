@@ -12,7 +12,7 @@ from engine.coordination.blocked import BlockedStore
 from engine.coordination.board import ProgressBoard
 from engine.coordination.coordinator import Coordinator
 from engine.coordination.disk_use import DiskUse
-from engine.coordination.inputs import read_inputs
+from engine.coordination.inputs import publish, read_inputs
 from engine.coordination.inventory import Inventory
 from engine.coordination.patience import Patience
 from engine.coordination.recorder import Recorder
@@ -74,6 +74,8 @@ def build_coordinator(
     patience = Patience(study, listener, stop, clock, waiting=waiting)
     inputs = read_inputs(study, hub, sources, patience)
     tokenizer, text, probes = inputs.tokenizer, inputs.text, inputs.probes
+    if study.captured:  # before all that takes time: training may begin at any moment
+        publish(study, inputs, listener, clock)
     categories = build_categories(study, tokenizer, text)
     if stop.is_set():
         raise Interrupted("stopped before work began; run the same command again to go on")

@@ -261,7 +261,8 @@ class Coordinator:
     def _plan(self, step: Step) -> tuple[Pass, ...]:
         """Choose how a step is done, and say so when that was not said before."""
         keep = self._study.log_probs.representation
-        plan = make_plan(step, self._writer.ledger.model(step.model), keep)
+        known, captured = self._writer.ledger.model(step.model), step.model in self._study.captured
+        plan = make_plan(step, known, keep, captured=captured)
         reported = self._reported_plans.setdefault(step.model, set())
         # The reduction that ends a kept step was announced with its scoring.
         if plan.why not in reported and (step.score or step.probes or not reported):

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import contextlib
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from engine.coordination.patience import Patience
+from engine.errors import ConfigError
+from engine.events import Event, Listener
 from engine.probes.questions import Questions, build_probes
 from engine.sources.base import Source
 from engine.sources.hub_client import HubClient
@@ -15,7 +18,9 @@ from engine.study_file.file import StudyFile
 from engine.text.counts import Counts
 from engine.text.documents import find_files
 from engine.text.evaluation_text import EvaluationText, build_text
+from engine.text.orders import make_order, publish_order
 from engine.text.tokenizer import Tokenizer, load_tokenizer
+from seedconv_tui.training.work_order import WorkOrder
 from store import read_root
 from store.schema import Key
 
@@ -58,7 +63,8 @@ def read_inputs(
         warnings.append(("corpus", _spelt_out(text.special)))
     if tokenizer.least < tokenizer.size:
         if new:
-            tokenizer = tokenizer.cut(_choose_size(tokenizer, sources, patience))
+            waits = patience.waiting and not study.captured  # which come after the work order
+            tokenizer = tokenizer.cut(_choose_size(tokenizer, sources, patience, waits=waits))
         elif (
             tokenizer.least <= (size := int(read_root(study.store)["vocab_size"])) <= tokenizer.size
         ):
@@ -66,6 +72,31 @@ def read_inputs(
         counts = Counts(text.counts.count[: tokenizer.size], text.counts.source)
         text = replace(text, counts=counts, pad=tokenizer.pad)
     return Inputs(tokenizer, text, probes, tuple(warnings))
+
+
+def order_of(study: StudyFile, inputs: Inputs) -> WorkOrder:
+    """Return what training runs are asked to capture. Raise ConfigError: no model is captured."""
+    probes = {questions.probe.name: questions.ordered for questions in inputs.probes}
+    return make_order(study, inputs.tokenizer, inputs.text, probes)
+
+
+def publish(
+    study: StudyFile, inputs: Inputs, listener: Listener, clock: Callable[[], float]
+) -> None:
+    """Write the work order for training runs where it changed, and report it.
+
+    Raise ConfigError when it cannot be written: nothing would ever be captured.
+    """
+    order = order_of(study, inputs)
+    try:
+        path, new = publish_order(study, order)
+    except OSError as error:
+        folder = study.announcements
+        text = f"{folder}: the work order cannot be written: {error.strerror or error}"
+        raise ConfigError(f"{text}. Set watch.announcements to a folder that can be") from None
+    if new:
+        with contextlib.suppress(OSError):  # a terminal that is gone must not end the work
+            listener.on_event(Event(clock(), "info", "order", f"wrote the work order {path}"))
 
 
 def _used(
@@ -94,7 +125,9 @@ def _spelt_out(special: Mapping[str, int]) -> str:
     )
 
 
-def _choose_size(tokenizer: Tokenizer, sources: Mapping[str, Source], patience: Patience) -> int:
+def _choose_size(
+    tokenizer: Tokenizer, sources: Mapping[str, Source], patience: Patience, *, waits: bool
+) -> int:
     """Return how many entries a new study has: all that the models have.
 
     Tokens may have been added after the models were made, as `[PAD]` often is. Those at the end
@@ -108,7 +141,7 @@ def _choose_size(tokenizer: Tokenizer, sources: Mapping[str, Source], patience: 
         there, rows = _rows_of_first(sources)
         if rows:
             return min(max(least, min(rows)), size)
-        if not patience.waiting:
+        if not waits:
             return size
         since = (since or patience.clock()) if there else None
         if since is not None and patience.clock() - since >= _STUCK_SECONDS:

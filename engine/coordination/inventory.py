@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 
+from engine.coordination.captured_letters import CapturedLetters, stay_missing
 from engine.coordination.lost_pairs import LostPairs, describe, find_lost_pairs
 from engine.coordination.planner import Step, remaining, remaining_of
 from engine.coordination.retries import Retries
@@ -39,6 +40,7 @@ class Inventory:
         self._models, self._sources, self._writer = models, sources, writer
         self._session, self._retries = session, retries
         self._announcements, self._probes = announcements, probes
+        self._letters = CapturedLetters(session)
         self._reports = SourceReports(models, sources, writer, session, retries)
         self._available: Available = {}
         self._missing: dict[str, int] = {}
@@ -82,7 +84,8 @@ class Inventory:
         there -= new if waiting else refused.keys()
         if waiting and model.listed is None:
             wanted = set(there)
-        absent = self._find_gone(name, there, found) | refused
+        stays = stay_missing(known, found) if model.source_kind.captured else {}
+        absent = self._find_gone(name, there, found) | refused | stays
         for key in found.passed if waiting else found.missing:
             later = ", though later steps of its seed have been" if waiting else ""
             absent.setdefault(key, found.missing[key] + later)
@@ -90,7 +93,7 @@ class Inventory:
             absent |= self._forget_failures_of_deleted(name, found)
         absent = {key: absent[key] for key in _ordered(absent) if key not in known.scored}
         self._refused[name], self._passed[name] = refused, found.passed
-        self._writer.plan(name, _ordered(wanted - absent.keys()), absent)
+        self._writer.plan(name, _ordered(wanted - absent.keys() - stays.keys()), absent)
         self._missing[name] = len(absent)
         self._reports.troubles(name, found)
         self._excuse_deleted(name, found)
@@ -178,6 +181,10 @@ class Inventory:
         known = self._writer.ledger.model(name).seeds
         return model.listed_seeds or {seed for seed in known if model.accepts(seed)}
 
+    def discovers(self, name: str) -> bool:
+        """Whether seeds of a model may come that nobody has named."""
+        return self._models[name].listed_seeds is None
+
     def _find_gone(self, name: str, there: set[Key], found: Listing) -> dict[Key, str]:
         """Return checkpoints that were deleted before they were scored, until they are back."""
         known, gone = self._writer.ledger.model(name), self._gone[name]
@@ -188,6 +195,8 @@ class Inventory:
             once |= known.planned  # as it was found
         parked = {key for key in known.failed if known.failures[key].parked}  # its reason stays
         once -= there | found.ambiguous.keys() | gone.keys() | known.scored.keys() | parked
+        if self._models[name].source_kind.captured:
+            once -= known.missing.keys()  # its reason stays
         once = {key for key in once if self._models[name].asks_for(key)}  # still
         source = self._sources[name]
         self.lose(name, [key for key in _ordered(once) if source.checkpoint(key).gone()])
@@ -240,25 +249,34 @@ class Inventory:
         for name, model in self._models.items():
             known = self._writer.ledger.model(name)
             for key, announced in self._announcements.of(name).items():
-                seed, _ = key
-                if (kind := model.source_kind).downloads:
-                    text = f"was announced, but its source is {kind.name}: nothing is done about it"
+                kind, how = model.source_kind, "captured" if announced.captured else "announced"
+                if kind.downloads or kind.captured != announced.captured:
+                    text = f"was {how}, but its source is {kind.name}: nothing is done about it"
                     self._reports.once(name, "warning", "announcement", f"model {name} {text}")
                     continue
-                if not model.accepts(seed):
-                    text = f"seed {seed} was announced, but is none of those that are listed"
+                if not model.accepts(key[0]):
+                    text = f"seed {key[0]} was {how}, but is none of those that are listed"
                     self._reports.once(name, "warning", "announcement", f"model {name}: {text}")
                 unwanted = not model.asks_for(key) or key in self._gone[name]
-                if unwanted or (key in known.scored and not self._needed_again(name, key)):
+                if announced.captured:
+                    needed = self._log_probs_needed(name, key)
+                    done = unwanted or self._letters.over(model, known, announced, needed=needed)
+                else:
+                    done = unwanted or (key in known.scored and not self._needed_again(name, key))
+                if done:
                     self._announcements.release(announced)
 
     def _needed_again(self, name: str, key: Key) -> bool:
         """Whether a checkpoint that is scored has to be read: for a probe, or for a late seed."""
         known = self._writer.ledger.model(name)
-        if known.unasked(key, self._probes):
-            return True
+        return bool(known.unasked(key, self._probes)) or self._log_probs_needed(name, key)
+
+    def _log_probs_needed(self, name: str, key: Key) -> bool:
+        """Whether log-probs that are not stored any more are wanted, as for a late seed."""
+        known = self._writer.ledger.model(name)
         compared = known.reduced.get(key[1], frozenset())
-        return key not in known.stored and not self.seeds(name) <= compared
+        damaged = self._keeps and key in known.wanted_again
+        return key not in known.stored and (damaged or not self.seeds(name) <= compared)
 
     def report_found(self, available: Mapping[str, set[Key]]) -> None:
         """Report what was found, before hours are spent on it; and what stays parked."""
@@ -298,7 +316,7 @@ class Inventory:
             held = self._retries.held_steps(name)
             unasked = self._retries.held_probes(name, self._signature(name))
             steps = remaining(
-                self._writer.ledger, name, set(keys), held, self._probes, unasked, self._keeps
+                self._writer.ledger, name, set(keys), held, self._asked(name), unasked, self._keeps
             )
             if newest_first:
                 ranks = list(enumerate(reversed(steps)))
@@ -308,6 +326,13 @@ class Inventory:
         ordered = [step for *_, step in sorted(ranked, key=lambda entry: entry[:3])]
         self._session.show(queued=sum(len(step.score) for step in ordered))
         return ordered
+
+    def _asked(self, model: str) -> Collection[str]:
+        """Return the probes that checkpoints are asked once they are scored.
+
+        Captured ones have answered by then: nothing is left that could be asked.
+        """
+        return () if self._models[model].source_kind.captured else self._probes
 
     def only_probes(self, step: Step) -> bool:
         """Whether it is only to be probed, and nothing that was downloaded waits for that."""
@@ -327,7 +352,7 @@ class Inventory:
             step,
             {seed for seed, at in there if at == step},
             reducible=step not in self._retries.held_steps(model),
-            probes=self._probes,
+            probes=self._asked(model),
             held=self._retries.held_probes(model, self._signature(model)),
             keeps=self._keeps,
         )
@@ -348,6 +373,8 @@ class Inventory:
             known = self._writer.ledger.model(name)
             done = known.scored.keys() | self._refused[name].keys() | self._passed[name]
             done |= self._gone[name].keys()
+            if self._models[name].source_kind.captured:
+                done |= known.missing.keys()  # as training gave them up
             done |= {key for key, found in self._retries.failed(name).items() if found.parked}
             if not known.planned or not known.planned <= done:
                 return False

@@ -70,8 +70,9 @@ def describe(
     for step, lost in found.items():
         groups[lost].append(step)
     for lost, steps in groups.items():
+        why = _why(lost, captured=model.source_kind.captured)
         yield (
-            f"model {model.name}: {_who(lost)} at {_steps(steps)}: {_why(lost)}. "
+            f"model {model.name}: {_who(lost)} at {_steps(steps)}: {why}. "
             f"{_what_to_do(lost, model, settings)}"
         )
 
@@ -83,9 +84,14 @@ def _who(lost: LostPairs) -> str:
     return f"{_seeds(lost.seeds)} cannot be compared with {_seeds(lost.others)}{more}"
 
 
-def _why(lost: LostPairs) -> str:
+def _why(lost: LostPairs, *, captured: bool) -> str:
     reasons = []
-    if lost.gone:
+    if lost.gone and captured:
+        reasons.append(
+            f"log-probs of {_seeds(lost.gone)} are not kept, and what was captured in training "
+            "cannot be scored again"
+        )
+    elif lost.gone:
         is_there = "its checkpoint is" if len(lost.gone) == 1 else "their checkpoints are"
         reasons.append(f"log-probs of {_seeds(lost.gone)} are not kept and {is_there} not there")
     if lost.failed:
@@ -98,12 +104,15 @@ def _why(lost: LostPairs) -> str:
 
 def _what_to_do(lost: LostPairs, model: ModelSection, settings: LogProbsSection) -> str:
     changes = []
-    if REPRESENTATIONS[settings.representation] is None:
+    captured = model.source_kind.captured
+    if REPRESENTATIONS[settings.representation] is None and not captured:
         changes.append('set log_probs.representation to "factored" or "dense"')
     if model.listed_seeds is None and settings.retention == "until_reduced":
         changes.append("list the seeds in the study file")
     if not changes:
         changes.append("prune only when all seeds are compared")
+    if captured:
+        return f"To prevent this, {' and '.join(changes)}."
     many = len(lost.gone) + len(lost.failed) > 1
     it = "them" if many else "it"
     act = f"Repair {it}" if lost.failed else f"Put {it} back"

@@ -32,15 +32,22 @@ class Plan:
     passes: tuple[Pass, ...]
 
 
-def make_plan(step: Step, known: ModelLedger, keep: Representation) -> Plan:
+def make_plan(
+    step: Step, known: ModelLedger, keep: Representation, *, captured: bool = False
+) -> Plan:
     """Choose how a step is worked on; asked again when its passes are done.
 
     *fused*: all seeds live, reduced block by block, nothing kept. *incremental*: one late seed live
     beside stored ones. *kept*: each seed alone with its log-probs kept, then one reduction of
     stored ones. All give the same numbers to rounding. *probed*: one seed that is scored is live
     again, to be asked the study's probes and nothing else.
+
+    What was `captured` in training is kept as it came, whatever the study keeps of others: it
+    cannot be had again for the sake of a seed that comes later.
     """
     at, live = step.step, step.score
+    if captured and REPRESENTATIONS[keep] is None:
+        keep = "factored"  # stands for either
     if step.seed is not None:
         what = f"checkpoints that are scored are read again and asked {', '.join(step.probes)}"
         asked = Pass(step.model, at, (step.seed,), (), "none", reduce=False, probes=step.probes)
@@ -65,9 +72,10 @@ def make_plan(step: Step, known: ModelLedger, keep: Representation) -> Plan:
     if len(live) == 1 and stored and compared:
         what = f"one seed joins {len(stored)} whose log-probs are stored"
         return Plan("incremental", what, (Pass(step.model, at, live, stored, keep, reduce=True),))
-    what = f"log-probs of {len(live)} seeds are kept {keep} and reduced from the store"
+    kept = "as captured" if captured else keep
+    what = f"log-probs of {len(live)} seeds are kept {kept} and reduced from the store"
     passes = tuple(Pass(step.model, at, (seed,), (), keep, reduce=False) for seed in live)
-    return Plan("kept", what if step.reduce else f"log-probs are kept {keep}", passes)
+    return Plan("kept", what if step.reduce else f"log-probs are kept {kept}", passes)
 
 
 def remaining(

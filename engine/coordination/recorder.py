@@ -75,6 +75,8 @@ class Recorder:
         elif outcome.lost is not None:
             self._take_lost(task, outcome.lost)
         else:
+            if outcome.checkpoints:  # answers of what was captured come with it, and so before it:
+                self._commit_probes(outcome)  # once it is scored, its folder may go
             if outcome.checkpoints or outcome.pairs is not None:
                 self._writer.commit(task.model, task.step, outcome.checkpoints, outcome.pairs)
             for result in outcome.checkpoints:
@@ -86,12 +88,17 @@ class Recorder:
     def _take_probes(self, outcome: Outcome) -> None:
         """Commit answers to probes, and note where there are none."""
         task = outcome.task
-        self._writer.probes.commit(task.model, task.step, outcome.probes)
+        if not outcome.checkpoints:
+            self._commit_probes(outcome)
         if names := [result.probe for result in outcome.probes]:
             self.totals.probed += 1
             self._reports.probed(task, names)
         for probe, error, passing in outcome.unprobed:
             self._fail(task, task.live[0], error, [probe], passing=passing)
+
+    def _commit_probes(self, outcome: Outcome) -> None:
+        task = outcome.task
+        self._writer.probes.commit(task.model, task.step, outcome.probes)
 
     def _take_scored(self, task: Pass, result: CheckpointResult, seconds: float) -> None:
         self.totals.scored += 1
@@ -120,8 +127,23 @@ class Recorder:
         known = self._writer.ledger.model(name)
         # A seed that has not come to this step yet is to be compared as well.
         awaited = {seed for seed, step in known.planned if step == at} | self._inventory.seeds(name)
-        if self._study.log_probs.retention == "until_reduced" and awaited <= set(pairs.seeds):
+        if awaited <= set(pairs.seeds) and self._drops(name):
             self._writer.drop_log_probs(name, at, pairs.seeds)
+
+    def _drops(self, name: str) -> bool:
+        """Whether log-probs of a model go once all seeds of their step are compared.
+
+        What was captured cannot be had again for a seed that is discovered later.
+        """
+        settings = self._study.log_probs
+        dropped = settings.retention == "until_reduced"
+        if name not in self._study.captured:
+            return dropped
+        dropped |= settings.representation == "none"
+        if dropped and self._inventory.discovers(name):
+            self._reports.kept(name)
+            return False
+        return dropped
 
     def _take_phases(self, name: str, at: int, phases: tuple[Phase, ...]) -> None:
         """Record the phases; report, once for good, that training is in one that is new.

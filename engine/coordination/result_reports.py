@@ -20,6 +20,7 @@ class ResultReports:
     def __init__(self, writer: StudyWriter, session: Session) -> None:
         self._writer, self._session = writer, session
         self._outliers: set[CheckpointName] = set()  # that were reported
+        self._kept: set[str] = set()  # models of which it was reported
         self._duplicates = {
             (model, key)
             for model in writer.ledger.models
@@ -45,9 +46,22 @@ class ResultReports:
         if first is None or (model, key) in self._duplicates:
             return
         self._duplicates.add((model, key))
-        text = "{}, seed {}, step {}: same weights as {}, seed {}, step {}"
-        text = text.format(model, *key, *first)
+        captured = self._writer.ledger.model(model).scored[key].get("captured")
+        same = "says the same, to the last digit, as" if captured else "same weights as"
+        text = "{}, seed {}, step {}: {} {}, seed {}, step {}"
+        text = text.format(model, *key, same, *first)
         self._session.say("warning", "duplicate", text, model=model)
+
+    def kept(self, model: str) -> None:
+        """Report, once, that log-probs of captured checkpoints stay, as more seeds may come."""
+        if model not in self._kept:
+            self._kept.add(model)
+            text = (
+                f"model {model}: log-probs of captured checkpoints stay: its seeds are discovered, "
+                "and one that comes later could not be compared without them. List its seeds to "
+                "have them dropped"
+            )
+            self._session.say("warning", "kept", text, model=model)
 
     def probed(self, task: Pass, names: Sequence[str]) -> None:
         """Report the probes that a checkpoint was asked."""

@@ -80,6 +80,14 @@ class SourceReports:
     def unprobed(self, name: str, probe: str, gone: Sequence[Key]) -> None:
         """Report scored checkpoints that were deleted before they were asked a probe."""
         (seed, step), n = gone[0], len(gone)
+        if self._models[name].source_kind.captured:
+            text = (
+                f"model {name}: seed {seed}, step {step} was captured without probe {probe}, and "
+                "cannot be asked it any more: its work order did not have it, or its answers were "
+                "damaged. Others like it are not reported"
+            )
+            self.once(name, "warning", "gone", text, kind=f"unprobed {probe}")
+            return
         are, more = ("are", f", and {n - 1} more") if n > 1 else ("is", "")
         self.once(
             name,

@@ -15,6 +15,7 @@ from engine.machine.device_errors import is_out_of_memory
 from engine.machine.faults import is_fault
 from engine.models.language_model import LanguageModel
 from engine.probes.questions import Questions
+from engine.scoring.captured_rows import CapturedSeed
 from engine.scoring.log_prob_rows import Rows
 from engine.scoring.scorer import Scorer, rows_within
 from seedconv_tui.training.windows import Window
@@ -40,7 +41,7 @@ class Answers:
 
 def ask_each(
     scorer: Scorer,
-    model: LanguageModel,
+    model: LanguageModel | CapturedSeed,
     probes: Iterable[Questions],
     progress: Callable[[str, int, int], None],
 ) -> Answers:
@@ -68,10 +69,22 @@ def ask_each(
     return found
 
 
+def captured_probe(seed: CapturedSeed, questions: Questions) -> int | None:
+    """Return which probe of a capture has these questions; None: it has no answers to them."""
+    found = seed.model.handover.probes.get(questions.probe.name)
+    same = found is not None and found.digest == questions.ordered.digest
+    return found.index if found is not None and same else None
+
+
 def ask(
-    scorer: Scorer, model: LanguageModel, questions: Questions, progress: Callable[[int, int], None]
+    scorer: Scorer,
+    model: LanguageModel | CapturedSeed,
+    questions: Questions,
+    progress: Callable[[int, int], None],
 ) -> NDArray[np.float32]:
     """Return what a model says of every item, (item, variant) float32, nats; NaN: nothing is asked.
+
+    One that was captured has said it before: that is read.
 
     Log-probs of minimal pairs, summed over tokens in float64; surprisals of long documents.
     `progress` hears how many predictions are done, of how many, and may raise to stop.
@@ -82,8 +95,7 @@ def ask(
     probe, sequences = questions.probe, questions.sequences
     asked = np.ones(len(sequences), np.bool_)
     if questions.whole:
-        window, _ = scorer.window(model)
-        asked = np.diff(questions.ends, prepend=0) <= window
+        asked = np.diff(questions.ends, prepend=0) <= _window(scorer, model)
     predicted = np.array([sequence.predicts.sum() for sequence in sequences])
     kept = np.repeat(asked, predicted)
     item, variant = questions.item[kept], questions.variant[kept]
@@ -92,7 +104,13 @@ def ask(
     if asked.any():
         chosen = [sequence for sequence, wanted in zip(sequences, asked, strict=True) if wanted]
         reading = scorer.reading(chosen, questions.target[kept])
-        log_p = _log_probs(reading, model, progress)
+        if isinstance(model, CapturedSeed):
+            number = captured_probe(model, questions)
+            assert number is not None
+            rows = model.probe_rows(reading, number, sequences, kept)
+        else:
+            rows = Rows(reading, model.head, _Batches(reading, model).more)
+        log_p = _log_probs(reading, rows, progress)
         if not np.isfinite(log_p).all():
             raise SilentError(probe.labels[item[~np.isfinite(log_p)][0]])
         np.add.at(values, (item, variant), -log_p if questions.surprisals else log_p)
@@ -103,9 +121,16 @@ def ask(
     return found
 
 
-def too_long(scorer: Scorer, model: LanguageModel, questions: Questions) -> str | None:
+def _window(scorer: Scorer, model: LanguageModel | CapturedSeed) -> int:
+    """Return how many tokens are read at once."""
+    return (model.window if isinstance(model, CapturedSeed) else scorer.window(model))[0]
+
+
+def too_long(
+    scorer: Scorer, model: LanguageModel | CapturedSeed, questions: Questions
+) -> str | None:
     """Return what is not asked as the model, or the study, takes fewer tokens at once; or None."""
-    window, _ = scorer.window(model)
+    window = _window(scorer, model)
     lengths = np.diff(questions.ends, prepend=0)
     if not questions.whole or lengths.max() <= window:
         return None
@@ -119,12 +144,11 @@ def too_long(scorer: Scorer, model: LanguageModel, questions: Questions) -> str 
 
 
 def _log_probs(
-    scorer: Scorer, model: LanguageModel, progress: Callable[[int, int], None]
+    scorer: Scorer, rows: Rows, progress: Callable[[int, int], None]
 ) -> NDArray[np.float64]:
     """Return log-probs of the targets of all sequences, (prediction,), nats."""
     n = len(scorer.targets)
     found = np.empty(n)
-    rows = Rows(scorer, model.head, _Batches(scorer, model).more)
     size = min(n, rows_within(_BLOCK_BYTES[scorer.device.type], scorer.vocab_size))
     start, shrunk = 0, False  # and not told yet
     with torch.inference_mode():

@@ -23,6 +23,7 @@ from engine.text.documents import read_documents, read_text
 from engine.text.encoding import encode
 from engine.text.evaluation_text import TokenSequence
 from engine.text.tokenizer import Tokenizer
+from seedconv_tui.training.work_order import Sequences
 from store.schema import Probe
 
 _AT_ONCE = 4096  # texts that are tokenised together
@@ -57,6 +58,11 @@ class Questions:
                 np.split(self.inputs, cuts), np.split(self.predicts, cuts), strict=True
             )
         )
+
+    @property
+    def ordered(self) -> Sequences:
+        """Return the same sequences as a training run is asked to capture them."""
+        return Sequences(self.inputs, np.diff(self.ends, prepend=0), self.predicts)
 
 
 def build_probes(

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from engine.errors import first_line
 from engine.machine.faults import is_fault
+from engine.scoring.captured_rows import CapturedSeed
 from engine.scoring.divergence import divergences
 from engine.scoring.log_prob_rows import LiveSeed, Rows
 from engine.scoring.scorer import Scorer, rows_within
@@ -55,7 +56,7 @@ class Live:
     """A seed that is scored in this pass, and where its results go."""
 
     label: str
-    seed: LiveSeed
+    seed: LiveSeed | CapturedSeed
     pending: PendingCheckpoint | None  # None: nothing of it is new but its pairs
     kept: str | None  # "log_probs" or "hidden", what of it is written
     squared_rounding: float = 0.0  # sum over tokens of the squared KL error made by rounding
@@ -155,7 +156,9 @@ class CorpusPass:
             found: dict[str, torch.Tensor] = {}
             if live.pending is not None:
                 found = self._summarise(log_p[seed], p[seed], targets)
-                if live.kept == "log_probs":
+                if live.kept == "log_probs" and isinstance(live.seed, CapturedSeed):
+                    found |= _as_captured(live.seed.rows.states(start, stop), p[seed])
+                elif live.kept == "log_probs":
                     found |= _rounded(log_p[seed], p[seed])
                 if live.kept == "hidden":
                     found["hidden"] = live.seed.rows.states(start, stop)
@@ -248,3 +251,14 @@ def _rounded(log_p: torch.Tensor, p: torch.Tensor) -> dict[str, torch.Tensor]:
     half = log_p.half()
     rounding = half.float().sub_(log_p).mul_(p)
     return {"log_probs": half, "squared_rounding": torch.linalg.vecdot(rounding, rounding)}
+
+
+def _as_captured(states: torch.Tensor, p: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Return log-probs as they were rounded in training, and what that may have done to a KL.
+
+    What was lost of each is not known: a variance of a twelfth of the square of the step between
+    numbers of float16, as of any rounding.
+    """
+    _, exponent = torch.frexp(states)  # 2^(exponent - 1) at most
+    step = torch.ldexp(p, exponent.clamp_min(-13) - 11)
+    return {"log_probs": states.half(), "squared_rounding": torch.linalg.vecdot(step, step) / 12}

@@ -1,4 +1,8 @@
-"""Announcements as the engine reads them: checked, since anybody may have written them."""
+"""Announcements as the engine reads them: checked, since anybody may have written them.
+
+Those of format 1 say where a checkpoint lies. Those of format 2 say that one was captured in
+training, into this folder of announcements; or why it was not, though it should have been.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +15,10 @@ from typing import Any
 
 from engine.sources.checkpoint_files import is_folder
 from seedconv_tui.training.announcing import FORMAT, check_names, held_folder, let_go
+from seedconv_tui.training.handover import remove_captured, run_folder
 from store.schema import Key
 
+_FORMAT_OF_CAPTURES = 2
 _MOST_BYTES = 16 * 1024
 _MOST_BAD = 20  # that are explained; more would only fill the journal
 
@@ -27,6 +33,8 @@ class Announcement:
     path: Path
     held: Path | None  # a copy that nobody deletes before it is scored
     since: float  # when the engine read it first, by its own clock
+    captured: bool = False  # in training: `path` holds what the model says of the study's text
+    lost: str | None = None  # why it was captured and is not there, in one line
 
     @property
     def folder(self) -> Path | None:
@@ -94,24 +102,31 @@ class Announcements:
             raise ValueError("is too large to be one")
         try:
             fields: dict[str, Any] = json.loads(data)
-            model, seed, step, path, held = (
-                fields[name] for name in ("model", "seed", "step", "path", "held")
-            )
+            model, seed, step = (fields[name] for name in ("model", "seed", "step"))
+            captured = fields.get("captured") is True
+            path, held = (None, None) if captured else (fields["path"], fields["held"])
         except (ValueError, RecursionError):
             raise ValueError("is not valid JSON; was it written whole?") from None
-        except (KeyError, TypeError):
+        except (KeyError, TypeError, AttributeError):
             raise ValueError("should hold an object with model, seed, step, path, held") from None
-        if fields.get("format") != FORMAT:
+        if fields.get("format") != (_FORMAT_OF_CAPTURES if captured else FORMAT):
             raise ValueError(
-                f"has format {str(fields.get('format'))[:20]}, this seedconv reads {FORMAT}"
+                f"has format {str(fields.get('format'))[:20]}, this seedconv reads {FORMAT}, and "
+                f"{_FORMAT_OF_CAPTURES} of what was captured"
             )
-        check_names(model, seed, step, path)
+        check_names(model, seed, step, "/" if captured else str(path))
         if held is not None and not (isinstance(held, str) and held.isalnum() and len(held) < 20):
             raise ValueError("held should be a short name or null")
         if model not in self._models:
             names = ", ".join(list(self._models)[:5])
             raise ValueError(f"its model {model!r} is not one of the study's ({names})")
-        place = Path(os.path.normpath(path))
+        if captured:
+            lost = _reason(fields.get("lost"))
+            # Whatever it says: the training run may see this folder under another path.
+            spool = Path(os.path.normpath(self._folder.absolute()))
+            place = run_folder(spool, model, seed) / str(step)
+            return Announcement(file, model, (seed, step), place, None, self._clock(), True, lost)
+        place = Path(os.path.normpath(str(path)))
         copy = None if held is None else held_folder(place, held)
         return Announcement(file, model, (seed, step), place, copy, self._clock())
 
@@ -121,11 +136,21 @@ class Announcements:
         return {it.key: it for it in known if it is not None and it.model == model}
 
     def release(self, announcement: Announcement) -> None:
-        """Let go of what is held for a checkpoint of which nothing more is wanted."""
+        """Let go of what is held, or was captured, of a checkpoint that nobody needs any more."""
         if announcement.held is not None:
             let_go(announcement.held)
+        if announcement.captured:
+            remove_captured(announcement.path)
+            if is_folder(announcement.path):  # read again and answered again
+                return
         try:
             announcement.file.unlink(missing_ok=True)
         except OSError:
             return  # a folder that may not be written to: it is read again and answered again
         self._known.pop(announcement.file.name, None)
+
+
+def _reason(lost: object) -> str | None:
+    if lost is not None and not (isinstance(lost, str) and lost.isprintable() and len(lost) < 1000):
+        raise ValueError("lost should be a line of text")
+    return lost

@@ -21,6 +21,8 @@ class Listing:
     errors: tuple[str, ...] = ()  # what could not be asked
     announced: frozenset[Key] = frozenset()  # by training scripts
     passed: frozenset[Key] = frozenset()  # missing, and training has long passed them
+    # Wanted, and given up by who makes them, with the reason.
+    lost: Mapping[Key, str] = field(default_factory=dict)
     # There, and not to be read: two that differ stand for the same checkpoint.
     ambiguous: Mapping[Key, str] = field(default_factory=dict)
 

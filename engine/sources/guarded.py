@@ -130,7 +130,7 @@ def _named(found: Listing) -> Listing:
 
     Such are names that are not Unicode text, or would break a line of a message.
     """
-    keys = found.wanted | found.there | found.missing.keys()
+    keys = found.wanted | found.there | found.missing.keys() | found.lost.keys()
     odd = frozenset(key for key in keys if not _can_be_named(key))
     if not odd:
         return found
@@ -144,6 +144,7 @@ def _named(found: Listing) -> Listing:
         wanted=found.wanted - odd,
         there=found.there - odd,
         missing={key: why for key, why in found.missing.items() if key not in odd},
+        lost={key: why for key, why in found.lost.items() if key not in odd},
         warnings=(*found.warnings, *left_out),
     )
 

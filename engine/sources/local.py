@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable
 from pathlib import Path
 
 from engine.errors import CheckpointError
@@ -12,12 +12,12 @@ from engine.sources.base import Listing, Reference
 from engine.sources.checkpoint_files import is_folder, list_names, needed
 from engine.sources.folders import Folders
 from engine.sources.foreign import recognise_folder, recognise_near
+from engine.sources.overtaken import STUCK_SECONDS, Overtaken
 from engine.sources.settling import SETTLE_SECONDS, Settling, signature
 from engine.study_file.models_section import ModelSection
 from store.schema import Key
 
 ANNOUNCED_SECONDS = 60.0  # within which NFS shows what another machine has announced
-STUCK_SECONDS = 600.0  # what is not finished, or passed over, for so long is reported
 
 
 class LocalSource:
@@ -37,15 +37,18 @@ class LocalSource:
         self._announcements = announcements
         self._settling = Settling(clock, settle_seconds, allow_pickle=model.allow_pickle)
         self._checkpoints: dict[Key, LocalCheckpoint] = {}
-        self._latest: dict[str, int] = {}  # step that a seed has had
-        self._passed: dict[Key, float] = {}  # since when a later step of its seed is there
+        self._overtaken = Overtaken(clock)
 
     def find(self) -> Listing:
         """Look into the folders."""
         wanted, folders = self._model.listed, self._folders
         if self._announcements is not None:
             announced = self._announcements.of(self._model.name)
-            folders.announced = {k: it for k, it in announced.items() if self._model.asks_for(k)}
+            folders.announced = {
+                key: it
+                for key, it in announced.items()
+                if self._model.asks_for(key) and not it.captured
+            }
         folders.look()
         missing: dict[Key, str] = {}
         for key in folders.announced if wanted is None else wanted:
@@ -65,17 +68,8 @@ class LocalSource:
             missing,
             ambiguous=ambiguous,
             announced=frozenset(folders.announced),
-            passed=self._find_passed(there, missing) if wanted is not None else frozenset(),
+            passed=self._overtaken.find(there, missing) if wanted is not None else frozenset(),
         )
-
-    def _find_passed(self, there: Collection[Key], missing: Mapping[Key, str]) -> frozenset[Key]:
-        """Find what will not come any more, as steps are saved in order: deleted, or not made."""
-        now = self._clock()
-        for seed, step in there:
-            self._latest[seed] = max(step, self._latest.get(seed, step))
-        passed = [key for key in missing if key[1] < self._latest.get(key[0], 0)]
-        self._passed = {key: self._passed.get(key, now) for key in passed}
-        return frozenset(k for k, since in self._passed.items() if now - since >= STUCK_SECONDS)
 
     def hint(self) -> str | None:
         """Return what lies near the template that another trainer may have written, if any."""

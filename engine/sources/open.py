@@ -8,12 +8,13 @@ from pathlib import Path
 
 from engine.sources.announcements import Announcements
 from engine.sources.base import Source
+from engine.sources.captured import CapturedSource
 from engine.sources.guarded import GuardedSource
 from engine.sources.hub import HubSource
 from engine.sources.hub_client import HubClient
 from engine.sources.local import LocalSource
 from engine.study_file.models_section import ModelSection
-from engine.study_file.patterns import HUB
+from engine.study_file.patterns import CAPTURED, HUB
 from engine.study_file.watch_section import WatchSection
 
 
@@ -34,6 +35,8 @@ def open_source(
     watch = watch or WatchSection()
     if model.source_kind is HUB:
         return GuardedSource(HubSource(model, hub, clock, watch.hub_poll_seconds))
+    if model.source_kind is CAPTURED:
+        return GuardedSource(CapturedSource(model, clock, announcements))
     local = LocalSource(
         model, folder, clock, settle_seconds=watch.settle_seconds, announcements=announcements
     )

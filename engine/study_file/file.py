@@ -63,6 +63,21 @@ class StudyFile(Section):
         check_probes(self.probes, causal=self.scoring.prediction == "causal")
         return self
 
+    @model_validator(mode="after")
+    def _captured(self) -> Self:
+        if self.scoring.prediction != "causal":
+            for model in self.captured:
+                raise ValueError(
+                    f'scoring.prediction: should be "causal" where a model is captured in '
+                    f'training, as model "{model}" is, found "{self.scoring.prediction}"'
+                )
+        return self
+
+    @property
+    def captured(self) -> tuple[str, ...]:
+        """Return the names of models that are captured in training."""
+        return tuple(model.name for model in self.models if model.source_kind.captured)
+
     @property
     def store(self) -> Path:
         """Return where the store is or will be."""

@@ -11,6 +11,9 @@ from engine.study_file.patterns import SourceKind, kind_of, source_fields
 from engine.study_file.presets import PRESETS, Preset
 from engine.study_file.section import Section
 
+# Fields that say how checkpoints are read.
+_OF_CHECKPOINTS = frozenset({"allow_pickle", "cache", "config", "loader", "trust_remote_code"})
+
 
 def _label(value: object) -> object:
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
@@ -35,7 +38,7 @@ class ModelSection(Section):
     """One model, trained with several seeds."""
 
     name: str = Field(min_length=1, max_length=60)
-    source: str | dict[str, str]  # a template, a preset's name, or a template per seed
+    source: str | dict[str, str]  # a template, a preset's name, "captured", or a template per seed
     seeds: Literal["discover"] | list[Annotated[str, BeforeValidator(_label)]] = "discover"
     steps: Literal["discover"] | list[Annotated[int, Field(ge=0)]] = "discover"
     allow_pickle: bool = False
@@ -115,6 +118,8 @@ class ModelSection(Section):
                     raise ValueError(f"seeds: {seed!r} has no source; there are {', '.join(table)}")
         for label, template in self.templates.items():
             place = "source" if label is None else f"source.{label}"
+            if label is not None and kind_of(template).captured:
+                raise ValueError(f'{place}: write source = "captured" for all seeds of a model')
             try:
                 fields = source_fields(template)
             except ValueError as error:
@@ -132,6 +137,17 @@ class ModelSection(Section):
             raise ValueError(f"source: mixes {' and '.join(kinds)}; use two models")
         if self.cache == "drop" and not self.source_kind.downloads:
             raise ValueError("cache: is about downloads; folders are never deleted")
+        return self
+
+    @model_validator(mode="after")
+    def _captured(self) -> Self:
+        """Refuse what is about reading checkpoints where there are none."""
+        if self.source_kind.captured:
+            for name in sorted(_OF_CHECKPOINTS & self.model_fields_set):
+                raise ValueError(
+                    f'{name}: is about reading checkpoints, and source = "captured" has none. '
+                    "Leave it out"
+                )
         return self
 
     @field_validator("seeds", "steps")

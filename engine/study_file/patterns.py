@@ -144,8 +144,9 @@ class SourceKind:
     name: str
     means: Callable[[str], bool]  # whether a source is written as one of this kind
     fields: Callable[[str], frozenset[str]]  # of such a source, by name; ValueError: it is none
-    nothing_fits: str  # begins what is said where no checkpoint fits the source
+    nothing_fits: str  # begins what is said where no checkpoint fits the source, its text follows
     downloads: bool = False  # checkpoints are elsewhere, and fetched to be scored
+    captured: bool = False  # what models say comes from training, which keeps no checkpoint
 
 
 def _in_folders(text: str) -> frozenset[str]:
@@ -161,13 +162,20 @@ HUB = SourceKind(
     nothing_fits="nothing on the hub fits",
     downloads=True,
 )
+CAPTURED = SourceKind(
+    name='"captured"',
+    means=lambda text: text == "captured",
+    fields=lambda text: frozenset({"seed", "step"}),  # each capture says which it is of
+    nothing_fits="no training run has handed over anything yet (docs/capture.md): its source is",
+    captured=True,
+)
 FOLDERS = SourceKind(
     name="folders",
     means=lambda text: True,
     fields=_in_folders,
     nothing_fits="no folder fits",
 )
-SOURCE_KINDS = (HUB, FOLDERS)
+SOURCE_KINDS = (HUB, CAPTURED, FOLDERS)
 """All of them. A source is of the first that it can mean; `engine.sources.open` opens each."""
 
 

@@ -47,10 +47,23 @@ def dead_device(device: torch.device, error: BaseException) -> EngineError:
     )
 
 
-def refuse_others(where: str, fingerprint: str, record: Record | None) -> None:
-    """Raise CheckpointError when results are committed that are of other weights."""
-    if record is not None and record.get("fingerprint") not in (None, fingerprint):
+def refuse_others(
+    where: str, fingerprint: str, record: Record | None, *, captured: bool = False
+) -> None:
+    """Raise CheckpointError when results are committed that are of other weights.
+
+    Of what was captured in training and what is read from disk the fingerprints cannot be compared.
+    """
+    if record is None or bool(record.get("captured")) != captured:
+        return
+    if record.get("fingerprint") in (None, fingerprint):
+        return
+    if captured:
         raise CheckpointError(
-            f"{where}: its weights are not those that its results are of; put the old "
-            "ones back, or give the new ones a seed of their own"
+            f"{where}: differs from what was captured of this step before, and was scored. Capture "
+            "the new one as a seed of its own"
         )
+    raise CheckpointError(
+        f"{where}: its weights are not those that its results are of; put the old "
+        "ones back, or give the new ones a seed of their own"
+    )

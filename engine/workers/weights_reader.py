@@ -9,10 +9,13 @@ from typing import TypeVar
 from engine.errors import CheckpointError
 from engine.machine.faults import blamed
 from engine.machine.host_memory import HostMemory
+from engine.models.captured_files import CapturedReader
 from engine.models.language_model import ReadCheckpoint
 from engine.models.readers import choose_reader
 from engine.sources.base import Checkpoint, Source
 from engine.study_file.file import StudyFile
+from engine.text.evaluation_text import EvaluationText
+from engine.text.orders import make_order
 from engine.text.tokenizer import Tokenizer
 from engine.workers.messages import Pass
 from store.schema import Key
@@ -26,10 +29,20 @@ class WeightsReader:
     """Reads weights in a thread of its own, as far ahead as the host's memory allows."""
 
     def __init__(
-        self, study: StudyFile, sources: Mapping[str, Source], tokenizer: Tokenizer
+        self,
+        study: StudyFile,
+        sources: Mapping[str, Source],
+        tokenizer: Tokenizer,
+        text: EvaluationText,
     ) -> None:
         self._sources = sources
         self._readers = {model.name: choose_reader(model, tokenizer) for model in study.models}
+        if study.captured:  # and so of this text; each of the probes is compared for itself
+            order = make_order(study, tokenizer, text, {}).digest
+            for name in study.captured:
+                self._readers[name] = CapturedReader(
+                    name, order, study.scoring.window, tokenizer.size
+                )
         self._memory = HostMemory(study.limits.memory_gb)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="weights")
         self._reading: dict[tuple[str, Key], Future[ReadCheckpoint | None]] = {}

@@ -10,7 +10,7 @@ import contextlib
 import math
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -19,10 +19,11 @@ import torch
 from engine.errors import CheckpointError, first_line
 from engine.machine.device_errors import is_dead_device, is_out_of_memory
 from engine.machine.faults import is_fault
+from engine.models.captured_files import Captured
 from engine.models.language_model import LanguageModel, ReadCheckpoint
 from engine.models.vocabulary import doubtful_padding
-from engine.probes.answers import ask_each
 from engine.probes.questions import Questions
+from engine.scoring.captured_rows import CapturedSeed
 from engine.scoring.log_prob_rows import LiveSeed, Rows
 from engine.scoring.passes import CorpusPass, Live, LiveError, PairsError
 from engine.scoring.scorer import Scorer, refuse_factors
@@ -31,6 +32,7 @@ from engine.sources.base import Checkpoint, Source
 from engine.study_file.file import StudyFile
 from engine.text.evaluation_text import EvaluationText
 from engine.text.tokenizer import Tokenizer
+from engine.workers.asking import ask_live, of_capture
 from engine.workers.messages import Outcome, Pass
 from engine.workers.pass_errors import (
     NoMemoryError,
@@ -41,7 +43,7 @@ from engine.workers.pass_errors import (
 )
 from engine.workers.weights_reader import WeightsReader
 from store import REPRESENTATIONS, DamagedError, ModelLedger, Study
-from store.schema import Key, ProbeValues, State, Work
+from store.schema import Key, OutputLayer, Representation, State, Work
 from store.writing import CellWriter, CheckpointResult, PendingCheckpoint, PendingPairs
 
 _READERS = 4  # at most
@@ -76,7 +78,7 @@ class Worker:
         self._scorer = Scorer(
             text, tokenizer.size, study.scoring, device, self._notes.append, study.limits
         )
-        self._weights = WeightsReader(study, sources, tokenizer)
+        self._weights = WeightsReader(study, sources, tokenizer, text)
         self._store = Study(study.store)
         readers = min(_READERS, study.limits.threads or _READERS)
         self._readers = ThreadPoolExecutor(readers, thread_name_prefix="log-probs")
@@ -170,7 +172,8 @@ class Worker:
             checkpoints = self._take_weights(task, work)
             live = self._make_live(task, checkpoints, self._store.ledger(task.model))
             if task.probes:
-                return self._ask(task, live[task.live[0]].seed.model, work)
+                asked = [self._probes[name] for name in task.probes]
+                return self._ask(Outcome(task, 0.0), live[task.live[0]], asked, work)
             pending += [entry.pending for entry in live.values() if entry.pending is not None]
             pairs = None
             if task.reduce and len(task.seeds) > 1:
@@ -189,7 +192,8 @@ class Worker:
                 if live[seed].pending is not None:
                     with self._names_seed(task, seed):
                         results.append(self._finish(task, live[seed]))
-            return Outcome(task, 0.0, tuple(results), None if pairs is None else pairs.finish())
+            outcome = Outcome(task, 0.0, tuple(results), None if pairs is None else pairs.finish())
+            return self._ask_captured(outcome, live.values(), work)
         except BaseException:
             for unfinished in pending:
                 unfinished.abandon()
@@ -198,32 +202,23 @@ class Worker:
                 self._results.discard(task.model, task.step, task.live, task.seeds)
             raise
 
-    def _ask(self, task: Pass, model: LanguageModel, work: Work) -> Outcome:
-        """Return what the checkpoint of a pass answers to its probes, and what went wrong."""
-        (seed,) = task.live
-
-        def progress(probe: str, done: int, total: int) -> None:
-            doing = replace(work, state=State.SCORING, probe=probe)
-            self._report(replace(doing, tokens_done=done, tokens_total=total))
-
-        answers = ask_each(
-            self._scorer, model, [self._probes[name] for name in task.probes], progress
-        )
-        for note in answers.notes:  # true of every checkpoint of a model
+    def _ask(
+        self, outcome: Outcome, entry: Live, probes: Sequence[Questions], work: Work
+    ) -> Outcome:
+        """Add to an outcome what one live checkpoint answers to probes."""
+        where = self._checkpoint(outcome.task, entry.label).where()
+        made, notes = ask_live(outcome, self._scorer, entry, probes, work, self._report, where)
+        for note in notes:  # true of every checkpoint of a model
             self._note_once(note)
-        where = self._checkpoint(task, seed).where()
-        return Outcome(
-            task,
-            0.0,
-            probes=tuple(
-                ProbeValues(name, self._probes[name].probe.digest, seed, values)
-                for name, values in answers.values.items()
-            ),
-            unprobed=tuple(
-                (name, f"{where}: {why}", passing)
-                for name, (why, passing) in answers.failures.items()
-            ),
-        )
+        return made
+
+    def _ask_captured(self, outcome: Outcome, live: Iterable[Live], work: Work) -> Outcome:
+        """Add the answers of what was captured in training, which cannot be asked later."""
+        task, known = outcome.task, self._store.ledger(outcome.task.model)
+        for entry in live:
+            if asked := of_capture(entry, task.step, self._probes, known):
+                outcome = self._ask(outcome, entry, asked, work)
+        return outcome
 
     def _note_once(self, note: str) -> None:
         if note not in self._noted:
@@ -250,35 +245,43 @@ class Worker:
         self, task: Pass, checkpoints: Sequence[ReadCheckpoint], known: ModelLedger
     ) -> dict[str, Live]:
         """Models of the live seeds, and a place for the results of each that has new ones."""
-        live, kept = {}, REPRESENTATIONS[task.keep]
+        live = {}
         every = self._load(task, checkpoints)
         for seed, checkpoint, model in zip(task.live, checkpoints, every, strict=True):
             checkpoint.drop()
+            record, captured = known.scored.get((seed, task.step)), isinstance(model, Captured)
+            running: LiveSeed | CapturedSeed
             with self._names_seed(task, seed):
                 where = checkpoint.where
-                refuse_others(where, model.fingerprint, known.scored.get((seed, task.step)))
-                if padding := doubtful_padding(checkpoint.folder, model.rows, self._tokenizer):
-                    self._note_once(padding)
-                layer = None
-                if kept is not None and kept.has_factors:
-                    layer = model.head.output_layer() if model.head is not None else None
-                    if layer is None:
-                        raise refuse_factors(where)
-                running = LiveSeed(self._scorer, model)
-            pending = None
-            if kept is not None or (seed, task.step) not in known.scored:
-                pending = self._results.begin_checkpoint(
-                    task.model, seed, task.step, task.keep, layer
-                )
+                refuse_others(where, model.fingerprint, record, captured=captured)
+                if isinstance(model, Captured):  # kept as it came, since it cannot come again
+                    keep, layer = model.keep, model.layer
+                    running = CapturedSeed(self._scorer, model)
+                else:
+                    if padding := doubtful_padding(checkpoint.folder, model.rows, self._tokenizer):
+                        self._note_once(padding)
+                    keep, layer = task.keep, _factors(where, model, task.keep)
+                    running = LiveSeed(self._scorer, model)
+            pending, kept = None, REPRESENTATIONS[keep]
+            if kept is not None or record is None:
+                pending = self._results.begin_checkpoint(task.model, seed, task.step, keep, layer)
             live[seed] = Live(seed, running, pending, kept.result if kept is not None else None)
         return live
 
-    def _load(self, task: Pass, checkpoints: Sequence[ReadCheckpoint]) -> list[LanguageModel]:
-        """Models of the live seeds: all on the device, or moved there in turn."""
+    def _load(
+        self, task: Pass, checkpoints: Sequence[ReadCheckpoint]
+    ) -> list[LanguageModel | Captured]:
+        """Models of the live seeds: all on the device, or moved there in turn.
 
-        def load(*, resident: bool) -> list[LanguageModel]:
-            models = []
+        What was captured in training needs none.
+        """
+
+        def load(*, resident: bool) -> list[LanguageModel | Captured]:
+            models: list[LanguageModel | Captured] = []
             for seed, checkpoint in zip(task.live, checkpoints, strict=True):
+                if isinstance(checkpoint, Captured):
+                    models.append(checkpoint)
+                    continue
                 with self._names_seed(task, seed):
                     models.append(self._scorer.load(checkpoint, resident=resident))
             return models
@@ -352,5 +355,17 @@ class Worker:
                 "overlap": overlap,
                 "model_vocab": entry.seed.model.rows,
                 "device": str(self._scorer.device),
+                **(entry.seed.model.record() if isinstance(entry.seed, CapturedSeed) else {}),
             },
         )
+
+
+def _factors(where: str, model: LanguageModel, keep: Representation) -> OutputLayer | None:
+    """Return the output layer if it is to be kept. Raise CheckpointError if there is none."""
+    kept = REPRESENTATIONS[keep]
+    if kept is None or not kept.has_factors:
+        return None
+    layer = model.head.output_layer() if model.head is not None else None
+    if layer is None:
+        raise refuse_factors(where)
+    return layer

@@ -19,6 +19,7 @@ from store import NotAStudyError, StoreError, StudyMismatchError, UnsupportedErr
 COMMANDS = (
     "demo",
     "init",
+    "order",
     "run",
     "watch",
     "sample",
