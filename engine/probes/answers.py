@@ -15,7 +15,7 @@ from engine.machine.device_errors import is_out_of_memory
 from engine.machine.faults import is_fault
 from engine.models.language_model import LanguageModel
 from engine.probes.questions import Questions
-from engine.scoring.captured_rows import CapturedSeed
+from engine.scoring.captured_seed import CapturedSeed
 from engine.scoring.log_prob_rows import Rows
 from engine.scoring.scorer import Scorer, rows_within
 from seedconv_tui.training.windows import Window

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from engine.errors import first_line
 from engine.machine.faults import is_fault
-from engine.scoring.captured_rows import CapturedSeed
+from engine.scoring.captured_seed import CapturedSeed
 from engine.scoring.divergence import divergences
 from engine.scoring.log_prob_rows import LiveSeed, Rows
 from engine.scoring.scorer import Scorer, rows_within

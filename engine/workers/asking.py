@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from engine.probes.answers import ask_each, captured_probe
 from engine.probes.questions import Questions
-from engine.scoring.captured_rows import CapturedSeed
+from engine.scoring.captured_seed import CapturedSeed
 from engine.scoring.passes import Live
 from engine.scoring.scorer import Scorer
 from engine.workers.messages import Outcome

@@ -23,7 +23,7 @@ from engine.models.captured_files import Captured
 from engine.models.language_model import LanguageModel, ReadCheckpoint
 from engine.models.vocabulary import doubtful_padding
 from engine.probes.questions import Questions
-from engine.scoring.captured_rows import CapturedSeed
+from engine.scoring.captured_seed import CapturedSeed
 from engine.scoring.log_prob_rows import LiveSeed, Rows
 from engine.scoring.passes import CorpusPass, Live, LiveError, PairsError
 from engine.scoring.scorer import Scorer, refuse_factors

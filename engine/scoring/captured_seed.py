@@ -20,7 +20,7 @@ from seedconv_tui.training.windows import plan_windows
 _PIECE_BYTES = 2**24  # read at once, at most
 
 
-class CapturedRows:
+class SpooledRows:
     """The rows of sequences, in their order, from the parts that the ranks have written."""
 
     def __init__(
@@ -82,7 +82,7 @@ class CapturedSeed:
         self.noise_floor: float | None = captured.handover.noise_floor
         layer = captured.layer
         self._head = None if layer is None else Head.of(layer, scorer.device)
-        parts = CapturedRows(captured, scorer.text.sequences, scorer.vocab_size)
+        parts = SpooledRows(captured, scorer.text.sequences, scorer.vocab_size)
         self.rows = Rows(scorer, self._head, _Kept(parts, None, scorer.device).more)
 
     def probe_rows(
@@ -96,7 +96,7 @@ class CapturedSeed:
 
         `reading` predicts them; `sequences` are all that were handed over. Raise CheckpointError.
         """
-        parts = CapturedRows(self.model, sequences, reading.vocab_size, probe)
+        parts = SpooledRows(self.model, sequences, reading.vocab_size, probe)
         return Rows(reading, self._head, _Kept(parts, kept, reading.device).more)
 
 
@@ -104,7 +104,7 @@ class _Kept:
     """Rows on the device, without those that nobody asks for."""
 
     def __init__(
-        self, parts: CapturedRows, kept: NDArray[np.bool_] | None, device: torch.device
+        self, parts: SpooledRows, kept: NDArray[np.bool_] | None, device: torch.device
     ) -> None:
         self._parts, self._kept, self._device = parts, kept, device
         self._at = 0  # row that comes next
