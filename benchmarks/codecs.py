@@ -86,6 +86,12 @@ def timed(work: Callable[[], Any]) -> tuple[float, Any]:
     return best, result
 
 
+def kl_of_pairs(log_p: torch.Tensor) -> torch.Tensor:
+    """KL (token, seed, other_seed) of log-probs (seed, token, vocab)."""
+    kl, _ = divergences(log_p, log_p.exp())
+    return kl
+
+
 def size_of(folder: Path) -> int:
     """Bytes of all files below a folder."""
     return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
@@ -150,7 +156,7 @@ def measure_representations(
 ) -> dict[str, Any]:
     """Size, read speed and error of the expected KL of both representations at one step."""
     logits = torch.stack([logits.double() for _, logits, _ in checkpoints])
-    exact, _ = divergences(logits.log_softmax(-1))
+    exact = kl_of_pairs(logits.log_softmax(-1))
     pairs = [exact[:, 0, 1].numpy(), exact[:, 1, 0].numpy()]
     found: dict[str, Any] = {"step": step, "expected_kl": float(np.mean(pairs))}
     for kind in _KINDS:
@@ -167,7 +173,7 @@ def measure_representations(
             spent, block = timed(lambda kept=kept: kept[:])
             seconds += spent
             blocks.append(torch.from_numpy(block).double())
-        kl, _ = divergences(torch.stack(blocks).log_softmax(-1))
+        kl = kl_of_pairs(torch.stack(blocks).log_softmax(-1))
         errors = [kl[:, 0, 1].numpy() - pairs[0], kl[:, 1, 0].numpy() - pairs[1]]
         found[kind] = {
             "bytes_per_log_prob": round(size_of(path) / (2 * TOKENS * VOCAB), 4),

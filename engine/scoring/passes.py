@@ -17,14 +17,17 @@ from numpy.typing import NDArray
 from engine.errors import first_line
 from engine.machine.faults import is_fault
 from engine.scoring.captured_seed import CapturedSeed
-from engine.scoring.divergence import divergences
+from engine.scoring.divergence import SPARE, divergences
 from engine.scoring.log_prob_rows import LiveSeed, Rows
+from engine.scoring.ranking import largest
 from engine.scoring.scorer import Scorer, rows_within
 from engine.scoring.transfer import HostCopies
 from store.schema import DIVERGENCES, TOP
 from store.writing import PendingCheckpoint, PendingPairs
 
-_BLOCK_BYTES = {"cpu": 2**22, "cuda": 2**27}  # float32 log-probs of one seed
+_BLOCK_BYTES = {"cpu": 2**20, "cuda": 2**27}  # float32 log-probs of one seed
+
+_LEAST = -1e30  # log-probs beyond it are none: a sum of a few would be infinite in float32
 
 
 class LiveError(Exception):
@@ -92,7 +95,7 @@ class CorpusPass:
             try:
                 self._log_p = torch.empty(shape, device=self._scorer.device)
                 self._p = torch.empty_like(self._log_p)
-                self._spare = torch.empty_like(self._p[0])
+                self._spare = torch.empty((SPARE, *shape[1:]), device=self._scorer.device)
             except torch.OutOfMemoryError:
                 if self._rows == 1:
                     raise
@@ -145,17 +148,19 @@ class CorpusPass:
 
         Return a dict of results for each live seed, empty where none is new, then that of pairs.
         """
-        log_p, p = self._log_p[:, : stop - start], self._p[:, : stop - start]
+        n = stop - start
+        log_p, p, spare = self._log_p[:, :n], self._p[:, :n], self._spare[:, :n]
         for seed, source in enumerate(self._sources):
             with self._blamed(seed):
                 source.fill(start, stop, log_p[seed])
         torch.exp(log_p, out=p)
-        results: list[dict[str, torch.Tensor]] = []
         targets = self._scorer.targets[start:stop, None]
+        shared = {"lowest": log_p.amin(-1)}  # NaN or infinite where anything of a row is
+        results: list[dict[str, torch.Tensor]] = []
         for seed, live in self._live.items():
             found: dict[str, torch.Tensor] = {}
             if live.pending is not None:
-                found = self._summarise(log_p[seed], p[seed], targets)
+                found = self._summarise(log_p[seed], p[seed], targets, spare[0])
                 if live.kept == "log_probs" and isinstance(live.seed, CapturedSeed):
                     found |= _as_captured(live.seed.rows.states(start, stop), p[seed])
                 elif live.kept == "log_probs":
@@ -168,31 +173,22 @@ class CorpusPass:
                     torch.log_softmax(found["log_probs"].float(), -1, out=log_p[seed])
                     torch.exp(log_p[seed], out=p[seed])
             results.append(found)
-        pairs: dict[str, torch.Tensor] = {}
         if self._pairs is not None:
-            pairs |= zip(DIVERGENCES, divergences(log_p, p), strict=True)
-        return [*results, pairs]
+            shared |= zip(DIVERGENCES, divergences(log_p, p, spare), strict=True)
+        return [*results, shared]
 
-    def _wrong_pairs(
-        self, bad: NDArray[np.bool_], results: Sequence[dict[str, NDArray[Any]]], token: int
-    ) -> Exception:
-        """Return the error for pairs, (seed, other), whose divergences are not finite.
+    def _refuse_not_finite(self, lowest: NDArray[np.float32], start: int) -> None:
+        """Raise the error for log-probs, (seed, token) the least of each, that are no such.
 
-        To blame is the seed that most of them have in common; of two, the one that is farther off.
+        Those of one seed make everything of the others NaN.
         """
-        n_bad = bad.sum(0) + bad.sum(1)
-        most = {seed for seed in range(len(n_bad)) if n_bad[seed] == n_bad.max()}
-        far = {
-            seed: float(found["surprisal"].max()) if found else 0.0
-            for seed, found in zip(self._live, results, strict=True)
-            if seed in most
-        }
-        if not far:
-            return PairsError(
-                f"the divergences of stored log-probs are NaN or infinite from token {token} on"
-            )
-        live = self._live[max(far, key=lambda seed: far[seed])]
-        return _not_finite(live.label, token)
+        bad = ~(lowest > _LEAST)
+        for seed, live in self._live.items():
+            if bad[seed].any():
+                raise _not_finite(live.label, start + int(bad[seed].argmax()))
+        if bad.any():
+            token = start + int(bad.any(0).argmax())
+            raise PairsError(f"stored log-probs are NaN or infinite from token {token} on")
 
     @contextlib.contextmanager
     def _blamed(self, seed: int) -> Iterator[None]:
@@ -206,13 +202,16 @@ class CorpusPass:
             raise LiveError(live.label, f"its model fails: {first_line(error)}") from error
 
     def _summarise(
-        self, log_p: torch.Tensor, p: torch.Tensor, targets: torch.Tensor
+        self, log_p: torch.Tensor, p: torch.Tensor, targets: torch.Tensor, spare: torch.Tensor
     ) -> dict[str, torch.Tensor]:
-        """Return results per token of a block of one seed's log-probs, (token, vocab) float32."""
-        top_log_prob, top_id = log_p.topk(TOP, dim=-1)
+        """Return results per token of a block of one seed's log-probs, (token, vocab) float32.
+
+        None depends on which other seeds are in the pass, to the last bit.
+        """
+        top_log_prob, top_id = largest(log_p, TOP)
         # Subtracted before the product, as in a KL of two seeds: near the unigram distribution
         # the difference of two sums would be mostly rounding.
-        against = torch.sub(log_p, self._scorer.log_unigram, out=self._spare[: len(log_p)])
+        against = torch.sub(log_p, self._scorer.log_unigram, out=spare)
         return {
             "surprisal": -log_p.gather(-1, targets)[:, 0],
             "entropy": -torch.linalg.vecdot(p, log_p),
@@ -222,13 +221,11 @@ class CorpusPass:
         }
 
     def _append(self, start: int, copied: Callable[[], list[dict[str, NDArray[Any]]]]) -> None:
-        *results, pairs = copied()
+        *results, shared = copied()
+        self._refuse_not_finite(shared.pop("lowest"), start)
         for live, found in zip(self._live.values(), results, strict=True):
             if live.pending is None:
                 continue
-            bad = ~(np.isfinite(found["surprisal"]) & np.isfinite(found["entropy"]))
-            if bad.any():
-                raise _not_finite(live.label, start + int(bad.argmax()))
             if "squared_rounding" in found:
                 lost = ~np.isfinite(found["squared_rounding"])
                 if lost.any():
@@ -236,10 +233,7 @@ class CorpusPass:
                 live.squared_rounding += float(found["squared_rounding"].sum(dtype=np.float64))
             live.pending.append(found)
         if self._pairs is not None:
-            bad = ~np.isfinite(pairs["kl"]).all(0) | ~np.isfinite(pairs["js"]).all(0)
-            if bad.any():
-                raise self._wrong_pairs(bad, results, start)
-            self._pairs.append(pairs)
+            self._pairs.append(shared)
 
 
 def _rounded(log_p: torch.Tensor, p: torch.Tensor) -> dict[str, torch.Tensor]:

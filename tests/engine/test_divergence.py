@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from engine.scoring.divergence import divergences
+from engine.scoring.ranking import largest
 
 Both = tuple[torch.Tensor, torch.Tensor]
 
@@ -31,7 +32,8 @@ def direct(logits: torch.Tensor) -> Both:
 
 
 def computed(logits: torch.Tensor) -> Both:
-    kl, js = divergences(logits.float().log_softmax(-1))
+    log_p = logits.float().log_softmax(-1)
+    kl, js = divergences(log_p, log_p.exp())
     return kl.double(), js.double()
 
 
@@ -90,3 +92,15 @@ def test_probabilities_that_vanish_in_float32() -> None:
     logits[0, 0, 0] = logits[1, 0, 1] = 0.0
     close(computed(logits), direct(logits))
     assert float(computed(logits)[1][0, 0, 1]) == pytest.approx(math.log(2), abs=3e-6)
+
+
+@pytest.mark.parametrize("vocab", [12, 4095, 4096, 50_304, 50_257])
+def test_the_largest_are_those_of_a_sort(vocab: int) -> None:
+    generator = torch.Generator().manual_seed(1)
+    rows = torch.randn(3, 7, vocab, generator=generator)
+    rows[0, 0, :: vocab // 11] += 20  # all in few columns
+    rows[0, 1, -5:] += 30  # behind the rectangle
+    values, places = largest(rows, 10)
+    expected = rows.sort(-1, descending=True)
+    assert torch.equal(values, expected.values[..., :10])
+    assert torch.equal(places, expected.indices[..., :10])

@@ -259,7 +259,7 @@ def test_a_step_that_cannot_be_reduced_is_told(
     )  # nothing changes by waiting
     make_runs(tmp_path)
 
-    def never(log_p: torch.Tensor, p: torch.Tensor) -> Any:
+    def never(*blocks: torch.Tensor) -> Any:
         raise torch.OutOfMemoryError("out of memory")
 
     monkeypatch.setattr("engine.scoring.passes.divergences", never)
