@@ -4,6 +4,7 @@ Nor do they touch anybody's home. Code that comes with checkpoints is kept as tr
 in one folder for the process.
 """
 
+import gc
 import os
 import tempfile
 from collections.abc import Iterator
@@ -14,11 +15,18 @@ import pytest
 from tests.support.hub_server import HubServer
 from tests.support.small_disk import SmallDisk
 
+gc.disable()  # while all modules are imported, of which nothing can go
 os.environ["HF_HUB_OFFLINE"] = "1"
 _modules = tempfile.TemporaryDirectory(prefix="seedconv-tests-")  # gone when the process ends
 os.environ["HF_MODULES_CACHE"] = _modules.name
 _state = tempfile.TemporaryDirectory(prefix="seedconv-tests-")  # what the terminal remembers
 os.environ["XDG_STATE_HOME"] = _state.name
+
+
+def pytest_collection_finish() -> None:
+    """Collect garbage, but never look at what was imported again."""
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture

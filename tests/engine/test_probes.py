@@ -345,8 +345,9 @@ def engines() -> Iterator[Engines]:
         yield started
 
 
+@pytest.mark.parametrize("moments", [3, pytest.param(10, marks=pytest.mark.long)])
 def test_killed_engines_leave_nothing_half(
-    template: Path, tmp_path: Path, engines: Engines, monkeypatch: pytest.MonkeyPatch
+    template: Path, tmp_path: Path, engines: Engines, moments: int
 ) -> None:
     """While items change and are asked anew, and while checkpoints are scored and asked."""
     folder = Path(shutil.copytree(template, tmp_path / "study"))
@@ -356,7 +357,7 @@ def test_killed_engines_leave_nothing_half(
     ended = engines.run(study)
     assert ended.code == 0, ended.stderr
     changed, n_changes = results(store), ended.changes
-    for moment in range(2, n_changes, max(1, n_changes // 10)):
+    for moment in range(2, n_changes, max(1, n_changes // moments)):
         shutil.rmtree(store)
         shutil.copytree(template / "study.zarr", store)
         assert engines.run(study, kill_at_change=moment).killed
