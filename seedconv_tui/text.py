@@ -80,6 +80,12 @@ def nats(x: float) -> str:
     return f"{x:.{4 if size < 10 else 3 if size < 100 else 2}f}"
 
 
+def without(pairs: int) -> str:
+    """Return what a mean over pairs is without, in words; empty: nothing."""
+    what = "1 pair" if pairs == 1 else f"{pairs:,} pairs"
+    return f"without {what} whose KL is not finite" if pairs else ""
+
+
 def signed(x: float) -> str:
     """Write a change in nats, with its sign: `+0.0120`; NaN is `-`."""
     return f"+{nats(x)}" if x >= 0 else nats(x)
@@ -147,13 +153,19 @@ def finite(value: object) -> object:
 
 def json_text(value: Any) -> str:
     """Write a value as indented JSON, null in place of what is not finite and JSON cannot hold."""
-    return json.dumps(_finite_within(value), indent=2, allow_nan=False)
+    return json.dumps(finite_within(value), indent=2, allow_nan=False)
 
 
-def _finite_within(value: Any) -> Any:
+def json_line(value: Any) -> str:
+    """Write a value as JSON in one line, likewise; what JSON has no type for as text."""
+    return json.dumps(finite_within(value), default=str, allow_nan=False)
+
+
+def finite_within(value: Any) -> Any:
+    """Return the same with None in place of each number that is not finite."""
     match value:
         case dict():
-            return {key: _finite_within(part) for key, part in value.items()}
+            return {key: finite_within(part) for key, part in value.items()}
         case list() | tuple():
-            return [_finite_within(part) for part in value]
+            return [finite_within(part) for part in value]
     return finite(value)

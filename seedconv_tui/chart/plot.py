@@ -13,7 +13,7 @@ from rich.cells import cell_len, set_cell_size
 from seedconv_tui.chart.drawing import Cells, Mark, draw
 from seedconv_tui.chart.glyphs import AXIS, MARK, MARKERS, Glyphs
 from seedconv_tui.chart.view import Series, fit
-from seedconv_tui.text import count, nats, phase_words, step_label, visible
+from seedconv_tui.text import count, nats, phase_words, step_label, visible, without
 from store.schema import ModelSnapshot, State, StudySnapshot
 
 if TYPE_CHECKING:
@@ -49,6 +49,8 @@ def plot_text(
     ascii_only = glyphs is Glyphs.ASCII
     name = visible(snapshot.name, ascii_only)
     if not any(model.n_pairs.any() for model in shown):
+        if n := sum(int(model.n_left_out.sum()) for model in shown):
+            return f"{name}: nothing to draw: the KL is not finite for any of {count(n)} pairs"
         states = [model.state for model in shown]
         planned = sum(int((state != State.ABSENT).sum()) for state in states)
         scored = sum(int(np.isin(state, _SCORED).sum()) for state in states)
@@ -138,7 +140,8 @@ def _legend(
         start = f"{key} {set_cell_size(name, room)}"
         reduced = np.flatnonzero(model.n_pairs)
         if not len(reduced):
-            lines.append(f"{start}  no step reduced yet")
+            none = model.n_left_out.any()
+            lines.append(f"{start}  {'no pair has a finite KL' if none else 'no step reduced yet'}")
             continue
         kl, n = model.expected_kl, model.n_seeds[reduced]
         seeds = f"{n.min()}" if n.min() == n.max() else f"{n.min()}-{n.max()}"
@@ -147,6 +150,9 @@ def _legend(
         lines.append(
             f"{start}  {seeds:>5}  {len(reduced):>5}  " + "".join(f"{value:18}" for value in values)
         )
+        if model.n_left_out.any():
+            note = f"{without(int(model.n_left_out.sum()))}, at {_steps(model.n_left_out)}"
+            lines += _wrapped(note, width, "   ")
         if model.phases and say_phases:
             lines += _wrapped(_phase_names(model.phases, ascii_only), width, "   ")
         low = reduced[kl[reduced] < model.floor[reduced]]
@@ -157,6 +163,11 @@ def _legend(
             )
             lines += _wrapped(note, width, "   ")
     return lines
+
+
+def _steps(n_left_out: NDArray[np.int64]) -> str:
+    n = int(np.count_nonzero(n_left_out))
+    return f"{n} step{'s' * (n != 1)}"
 
 
 @dataclass(frozen=True)

@@ -228,6 +228,7 @@ def _text(
         f"expected KL by {name(change.category)}, nats, of {seeds}; the difference with its 95 % "
         "interval, * where that leaves 0 out",
         *_levels(change, start, end, ascii_only),
+        *_odd_levels(change),
         "",
     ]
     if not moved.kl.size:
@@ -253,6 +254,17 @@ def _levels(change: Difference, start: str, end: str, ascii_only: bool) -> list[
             ]
         )
     return aligned(rows)
+
+
+def _odd_levels(change: Difference) -> list[str]:
+    """Return a line that says why levels with tokens lack numbers."""
+    import numpy as np
+
+    odd = (change.counts > 0) & ~(np.isfinite(change.kl_a) & np.isfinite(change.kl_b))
+    if not odd.any():
+        return []
+    levels = f"{odd.sum()} levels" if odd.sum() > 1 else "1 level"
+    return [f"not finite for {levels}, as the KL of a pair is not (`seedconv export --what pairs`)"]
 
 
 def _moves(moved: Moved, start: str, end: str, ascii_only: bool) -> list[str]:

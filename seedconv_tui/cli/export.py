@@ -167,6 +167,8 @@ def _write(store: str | Path, what: str, choice: Choice, kind: str, output: Path
             writer.write(batch)
             n_rows += len(next(iter(batch.values())))
         writer.close()
+    if infinite := getattr(writer, "n_infinite", 0):
+        print(f"{count(infinite)} infinite values are null: JSON has none", file=sys.stderr)
     if output is not None:
         print(f"wrote {count(n_rows)} rows to {visible(str(output))}", file=sys.stderr)
     if not n_rows:

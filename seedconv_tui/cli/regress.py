@@ -144,6 +144,8 @@ def _text(study: Study, found: Regression, *, ascii_only: bool) -> str:
     for why in dict.fromkeys(found.dropped.values()):
         terms = ", ".join(name(str(t)) for t, reason in found.dropped.items() if reason == why)
         lines.append(f"left out, {why}: {terms}")
+    if found.left_out:
+        lines.append(f"left out, KL not finite: {count(found.left_out)} tokens")
     if found.n_clusters < max(FEW_CLUSTERS, len(found.terms)):
         lines.append(
             f"{found.n_clusters} clusters are few: intervals may be too narrow, or missing"

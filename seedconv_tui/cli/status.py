@@ -110,7 +110,7 @@ def _model(model: ModelSnapshot) -> dict[str, Any]:
             "std_over_pairs": float(model.pair_std[last]),
             "seeds": int(model.n_seeds[last]),
             "pairs": int(model.n_pairs[last]),
-            "pairs_left_out": int(np.isinf(model.kl[last]).sum()),
+            "pairs_left_out": int(model.n_left_out[last]),
             "outliers": [model.seeds[n] for n in np.flatnonzero(outliers(model.kl[last]))],
         }
     return {
@@ -119,6 +119,10 @@ def _model(model: ModelSnapshot) -> dict[str, Any]:
         "steps": len(model.steps),
         "checkpoints": states(model),
         "latest": latest,
+        "pairs_left_out": [
+            {"step": int(model.steps[at]), "pairs": int(model.n_left_out[at])}
+            for at in np.flatnonzero(model.n_left_out)
+        ],
         "phases": [asdict(phase) for phase in model.phases],
         "errors": _errors(model, State.FAILED),
         "probes": [_probe(model, probe) for probe in model.probed],
@@ -201,6 +205,7 @@ def status_text(snapshot: StudySnapshot, now: float | None = None) -> str:
                 lines.append(
                     f"  far from the others: seed {visible(', '.join(latest['outliers']))}"
                 )
+        lines += _elsewhere(model)
         if model["phases"]:
             phases = ", ".join(phase_words(Phase(**phase)) for phase in model["phases"])
             lines.append(f"  phases: {phases}")
@@ -219,6 +224,19 @@ def status_text(snapshot: StudySnapshot, now: float | None = None) -> str:
         )
     lines += [f"next: {line}" for line in report["advice"]]
     return "\n".join(map(visible, lines))  # whoever wrote the store, and whatever it says
+
+
+def _elsewhere(model: dict[str, Any]) -> list[str]:
+    """Return a line on pairs that are left out of the means of other steps than the newest."""
+    latest = model["latest"]
+    others = [
+        one for one in model["pairs_left_out"] if latest is None or one["step"] != latest["step"]
+    ]
+    if not others:
+        return []
+    steps = f"{len(others)} other steps" if len(others) > 1 else f"step {others[0]['step']}"
+    n = sum(one["pairs"] for one in others)
+    return [f"  left out at {steps}: pairs whose KL is not finite, {n} (--json has each step)"]
 
 
 def _disk(stored: int, engine: dict[str, Any] | None) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import threading
 import time
@@ -13,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
-from seedconv_tui.text import count, duration, visible
+from seedconv_tui.text import count, duration, json_line, visible
 from store.schema import EngineStatus, State
 
 if TYPE_CHECKING:
@@ -56,7 +55,7 @@ class _Json(_Plain):
     def on_event(self, event: Event) -> None:
         line = {"schema": EVENTS_SCHEMA, **asdict(event)}
         with self._lock:
-            print(json.dumps(line), file=self._stream, flush=True)
+            print(json_line(line), file=self._stream, flush=True)
 
 
 class _Live(_Plain):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import socket
 import threading
@@ -12,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
-from seedconv_tui.text import visible
+from seedconv_tui.text import json_line, visible
 
 if TYPE_CHECKING:
     from engine.events import Event
@@ -43,7 +42,7 @@ class Message:
     def payload(self) -> bytes:
         """The message as one JSON object; docs/status.md describes it."""
         told = {"schema": SCHEMA, **vars(self), "host": socket.gethostname()}
-        return json.dumps(told, default=str).encode()
+        return json_line(told).encode()
 
 
 class Target(Protocol):

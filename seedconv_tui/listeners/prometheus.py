@@ -129,6 +129,7 @@ def _of_models(models: Iterable[ModelSnapshot]) -> Iterator[Metric]:
     newest = "of the newest step whose seeds were compared"
     kl = gauge("expected_kl_nats", f"Expected KL {newest}.")
     ends = gauge("expected_kl_interval_nats", f"Its 95 % interval, {newest}.", "end")
+    left_out = gauge("pairs_left_out", f"Pairs whose KL is not finite, {newest}: it lacks them.")
     step = gauge("newest_step", "The newest step whose seeds were compared.")
     cross_entropy = gauge("cross_entropy_nats", f"Mean surprisal {newest}.", "seed")
     checkpoints = gauge("checkpoints", "Checkpoints by where they stand.", "state")
@@ -149,6 +150,7 @@ def _of_models(models: Iterable[ModelSnapshot]) -> Iterator[Metric]:
             continue
         at = reduced[-1]
         kl.add_metric([named], model.expected_kl[at])
+        left_out.add_metric([named], model.n_left_out[at])
         step.add_metric([named], model.steps[at])
         if model.kl_interval is not None and np.isfinite(model.kl_interval[at]).all():
             for end, value in zip(("low", "high"), model.kl_interval[at], strict=True):
@@ -156,4 +158,4 @@ def _of_models(models: Iterable[ModelSnapshot]) -> Iterator[Metric]:
         for seed, value in zip(model.seeds, model.cross_entropy[at], strict=True):
             if np.isfinite(value):
                 cross_entropy.add_metric([named, _label(seed)], value)
-    yield from (kl, ends, step, cross_entropy, checkpoints, probes, phase)
+    yield from (kl, ends, left_out, step, cross_entropy, checkpoints, probes, phase)

@@ -38,7 +38,8 @@ def read_rows(study: Study, model: str, categories: Sequence[str] = CHARTED) -> 
         "expected_kl/high": whole.kl_high[:, 0],
     }
     by_seed = whole.cross_entropy[..., 0]
-    series["cross_entropy/mean"] = mean_over_seeds(by_seed)
+    odd = np.isfinite(by_seed).sum(axis=1) < whole.n_seeds  # no chart says what a mean is without
+    series["cross_entropy/mean"] = np.where(odd, np.nan, mean_over_seeds(by_seed))
     for index, seed in enumerate(whole.seeds):
         series[f"cross_entropy/seed {seed}"] = by_seed[:, index]
     for category in categories:

@@ -159,6 +159,18 @@ class StudyData:
             return f"Seeds: {next(iter(each.values()))}{every}."
         return "Seeds: " + ", ".join(f"{model} {n}" for model, n in each.items()) + "."
 
+    def gaps(self, models: Sequence[str] | None = None) -> str:
+        """Return at which steps expected KL is not finite, in a sentence; empty: at none."""
+        found = []
+        for model in self.models if models is None else models:
+            of = self.whole(model)
+            if len(odd := of.steps[~np.isfinite(of.kl[:, 0])]):
+                more = f" and {count(len(odd) - 1)} more" if len(odd) > 1 else ""
+                found.append(f"{model} at step {count(int(odd[-1]))}{more}")
+        if not found:
+            return ""
+        return f"Not finite, as the KL of some pair is not: {', '.join(found)}."
+
     def steps_words(self, models: Sequence[str] | None = None) -> str:
         """Return how many steps there are, and from where to where."""
         known = sorted({s for m in (self.models if models is None else models)

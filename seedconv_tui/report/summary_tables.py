@@ -70,9 +70,10 @@ def expected_kl(source: StudyData) -> PageTable:
     header = ("model", "where", "step", "seeds", "KL", "95 %", *_MEANS.values())
     note = (
         "Nats. KL: mean over all tokens and ordered pairs of seeds. "
-        f"{_interval_words(source)} Std of pairs: the paper's band. {source.settings}"
+        f"{_interval_words(source)} Std of pairs: the paper's band. {source.settings} "
+        f"{source.gaps()}"
     )
-    return PageTable("Expected KL by model and step", header, rows, note, n_names=2)
+    return PageTable("Expected KL by model and step", header, rows, note.rstrip(), n_names=2)
 
 
 def phases(source: StudyData) -> PageTable:
@@ -216,13 +217,16 @@ def statistics_of(source: StudyData, model: str) -> Block:
 
 
 def _line(name: str, value: float, more: str = "", unit: str = "nats") -> str:
-    return f"{name:<18}: {value:>12.6f} {unit:<4} {more}".rstrip()
+    number = "-" if np.isnan(value) else f"{value:.6f}"
+    return f"{name:<18}: {number:>12} {unit:<4} {more}".rstrip()
 
 
 def _pair_line(metric: PairMetric, values: Floats) -> str:
     """Return the mean and the span of a step's pairs; what has no unit in percent."""
     percent = metric.units == "1"
     known = values[np.isfinite(values)] * (100 if percent else 1)
+    if not known.size:
+        return _line(metric.in_report, np.nan)
     span = f"pairs {known.min():.6f} to {known.max():.6f}{' %' if percent else ''}"
     unit = "%" if percent else metric.units
     return _line(metric.in_report, float(known.mean()), span, unit)

@@ -97,6 +97,8 @@ TABLES: dict[str, LongTable] = {
             _STEP,
             *_LEVEL,
             Column("n_seeds", "int", "seeds", "seeds whose pairs were taken"),
+            Column("seeds_left_out", "int", "seeds", "seeds for which one of the means over seeds "
+                   "is not finite, which is without them"),
             _nats("expected_kl", "KL, mean over the level's tokens and ordered pairs of seeds"),
             _nats("kl_low", "lower end of its 95 % interval; missing below three seeds"),
             _nats("kl_high", "upper end of its 95 % interval"),

@@ -23,6 +23,7 @@ REGRESSION_COLUMNS = (
     Column("p", "float", "1", "of no effect"),
     Column("n_tokens", "int", "tokens", "tokens of each model"),
     Column("n_clusters", "int", "", "documents, or runs of tokens of a lone one"),
+    Column("left_out", "int", "tokens", "tokens of all models whose KL is not finite"),
     Column("r2", "float", "1", "share of the variance"),
 )
 
@@ -44,5 +45,6 @@ def regression_rows(found: Sequence[Regression]) -> Iterator[dict[str, Any]]:
                 **numbers,
                 "n_tokens": at.n_tokens,
                 "n_clusters": at.n_clusters,
+                "left_out": at.left_out,
                 "r2": finite(at.r2),
             }

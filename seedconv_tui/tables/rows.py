@@ -65,6 +65,9 @@ def _level_rows(study: Study, spread: _Spread, category: str, steps: Sequence[in
         name: statistics.mean_over_seeds(getattr(summary, name))
         for name in ("cross_entropy", "entropy", "kl_uniform", "kl_unigram")
     }
+    of_seeds = (summary.cross_entropy, summary.entropy, summary.kl_unigram)
+    fewest = np.min([np.isfinite(values).sum(axis=1) for values in of_seeds], axis=0)
+    left_out = np.where(summary.counts > 0, summary.n_seeds[:, None] - fewest, 0)
     span, snapshot = study.levels(category), study.model_snapshot(spread.model)
     floor = dict(zip(snapshot.steps.tolist(), snapshot.floor.tolist(), strict=True))
     for at, step in _present(summary, steps):
@@ -77,6 +80,7 @@ def _level_rows(study: Study, spread: _Spread, category: str, steps: Sequence[in
                 label=list(summary.labels),
                 n=summary.counts,
                 n_seeds=int(summary.n_seeds[at]),
+                seeds_left_out=left_out[at],
                 expected_kl=summary.expected_kl[at],
                 kl_low=summary.kl_low[at],
                 kl_high=summary.kl_high[at],
@@ -186,6 +190,13 @@ def _pair_rows(
     ]
 
 
+@np.errstate(invalid="ignore")  # what is not finite comes to NaN, or to infinity
+def _kl_of_seeds(kl: Floats) -> tuple[Floats, Floats]:
+    """Return the mean KL from each seed to the others and back, (seed, level), of all pairs."""
+    others, n = statistics.without_diagonal(kl), max(1, len(kl) - 1)
+    return others.sum(axis=1) / n, others.sum(axis=0) / n
+
+
 def _present(summary: Summary, steps: Sequence[int]) -> Iterator[tuple[int, int]]:
     """Yield index and step of the chosen steps at which the category is summarised."""
     wanted = set(steps)
@@ -217,16 +228,15 @@ class _Spread:
         state = known.summaries[step]
         if step not in self._read or self._read[step][0] != state:
             kl = SummaryReader(self._study, self.model).pairs(step)
-            others = statistics.without_diagonal(kl)
-            n = max(1, len(kl) - 1)
+            kl_to, kl_from = _kl_of_seeds(kl)
             everything = self._study.levels(ALL).start
             self._read[step] = (
                 state,
                 _Pairs(
                     seeds=tuple(seed for seed in known.seeds if seed in state.seeds),
                     pair_std=statistics.pair_std(kl),
-                    kl_to=others.sum(axis=1) / n,
-                    kl_from=others.sum(axis=0) / n,
+                    kl_to=kl_to,
+                    kl_from=kl_from,
                     outlier=tuple(statistics.outliers(kl[:, :, everything]).tolist()),
                 ),
             )

@@ -79,6 +79,7 @@ class JsonWriter:
 
     def __init__(self, file: BinaryIO, columns: Sequence[Column], clean: Clean = encodable) -> None:
         self._file, self._columns, self._clean = file, columns, clean
+        self.n_infinite = 0  # values that are null because JSON has no infinity
 
     def write(self, batch: Batch) -> None:
         """See `Writer`."""
@@ -97,7 +98,9 @@ class JsonWriter:
         found = _plain(values)
         if column.dtype == "str":
             return [None if v is None else self._clean(v) for v in found]
-        return [finite(v) for v in found]  # JSON has no infinity
+        kept = [finite(v) for v in found]
+        self.n_infinite += kept.count(None) - found.count(None)
+        return kept
 
 
 class ParquetWriter:

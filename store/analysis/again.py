@@ -49,6 +49,7 @@ def results_again(
     return found
 
 
+@np.errstate(invalid="ignore")  # log-probs that are not finite, which an engine refuses: NaN
 def _results(
     p: Floats, log_p: Floats, targets: NDArray[np.int32], unigram: Floats
 ) -> dict[str, NDArray[Any]]:
@@ -66,6 +67,7 @@ def _results(
     }
 
 
+@np.errstate(invalid="ignore")  # as for `_results`
 def pair_again(
     study: StudyReader, model: str, step: int, seed: str, other: str
 ) -> dict[str, NDArray[np.float32]]:

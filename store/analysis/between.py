@@ -74,6 +74,7 @@ def normal_blocks(checkpoints: list[LogProbs]) -> Iterator[tuple[int, Floats, Fl
             yield start + first, *_normal(stored, slice(first, first + rows))
 
 
+@np.errstate(invalid="ignore", divide="ignore")  # as for `_kl`
 def _normal(stored: list[NDArray[Any]], part: slice) -> tuple[Floats, Floats]:
     """Return probabilities and log-probs of some tokens; they are kept up to a constant."""
     log_p = np.stack([block[part] for block in stored], axis=1, dtype=np.float64)
@@ -85,6 +86,7 @@ def _normal(stored: list[NDArray[Any]], part: slice) -> tuple[Floats, Floats]:
     return p, log_p
 
 
+@np.errstate(invalid="ignore")  # log-probs that are not finite, which an engine refuses: NaN
 def _kl(p: Floats, log_p: Floats, a: slice, b: slice) -> Floats:
     """Return <p_a, l_a> - <p_a, l_b>: in float64 what cancels is far below any KL of interest."""
     own = np.einsum("tav,tav->ta", p[:, a], log_p[:, a])

@@ -13,9 +13,9 @@ from store.errors import StoreError, UnsupportedError
 from store.reading.study_reader import StudyReader
 from store.reading.summary import SummaryReader
 from store.schema.array_types import Floats
+from store.schema.seed_pairs import pair_mean
 from store.statistics.clusters import cluster_sums, few_levels, token_clusters
 from store.statistics.intervals import difference
-from store.statistics.means import pair_mean
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,8 @@ def _read_difference(
             kl_a[..., part], kl_b[..., part], total_a, total_b, n, same_seeds=same_seeds
         )
     mean_a, mean_b = pair_mean(kl_a), pair_mean(kl_b)
+    with np.errstate(invalid="ignore"):  # of two that are infinite
+        apart = mean_a - mean_b
     n_seeds = len(seeds_a), len(seeds_b)
     return Difference(
         category,
@@ -79,7 +81,7 @@ def _read_difference(
         parts.counts,
         mean_a,
         mean_b,
-        mean_a - mean_b,
+        apart,
         low,
         high,
         same_seeds,

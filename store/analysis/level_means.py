@@ -9,16 +9,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from store.reading.study_reader import StudyReader
+from store.reading.summary import OF_SEED
 from store.schema.array_types import Floats
 from store.schema.category import Category
+from store.schema.seed_pairs import pair_mean
 from store.statistics.clusters import cluster_sums, few_levels, token_clusters
 from store.statistics.intervals import interval
-from store.statistics.means import pair_mean
 from store.statistics.spread import percentiles
 
-_BY_SEED = {"cross_entropy": "surprisal", "entropy": "entropy", "kl_unigram": "kl_unigram"}
 
-
+@np.errstate(invalid="ignore")  # what is not finite comes to NaN, or to infinity
 def summarise(
     study: StudyReader, model: str, step: int, seeds: Sequence[str], categories: Sequence[Category]
 ) -> tuple[NDArray[np.float32], dict[str, dict[str, Floats]]]:
@@ -36,7 +36,7 @@ def summarise(
             table.kl[i, j] = table.mean(kl)
     token_kl /= len(seeds) * (len(seeds) - 1)
     for index, seed in enumerate(seeds):
-        for name, of in _BY_SEED.items():
+        for name, of in OF_SEED.items():
             values = study.values(model, of, seed, step).astype(np.float64)
             for table in tables:
                 table.by_seed[name][index] = table.mean(values)
@@ -54,7 +54,7 @@ class _Table:
         n_levels = len(category.labels)
         self.category = category
         self.kl = np.full((n_seeds, n_seeds, n_levels), np.nan)
-        self.by_seed = {name: np.full((n_seeds, n_levels), np.nan) for name in _BY_SEED}
+        self.by_seed = {name: np.full((n_seeds, n_levels), np.nan) for name in OF_SEED}
         self._level = category.level.astype(np.intp) + 1  # 0: in none
         self._n = category.counts
 

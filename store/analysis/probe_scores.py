@@ -17,8 +17,8 @@ from store.errors import StoreError
 from store.reading.study_reader import StudyReader
 from store.schema.array_types import Floats
 from store.schema.probe import BAD, GOOD, Probe
+from store.schema.seed_pairs import pair_mean
 from store.statistics.intervals import Estimate, mean_interval, seed_interval
-from store.statistics.means import pair_mean
 
 Row = dict[str, Any]
 
@@ -104,6 +104,7 @@ def good_probability(values: NDArray[Any]) -> Floats:
     return np.asarray(np.exp(-np.logaddexp(0.0, -_log_odds(values))))
 
 
+@np.errstate(invalid="ignore")
 def two_way_kl(values: NDArray[Any]) -> Floats:
     """Return the KL of every ordered pair of seeds between their distributions over good and bad.
 
@@ -111,8 +112,8 @@ def two_way_kl(values: NDArray[Any]) -> Floats:
     """
     odds = _log_odds(values)
     log_p = -np.logaddexp(0.0, np.stack([-odds, odds]))  # (2, seed, item): of good, of bad
-    p = np.exp(log_p)
-    return np.asarray((p[:, :, None] * (log_p[:, :, None] - log_p[:, None])).sum(axis=0))
+    p = np.exp(log_p)[:, :, None]
+    return np.asarray(np.where(p == 0, 0.0, p * (log_p[:, :, None] - log_p[:, None])).sum(axis=0))
 
 
 def _log_odds(values: NDArray[Any]) -> Floats:
@@ -120,6 +121,7 @@ def _log_odds(values: NDArray[Any]) -> Floats:
     return np.asarray(exact[..., GOOD] - exact[..., BAD])
 
 
+@np.errstate(invalid="ignore")  # what is not finite comes to NaN, or to infinity
 def blimp(
     values: NDArray[Any],
     task: NDArray[np.integer[Any]],
@@ -146,6 +148,7 @@ def blimp(
         sums = np.concatenate([flat.sum(axis=1, keepdims=True), sums.reshape(len(flat), -1)], 1)
         return np.asarray((sums / n).reshape(*of.shape[:-1], len(n)))
 
+    odds = _log_odds(values)
     kl = np.zeros((len(seeds), len(seeds), len(n)))
     for i in range(len(seeds)):  # a seed at a time: items are many
         for j in range(len(seeds)):
@@ -157,7 +160,7 @@ def blimp(
         tasks=(ALL_TASKS, *tasks),
         terms=("", *terms),
         n=n,
-        accuracy=by_task((_log_odds(values) > 0).astype(np.float64)),
+        accuracy=by_task(np.where(np.isnan(odds), np.nan, odds > 0)),
         probability=by_task(good_probability(values)),
         kl=kl,
         expected_kl=pair_mean(kl),
@@ -166,6 +169,7 @@ def blimp(
     )
 
 
+@np.errstate(invalid="ignore")
 def icl(values: NDArray[Any], variants: Sequence[str], seeds: Sequence[str]) -> Icl:
     """Return in-context learning scores of (seed, document, variant) surprisals, nats.
 

@@ -53,6 +53,7 @@ class Regression:
     n_tokens: int  # of each model
     n_clusters: int  # documents, or runs of tokens of a lone one
     r2: float  # share of the variance
+    left_out: int = 0  # tokens of all models together whose KL is not finite
 
 
 def regression(
@@ -72,9 +73,9 @@ def regression(
         category: whose levels are distinguished, in addition to the frequency.
         context: also by the level of the token before.
 
-    Raises StoreError when a model is not summarised at the step or there is no such category,
-    UnsupportedError when the levels do not fit a regression or `statsmodels` is not installed,
-    DamagedError.
+    Tokens whose KL is not finite are left out. Raises StoreError when a model is not summarised at
+    the step or there is no such category, UnsupportedError when the levels do not fit a regression,
+    too few tokens have a finite KL or `statsmodels` is not installed, DamagedError.
     """
     names = _models(study, models)
     for name in names:
@@ -199,10 +200,19 @@ class _Design:
         design = np.hstack([np.tile(self._of_tokens, (n_models, 1)), of_models])
         kl = [self._study.token_kl(model, step)[self._used] for model in self._models]
         convergence = -np.concatenate(kl).astype(np.float64)
+        there = np.isfinite(convergence)
+        for name, known in zip(self._models, np.split(there, n_models), strict=True):
+            if np.count_nonzero(known) <= design.shape[1]:
+                raise UnsupportedError(
+                    f"{self._study.path}: {name}, step {step}: {np.count_nonzero(known)} tokens "
+                    f"have a finite KL, too few for {design.shape[1]} terms"
+                )
+        design, convergence = design[there], convergence[there]
         model = ols(convergence, design, hasconst=True)
-        sure = np.array([*self._sure, *[True] * (n_models - 1)]) & (self._n_clusters > 1)
-        if self._n_clusters > 1:
-            groups = np.tile(self._clusters, n_models)
+        groups = np.tile(self._clusters, n_models)[there]
+        several = len(np.unique(groups)) > 1
+        sure = np.array([*self._sure, *[True] * (n_models - 1)]) & several & design.any(axis=0)
+        if several:
             found = model.fit(cov_type="cluster", cov_kwds={"groups": groups}, use_t=True)
         else:
             found = model.fit()
@@ -215,7 +225,7 @@ class _Design:
             models=self._models,
             terms=(*self._terms, *(Term(MODEL, name) for name in self._models[1:])),
             n=np.array([*self._n, *[n_tokens] * (n_models - 1)], np.int64),
-            coefficient=np.asarray(found.params),
+            coefficient=np.where(design.any(axis=0), found.params, np.nan),
             low=np.where(sure, low, np.nan),
             high=np.where(sure, high, np.nan),
             p=np.where(sure, p, np.nan),
@@ -224,6 +234,7 @@ class _Design:
             n_tokens=n_tokens,
             n_clusters=self._n_clusters,
             r2=r2,
+            left_out=int(np.count_nonzero(~there)),
         )
 
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from store.schema.array_types import Floats
 from store.schema.packed import checksum_at, n_checksums, unpack_numbers
-from store.statistics.means import ordered_pairs
+from store.schema.seed_pairs import ordered_pairs
 
 Pair = tuple[str, str]  # seed, other seed
 

@@ -34,8 +34,9 @@ from store.reading.recorded_means import recorded_means
 from store.schema import layout
 from store.schema.damage import Damage, Part
 from store.schema.keys import Key
+from store.schema.seed_pairs import mean_over_pairs
 from store.schema.snapshot import EngineStatus
-from store.statistics.means import MEAN_OF, PAIR_OF, RECORDED, mean_over_pairs
+from store.statistics.means import MEAN_OF, PAIR_OF, RECORDED
 from store.storage.arrays import boxes, metadata, open_array, read
 from store.storage.links import remove_tree
 from store.storage.metadata import coordinate_layout, coordinates, model_groups

@@ -65,8 +65,7 @@ def value_damage(study: Study, model: str, name: str, seed: str, step: int) -> l
             return
         values = study.probe_values(model, name, seed, step)
         kind = PROBE_KINDS.get(study.probe(name).kind)
-        bad = np.isnan(values) if kind is not None and kind.complete else np.isinf(values)
-        if bad.any():
+        if kind is not None and kind.complete and np.isnan(values).all():
             raise DamagedError(f"{study.folder / path}: lacks values of {seed}, step {step}")
 
     path = f"{layout.model_path(model)}/{result_name(name)}"

@@ -67,6 +67,7 @@ class ResultReader:
                 found.append(Damage(Part.PAIRS, path, message, model, i, step, j))
         return found
 
+    @np.errstate(invalid="ignore")  # what is not finite comes to NaN, or to infinity
     def _read(self, model: str, name: str, cell: tuple[int, ...]) -> None:
         """Read all tokens of a cell, and keep their mean."""
         array, total, size = self.study.array(model, name), 0.0, 0.0

@@ -9,10 +9,10 @@ import numpy as np
 from store.errors import DamagedError
 from store.maintenance.twice import twice
 from store.reading.category_arrays import category_path
-from store.reading.summary import SummaryReader, lacks_values
+from store.reading.summary import SummaryReader
 from store.schema import layout
 from store.schema.damage import Damage, Part
-from store.statistics.means import ordered_pairs, pair_mean
+from store.schema.seed_pairs import ordered_pairs, pair_mean
 from store.storage.metadata import expect_group
 from store.study import Study
 
@@ -102,7 +102,7 @@ def _contradictions(
         if (low > expected).any() or (high < expected).any():
             yield f"the interval by {category} does not hold its expected_kl"
         for name, variable in layout.SUMMARIES.items():
-            if "level" in variable.dims and lacks_values(
-                name, reader.at(step, name, category), index, full
+            if "level" in variable.dims and reader.lacks(
+                name, category, step, reader.at(step, name, category), full
             ):
                 yield f"{name} by {category} lacks values"

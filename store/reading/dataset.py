@@ -10,12 +10,11 @@ from numpy.typing import NDArray
 from xarray.backends import BackendArray
 from xarray.core import indexing
 
-from store.reading.recorded_means import refuse_other_means
 from store.reading.study_reader import StudyReader
 from store.reading.summary import SummaryReader
 from store.schema import layout
-from store.schema.snapshot import over_pairs
-from store.storage.arrays import read, read_cells
+from store.schema.seed_pairs import over_pairs
+from store.storage.arrays import read
 
 
 class _CommittedArray(BackendArray):
@@ -24,8 +23,7 @@ class _CommittedArray(BackendArray):
     def __init__(self, study: StudyReader, model: str, name: str) -> None:
         self._variable = layout.VARIABLES[name]
         self._array = study.array(model, name)
-        self._known = known = study.ledger(model)
-        self._name = name
+        self._means, known = study.mean_reader(model, name), study.ledger(model)
         steps, seeds = sorted(known.steps), list(known.seeds)
         self._order = [known.steps[step] for step in steps]
         self._committed = study.committed(model, name)
@@ -41,11 +39,8 @@ class _CommittedArray(BackendArray):
         fill = -1 if self.dtype.kind == "i" else np.nan
         n_cell = self._committed.ndim
         if not self._variable.per_token:  # small, and many cells share a chunk
-            stored = np.empty_like(self._committed)
-            stored[self._order] = self._committed
-            values: NDArray[Any] = read_cells(self._array, stored)
-            refuse_other_means(self._array, self._known, self._name, values)
-            chosen: NDArray[Any] = values[self._order][key]
+            order = np.array(self._order, np.intp)
+            chosen: NDArray[Any] = self._means.all(self._array, order, self._committed)[key]
             return chosen
         cell_key, token_key = key[:n_cell], key[n_cell:]
         committed = np.asarray(self._committed[cell_key])

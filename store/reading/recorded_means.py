@@ -13,10 +13,8 @@ from numpy.typing import NDArray
 
 from store.commits.ledger import CHECKPOINT_MEANS, ModelLedger
 from store.commits.pair_sums import recorded_pairs
-from store.errors import DamagedError
 from store.schema import layout
 from store.schema.array_types import Floats
-from store.storage.arrays import Array, place
 
 
 def recorded_means(known: ModelLedger, name: str) -> Floats:
@@ -33,25 +31,6 @@ def recorded_means(known: ModelLedger, name: str) -> Floats:
             sums = known.pair_sums.get(step, ())
             values[known.steps[step]] = recorded_pairs(sums, name, known.seeds)
     return values
-
-
-def refuse_other_means(
-    array: Array, known: ModelLedger, name: str, values: Floats, *, step: int | None = None
-) -> None:
-    """Raise DamagedError when a value, NaN where none is committed, is not the recorded one.
-
-    `values` are in the order of the array's axes; given `step`, of that step only.
-    """
-    if step is None:
-        recorded = recorded_means(known, name)[tuple(map(slice, values.shape))]
-    else:
-        recorded = recorded_pairs(known.pair_sums.get(step, ()), name, known.seeds)
-    wrong = np.argwhere(~np.isnan(recorded) & ~np.isnan(values) & (recorded != values))
-    if len(wrong):
-        cell = wrong[0].tolist()
-        at = list(known.steps)[cell.pop(0)] if step is None else step
-        seeds = ", ".join(f"seed {list(known.seeds)[index]}" for index in cell)
-        raise DamagedError(f"{place(array)}: {seeds}, step {at}: is not what was committed")
 
 
 def numbers_checksum(values: NDArray[np.float64]) -> str:

@@ -21,16 +21,15 @@ from store.errors import DamagedError, StoreError, UnsupportedError
 from store.reading.category_arrays import read_category
 from store.reading.corpus_reader import CorpusReader
 from store.reading.log_probs import LogProbs, open_log_probs
+from store.reading.mean_arrays import MeanReader
 from store.reading.probe_arrays import open_results, read_probe
-from store.reading.recorded_means import refuse_other_means
 from store.schema import layout
 from store.schema.category import Category
 from store.schema.corpus import Corpus, Vocabulary
 from store.schema.keys import CheckpointName, Key
 from store.schema.probe import Probe
 from store.schema.schedule import Schedule, of_model
-from store.statistics.means import pairs_among
-from store.storage.arrays import Array, boxes, expect, open_array, read, read_cells
+from store.storage.arrays import Array, expect, open_array, read
 
 _EVERYTHING = slice(None)
 _Read = TypeVar("_Read")
@@ -59,6 +58,7 @@ class StudyReader:
         self._corpus_files = CorpusReader(progress.files, self._store, progress.root)
         self._corpus: Corpus | None = None
         self._vocabulary: Vocabulary | None = None
+        self._finite: dict[object, bool] = {}  # by cell, whether its results per token are
 
     # -- what there is ---------------------------------------------------------------------------
 
@@ -230,47 +230,43 @@ class StudyReader:
         In the order of `ModelSnapshot.seeds`; NaN for pairs that are not reduced. Raises StoreError
         when none is, DamagedError when it cannot be read.
         """
-        known = self.ledger(model)
-        if not (members := known.reduced.get(step)):
+        if not self.ledger(model).reduced.get(step):
             raise StoreError(f"{self.path}: {name} of {model}, step {step}: no such result")
-        pairs = pairs_among(np.array([seed in members for seed in known.seeds], np.bool_))
-        array, values = self.array(model, name), np.full(pairs.shape, np.nan)
-        for box in boxes(pairs.shape, array.chunks[1:]):
-            if pairs[box].any():  # else the chunk may not exist yet
-                values[box] = read(array, (known.steps[step], *box))
-        values = np.where(pairs, values, np.nan)
-        refuse_other_means(array, known, name, values, step=step)
-        return values
+        return self.mean_reader(model, name).at(self.array(model, name), step)
 
     def means(self, model: str, name: str) -> NDArray[np.float64]:
         """Read a mean over tokens of every checkpoint or pair: (step, seed[, other_seed]).
 
-        Steps ascend, seeds are in the order of `ModelSnapshot.seeds`; NaN where not committed. In
-        the units of `layout.VARIABLES[name]`. Raises StoreError, DamagedError.
+        Steps ascend, seeds are in the order of `ModelSnapshot.seeds`; NaN where not committed, or
+        where a token's value is. In the units of `layout.VARIABLES[name]`. Raises StoreError,
+        DamagedError.
         """
         known, committed = self.ledger(model), self.committed(model, name)
         if not committed.any():
             return np.full(committed.shape, np.nan)
         order = np.array([known.steps[step] for step in sorted(known.steps)], np.intp)
-        stored = np.empty_like(committed)
-        stored[order] = committed
-        array = self.array(model, name)
-        values = read_cells(array, stored)
-        refuse_other_means(array, known, name, values)
-        return values[order]
+        return self.mean_reader(model, name).all(self.array(model, name), order, committed)
 
     def committed(self, model: str, name: str) -> NDArray[np.bool_]:
         """Return which checkpoints or pairs have a result: (step, seed[, other_seed]).
 
         In the order of `means`. Raises StoreError when there is no such model.
         """
-        known = self.ledger(model)
-        seeds, steps = list(known.seeds), sorted(known.steps)
-        if layout.VARIABLES[name].by_pair:
-            inside = [[seed in known.reduced.get(step, ()) for seed in seeds] for step in steps]
-            return pairs_among(np.array(inside, np.bool_).reshape(len(steps), len(seeds)))
-        scored = [[(seed, step) in known.scored for seed in seeds] for step in steps]
-        return np.array(scored, np.bool_).reshape(len(steps), len(seeds))
+        return self.mean_reader(model, name).committed()
+
+    def mean_reader(self, model: str, name: str) -> MeanReader:
+        """Return what reads an array of means. Raises StoreError when there is no such model."""
+        return MeanReader(self.ledger(model), name, partial(self.all_finite, model))
+
+    def all_finite(
+        self, model: str, name: str, seed: str, step: int, other: str | None = None
+    ) -> bool:
+        """Return whether all of a cell's results per token are; read once. Raises as `values`."""
+        cell = model, name, seed, step, other
+        if cell not in self._finite:
+            values = self._values(model, name, seed, step, other, _EVERYTHING)
+            self._finite[cell] = bool(np.isfinite(values).all())
+        return self._finite[cell]
 
     def array(self, model: str, name: str) -> Array:
         """Open a results array as it is on disk; only committed cells of it mean anything.

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,8 +16,8 @@ from store.reading.recorded_means import numbers_checksum
 from store.reading.study_reader import StudyReader
 from store.schema import layout
 from store.schema.packed import checksum_at
+from store.schema.seed_pairs import ordered_pairs
 from store.statistics.intervals import FEWEST_SEEDS
-from store.statistics.means import ordered_pairs
 from store.storage.arrays import Array, read, read_cells
 
 if TYPE_CHECKING:
@@ -133,7 +134,7 @@ class SummaryReader:
         for step in self.steps[valid].tolist():
             seeds = [known.seeds[seed] for seed in known.summaries[step].seeds]
             committed[variable.cells(known.steps[step], seeds, span)] = True
-        values = read_cells(self._array(name), committed, complete=False)
+        values = read_cells(self._array(name), committed)
         for step in self.steps[valid].tolist():
             self._refuse_others(name, category, step, values)
         return values[self._order][..., span.start :]
@@ -147,15 +148,38 @@ class SummaryReader:
         levels that have tokens: others are NaN.
         """
         for at in np.flatnonzero(self.valid(category)):
-            members = self._known.summaries[int(self.steps[at])].seeds
-            seeds = [index for seed, index in self._known.seeds.items() if seed in members]
+            step = int(self.steps[at])
             for name, of in values.items():
-                if lacks_values(name, of[at], seeds, full):
+                if self.lacks(name, category, step, of[at], full):
                     path = f"{self._study.path}/{layout.model_path(self._model)}/{layout.SUMMARY}"
                     raise DamagedError(
                         f"{path}/{name}: lacks values that were committed to it, by {category} at "
-                        f"step {self.steps[at]}"
+                        f"step {step}"
                     )
+
+    def lacks(
+        self,
+        name: str,
+        category: str,
+        step: int,
+        values: NDArray[np.float64],
+        full: NDArray[np.bool_],
+    ) -> bool:
+        """Return whether one step's values, ([...,] level), lack some of levels that have tokens.
+
+        Not so of those that the record has the checksum of, nor where the NaN comes from a token
+        whose result is not finite. Raises DamagedError.
+        """
+        summary = self._known.summaries[step]
+        if checksum_at(summary.sums.get(category), BY_LEVEL.index(name)) is not None:
+            return False  # else that was said when they were read
+        labels = [seed for seed in self._known.seeds if seed in summary.seeds]
+        if not _lacks_values(name, values, [self._known.seeds[seed] for seed in labels], full):
+            return False
+        finite, of = partial(self._study.all_finite, self._model), OF_SEED.get(name)
+        if of is not None:
+            return all(finite(of, seed, step) for seed in labels)
+        return all(finite("kl", i, step, j) for i, j in itertools.permutations(labels, 2))
 
     def at(self, step: int, name: str, category: str) -> NDArray[np.float64]:
         """Return the same of one step that is summarised: ([...,] level)."""
@@ -205,10 +229,14 @@ class SummaryReader:
         return self._study.array(self._model, f"{layout.SUMMARY}/{name}")
 
 
-def lacks_values(
+OF_SEED = {"cross_entropy": "surprisal", "entropy": "entropy", "kl_unigram": "kl_unigram"}
+"""By summary of each seed: the results per token that it is a mean of."""
+
+
+def _lacks_values(
     name: str, values: NDArray[np.float64], seeds: Sequence[int], full: NDArray[np.bool_]
 ) -> bool:
-    """Return whether one step's values, ([...,] level), have NaN in levels that have tokens."""
+    """Return whether one step's values have NaN in levels that have tokens."""
     if name in ("kl_low", "kl_high") and len(seeds) < FEWEST_SEEDS:
         return False
     variable = layout.SUMMARIES[name]

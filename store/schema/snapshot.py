@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from store.schema.keys import CheckpointName, Key
+from store.schema.seed_pairs import over_pairs, pairs_among
 
 
 class State(IntEnum):
@@ -77,18 +77,6 @@ class Phase:
     support: float | None = None  # share of the draws that have it, at the end if it is the last
 
 
-def over_pairs(
-    kl: NDArray[np.float64], statistic: Callable[[NDArray[np.float64]], np.floating[Any]]
-) -> NDArray[np.float64]:
-    """Return a statistic of each step's reduced pairs, (step,); NaN where there are none.
-
-    The pairs alone are summed, in their order: a seed that joins the axes without being reduced at
-    a step must not change that step in its last digit.
-    """
-    reduced = (row[np.isfinite(row)] for row in kl)
-    return np.array([statistic(row) if row.size else np.nan for row in reduced], np.float64)
-
-
 @dataclass(frozen=True)
 class ModelSnapshot:
     """One model's results. Steps ascend; arrays are indexed by position in `steps`/`seeds`."""
@@ -143,8 +131,15 @@ class ModelSnapshot:
 
     @cached_property
     def n_pairs(self) -> NDArray[np.int64]:
-        """Ordered pairs of seeds that were reduced at each step, (step,)."""
+        """Ordered pairs of seeds that were reduced to a finite KL at each step, (step,)."""
         count: NDArray[np.int64] = np.isfinite(self.kl).sum(axis=(1, 2))
+        return count
+
+    @cached_property
+    def n_left_out(self) -> NDArray[np.int64]:
+        """Ordered pairs that were reduced and whose KL is not finite, (step,); means lack them."""
+        inside = np.isin(self.state, (State.DONE, State.PRUNED))
+        count: NDArray[np.int64] = (pairs_among(inside) & ~np.isfinite(self.kl)).sum(axis=(1, 2))
         return count
 
     @cached_property

@@ -1,5 +1,6 @@
 """Pure functions of arrays: means, intervals, spread over tokens, outliers, phases."""
 
+from store.schema.seed_pairs import ordered_pairs, pair_mean, pair_std, without_diagonal
 from store.statistics.intervals import (
     FEWEST_SEEDS,
     Estimate,
@@ -10,14 +11,7 @@ from store.statistics.intervals import (
     mean_interval,
     seed_jackknife,
 )
-from store.statistics.means import (
-    MEAN_OF,
-    mean_over_seeds,
-    ordered_pairs,
-    pair_mean,
-    pair_std,
-    without_diagonal,
-)
+from store.statistics.means import MEAN_OF, mean_over_seeds
 from store.statistics.outlying import FEWEST_TO_COMPARE, distance, newly_outlying, outliers
 from store.statistics.phases import find_phases
 from store.statistics.spread import extremes, percentiles

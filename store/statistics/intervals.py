@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from store.schema.array_types import Floats
-from store.statistics.means import mean_of_known, pair_mean, without_diagonal
+from store.schema.seed_pairs import pair_mean, without_diagonal
+from store.statistics.means import mean_of_known
 
 FEWEST_SEEDS = 3  # below which nothing is said of the spread over seeds
 
@@ -25,6 +26,7 @@ class Estimate(NamedTuple):
     high: Floats
 
 
+@np.errstate(invalid="ignore")  # what is not finite comes to NaN, or to infinity
 def seed_jackknife(kl: Floats) -> tuple[Floats, int]:
     """Return the variance of the mean over ordered pairs, leaving one seed out at a time.
 
@@ -48,6 +50,7 @@ def seed_jackknife(kl: Floats) -> tuple[Floats, int]:
     return (n_seeds - 1) * left_out.var(axis=0), n_seeds - 1
 
 
+@np.errstate(invalid="ignore")  # what is not finite comes to NaN, or to infinity
 def cluster_variance(total: Floats, n: NDArray[Any]) -> tuple[Floats, Floats]:
     """Return the variance of the mean over tokens, of documents drawn whole.
 
@@ -76,6 +79,7 @@ def cluster_variance(total: Floats, n: NDArray[Any]) -> tuple[Floats, Floats]:
     return variance, np.where(clusters > 1, df, 0.0)
 
 
+@np.errstate(invalid="ignore")  # what is not finite comes to NaN, or to infinity
 def interval(
     kl: Floats, total: Floats, n: NDArray[Any], confidence: float = 0.95
 ) -> tuple[Floats, Floats]:
@@ -96,6 +100,7 @@ def interval(
     return np.minimum(np.maximum(mean - half, 0.0), mean), mean + half
 
 
+@np.errstate(invalid="ignore")  # what is not finite comes to NaN, or to infinity
 def seed_interval(kl: Floats, confidence: float = 0.95) -> tuple[Floats, Floats]:
     """Return the interval of an expected KL over draws of seeds, of the very items it is of.
 
@@ -106,6 +111,7 @@ def seed_interval(kl: Floats, confidence: float = 0.95) -> tuple[Floats, Floats]
     return np.minimum(np.maximum(mean - half, 0.0), mean), mean + half
 
 
+@np.errstate(invalid="ignore")  # what is not finite comes to NaN, or to infinity
 def difference(
     kl_a: Floats,
     kl_b: Floats,
@@ -143,6 +149,7 @@ def difference(
     return Estimate(value, value - half, value + half)
 
 
+@np.errstate(invalid="ignore")  # what is not finite comes to NaN, or to infinity
 def between_levels(
     kl: Floats, total: Floats, n: NDArray[Any], a: int, b: int, confidence: float = 0.95
 ) -> Estimate:
@@ -177,6 +184,7 @@ def between_levels(
     return Estimate(value, value - half, value + half)
 
 
+@np.errstate(invalid="ignore")  # what is not finite comes to NaN, or to infinity
 def seeds_mean(of_seed: Floats, total: Floats, n: NDArray[Any]) -> Estimate:
     """Return the mean over seeds and tokens of what checkpoints have, with its 95 % interval.
 
@@ -213,7 +221,7 @@ def mean_interval(values: Floats, confidence: float = 0.95, *, fewest: int = 2) 
     """Return the mean over independent draws, the first axis, with its Student's t interval.
 
     Args:
-        values: (draw, ...); NaN: not drawn.
+        values: (draw, ...); NaN, or infinite: not drawn.
         confidence: share of such intervals that cover.
         fewest: draws, at least 2, below which there is no interval.
 
@@ -226,7 +234,8 @@ def mean_interval(values: Floats, confidence: float = 0.95, *, fewest: int = 2) 
     n = np.isfinite(values).sum(axis=0)
     with np.errstate(invalid="ignore", divide="ignore"):
         mean = mean_of_known(values, axis=0)
-        variance = np.nansum((values - mean) ** 2, axis=0) / (n - 1) / n
+        miss = np.where(np.isfinite(values), values - mean, 0.0)
+        variance = (miss**2).sum(axis=0) / (n - 1) / n
     df = np.maximum(n - 1, 1)
     half = stdtrit(df, 0.5 + confidence / 2) * np.sqrt(np.abs(variance))
     half = np.where(n >= fewest, half, np.nan)

@@ -1,15 +1,15 @@
-"""Means over tokens and over pairs: how each is made of the per-token results."""
+"""Means over tokens: how each is made of the per-token results; and means over seeds."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from store.schema.array_types import Bools, Floats
+from store.schema.array_types import Floats
 from store.schema.pair_metrics import PAIR_METRICS
 
 MEAN_OF = {  # array of means -> the per-token results whose mean over tokens it holds
@@ -30,8 +30,9 @@ class PairMean:
     root: bool  # whether it is the root of the mean
 
     def total(self, i: NDArray[Any], j: NDArray[Any]) -> float:
-        """Return the sum over some tokens."""
-        return float(self.term(i, j).sum(dtype=np.float64))
+        """Return the sum over some tokens; NaN, or infinite, where one of them is."""
+        with np.errstate(invalid="ignore", over="ignore"):
+            return float(self.term(i, j).sum(dtype=np.float64))
 
     def mean(self, total: float, n_tokens: int) -> float:
         """Return what the sum over all tokens comes to."""
@@ -52,51 +53,12 @@ PAIR_OF = {  # by array of means
 }
 
 
-def ordered_pairs(n_seeds: int) -> Bools:
-    """Return which cells of (seed, other_seed) are pairs of different seeds."""
-    return ~np.eye(n_seeds, dtype=bool)
-
-
-def pairs_among(inside: Bools) -> Bools:
-    """Return the ordered pairs of which both seeds are inside, (..., seed, other_seed).
-
-    `inside` is of (..., seed).
-    """
-    return inside[..., :, None] & inside[..., None, :] & ordered_pairs(inside.shape[-1])
-
-
-def without_diagonal(kl: Floats) -> Floats:
-    """Return (seed, other_seed, level) with zeros where a seed meets itself."""
-    return np.where(ordered_pairs(len(kl))[:, :, None], kl, 0.0)
-
-
-def pair_mean(kl: Floats) -> Floats:
-    """Return the mean over ordered pairs, (...), of (seed, other_seed, ...).
-
-    The diagonal is not looked at; NaN with fewer than 2 seeds.
-    """
-    if len(kl) < 2:
-        return np.full(kl.shape[2:], np.nan)
-    return np.asarray(kl[ordered_pairs(len(kl))].mean(axis=0))
-
-
-def pair_std(kl: Floats) -> Floats:
-    """Return the paper's band, as `pair_mean`: standard deviation over ordered pairs, divisor n."""
-    if len(kl) < 2:
-        return np.full(kl.shape[2:], np.nan)
-    return np.asarray(kl[ordered_pairs(len(kl))].std(axis=0))
-
-
-def mean_over_pairs(mean_kl: Floats, index: Sequence[int]) -> float:
-    """Return the mean of one step's (seed, other_seed) over the ordered pairs among these seeds."""
-    chosen = sorted(index)
-    return float(pair_mean(mean_kl[np.ix_(chosen, chosen)]))
-
-
 def mean_of_known(values: Floats, axis: int) -> Floats:
-    """Return the mean over one axis of what is not NaN; NaN where nothing is known."""
-    n = np.count_nonzero(~np.isnan(values), axis=axis)
-    return np.where(n > 0, np.nansum(values, axis=axis) / np.maximum(n, 1), np.nan)
+    """Return the mean over one axis of what is finite; NaN where nothing is."""
+    known = np.isfinite(values)
+    n = np.count_nonzero(known, axis=axis)
+    total = np.where(known, values, 0.0).sum(axis=axis)
+    return np.where(n > 0, total / np.maximum(n, 1), np.nan)
 
 
 def mean_over_seeds(values: Floats) -> Floats:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from store.schema.array_types import Bools, Floats
-from store.statistics.means import mean_of_known, ordered_pairs
+from store.schema.seed_pairs import ordered_pairs
+from store.statistics.means import mean_of_known
 
 FEWEST_TO_COMPARE = 4  # below which no seed can be told from the others
 
@@ -14,16 +15,18 @@ _ROUNDING = 2e-6  # nats, that any KL may be off by
 _LEAST_EXCESS = 0.25  # of the median: what seeds that nearly agree differ by is no news
 
 
+@np.errstate(invalid="ignore")  # what is not finite comes to NaN, or to infinity
 def distance(mean_kl: Floats) -> Floats:
     """Return the mean KL of each seed to and from the others, ([step, ]seed), nats.
 
-    Of ([step, ]seed, other_seed). NaN for a seed that takes part in no pair.
+    Of ([step, ]seed, other_seed). NaN for a seed that takes part in no pair that is finite.
     """
     both = (mean_kl + mean_kl.swapaxes(-2, -1)) / 2
     others = ordered_pairs(mean_kl.shape[-1])
     return mean_of_known(np.where(others, both, np.nan), axis=-1)
 
 
+@np.errstate(invalid="ignore")  # what is not finite comes to NaN, or to infinity
 def outliers(mean_kl: Floats) -> Bools:
     """Find seeds that are farther from the others than chance has it, ([step, ]seed).
 

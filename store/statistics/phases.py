@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from store.schema.array_types import Bools, Floats, Ints
+from store.schema.seed_pairs import ordered_pairs
 from store.schema.snapshot import UNDECIDED, Phase
-from store.statistics.means import ordered_pairs
 
 # In the order in which training goes through them, with the sign of the slope that marks each and
 # the phases it may follow (Fehlauer, Mahowald and Pimentel 2025, section 5). A curve may begin in

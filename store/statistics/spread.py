@@ -19,6 +19,7 @@ class Extremes(NamedTuple):
     highest: Ints  # descending KL
 
 
+@np.errstate(invalid="ignore")  # what is not finite comes to NaN, or to infinity
 def percentiles(
     token_kl: NDArray[np.floating[Any]],
     level: NDArray[np.integer[Any]],
@@ -28,7 +29,7 @@ def percentiles(
     """Return percentiles of the KL over each level's tokens, (percentile, level), nats.
 
     Args:
-        token_kl: (token,) finite.
+        token_kl: (token,) nats. NaN counts as the highest.
         level: (token,) index of the token's level; -1: in none.
         n_levels: levels there are.
         order: `np.argsort(token_kl)`, where several partitions share it.

@@ -191,23 +191,17 @@ def _count_chunks(grid: ChunkGrid, selection: Selection) -> int:
     return count
 
 
-def read_cells(
-    array: Array, committed: NDArray[np.bool_], *, complete: bool = True
-) -> NDArray[np.float64]:
+def read_cells(array: Array, committed: NDArray[np.bool_]) -> NDArray[np.float64]:
     """Read the cells that are committed, NaN for others. Raises DamagedError.
 
     For small arrays with many cells to a chunk. Chunks without a committed cell may not exist yet
-    and are not asked for. `complete` arrays hold no NaN where something was committed.
+    and are not asked for.
     """
     values = np.full(committed.shape, np.nan)
     for box in _joined([b for b in boxes(committed.shape, array.chunks) if committed[b].any()]):
         inside, found = committed[box], read(array, box)
         if found.shape != inside.shape:
             raise DamagedError(f"{place(array)}: smaller than what was committed to it")
-        if (
-            complete and np.isnan(found[inside]).any()
-        ):  # an older chunk, in a copy that is still growing
-            raise DamagedError(f"{place(array)}: lacks values that were committed to it")
         values[box] = np.where(inside, found, np.nan)
     return values
 

@@ -23,7 +23,7 @@ from store.reading.log_probs import REPRESENTATIONS, create_log_probs, log_prob_
 from store.schema import layout
 from store.schema.output_layer import OutputLayer, Representation
 from store.schema.packed import chunk_keys
-from store.statistics.means import ordered_pairs, pairs_among
+from store.schema.seed_pairs import ordered_pairs, pairs_among
 from store.storage.arrays import Array, open_array
 from store.storage.durable_store import DurableStore
 from store.storage.links import remove_tree

@@ -16,7 +16,7 @@ from store.commits.ledger import Ledger, ModelLedger
 from store.errors import DamagedError
 from store.reading.probe_arrays import result_name
 from store.schema import layout
-from store.statistics.means import mean_over_pairs
+from store.schema.seed_pairs import mean_over_pairs
 from store.storage.arrays import boxes, open_array, read
 from store.storage.durable import PARTIAL
 from store.storage.durable_store import DurableStore

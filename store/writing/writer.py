@@ -26,8 +26,9 @@ from store.schema.array_types import Floats
 from store.schema.corpus import Corpus, Vocabulary
 from store.schema.keys import Key
 from store.schema.schedule import Schedules, schedules_record
+from store.schema.seed_pairs import mean_over_pairs
 from store.schema.snapshot import EngineStatus, Failure, JournalEntry, Phase
-from store.statistics.means import PAIR_OF, mean_over_pairs
+from store.statistics.means import PAIR_OF
 from store.storage.arrays import read
 from store.storage.durable_store import DurableStore
 from store.storage.links import remove_tree

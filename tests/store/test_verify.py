@@ -12,7 +12,6 @@ import pytest
 
 from seedconv_tui.cli.main import run
 from store import DamagedError, open_study
-from store.commits.log import decode, encode
 from store.maintenance import verify
 from store.schema import Part, State, log_probs_path
 from store.storage.arrays import open_array
@@ -22,6 +21,7 @@ from tests.support.made_store import (
     expect_nothing_changed,
     files,
     fill,
+    forget_checksums,
     open_writer,
     reduce,
     score,
@@ -364,19 +364,6 @@ def test_means_of_a_study_without_checksums_are_not_believed_over_values(study: 
     after = open_study(study)
     np.testing.assert_allclose(after.values("m", "surprisal", "1", 8), before, atol=1e-2)
     assert abs(after.means("m", "cross_entropy")[1, 0] - mean) < 1e-3
-
-
-def forget_checksums(study: Path) -> None:
-    """Write the log as earlier versions did."""
-    means = {"cross_entropy", "mean_entropy", "mean_kl_unigram", "means", "sums", "before"}
-    for log in (study / "commits").glob("*.log"):
-        records = [decode(line) for line in log.read_bytes().splitlines()]
-        kept = [
-            {k: v for k, v in (r or {}).items() if k not in means and not k.endswith("cells")}
-            for r in records
-        ]
-        log.write_bytes(b"".join(map(encode, kept)))
-        log.with_suffix(".end").unlink(missing_ok=True)
 
 
 def test_a_study_of_an_earlier_version_is_continued_with_checksums(study: Path) -> None:

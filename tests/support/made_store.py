@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from store import Study
 from store.analysis import summarise
+from store.commits.log import decode, encode
 from store.commits.owner import Watching
 from store.schema import SUMMARIES, VARIABLES, Category, Corpus, EngineStatus, Vocabulary
 from store.writing import Header, StudyWriter
@@ -197,6 +198,19 @@ def summarise_step(writer: StudyWriter, model: str, step: int) -> None:
 def beat(writer: StudyWriter, now: float) -> None:
     """Let the writer's heart beat at this time."""
     writer.beat(EngineStatus(writer.writer, writer.host, writer.pid, now, now, "working"))
+
+
+def forget_checksums(study: Path) -> None:
+    """Write the log as earlier versions did."""
+    means = {"cross_entropy", "mean_entropy", "mean_kl_unigram", "means", "sums", "before"}
+    for log in (study / "commits").glob("*.log"):
+        records = [decode(line) for line in log.read_bytes().splitlines()]
+        kept = [
+            {k: v for k, v in (r or {}).items() if k not in means and not k.endswith("cells")}
+            for r in records
+        ]
+        log.write_bytes(b"".join(map(encode, kept)))
+        log.with_suffix(".end").unlink(missing_ok=True)
 
 
 # -- comparing -----------------------------------------------------------------------------------

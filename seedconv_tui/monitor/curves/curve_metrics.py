@@ -28,6 +28,7 @@ class Curve:
     bands: dict[str, tuple[Floats, Floats]]  # low and high of each of the metric's bands
     n_seeds: NDArray[np.int64]
     n_pairs: NDArray[np.int64] | None = None  # None: not made from pairs
+    n_left_out: NDArray[np.int64] | None = None  # pairs whose KL is not finite
     floors: tuple[tuple[str, Floats], ...] = ()  # what rounding alone makes, and where
 
     @property
@@ -62,10 +63,12 @@ def _expected_kl(model: ModelSnapshot, _beside: Beside) -> Curve:
     ends = np.full((len(mean), 2), np.nan) if model.kl_interval is None else model.kl_interval
     bands = {INTERVAL: (ends[:, 0], ends[:, 1]), SPREAD: (mean - std, mean + std)}
     floors = ("storage floor", model.storage_floor), ("noise floor", model.noise_floor)
-    return Curve(model.steps, mean, bands, model.n_seeds, model.n_pairs, floors)
+    of_pairs = model.n_pairs, model.n_left_out
+    return Curve(model.steps, mean, bands, model.n_seeds, *of_pairs, floors)
 
 
 def _over_seeds(steps: NDArray[np.int64], values: Floats) -> Curve:
+    values = np.where(np.isfinite(values), values, np.nan)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # steps that no seed has reached
         band = np.nanmin(values, axis=1), np.nanmax(values, axis=1)

@@ -12,7 +12,7 @@ from rich.style import Style
 from seedconv_tui.chart import MARKERS
 from seedconv_tui.monitor.common.canvas import Canvas, Line, line_width, spread
 from seedconv_tui.monitor.curves.curve_metrics import INTERVAL, SPREAD
-from seedconv_tui.text import nats, phase_words, step_label
+from seedconv_tui.text import nats, phase_words, step_label, without
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -97,6 +97,8 @@ def _filled(entry: Entry, of: StudyModel, at: int, *, tokens: bool) -> Entry:
         counts += f", {of.study.n_tokens:,} tokens"
     below = curve.floor is not None and value < curve.floor[at]
     caution = "below rounding floor" if below else ""
+    if curve.n_left_out is not None and curve.n_left_out[at]:
+        caution = ", ".join(filter(None, [caution, without(int(curve.n_left_out[at]))]))
     return replace(entry, value=value, counts=counts, caution=caution)
 
 
@@ -107,7 +109,9 @@ def _spread(curve: Curve, at: int, band: str, plus_minus: str) -> str:
         return f"{plus_minus} {nats(high - float(curve.value[at]))} std"
     if band == INTERVAL and not math.isfinite(low):
         few = int(curve.n_seeds[at]) < 3
-        return "no interval below 3 seeds" if few else "no interval yet"
+        without_some = curve.n_left_out is not None and curve.n_left_out[at]
+        why = "below 3 seeds" if few else "without all pairs" if without_some else "yet"
+        return f"no interval {why}"
     return f"{'95 % ' * (band == INTERVAL)}{nats(low)} to {nats(high)}"
 
 

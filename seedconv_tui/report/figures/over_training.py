@@ -67,7 +67,7 @@ def expected_kl(source: StudyData) -> Figure:
         "Expected KL between seeds over training: mean over ordered pairs of seeds and all tokens. "
         f"Bands: 95 % intervals of the mean ({source.interval}; none below three seeds). "
         f"Diamonds: where a model's phases begin. {source.phase_words(largest)} "
-        f"{source.seeds()} {source.steps_words()} {source.settings}"
+        f"{source.seeds()} {source.steps_words()} {source.settings} {source.gaps()}".rstrip()
     )
 
     def draw() -> Drawing:
