@@ -27,6 +27,7 @@ def read_model(study: StudyReader, name: str) -> ModelSnapshot:
         steps=np.array(steps, np.int64),
         state=states(known, seeds, steps),
         kl=study.means(name, "mean_kl"),
+        reduced=study.committed(name, "mean_kl"),
         cross_entropy=study.means(name, "cross_entropy"),
         entropy=study.means(name, "mean_entropy"),
         storage_floor=over_seeds("storage_floor"),

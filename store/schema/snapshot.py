@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from store.schema.keys import CheckpointName, Key
-from store.schema.seed_pairs import over_pairs, pairs_among
+from store.schema.seed_pairs import over_pairs
 
 
 class State(IntEnum):
@@ -98,6 +98,8 @@ class ModelSnapshot:
     failures: Mapping[Key, Failure] = field(default_factory=dict)  # of what failed
     n_scored: int = 0  # checkpoints whose results are committed
     probed: Mapping[str, int] = field(default_factory=dict)  # by probe, how many of them answered
+    # Pairs that are reduced, (step, seed, other_seed), also to NaN; None: those whose KL is not NaN
+    reduced: NDArray[np.bool_] | None = None
     # Of checkpoints that are scored and could not be asked a probe: (probe, seed, step)
     probe_failures: Mapping[tuple[str, str, int], Failure] = field(default_factory=dict)
 
@@ -138,8 +140,8 @@ class ModelSnapshot:
     @cached_property
     def n_left_out(self) -> NDArray[np.int64]:
         """Ordered pairs that were reduced and whose KL is not finite, (step,); means lack them."""
-        inside = np.isin(self.state, (State.DONE, State.PRUNED))
-        count: NDArray[np.int64] = (pairs_among(inside) & ~np.isfinite(self.kl)).sum(axis=(1, 2))
+        reduced = ~np.isnan(self.kl) if self.reduced is None else self.reduced
+        count: NDArray[np.int64] = (reduced & ~np.isfinite(self.kl)).sum(axis=(1, 2))
         return count
 
     @cached_property

@@ -51,6 +51,7 @@ def paths(value: Any, path: str = "") -> set[str]:
 def everything() -> StudySnapshot:
     """A study in which all that can be told is there."""
     model = make_model(n_done=8, failed=(8, 0))
+    model.kl[0, 0, 1] = np.inf
     state = model.state.copy()
     state[9, 1] = State.MISSING
     model = replace(
