@@ -157,7 +157,8 @@ def _remedies(study: StudyFile) -> dict[str, object]:
     """Return, by model, all that may help a checkpoint that failed without it."""
     shared = study.scoring.model_dump(mode="json"), _versions()
     return {
-        model.name: (model.allow_pickle, model.trust_remote_code, *shared) for model in study.models
+        model.name: (model.allow_pickle, model.trust_remote_code, model.config, *shared)
+        for model in study.models
     }
 
 

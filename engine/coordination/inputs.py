@@ -175,9 +175,7 @@ def _rows(source: Source, key: Key) -> int | None:
         file = source.checkpoint(key).config()
         if file is None or not file.exists():
             return None
-        config = AutoConfig.from_pretrained(
-            file.parent, trust_remote_code=False, local_files_only=True
-        )
+        config = AutoConfig.from_pretrained(file, trust_remote_code=False, local_files_only=True)
         rows = getattr(config.get_text_config(), "vocab_size", None)
     except Exception:  # reported when the checkpoint is read
         return None

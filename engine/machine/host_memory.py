@@ -8,8 +8,7 @@ nothing: CUDA alone reserves far more of it than there is memory.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable
 
 import psutil
 
@@ -41,12 +40,6 @@ class HostMemory:
             f"{needed / 1e9:.3g} GB of memory, and limits.memory_gb leaves {max(0, left) / 1e9:.3g}"
             f" of {self.limit / 1e9:.3g} GB"
         )
-
-
-def weights_bytes(files: Sequence[Path]) -> int:
-    """Return what reading weights takes at its height: all files, and one as it is on disk."""
-    sizes = [file.stat().st_size for file in files]
-    return sum(sizes) + max(sizes)
 
 
 def peak_bytes(work: Callable[[], object]) -> int:

@@ -40,15 +40,14 @@ _COUNT = re.compile(
 _PLENTY = 4096  # of these, in a model of any size
 
 
-def read_config(folder: Path, *, trust_remote_code: bool = False) -> Any:
-    """Read config.json as transformers does; return a PretrainedConfig.
+def read_config(file: Path, *, trust_remote_code: bool = False) -> Any:
+    """Read a config.json as transformers does; return a PretrainedConfig.
 
-    With `trust_remote_code` its class may be code of the folder, which then runs. Raise
+    With `trust_remote_code` its class may be code of its folder, which then runs. Raise
     CheckpointError when it is quantised, says what cannot be, or transformers refuses it.
     """
     from transformers import AutoConfig
 
-    file = folder / "config.json"
     fields = read_json(file)
     _refuse_quantised(file, fields)
     for name, value in _numbers(fields):
@@ -57,10 +56,12 @@ def read_config(folder: Path, *, trust_remote_code: bool = False) -> Any:
         raise CheckpointError(f"{file}: model_type should be text")
     auto_map = fields.get("auto_map")
     runs_code = trust_remote_code and isinstance(auto_map, dict) and "AutoConfig" in auto_map
+    if runs_code and file.name != "config.json":
+        raise CheckpointError(f"{file}: names code beside it, and so must be called config.json")
     try:
         if runs_code:
             config = AutoConfig.from_pretrained(
-                folder, trust_remote_code=True, local_files_only=True
+                file.parent, trust_remote_code=True, local_files_only=True
             )
             config._attn_implementation = config._experts_implementation = None
             return config
@@ -68,7 +69,7 @@ def read_config(folder: Path, *, trust_remote_code: bool = False) -> Any:
         if isinstance(auto_map, dict):
             ours["auto_map"] = auto_map  # only refused
         with tempfile.TemporaryDirectory(prefix="seedconv-") as place:
-            (Path(place) / file.name).write_text(json.dumps(ours))
+            (Path(place) / "config.json").write_text(json.dumps(ours))
             return AutoConfig.from_pretrained(place, trust_remote_code=False, local_files_only=True)
     except BaseException as error:
         if not is_fault(error):

@@ -5,16 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Protocol
 
-from engine.machine.host_memory import weights_bytes
 from engine.models.language_model import ReadCheckpoint
 from engine.models.weights import CheckpointWeights, read_checkpoint
-from engine.sources.checkpoint_files import checkpoint_files
+from engine.sources.checkpoint_files import CheckpointFiles, checkpoint_files
 from engine.study_file.models_section import ModelSection
 from engine.text.tokenizer import Tokenizer
 
 
 class CheckpointReader(Protocol):
-    """Reads checkpoints of one model from local folders."""
+    """Reads checkpoints of one model from local folders, or files."""
 
     def bytes_needed(self, folder: Path) -> int:
         """Return the bytes of the host's memory that reading takes. Raise CheckpointError."""
@@ -26,13 +25,17 @@ class CheckpointReader(Protocol):
 class TransformersReader:
     """Reads weights that lie beside their configuration, as transformers does."""
 
-    def __init__(self, model: ModelSection, tokenizer: Tokenizer) -> None:
+    def __init__(self, model: ModelSection, study_folder: Path, tokenizer: Tokenizer) -> None:
         self._model, self._tokenizer = model, tokenizer
+        self._config = model.config_file(study_folder)
+
+    def _files(self, folder: Path) -> CheckpointFiles:
+        allow_pickle = self._model.allow_pickle
+        return checkpoint_files(folder, allow_pickle=allow_pickle, config=self._config)
 
     def bytes_needed(self, folder: Path) -> int:
         """Return what reading takes at its height."""
-        files = checkpoint_files(folder, allow_pickle=self._model.allow_pickle)
-        return weights_bytes(files.weights)
+        return self._files(folder).reading_bytes()
 
     def read(self, folder: Path, where: str) -> CheckpointWeights:
         """Read configuration and weights. Raise CheckpointError."""
@@ -40,11 +43,14 @@ class TransformersReader:
             folder,
             self._tokenizer,
             where=where,
+            config=self._config,
             allow_pickle=self._model.allow_pickle,
             trust_remote_code=self._model.trust_remote_code,
         )
 
 
-def choose_reader(model: ModelSection, tokenizer: Tokenizer) -> CheckpointReader:
-    """Return the reader that the section of a model asks for."""
-    return TransformersReader(model, tokenizer)
+def choose_reader(
+    model: ModelSection, study_folder: Path, tokenizer: Tokenizer
+) -> CheckpointReader:
+    """Return the reader that the section of a model asks for; its paths are below the folder."""
+    return TransformersReader(model, study_folder, tokenizer)

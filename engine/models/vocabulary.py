@@ -17,20 +17,21 @@ _USUAL_PADDING = 1024  # rows beyond the tokenizer, for fast kernels
 _MOST_KEPT = 4  # vocabularies of different content: mostly all checkpoints of a study have one
 
 
-def check_vocabulary(folder: Path, config: Any, tokenizer: Tokenizer) -> None:
+def check_vocabulary(place: Path, config: Any, tokenizer: Tokenizer, beside: Path) -> None:
     """Raise CheckpointError unless a checkpoint's log-probs are of the study's entries.
 
-    Rows of the model past the tokenizer's entries are padding, however many they are. Where the
-    folder has a tokenizer.json, every id that both have must stand for the same token; a token
-    that only one of them has must be an added one that the study's texts do not use.
+    Rows of the model past the tokenizer's entries are padding, however many they are. Where there
+    is a tokenizer.json in the folder `beside`, that of its config.json, every id that both have
+    must stand for the same token; a token that only one of them has must be an added one that the
+    study's texts do not use.
     """
     rows = getattr(config.get_text_config(), "vocab_size", None)
     if not isinstance(rows, int):
         kind = type(config).__name__
-        raise CheckpointError(f"{folder}: {kind} has no vocabulary: it is no language model")
+        raise CheckpointError(f"{place}: {kind} has no vocabulary: it is no language model")
     if rows < tokenizer.size:
-        raise CheckpointError(f"{folder}: {_too_few(rows, tokenizer)}")
-    file = folder / "tokenizer.json"
+        raise CheckpointError(f"{place}: {_too_few(rows, tokenizer)}")
+    file = beside / "tokenizer.json"
     try:
         stat = file.stat()
     except FileNotFoundError:
@@ -40,10 +41,10 @@ def check_vocabulary(folder: Path, config: Any, tokenizer: Tokenizer) -> None:
         raise CheckpointError(f"{file}: is another tokenizer than the study's: {what}")
 
 
-def doubtful_padding(folder: Path, rows: int, tokenizer: Tokenizer) -> str | None:
+def doubtful_padding(beside: Path, rows: int, tokenizer: Tokenizer) -> str | None:
     """Return what to know of more padding than is usual and nothing to compare it with, or None."""
     size = tokenizer.size
-    if rows - size <= _USUAL_PADDING or (folder / "tokenizer.json").exists():
+    if rows - size <= _USUAL_PADDING or (beside / "tokenizer.json").exists():
         return None
     return (
         f"{rows - size:,} of the model's {rows:,} rows are taken as padding, as the study's "

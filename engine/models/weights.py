@@ -22,8 +22,9 @@ from engine.errors import CheckpointError, first_line, may_pass
 from engine.machine.device_errors import is_out_of_memory
 from engine.machine.faults import blamed
 from engine.models.configuration import read_config
+from engine.models.stored_weights import read_stored
 from engine.models.vocabulary import check_vocabulary
-from engine.sources.checkpoint_files import INDEX_OF, checkpoint_files
+from engine.sources.checkpoint_files import INDEX_OF, CheckpointFiles, checkpoint_files
 from engine.sources.weight_sets import refuse_other_names
 from engine.text.tokenizer import Tokenizer
 
@@ -44,7 +45,7 @@ _TYPES = frozenset({
 class CheckpointWeights:
     """A checkpoint in memory, not yet a model."""
 
-    folder: Path
+    folder: Path  # of its config.json, and of what lies beside that
     where: str  # its place, for people
     config: Any  # transformers.PretrainedConfig
     weights: dict[str, torch.Tensor]
@@ -69,14 +70,17 @@ def read_checkpoint(
     tokenizer: Tokenizer,
     *,
     where: str | None = None,
+    config: Path | None = None,
     allow_pickle: bool = False,
     trust_remote_code: bool = False,
 ) -> CheckpointWeights:
-    """Read and check a checkpoint of a causal language model.
+    """Read and check a checkpoint of a causal language model, a folder or one file.
 
-    `where` names its place in messages, if that is not the folder. With `allow_pickle` weights may
-    be pickled; only tensors are unpickled even so. With `trust_remote_code` the configuration's
-    class may be code of the checkpoint, which then runs.
+    `where` names its place in messages, if that is not the folder. `config` is its config.json, if
+    that is not beside the weights.
+
+    With `allow_pickle` weights may be pickled; only tensors are unpickled even so. With
+    `trust_remote_code` the configuration's class may be code of the checkpoint, which then runs.
 
     Raise CheckpointError, in one line, when files are missing, damaged or cannot be read, weights
     are not finite or all zero, or the checkpoint uses another vocabulary than the study.
@@ -84,7 +88,8 @@ def read_checkpoint(
     where = where or str(folder)
     try:
         with blamed(where, "cannot be read"):
-            return _read(folder, where, tokenizer, allow_pickle, trust_remote_code)
+            files = checkpoint_files(folder, allow_pickle=allow_pickle, config=config)
+            return _read(files, where, tokenizer, trust_remote_code)
     except CheckpointError as error:
         text = str(error).replace(str(folder), where)
         raise CheckpointError(text, passing=error.passing) from error.__cause__
@@ -96,24 +101,23 @@ def read_checkpoint(
 
 
 def _read(
-    folder: Path, where: str, tokenizer: Tokenizer, allow_pickle: bool, trust_remote_code: bool
+    files: CheckpointFiles, where: str, tokenizer: Tokenizer, trust_remote_code: bool
 ) -> CheckpointWeights:
-    files = checkpoint_files(folder, allow_pickle=allow_pickle)
+    folder = files.place
     if (folder / "adapter_config.json").exists():
         raise CheckpointError(
             f"{folder}: holds a PEFT adapter (adapter_config.json) beside its "
             "weights; merge it, or delete what is left of it"
         )
-    config = read_config(folder, trust_remote_code=trust_remote_code)
-    check_vocabulary(folder, config, tokenizer)
+    config = read_config(files.config, trust_remote_code=trust_remote_code)
+    check_vocabulary(folder, config, tokenizer, files.config.parent)
     weights: dict[str, torch.Tensor] = {}
     names: set[str] = set()  # as they are in the files
     not_finite: dict[str, str] = {}
     n_bytes = 0
-    for file in files.weights:
+    for file in files.weights if files.stored is None else (files.weights[0],):
         try:
-            data = file.read_bytes()
-            shard = _unpickle(file, data) if files.pickled else load(data)
+            shard, shard_bytes = _read_file(file, files)
         except FileNotFoundError:
             raise CheckpointError(f"{file}: was deleted while it was being read") from None
         except (OSError, SafetensorError) as error:
@@ -126,15 +130,32 @@ def _read(
             _check_values(file, shard), str(file).replace(str(folder), where)
         )
         weights.update(shard)
-        n_bytes += len(data)
+        n_bytes += shard_bytes
     if files.listed is not None:
         index = folder / INDEX_OF[files.weights[0].name]
         refuse_other_names(files.weights[0], index, names, files.listed)
     fingerprint = _fingerprint(weights)
     note = files.note and files.note.replace(str(folder), where)
     return CheckpointWeights(
-        folder, where, config, weights, fingerprint, n_bytes, trust_remote_code, note, not_finite
+        folder,
+        files.config.parent,
+        where,
+        config,
+        weights,
+        fingerprint,
+        n_bytes,
+        trust_remote_code,
+        note,
+        not_finite,
     )
+
+
+def _read_file(file: Path, files: CheckpointFiles) -> tuple[dict[str, torch.Tensor], int]:
+    """Return weights by name, and their bytes: those of one file, or of all other trainers'."""
+    if files.stored is not None:
+        return read_stored(files.stored)
+    data = file.read_bytes()
+    return _unpickle(file, data) if files.pickled else load(data), len(data)
 
 
 def _unpickle(file: Path, data: bytes) -> dict[str, torch.Tensor]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from engine.sources.checkpoint_files import is_folder
+from engine.sources.checkpoint_files import is_folder, is_there
 from seedconv_tui.training.announcing import FORMAT, check_names, held_folder, let_go
 from seedconv_tui.training.handover import remove_captured, run_folder
 from store.schema import Key
@@ -38,9 +38,12 @@ class Announcement:
 
     @property
     def folder(self) -> Path | None:
-        """Return where it can be read now, the held copy first; None: nowhere."""
+        """Return where it can be read now, the held copy first; None: nowhere.
+
+        It may be a single file; a held copy is a folder even so.
+        """
         for folder in (self.held, self.path):
-            if folder is not None and is_folder(folder):
+            if folder is not None and is_there(folder):
                 return folder
         return None
 

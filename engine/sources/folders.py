@@ -8,16 +8,18 @@ from pathlib import Path
 
 from engine.errors import CheckpointError
 from engine.sources.announcements import Announcement
-from engine.sources.checkpoint_files import is_folder
+from engine.sources.checkpoint_files import is_folder, is_there
 from engine.study_file.models_section import ModelSection
 from engine.study_file.patterns import Fields, Pattern
+from seedconv_tui.training.weight_files import ONE_FILE
 from store.schema import Key
 
 
 class Folders:
     """Folders that fit a template such as `runs/{model}/seed{seed}/checkpoint-{step}`.
 
-    And those that a training script has announced, wherever they are.
+    Or files, as `runs/seed{seed}/ckpt-{step}.pt` says; and what a training script has announced,
+    wherever it is.
     """
 
     def __init__(self, model: ModelSection, base: Path) -> None:
@@ -126,19 +128,24 @@ def _same(folder: Path, other: Path) -> bool:
 
 
 def _match(folder: Path, parts: tuple[str, ...], known: Fields) -> Iterator[tuple[Fields, Path]]:
-    """Yield the fields and the path of every folder that fits."""
+    """Yield the fields and the path of every folder that fits, or file if it names one."""
     if not parts:
         yield known, folder
         return
     pattern, rest = Pattern(parts[0]), parts[1:]
     if not pattern.fields:
-        if is_folder(folder / pattern.text):
+        if (is_folder if rest else is_there)(folder / pattern.text):
             yield from _match(folder / pattern.text, rest, known)
         return
     match = pattern.matcher(known)
+    a_file = not rest and pattern.text.endswith(ONE_FILE)  # else what lies beside would fit a `*`
     try:
         with os.scandir(folder) as found_there:  # which mostly knows without asking for each
-            entries = sorted(entry.name for entry in found_there if entry.is_dir())
+            entries = sorted(
+                entry.name
+                for entry in found_there
+                if entry.is_dir() or (a_file and entry.is_file())
+            )
     except OSError:
         return
     for entry in entries:

@@ -19,16 +19,15 @@ class Layout:
     name: str
     signs: tuple[str, ...]  # any of these names means it; `a/b` is b in the folder a
     converter: str  # what to do about it
+    pickles: bool = False  # read, if pickles may be
 
+
+_READ = (
+    "set models.allow_pickle = true, to have it read where weights have transformers' names; or "
+)
 
 # The first one that fits: some are made of others.
 LAYOUTS = (
-    Layout(
-        "a sharded FSDP checkpoint of Trainer",
-        ("pytorch_model_fsdp_[0-9]*/*",),
-        "merge it with `accelerate merge-weights`, or train with fsdp_state_dict_type "
-        "FULL_STATE_DICT",
-    ),
     Layout(
         "a PEFT adapter, not a model",
         ("adapter_config.json", "adapter_model.safetensors", "adapter_model.bin"),
@@ -63,34 +62,58 @@ LAYOUTS = (
         "convert it with examples/llama/convert_nanotron_to_hf.py of nanotron",
     ),
     Layout(
+        "a quantised model of llama.cpp (GGUF), which is not read",
+        ("*.gguf", "*.ggml"),
+        "have the source name the checkpoint that it was made of",
+    ),
+    Layout(
+        "a quantised model (GPTQ), which is not read",
+        ("gptq_model*", "quantize_config.json"),
+        "have the source name the checkpoint that it was made of",
+    ),
+    Layout(
+        "a sharded FSDP checkpoint of Trainer",
+        ("pytorch_model_fsdp_[0-9]*/*",),
+        f"{_READ}merge it with `accelerate merge-weights`, or train with fsdp_state_dict_type "
+        "FULL_STATE_DICT",
+        pickles=True,
+    ),
+    Layout(
         "a distributed checkpoint of PyTorch (DCP), as torchtitan writes them",
         ("__*_*.distcp",),
-        "convert it with scripts/checkpoint_conversion/convert_to_hf.py of torchtitan, or with "
-        "`python -m torch.distributed.checkpoint.format_utils dcp_to_torch`, then save_pretrained",
+        f"{_READ}convert it with scripts/checkpoint_conversion/convert_to_hf.py of torchtitan, or "
+        "with `python -m torch.distributed.checkpoint.format_utils dcp_to_torch`, then "
+        "save_pretrained",
+        pickles=True,
     ),
     Layout(
         "a Lightning checkpoint",
         ("*.ckpt", "*.ckpt/*"),
-        "load its state_dict into the transformers model, then save_pretrained",
+        f"{_READ}load its state_dict into the transformers model, then save_pretrained",
+        pickles=True,
     ),
 )
 
 
-def recognise(names: Collection[str]) -> str | None:
-    """Return what a folder with these names is and what to do, in one line; None: unknown.
+def recognise(names: Collection[str], *, pickles: bool = False) -> str | None:
+    """Return what a folder with these names is and what to do, in one line.
+
+    None: unknown, or read as it is, as some are if `pickles` may be.
 
     `names` are of files and folders, and of what lies in those folders, as `folder/name`.
     """
     anywhere = {*names, *(name.rpartition("/")[2] for name in names)}
     for layout in LAYOUTS:
+        if pickles and layout.pickles:
+            continue
         if any(fnmatch.filter(anywhere, sign) for sign in layout.signs):
             return f"is {layout.name}: {layout.converter}"
     return None
 
 
-def recognise_folder(folder: Path) -> str | None:
-    """Recognise a folder on disk, in which nothing that transformers reads was found."""
-    return recognise(_names(folder, depth=2))
+def recognise_folder(place: Path, *, pickles: bool = False) -> str | None:
+    """Recognise a folder on disk, or a file, in which nothing that transformers reads was found."""
+    return recognise(_names(place, depth=2) or [place.name], pickles=pickles)
 
 
 def recognise_near(folders: Collection[Path]) -> str | None:

@@ -9,7 +9,15 @@ from pathlib import Path
 from engine.errors import CheckpointError
 from engine.sources.announcements import Announcement, Announcements
 from engine.sources.base import Listing, Reference
-from engine.sources.checkpoint_files import is_folder, list_names, needed
+from engine.sources.checkpoint_files import (
+    are_of_transformers,
+    contents,
+    find_config,
+    is_folder,
+    is_one_file,
+    is_there,
+    needed,
+)
 from engine.sources.folders import Folders
 from engine.sources.foreign import recognise_folder, recognise_near
 from engine.sources.overtaken import STUCK_SECONDS, Overtaken
@@ -35,7 +43,12 @@ class LocalSource:
         self._model, self._clock = model, clock
         self._folders = Folders(model, folder)
         self._announcements = announcements
-        self._settling = Settling(clock, settle_seconds, allow_pickle=model.allow_pickle)
+        self._settling = Settling(
+            clock,
+            settle_seconds,
+            allow_pickle=model.allow_pickle,
+            config=model.config_file(folder),
+        )
         self._checkpoints: dict[Key, LocalCheckpoint] = {}
         self._overtaken = Overtaken(clock)
 
@@ -55,8 +68,9 @@ class LocalSource:
             if key in folders.found:
                 continue
             try:
-                if not is_folder(folders.path(key)):
-                    missing[key] = f"{self.checkpoint(key).where()}: there is no such folder"
+                if not is_there(path := folders.path(key)):
+                    kind = "file" if is_one_file(path) else "folder"
+                    missing[key] = f"{self.checkpoint(key).where()}: there is no such {kind}"
             except CheckpointError as error:  # a step that the template cannot write
                 missing[key] = str(error)
         asked = frozenset(folders.found.keys() | folders.announced if wanted is None else wanted)
@@ -136,12 +150,12 @@ class LocalCheckpoint:
         return self._given
 
     def config(self) -> Path | None:
-        """Return the checkpoint's own."""
-        return self._path() / "config.json"
+        """Return the checkpoint's own, or that of the study file."""
+        return find_config(self._path(), self._settling.config)
 
     def signature(self) -> object:
         """Return name, size and time of every file."""
-        return signature(self._path())
+        return signature(self._path(), self._settling.config)
 
     def finished(self) -> bool:
         """Return whether the folder says it is finished, was announced as such, or rests."""
@@ -159,7 +173,9 @@ class LocalCheckpoint:
         folder, announced = self._path(), self._announcement is not None
         if not self._had:
             self._remember(folder)
-        what = None if self._had - {"config.json"} else recognise_folder(folder)
+        what = None
+        if not are_of_transformers(self._had):
+            what = recognise_folder(folder, pickles=self._settling.allow_pickle)
         if not waiting:
             return f"{self.where()} {what}" if what else None
         standing = self._settling.look(folder, announced=announced)
@@ -174,7 +190,7 @@ class LocalCheckpoint:
 
     def _remember(self, folder: Path) -> None:
         try:
-            self._had = needed(list_names(folder))
+            self._had = needed(contents(folder))
         except CheckpointError:
             self._had = frozenset()
 
@@ -188,9 +204,9 @@ class LocalCheckpoint:
         except CheckpointError:
             return False
         announcement = self._announcement
-        if is_folder(folder):
+        if is_there(folder):
             try:
-                lost = self._had - list_names(folder)
+                lost = self._had - contents(folder)
             except CheckpointError:
                 return False  # it cannot be known
             gone = bool(lost)

@@ -8,15 +8,25 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engine.errors import CheckpointError
-from engine.sources.checkpoint_files import checkpoint_files
+from engine.sources.checkpoint_files import checkpoint_files, find_config, is_one_file
+from engine.sources.distributed import DistributedWeights
+from seedconv_tui.training.weight_files import is_sharded_folder
 
 SETTLE_SECONDS = 3.0  # a checkpoint that does not say it is finished must rest so long
 
 
-def signature(folder: Path) -> tuple[tuple[str, int, int], ...]:
-    """Return name, size (bytes) and time (ns) of every file: equal while nothing is written."""
+def signature(place: Path, config: Path | None = None) -> tuple[tuple[str, int, int], ...]:
+    """Return name, size (bytes) and time (ns) of every file: equal while nothing is written.
+
+    Those of weights in a folder inside, and of a config.json elsewhere, are among them.
+    """
     try:
-        entries = sorted(folder.iterdir())
+        entries = [place] if is_one_file(place) else sorted(place.iterdir())
+        for entry in list(entries):
+            entries += sorted(entry.iterdir()) if is_sharded_folder(entry.name) else []
+        file = find_config(place, config)
+        if file.parent != place and file.exists():
+            entries.append(file)
         stats = [(entry.name, entry.stat()) for entry in entries]
     except OSError:
         return ()
@@ -41,9 +51,11 @@ class Settling:
         settle_seconds: float = SETTLE_SECONDS,
         *,
         allow_pickle: bool = False,
+        config: Path | None = None,
     ) -> None:
+        """Take where config.json is, if it is not in each checkpoint."""
         self._clock, self.settle_seconds = clock, settle_seconds
-        self._allow_pickle = allow_pickle
+        self.allow_pickle, self.config = allow_pickle, config
         self._seen: dict[Path, tuple[object, float]] = {}
 
     def finished(self, folder: Path) -> bool:
@@ -53,17 +65,20 @@ class Settling:
     def look(self, folder: Path, *, announced: bool = False) -> Standing:
         """Look how the checkpoint stands.
 
-        `trainer_state.json`, which Trainer writes last, says that it is finished, and so does who
-        announced it. Without either nothing in the folder may have changed for a few seconds.
+        `trainer_state.json`, which Trainer writes last, says that it is finished, and so do who
+        announced it and the table of a distributed checkpoint, if it was written after all parts.
+        Without any of these nothing in the folder may have changed for a few seconds.
         """
-        now, found = self._clock(), signature(folder)
+        now, found = self._clock(), signature(folder, self.config)
         before, since = self._seen.get(folder, (None, now))
         since = since if found == before else now
         self._seen[folder] = (found, since)
         try:
-            checkpoint_files(folder, allow_pickle=self._allow_pickle)
-        except CheckpointError as error:
+            files = checkpoint_files(folder, allow_pickle=self.allow_pickle, config=self.config)
+            stored = files.stored
+            said = isinstance(stored, DistributedWeights) and stored.is_settled()
+        except (CheckpointError, OSError) as error:
             return Standing(finished=False, rests=now - since, error=str(error))
-        said = announced or any(name == "trainer_state.json" for name, _, _ in found)
+        said |= announced or any(name == "trainer_state.json" for name, _, _ in found)
         rested = found == before and now - since >= self.settle_seconds
         return Standing(finished=said or rested, rests=now - since, error=None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, field_validator, model_validator
@@ -12,7 +13,7 @@ from engine.study_file.presets import PRESETS, Preset
 from engine.study_file.section import Section
 
 # Fields that say how checkpoints are read.
-_OF_CHECKPOINTS = frozenset({"allow_pickle", "cache", "config", "loader", "trust_remote_code"})
+_OF_CHECKPOINTS = frozenset({"config", "allow_pickle", "cache", "config", "loader", "trust_remote_code"})
 
 
 def _label(value: object) -> object:
@@ -41,6 +42,7 @@ class ModelSection(Section):
     source: str | dict[str, str]  # a template, a preset's name, "captured", or a template per seed
     seeds: Literal["discover"] | list[Annotated[str, BeforeValidator(_label)]] = "discover"
     steps: Literal["discover"] | list[Annotated[int, Field(ge=0)]] = "discover"
+    config: str | None = None  # config.json, or its folder, where it is not beside the weights
     allow_pickle: bool = False
     trust_remote_code: bool = False
     cache: Literal["keep", "drop"] = "keep"  # of what was downloaded, once it is scored
@@ -56,6 +58,10 @@ class ModelSection(Section):
         if isinstance(source, str):
             return {None: source}
         return {seed: source[seed] for seed in source if self.accepts(seed)}
+
+    def config_file(self, folder: Path) -> Path | None:
+        """Return where config.json is, below the study file's folder; None: beside the weights."""
+        return None if self.config is None else folder / Path(self.config).expanduser()
 
     @property
     def source_kind(self) -> SourceKind:
@@ -137,6 +143,8 @@ class ModelSection(Section):
             raise ValueError(f"source: mixes {' and '.join(kinds)}; use two models")
         if self.cache == "drop" and not self.source_kind.downloads:
             raise ValueError("cache: is about downloads; folders are never deleted")
+        if self.config is not None and self.source_kind.downloads:
+            raise ValueError("config: is about folders; on the hub each checkpoint has its own")
         return self
 
     @model_validator(mode="after")

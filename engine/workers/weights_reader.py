@@ -36,7 +36,9 @@ class WeightsReader:
         text: EvaluationText,
     ) -> None:
         self._sources = sources
-        self._readers = {model.name: choose_reader(model, tokenizer) for model in study.models}
+        self._readers = {
+            model.name: choose_reader(model, study.folder, tokenizer) for model in study.models
+        }
         if study.captured:  # and so of this text; each of the probes is compared for itself
             order = make_order(study, tokenizer, text, {}).digest
             for name in study.captured:
