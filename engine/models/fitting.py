@@ -9,11 +9,13 @@ from __future__ import annotations
 import copy
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from transformers.modeling_rope_utils import ROPE_INIT_FUNCTIONS
+from transformers.pytorch_utils import Conv1D
 
 from engine.errors import CheckpointError
 from engine.machine.faults import is_fault
@@ -21,7 +23,6 @@ from engine.models.remote_code import model_class
 from engine.models.weights import CheckpointWeights
 
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
-_PREFIXES = ("model.", "module.", "net.", "base_model.")  # of classes that hold a model
 _SPARE_BYTES = 2**30  # of what a module makes for itself, such as masks
 _MORE_LAYERS = 64  # than the names have: some models use the weights of one several times
 _INDEX = re.compile(r"\.(\d+)\.")
@@ -30,20 +31,24 @@ _INDEX = re.compile(r"\.(\d+)\.")
 class Fitting:
     """Checks checkpoints of one kind, once for each architecture."""
 
-    def __init__(self, *, masked: bool) -> None:
-        self._masked = masked
-        self._known: dict[object, dict[str, str]] = {}  # new names of weights, by architecture
+    def __init__(self, *, masked: bool, note: Callable[[str], None] = lambda text: None) -> None:
+        """`note` is called with what the user should know, in one line."""
+        self._masked, self._note = masked, note
+        self._known: dict[object, _Changes] = {}  # by architecture
 
     def fit(self, checkpoint: CheckpointWeights) -> None:
         """Give the weights the names that the model has, where only a wrapper's prefix differs.
+
+        Turn those that lie on their side, as nanoGPT's do.
 
         Raise CheckpointError when the configuration cannot be that of the weights: with the name
         of a weight, its shape and the shape that there should be.
         """
         key = _key(checkpoint)
         if key not in self._known:
-            self._known[key] = self._names(checkpoint)
-        names, weights = self._known[key], checkpoint.weights
+            self._known[key] = self._changes(checkpoint)
+        changes, weights = self._known[key], checkpoint.weights
+        names = changes.names
         if names:
             renamed = {names[name]: tensor for name, tensor in weights.items()}
             weights.clear()
@@ -51,18 +56,40 @@ class Fitting:
             odd = {names[name]: file for name, file in checkpoint.not_finite.items()}
             checkpoint.not_finite.clear()
             checkpoint.not_finite.update(odd)
+        for name in changes.turned:
+            weights[name] = weights[name].t().contiguous()
+        for name, like in changes.zeros.items():
+            weights[name] = torch.zeros(like.shape, dtype=weights[changes.turned[0]].dtype)
 
-    def _names(self, checkpoint: CheckpointWeights) -> dict[str, str]:
+    def _changes(self, checkpoint: CheckpointWeights) -> _Changes:
         _check_layers(checkpoint)
         module = _outline(checkpoint, masked=self._masked)
         if module is None:
-            return {}
+            return _Changes({})
         expected = dict(module.state_dict())
         names = _unwrapped(checkpoint.weights, expected)
         weights = {names.get(name, name): tensor for name, tensor in checkpoint.weights.items()}
+        turned, zeros = _turned(module, weights, expected), dict[str, torch.Tensor]()
+        if turned:
+            weights |= {name: weights[name].t() for name in turned}
+            zeros = _lacking_biases(weights, expected)
+            text = " and its biases, which it lacks, are zero" if zeros else ""
+            self._note(
+                f"{checkpoint.where}: matrices are transposed, as nanoGPT writes them{text}; see "
+                "that activation_function in config.json is what training used"
+            )
         _check_shapes(checkpoint.where, weights, expected)
         _check_size(checkpoint.where, weights, module)
-        return names
+        return _Changes(names, turned, zeros)
+
+
+@dataclass(frozen=True)
+class _Changes:
+    """What is done to the weights of an architecture, so that they are those of the model."""
+
+    names: dict[str, str]  # new ones by old ones; empty: they stay
+    turned: tuple[str, ...] = ()  # matrices to transpose
+    zeros: dict[str, torch.Tensor] = field(default_factory=dict)  # biases to add, of these shapes
 
 
 def refuse_not_finite(checkpoint: CheckpointWeights, module: Any) -> None:
@@ -136,12 +163,40 @@ def _unwrapped(
     """
     names = list(weights)
     best, most = names, sum(name in expected for name in names)
-    while prefix := next((p for p in _PREFIXES if all(n.startswith(p) for n in names)), None):
+    while prefix := _first_part(names):
         names = [name.removeprefix(prefix) for name in names]
         fitting = sum(name in expected for name in names)
         if fitting > most:
             best, most = names, fitting
     return {} if best == list(weights) else dict(zip(weights, best, strict=True))
+
+
+def _first_part(names: Sequence[str]) -> str:
+    """Return the first part of a name, if all of them begin with it; else ""."""
+    first = names[0].partition(".")[0] + "." if names else ""
+    return first if all(name.startswith(first) and name != first for name in names) else ""
+
+
+def _turned(
+    module: Any, weights: Mapping[str, torch.Tensor], expected: Mapping[str, torch.Tensor]
+) -> tuple[str, ...]:
+    """Return the matrices that GPT-2 of transformers has on their side, where these are upright.
+
+    Its layers multiply from the other side than those of torch, which nanoGPT and its kin use under
+    the same names. Some are square; whoever has one that is not says it for all.
+    """
+    names = [f"{name}.weight" for name, it in module.named_modules() if isinstance(it, Conv1D)]
+    shapes = [(tuple(weights[n].shape), tuple(expected[n].shape)) for n in names if n in weights]
+    upright = len(shapes) == len(names) and all(found == want[::-1] for found, want in shapes)
+    return tuple(names) if upright and any(found != want for found, want in shapes) else ()
+
+
+def _lacking_biases(
+    weights: Mapping[str, torch.Tensor], expected: Mapping[str, torch.Tensor]
+) -> dict[str, torch.Tensor]:
+    """Return the biases of a model that was trained without any, as nanoGPT does by default."""
+    biases = {name: tensor for name, tensor in expected.items() if name.endswith(".bias")}
+    return {} if biases.keys() & weights.keys() else biases
 
 
 def _check_shapes(

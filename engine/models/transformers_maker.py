@@ -29,7 +29,7 @@ class TransformersMaker:
     ) -> None:
         """`first` returns the first inputs of the text, for a model that takes so many."""
         self._first, self._vocab_size, self._masked = first, vocab_size, masked
-        self._fitting = Fitting(masked=masked)
+        self._fitting = Fitting(masked=masked, note=note)
         self._modules = Modules(dtype, device, masked=masked, note=note)
 
     def make(self, checkpoint: CheckpointWeights, stage: Stage | None) -> LoadedModel:

@@ -115,11 +115,13 @@ def _read(
     names: set[str] = set()  # as they are in the files
     not_finite: dict[str, str] = {}
     n_bytes = 0
-    for file in files.weights if files.stored is None else (files.weights[0],):
+    # What other trainers wrote is read at once, and named as a whole.
+    for file in files.weights if files.stored is None else (files.place,):
         try:
             shard, shard_bytes = _read_file(file, files)
-        except FileNotFoundError:
-            raise CheckpointError(f"{file}: was deleted while it was being read") from None
+        except FileNotFoundError as error:
+            lost = error.filename or file
+            raise CheckpointError(f"{lost}: was deleted while it was being read") from None
         except (OSError, SafetensorError) as error:
             text = f"{file}: cannot be read: {first_line(error)}"
             raise CheckpointError(text, passing=may_pass(error)) from None
@@ -137,7 +139,6 @@ def _read(
     fingerprint = _fingerprint(weights)
     note = files.note and files.note.replace(str(folder), where)
     return CheckpointWeights(
-        folder,
         files.config.parent,
         where,
         config,
@@ -151,7 +152,7 @@ def _read(
 
 
 def _read_file(file: Path, files: CheckpointFiles) -> tuple[dict[str, torch.Tensor], int]:
-    """Return weights by name, and their bytes: those of one file, or of all other trainers'."""
+    """Return the weights in one file, or all where it is not one of transformers'; and bytes."""
     if files.stored is not None:
         return read_stored(files.stored)
     data = file.read_bytes()
