@@ -105,7 +105,9 @@ def refuse_not_finite(checkpoint: CheckpointWeights, module: Any) -> None:
 
 
 def _key(checkpoint: CheckpointWeights) -> object:
-    config = json.dumps(checkpoint.config.to_dict(), sort_keys=True, default=str)
+    fields = checkpoint.config.to_dict()
+    fields.pop("_name_or_path", None)  # where it was read from, another place each time
+    config = json.dumps(fields, sort_keys=True, default=str)
     shapes = frozenset(
         (name, tuple(tensor.shape), tensor.dtype) for name, tensor in checkpoint.weights.items()
     )
