@@ -13,7 +13,7 @@ from engine.study_file.presets import PRESETS, Preset
 from engine.study_file.section import Section
 
 # Fields that say how checkpoints are read.
-_OF_CHECKPOINTS = frozenset({"config", "allow_pickle", "cache", "config", "loader", "trust_remote_code"})
+_OF_CHECKPOINTS = frozenset({"allow_pickle", "cache", "config", "loader", "trust_remote_code"})
 
 
 def _label(value: object) -> object:

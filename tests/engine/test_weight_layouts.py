@@ -71,16 +71,18 @@ def test_every_layout_gives_the_numbers_of_the_same_weights(
     assert run(["run", str(write_study(tmp_path))]) == 1  # nothing is unpickled unasked
     err = capsys.readouterr().err
     assert "models.allow_pickle = true" in err
-    study = open_study(tmp_path / "study.zarr")
-    assert study.ledger("m").reduced == {0: {"1", "2"}}
+    assert open_study(tmp_path / "study.zarr").ledger("m").reduced == {0: {"1", "2"}}
+    shutil.rmtree(tmp_path / "study.zarr")
     assert run(["run", str(write_study(tmp_path, models__allow_pickle=True))]) == 0
-    study.refresh()
-    data = study.dataset("m").load()
+    data = open_study(tmp_path / "study.zarr").dataset("m").load()
     plain = data.sel(seed="2", other_seed="1")
     for name in FOLDERS:
         found = data.sel(seed=name, other_seed="1")
         for field, values in plain.data_vars.items():
-            np.testing.assert_array_equal(found[field].values, values.values, f"{name}: {field}")
+            pairs = "other_seed" in data[field].dims  # rounded by their place among all pairs
+            np.testing.assert_allclose(
+                found[field].values, values.values, 1e-6 * pairs, 0, err_msg=f"{name}: {field}"
+            )
 
 
 def test_a_source_may_name_files_and_the_study_file_their_configuration(tmp_path: Path) -> None:
@@ -412,7 +414,10 @@ REFUSED: dict[str, tuple[Callable[[Path, Weights], object], str]] = {
         r"holds several files that may be the weights \(a\.pt, b\.pt\); have the source name",
     ),
     "half-table": (cut(".metadata", "dcp"), r"\.metadata: holds a broken pickle"),
-    "half-part": (cut("pytorch_model_fsdp_0/__0_0.distcp", "fsdp"), r"__0_0\.distcp: is .* bytes long, \.metadata say"),
+    "half-part": (
+        cut("pytorch_model_fsdp_0/__0_0.distcp", "fsdp"),
+        r"__0_0\.distcp: is .* bytes long, \.metadata say",
+    ),
     "no-part": (without("__0_0.distcp", "dcp"), r"__0_0\.distcp: is missing"),
     "no-table": (without(".metadata", "dcp"), r"\.metadata: is missing; it is written last"),
     "optimizer": (
