@@ -324,7 +324,7 @@ def seedconv(*arguments: str, gate: Gate | None = None) -> subprocess.Popen[byte
     )
 
 
-@pytest.mark.parametrize("scored", [2, 4])
+@pytest.mark.parametrize("scored", [pytest.param(2, marks=pytest.mark.long), 4])
 def test_killed_and_started_again_ends_as_if_undisturbed(
     done: Path, tmp_path: Path, scored: int
 ) -> None:

@@ -52,7 +52,10 @@ def test_from_the_study_file_to_the_figure(study: Path, tmp_path: Path) -> None:
     assert known(read) == expected
     with pytest.raises(StoreError, match="no model 'x'"):
         read.learning_rate("x")
-    report = ["report", str(folder), "--category", "all", "--format", "pdf", "-o"]
+    report = ["report", str(folder), "--category", "all", "--format", "pdf"]
+    for family in ("levels", "tokens", "regression", "between"):
+        report += ["--without", family]
+    report.append("-o")
     assert run([*report, str(tmp_path / "out")]) == 0
     assert shown(tmp_path / "out") == expected
     assert (tmp_path / "out/learning_rate.pdf").is_file()

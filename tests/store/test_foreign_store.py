@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import resource
+import shutil
 import struct
 import subprocess
 import sys
@@ -25,13 +26,18 @@ from tests.support.made_store import committed, fill, open_writer
 MODEL = "models/m"
 
 
-@pytest.fixture
-def study(tmp_path: Path) -> Path:
-    path = tmp_path / "study.zarr"
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("template") / "study.zarr"
     writer = open_writer(path)
     fill(writer, "m", ("1", "2"), (0, 8))
     writer.close("finished")
     return path
+
+
+@pytest.fixture
+def study(template: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(template, tmp_path / "study.zarr"))
 
 
 def read_all(path: Path) -> None:
