@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from dataclasses import replace
 
 from engine.coordination.session import Session
 from engine.errors import Interrupted
 from engine.events import Level
 from store.schema import Work
+
+_ASK_SECONDS = 0.2
 
 
 class ProgressBoard:
@@ -40,13 +43,22 @@ class ProgressBoard:
         self._session.show(state=state, works=works, message=message)
         self.check_stop()
 
-    def wait(self, seconds: float, message: str = "") -> None:
+    def wait(
+        self, seconds: float, message: str = "", enough: Callable[[], bool] | None = None
+    ) -> None:
         """Let time pass with no work to do, for what `message` says, if anything.
 
-        Raise Interrupted when asked to stop.
+        Ends before when it is `enough`, which is asked now and then. Raise Interrupted when asked
+        to stop.
         """
         self._works.clear()
         self._session.show(state="waiting", works=(), message=message)
+        while enough is not None and seconds > _ASK_SECONDS:
+            self._stop.wait(_ASK_SECONDS)
+            self.check_stop()
+            if enough():
+                return
+            seconds -= _ASK_SECONDS
         self._stop.wait(seconds)
         self.check_stop()
 

@@ -137,7 +137,7 @@ class Coordinator:
                 break
             else:
                 self._blocked.regain()
-                self._board.wait(poll_seconds)
+                self._board.wait(poll_seconds, enough=self._inventory.hears_of_more)
             self._board.check_stop()
             available = self._look(waiting=True)
         self._inventory.report_lonely()

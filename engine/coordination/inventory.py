@@ -67,6 +67,10 @@ class Inventory:
         self.release_announcements()
         return self._available
 
+    def hears_of_more(self) -> bool:
+        """Return whether training has announced something since the last look."""
+        return self._announcements.changed()
+
     def _look(self, name: str, *, waiting: bool) -> set[Key]:
         model, known = self._models[name], self._writer.ledger.model(name)
         source = self._sources[name]

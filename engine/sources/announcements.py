@@ -14,11 +14,16 @@ from pathlib import Path
 from typing import Any
 
 from engine.sources.checkpoint_files import is_folder, is_there
-from seedconv_tui.training.announcing import FORMAT, check_names, held_folder, let_go
+from seedconv_tui.training.announcing import (
+    FORMAT,
+    FORMAT_OF_CAPTURES,
+    check_names,
+    held_folder,
+    let_go,
+)
 from seedconv_tui.training.handover import remove_captured, run_folder
 from store.schema import Key
 
-_FORMAT_OF_CAPTURES = 2
 _MOST_BYTES = 16 * 1024
 _MOST_BAD = 20  # that are explained; more would only fill the journal
 
@@ -55,10 +60,22 @@ class Announcements:
         self._folder, self._models, self._clock = folder, models, clock
         self._known: dict[str, tuple[tuple[int, int], Announcement | None]] = {}  # by file name
         self._complaints: set[str] = set()  # what was wrong
+        self._version: int | None = None  # of the folder, when it was last looked into
+
+    def changed(self) -> bool:
+        """Return whether something came or went since the last look, as far as that is known."""
+        return self._stamp() != self._version
+
+    def _stamp(self) -> int | None:
+        try:
+            return self._folder.stat().st_mtime_ns
+        except OSError:
+            return None
 
     def look(self) -> Iterator[str]:
         """Read what is new; yields, once each, what is wrong with those that are ignored."""
         known, self._known = self._known, {}
+        self._version = self._stamp()  # before the look: what comes meanwhile is looked at again
         try:
             with os.scandir(self._folder) as entries:
                 files = sorted(
@@ -112,10 +129,10 @@ class Announcements:
             raise ValueError("is not valid JSON; was it written whole?") from None
         except (KeyError, TypeError, AttributeError):
             raise ValueError("should hold an object with model, seed, step, path, held") from None
-        if fields.get("format") != (_FORMAT_OF_CAPTURES if captured else FORMAT):
+        if fields.get("format") != (FORMAT_OF_CAPTURES if captured else FORMAT):
             raise ValueError(
                 f"has format {str(fields.get('format'))[:20]}, this seedconv reads {FORMAT}, and "
-                f"{_FORMAT_OF_CAPTURES} of what was captured"
+                f"{FORMAT_OF_CAPTURES} of what was captured"
             )
         check_names(model, seed, step, "/" if captured else str(path))
         if held is not None and not (isinstance(held, str) and held.isalnum() and len(held) < 20):
