@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 
-from engine.coordination.captured_letters import CapturedLetters, stay_missing
 from engine.coordination.lost_pairs import LostPairs, describe, find_lost_pairs
 from engine.coordination.planner import Step, remaining, remaining_of
+from engine.coordination.releases import Releases, stay_missing
 from engine.coordination.retries import Retries
 from engine.coordination.session import Session
 from engine.coordination.source_reports import SourceReports, place
@@ -40,8 +40,10 @@ class Inventory:
         self._models, self._sources, self._writer = models, sources, writer
         self._session, self._retries = session, retries
         self._announcements, self._probes = announcements, probes
-        self._letters = CapturedLetters(session)
         self._reports = SourceReports(models, sources, writer, session, retries)
+        self._releases = Releases(
+            models, writer, session, self._reports, probes, self.seeds, keeps=self._keeps
+        )
         self._available: Available = {}
         self._missing: dict[str, int] = {}
         self._seen: dict[str, set[Key]] = {name: set() for name in models}
@@ -134,7 +136,7 @@ class Inventory:
         known, source = self._writer.ledger.model(name), self._sources[name]
         deleted = known.failed.keys() - found.there - found.ambiguous.keys()
         scored = known.failed.keys() & known.scored.keys()
-        done = [key for key in scored if key in deleted or not self._needed_again(name, key)]
+        done = [key for key in scored if key in deleted or not self._releases.needed_again(name, key)]
         self._writer.unplan(name, _ordered(done))
         return {
             key: f"{source.checkpoint(key).where()} is gone: deleted after it failed: "
@@ -250,37 +252,14 @@ class Inventory:
 
     def release_announcements(self) -> None:
         """Release what was announced and is not needed any more."""
-        for name, model in self._models.items():
-            known = self._writer.ledger.model(name)
-            for key, announced in self._announcements.of(name).items():
-                kind, how = model.source_kind, "captured" if announced.captured else "announced"
-                if kind.downloads or kind.captured != announced.captured:
-                    text = f"was {how}, but its source is {kind.name}: nothing is done about it"
-                    self._reports.once(name, "warning", "announcement", f"model {name} {text}")
-                    continue
-                if not model.accepts(key[0]):
-                    text = f"seed {key[0]} was {how}, but is none of those that are listed"
-                    self._reports.once(name, "warning", "announcement", f"model {name}: {text}")
-                unwanted = not model.asks_for(key) or key in self._gone[name]
-                if announced.captured:
-                    needed = self._log_probs_needed(name, key)
-                    done = unwanted or self._letters.over(model, known, announced, needed=needed)
-                else:
-                    done = unwanted or (key in known.scored and not self._needed_again(name, key))
-                if done:
-                    self._announcements.release(announced)
+        self._releases.release(self._announcements, self._gone)
 
-    def _needed_again(self, name: str, key: Key) -> bool:
-        """Whether a checkpoint that is scored has to be read: for a probe, or for a late seed."""
+    def report_unasked(self, name: str, key: Key) -> None:
+        """Report which probes a captured checkpoint, now scored, has no answers to."""
         known = self._writer.ledger.model(name)
-        return bool(known.unasked(key, self._probes)) or self._log_probs_needed(name, key)
-
-    def _log_probs_needed(self, name: str, key: Key) -> bool:
-        """Whether log-probs that are not stored any more are wanted, as for a late seed."""
-        known = self._writer.ledger.model(name)
-        compared = known.reduced.get(key[1], frozenset())
-        damaged = self._keeps and key in known.wanted_again
-        return key not in known.stored and (damaged or not self.seeds(name) <= compared)
+        for probe in known.unasked(key, self._probes):
+            if key not in known.probe_failures.get(probe, {}):
+                self._reports.unprobed(name, probe, [key])
 
     def report_found(self, available: Mapping[str, set[Key]]) -> None:
         """Report what was found, before hours are spent on it; and what stays parked."""

@@ -84,6 +84,9 @@ class Recorder:
             if outcome.pairs is not None:
                 self._take_reduced(task, outcome.pairs)
             self._take_probes(outcome)
+            if task.model in self._study.captured:
+                for result in outcome.checkpoints:
+                    self._inventory.report_unasked(task.model, (result.seed, task.step))
 
     def _take_probes(self, outcome: Outcome) -> None:
         """Commit answers to probes, and note where there are none."""

@@ -61,6 +61,7 @@ def report(store: Path, chosen: list[Prunable], *, dry_run: bool) -> dict[str, A
         "store": str(store),
         "dry_run": dry_run,
         "bytes": sum(entry.n_bytes for entry in chosen),
+        "captured": sum(entry.captured for entry in chosen),
         "models": [
             {"model": model, "bytes": n_bytes, "checkpoints": checkpoints, "steps": steps}
             for model, (n_bytes, checkpoints, steps) in _by_model(chosen).items()
@@ -79,6 +80,11 @@ def report_text(store: Path, chosen: list[Prunable], *, dry_run: bool) -> str:
         f"at {count(len(steps))} steps"
         for model, (n_bytes, checkpoints, steps) in models.items()
     ]
+    if captured := sum(entry.captured for entry in chosen):
+        lines.append(
+            f"captured in training, so that they cannot be scored again for a seed that comes "
+            f"later: {count(captured)} of them"
+        )
     total = sum(entry.n_bytes for entry in chosen)
     return "\n".join([*lines, f"{verb} {size(total)} in all; every result stays"])
 

@@ -118,6 +118,7 @@ def _model(model: ModelSnapshot) -> dict[str, Any]:
         "seeds": list(model.seeds),
         "steps": len(model.steps),
         "checkpoints": states(model),
+        "captured": len(model.captured),
         "latest": latest,
         "pairs_left_out": [
             {"step": int(model.steps[at]), "pairs": int(model.n_left_out[at])}
@@ -209,6 +210,8 @@ def status_text(snapshot: StudySnapshot, now: float | None = None) -> str:
         if model["phases"]:
             phases = ", ".join(phase_words(Phase(**phase)) for phase in model["phases"])
             lines.append(f"  phases: {phases}")
+        if captured := model["captured"]:
+            lines.append(f"  captured in training: {count(captured)} scored checkpoints")
         lines += _first_few(model["errors"], "errors", _failed)
         for probe in model["probes"]:
             name, failed = f"probe {visible(probe['probe'])}", len(probe["errors"])

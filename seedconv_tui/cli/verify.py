@@ -57,11 +57,32 @@ def run(options: argparse.Namespace) -> int:
             mend_damage(store, now)
             mended += now
             checked, damage = _check(store)
+    lost = _lost(store, mended)
     if options.json:
-        print(json_text(report(store, checked, damage, mended)))
+        print(json_text(report(store, checked, damage, mended) | {"lost": lost}))
     else:
-        print(report_text(store, checked, damage, mended))
+        lines = [f"lost: {visible(one['checkpoint'])}: {visible(one['why'])}" for one in lost]
+        print("\n".join([*lines, report_text(store, checked, damage, mended)]))
     return FAILED if damage else OK
+
+
+def _lost(store: Path, mended: list[Damage]) -> list[dict[str, str]]:
+    """Return what of these could not be mended and cannot be had again, and why."""
+    from store import open_study
+    from store.maintenance import LOST_FOR_GOOD
+
+    if not mended:
+        return []
+    errors = {model.name: model.errors for model in open_study(store).snapshot().models}
+    found = {}
+    for damage in mended:
+        if damage.model is None or damage.seed is None or damage.step is None:
+            continue
+        why = errors.get(damage.model, {}).get((damage.seed, damage.step), "")
+        if why.endswith(LOST_FOR_GOOD):
+            name = f"{damage.model}, seed {damage.seed}, step {damage.step}"
+            found[name] = {"checkpoint": name, "why": why}
+    return list(found.values())
 
 
 def _check(store: Path) -> tuple[int, list[Damage]]:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from seedconv_tui.training.announcing import announce_captured
-from seedconv_tui.training.captured_rows import CapturedRows, First, CaptureJob
+from seedconv_tui.training.captured_rows import CapturedRows, CaptureJob, First
 from seedconv_tui.training.handover import (
     BIAS,
     ROW_DTYPE,

@@ -207,6 +207,10 @@ class ModelLedger:
         """Return the failures of checkpoints that failed and were not planned again since."""
         return {key: self.failures[key] for key in self.failed if self.has(key)}
 
+    def captured(self) -> frozenset[Key]:
+        """Return checkpoints whose results are what training handed over: they cannot be redone."""
+        return frozenset(key for key, record in self.scored.items() if record.get("captured"))
+
     def has(self, key: Key) -> bool:
         """Return whether a checkpoint is on the axes: a log from elsewhere may name others."""
         return key[0] in self.seeds and key[1] in self.steps

@@ -106,6 +106,7 @@ FIELDS: Mapping[str, Mapping[str, _Test]] = {
         "fingerprint?": _or_null(_text),
         "storage_floor?": _or_null(_real),
         "noise_floor?": _or_null(_real),
+        "captured?": _flag,
     },
     "failed": {**_CHECKPOINT, **_FAILURE},
     "reduced": _STEP,

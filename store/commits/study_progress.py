@@ -169,6 +169,7 @@ class StudyProgress:
             phases=known.phases,
             duplicates=ledger.duplicates(name),
             failures=known.failures_now(),
+            captured=known.captured(),
             **probes_of(known, ledger.probes),
         )
 

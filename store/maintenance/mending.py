@@ -47,6 +47,13 @@ _LOST = (
     "its results were damaged and its log-probs are not stored, or damaged too: `seedconv run` "
     "scores it again where its checkpoint is there"
 )
+LOST_FOR_GOOD = "captured in training, cannot be scored again"
+"""Ends the reason why what was damaged of a captured checkpoint is missing."""
+
+_LOST_CAPTURE = (
+    f"its results were damaged and its log-probs are not stored, or damaged too: {LOST_FOR_GOOD}"
+)
+_LOST_LOG_PROBS = f"its log-probs were damaged and are dropped; results stay: {LOST_FOR_GOOD}"
 
 MENDABLE = frozenset(Part) - {Part.STUDY, Part.CORPUS}
 
@@ -104,8 +111,9 @@ def _mend_model(writer: StudyWriter, model: str, damage: list[Damage]) -> None:
     pairs = restore_pairs(writer, study, model, damage, bad)
     for seed, step in sorted(lost):
         if (seed, step) in known.scored:
+            why = _LOST_CAPTURE if known.scored[seed, step].get("captured") else _LOST
+            writer.plan(model, [], {(seed, step): why})  # until its checkpoint is found
             writer.forget(model, step, [seed])
-            writer.plan(model, [], {(seed, step): _LOST})  # until its checkpoint is found
     for step, seeds in _fewest(pairs).items():
         if both := seeds & known.reduced.get(step, frozenset()):
             writer.forget(model, step, both, pairs_only=True)
@@ -140,9 +148,13 @@ def _mend_log_probs(
         if d.part is Part.LOG_PROBS and d.step is not None and d.seed is not None:
             _restore_log_prob_metadata(writer, model, (d.seed, d.step))
             if log_prob_damage(study, model, d.seed, d.step):
+                key = d.seed, d.step
+                captured = study.ledger(model).scored[key].get("captured")
                 writer.drop_log_probs(model, d.step, [d.seed], again=True)
+                if captured:
+                    writer.plan(model, [], {key: _LOST_LOG_PROBS})
                 study.refresh()
-                dropped.add((d.seed, d.step))
+                dropped.add(key)
     return dropped
 
 

@@ -20,6 +20,7 @@ class Prunable:
     step: int
     seeds: tuple[str, ...]
     n_bytes: int  # of their files
+    captured: int = 0  # of the seeds: nothing could be had again for one that comes later
 
 
 def prunable(
@@ -47,7 +48,8 @@ def prunable(
                     _size(study.folder, study.folder / layout.log_probs_path(model, seed, step))
                     for seed in seeds
                 )
-                found.append(Prunable(model, step, seeds, size))
+                captured = len({(seed, step) for seed in seeds} & known.captured())
+                found.append(Prunable(model, step, seeds, size, captured))
     return found
 
 

@@ -37,6 +37,7 @@ def read_model(study: StudyReader, name: str) -> ModelSnapshot:
         phases=known.phases,
         duplicates=study.duplicates(name),
         failures=known.failures_now(),
+        captured=known.captured(),
         **probes_of(known, study.probes()),
     )
 

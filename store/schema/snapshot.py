@@ -96,6 +96,7 @@ class ModelSnapshot:
     # Those with the weights of a checkpoint that was scored before: (seed, step) -> that one
     duplicates: Mapping[Key, CheckpointName] = field(default_factory=dict)
     failures: Mapping[Key, Failure] = field(default_factory=dict)  # of what failed
+    captured: frozenset[Key] = frozenset()  # scored by what training handed over: no weights exist
     n_scored: int = 0  # checkpoints whose results are committed
     probed: Mapping[str, int] = field(default_factory=dict)  # by probe, how many of them answered
     # Pairs that are reduced, (step, seed, other_seed), also to NaN; None: those whose KL is not NaN

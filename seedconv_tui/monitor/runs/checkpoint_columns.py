@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 def checkpoint_columns(models: Sequence[ModelSnapshot]) -> Columns:
     """Return every checkpoint that is planned or there."""
-    names = ("model", "seed", "step", "state", "cross_entropy", "error")
+    names = ("model", "seed", "step", "state", "cross_entropy", "error", "captured")
     columns: dict[str, list[Any]] = {name: [] for name in names}
     for model in models:
         states = model.marked
@@ -30,6 +30,7 @@ def checkpoint_columns(models: Sequence[ModelSnapshot]) -> Columns:
                 State(states[at, seed]).name.lower(),
                 float(model.cross_entropy[at, seed]),
                 model.reason((label, step)),
+                (label, step) in model.captured,
             )
             for name, value in zip(names, row, strict=True):
                 columns[name].append(value)

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 _OTHER_ROWS = 4  # the two bars, the detail, and a blank one
 _FOLDERS = re.compile(r"^/?([^\s:/]+/)+")  # that a message begins with
+_CAPTURED = "captured in training"
 _ON_DUPLICATES = (
     "It was scored and compared like any other. If both are of one step, the KL between them is "
     "zero but for rounding and the expected KL there is too low; if not, one of them is not what "
@@ -65,6 +66,8 @@ class Detail(Canvas):
         facts.append(State(model.marked[step, seed]).name.lower())
         if np.isfinite(model.cross_entropy[step, seed]):
             facts.append(f"cross-entropy {model.cross_entropy[step, seed]:.6g}")
+        if (spot.seed, spot.step) in model.captured:
+            facts.append(_CAPTURED)
         return "\n".join(filter(None, (", ".join(facts), trouble_with(model, spot, self.look))))
 
     def paint(self, width: int, height: int) -> list[Line]:
@@ -90,6 +93,8 @@ class Detail(Canvas):
         facts = []
         if np.isfinite(model.cross_entropy[step, seed]):
             facts.append(f"cross-entropy {nats(float(model.cross_entropy[step, seed]))}")
+        if (spot.seed, spot.step) in model.captured:
+            facts.append(_CAPTURED)
         if self._sharing > 1:
             facts.append(f"1 of {self._sharing} steps in this cell")
         if self._follows:

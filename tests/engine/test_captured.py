@@ -1,0 +1,485 @@
+"""Models that are captured in training: what an engine makes of what was handed over."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from engine.study_file.file import load_study_file
+from seedconv_tui.cli.main import run
+from seedconv_tui.training.windows import plan_windows
+from store import open_study
+from store.schema import ModelSnapshot, State
+from tests.support.handovers import described, hand_over, ordered, write_letter
+from tests.support.probe_studies import write_probes
+from tests.support.tiny_models import make_model, make_runs, make_tokenizer, write_study
+
+VOCAB = 304  # of the models: the tokenizer's and padding
+
+
+def a_study(folder: Path, **changes: Any) -> Path:
+    """A study whose one model is captured, and its work order; no checkpoint."""
+    make_runs(folder, seeds=())
+    study = write_study(folder, **{"models__source": "captured", **changes})
+    assert run(["order", str(study)]) == 0
+    return study
+
+
+def model_of(seed: str, step: int) -> Any:
+    return make_model("gpt2", VOCAB, seed=1000 * int(seed) + step)
+
+
+def snapshot(study: Path) -> ModelSnapshot:
+    (model,) = open_study(study.with_name("study.zarr")).snapshot().models
+    return model
+
+
+def journal(study: Path, event: str) -> list[str]:
+    entries = open_study(study.with_name("study.zarr")).snapshot().journal
+    return [entry.text for entry in entries if entry.event == event]
+
+
+def spooled(study: Path) -> list[str]:
+    """What waits in the folder of announcements, but for the order and empty folders."""
+    folder = study.with_name("study-announced")
+    files = [file.relative_to(folder) for file in folder.rglob("*") if not file.is_dir()]
+    return sorted(str(file) for file in files if file.name != "work-order.npz")
+
+
+def reference(study: Path, model: Any) -> NDArray[np.float64]:
+    """(token, vocab) float64 log-probs from the weights, in float64 throughout."""
+    model, order, rows = model.double().eval(), ordered(study), []
+    parts = list(order.text.split())
+    for window in plan_windows(order.text.lengths.tolist(), order.window, order.overlap):
+        ids, predicts = parts[window.sequence]
+        with torch.no_grad():
+            inputs = torch.from_numpy(ids[window.start : window.stop].astype(np.int64))[None]
+            logits = model(inputs).logits[0, window.first - window.start :, : order.vocab]
+        rows.append(
+            logits[torch.tensor(predicts[window.first : window.last])].log_softmax(-1).numpy()
+        )
+    return np.concatenate(rows)
+
+
+@pytest.mark.parametrize(
+    ("dense", "ranks", "most"), [((False, False), (1, 3), 1e-6), ((True, False), (2, 1), 2e-5)]
+)
+def test_the_kl_is_that_of_the_weights(
+    tmp_path: Path, dense: tuple[bool, bool], ranks: tuple[int, int], most: float
+) -> None:
+    study = a_study(tmp_path)
+    for seed, as_dense, n in zip("12", dense, ranks, strict=True):
+        hand_over(study, model_of(seed, 0), seed, 0, ranks=n, dense=as_dense)
+    assert run(["run", str(study)]) == 0
+    log_p, log_q = (reference(study, model_of(seed, 0)) for seed in "12")
+    kl = np.einsum("tv,tv->", np.exp(log_p), log_p - log_q) / len(log_p)
+    found = snapshot(study)
+    assert found.kl[0, 0, 1] == pytest.approx(kl, abs=most)
+    store = open_study(tmp_path / "study.zarr")
+    targets = store.corpus.token_id
+    surprisal = -np.take_along_axis(log_p, targets[:, None], 1)[:, 0]
+    assert store.values("m", "surprisal", "1", 0) == pytest.approx(
+        surprisal, abs=2e-2 if dense[0] else 1e-4
+    )
+    records = store.ledger("m").scored
+    for seed, as_dense in zip("12", dense, strict=True):
+        record = records[seed, 0]
+        assert record["captured"] is True
+        assert record["log_probs"] == ("dense" if as_dense else "factored")
+        assert (record["dtype"], record["tf32"]) == ("float32", False)
+        assert record["order"] == ordered(study).digest
+        assert record["model_vocab"] == VOCAB
+        assert (record["storage_floor"] > 0) == as_dense
+    assert spooled(study) == []
+    assert (found.state == State.DONE).all()
+    assert run(["verify", str(tmp_path / "study.zarr")]) == 0
+
+
+def test_what_was_captured_says_what_its_checkpoint_says(tmp_path: Path) -> None:
+    """Results and answers to probes, of a study with folders and of one without."""
+    make_runs(tmp_path, architecture="gpt2", seeds=("1", "2"), steps=(0,), padding=4)
+    read = write_study(tmp_path, log_probs__representation="factored")
+    write_probes(tmp_path, read)
+    assert run(["run", str(read)]) == 0
+    study = a_study(tmp_path / "captured", log_probs__representation="factored")
+    write_probes(study.parent, study)
+    assert run(["order", str(study)]) == 0
+    for seed in "12":
+        hand_over(study, model_of(seed, 0), seed, 0, ranks=2)
+    assert run(["run", str(study)]) == 0
+    one, other = open_study(tmp_path / "study.zarr"), open_study(study.with_name("study.zarr"))
+    for name in ("surprisal", "entropy", "kl_unigram", "top_log_prob"):
+        for seed in "12":
+            values = [np.array(store.values("m", name, seed, 0)) for store in (one, other)]
+            np.testing.assert_allclose(*values, atol=2e-4)
+    for probe in one.probes():
+        for seed in "12":
+            values = [store.probe_values("m", probe, seed, 0) for store in (one, other)]
+            np.testing.assert_allclose(*values, atol=2e-4)
+    assert one.snapshot().models[0].kl == pytest.approx(
+        other.snapshot().models[0].kl, abs=1e-5, nan_ok=True
+    )
+    assert len(journal(study, "probed")) == 2
+
+
+# -- what cannot be adopted ----------------------------------------------------------------------
+
+
+def _flip(file: Path) -> None:
+    data = bytearray(file.read_bytes())
+    data[-3] ^= 1
+    file.write_bytes(data)
+
+
+def _replace(file: Path, values: Any, **options: Any) -> None:
+    """Put another array in the place of one, and describe it as if it had been handed over."""
+    np.save(file, values, **options)
+    _describe(file.parent)
+
+
+def _describe(folder: Path, **fields: Any) -> None:
+    about = json.loads((folder / "capture.json").read_text())
+    about["files"] = {name: vars(file) for name, file in described(folder).items()}
+    (folder / "capture.json").write_text(json.dumps(about | fields))
+
+
+def _rows(folder: Path) -> NDArray[np.float32]:
+    return np.load(folder / "rows-0.npy").copy()
+
+
+def _nan(folder: Path) -> None:
+    rows = _rows(folder)
+    rows[70] = np.nan
+    _replace(folder / "rows-0.npy", rows)
+
+
+def _linked(folder: Path) -> None:
+    (folder / "rows-0.npy").rename(folder.parent / "elsewhere.npy")
+    (folder / "rows-0.npy").symlink_to(folder.parent / "elsewhere.npy")
+
+
+def _pipe(folder: Path) -> None:
+    (folder / "rows-0.npy").unlink()
+    os.mkfifo(folder / "rows-0.npy")
+
+
+WRONG = {
+    "altered": (lambda it: _flip(it / "rows-0.npy"), "rows-0.npy: is not what was handed over"),
+    "altered layer": (lambda it: _flip(it / "weight.npy"), "weight.npy: is not what was handed"),
+    "order": (lambda it: _describe(it, order="0" * 32), "another work order"),
+    "nan": (_nan, "log-probs are NaN or infinite at token 70"),
+    "few rows": (lambda it: _replace(it / "rows-0.npy", _rows(it)[:-1]), "has 149 rows"),
+    "narrow": (lambda it: _replace(it / "rows-0.npy", _rows(it)[:, :-1].copy()), "rows of 31"),
+    "float64": (lambda it: _replace(it / "rows-0.npy", _rows(it).astype(float)), "float64"),
+    "objects": (
+        lambda it: _replace(it / "rows-0.npy", np.array([[{}]], object), allow_pickle=True),
+        "object",
+    ),
+    "short layer": (
+        lambda it: _replace(it / "weight.npy", np.load(it / "weight.npy")[:-1]), "has 299 rows",
+    ),
+    "truncated": (lambda it: os.truncate(it / "rows-0.npy", 5000), "rows-0.npy is not the"),
+    "a link": (_linked, "rows-0.npy is not the"),
+    "a pipe": (_pipe, "rows-0.npy is not the"),
+    "no file": (lambda it: (it / "rows-0.npy").unlink(), "rows-0.npy cannot be read"),
+    "no json": (lambda it: (it / "capture.json").write_text("{"), "not valid JSON"),
+    "window": (lambda it: _describe(it, window=64), "windows of 64 tokens"),
+    "of another": (lambda it: _describe(it, seed="77"), "is of m, seed 77, step 0"),
+    "noise": (lambda it: _describe(it, noise_floor=float("nan")), "noise_floor"),
+}  # fmt: skip
+
+
+def test_what_is_wrong_fails_alone_and_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = a_study(tmp_path)
+    for seed, (spoil, _) in enumerate(WRONG.values(), 10):
+        spoil(hand_over(study, model_of("1", 0), str(seed), 0))
+    hand_over(study, model_of("1", 0), "1", 0)
+    hand_over(study, model_of("2", 0), "2", 0)
+    capsys.readouterr()
+    assert run(["run", str(study)]) == 1
+    model = snapshot(study)
+    for seed, (name, (_, text)) in enumerate(WRONG.items(), 10):
+        assert text in model.errors[str(seed), 0], name
+        assert "\n" not in model.errors[str(seed), 0]
+        assert model.state[0, model.seeds.index(str(seed))] == State.FAILED, name
+    assert model.n_pairs.tolist() == [2]  # of the two that are right
+    assert "Traceback" not in capsys.readouterr().err
+
+
+# -- letters --------------------------------------------------------------------------------------
+
+
+def test_a_step_that_training_gave_up_is_missing_for_that_reason(tmp_path: Path) -> None:
+    study = a_study(tmp_path, models__seeds=["1", "2"], models__steps=[0, 10])
+    for seed in "12":
+        hand_over(study, model_of(seed, 10), seed, 10)
+    write_letter(study, "1", 0, lost="NaN at step 0")
+    hand_over(study, model_of("2", 0), "2", 0)
+    for _ in range(2):  # and the reason stays
+        assert run(["run", str(study)]) == 0
+        model = snapshot(study)
+        assert model.errors["1", 0] == "m, seed 1, step 0 was not captured: NaN at step 0"
+        order = [model.seeds.index(seed) for seed in "12"]
+        states = [[State.MISSING, State.SCORED], [State.DONE, State.DONE]]
+        assert model.state[:, order].tolist() == states
+        assert spooled(study) == []
+    assert run(["watch", str(study), "--until-complete"]) == 0  # it is not waited for
+    assert snapshot(study).state[:, order].tolist() == states
+    hand_over(study, model_of("1", 0), "1", 0)  # the run was resumed
+    assert run(["run", str(study)]) == 0
+    assert (snapshot(study).state == State.DONE).all()
+
+
+def test_a_step_that_is_captured_again_keeps_its_first_results(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = a_study(tmp_path)
+    for seed in "12":
+        hand_over(study, model_of(seed, 0), seed, 0)
+    assert run(["run", str(study)]) == 0
+    before = snapshot(study)
+    hand_over(study, model_of("1", 0), "1", 0)  # the same
+    different = hand_over(study, model_of("3", 0), "2", 0)
+    capsys.readouterr()
+    assert run(["run", str(study)]) == 0
+    (warning,) = [line for line in capsys.readouterr().err.splitlines() if " warning " in line]
+    assert "seed 2, step 0 was captured again and differs" in warning
+    assert "The first one is kept" in warning
+    assert str(different) in warning
+    assert ".json" in warning
+    assert spooled(study) == []
+    np.testing.assert_array_equal(snapshot(study).kl, before.kl)
+
+
+def test_an_engine_that_died_before_it_tidied_up_scores_nothing_twice(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = a_study(tmp_path)
+    for seed in "12":
+        hand_over(study, model_of(seed, 0), seed, 0)
+    shutil.copytree(tmp_path / "study-announced", tmp_path / "before")
+    assert run(["run", str(study)]) == 0
+    shutil.rmtree(tmp_path / "study-announced")
+    (tmp_path / "before").rename(tmp_path / "study-announced")
+    capsys.readouterr()
+    assert run(["run", str(study)]) == 0
+    told = capsys.readouterr().err
+    assert " scored m" not in told
+    assert " warning " not in told
+    assert spooled(study) == []
+
+
+def test_letters_that_do_not_fit_their_model_are_reported(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_runs(tmp_path, architecture="gpt2", seeds=("1", "2"), steps=(0,))
+    study = write_study(tmp_path)
+    text = study.read_text()
+    study.write_text(text + '\n[[models]]\nname = "c"\nsource = "captured"\nseeds = [1, 2]\n')
+    assert run(["order", str(study)]) == 0
+    for seed in "12":
+        hand_over(study, model_of(seed, 5), seed, 5, name="c")
+    stays = write_letter(study, "1", 7)  # of the model whose checkpoints are in folders
+    write_letter(study, "9", 5, name="c")  # a seed that is not listed
+    bad = write_letter(study, "1", 9, name="c", format=1)
+    capsys.readouterr()
+    assert run(["run", str(study)]) == 0
+    told = capsys.readouterr().err
+    assert "model m was captured, but its source is folders" in told
+    assert "model c: seed 9 was captured, but is none of those that are listed" in told
+    assert "has format 1" in told
+    assert spooled(study) == sorted([stays.name, bad.name])
+    found = {model.name: model for model in open_study(tmp_path / "study.zarr").snapshot().models}
+    assert (found["m"].state == State.DONE).all()
+    assert (found["c"].state == State.DONE).all()
+    assert found["c"].captured == {("1", 5), ("2", 5)}
+    assert found["m"].captured == set()
+
+
+# -- what is kept --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("field", ["representation", "retention"])
+def test_log_probs_stay_until_all_listed_seeds_are_compared(tmp_path: Path, field: str) -> None:
+    kept = {f"log_probs__{field}": "none" if field == "representation" else "until_reduced"}
+    study = a_study(tmp_path, models__seeds=["1", "2", "3"], models__steps=[0], **kept)
+    for seed in "12":
+        hand_over(study, model_of(seed, 0), seed, 0)
+    assert run(["run", str(study)]) == 0
+    assert snapshot(study).n_pairs.tolist() == [2]
+    assert len(open_study(tmp_path / "study.zarr").ledger("m").stored) == 2
+    hand_over(study, model_of("3", 0), "3", 0)  # training was slower
+    assert run(["run", str(study)]) == 0
+    model = snapshot(study)
+    assert model.n_pairs.tolist() == [6]
+    assert (model.state == State.PRUNED).all()
+    assert model.kl[0, 0, 2] == pytest.approx(_kl(study, "1", "3"), abs=1e-6)
+
+
+def _kl(study: Path, one: str, other: str) -> float:
+    log_p, log_q = (reference(study, model_of(seed, 0)) for seed in (one, other))
+    return float(np.einsum("tv,tv->", np.exp(log_p), log_p - log_q) / len(log_p))
+
+
+def test_log_probs_of_discovered_seeds_stay_and_that_is_said(tmp_path: Path) -> None:
+    study = a_study(tmp_path, log_probs__representation="none")
+    for seed in "12":
+        hand_over(study, model_of(seed, 0), seed, 0)
+    assert run(["run", str(study)]) == 0
+    assert len(open_study(tmp_path / "study.zarr").ledger("m").stored) == 2
+    (said,) = journal(study, "kept")
+    assert "its seeds are discovered" in said
+    hand_over(study, model_of("3", 0), "3", 0)
+    assert run(["run", str(study)]) == 0
+    assert snapshot(study).n_pairs.tolist() == [6]
+
+
+def test_pruning_says_what_cannot_be_had_again(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = a_study(tmp_path)
+    for seed in "12":
+        hand_over(study, model_of(seed, 0), seed, 0)
+    assert run(["run", str(study)]) == 0
+    capsys.readouterr()
+    assert run(["prune", str(tmp_path / "study.zarr")]) == 0
+    assert (
+        "cannot be scored again for a seed that comes later: 2 of them" in capsys.readouterr().out
+    )
+    hand_over(study, model_of("3", 0), "3", 0)
+    assert run(["run", str(study)]) == 1
+    assert "what was captured in training cannot be scored again" in capsys.readouterr().err
+
+
+def test_probes_that_the_work_order_did_not_have_are_excused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = a_study(tmp_path)
+    write_probes(tmp_path, study)
+    assert run(["order", str(study)]) == 0
+    for seed in "12":
+        hand_over(study, model_of(seed, 0), seed, 0, probes=seed == "1")
+    capsys.readouterr()
+    assert run(["run", str(study)]) == 0
+    told = capsys.readouterr().err
+    assert "seed 2, step 0 was captured without probe pairs, and cannot be asked" in told
+    assert spooled(study) == []
+    model = snapshot(study)
+    assert model.probed == {"pairs": 1, "long": 1}
+    assert not model.probe_failures
+    assert run(["watch", str(study), "--until-complete"]) == 2  # steps are discovered
+
+
+# -- damage --------------------------------------------------------------------------------------
+
+
+def _damage(store: Path, what: str) -> Iterator[Path]:
+    """Alter chunks of results or of log-probs of seed 1; yield what was altered."""
+    folder = store / "models" / "m"
+    for file in folder.rglob("*"):
+        place = file.relative_to(folder).as_posix()
+        if file.is_file() and "/c/" in f"/{place}" and place.startswith(what):
+            data = file.read_bytes()
+            file.write_bytes(data[: len(data) // 2])
+            yield file
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_damage_of_what_cannot_be_scored_again(
+    tmp_path: Path, lost: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = a_study(tmp_path)
+    store = tmp_path / "study.zarr"
+    for seed in "12":
+        hand_over(study, model_of(seed, 0), seed, 0)
+    assert run(["run", str(study)]) == 0
+    before = np.array(open_study(store).values("m", "surprisal", "1", 0))
+    assert list(_damage(store, "surprisal/c/0/0"))
+    if lost:
+        assert list(_damage(store, "log_probs"))
+    assert run(["verify", str(store)]) == 1
+    capsys.readouterr()
+    assert run(["verify", str(store), "--mend"]) == 0
+    told = capsys.readouterr().out
+    if not lost:  # it follows from what is stored
+        assert "lost:" not in told
+        values = open_study(store).values("m", "surprisal", "1", 0)
+        np.testing.assert_allclose(values, before, atol=1e-5)
+        return
+    assert "lost: m, seed 1, step 0: " in told
+    for command in ("run", "status"):
+        run([command, str(study if command == "run" else store)])
+        model = snapshot(study)
+        assert model.state[0, 0] == State.MISSING
+        assert model.errors["1", 0].endswith("captured in training, cannot be scored again")
+    assert " queued" not in capsys.readouterr().out
+
+
+# -- the study file and the order ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"scoring__prediction": "visible"}, 'scoring.prediction: should be "causal"'),
+        ({"models__allow_pickle": True}, "allow_pickle: is about reading checkpoints"),
+        ({"models__trust_remote_code": True}, "trust_remote_code: is about reading"),
+        ({"models__source": {"1": "captured"}}, "source.1"),
+    ],
+)
+def test_the_study_file_refuses_what_makes_no_sense(
+    tmp_path: Path, changes: dict[str, Any], text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = changes.pop("models__source", "captured")
+    study = write_study(tmp_path, models__source="captured", **changes)
+    if isinstance(source, dict):
+        study.write_text(study.read_text().replace('"captured"', '{ 1 = "captured" }'))
+    assert run(["order", str(study)]) == 2
+    assert text in capsys.readouterr().err
+
+
+def test_the_order_is_written_again_only_when_it_changed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = a_study(tmp_path, models__seeds=[1, 2], models__steps=[0, 5])
+    file = tmp_path / "study-announced" / "work-order.npz"
+    assert f"wrote {file}" in capsys.readouterr().out
+    order, version = ordered(study), file.stat()
+    assert order.models["m"].seeds == ("1", "2")
+    assert order.models["m"].steps == (0, 5)
+    assert run(["order", str(study)]) == 0
+    assert run(["run", str(study)]) == 1  # nothing was captured yet
+    assert (file.stat().st_mtime_ns, file.stat().st_ino) == (version.st_mtime_ns, version.st_ino)
+    assert "150 predictions" in capsys.readouterr().out
+    write_study(tmp_path, models__source="captured", corpus__max_tokens=100)
+    assert run(["order", str(study)]) == 0
+    assert file.stat().st_ino != version.st_ino
+    assert ordered(study).digest != order.digest
+    write_study(tmp_path)
+    assert run(["order", str(study)]) == 2
+    assert "none is captured in training" in capsys.readouterr().err
+
+
+def test_the_template_of_init_names_it(tmp_path: Path) -> None:
+    assert run(["init", str(tmp_path / "study.toml")]) == 0
+    text = (tmp_path / "study.toml").read_text()
+    assert '# source = "captured"' in text
+    (tmp_path / "text").mkdir()
+    (tmp_path / "study.toml").write_text(
+        text.replace('source = "runs/{model}', '# source = "runs/{model}', 1).replace(
+            '# source = "captured"', 'source = "captured"'
+        )
+    )
+    assert load_study_file(tmp_path / "study.toml").captured == ("my-model",)
+    make_tokenizer(tmp_path / "runs" / "tokenizer")
