@@ -136,7 +136,8 @@ class Inventory:
         known, source = self._writer.ledger.model(name), self._sources[name]
         deleted = known.failed.keys() - found.there - found.ambiguous.keys()
         scored = known.failed.keys() & known.scored.keys()
-        done = [key for key in scored if key in deleted or not self._releases.needed_again(name, key)]
+        needed = {key for key in scored - deleted if self._releases.needed_again(name, key)}
+        done = scored - needed
         self._writer.unplan(name, _ordered(done))
         return {
             key: f"{source.checkpoint(key).where()} is gone: deleted after it failed: "
