@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import math
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from functools import lru_cache
 from typing import Any, Literal
 
@@ -20,7 +20,15 @@ from zarr.storage import LocalStore, MemoryStore
 
 from store.errors import DamagedError, StoreError, lacks_files
 from store.storage.checked_stores import CommittedStore, HasSizes, Opened
-from store.storage.direct_reading import ChunkGrid, Selection, read_directly
+from store.storage.direct_chunks import (
+    CLEVEL,
+    CNAME,
+    ChunkGrid,
+    Selection,
+    read_directly,
+    write_directly,
+)
+from store.storage.durable_store import DurableStore
 
 Array = zarr.Array[Any]
 
@@ -52,7 +60,7 @@ def create_array(
         chunks=chunks,
         dtype=dtype,
         fill_value=np.nan if floating else (0 if dtype.startswith("uint") else -1),
-        compressors=[BloscCodec(cname="lz4", clevel=5, shuffle="bitshuffle"), Crc32cCodec()],
+        compressors=[BloscCodec(cname=CNAME, clevel=CLEVEL, shuffle="bitshuffle"), Crc32cCodec()],
         dimension_names=dims,
         attributes=attributes,
         config={"write_empty_chunks": True},
@@ -189,6 +197,24 @@ def _count_chunks(grid: ChunkGrid, selection: Selection) -> int:
     for n, size in list(zip(grid.shape, grid.chunks, strict=True))[len(selection) :]:
         count *= -(-n // size)
     return count
+
+
+def writer_of(array: Array) -> Callable[[Selection, NDArray[Any]], None]:
+    """Return what writes parts of an array of ours, with Zarr where they are not whole chunks.
+
+    It raises what the store raises, and OSError.
+    """
+    opened, store = Opened.of(array), array.store
+
+    def write(selection: Selection, values: NDArray[Any]) -> None:
+        if not (
+            isinstance(store, DurableStore)
+            and opened.plain
+            and write_directly(opened.grid, array.fill_value, selection, values, store.put)
+        ):
+            array[selection] = values
+
+    return write
 
 
 def read_cells(array: Array, committed: NDArray[np.bool_]) -> NDArray[np.float64]:

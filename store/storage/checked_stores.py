@@ -18,7 +18,7 @@ from zarr.storage import LocalStore
 
 from store.errors import DamagedError
 from store.schema.packed import CHECKSUM_BYTES
-from store.storage.direct_reading import ChunkGrid
+from store.storage.direct_chunks import ChunkGrid
 from store.storage.links import (
     MOST_METADATA,
     open_plain,

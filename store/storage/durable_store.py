@@ -11,7 +11,8 @@ from zarr.abc.store import ByteRequest
 from zarr.core.buffer import Buffer, BufferPrototype
 from zarr.storage import LocalStore
 
-from store.storage.checked_stores import CheckedStore, checksum_of
+from store.schema.packed import CHECKSUM_BYTES
+from store.storage.checked_stores import CheckedStore
 from store.storage.durable import sync_folders, write_file
 from store.storage.links import refuse_link
 
@@ -70,12 +71,12 @@ class DurableStore(CheckedStore, LocalStore):
     async def set(self, key: str, value: Buffer) -> None:
         """Write one object durably."""
         self._check_writable()
-        await asyncio.to_thread(self._put, key, value)
+        await asyncio.to_thread(self.put, key, value.to_bytes())
 
     def set_sync(self, key: str, value: Buffer) -> None:
         """Write one object durably, without zarr's event loop."""
         self._check_writable()
-        self._put(key, value)
+        self.put(key, value.to_bytes())
 
     async def set_if_not_exists(self, key: str, value: Buffer) -> None:
         """Write one object durably where there is none: zarr does that for the groups above."""
@@ -88,7 +89,8 @@ class DurableStore(CheckedStore, LocalStore):
         refuse_link(self.root, self.root / key)
         await super().delete(key)
 
-    def _put(self, key: str, value: Buffer) -> None:
+    def put(self, key: str, value: bytes) -> None:
+        """Write one object durably, without Zarr."""
         path = self.root / key
         refuse_link(self.root, path.parent)
         made = []
@@ -98,11 +100,11 @@ class DurableStore(CheckedStore, LocalStore):
             folder = folder.parent
         for missing in reversed(made):  # the study's own is there, or has gone for good
             missing.mkdir(exist_ok=True)
-        write_file(path, value.to_bytes(), check=self._check)
+        write_file(path, value, check=self._check)
         with self._lock:
             self._folders.update((path.parent, folder, *made))
             if not key.endswith(".json"):
-                self._written[key] = checksum_of(value.as_numpy_array())
+                self._written[key] = value[-CHECKSUM_BYTES:].hex()
 
     def flush(self) -> None:
         """Make every entry written since the last call permanent."""

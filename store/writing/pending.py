@@ -7,6 +7,7 @@ before `StudyWriter.commit` has taken it.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -20,57 +21,72 @@ from store.commits.pair_sums import Pair
 from store.reading.log_probs import REPRESENTATIONS
 from store.schema.output_layer import Representation
 from store.statistics.means import MEAN_OF
-from store.storage.arrays import Array
+from store.storage.arrays import Array, writer_of
 
 _IN_FLIGHT = 4  # chunks being compressed and written before the producer has to wait
+_LARGE_IN_FLIGHT = 1  # of those that are large
+_LARGE = 2**22  # bytes
 
 
 class TokenBuffer:
-    """Joins runs of tokens (axis 0) into whole chunks, so that no chunk is ever written twice."""
+    """Joins runs of tokens (axis 0) into whole chunks, so that no chunk is ever written twice.
+
+    Its memory is taken once: chunks of some megabytes that are made anew in several threads stay
+    with the allocator, at several times what is in use.
+    """
 
     def __init__(
         self, rows: int, write: Callable[[int, NDArray[Any]], None], pool: ThreadPoolExecutor
     ) -> None:
         self._rows, self._write, self._pool = rows, write, pool
-        self._parts: list[NDArray[Any]] = []
+        self._chunk: NDArray[Any] | None = None  # being filled
         self._held = 0
-        self._pending: list[Future[None]] = []
+        self._pending: list[tuple[Future[None], NDArray[Any]]] = []
         self.n_tokens = 0  # passed on so far
 
     def append(self, values: NDArray[Any]) -> None:
         """Add the next tokens; waits while too many chunks are still being written."""
-        while self._held + len(values) >= self._rows:
-            n = self._rows - self._held
-            self._parts.append(values[:n])
+        while len(values):
+            if self._chunk is None:
+                self._chunk = self._room(values)
+            n = min(len(values), self._rows - self._held)
+            self._chunk[self._held : self._held + n] = values[:n]
             self._held += n
-            self._submit()
             values = values[n:]
-        if len(values):
-            self._parts.append(values.copy())  # the producer may reuse its block
-            self._held += len(values)
+            if self._held == self._rows:
+                self._submit()
+
+    def _room(self, like: NDArray[Any]) -> NDArray[Any]:
+        """Return memory for a chunk: that of the one written first, if there are enough."""
+        shape = self._rows, *like.shape[1:]
+        n_bytes = like.itemsize * math.prod(shape)
+        if len(self._pending) < (_IN_FLIGHT if n_bytes < _LARGE else _LARGE_IN_FLIGHT):
+            return np.empty(shape, like.dtype)
+        writing, chunk = self._pending.pop(0)
+        writing.result()
+        return chunk
 
     def _submit(self) -> None:
-        if not self._held:
+        if self._chunk is None:
             return
-        while len(self._pending) >= _IN_FLIGHT:
-            self._pending.pop(0).result()
-        chunk = np.concatenate(self._parts)
-        self._pending.append(self._pool.submit(self._write, self.n_tokens, chunk))
+        chunk, self._chunk = self._chunk, None
+        writing = self._pool.submit(self._write, self.n_tokens, chunk[: self._held])
+        self._pending.append((writing, chunk))
         self.n_tokens += self._held
-        self._parts, self._held = [], 0
+        self._held = 0
 
     def finish(self) -> None:
         """Pass the rest on and wait. Raises what writing raised."""
         self._submit()
         pending, self._pending = self._pending, []
-        for future in pending:
-            future.result()
+        for writing, _ in pending:
+            writing.result()
 
     def abandon(self) -> None:
         """Wait for what is being written and forget the rest."""
         pending, self._pending = self._pending, []
-        for future in pending:
-            future.exception()
+        for writing, _ in pending:
+            writing.exception()
 
 
 @dataclass(frozen=True)
@@ -200,11 +216,13 @@ class PendingPairs:
             self._sums[name] += block[name].sum(axis=0, dtype=np.float64)
 
     def _writer(self, array: Array) -> Callable[[int, NDArray[Any]], None]:
+        put = writer_of(array)
+
         def write(start: int, chunk: NDArray[np.float32]) -> None:
             tokens = slice(start, start + len(chunk))
             for i, j in self._pairs:
                 where = (self._step_index, self._index[i], self._index[j], tokens)
-                array[where] = chunk[:, i, j]
+                put(where, chunk[:, i, j])
 
         return write
 
@@ -235,8 +253,9 @@ class PendingPairs:
 
 
 def _writer(array: Array, index: tuple[int, ...]) -> Callable[[int, NDArray[Any]], None]:
+    put = writer_of(array)
+
     def write(start: int, chunk: NDArray[Any]) -> None:
-        where: tuple[int | slice, ...] = (*index, slice(start, start + len(chunk)))
-        array[where] = chunk
+        put((*index, slice(start, start + len(chunk))), chunk)
 
     return write

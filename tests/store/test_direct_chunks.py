@@ -1,4 +1,4 @@
-"""Chunks that are read without Zarr are what Zarr reads."""
+"""Chunks that are read and written without Zarr are what Zarr reads and writes."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ import zarr
 from zarr.storage import LocalStore
 
 from store.errors import DamagedError
-from store.storage.arrays import create_array, open_array, read
+from store.storage.arrays import create_array, open_array, read, writer_of
 from store.storage.checked_stores import CommittedStore
+from store.storage.durable_store import DurableStore
 
 SHAPE, CHUNKS = (5, 3, 17), (1, 2, 8)
 
@@ -43,6 +44,38 @@ def test_every_selection_is_what_zarr_reads(tmp_path: Path, dtype: str) -> None:
         found = read(array, tuple(selection))
         assert found.dtype == values.dtype
         np.testing.assert_array_equal(found, values[tuple(selection)])
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "int32"])
+def test_what_is_written_is_what_zarr_writes(tmp_path: Path, dtype: str) -> None:
+    values = make(tmp_path / "zarr", dtype)
+    (tmp_path / "ours").mkdir()
+    store = DurableStore(tmp_path / "ours")
+    dims = ("a", "b", "c")
+    array = create_array(
+        store, "x/y", shape=SHAPE, chunks=CHUNKS, dtype=dtype, dims=dims, attributes={}
+    )
+    write = writer_of(array)
+    for step in range(SHAPE[0]):
+        write((step, slice(0, 2), slice(0, 8)), values[step, :2, :8])
+        write((step, slice(0, 2), slice(8, 17)), values[step, :2, 8:])
+        write((step, slice(2, 3)), values[step, 2:])
+    store.flush()
+    files = [file for file in (tmp_path / "zarr/x/y/c").rglob("*") if file.is_file()]
+    assert len(files) == 5 * 2 * 3
+    for file in files:
+        ours = tmp_path / "ours" / file.relative_to(tmp_path / "zarr")
+        assert ours.read_bytes() == file.read_bytes()
+        key = str(ours.relative_to(tmp_path / "ours"))
+        assert store.take_checksums([key]) == file.read_bytes()[-4:].hex()
+
+
+def test_what_is_no_whole_chunk_is_written_with_zarr(tmp_path: Path) -> None:
+    values = make(tmp_path)
+    array = zarr.open_array(DurableStore(tmp_path), path="x/y", mode="r+")
+    writer_of(array)((1, slice(1, 3), slice(3, 11)), values[1, 1:, 3:11] + 1)
+    values[1, 1:, 3:11] += 1
+    np.testing.assert_array_equal(array[...], values)
 
 
 def test_an_array_that_grew_is_opened_again(tmp_path: Path) -> None:
