@@ -22,8 +22,8 @@ from engine.sources.weight_sets import (
 )
 from seedconv_tui.training.weight_files import (
     ONE_FILE,
+    is_of_transformers,
     is_part,
-    is_pickled,
     is_saved,
     is_sharded_folder,
 )
@@ -227,7 +227,7 @@ def list_names(folder: Path) -> frozenset[str]:
 
 def needed(names: Collection[str]) -> frozenset[str]:
     """Return those without which a checkpoint that had them cannot be read any more."""
-    own = frozenset(name for name in names if name == "config.json" or _is_own(name))
+    own = frozenset(name for name in names if name == "config.json" or is_of_transformers(name))
     if are_of_transformers(own):
         return own
     last = {name: name.rpartition("/")[2] for name in names}
@@ -236,12 +236,7 @@ def needed(names: Collection[str]) -> frozenset[str]:
 
 def are_of_transformers(names: Collection[str]) -> bool:
     """Return whether weights that transformers reads are among these files."""
-    return any(_is_own(name) and name not in (INDEX, PICKLED_INDEX) for name in names)
-
-
-def _is_own(name: str) -> bool:
-    safetensors = name.endswith(".safetensors") and not name.startswith("adapter_")
-    return safetensors or name in (INDEX, PICKLED_INDEX) or is_pickled(name)
+    return any(is_of_transformers(name) and not name.endswith(".json") for name in names)
 
 
 def main_weights(where: str, names: Collection[str], *, allow_pickle: bool) -> str:

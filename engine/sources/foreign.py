@@ -9,6 +9,8 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
+from seedconv_tui.training.weight_files import is_saved
+
 _LOOK_AT = 20  # children of a folder; one that is foreign is enough
 
 
@@ -121,6 +123,11 @@ def recognise_near(folders: Collection[Path]) -> str | None:
     for folder in itertools.islice(folders, _LOOK_AT):
         if what := recognise_folder(folder):
             return f"{folder} {what}"
+        if saved := [name for name in _names(folder, depth=1) if is_saved(name)]:
+            return (
+                f"{folder} holds {saved[0]}, which may be a checkpoint: the source may name such "
+                "files, as in .../ckpt-{step}.pt"
+            )
         for child in itertools.islice(_names(folder, depth=1), _LOOK_AT):
             if what := recognise_folder(folder / child):
                 return f"{folder / child} {what}"

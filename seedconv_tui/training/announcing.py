@@ -16,14 +16,22 @@ import shutil
 import time
 import tomllib
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from seedconv_tui.training.weight_files import (
+    BESIDE,
+    is_of_transformers,
+    is_part,
+    is_read,
+    is_sharded_folder,
+)
 
 FORMAT = 1
 FORMAT_OF_CAPTURES = 2  # so that an engine which knows none says that, not that weights are missing
 HELD = ".seedconv-held"  # beside the checkpoints, so that files can be linked into it
 HOLD_AT_MOST = 4
-_WEIGHTS = (".safetensors", ".json", ".py", ".model", ".txt")
 _MOST_STEPS = 2**53
 
 logger = logging.getLogger("seedconv")
@@ -49,9 +57,10 @@ def announce(
         model: The model's name in the study file.
         seed: The label of this run.
         step: The training step.
-        path: The folder of the checkpoint; it need not fit the template.
+        path: The folder of the checkpoint, or its one file; it need not fit the template.
         hold: Keep what scoring reads from deletion until it is scored, by hard links in
-            `.seedconv-held` beside the checkpoint; they take disk only once it is deleted.
+            `.seedconv-held` beside the checkpoint; they take disk only once it is deleted. A link
+            keeps nothing of a file that is written over.
         hold_at_most: Checkpoints of this run that are held at once; the oldest gives way.
 
     Raises:
@@ -179,10 +188,9 @@ def _hold(checkpoint: Path, held: str, at_most: int) -> bool:
     try:
         let_go(target)
         partial.mkdir(parents=True)
-        for entry in os.scandir(checkpoint):
-            pickled = entry.name.startswith("pytorch_model") and entry.name.endswith(".bin")
-            if entry.is_file() and (entry.name.endswith(_WEIGHTS) or pickled):
-                os.link(os.path.realpath(entry.path), partial / entry.name)
+        for file, name in _files(checkpoint):
+            (partial / name).parent.mkdir(exist_ok=True)
+            os.link(os.path.realpath(file), partial / name)
         partial.rename(target)
     except OSError as error:
         shutil.rmtree(partial, ignore_errors=True)
@@ -201,6 +209,27 @@ def _hold(checkpoint: Path, held: str, at_most: int) -> bool:
     return True
 
 
+def _files(checkpoint: Path) -> Iterator[tuple[Path, str]]:
+    """Yield what scoring reads of a checkpoint, and what it is called in the held folder.
+
+    Of one that is a single file, that and what may lie beside it for all checkpoints of a run.
+    """
+    if checkpoint.is_file():
+        yield checkpoint, checkpoint.name
+        beside = (checkpoint.with_name(name) for name in BESIDE)
+        yield from ((file, file.name) for file in beside if file.is_file())
+        return
+    paths = list(checkpoint.iterdir())
+    own = any(is_of_transformers(path.name) for path in paths)  # then no other weights are read
+    for path in paths:
+        if path.is_file():
+            if is_read(path.name, own=own):
+                yield path, path.name
+        elif is_sharded_folder(path.name) and not own:
+            parts = (part for part in path.iterdir() if is_part(part.name))
+            yield from ((part, f"{path.name}/{part.name}") for part in parts)
+
+
 def _age(entry: os.DirEntry[str]) -> int:
     try:
         return entry.stat().st_mtime_ns
@@ -209,14 +238,23 @@ def _age(entry: os.DirEntry[str]) -> int:
 
 
 def let_go(held: Path) -> None:
-    """Remove a held checkpoint: plain files of one folder below `.seedconv-held`, nothing else."""
+    """Remove a held checkpoint: plain files of one folder below `.seedconv-held`, nothing else.
+
+    And those of a folder of weights inside it.
+    """
     if held.parents[1].name != HELD:
         return
     with contextlib.suppress(OSError):  # what cannot be asked about, too
         if any(folder.is_symlink() for folder in (held, *held.parents[:2])):
             return
-        for entry in os.scandir(held):
-            if not entry.is_dir(follow_symlinks=False):
-                Path(entry.path).unlink(missing_ok=True)
-        for folder in (held, *held.parents[:2]):
+        inside = [
+            Path(entry.path)
+            for entry in os.scandir(held)
+            if is_sharded_folder(entry.name) and entry.is_dir(follow_symlinks=False)
+        ]
+        for folder in (*inside, held):
+            for entry in os.scandir(folder):
+                if not entry.is_dir(follow_symlinks=False):
+                    Path(entry.path).unlink(missing_ok=True)
+        for folder in (*inside, held, *held.parents[:2]):
             folder.rmdir()  # until one is not empty

@@ -19,6 +19,7 @@ _OTHERS = (
     "*optim*", "*scheduler*", "*scaler*", "*rng_state*", "*random_state*", "training_args.*",
     "*dataloader*", "meta.pt",
 )  # fmt: skip
+BESIDE = ("config.json", "tokenizer.json")  # of one file, read from the folder that it is in
 _READ = (".safetensors", ".json", ".py", ".model", ".txt")
 
 
@@ -40,11 +41,18 @@ def is_sharded_folder(name: str) -> bool:
     return name.startswith(SHARDED)
 
 
-def is_pickled(name: str) -> bool:
-    """Return whether a file is one in which transformers kept weights before safetensors."""
-    return name.startswith("pytorch_model") and name.endswith(".bin")
+def is_of_transformers(name: str) -> bool:
+    """Return whether a file holds weights, or their index, as transformers saves them."""
+    safetensors = name.endswith((".safetensors", ".safetensors.index.json"))
+    pickled = name.startswith("pytorch_model") and name.endswith((".bin", ".bin.index.json"))
+    fully_sharded = name.startswith(SHARDED.rstrip("_"))  # of accelerate, and so not its own
+    return (safetensors and not name.startswith("adapter_")) or (pickled and not fully_sharded)
 
 
-def is_read(name: str) -> bool:
-    """Return whether scoring reads a file of a checkpoint, or may."""
-    return name.endswith(_READ) or is_pickled(name) or is_saved(name) or is_part(name)
+def is_read(name: str, *, own: bool) -> bool:
+    """Return whether scoring reads a file of a checkpoint, or may.
+
+    `own`, there are weights of transformers, and so no others are read.
+    """
+    small = name.endswith(_READ) or is_of_transformers(name)
+    return small or (not own and (is_saved(name) or is_part(name)))

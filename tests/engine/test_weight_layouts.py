@@ -24,6 +24,7 @@ from engine.sources.local import STUCK_SECONDS, LocalSource
 from engine.sources.settling import SETTLE_SECONDS
 from engine.study_file.models_section import ModelSection
 from seedconv_tui.cli.main import run
+from seedconv_tui.training.announcing import HELD, announce
 from store import open_study
 from tests.support.tiny_models import make_runs, write_study
 from tests.support.weight_layouts import (
@@ -605,3 +606,45 @@ def test_a_configuration_is_named_for_folders_only(
     assert "config: is about folders; on the hub each checkpoint has its own" in (
         capsys.readouterr().err
     )
+
+
+@pytest.mark.parametrize("layout", ["fsdp", "dcp", "nano", "file"])
+def test_a_hold_keeps_what_scoring_reads_until_it_is_scored(tmp_path: Path, layout: str) -> None:
+    make_runs(tmp_path, architecture="gpt2", seeds=("1", "2"), steps=(0,))
+    first = tmp_path / "runs/seed1/step0"
+    weights = take_weights(first)
+    if layout == "file":
+        first = first.with_name("ckpt-0.pt")
+        torch.save(nano(weights, 0), first)
+        shutil.move(tmp_path / "runs/seed1/step0/config.json", first.parent)
+        shutil.rmtree(tmp_path / "runs/seed1/step0")
+    else:
+        FOLDERS[layout](first, weights)
+        (first / "optimizer.pt").write_text("large")
+    file = write_study(
+        tmp_path, models__allow_pickle=True, models__seeds=["1", "2"], models__steps=[0]
+    )
+    announce(file, model="m", seed=1, step=0, path=first, hold=True)
+    (held,) = (first.parent / HELD).glob("*/*")
+    assert not (held / "optimizer.pt").exists()
+    assert first.parent / HELD / held.parent.name / first.name == held
+    shutil.rmtree(first) if first.is_dir() else first.unlink()
+    assert run(["run", str(file)]) == 0
+    assert open_study(tmp_path / "study.zarr").ledger("m").reduced == {0: {"1", "2"}}
+    assert not (first.parent / HELD).exists()
+
+
+def test_files_that_the_source_does_not_name_are_hinted_at(
+    checkpoint: tuple[Path, Weights], tmp_path: Path
+) -> None:
+    folder, weights = checkpoint
+    torch.save(weights, folder.with_name("ckpt_5.pt"))
+    shutil.rmtree(folder)
+    found = source(tmp_path, [0.0], "runs/seed{seed}/step-{step}")
+    assert found.find().there == set()
+    hint = found.hint() or ""
+    assert (
+        f"{folder.parent} holds ckpt_5.pt, which may be a checkpoint: the source may name" in hint
+    )
+    named = source(tmp_path, [0.0], "runs/seed{seed}/ckpt_{step}.pt").find()
+    assert named.there == {("1", 5)}
