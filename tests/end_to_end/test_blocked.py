@@ -26,6 +26,7 @@ from store import open_study
 from store.commits.heartbeat import read_status, write_status
 from store.schema import EngineStatus, ModelSnapshot
 from store.writing import StudyWriter
+from tests.support.deadline import DEADLINE
 from tests.support.listening import Heard, Script
 from tests.support.small_disk import SmallDisk
 from tests.support.tiny_models import finish, make_runs, write_study
@@ -99,7 +100,7 @@ def test_a_full_disk_is_waited_for(
 
     def make_room() -> None:
         with serve(store, "127.0.0.1", 0) as port:
-            answer = urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=60)
+            answer = urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=DEADLINE)
             metrics.append(answer.read().decode())
         disk.resize(65536)
 

@@ -17,7 +17,8 @@ from safetensors.torch import load_file, save_file
 from seedconv_tui.cli import main
 from seedconv_tui.cli.main import COMMANDS, run
 from store import open_study
-from tests.support.gated_engine import DEADLINE, Gate
+from tests.support.deadline import DEADLINE
+from tests.support.gated_engine import Gate
 from tests.support.tiny_models import make_runs, make_tokenizer, write_study
 
 

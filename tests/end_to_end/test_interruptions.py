@@ -26,7 +26,8 @@ from engine.study_file.file import load_study_file
 from seedconv_tui.cli.main import run
 from store import open_study
 from store.schema import EngineStatus
-from tests.support.gated_engine import DEADLINE, STARTING, Gate, records, until
+from tests.support.deadline import DEADLINE, until
+from tests.support.gated_engine import STARTING, Gate, records
 from tests.support.hub_server import HubServer
 from tests.support.made_store import expect_nothing_uncommitted
 from tests.support.tiny_models import TEXT, make_runs, write_study

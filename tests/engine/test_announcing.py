@@ -29,6 +29,7 @@ from seedconv_tui.training import SeedconvCallback, announce
 from seedconv_tui.training.announcing import HELD, announcements_folder
 from store import open_study
 from store.schema import State
+from tests.support.deadline import DEADLINE
 from tests.support.listening import Script
 from tests.support.tiny_models import make_model, make_runs, write_study
 
@@ -68,7 +69,7 @@ def test_three_seeds_that_trainer_trains_are_scored_meanwhile(tmp_path: Path) ->
     try:
         for seed in (1, 2, 3):
             train(tmp_path, seed, hold=True, hold_at_most=5)
-        _, error = engine.communicate(timeout=120)
+        _, error = engine.communicate(timeout=DEADLINE)
     finally:
         engine.kill()
     assert engine.returncode == 0, error

@@ -32,7 +32,8 @@ from engine.workers.remote_worker import RemoteWorker
 from seedconv_tui.cli.main import run
 from store import open_study
 from store.schema import EngineStatus
-from tests.support.gated_engine import DEADLINE, Gate, until
+from tests.support.deadline import DEADLINE, until
+from tests.support.gated_engine import Gate
 from tests.support.hub_server import HubServer
 from tests.support.listening import Heard
 from tests.support.made_store import committed, expect_nothing_uncommitted

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from engine.study_file.file import load_study_file
 from seedconv_tui.cli.main import run
 from store import Ledger, open_study
 from store.schema import EngineStatus, Gpu, State
+from tests.support.deadline import until
 from tests.support.tiny_models import make_runs, write_study
 
 CUDA = torch.device("cuda:0"), torch.device("cuda:1")
@@ -101,16 +101,18 @@ def test_readings_reach_readers_while_the_engine_works_and_not_after(
     def look(status: EngineStatus) -> None:
         if said or not status.works or status.works[0].state != State.SCORING:
             return
-        deadline = time.monotonic() + 120
-        while time.monotonic() < deadline:  # until the heart has beaten with this in hand
+
+        def beaten() -> bool:
             seen = open_study(store).snapshot().engine
-            if seen is not None and seen.gpus and seen.works:
-                assert (seen.gpus, seen.works[0].device) == ((reading,), "cpu")
-                capsys.readouterr()
-                assert run(["status", str(store)]) == 0
-                said.append(capsys.readouterr().out)
-                return
-            time.sleep(0.01)
+            return seen is not None and bool(seen.gpus) and bool(seen.works)
+
+        until(beaten)  # the heart, with this in hand
+        seen = open_study(store).snapshot().engine
+        assert seen is not None
+        assert (seen.gpus, seen.works[0].device) == ((reading,), "cpu")
+        capsys.readouterr()
+        assert run(["status", str(store)]) == 0
+        said.append(capsys.readouterr().out)
 
     build_coordinator(load_study_file(write_study(tmp_path)), Heard(look)).run()
     assert "cpu 87% busy, 61 GB of 85 GB in use" in said[0]

@@ -18,7 +18,8 @@ import torch
 
 from seedconv_tui.cli.main import run
 from store import open_study
-from tests.support.gated_engine import DEADLINE, Gate
+from tests.support.deadline import DEADLINE
+from tests.support.gated_engine import Gate
 from tests.support.made_store import committed, expect_nothing_uncommitted
 from tests.support.tiny_models import TEXT, make_runs, write_study
 

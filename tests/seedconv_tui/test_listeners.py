@@ -26,6 +26,7 @@ from seedconv_tui.listeners.notifier import Message, Notifier
 from seedconv_tui.listeners.targets import CommandTarget, UrlTarget
 from store.commits.heartbeat import JournalWriter
 from store.schema import JournalEntry, Phase
+from tests.support.deadline import DEADLINE
 from tests.support.made_store import Clock, fill, open_writer
 from tests.support.tiny_models import make_runs, write_study
 
@@ -195,7 +196,7 @@ class Slow:
         self.delivered = threading.Semaphore(0)
 
     def send(self, message: Message, seconds: float) -> None:
-        self.go.wait(120)
+        self.go.wait(DEADLINE)
         self.tried += 1
         if self._fails:
             self._fails -= 1
@@ -222,7 +223,7 @@ def test_a_target_that_does_not_answer_holds_nobody_up_and_is_warned_of_once() -
         told.on_event(event("scored"))  # is no message
         assert not target.got
         target.go.set()
-        assert target.delivered.acquire(timeout=120)
+        assert target.delivered.acquire(timeout=DEADLINE)
     assert warned == ["slow was not told: nobody is there"]
     assert 100 <= len(target.got) <= 101  # the newest, and at most one that was being sent
     assert target.got[-1].text == "s: step 299"
@@ -235,11 +236,11 @@ def test_many_failures_are_one_message_a_minute() -> None:
     with notifier(target, warned, clock, waits=()) as told:
         for n in range(5):
             told.on_event(event("failed", f"checkpoint {n}", "error"))
-        assert target.delivered.acquire(timeout=120)
+        assert target.delivered.acquire(timeout=DEADLINE)
         assert [message.text for message in target.got] == ["s: checkpoint 0"]
         clock.now += 61
         told.on_event(event("damaged", "another", "error"))
-        assert target.delivered.acquire(timeout=120)
+        assert target.delivered.acquire(timeout=DEADLINE)
         told.on_event(event("failed", "the last", "error"))
         told.on_event(event("end", "over"))
     assert [message.text for message in target.got[1:]] == [

@@ -18,6 +18,7 @@ import pytest
 from seedconv_tui.listeners import metrics_server
 from seedconv_tui.listeners.metrics_server import MOST_CONNECTIONS, WHOLE_SECONDS, MetricsServer
 from seedconv_tui.listeners.prometheus import serve
+from tests.support.deadline import DEADLINE
 
 
 class Clock:
@@ -44,12 +45,12 @@ def serving(warn: Any = lambda text: None, clock: Any = time.monotonic) -> Itera
 
 
 def connect(server: MetricsServer) -> socket.socket:
-    return socket.create_connection(("127.0.0.1", server.server_port), timeout=60)
+    return socket.create_connection(("127.0.0.1", server.server_port), timeout=DEADLINE)
 
 
 def ask(server: MetricsServer) -> str:
     url = f"http://127.0.0.1:{server.server_port}/metrics"
-    with urllib.request.urlopen(url, timeout=60) as answer:
+    with urllib.request.urlopen(url, timeout=DEADLINE) as answer:
         return str(answer.read().decode())
 
 
@@ -128,4 +129,4 @@ def test_ipv6_where_there_is_one(tmp_path: Path) -> None:
         pytest.skip("this machine has no IPv6")
     with serve(tmp_path / "study.zarr", "::1", 0) as port:
         url = f"http://[::1]:{port}/metrics"
-        assert urllib.request.urlopen(url, timeout=60).status == 200
+        assert urllib.request.urlopen(url, timeout=DEADLINE).status == 200

@@ -21,6 +21,7 @@ from seedconv_tui.health import advice, health, troubled
 from seedconv_tui.listeners.prometheus import metrics, serve
 from seedconv_tui.text import json_text
 from store.schema import Failure, Gpu, Phase, State, StudySnapshot
+from tests.support.deadline import DEADLINE
 from tests.support.made_store import beat, fill, open_writer
 from tests.support.terminal import START, make_engine, make_model, make_study
 
@@ -194,7 +195,7 @@ def test_check_is_for_scripts(tmp_path: Path, capsys: pytest.CaptureFixture[str]
 
 
 def scrape(port: int) -> dict[str, list[tuple[dict[str, str], float]]]:
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=120) as answer:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=DEADLINE) as answer:
         text = answer.read().decode()
     return {
         family.name: [(dict(sample.labels), sample.value) for sample in family.samples]

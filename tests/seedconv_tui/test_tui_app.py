@@ -16,6 +16,7 @@ from seedconv_tui.monitor.common.theme import DARK, LIGHT, PALETTES, RELEVANCE, 
 from seedconv_tui.monitor.data.feed import Feed
 from store import DamagedError, NotAStudyError
 from store.schema import JournalEntry, State, StudySnapshot
+from tests.support.deadline import DEADLINE
 from tests.support.terminal import (
     SCREENS,
     START,
@@ -88,7 +89,7 @@ async def test_progress_is_shown_before_the_results_are_read() -> None:
         gate = threading.Event()
 
         def snapshot(self) -> StudySnapshot:
-            self.gate.wait(120)
+            self.gate.wait(DEADLINE)
             return super().snapshot()
 
     source, clock = Slow(make_study()), FakeClock()
@@ -112,7 +113,7 @@ async def test_at_most_one_reading_at_a_time_and_silence_of_the_store_is_said() 
         def snapshot(self) -> StudySnapshot:
             answer = super().snapshot()
             if self.calls > 1:
-                self.gate.wait(120)
+                self.gate.wait(DEADLINE)
             return answer
 
     source, clock = Slow(make_study()), FakeClock()

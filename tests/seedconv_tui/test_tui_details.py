@@ -11,6 +11,7 @@ import pytest
 from seedconv_tui.monitor.data.details import Answered, Details
 from seedconv_tui.monitor.data.feed import Crashed
 from store import StoreError
+from tests.support.deadline import DEADLINE
 from tests.support.terminal import FakeSource, make_study
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ class Title:
     def read(self, study: Any) -> str:
         study.asked.append(self.name)
         study.reached.set()
-        study.gate.wait(120)
+        study.gate.wait(DEADLINE)
         return self.name.upper()
 
 
@@ -62,7 +63,7 @@ class Reader:
     def wait(self) -> None:
         """Waits for the thread, and takes in what it read."""
         if (thread := self.details.reading) is not None:
-            thread.join(120)
+            thread.join(DEADLINE)
         for message in self.posted:
             if isinstance(message, Answered):
                 self.details.take(message)
@@ -87,7 +88,7 @@ def test_what_is_not_wanted_any_more_is_not_read() -> None:
     reader = Reader()
     reader.library.gate.clear()
     reader.details.want(Title("a"), Title("b"), Title("c"))
-    assert reader.library.reached.wait(120)
+    assert reader.library.reached.wait(DEADLINE)
     thread = reader.details.reading
     reader.details.want(Title("d"), Title("a"))
     assert reader.details.reading is thread  # never two at once
@@ -105,7 +106,7 @@ def test_answers_about_another_study_are_forgotten() -> None:
     reader.library.gate.clear()
     reader.library.reached.clear()
     reader.details.want(Title("b"))
-    assert reader.library.reached.wait(120)
+    assert reader.library.reached.wait(DEADLINE)
     reader.details.forget()
     assert reader.details.get(Title("a")) is None
     reader.library.gate.set()
@@ -152,7 +153,7 @@ def test_a_bug_is_told_and_leaves_nothing_waiting() -> None:
     reader.library.trouble = KeyError("a bug")
     reader.details.want(Title("a"), Title("b"))
     if (thread := reader.details.reading) is not None:
-        thread.join(120)
+        thread.join(DEADLINE)
     assert [type(message) for message in reader.posted] == [Crashed]
     assert not reader.details.busy
 
@@ -166,5 +167,5 @@ def test_an_app_that_has_ended_is_no_error() -> None:
     details = Details(reader.library, gone)
     details.want(Title("a"))
     if (thread := details.reading) is not None:
-        thread.join(120)
+        thread.join(DEADLINE)
     assert reader.library.asked == ["a"]

@@ -19,6 +19,7 @@ from pathlib import Path
 import pytest
 
 from seedconv_tui.monitor.screens import SCREENS
+from tests.support.deadline import DEADLINE
 from tests.support.made_store import open_writer
 
 pytestmark = pytest.mark.skipif(shutil.which("tmux") is None, reason="tmux is not installed")
@@ -26,7 +27,6 @@ pytestmark = pytest.mark.skipif(shutil.which("tmux") is None, reason="tmux is no
 SEEDS, STEPS = ("1", "2", "3"), (0, 8, 64, 512, 4096)
 ROOT = Path(__file__).parents[2]
 POLL = 0.1  # seconds between two looks
-DEADLINE = 120.0  # seconds, for a machine that is busy; none of it is waited on one that is not
 
 ENGINE = f"""
 import sys

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 
 from store import DamagedError, Study, open_study
+from tests.support.deadline import DEADLINE
 from tests.support.made_store import (
     Clock,
     checkpoint,
@@ -154,11 +155,11 @@ def test_what_readers_once_saw_never_changes(
     try:
         for number in rounds():
             for _ in readers:  # about once each, so that every session is seen from all sides
-                assert looked.acquire(timeout=300)
+                assert looked.acquire(timeout=DEADLINE)
             grow(path, clock, number + 1)
     finally:
         stop.set()
-        told = [results.get(timeout=300) for _ in readers]
+        told = [results.get(timeout=DEADLINE) for _ in readers]
         for reader in readers:
             reader.join()
     errors = "".join({report["error"] for report in told})

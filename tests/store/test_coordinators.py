@@ -20,6 +20,7 @@ from store import BusyError, StudyMismatchError, open_study
 from store.commits.log import CommitReader, CommitWriter
 from store.schema import EngineStatus, Failure, JournalEntry, Phase, log_probs_path
 from store.writing import Header, PairsResult, StudyWriter
+from tests.support.deadline import DEADLINE
 from tests.support.made_store import (
     N_TOKENS,
     Clock,
@@ -156,7 +157,7 @@ def test_of_many_that_start_together_one_coordinates(path: Path, *, made: bool) 
     processes = [context.Process(target=start, args=(path, barrier, results)) for _ in range(6)]
     for process in processes:
         process.start()
-    told = sorted(results.get(timeout=120) for _ in processes)
+    told = sorted(results.get(timeout=DEADLINE) for _ in processes)
     for process in processes:
         process.join()
         assert process.exitcode == 0

@@ -21,6 +21,7 @@ from seedconv_tui.monitor.data.live import StoreSource
 from store import DamagedError, NotAStudyError, RemoteError, UnsupportedError, open_study
 from store.schema import log_probs_path
 from store.writing import StudyWriter
+from tests.support.deadline import DEADLINE
 from tests.support.made_store import (
     Clock,
     committed,
@@ -304,7 +305,9 @@ def test_without_the_extra(template: Path) -> None:
         "sys.modules['obstore'] = None\n"
         "sys.exit(run(['status', 's3://bucket/study.zarr']))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=DEADLINE
+    )
     assert done.returncode == 2
     assert done.stderr.splitlines() == [
         "seedconv: reading a remote store needs obstore: pip install 'seedconv-tui[remote]'"

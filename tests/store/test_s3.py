@@ -17,6 +17,7 @@ from moto.server import ThreadedMotoServer
 
 from seedconv_tui.cli.main import run
 from store import DamagedError, NotAStudyError, open_study
+from tests.support.deadline import DEADLINE
 from tests.support.made_store import Clock, committed, fill, open_writer
 from tests.support.remote_study import PREFIX, SEEDS, URL, make_study, told, use_endpoint
 from tests.support.s3_server import BUCKET
@@ -132,7 +133,7 @@ def test_the_commands(bucket: Any, template: Path, capsys: pytest.CaptureFixture
 
 def test_a_command_of_its_own(bucket: Any) -> None:
     command = [sys.executable, "-m", "seedconv_tui.cli.main", "status", "--json", URL]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE, check=True)
     assert json.loads(done.stdout)["models"][0]["checkpoints"] == {"done": 9}
     assert not done.stderr
 

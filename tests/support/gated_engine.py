@@ -14,23 +14,14 @@ import os
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from tests.support.deadline import until
 from tests.support.forked_engine import changed_path
 
-DEADLINE = 300.0  # seconds after which a test gives up; nothing waits for as long that works
 STARTING = 0  # instead of a number of checkpoints: while worker processes start
-
-
-def until(true: Callable[[], object]) -> None:
-    """Wait for what must come to be."""
-    deadline = time.monotonic() + DEADLINE
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
 
 
 def records(store: Path, kind: str) -> int:
