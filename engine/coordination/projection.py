@@ -10,8 +10,9 @@ from pathlib import Path
 
 from engine.coordination.planner import Step
 from engine.coordination.session import disk_free
-from engine.errors import ConfigError
-from engine.sources.base import Source
+from engine.errors import CheckpointError, ConfigError
+from engine.sources.base import Checkpoint, Source
+from engine.sources.captures import read_capture
 from engine.study_file.file import StudyFile
 from store import REPRESENTATIONS, Ledger
 
@@ -35,6 +36,15 @@ def projected_bytes(
     kept = REPRESENTATIONS[representation]
     units = _width(config) if config else 0
     return 0 if kept is None else int(kept.projected_bytes(n_tokens, vocab_size, units))
+
+
+def captured_bytes(checkpoint: Checkpoint, model: str) -> int:
+    """Return how many bytes log-probs take that were captured in training: kept as they came."""
+    try:
+        files = read_capture(checkpoint.fetch(), model).files
+    except CheckpointError:  # it will not be scored either
+        return 0
+    return sum(file.bytes for name, file in files.items() if not name.startswith("probe"))
 
 
 def _width(file: Path) -> int:
@@ -104,11 +114,14 @@ def project(
     for representation, kept in REPRESENTATIONS.items():
         of_steps = [0]
         for step in steps:
-            config = None
-            if kept is not None and kept.has_factors and step.score:
+            size = 0
+            if step.score:
                 checkpoint = sources[step.model].checkpoint((step.score[0], step.step))
-                config = checkpoint.config()
-            size = projected_bytes(config, representation, n_tokens, vocab_size)
+                if step.model in study.captured:
+                    size = captured_bytes(checkpoint, step.model)
+                elif kept is not None:
+                    config = checkpoint.config() if kept.has_factors else None
+                    size = projected_bytes(config, representation, n_tokens, vocab_size)
             of_steps.append(len(step.score) * size)
         sizes[representation] = sum(of_steps) if settings.retention == "all" else max(of_steps)
     needed, free = sizes[settings.representation], disk_free(study.store)

@@ -29,14 +29,18 @@ class ResultReports:
 
     def scored(self, task: Pass, seed: str, seconds: float) -> None:
         """Report a checkpoint that was scored, and whether its weights are those of another."""
+        record = self._writer.ledger.model(task.model).scored[seed, task.step]
+        captured = bool(record.get("captured"))
+        how = ", captured in training," if captured else ""
         self._session.say(
             "info",
             "scored",
-            f"scored {task.model}, seed {seed}, step {task.step} in {seconds:.1f} s",
+            f"scored {task.model}, seed {seed}, step {task.step}{how} in {seconds:.1f} s",
             model=task.model,
             seed=seed,
             step=task.step,
             seconds=round(seconds, 3),
+            captured=captured,
         )
         self._duplicate(task.model, (seed, task.step))
 

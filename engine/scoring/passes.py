@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from engine.errors import first_line
+from engine.errors import CheckpointError, first_line
 from engine.machine.faults import is_fault
 from engine.scoring.captured_seed import CapturedSeed
 from engine.scoring.divergence import SPARE, divergences
@@ -63,6 +63,8 @@ class Live:
     pending: PendingCheckpoint | None  # None: nothing of it is new but its pairs
     kept: str | None  # "log_probs" or "hidden", what of it is written
     squared_rounding: float = 0.0  # sum over tokens of the squared KL error made by rounding
+    committed: NDArray[np.float32] | None = None  # surprisal that this one is compared with
+    difference: float = 0.0  # sum over tokens of how far it is from that, nats
 
 
 class CorpusPass:
@@ -159,7 +161,7 @@ class CorpusPass:
         results: list[dict[str, torch.Tensor]] = []
         for seed, live in self._live.items():
             found: dict[str, torch.Tensor] = {}
-            if live.pending is not None:
+            if live.pending is not None or live.committed is not None:
                 found = self._summarise(log_p[seed], p[seed], targets, spare[0])
                 if live.kept == "log_probs" and isinstance(live.seed, CapturedSeed):
                     found |= _as_captured(live.seed.rows.states(start, stop), p[seed])
@@ -197,7 +199,7 @@ class CorpusPass:
             yield
         except BaseException as error:
             live = self._live.get(seed)
-            if live is None or not is_fault(error):
+            if live is None or not is_fault(error) or isinstance(error, CheckpointError):
                 raise
             raise LiveError(live.label, f"its model fails: {first_line(error)}") from error
 
@@ -224,6 +226,9 @@ class CorpusPass:
         *results, shared = copied()
         self._refuse_not_finite(shared.pop("lowest"), start)
         for live, found in zip(self._live.values(), results, strict=True):
+            if live.committed is not None:
+                far = found["surprisal"] - live.committed[start : start + len(found["surprisal"])]
+                live.difference += float(np.abs(far).sum(dtype=np.float64))
             if live.pending is None:
                 continue
             if "squared_rounding" in found:

@@ -67,3 +67,20 @@ def refuse_others(
         f"{where}: its weights are not those that its results are of; put the old "
         "ones back, or give the new ones a seed of their own"
     )
+
+
+_ROUNDING = {"float32": 0.02}  # nats that surprisal may differ by on average, by dtype in training
+_HALF = 0.1
+
+
+def refuse_different(where: str, difference: float, record: Record) -> None:
+    """Raise CheckpointError when results are not those that are committed, but for rounding.
+
+    For a checkpoint that was captured in training and is read from disk now, or the other way:
+    `difference` is the mean over tokens of how far apart their surprisals are, in nats.
+    """
+    if not difference <= _ROUNDING.get(str(record.get("dtype", "float32")), _HALF):
+        raise CheckpointError(
+            f"{where}: is not the checkpoint that was captured in training, or read before: its "
+            f"surprisals differ by {difference:.3g} nats on average. Give it a seed of its own"
+        )

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
+import numpy as np
 import torch
 
 from engine.errors import CheckpointError, first_line
@@ -39,6 +40,7 @@ from engine.workers.pass_errors import (
     SeedError,
     dead_device,
     no_memory,
+    refuse_different,
     refuse_others,
 )
 from engine.workers.weights_reader import WeightsReader
@@ -189,6 +191,8 @@ class Worker:
                 ).run()
             results = []
             for seed in task.live:
+                if live[seed].committed is not None:
+                    self._compare(task, live[seed])
                 if live[seed].pending is not None:
                     with self._names_seed(task, seed):
                         results.append(self._finish(task, live[seed]))
@@ -266,6 +270,9 @@ class Worker:
             if kept is not None or record is None:
                 pending = self._results.begin_checkpoint(task.model, seed, task.step, keep, layer)
             live[seed] = Live(seed, running, pending, kept.result if kept is not None else None)
+            if record is not None and bool(record.get("captured")) != captured:
+                values = self._store.values(task.model, "surprisal", seed, task.step)
+                live[seed].committed = np.asarray(values, np.float32)
         return live
 
     def _load(
@@ -321,8 +328,9 @@ class Worker:
             text = f"{where}: {error}{text}{error.advice}"
             raise SeedError(error.seed, text) from error.__cause__
         except CheckpointError as error:
-            if seed is None:
+            if seed is None and len(task.live) != 1:
                 raise
+            seed = seed or task.live[0]  # what was captured is read while tokens are asked for
             raise SeedError(seed, str(error), passing=error.passing) from error.__cause__
         except BaseException as error:
             if task.live and is_out_of_memory(error):
@@ -334,6 +342,13 @@ class Worker:
                 raise
             where = self._checkpoint(task, seed).where()
             raise SeedError(seed, f"{where}: cannot be scored: {first_line(error)}") from error
+
+    def _compare(self, task: Pass, entry: Live) -> None:
+        """Refuse a checkpoint whose results are there, were got in another way and are others."""
+        record = self._store.ledger(task.model).scored[entry.label, task.step]
+        with self._names_seed(task, entry.label):
+            where = self._checkpoint(task, entry.label).where()
+            refuse_different(where, entry.difference / len(self._text.corpus), record)
 
     def _finish(self, task: Pass, entry: Live) -> CheckpointResult:
         assert entry.pending is not None

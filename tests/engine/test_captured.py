@@ -211,6 +211,7 @@ def test_what_is_wrong_fails_alone_and_in_one_line(
     model = snapshot(study)
     for seed, (name, (_, text)) in enumerate(WRONG.items(), 10):
         assert text in model.errors[str(seed), 0], name
+        assert "its model" not in model.errors[str(seed), 0]
         assert "\n" not in model.errors[str(seed), 0]
         assert model.state[0, model.seeds.index(str(seed))] == State.FAILED, name
     assert model.n_pairs.tolist() == [2]  # of the two that are right
@@ -483,3 +484,30 @@ def test_the_template_of_init_names_it(tmp_path: Path) -> None:
     )
     assert load_study_file(tmp_path / "study.toml").captured == ("my-model",)
     make_tokenizer(tmp_path / "runs" / "tokenizer")
+
+
+# -- captured and read from disk -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("same", [True, False])
+def test_a_captured_checkpoint_that_is_read_from_disk_is_compared_by_its_results(
+    tmp_path: Path, same: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As where its log-probs were dropped, a late seed comes, and a checkpoint was saved, too."""
+    study = a_study(tmp_path)
+    for seed in "12":
+        hand_over(study, model_of(seed, 0), seed, 0)
+    assert run(["run", str(study)]) == 0
+    assert run(["prune", str(tmp_path / "study.zarr")]) == 0
+    for seed in "123":
+        model = model_of(seed if same or seed != "1" else "5", 0)
+        model.save_pretrained(tmp_path / "runs" / f"seed{seed}" / "step0")
+    write_study(tmp_path)  # folders
+    capsys.readouterr()
+    assert run(["run", str(study)]) == (0 if same else 1)
+    told = capsys.readouterr().err
+    assert ("seed1/step0: is not the checkpoint that was captured" in told) == (not same)
+    if same:
+        model = snapshot(study)
+        assert model.n_pairs.tolist() == [6]
+        assert model.captured == set()  # all can be scored again now
