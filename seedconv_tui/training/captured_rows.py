@@ -219,8 +219,9 @@ class CapturedRows:
             picked = self._picked(batch, logits[..., :vocab]).float().log_softmax(-1)
             self.finite &= bool(torch.isfinite(picked).all())
             return picked.half().cpu().numpy()
-        scale = factor(batch.heard, logits, vocab)
-        if scale is None or abs(scale - self._layer.scale) > _FACTOR_OFF * abs(self._layer.scale):
+        if not self._made_alike(batch, logits):
+            said = self._picked(batch, logits[..., :vocab])
+            self.finite &= bool(torch.isfinite(said).all())  # which would explain it
             self.steady = False
             empty: NDArray[np.float32] = np.empty((0, self._layer.module.in_features), np.float32)
             return empty
@@ -228,6 +229,12 @@ class CapturedRows:
         picked = self._picked(batch, hidden).float()
         self.finite &= bool(torch.isfinite(picked).all())
         return picked.cpu().numpy()
+
+    def _made_alike(self, batch: _Batch, logits: torch.Tensor) -> bool:
+        """Return whether logits are the layer's output times the factor of the first batch."""
+        assert self._layer is not None
+        scale, expected = factor(batch.heard, logits, self._job.order.vocab), self._layer.scale
+        return scale is not None and abs(scale - expected) <= _FACTOR_OFF * abs(expected)
 
     def _repeated(self, batch: _Batch) -> tuple[int, _Batch]:
         """Run the first tokens of a batch's first window again, twice at once."""

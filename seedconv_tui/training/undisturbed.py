@@ -116,7 +116,7 @@ def _evaluating(module: nn.Module) -> Iterator[None]:
 def _tensors_kept(module: nn.Module) -> Iterator[None]:
     """Keep buffers and tensors that are attributes: counters of experts, tables made lazily."""
     parts = [part for part in module.modules() if type(part).__name__ != "FullyShardedDataParallel"]
-    before = [(vars(part), _tensors(part)) for part in parts]
+    before = [(vars(part), dict(vars(part))) for part in parts]
     buffers = [(part._buffers, dict(part._buffers)) for part in parts]
     each = {id(buffer): buffer for _, known in buffers for buffer in known.values()}
     copies = [
@@ -135,21 +135,21 @@ def _tensors_kept(module: nn.Module) -> Iterator[None]:
             ):
                 there.clear()
                 there.update(known)
-        for part, (attributes, tensors) in zip(parts, before, strict=True):
-            for name in _tensors(part).keys() | tensors.keys():
-                if name not in tensors:
-                    # Made inside, as a table of positions, perhaps in another precision than
-                    # training would make it: as it was is as if it had not been asked for.
-                    attributes.pop(name)
-                elif attributes.get(name) is not tensors[name]:
-                    attributes[name] = tensors[name]
+        for there, known in before:
+            for name in _tensors(there) | _tensors(known):
+                if name not in known:
+                    del there[name]
+                elif there.get(name) is not known[name]:
+                    # Also what was None: a table made inside may have another precision than one
+                    # that training makes.
+                    there[name] = known[name]
         for buffer, version, copy in copies:
             if buffer._version != version:
                 buffer.copy_(copy)
 
 
-def _tensors(part: nn.Module) -> dict[str, Any]:
-    return {name: value for name, value in vars(part).items() if isinstance(value, torch.Tensor)}
+def _tensors(attributes: dict[str, Any]) -> set[str]:
+    return {name for name, value in attributes.items() if isinstance(value, torch.Tensor)}
 
 
 def _reshard(module: nn.Module) -> None:
