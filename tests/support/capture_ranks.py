@@ -1,0 +1,104 @@
+"""One of two ranks that train and capture: `python -m tests.support.capture_ranks CASE FOLDER N`.
+
+Prints, as JSON, digests of training with and without captures and how many captures failed.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import nn
+
+from seedconv_tui.training import Capture, capture
+from tests.support.captures import make_gpt, no_capture, train
+
+WORLD = 2
+
+
+def wrapped(case: str, seed: int) -> nn.Module:
+    """The model as each rank has it."""
+    name, _, kind = case.partition("-")
+    model = make_gpt(seed, tied=kind != "untied")
+    if name == "ddp":
+        return nn.parallel.DistributedDataParallel(model)
+    if name == "fsdp1":
+        from torch.distributed.fsdp import FullyShardedDataParallel
+
+        return FullyShardedDataParallel(model, use_orig_params=True)
+    if name == "tp":
+        from torch.distributed.device_mesh import init_device_mesh
+        from torch.distributed.tensor import Replicate
+        from torch.distributed.tensor.parallel import (
+            ColwiseParallel,
+            RowwiseParallel,
+            parallelize_module,
+        )
+
+        plan: dict[str, Any] = {
+            "lm_head": ColwiseParallel(output_layouts=Replicate()),
+            **{f"blocks.{n}.mlp.0": ColwiseParallel() for n in (0, 1)},
+            **{f"blocks.{n}.mlp.2": RowwiseParallel() for n in (0, 1)},
+        }
+        return parallelize_module(model, init_device_mesh("cpu", (WORLD,)), plan)
+    from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+
+    policy: dict[str, Any] = {}
+    if kind == "half":
+        policy["mp_policy"] = MixedPrecisionPolicy(param_dtype=torch.bfloat16)
+    for block in model.blocks:
+        fully_shard(block, **policy)
+    if kind == "untied":
+        fully_shard(model.lm_head, **policy)
+    fully_shard(model, **policy)
+    return model
+
+
+def main(case: str, folder: Path, rank: int) -> None:
+    store = dist.FileStore(str(folder / "store"), WORLD)
+    dist.init_process_group(
+        "gloo", rank=rank, world_size=WORLD, store=store, timeout=timedelta(seconds=120)
+    )
+    capture._TOGETHER = capture._APART = 3.0  # type: ignore[attr-defined]
+    alone = case.endswith("-alone")
+    share = not case.endswith("-unshared")
+    handing_over = Capture(folder, model="m", seed=1, share=share)
+    options = {"rank": 0 if case.startswith("tp") else rank, "steps": 3}
+    if case.startswith("fsdp2"):
+        options["accumulate"] = 2
+    without = train(wrapped(case, 1), no_capture, **options)
+    how = no_capture if alone and rank else handing_over
+    model = wrapped(case, 1)
+    result = train(model, how, **options)
+    if case == "fsdp2-nan":
+        with torch.no_grad():
+            next(model.parameters()).fill_(float("nan"))
+        handing_over(model, 50)
+    words = {"without": without, "with": result, "failed": handing_over.failed}
+    dist.barrier()
+    # The weights as they are now, so that numbers can be compared with them.
+    handing_over.failed = 0
+    states = model.module if case.startswith("ddp") else model
+    if case.startswith("fsdp1"):
+        words["last"] = handing_over(model, 99)
+    else:
+        words["last"] = how(model, 99)
+        full = {
+            name: value.full_tensor() if hasattr(value, "full_tensor") else value
+            for name, value in states.state_dict().items()
+        }
+        if rank == 0:
+            torch.save(full, folder / "weights.pt")
+    print(json.dumps(words))
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    main(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]))
