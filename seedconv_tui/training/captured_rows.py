@@ -110,6 +110,8 @@ class CapturedRows:
 
     def first(self) -> First:
         """Run the first batch, and a part of it again."""
+        parameters = self._job.place.module.parameters()
+        kept = next(p.dtype for p in parameters if p.is_floating_point())  # FSDP gathers others
         while True:
             text, windows = self._texts[None], next(self._rounds(self._texts[None]))
             try:
@@ -128,10 +130,9 @@ class CapturedRows:
         if self._job.factored:
             self._layer = find_layer(batch.heard, batch.logits, vocab)
         self.finite = bool(torch.isfinite(self._picked(batch, batch.logits[..., :vocab])).all())
-        parameter = next(p for p in self._job.place.module.parameters() if p.is_floating_point())
         output = batch.heard[0].output if batch.heard else None
-        made = batch.logits if output is None else output
-        names = [str(values.dtype).removeprefix("torch.") for values in (parameter, made)]
+        made = batch.logits.dtype if output is None else output.dtype
+        names = [str(dtype).removeprefix("torch.") for dtype in (kept, made)]
         return First(
             vocab=batch.logits.shape[-1],
             layer=self._layer,

@@ -30,7 +30,7 @@ def wrapped(case: str, seed: int) -> nn.Module:
     if name == "fsdp1":
         from torch.distributed.fsdp import FullyShardedDataParallel
 
-        return FullyShardedDataParallel(model, use_orig_params=True)
+        return FullyShardedDataParallel(model, use_orig_params=True, device_id=torch.device("cpu"))
     if name == "tp":
         from torch.distributed.device_mesh import init_device_mesh
         from torch.distributed.tensor import Replicate
