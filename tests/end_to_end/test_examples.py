@@ -17,7 +17,7 @@ from seedconv_tui.cli.main import _parser
 from store.schema import TOP, VARIABLES
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
-NAMES = sorted(file.name for file in EXAMPLES.glob("*.toml"))
+NAMES = sorted(str(file.relative_to(EXAMPLES)) for file in EXAMPLES.rglob("*.toml"))
 SIZES = ("14m", "31m", "70m", "160m", "410m")
 FILES_MB = (53.3, 86.1, 166, 375, 911)  # of weights, as the hub lists Pythia's; 31m is computed
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,20 @@ def reference_log_probs(
     **options: Any,
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """(token, vocab) float64 log-probs and the targets, one window at a time, no engine code."""
+    model: Any = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=dtype, **options)
+    model.eval()
+    return windowed_log_probs(folder, lambda ids: model(ids).logits, stream=stream, window=window)
+
+
+def windowed_log_probs(
+    folder: Path,
+    predict: Callable[[torch.Tensor], torch.Tensor],
+    *,
+    stream: bool,
+    window: int = WINDOW,
+    n_tokens: int = N_TOKENS,
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """The same of any model; `predict` gives logits (1, position, vocab) of ids (1, position)."""
     tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(folder / "tokenizer/tokenizer.json"))
     end = tokenizer.convert_tokens_to_ids(END)
     text = (folder / "text.txt").read_text(encoding="utf-8")
@@ -36,12 +51,10 @@ def reference_log_probs(
             sequences[0] += ([end] if n else []) + document
     else:
         sequences = [[end, *document] for document in documents]
-    model: Any = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=dtype, **options)
-    model.eval()
     stride = window - min(OVERLAP, window // 2)
     rows, targets = list[NDArray[np.float64]](), list[int]()
     for ids in sequences:
-        ids = ids[: N_TOKENS - len(targets) + 1]  # the text is as long as that
+        ids = ids[: n_tokens - len(targets) + 1]  # the text is as long as that
         # Windows start every `stride`; a token is predicted by the first that reaches it.
         done = 0
         for start in range(0, len(ids), stride):
@@ -49,7 +62,7 @@ def reference_log_probs(
             if start + len(inputs) <= done:
                 break
             with torch.no_grad():
-                logits = model(torch.tensor([inputs])).logits[0, done - start :].double()
+                logits = predict(torch.tensor([inputs]))[0, done - start :].double()
             rows += list(logits[:, : len(tokenizer)].log_softmax(-1).numpy())
             done = start + len(inputs)
         targets += ids[1:]
