@@ -1,8 +1,8 @@
 """Tiny seeds trained on the prose that ships with Python: of the demo, and of `make reproduce`.
 
 `prepare` writes corpus, tokenizer, study file and plan; `python -m engine.demo_training DIR` is the
-trainer, a process of its own that knows nothing of seedconv and leaves ordinary `transformers`
-checkpoints.
+trainer, a process of its own. It knows nothing of seedconv and leaves ordinary `transformers`
+checkpoints; or, with `TrainingPlan.capture`, it leaves none and calls `Capture` in their place.
 """
 
 from __future__ import annotations
@@ -16,7 +16,10 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from seedconv_tui.training.capture import Capture
 
 _VOCAB = 2048
 _BATCH, _LENGTH = 16, 64
@@ -25,6 +28,7 @@ _END_OF_TEXT = "<|endoftext|>"
 _SEPARATOR = "\n\f\n"
 _PLAN = "plan.json"
 _WRITTEN_LAST = "trainer_state.json"
+_WAIT_FOR_ORDER = 600.0  # seconds; the engine starts at the same time
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,7 @@ class TrainingPlan:
     held_out_tokens: int = 2000
     most_of_document: int = 2000  # tokens held out of one document: its end, or all of it
     counts: tuple[str, ...] = ()  # text files whose tokens are counted; else the corpus's are
+    capture: bool = False  # hand over what the models say, and save no checkpoint
 
     @property
     def steps(self) -> tuple[int, ...]:
@@ -82,9 +87,14 @@ device = "cpu"
 _MODEL = """
 [[models]]
 name = "{name}"
-source = "runs/{{model}}/seed{{seed}}/checkpoint-{{step}}"
+source = "{source}"
 seeds = {seeds}
 steps = {steps}
+"""
+_SAVED, _CAPTURED = "runs/{model}/seed{seed}/checkpoint-{step}", "captured"
+_FACTORED = """
+[log_probs]
+representation = "factored"  # a tenth of what dense would have the trainer write
 """
 
 
@@ -128,7 +138,17 @@ def prepare(folder: Path, plan: TrainingPlan) -> Path:
         overlap=_LENGTH // 2,
     )
     for size in plan.sizes:
-        study += _MODEL.format(name=size.name, seeds=list(plan.seeds), steps=list(plan.steps))
+        study += _MODEL.format(
+            name=size.name,
+            source=_CAPTURED if plan.capture else _SAVED,
+            seeds=list(plan.seeds),
+            steps=list(plan.steps),
+        )
+    if plan.capture:
+        study += _FACTORED
+        if not (folder / "study.zarr").exists():  # what was captured went with the store
+            for mark in folder.glob("runs/*/seed*/captured-*.json"):
+                mark.unlink()
     (folder / _PLAN).write_text(json.dumps(asdict(plan), indent=2), encoding="utf-8")
     file = folder / "study.toml"
     file.write_text(study, encoding="utf-8")
@@ -167,8 +187,8 @@ def train(folder: Path) -> None:
     context = multiprocessing.get_context("spawn")
     together = context.Barrier(len(plan.seeds))
     for size in plan.sizes:
-        ends = [_checkpoint(folder, size, seed, plan.steps[-1]) for seed in plan.seeds]
-        if all((end / _WRITTEN_LAST).exists() for end in ends):
+        ends = [_mark(folder, plan, size, seed, plan.steps[-1]) for seed in plan.seeds]
+        if all(end.exists() for end in ends):
             continue
         runs = [
             context.Process(target=_run, args=(folder, plan, size, seed, together))
@@ -196,6 +216,8 @@ def _run(folder: Path, plan: TrainingPlan, size: Size, seed: int, together: Barr
     from tokenizers import Tokenizer
     from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
 
+    from seedconv_tui.training.capture import Capture
+
     torch.set_num_threads(1)  # there are as many processes as cores, or more
     backend = Tokenizer.from_file(str(folder / "tokenizer" / "tokenizer.json"))
     end: Any = backend.token_to_id(_END_OF_TEXT)
@@ -222,11 +244,16 @@ def _run(folder: Path, plan: TrainingPlan, size: Size, seed: int, together: Barr
     )
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, partial(_rate, n_steps=plan.n_steps))
     order = torch.Generator().manual_seed(seed)
+    capture = None
+    if plan.capture:
+        file = folder / "study.toml"
+        capture = Capture(file, model=size.name, seed=seed, wait=_WAIT_FOR_ORDER)
     for step in range(plan.n_steps + 1):
         if step in plan.steps:
             together.wait()
-            _save(model, _checkpoint(folder, size, seed, step), step)
-            print(f"{size.name}, seed {seed}: saved step {step}", flush=True)
+            _keep(model, step, _mark(folder, plan, size, seed, step), capture)
+            done = "captured" if plan.capture else "saved"
+            print(f"{size.name}, seed {seed}: {done} step {step}", flush=True)
         starts = torch.randint(len(stream) - _LENGTH, (_BATCH,), generator=order)
         batch = torch.stack([stream[start : start + _LENGTH] for start in starts.tolist()])
         model(batch, labels=batch).loss.backward()
@@ -244,15 +271,23 @@ def _rate(step: int, n_steps: int) -> float:
     return _FLOOR + (1 - _FLOOR) * 0.5 * (1 + math.cos(math.pi * progress))
 
 
-def _checkpoint(folder: Path, size: Size, seed: int, step: int) -> Path:
-    return folder / "runs" / size.name / f"seed{seed}" / f"checkpoint-{step}"
+def _mark(folder: Path, plan: TrainingPlan, size: Size, seed: int, step: int) -> Path:
+    """Return the file whose existence says that this step of this run is dealt with."""
+    run = folder / "runs" / size.name / f"seed{seed}"
+    if plan.capture:
+        return run / f"captured-{step}.json"
+    return run / f"checkpoint-{step}" / _WRITTEN_LAST
 
 
-def _save(model: Any, folder: Path, step: int) -> None:
-    if (folder / _WRITTEN_LAST).exists():
+def _keep(model: Any, step: int, mark: Path, capture: Capture | None) -> None:
+    if mark.exists():
         return  # of an earlier demo; training is deterministic
-    model.save_pretrained(folder)
-    (folder / _WRITTEN_LAST).write_text(json.dumps({"global_step": step}))
+    if capture is None:
+        model.save_pretrained(mark.parent)
+    elif not capture(model, step):
+        return  # the trainer's log says why
+    mark.parent.mkdir(parents=True, exist_ok=True)
+    mark.write_text(json.dumps({"global_step": step}))
 
 
 if __name__ == "__main__":

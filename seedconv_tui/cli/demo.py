@@ -11,6 +11,8 @@ from seedconv_tui.cli.tui import add_screen_options, show
 HELP = "train three tiny seeds, score them as they train, watch them"
 EXAMPLE = "seedconv demo --headless --dir /tmp/demo"
 
+_FOLDER, _CAPTURED_FOLDER = Path("seedconv-demo"), Path("seedconv-demo-captured")
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what the command takes."""
@@ -18,9 +20,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--headless", action="store_true", help="no screen: progress, chart and table"
     )
     parser.add_argument(
-        "--dir", type=Path, default=Path("seedconv-demo"), help="where it works (%(default)s)"
+        "--dir",
+        type=Path,
+        help=f"where it works ({_FOLDER}; with --capture {_CAPTURED_FOLDER})",
     )
     parser.add_argument("--second-size", action="store_true", help="train a larger model as well")
+    parser.add_argument(
+        "--capture",
+        action="store_true",
+        help="write no checkpoints: the trainer hands over what its models say",
+    )
     add_screen_options(parser)
 
 
@@ -29,9 +38,10 @@ def run(options: argparse.Namespace) -> int:
     from seedconv_tui.demo.run_demo import run_demo
 
     return run_demo(
-        options.dir,
+        options.dir or (_CAPTURED_FOLDER if options.capture else _FOLDER),
         headless=options.headless,
         second_size=options.second_size,
+        capture=options.capture,
         glyphs=glyphs_of(options),
         # A new study every time, with nothing to go back to.
         show=lambda store: show(store, options=options, fresh=True),

@@ -29,16 +29,21 @@ def run_demo(
     *,
     headless: bool,
     second_size: bool,
+    capture: bool,
     glyphs: Glyphs,
     show: Callable[[Path], int],
+    n_steps: int = 768,
 ) -> int:
     """Run the demo in `folder` and return the exit code; an earlier one there goes on.
 
-    `show` opens the monitor on a store and returns when the user leaves it.
+    With `capture` the trainer saves no checkpoints: it hands over what its models say. `show` opens
+    the monitor on a store and returns when the user leaves it.
     """
     from engine.demo_training import SMALL, TINY, TrainingPlan, prepare
 
-    study_file = prepare(folder, TrainingPlan(sizes=(TINY, SMALL) if second_size else (TINY,)))
+    sizes = (TINY, SMALL) if second_size else (TINY,)
+    plan = TrainingPlan(sizes=sizes, capture=capture, n_steps=n_steps)
+    study_file = prepare(folder, plan)
     store = folder / "study.zarr"
     trainer, engine = start(folder, study_file)
     headless = headless or not (sys.stdin.isatty() and sys.stdout.isatty())
@@ -63,7 +68,8 @@ def run_demo(
     if over:
         print(f"done; look at it again with: seedconv tui {store}", file=sys.stderr)
     else:
-        print(f"stopped; go on with: seedconv demo --dir {folder}", file=sys.stderr)
+        given = " --second-size" * second_size + " --capture" * capture
+        print(f"stopped; go on with: seedconv demo --dir {folder}{given}", file=sys.stderr)
     return OK
 
 
