@@ -19,8 +19,8 @@ from engine.machine.faults import is_fault
 from engine.scoring.captured_seed import CapturedSeed
 from engine.scoring.divergence import SPARE, divergences
 from engine.scoring.log_prob_rows import LiveSeed, Rows
-from engine.scoring.ranking import largest
 from engine.scoring.scorer import Scorer, rows_within
+from engine.scoring.top_predictions import largest
 from engine.scoring.transfer import HostCopies
 from store.schema import DIVERGENCES, TOP
 from store.writing import PendingCheckpoint, PendingPairs

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from engine.scoring.divergence import divergences
-from engine.scoring.ranking import largest
+from engine.scoring.top_predictions import largest
 
 Both = tuple[torch.Tensor, torch.Tensor]
 
