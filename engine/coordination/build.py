@@ -60,7 +60,7 @@ def build_coordinator(
         else:  # the tokenizer is waited for before there is one
             listener.on_event(Event(clock(), "warning", "hub", text))
 
-    devices = find_devices(study.scoring.device, cluster, study.limits)
+    devices = find_devices(study.scoring, cluster, study.limits)
     hub = HubClient(stop, on_wait=report_wait)
     models = {model.name: model for model in study.models}
     schedules = study.learning_rates()

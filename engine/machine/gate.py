@@ -15,11 +15,13 @@ import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import psutil
 import torch
 
 from engine.errors import ConfigError
+from engine.machine.devices import DeviceGroup
 from engine.study_file.limits_section import LimitsSection
 from store.schema import Work
 
@@ -103,20 +105,26 @@ class Gate:
             self._sleep(min(left, _SLICE_SECONDS))
 
 
-def gated(limits: LimitsSection, device: torch.device, report: Report) -> Report:
+def gated(limits: LimitsSection, devices: DeviceGroup, report: Report) -> Report:
     """Return the report, or one that waits for others where the limits say so.
 
     Raise ConfigError when what they use cannot be measured.
     """
     meters = []
-    if limits.gpu_below is not None and device.type == "cuda":
-        _refuse_unmeasurable(device)
-        meters.append(Meter("GPU", lambda: _gpu_percent(device), limits.gpu_below, rest=True))
+    if limits.gpu_below is not None:
+        for gpu in devices.gpus:
+            _refuse_unmeasurable(gpu)
+            name = f"GPU {gpu}" if devices.splits else "GPU"
+            meters.append(Meter(name, partial(_gpu_percent, gpu), limits.gpu_below, rest=True))
     if limits.cpu_below is not None:
         meters.append(Meter("CPU", OthersOnCpu().percent, limits.cpu_below))
     if not meters:
         return report
-    settle = (lambda: torch.cuda.synchronize(device)) if device.type == "cuda" else lambda: None
+
+    def settle() -> None:
+        for gpu in devices.gpus:
+            torch.cuda.synchronize(gpu)
+
     return Gate(meters, report, settle)
 
 

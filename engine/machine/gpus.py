@@ -7,24 +7,45 @@ from typing import TypeVar
 
 import torch
 
-from engine.machine.devices import name_devices
+from engine.machine.devices import DeviceGroup, name_devices
 from store.schema import Gpu
 
 T = TypeVar("T")
+Number = TypeVar("Number", int, float)
 
 
-def read_gpus(devices: Sequence[torch.device]) -> tuple[Gpu, ...]:
-    """Read utilisation and memory of those devices that are GPUs; None where unknown.
+def read_gpus(groups: Sequence[DeviceGroup]) -> tuple[Gpu, ...]:
+    """Read utilisation and memory of those groups that are GPUs; None where unknown.
+
+    Of several GPUs over which models are split it is the mean utilisation, and all their memory.
 
     Utilisation takes the driver's library (nvidia-ml-py, the extra `gpu`), and so does the memory
     of several: to ask CUDA would take some of each GPU for this process, which does not use them.
     """
-    alone = len(devices) == 1
+    alone = len(groups) == 1
     return tuple(
-        _read(name, device, alone=alone)
-        for name, device in zip(name_devices(devices), devices, strict=True)
-        if device.type == "cuda"
+        _together(name, [_read(name, gpu, alone=alone) for gpu in group.gpus])
+        for name, group in zip(name_devices(groups), groups, strict=True)
+        if group.gpus
     )
+
+
+def _together(name: str, gpus: Sequence[Gpu]) -> Gpu:
+    utilisation = _sum([gpu.utilisation for gpu in gpus])
+    return Gpu(
+        name,
+        None if utilisation is None else utilisation / len(gpus),
+        _sum([gpu.memory_used for gpu in gpus]),
+        _sum([gpu.memory_total for gpu in gpus]),
+    )
+
+
+def _sum(values: Sequence[Number | None]) -> Number | None:
+    known = [value for value in values if value is not None]
+    if len(known) < len(values):
+        return None
+    first, *others = known
+    return sum(others, first)
 
 
 def _read(name: str, device: torch.device, *, alone: bool) -> Gpu:

@@ -13,6 +13,7 @@ import torch
 from threadpoolctl import threadpool_limits
 
 from engine.errors import ConfigError
+from engine.machine.devices import DeviceGroup
 from engine.machine.host_memory import resident_bytes
 from engine.study_file.limits_section import LimitsSection
 from store import limit_threads
@@ -57,9 +58,9 @@ def _limit_threads(threads: int) -> None:
     limit_threads(threads)
 
 
-def refuse_other_gpus(limits: LimitsSection, devices: Sequence[torch.device]) -> None:
+def refuse_other_gpus(limits: LimitsSection, groups: Sequence[DeviceGroup]) -> None:
     """Raise ConfigError when a limit is about GPUs that are not there, or not as it takes them."""
-    gpus = [device for device in devices if device.type == "cuda"]
+    gpus = [gpu for group in groups for gpu in group.gpus]
     for name in ("gpu_memory_gb", "gpu_below"):
         if getattr(limits, name) is not None and not gpus:
             instead = ", or use limits.cpu_below" if name == "gpu_below" else ""
@@ -92,16 +93,17 @@ def refuse_too_little(limits: LimitsSection, processes: int) -> None:
             )
 
 
-def limit_gpu(limits: LimitsSection, device: torch.device) -> None:
-    """Have torch take no more of a GPU: beyond it memory counts as run out, and work is halved.
+def limit_gpus(limits: LimitsSection, devices: DeviceGroup) -> None:
+    """Have torch take no more of each GPU: beyond it memory counts as run out; work is halved.
 
     The driver's own, some 0.3 to 0.6 GB for each process, comes on top.
     """
-    if limits.gpu_memory_gb is None or device.type != "cuda":
+    if limits.gpu_memory_gb is None:
         return
-    total = torch.cuda.get_device_properties(device).total_memory
-    fraction = min(1.0, limits.gpu_memory_gb * 1e9 / total)
-    torch.cuda.set_per_process_memory_fraction(fraction, _index(device))
+    for gpu in devices.gpus:
+        total = torch.cuda.get_device_properties(gpu).total_memory
+        fraction = min(1.0, limits.gpu_memory_gb * 1e9 / total)
+        torch.cuda.set_per_process_memory_fraction(fraction, _index(gpu))
 
 
 def _index(device: torch.device) -> int:

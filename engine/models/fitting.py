@@ -20,6 +20,7 @@ from transformers.pytorch_utils import Conv1D
 from engine.errors import CheckpointError
 from engine.machine.faults import is_fault
 from engine.models.remote_code import model_class
+from engine.models.spreading import all_weights
 from engine.models.weights import CheckpointWeights
 
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
@@ -97,7 +98,7 @@ def refuse_not_finite(checkpoint: CheckpointWeights, module: Any) -> None:
 
     Others, such as masks that old versions of a model saved, may be.
     """
-    for name, weight in module.named_parameters():
+    for name, weight in all_weights(module).items():
         low, high = weight.detach().aminmax() if weight.numel() else (torch.zeros(()),) * 2
         if not bool(low.isfinite() & high.isfinite()):
             where = checkpoint.not_finite.get(name, checkpoint.where)

@@ -10,6 +10,7 @@ import torch
 
 from engine.models.output_head import Head, find_head, hidden_states
 from engine.models.residency import Stage, StagedModule
+from engine.models.spreading import bring_back, release
 from engine.models.weights import CheckpointWeights
 
 _LIMIT = "original_max_position_embeddings"  # of a configuration: positions beyond it are scaled
@@ -25,7 +26,6 @@ class LoadedModel:
         self,
         checkpoint: CheckpointWeights,
         module: Any,
-        device: torch.device,
         dtype: torch.dtype,
         *,
         architecture: object = None,
@@ -33,7 +33,7 @@ class LoadedModel:
         changes_itself: bool = False,
         masked: bool = False,
     ) -> None:
-        """Take a module on `device` that holds the checkpoint's weights.
+        """Take a module that holds the checkpoint's weights, and can be called.
 
         `architecture` is equal for checkpoints of one. With a `stage` the weights leave the device
         until the model is used; with `changes_itself` those that calling it has changed are kept.
@@ -46,7 +46,7 @@ class LoadedModel:
         self.limits = tuple(limit for limit in limits if isinstance(limit, int))
         self.head: Head | None = None
         self._masked = masked
-        self._staged = StagedModule(module, device, stage, changes_itself=changes_itself)
+        self._staged = StagedModule(module, stage, changes_itself=changes_itself)
 
     def activate(self) -> Any:
         """Return the module with its weights on the device."""
@@ -61,12 +61,15 @@ class LoadedModel:
     def states(self, ids: torch.Tensor, shown: torch.Tensor | None, last: int) -> torch.Tensor:
         """Return hidden states of all positions, or else logits of the last ones."""
         module, inputs = self.activate(), self._inputs(ids, shown)
-        if self.head is not None:
-            return hidden_states(module, **inputs)
-        if _takes(module, "logits_to_keep"):
-            inputs["logits_to_keep"] = last
-        logits: torch.Tensor = module(**inputs).logits
-        return logits
+        try:
+            if self.head is not None:
+                return hidden_states(module, **inputs)
+            if _takes(module, "logits_to_keep"):
+                inputs["logits_to_keep"] = last
+            logits: torch.Tensor = module(**inputs).logits
+            return logits
+        finally:
+            bring_back(module)
 
     def _inputs(self, ids: torch.Tensor, shown: torch.Tensor | None) -> dict[str, Any]:
         inputs: dict[str, Any] = {"input_ids": ids}
@@ -77,7 +80,9 @@ class LoadedModel:
         return inputs
 
     def close(self) -> None:
-        """Do nothing: a module's memory is freed with it."""
+        """Free its memory, as soon as nobody else holds the module."""
+        self._staged.close()
+        release(self._staged.module)
 
 
 def longest_input(module: Any) -> int | None:

@@ -7,19 +7,20 @@ from typing import Any
 
 import torch
 
+from engine.machine.devices import DeviceGroup
 from engine.models.language_model import LanguageModel, ReadCheckpoint
-from engine.models.residency import Stage
+from engine.models.residency import Place
 from engine.models.transformers_maker import TransformersMaker
 from engine.models.weights import CheckpointWeights
 
 
 class Makers:
-    """A maker for each way to read checkpoints, on one device."""
+    """A maker for each way to read checkpoints, on the devices of one worker."""
 
     def __init__(
         self,
         dtype: torch.dtype,
-        device: torch.device,
+        devices: DeviceGroup,
         first: Callable[[int | None], torch.Tensor],
         vocab_size: int,
         *,
@@ -30,14 +31,14 @@ class Makers:
         # By what was read; each takes only that.
         self._makers: Mapping[type, Any] = {
             CheckpointWeights: TransformersMaker(
-                dtype, device, first, vocab_size, masked=masked, note=note
+                dtype, devices, first, vocab_size, masked=masked, note=note
             ),
         }
 
-    def make(self, checkpoint: ReadCheckpoint, stage: Stage | None) -> LanguageModel:
-        """Make a model whose weights are on the device, or come there at each use by `stage`.
+    def make(self, checkpoint: ReadCheckpoint, place: Place) -> LanguageModel:
+        """Make a model whose weights are where `place` says, as far as its kind can.
 
         Raise CheckpointError, and whatever the model raises on its first tokens.
         """
-        model: LanguageModel = self._makers[type(checkpoint)].make(checkpoint, stage)
+        model: LanguageModel = self._makers[type(checkpoint)].make(checkpoint, place)
         return model

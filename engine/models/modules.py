@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,9 +14,11 @@ import torch
 import transformers
 
 from engine.errors import CheckpointError
+from engine.machine.devices import DeviceGroup
 from engine.models.loaded_model import LoadedModel
 from engine.models.remote_code import model_class
-from engine.models.residency import Stage, nothing_like, saved_tensors
+from engine.models.residency import ON_DEVICE, Place, nothing_like, saved_tensors
+from engine.models.spreading import ChangedError, RefuseChanges, is_spread, release, spread
 from engine.models.weights import CheckpointWeights
 
 _TRIFLES = {"_name_or_path", "dtype", "torch_dtype", "transformers_version"}  # of a configuration
@@ -46,75 +49,111 @@ class Modules:
     def __init__(
         self,
         dtype: torch.dtype,
-        device: torch.device,
+        devices: DeviceGroup,
         *,
         masked: bool = False,
         note: Callable[[str], None] = lambda text: None,
     ) -> None:
         """`note` is called with what the user should know, in one line."""
-        self._dtype, self._device, self._masked, self._note = dtype, device, masked, note
+        self._dtype, self._devices, self._masked, self._note = dtype, devices, masked, note
         self._templates: dict[object, _Template | None] = {}  # None: build every module
         self._changing: set[object] = set()  # architectures whose modules change their weights
+        self._steady: set[object] = set()  # those that were seen not to, with weights that wait
 
     def load(
         self,
         checkpoint: CheckpointWeights,
         probe: Callable[[Any], torch.Tensor],
-        *,
-        stage: Stage | None = None,
+        place: Place = ON_DEVICE,
     ) -> LoadedModel:
-        """Make a model with the checkpoint's weights, on the device or brought there by `stage`.
+        """Make a model with the checkpoint's weights, which are where `place` says.
 
         `probe` calls a module and returns logits; it tests whether modules can be copied. Raises
-        CheckpointError when the weights do not fit the architecture.
+        CheckpointError when the weights do not fit the architecture, or cannot wait in the host's
+        memory.
         """
         key, weights = _key(checkpoint), checkpoint.weights
-        if stage is not None:
-            stage.clear()
+        if place.stage is not None:
+            place.stage.clear()
+        home = self._home(place)
         template = self._templates.get(key)
-        if template is not None and template.proven and _ties_hold(template.module, weights):
-            module = self._copy(template, weights)
-        else:
-            module = _build(checkpoint, self._dtype, self._device, masked=self._masked)
-            undecided = template is not None or key not in self._templates
-            if undecided and _takes_as_they_are(module, weights):  # which reads every weight
-                self._test(key, module, checkpoint.fingerprint, probe)
+        made = contextlib.ExitStack()  # what is undone if this fails
+        with made:
+            if template is not None and template.proven and _ties_hold(template.module, weights):
+                module = self._copy(template, weights, home)
+                made.callback(release, module)
+            else:
+                module = _build(checkpoint, self._dtype, home, masked=self._masked)
+                made.callback(release, module)
+                undecided = template is not None or key not in self._templates
+                if undecided and _takes_as_they_are(module, weights):  # which reads every weight
+                    with _names_changes(checkpoint.where, module):
+                        self._test(key, module, checkpoint.fingerprint, probe, place)
+            self._settle(module, place)
+            if place.offload and key not in self._steady:
+                with _names_changes(checkpoint.where, module):
+                    _ask(probe, module, place)
+                self._steady.add(key)
+            made.pop_all()
         return LoadedModel(
             checkpoint,
             module,
-            self._device,
             self._dtype,
             architecture=key,
-            stage=stage,
+            stage=place.stage,
             changes_itself=key in self._changing,
             masked=self._masked,
         )
 
-    def _copy(self, template: _Template, weights: Mapping[str, torch.Tensor]) -> Any:
-        """Return a copy of the template with these weights, on the device."""
+    def _home(self, place: Place) -> torch.device:
+        """Return where a module is built: on its device, or where it is spread from."""
+        spreads = place.offload or self._devices.splits
+        return torch.device("cpu") if spreads else self._devices.output
+
+    def _settle(self, module: Any, place: Place) -> None:
+        """Spread a module over devices and the host's memory, unless one device holds it."""
+        if (place.offload or self._devices.splits) and not is_spread(module):
+            spread(module, self._devices, place.rooms, offload=place.offload)
+
+    def _copy(
+        self, template: _Template, weights: Mapping[str, torch.Tensor], home: torch.device
+    ) -> Any:
+        """Return a copy of the template with these weights, on the device `home`."""
         module = copy.deepcopy(template.module)
         # Not what each module makes for itself and never saves, such as frequencies of positions:
         # it has its own precision, and old checkpoints have it rounded.
         for name, tensor in saved_tensors(module).items():
-            tensor.data = _placed(weights[name].detach(), self._device, tensor.dtype)
+            tensor.data = _placed(weights[name].detach(), home, tensor.dtype)
         _give_float32_logits(module, self._dtype)
         return module
 
     def _test(
-        self, key: object, module: Any, fingerprint: str, probe: Callable[[Any], torch.Tensor]
+        self,
+        key: object,
+        module: Any,
+        fingerprint: str,
+        probe: Callable[[Any], torch.Tensor],
+        place: Place,
     ) -> None:
         """Find out whether modules of this architecture can be copied, with one just built."""
         if key not in self._templates:
             template, before = _template(module, fingerprint), _sums(module)
-            probe(module)
-            if _sums(module) != before:
+            self._settle(module, place)
+            _ask(probe, module, place)
+            if not place.offload and _sums(module) != before:
                 self._changing.add(key)
                 template = None
                 self._refuse(module, "changes its weights when it is called")
             self._templates[key] = template
         elif (template := self._templates[key]) and fingerprint != template.fingerprint:
-            twin = self._copy(template, saved_tensors(module))
-            template.proven = _same_logits(probe(module), probe(twin))
+            twin = self._copy(template, saved_tensors(module), self._home(place))
+            try:  # first, as there may not be room for both
+                self._settle(twin, place)
+                copied = _ask(probe, twin, place)
+            finally:
+                release(twin)
+            self._settle(module, place)
+            template.proven = _same_logits(_ask(probe, module, place), copied)
             if not template.proven:
                 self._templates[key] = None
                 self._refuse(module, "computes something else when it is copied")
@@ -122,6 +161,27 @@ class Modules:
     def _refuse(self, module: Any, why: str) -> None:
         kind = type(module).__name__
         self._note(f"{kind} {why}: transformers builds it again for every checkpoint")
+
+
+def _ask(probe: Callable[[Any], torch.Tensor], module: Any, place: Place) -> torch.Tensor:
+    """Return a module's logits. Raise ChangedError where it changes weights that wait."""
+    if not place.offload:
+        return probe(module)
+    with RefuseChanges():  # type: ignore[no-untyped-call]
+        return probe(module)
+
+
+@contextlib.contextmanager
+def _names_changes(where: str, module: Any) -> Iterator[None]:
+    """Turn a ChangedError into the CheckpointError that names the checkpoint."""
+    try:
+        yield
+    except ChangedError:
+        raise CheckpointError(
+            f"{where}: {type(module).__name__} changes its weights when it is called, so they "
+            "cannot wait in the host's memory (scoring.offload); choose a larger device, or "
+            "several, with scoring.device"
+        ) from None
 
 
 def _template(module: Any, fingerprint: str) -> _Template | None:

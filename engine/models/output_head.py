@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
+from engine.models.spreading import weight_of
 from store.schema import OutputLayer
 
 _SAME = 3e-5  # how far logits may be from the product, relative to the largest: float32 rounding
@@ -56,7 +57,10 @@ class _Reached(Exception):  # noqa: N818  (not an error: it ends a forward pass 
 
 
 def hidden_states(module: Any, **inputs: Any) -> torch.Tensor:
-    """Return the input of the output layer, (batch, position, hidden), without logits."""
+    """Return the input of the output layer, (batch, position, hidden), without logits.
+
+    It is on the device of `inputs`, wherever the layers are.
+    """
     seen: list[torch.Tensor] = []
 
     def stop(_: Any, arguments: tuple[torch.Tensor, ...]) -> None:
@@ -69,7 +73,7 @@ def hidden_states(module: Any, **inputs: Any) -> torch.Tensor:
             module(**inputs)
     finally:
         hook.remove()
-    return seen[0]
+    return seen[0].to(_device(inputs))
 
 
 def find_head(module: Any, vocab_size: int, **probe: Any) -> Head | None:
@@ -89,11 +93,14 @@ def find_head(module: Any, vocab_size: int, **probe: Any) -> Head | None:
         hook.remove()
     if len(seen) != 1 or seen[0].shape[:-1] != logits.shape[:-1]:
         return None
-    weight = layer.weight.detach()[:vocab_size].float()
-    bias = None if layer.bias is None else layer.bias.detach()[:vocab_size].float()
+    weight, bias = (
+        None if tensor is None else tensor.detach()[:vocab_size].to(logits.device, torch.float32)
+        for tensor in (weight_of(module, layer, name) for name in ("weight", "bias"))
+    )
+    assert weight is not None
     if not logits.isfinite().all():
         return Head(weight, bias)  # nothing is known; its first token will be refused by name
-    hidden = seen[0].float().flatten(0, -2)
+    hidden = seen[0].to(logits.device, torch.float32).flatten(0, -2)
     logits = logits.flatten(0, -2)
     out = torch.empty_like(logits)
     for head in _candidates(weight, bias, hidden, logits, module.config.get_text_config()):
@@ -101,6 +108,11 @@ def find_head(module: Any, vocab_size: int, **probe: Any) -> Head | None:
         if (out - logits).abs().max() <= _SAME * logits.abs().max().clamp_min(1e-3):
             return head
     return None
+
+
+def _device(inputs: Mapping[str, Any]) -> torch.device:
+    """Return the device that a module's inputs are on, and so what is made of its outputs."""
+    return next(value.device for value in inputs.values() if isinstance(value, torch.Tensor))
 
 
 def _candidates(

@@ -1,8 +1,10 @@
-"""Where the weights of a module are: on the device, or in the host's memory until it is used."""
+"""Where the weights of a module are: on the device, or in the host's memory until they are used."""
 
 from __future__ import annotations
 
 import itertools
+from dataclasses import dataclass
+from enum import Enum
 from typing import Any
 
 import torch
@@ -11,12 +13,10 @@ import torch
 class StagedModule:
     """A module on a device; with a stage its weights are there only while it has its turn."""
 
-    def __init__(
-        self, module: Any, device: torch.device, stage: Stage | None, *, changes_itself: bool
-    ) -> None:
+    def __init__(self, module: Any, stage: Stage | None, *, changes_itself: bool) -> None:
         """Take a module that is on the device; with `changes_itself` calls change its weights."""
         self.module = module
-        self._device, self._stage, self._changes_itself = device, stage, changes_itself
+        self._stage, self._changes_itself = stage, changes_itself
         self._away: dict[str, torch.Tensor] = {}  # weights in the host's memory
         if stage is not None:
             self._store()
@@ -29,7 +29,7 @@ class StagedModule:
             return self.module
         stage.clear()
         for name, tensor in saved_tensors(self.module).items():
-            tensor.data = self._away[name].to(self._device, non_blocking=True)
+            tensor.data = self._away[name].to(tensor.device, non_blocking=True)
         stage.staged = self
         return self.module
 
@@ -38,6 +38,11 @@ class StagedModule:
         if self._changes_itself:
             self._store()
         self._empty()
+
+    def close(self) -> None:
+        """Leave the stage for good, with nothing kept."""
+        if self._stage is not None and self._stage.staged is self:
+            self._stage.staged = None
 
     def _store(self) -> None:
         weights = saved_tensors(self.module)
@@ -59,6 +64,27 @@ class Stage:
         if self.staged is not None:
             self.staged.leave()
             self.staged = None
+
+
+class Residence(Enum):
+    """Where the weights of models that are used together are."""
+
+    DEVICE = "all are on the device"
+    TURN = "they are moved there in turn"
+    LAYERS = "what there is no room for comes there layer by layer"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the weights of one model are while others are used."""
+
+    stage: Stage | None = None  # they take turns on it; None: they stay where they are
+    # Bytes of them for which there is room on each device; None: any number.
+    rooms: tuple[int | None, ...] = (None,)
+    offload: bool = False  # those without room come from the host's memory, layer by layer
+
+
+ON_DEVICE = Place()
 
 
 def saved_tensors(module: Any) -> dict[str, torch.Tensor]:

@@ -7,10 +7,11 @@ from typing import Any
 
 import torch
 
+from engine.machine.devices import DeviceGroup
 from engine.models.fitting import Fitting, refuse_not_finite
 from engine.models.loaded_model import LoadedModel, longest_input
 from engine.models.modules import Modules
-from engine.models.residency import Stage
+from engine.models.residency import Place
 from engine.models.weights import CheckpointWeights
 
 
@@ -20,7 +21,7 @@ class TransformersMaker:
     def __init__(
         self,
         dtype: torch.dtype,
-        device: torch.device,
+        devices: DeviceGroup,
         first: Callable[[int | None], torch.Tensor],
         vocab_size: int,
         *,
@@ -30,19 +31,23 @@ class TransformersMaker:
         """`first` returns the first inputs of the text, for a model that takes so many."""
         self._first, self._vocab_size, self._masked = first, vocab_size, masked
         self._fitting = Fitting(masked=masked, note=note)
-        self._modules = Modules(dtype, device, masked=masked, note=note)
+        self._modules = Modules(dtype, devices, masked=masked, note=note)
 
-    def make(self, checkpoint: CheckpointWeights, stage: Stage | None) -> LoadedModel:
-        """Make a model whose weights are on the device, or come there at each use by `stage`.
+    def make(self, checkpoint: CheckpointWeights, place: Place) -> LoadedModel:
+        """Make a model whose weights are where `place` says.
 
         Raise CheckpointError when the weights do not fit the architecture, and whatever the model
         raises on its first tokens.
         """
         self._fitting.fit(checkpoint)
-        model = self._modules.load(checkpoint, self._first_logits, stage=stage)
-        if checkpoint.not_finite:
-            refuse_not_finite(checkpoint, model.activate())
-        model.find_head(self._first(model.longest), self._vocab_size)
+        model = self._modules.load(checkpoint, self._first_logits, place)
+        try:
+            if checkpoint.not_finite:
+                refuse_not_finite(checkpoint, model.activate())
+            model.find_head(self._first(model.longest), self._vocab_size)
+        except BaseException:
+            model.close()
+            raise
         return model
 
     @torch.inference_mode()

@@ -14,11 +14,12 @@ import transformers
 from numpy.typing import NDArray
 
 from engine.errors import CheckpointError
+from engine.machine.devices import DeviceGroup
 from engine.machine.faults import blamed
 from engine.machine.host_memory import HostMemory, peak_bytes
 from engine.models.language_model import LanguageModel, ReadCheckpoint
 from engine.models.makers import Makers
-from engine.models.residency import Stage
+from engine.models.residency import Place, Residence, Stage
 from engine.scoring.batching import ANY, Batching, distinguishing_length, find_batching
 from engine.study_file.limits_section import NO_LIMITS, LimitsSection
 from engine.study_file.scoring_section import ScoringSection
@@ -30,6 +31,7 @@ _PROBE_TOKENS = 16
 _NOISE_TOKENS = 32
 _NOISE_WINDOWS = 8  # of a masked model; pseudo, each holds one token
 _SHARE_FOR_MODELS = 0.6  # of what is free on a GPU; the rest is for blocks of log-probs
+_SHARE_FOR_LAYERS = 0.9  # where none are made; the rest is for what goes from layer to layer
 _SHARE_FOR_BATCHES = 0.5  # of what limits leave of the host's; the rest is for the next weights
 _LOGIT_BYTES = {"cpu": 2**29, "cuda": 2**31}  # logits of one pass of a model that makes its own
 
@@ -42,24 +44,25 @@ class _Room:
 
 
 class Scorer:
-    """Scores language models on one text, on one device."""
+    """Scores language models on one text, on the devices of one worker."""
 
     def __init__(
         self,
         text: EvaluationText,
         vocab_size: int,
         settings: ScoringSection,
-        device: torch.device,
+        devices: DeviceGroup,
         note: Callable[[str], None] = lambda text: None,
         limits: LimitsSection = NO_LIMITS,
     ) -> None:
         """Call `note` with what the user should know: that memory ran out and work went on."""
-        self.text, self.vocab_size, self.device, self.note = text, vocab_size, device, note
+        self.text, self.vocab_size, self.devices, self.note = text, vocab_size, devices, note
+        self.device = device = devices.output  # where ids come from, and log-probs are made
         self._settings = settings
         self._masked = settings.prediction != "causal"
         self._makers = Makers(
             getattr(torch, settings.dtype),
-            device,
+            devices,
             lambda longest: self._inputs([self._first(longest, _PROBE_TOKENS)])[0],
             vocab_size,
             masked=self._masked,
@@ -92,14 +95,26 @@ class Scorer:
             return window, self._settings.overlap
         return window, min(self._settings.overlap, window // 2)
 
-    def load(self, checkpoint: ReadCheckpoint, *, resident: bool = True) -> LanguageModel:
-        """Make a model of a checkpoint; not `resident`, it comes to the device at each use.
+    def load(
+        self,
+        checkpoint: ReadCheckpoint,
+        residence: Residence = Residence.DEVICE,
+        rooms: tuple[int | None, ...] | None = None,
+    ) -> LanguageModel:
+        """Make a model of a checkpoint; `rooms` are bytes that it may take of each device.
 
         Raise CheckpointError when the weights do not fit the architecture, or the model fails on
         its first tokens.
         """
         with blamed(checkpoint.where, "its model fails"):  # any code, perhaps the checkpoint's own
-            model = self._makers.make(checkpoint, None if resident else self._stage)
+            if rooms is None and self.devices.splits:
+                rooms = self.rooms()
+            place = Place(
+                self._stage if residence is Residence.TURN else None,
+                rooms or (None,) * len(self.devices.devices),
+                offload=residence is Residence.LAYERS,
+            )
+            model = self._makers.make(checkpoint, place)
             try:
                 self._fit(model)
                 self.batching(model)  # found now, so that what goes wrong is this checkpoint's
@@ -171,20 +186,23 @@ class Scorer:
         """Return the bytes that weights take in the precision that they are used in."""
         return checkpoint.bytes_as(getattr(torch, self._settings.dtype))
 
-    def free_bytes(self) -> int | None:
-        """Return bytes on the device for the next models; None where its memory is the host's."""
+    def rooms(self) -> tuple[int, ...] | None:
+        """Return bytes on each device for the next models; None where memory is the host's."""
         if self._settings.memory_gb is not None:
-            return int(self._settings.memory_gb * 1e9)
-        if self.device.type == "cpu":
+            return (int(self._settings.memory_gb * 1e9),) * len(self.devices.devices)
+        if not self.devices.gpus:
             return None
         self.let_go()
-        free, _ = torch.cuda.mem_get_info(self.device)
-        free += torch.cuda.memory_reserved(self.device)  # by torch, and not all of it is in use:
-        taken = torch.cuda.memory_allocated(self.device)  # most is left over from the last pass
+        return tuple(map(self._room_on, self.devices.gpus))
+
+    def _room_on(self, gpu: torch.device) -> int:
+        free, _ = torch.cuda.mem_get_info(gpu)
+        free += torch.cuda.memory_reserved(gpu)  # by torch, and not all of it is in use:
+        taken = torch.cuda.memory_allocated(gpu)  # most is left over from the last pass
         free -= taken
         if self._limits.gpu_memory_gb is not None:
             free = min(free, int(self._limits.gpu_memory_gb * 1e9) - taken)
-        return int(_SHARE_FOR_MODELS * free)
+        return int((_SHARE_FOR_MODELS if gpu == self.device else _SHARE_FOR_LAYERS) * free)
 
     def windows(self, model: LanguageModel) -> Iterator[list[Window]]:
         """Yield what goes through a model together, in corpus order."""

@@ -12,6 +12,8 @@ from store.schema import Representation
 
 Prediction = Literal["causal", "visible", "pseudo"]
 
+_WORKER = r"(cpu|cuda(:\d+)?|cuda:\d+(\+cuda:\d+)+)"  # what one worker works on
+
 
 class ScoringSection(Section):
     """How log-probs are computed."""
@@ -21,16 +23,34 @@ class ScoringSection(Section):
     window: int = Field(default=2048, ge=2)
     overlap: int = Field(default=1024, ge=0)
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
-    device: str = "auto"  # or a list: "cuda:0,cuda:1"
+    device: str = "auto"  # or several, "cuda:0,cuda:1"; "cuda:0+cuda:1" splits models over two
+    offload: Literal["cpu"] | None = None  # where weights wait of a model that does not fit
     batch_tokens: int = Field(default=8192, ge=1)
     memory_gb: Annotated[float, Field(gt=0, strict=False)] | None = None
+
+    @field_validator("device", mode="before")
+    @classmethod
+    def _list(cls, value: object) -> object:
+        if isinstance(value, list) and value and all(isinstance(part, str) for part in value):
+            return ",".join(value)
+        return value
 
     @field_validator("device")
     @classmethod
     def _device(cls, value: str) -> str:
-        if not re.fullmatch(r"auto|(cpu|cuda(:\d+)?)(,(cpu|cuda(:\d+)?))*", value):
-            raise ValueError('should be "auto", "cpu", "cuda" or a list such as "cuda:0,cuda:1"')
-        return value
+        if re.fullmatch(rf"auto|{_WORKER}(,{_WORKER})*", value):
+            return value
+        if re.search(r"cpu\+|\+cpu", value):
+            raise ValueError(
+                'should not have "cpu" beside "+": layers are split over GPUs. Where they are too '
+                'few, set offload = "cpu"'
+            )
+        if re.search(r"cuda\+|\+cuda(?!:)", value):
+            raise ValueError('should number the GPUs beside "+", as in "cuda:0+cuda:1"')
+        raise ValueError(
+            'should be "auto", "cpu", "cuda" or a list such as "cuda:0,cuda:1"; "cuda:0+cuda:1" '
+            "splits each model over two"
+        )
 
     @model_validator(mode="after")
     def _overlap(self) -> Self:

@@ -6,11 +6,9 @@ from collections import deque
 from collections.abc import Mapping
 from typing import Self
 
-import torch
-
-from engine.machine.devices import name_devices
+from engine.machine.devices import DeviceGroup, name_devices
 from engine.machine.gate import gated
-from engine.machine.limits import limit_gpu
+from engine.machine.limits import limit_gpus
 from engine.sources.base import Source
 from engine.workers.executor import Board
 from engine.workers.messages import Job, Outcome, Pass
@@ -25,18 +23,18 @@ class InlineExecutor:
 
     def __init__(
         self,
-        device: torch.device,
+        devices: DeviceGroup,
         job: Job,
         sources: Mapping[str, Source],
         results: CellWriter,
         board: Board,
     ) -> None:
         self._sources = sources
-        limits, (name,) = job.study.limits, name_devices([device])
-        limit_gpu(limits, device)
-        report = gated(limits, device, lambda work: board.show(name, work))
+        limits, (name,) = job.study.limits, name_devices([devices])
+        limit_gpus(limits, devices)
+        report = gated(limits, devices, lambda work: board.show(name, work))
         self._worker = Worker(
-            job.study, job.text, job.tokenizer, sources, device, results, report, job.probes
+            job.study, job.text, job.tokenizer, sources, devices, results, report, job.probes
         )
         self._queue: deque[Pass] = deque()
 

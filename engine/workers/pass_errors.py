@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import torch
-
 from engine.errors import CheckpointError, EngineError, first_line
 from engine.workers.messages import Pass
 from store import Record
@@ -28,7 +26,10 @@ def no_memory(task: Pass, seed: str, *, loading: bool) -> NoMemoryError:
     """Return the error for a pass whose live seeds take more memory than the device has."""
     what = "with one token at a time; lower scoring.window"
     if loading:
-        what = 'with its weights; set scoring.dtype to "bfloat16" or choose another device'
+        what = (
+            'with its weights; set scoring.dtype to "bfloat16", split it over several GPUs with '
+            'scoring.device, or set scoring.offload = "cpu"'
+        )
     if len(task.live) > 1:
         what = (
             f"with {len(task.live)} models at once; set log_probs.representation to "
@@ -38,7 +39,7 @@ def no_memory(task: Pass, seed: str, *, loading: bool) -> NoMemoryError:
     return NoMemoryError(seed, f"{where}: out of memory {what}")
 
 
-def dead_device(device: torch.device, error: BaseException) -> EngineError:
+def dead_device(device: str, error: BaseException) -> EngineError:
     """Return the error for a device that fails at everything it is given."""
     return EngineError(
         f"{device} does not work any more ({first_line(error)}); what was committed stays. See "

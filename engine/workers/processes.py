@@ -7,15 +7,14 @@ import multiprocessing
 import os
 import signal
 import threading
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 
-import torch
-
-from engine.machine.devices import name_devices, threads_each
+from engine.machine.devices import DeviceGroup, name_devices, threads_each
 from engine.machine.host_memory import resident_bytes
 from engine.sources.base import Source
 from engine.workers.executor import Board
@@ -41,31 +40,33 @@ class ProcessExecutor(Pool[_ProcessHandle]):
 
     def __init__(
         self,
-        devices: Sequence[torch.device],
+        groups: Sequence[DeviceGroup],
         job: Job,
         sources: Mapping[str, Source],
         results: CellWriter,
         board: Board,
     ) -> None:
         super().__init__(sources, results, board)
-        self._devices, self._job = devices, job
+        self._groups, self._job = groups, job
 
     def _start(self) -> None:
         context = multiprocessing.get_context("spawn")
-        threads = threads_each(self._devices)
-        for device, name in zip(self._devices, name_devices(self._devices), strict=True):
+        threads = threads_each(self._groups)
+        for group, name in zip(self._groups, name_devices(self._groups), strict=True):
             ours, theirs = context.Pipe()
-            arguments = (theirs, str(device), threads if device.type == "cpu" else None)
+            arguments = (theirs, str(group), None if group.gpus else threads)
             process = context.Process(target=_work, args=arguments, name=name, daemon=True)
             with _deaf():
                 process.start()
             theirs.close()
-            self._handles.append(_ProcessHandle(name, self._job_for(device), process, ours))
+            self._handles.append(_ProcessHandle(name, self._job_for(group), process, ours))
 
-    def _job_for(self, device: torch.device) -> Job:
+    def _job_for(self, group: DeviceGroup) -> Job:
         """Return the job with this process's share of what the study's limits allow."""
-        study, n = self._job.study, len(self._devices)
-        limits = study.limits.shared(n, self._devices.count(device), resident_bytes())
+        study, n = self._job.study, len(self._groups)
+        often = Counter(gpu for other in self._groups for gpu in other.gpus)
+        on_one_gpu = max((often[gpu] for gpu in group.gpus), default=1)
+        limits = study.limits.shared(n, on_one_gpu, resident_bytes())
         return replace(self._job, study=study.model_copy(update={"limits": limits}))
 
     def _receive(self, seconds: float) -> Iterator[tuple[_ProcessHandle, Message]]:

@@ -14,8 +14,9 @@ from dataclasses import replace
 import torch
 
 from engine.errors import EngineError, Interrupted
+from engine.machine.devices import DeviceGroup
 from engine.machine.gate import gated
-from engine.machine.limits import limit_gpu, limit_process
+from engine.machine.limits import limit_gpus, limit_process
 from engine.sources.hub_client import HubClient
 from engine.sources.open import open_source
 from engine.workers.messages import Ended, Job, Message, Pass, Ready
@@ -33,7 +34,10 @@ class RemoteWorker:
     def __init__(
         self, job: Job, device: str, threads: int | None, send: Callable[[Message], None]
     ) -> None:
-        """Prepare nothing yet. `threads` is for a CPU; `run` calls `send` in its own thread."""
+        """Prepare nothing yet. `threads` is for a CPU; `run` calls `send` in its own thread.
+
+        `device` is the name of a DeviceGroup.
+        """
         self._job, self._device, self._threads, self._send = job, device, threads, send
         self._stop = threading.Event()
         self._tasks: queue.SimpleQueue[Pass | None] = queue.SimpleQueue()
@@ -84,27 +88,27 @@ class RemoteWorker:
         return Ended()
 
     def _prepare(self) -> None:
-        job, device = self._job, torch.device(self._device)
+        job, devices = self._job, DeviceGroup.parse(self._device)
         commits = job.study.store / COMMITS
         if not log_file(commits, job.session).exists():
             raise EngineError(
                 f"{log_file(commits, job.session).absolute()} is not there; the store and the "
                 "checkpoints must lie on a file system that all machines see under the same path"
             )
-        if device.type == "cuda":
-            torch.cuda.set_device(device)  # or pinned memory would take some of the first GPU's
+        if devices.gpus:  # or pinned memory would take some of the first GPU's
+            torch.cuda.set_device(devices.output)
         elif self._threads is not None:
             torch.set_num_threads(self._threads)
         limit_process(job.study.limits)
-        limit_gpu(job.study.limits, device)
+        limit_gpus(job.study.limits, devices)
         hub = HubClient(self._stop)
         self._sources = {
             model.name: open_source(model, job.study.folder, hub) for model in job.study.models
         }
         self._results = CellWriter(job.study.store, job.session)
-        report = gated(job.study.limits, device, self._report)
+        report = gated(job.study.limits, devices, self._report)
         self._worker = Worker(
-            job.study, job.text, job.tokenizer, self._sources, device, self._results, report,
+            job.study, job.text, job.tokenizer, self._sources, devices, self._results, report,
             job.probes, shares_cache=job.shares_cache,
         )  # fmt: skip
 

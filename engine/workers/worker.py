@@ -15,10 +15,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
-import torch
 
 from engine.errors import CheckpointError, first_line
 from engine.machine.device_errors import is_dead_device, is_out_of_memory
+from engine.machine.devices import DeviceGroup
 from engine.machine.faults import is_fault
 from engine.models.captured_files import Captured
 from engine.models.language_model import LanguageModel, ReadCheckpoint
@@ -43,6 +43,7 @@ from engine.workers.pass_errors import (
     refuse_different,
     refuse_others,
 )
+from engine.workers.ways_to_load import Way, ways_to_load
 from engine.workers.weights_reader import WeightsReader
 from store import REPRESENTATIONS, DamagedError, ModelLedger, Study
 from store.schema import Key, OutputLayer, Representation, State, Work
@@ -52,7 +53,7 @@ _READERS = 4  # at most
 
 
 class Worker:
-    """Works for one coordinator on one device."""
+    """Works for one coordinator on one device, or on several that share each model."""
 
     def __init__(
         self,
@@ -60,7 +61,7 @@ class Worker:
         text: EvaluationText,
         tokenizer: Tokenizer,
         sources: Mapping[str, Source],
-        device: torch.device,
+        devices: DeviceGroup,
         results: CellWriter,
         report: Callable[[Work], None],
         probes: Sequence[Questions] = (),
@@ -78,8 +79,9 @@ class Worker:
         self._results, self._report = results, report
         self._notes: list[str] = []
         self._scorer = Scorer(
-            text, tokenizer.size, study.scoring, device, self._notes.append, study.limits
+            text, tokenizer.size, study.scoring, devices, self._notes.append, study.limits
         )
+        self._offload = study.scoring.offload is not None
         self._weights = WeightsReader(study, sources, tokenizer, text)
         self._store = Study(study.store)
         readers = min(_READERS, study.limits.threads or _READERS)
@@ -123,10 +125,10 @@ class Worker:
             outcome, done = replace(outcome, damaged=str(error)), ()
         except BaseException as error:
             if is_dead_device(error):
-                raise dead_device(self._scorer.device, error) from error
+                raise dead_device(str(self._scorer.devices), error) from error
             if is_out_of_memory(error):  # for the sake of no live seed
                 text = (
-                    f"out of memory on {self._scorer.device} with log-probs of {len(task.stored)} "
+                    f"out of memory on {self._scorer.devices} with log-probs of {len(task.stored)} "
                     "stored seeds; choose a larger one, or the CPU, with scoring.device"
                 )
                 outcome, done = replace(outcome, damaged=text, passing=True), ()
@@ -169,10 +171,11 @@ class Worker:
         self._report(work)
         state = State.SCORING if task.live else State.REDUCING
         pending: list[PendingCheckpoint | PendingPairs] = []
+        made = contextlib.ExitStack()  # models: their memory is for those of the next pass
         try:
             stored = {seed: self._open_stored(task, seed) for seed in task.stored}
             checkpoints = self._take_weights(task, work)
-            live = self._make_live(task, checkpoints, self._store.ledger(task.model))
+            live = self._make_live(task, checkpoints, self._store.ledger(task.model), made)
             if task.probes:
                 asked = [self._probes[name] for name in task.probes]
                 return self._ask(Outcome(task, 0.0), live[task.live[0]], asked, work)
@@ -205,6 +208,8 @@ class Worker:
             with contextlib.suppress(Exception):  # the next coordinator looks for it again
                 self._results.discard(task.model, task.step, task.live, task.seeds)
             raise
+        finally:
+            made.close()
 
     def _ask(
         self, outcome: Outcome, entry: Live, probes: Sequence[Questions], work: Work
@@ -246,11 +251,15 @@ class Worker:
         return taken
 
     def _make_live(
-        self, task: Pass, checkpoints: Sequence[ReadCheckpoint], known: ModelLedger
+        self,
+        task: Pass,
+        checkpoints: Sequence[ReadCheckpoint],
+        known: ModelLedger,
+        made: contextlib.ExitStack,
     ) -> dict[str, Live]:
         """Models of the live seeds, and a place for the results of each that has new ones."""
         live = {}
-        every = self._load(task, checkpoints)
+        every = self._load(task, checkpoints, made)
         for seed, checkpoint, model in zip(task.live, checkpoints, every, strict=True):
             checkpoint.drop()
             record, captured = known.scored.get((seed, task.step)), isinstance(model, Captured)
@@ -276,42 +285,37 @@ class Worker:
         return live
 
     def _load(
-        self, task: Pass, checkpoints: Sequence[ReadCheckpoint]
+        self, task: Pass, checkpoints: Sequence[ReadCheckpoint], made: contextlib.ExitStack
     ) -> list[LanguageModel | Captured]:
-        """Models of the live seeds: all on the device, or moved there in turn.
+        """Models of the live seeds, in the best way that there is memory for; `made` closes them.
 
-        What was captured in training needs none.
+        What was free may just have been taken by another program: then the next way is tried. What
+        was captured in training needs no model.
         """
 
-        def load(*, resident: bool) -> list[LanguageModel | Captured]:
+        def load(way: Way) -> list[LanguageModel | Captured]:
+            if way.note:
+                self._note_once(way.note)
             models: list[LanguageModel | Captured] = []
-            for seed, checkpoint in zip(task.live, checkpoints, strict=True):
-                if isinstance(checkpoint, Captured):
-                    models.append(checkpoint)
-                    continue
-                with self._names_seed(task, seed):
-                    models.append(self._scorer.load(checkpoint, resident=resident))
+            with contextlib.ExitStack() as opened:
+                for seed, checkpoint in zip(task.live, checkpoints, strict=True):
+                    if isinstance(checkpoint, Captured):
+                        models.append(checkpoint)
+                        continue
+                    with self._names_seed(task, seed):
+                        model = self._scorer.load(checkpoint, way.residence, way.rooms)
+                    opened.callback(model.close)
+                    models.append(model)
+                made.enter_context(opened.pop_all())
             return models
 
-        if not self._all_fit(checkpoints):
-            return load(resident=False)
-        if len(checkpoints) > 1:
-            with contextlib.suppress(NoMemoryError):  # another program may just have taken it
-                return load(resident=True)
-            self._notes.append("out of memory with all seeds' weights; they are moved in turn")
-        return load(resident=len(checkpoints) == 1)
-
-    def _all_fit(self, checkpoints: Sequence[ReadCheckpoint]) -> bool:
-        """Whether the weights of all live seeds can be on the device at the same time."""
-        free = self._scorer.free_bytes() if len(checkpoints) > 1 else None
-        needed = sum(map(self._scorer.bytes_on_device, checkpoints))
-        if free is None or needed <= free:
-            return True
-        self._notes.append(
-            f"weights of {len(checkpoints)} seeds take {needed / 1e9:.3g} GB on the device, where "
-            f"{free / 1e9:.3g} GB may be used: they are moved there in turn"
-        )
-        return False
+        if not checkpoints:
+            return []
+        *ways, last = ways_to_load(self._scorer, checkpoints, offload=self._offload)
+        for way in ways:
+            with contextlib.suppress(NoMemoryError):
+                return load(way)
+        return load(last)
 
     @contextlib.contextmanager
     def _names_seed(self, task: Pass, seed: str | None = None) -> Iterator[None]:
@@ -369,7 +373,7 @@ class Worker:
                 "window": window,
                 "overlap": overlap,
                 "model_vocab": entry.seed.model.rows,
-                "device": str(self._scorer.device),
+                "device": str(self._scorer.devices),
                 **(entry.seed.model.record() if isinstance(entry.seed, CapturedSeed) else {}),
             },
         )

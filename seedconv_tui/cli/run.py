@@ -43,7 +43,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--device",
         metavar="LIST",
-        help='in place of scoring.device: "cuda:1", or several: "cuda:0,cuda:1", "cpu,cpu"',
+        help='in place of scoring.device: "cuda:1", or several: "cuda:0,cuda:1", "cpu,cpu"; '
+        '"cuda:0+cuda:1" splits each model over two',
     )
     for name, cluster in CLUSTERS.items():
         parser.add_argument(

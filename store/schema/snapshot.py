@@ -186,7 +186,7 @@ class Work:
 class Gpu:
     """What a GPU does, whoever uses it: what its driver says of the whole device."""
 
-    device: str  # as in `Work`
+    device: str  # as in `Work`; several over which models are split are one: "cuda:0+cuda:1"
     utilisation: float | None  # share of the time in which a kernel ran, 0 to 1; None: not known
     memory_used: int | None  # bytes
     memory_total: int | None  # bytes

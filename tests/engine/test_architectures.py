@@ -14,6 +14,7 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 
+from engine.machine.devices import DeviceGroup
 from engine.models import modules
 from engine.models.output_head import find_head
 from engine.models.weights import CheckpointWeights
@@ -233,7 +234,7 @@ def test_copies_of_a_module_compute_what_new_ones_do(
         return build(checkpoint, *arguments, **options)
 
     monkeypatch.setattr(modules, "_build", counted)
-    maker = modules.Modules(torch.float32, torch.device("cpu"))
+    maker = modules.Modules(torch.float32, DeviceGroup.parse("cpu"))
     loaded = [
         maker.load(
             CheckpointWeights(

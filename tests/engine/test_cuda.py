@@ -9,10 +9,15 @@ import numpy as np
 import pytest
 import torch
 import xarray
+from transformers import LlamaConfig, LlamaForCausalLM
 
+from engine.machine.devices import DeviceGroup
+from engine.models.output_head import hidden_states
+from engine.models.spreading import all_weights, bring_back, release, spread
 from engine.scoring.transfer import HostCopies
 from seedconv_tui.cli.main import run
 from store import open_study
+from tests.support.architectures import LLAMA, make_model
 from tests.support.tiny_models import make_runs, write_study
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
@@ -83,3 +88,55 @@ def test_copies_come_back_as_they_were_sent() -> None:
             assert (found["a"] == before[0]).all()
             assert found["b"].tolist() == list(range(before[0] + 1))
         before = n, fetch
+
+
+@pytest.mark.parametrize("representation", ["dense", "factored", "none"])
+@pytest.mark.parametrize("architecture", ["gpt2", "llama"])
+def test_weights_that_wait_in_the_hosts_memory_change_no_result(
+    tmp_path: Path, architecture: str, representation: str
+) -> None:
+    make_runs(tmp_path, architecture=architecture)
+    settings = {"log_probs__representation": representation}
+    resident = score(tmp_path, "cuda", **settings)
+    for room in (1e-5, 6e-5):  # for none of the weights, and for some
+        little = {"scoring__offload": "cpu", "scoring__memory_gb": room}
+        waiting = score(tmp_path, "cuda", **settings, **little)
+        np.testing.assert_allclose(waiting.kl, resident.kl, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(waiting.surprisal, resident.surprisal, rtol=1e-5, atol=1e-5)
+
+
+def test_waiting_weights_leave_the_gpu() -> None:
+    module = make_model("llama", 304, 1).eval().requires_grad_(requires_grad=False)
+    taken = torch.cuda.memory_allocated()
+    spread(module, DeviceGroup.parse("cuda:0"), [0], offload=True)
+    with torch.inference_mode():
+        hidden_states(module, input_ids=torch.arange(20, device="cuda")[None])
+    bring_back(module)
+    n_bytes = sum(weight.nbytes for weight in all_weights(module).values())
+    assert torch.cuda.memory_allocated() - taken < n_bytes / 4
+    release(module)
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
+@pytest.mark.parametrize("representation", ["dense", "factored", "none"])
+@pytest.mark.parametrize("architecture", ["gpt2", "llama"])
+def test_layers_split_over_two_gpus_change_no_result(
+    tmp_path: Path, architecture: str, representation: str
+) -> None:
+    make_runs(tmp_path, architecture=architecture)
+    settings = {"log_probs__representation": representation}
+    alone = score(tmp_path, "cuda:0", **settings)
+    for more in ({}, {"scoring__memory_gb": 1e-4}, {"scoring__offload": "cpu"}):
+        split = score(tmp_path, "cuda:0+cuda:1", **settings, **more)
+        np.testing.assert_allclose(split.kl, alone.kl, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(split.surprisal, alone.surprisal, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
+def test_both_gpus_hold_layers() -> None:
+    sizes = LLAMA | {"num_hidden_layers": 8}
+    module = LlamaForCausalLM(LlamaConfig(vocab_size=304, **sizes)).eval()
+    spread(module, DeviceGroup.parse("cuda:0+cuda:1"), [None, None])
+    found = {parameter.device.index for parameter in module.parameters()}
+    assert found == {0, 1}
+    release(module)

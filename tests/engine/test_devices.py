@@ -22,7 +22,7 @@ from safetensors.torch import load_file, save_file
 
 from engine.coordination.build import build_coordinator
 from engine.coordination.recorder import Totals
-from engine.machine.devices import name_devices
+from engine.machine.devices import DeviceGroup, name_devices
 from engine.sources.hub_client import HubClient
 from engine.study_file.file import load_study_file
 from engine.text.evaluation_text import build_text
@@ -298,8 +298,9 @@ def test_a_cluster_needs_ray(
 
 
 def test_names() -> None:
-    devices = [torch.device(name) for name in ("cuda:0", "cpu", "cuda:1", "cpu")]
-    assert name_devices(devices) == ("cuda:0", "cpu (1)", "cuda:1", "cpu (2)")
+    names = ("cuda:0", "cpu", "cuda:1+cuda:2", "cpu")
+    devices = [DeviceGroup.parse(name) for name in names]
+    assert name_devices(devices) == ("cuda:0", "cpu (1)", "cuda:1+cuda:2", "cpu (2)")
 
 
 @pytest.mark.parametrize(

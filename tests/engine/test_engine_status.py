@@ -14,6 +14,7 @@ import engine.workers.choice
 from engine.coordination.build import build_coordinator
 from engine.coordination.projection import bytes_to_come
 from engine.events import Event
+from engine.machine.devices import DeviceGroup
 from engine.machine.gpus import read_gpus
 from engine.study_file.file import load_study_file
 from seedconv_tui.cli.main import run
@@ -22,7 +23,7 @@ from store.schema import EngineStatus, Gpu, State
 from tests.support.deadline import until
 from tests.support.tiny_models import make_runs, write_study
 
-CUDA = torch.device("cuda:0"), torch.device("cuda:1")
+CUDA = DeviceGroup.parse("cuda:0"), DeviceGroup.parse("cuda:1")
 
 
 class Heard:
@@ -72,9 +73,11 @@ def test_a_gpu_is_read_as_far_as_it_tells(monkeypatch: pytest.MonkeyPatch) -> No
     )
     full = Gpu("cuda:0", 0.87, 61_000_000_000, 85_000_000_000)
     assert read_gpus(CUDA[:1]) == (full,)
-    assert read_gpus((*CUDA, torch.device("cpu"))) == (
+    assert read_gpus((*CUDA, DeviceGroup.parse("cpu"))) == (
         full, Gpu("cuda:1", 0.87, 61_000_000_000, 85_000_000_000)
     )  # fmt: skip
+    (both,) = read_gpus((DeviceGroup.parse("cuda:0+cuda:1"),))
+    assert both == Gpu("cuda:0+cuda:1", 0.87, 122_000_000_000, 170_000_000_000)
     no_library = ModuleNotFoundError("nvidia-ml-py")
     tell(monkeypatch, utilization=no_library, device_memory_used=no_library)
     assert read_gpus(CUDA)[0] == Gpu("cuda:0", None, None, 85_000_000_000)
@@ -87,7 +90,7 @@ def test_a_gpu_that_cannot_be_asked_stops_nothing(monkeypatch: pytest.MonkeyPatc
     names = ("utilization", "device_memory_used", "get_device_properties", "mem_get_info")
     tell(monkeypatch, **dict.fromkeys(names, gone))
     assert read_gpus(CUDA[:1]) == (Gpu("cuda:0", None, None, None),)
-    assert read_gpus((torch.device("cpu"),)) == ()
+    assert read_gpus((DeviceGroup.parse("cpu"),)) == ()
 
 
 def test_readings_reach_readers_while_the_engine_works_and_not_after(

@@ -23,6 +23,7 @@ from engine.coordination.recorder import Totals
 from engine.coordination.retries import MOST_ATTEMPTS, next_try
 from engine.errors import CheckpointError, Interrupted
 from engine.events import Event
+from engine.models.residency import Residence
 from engine.models.weights import read_checkpoint
 from engine.scoring.passes import CorpusPass
 from engine.sources.hub_client import HubClient
@@ -230,14 +231,14 @@ def test_no_memory_is_waited_for_at_load_and_models_take_turns(
     make_runs(tmp_path, steps=(0,))
     expected = tmp_path / "expected.zarr"
     work(write_study(tmp_path, study__store=str(expected)))
-    load, left, loads = engine.scoring.scorer.Scorer.load, [2], list[bool]()
+    load, left, loads = engine.scoring.scorer.Scorer.load, [2], list[Residence]()
 
-    def limited(scorer: Any, checkpoint: Any, *, resident: bool = True) -> Any:
-        loads.append(resident)
+    def limited(scorer: Any, checkpoint: Any, residence: Residence, rooms: Any) -> Any:
+        loads.append(residence)
         if left[0]:
             left[0] -= 1
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB")
-        return load(scorer, checkpoint, resident=resident)
+        return load(scorer, checkpoint, residence, rooms)
 
     monkeypatch.setattr(engine.scoring.scorer.Scorer, "load", limited)
     clock, heard = Clock(), Heard()
@@ -249,11 +250,19 @@ def test_no_memory_is_waited_for_at_load_and_models_take_turns(
     fused = write_study(tmp_path, study__store="f.zarr", log_probs__representation="none")
     heard = Heard()
     assert work(fused, heard, clock).scored == 3
-    assert loads == [True, False, False, False]
-    assert "moved in turn" in heard.of("note")[0]
+    assert loads == [Residence.DEVICE, *[Residence.TURN] * 3]
+    assert "moved there in turn" in heard.of("note")[0]
     both = tmp_path / "f.zarr", expected
     ours, theirs = (open_study(path).dataset("m").load() for path in both)
     assert ours.surprisal.equals(theirs.surprisal)
+    left[0], loads[:] = 1, []
+    room = {"scoring__memory_gb": 1, "scoring__offload": "cpu"}
+    layers = write_study(tmp_path, study__store="layers.zarr", **room)
+    heard = Heard()
+    assert work(layers, heard, clock).scored == 3
+    assert loads == [Residence.DEVICE, Residence.LAYERS, Residence.DEVICE, Residence.DEVICE]
+    assert "out of memory; it is brought there layer by layer" in heard.of("note")[0]
+    assert open_study(tmp_path / "layers.zarr").dataset("m").load().equals(theirs)
 
 
 def test_a_device_that_dies_blames_no_checkpoint_and_the_next_engine_goes_on(

@@ -68,15 +68,21 @@ def make_word_pieces(folder: Path) -> int:
     return int(backend.get_vocab_size())
 
 
+def make_masked(name: str, vocab: int, seed: int) -> Any:
+    """Make a random model; its output layer's bias is not zero."""
+    kind, settings, _ = MODELS[name]
+    torch.manual_seed(seed)
+    config = getattr(transformers, kind)(vocab_size=vocab, pad_token_id=PAD, **settings)
+    model = transformers.AutoModelForMaskedLM.from_config(config)
+    if (bias := model.get_output_embeddings().bias) is not None:
+        torch.nn.init.normal_(bias)
+    return model
+
+
 def make_masked_runs(folder: Path, name: str, seeds: tuple[str, ...] = ("1", "2")) -> None:
     """Tokenizer, text and `runs/seed<seed>/step5`, with 4 rows of padding in the vocabulary."""
     vocab = make_word_pieces(folder / "tokenizer") + 4
     (folder / "text.txt").write_text(TEXT, encoding="utf-8")
-    kind, settings, _ = MODELS[name]
     for seed in seeds:
-        torch.manual_seed(int(seed))
-        config = getattr(transformers, kind)(vocab_size=vocab, pad_token_id=PAD, **settings)
-        model = transformers.AutoModelForMaskedLM.from_config(config)
-        if (bias := model.get_output_embeddings().bias) is not None:
-            torch.nn.init.normal_(bias)
+        model = make_masked(name, vocab, int(seed))
         model.save_pretrained(folder / f"runs/seed{seed}/step5")
