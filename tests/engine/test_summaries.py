@@ -252,10 +252,18 @@ def test_surprisals_at_a_step_of_choice(copy: Path) -> None:
 # -- the store's side ------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def filled(tmp_path: Path) -> Iterator[Any]:
-    writer = open_writer(tmp_path / "study.zarr")
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("template") / "study.zarr"
+    writer = open_writer(path)
     fill(writer, "m", SEEDS, (0, 8))
+    writer.close("finished")
+    return path
+
+
+@pytest.fixture
+def filled(template: Path, tmp_path: Path) -> Iterator[Any]:
+    writer = open_writer(Path(shutil.copytree(template, tmp_path / "study.zarr")))
     yield writer
     writer.close("finished")
 
@@ -355,14 +363,10 @@ def study_category(writer: Any, name: str) -> Category:
     return cast(Study, writer.study()).category("m", name)
 
 
-def test_values_that_are_gone_are_damage_and_no_nan(tmp_path: Path) -> None:
+def test_values_that_are_gone_are_damage_and_no_nan(template: Path, tmp_path: Path) -> None:
     """As in a copy whose log is ahead of its data, or where a chunk was lost before it grew."""
-    path = tmp_path / "study.zarr"
-    writer = open_writer(path)
-    fill(writer, "m", SEEDS, (0, 8))
-    writer.close("finished")
     for name in ("kl_percentile", "kl_low", "entropy"):
-        lost = Path(shutil.copytree(path, path.parent / name))
+        lost = Path(shutil.copytree(template, tmp_path / name))
         array = zarr.open_array(lost / "models/m/summary" / name, mode="r+")
         array.with_config({"write_empty_chunks": True})[...] = np.nan
         with pytest.raises(DamagedError, match=f"{name}: lacks values"):

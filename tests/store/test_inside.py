@@ -34,13 +34,18 @@ NASTY = (
 )
 
 
-@pytest.fixture
-def study(tmp_path: Path) -> Path:
-    path = tmp_path / "study.zarr"
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("template") / "study.zarr"
     writer = open_writer(path)
     fill(writer, "m", ("1", "2"), (0, 8))
     writer.close("finished")
     return path
+
+
+@pytest.fixture
+def study(template: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(template, tmp_path / "study.zarr"))
 
 
 def lead_out(path: Path, name: str) -> Path:

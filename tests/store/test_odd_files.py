@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import time
 import zlib
 from collections.abc import Callable
@@ -40,14 +41,19 @@ CONTENTS = {
 }
 
 
-@pytest.fixture
-def study(tmp_path: Path) -> Path:
-    path = tmp_path / "study.zarr"
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("template") / "study.zarr"
     writer = open_writer(path)
     fill(writer, "m", ("1", "2"), (0, 8))
     beat(writer, Clock().now)
     writer.close("finished")
     return path
+
+
+@pytest.fixture
+def study(template: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(template, tmp_path / "study.zarr"))
 
 
 def shown_in_a_line(study: Path, capsys: pytest.CaptureFixture[str], *commands: str) -> list[int]:

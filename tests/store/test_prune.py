@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from pathlib import Path
 
@@ -16,10 +17,10 @@ from tests.support.made_store import committed, files, fill, open_writer, score
 SEEDS, STEPS = ("1", "2"), (0, 8, 64)
 
 
-@pytest.fixture
-def study(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """All reduced but step 70, at which a planned seed is not scored, and step 80 of one seed."""
-    path = tmp_path / "study.zarr"
+    path = tmp_path_factory.mktemp("template") / "study.zarr"
     writer = open_writer(path)
     fill(writer, "m", SEEDS, STEPS)
     fill(writer, "n", SEEDS, (0,))
@@ -28,6 +29,11 @@ def study(tmp_path: Path) -> Path:
     score(writer, "m", "1", 80)
     writer.close("finished")
     return path
+
+
+@pytest.fixture
+def study(template: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(template, tmp_path / "study.zarr"))
 
 
 def stored(path: Path) -> dict[str, set[int]]:

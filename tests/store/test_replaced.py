@@ -26,12 +26,19 @@ def add(path: Path, step: int) -> None:
     writer.close("finished")
 
 
-@pytest.fixture
-def study(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A study of two sessions, and what it was after the first beside it."""
-    make(tmp_path / "study.zarr", (0, 8))
-    shutil.copytree(tmp_path / "study.zarr", tmp_path / "older")
-    add(tmp_path / "study.zarr", 16)
+    folder = tmp_path_factory.mktemp("template")
+    make(folder / "study.zarr", (0, 8))
+    shutil.copytree(folder / "study.zarr", folder / "older")
+    add(folder / "study.zarr", 16)
+    return folder
+
+
+@pytest.fixture
+def study(template: Path, tmp_path: Path) -> Path:
+    shutil.copytree(template, tmp_path, dirs_exist_ok=True)
     return tmp_path / "study.zarr"
 
 
