@@ -193,9 +193,12 @@ def _template(module: Any, fingerprint: str) -> _Template | None:
         for tensor in saved_tensors(module).values()
     }
     try:
-        return _Template(copy.deepcopy(module, empty), fingerprint)
+        copied = copy.deepcopy(module, empty)
     except Exception:  # any architecture's code, perhaps a repository's
         return None
+    if (layer := copied.get_output_embeddings()) is not None:
+        vars(layer).pop("forward", None)  # which holds on to the layer that it was made for
+    return _Template(copied, fingerprint)
 
 
 def _sums(module: Any) -> dict[str, str]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import subprocess
 import sys
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -285,3 +287,26 @@ def test_weights_without_a_place_in_the_configuration_are_refused_by_name(
     for name in ("layers.0.self_attn.q_proj.bias", "layers.1.input_layernorm.weight"):
         assert f"config.json has no place for the weights model.{name}" in said
     assert open_study(tmp_path / "study.zarr").ledger("m").reduced == {5: {"1", "4"}}
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_closed_model_is_freed_at_once(tmp_path: Path, dtype: torch.dtype) -> None:
+    """Not whenever Python looks for circles: the next one needs its memory."""
+    make_runs(tmp_path, lambda vocab, seed: make_model("llama", vocab, seed))
+    maker = modules.Modules(dtype, DeviceGroup.parse("cpu"))
+    gc.disable()
+    try:
+        for seed in SEEDS:  # one is built, one is compared with a copy, one is a copy
+            folder = tmp_path / f"runs/seed{seed}/step5"
+            config = transformers.AutoConfig.from_pretrained(folder)
+            weights = load_file(folder / "model.safetensors")
+            model = maker.load(
+                CheckpointWeights(folder, "", config, weights, seed, 0),
+                lambda module: module(torch.arange(20)[None]).logits,
+            )
+            held = [weakref.ref(parameter) for parameter in model.activate().parameters()]
+            model.close()
+            del model
+            assert not any(reference() is not None for reference in held)
+    finally:
+        gc.enable()

@@ -273,3 +273,29 @@ def test_a_missing_library_is_named_with_its_extra(
     (line,) = capsys.readouterr().err.splitlines()
     assert f"scoring.{field}: it takes accelerate, which is not installed" in line
     assert line.endswith("pip install 'seedconv-tui[engine,accelerate]'")
+
+
+@pytest.mark.parametrize(
+    ("representation", "more"),
+    [
+        ("factored", {}),
+        pytest.param("none", {"memory_gb": 6e-5}, marks=pytest.mark.long),  # in turn
+        pytest.param("none", {"memory_gb": 2e-5, "offload": "cpu"}, marks=pytest.mark.long),
+    ],
+)
+def test_layers_on_two_devices_change_no_result(
+    tmp_path: Path,
+    representation: str,
+    more: dict[str, Any],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Both are the CPU here, which no setting asks for; test_cuda.py has GPUs."""
+    make_tiny_runs(tmp_path, architecture="llama", seeds=("1", "2"))
+    kept = {"log_probs__representation": representation}
+    plain = score(tmp_path, "plain.zarr", **kept)
+    monkeypatch.setattr("engine.workers.choice.choose_devices", lambda setting: (TWO,))
+    settings = kept | {f"scoring__{name}": value for name, value in more.items()}
+    split = score(tmp_path, "split.zarr", **settings)
+    assert split.equals(plain)
+    scored = open_study(tmp_path / "split.zarr").ledger("m").scored
+    assert {record["device"] for record in scored.values()} == {"cpu+cpu"}
