@@ -15,10 +15,15 @@ from seedconv_tui.training.announcing import announce
 if TYPE_CHECKING:
     from seedconv_tui.training.callback import SeedconvCallback
     from seedconv_tui.training.capture import Capture
+    from seedconv_tui.training.lightning import LightningCapture
 
-__all__ = ["Capture", "SeedconvCallback", "announce"]
+__all__ = ["Capture", "LightningCapture", "SeedconvCallback", "announce"]
 
-_MODULES = {"Capture": "capture", "SeedconvCallback": "callback"}
+_MODULES = {
+    "Capture": "capture",
+    "LightningCapture": "lightning",
+    "SeedconvCallback": "callback",
+}
 
 
 def __getattr__(name: str) -> Any:

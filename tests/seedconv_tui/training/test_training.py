@@ -8,7 +8,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+
+from seedconv_tui.training.work_order import (
+    ORDER_FILE,
+    ModelOrder,
+    Sequences,
+    WorkOrder,
+    write_order,
+)
 
 ROOT = Path(__file__).parents[3]
 
@@ -40,11 +49,30 @@ print(*sorted({{name.partition(".")[0] for name in new}} - set(sys.stdlib_module
     modules, packages = done.stdout.splitlines()
     training = {
         "seedconv_tui", "seedconv_tui.training", "seedconv_tui.training.announcing",
+        "seedconv_tui.training.weight_files",
         f"seedconv_tui.training.{module}",
     }  # fmt: skip
     alias = {"engine", package} if package.startswith("engine") else set()
     assert set(modules.split()) == training | alias
     assert set(packages.split()) <= {"seedconv_tui", *allowed, *(alias & {"engine"})}
+
+
+def test_capture_is_light_where_torch_is_there() -> None:
+    code = """
+import sys
+import numpy, torch
+before = set(sys.modules)
+from seedconv_tui.training import Capture
+new = {name.partition(".")[0] for name in set(sys.modules) - before} - set(sys.stdlib_module_names)
+print(*sorted(new))
+print(*sorted({name for name in sys.modules if name.partition(".")[0] in ("engine", "store")}))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    packages, ours = done.stdout.split("\n")[:2]
+    assert set(packages.split()) == {"numpy", "seedconv_tui"}  # numpy loads its parts when asked
+    assert ours == ""
 
 
 # A script as people have them, in a folder of theirs: what it imports is looked for there first.
@@ -55,7 +83,7 @@ from transformers import GPT2Config, GPT2LMHeadModel, Trainer, TrainingArguments
 
 import engine
 import store
-from seedconv_tui.training import SeedconvCallback, announce
+from seedconv_tui.training import Capture, SeedconvCallback, announce
 
 assert engine.IS_MINE and store.IS_MINE
 folder = sys.argv[1]
@@ -68,6 +96,7 @@ arguments = TrainingArguments(
 data = [{"input_ids": row, "labels": row} for row in torch.randint(0, 16, (4, 8))]
 callback = SeedconvCallback(f"{folder}/letters", model="m")
 Trainer(model, arguments, train_dataset=data, callbacks=[callback]).train()
+assert Capture(f"{folder}/captures", model="m", seed=1)(model, 2)
 """
 
 
@@ -75,6 +104,12 @@ def test_a_script_may_have_folders_of_its_own_named_engine_and_store(tmp_path: P
     for name in ("engine", "store"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "__init__.py").write_text("IS_MINE = True\n")
+    text = Sequences.of([(np.arange(12), np.ones(12, bool))])
+    order = WorkOrder(
+        study="s", models={"m": ModelOrder()}, keep="factored", vocab=16, vocabulary="v", window=8,
+        overlap=4, pad=0, dtype="float32", text=text,
+    )  # fmt: skip
+    write_order(tmp_path / "captures" / ORDER_FILE, order)
     script = tmp_path / "train.py"
     script.write_text(TRAINING_SCRIPT)
     done = subprocess.run(
@@ -86,3 +121,5 @@ def test_a_script_may_have_folders_of_its_own_named_engine_and_store(tmp_path: P
     told = sorted((letter["seed"], letter["step"], letter["path"]) for letter in letters)
     out = f"{tmp_path}/out"
     assert told == [("7", 0, out), ("7", 1, f"{out}/checkpoint-1"), ("7", 2, f"{out}/checkpoint-2")]
+    (letter,) = (tmp_path / "captures").glob("*.json")
+    assert (Path(json.loads(letter.read_text())["path"]) / "capture.json").exists()
