@@ -432,3 +432,17 @@ async def test_a_text_that_no_entry_has_is_said_and_the_line_can_be_left() -> No
         assert 'with "[red]"' in screen.text  # left as it was
         await screen.press("slash", "backspace", "enter")
         assert "entry number 3." in screen.text
+
+
+async def test_what_was_captured_in_training_is_marked() -> None:
+    model = make_model()
+    label, step = model.seeds[1], int(model.steps[0])
+    model = replace(model, captured=frozenset({(label, step)}))
+    async with terminal(make_study(model), size=(100, 24)) as screen:
+        await screen.press("home", "up", "up", "up")
+        assert "captured in training" not in screen.text
+        await screen.press("down")
+        assert "captured in training" in screen.row(f"seed {label} · step {step} · ")
+    columns = checkpoint_columns([model])
+    marked = [row[1:3] for row in zip(*columns.values(), strict=True) if row[-1]]
+    assert marked == [(label, step)]
