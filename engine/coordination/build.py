@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.metadata import version
 
 from engine.categories.partition import build_categories, context_targets
@@ -21,6 +21,7 @@ from engine.coordination.session import Session
 from engine.coordination.summary_updates import Summaries
 from engine.errors import Interrupted
 from engine.events import Event, Listener
+from engine.models.user_code import UserLoader, import_loader
 from engine.sources.announcements import Announcements
 from engine.sources.hub_client import HubClient
 from engine.sources.open import open_source
@@ -61,6 +62,11 @@ def build_coordinator(
             listener.on_event(Event(clock(), "warning", "hub", text))
 
     devices = find_devices(study.scoring, cluster, study.limits)
+    loaders = {
+        model.name: import_loader(model, study.folder)
+        for model in study.models
+        if model.loader is not None
+    }
     hub = HubClient(stop, on_wait=report_wait)
     models = {model.name: model for model in study.models}
     schedules = study.learning_rates()
@@ -97,7 +103,7 @@ def build_coordinator(
     )
     session = Session(writer, status, listener, clock, devices.read_gpus)
     board = ProgressBoard(session, stop)
-    retries = Retries(writer, _remedies(study), clock, forgive=retry_failed)
+    retries = Retries(writer, _remedies(study, loaders), clock, forgive=retry_failed)
     names = tuple(questions.probe.name for questions in probes)
     inventory = Inventory(
         models, sources, writer, session, retries, announcements, study.log_probs, names
@@ -153,11 +159,17 @@ def _header(study: StudyFile, tokenizer: Tokenizer, text: EvaluationText) -> Hea
     return Header(study.study.name, identity, details)
 
 
-def _remedies(study: StudyFile) -> dict[str, object]:
+def _remedies(study: StudyFile, loaders: Mapping[str, UserLoader]) -> dict[str, object]:
     """Return, by model, all that may help a checkpoint that failed without it."""
     shared = study.scoring.model_dump(mode="json"), _versions()
     return {
-        model.name: (model.allow_pickle, model.trust_remote_code, model.config, *shared)
+        model.name: (
+            model.allow_pickle,
+            model.trust_remote_code,
+            model.config,
+            *((model.loader, loaders[model.name].digest) if model.name in loaders else ()),
+            *shared,
+        )
         for model in study.models
     }
 

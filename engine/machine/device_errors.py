@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import torch
 
-_MEMORY = ("out of memory", "ALLOC_FAILED", "can't allocate memory", "not enough memory")
+_MEMORY = (
+    "out of memory", "ALLOC_FAILED", "can't allocate memory", "not enough memory",
+    "RESOURCE_EXHAUSTED",  # of XLA, where a loader's model is one of JAX
+)  # fmt: skip
 _DEVICE = ("CUDA error", "CUDA driver error", "cuDNN error", "CUBLAS_STATUS", "NCCL error")
 
 

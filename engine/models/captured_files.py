@@ -17,7 +17,7 @@ from engine.errors import CheckpointError, may_pass
 from engine.sources.captures import fingerprint, read_capture
 from seedconv_tui.training.handover import BIAS, WEIGHT, Handover, SpooledFile
 from seedconv_tui.training.plain_arrays import read_header
-from store.schema import OutputLayer, Representation
+from store.schema import Key, OutputLayer, Representation
 
 
 class CapturedFile:
@@ -148,7 +148,7 @@ class CapturedReader:
         files = read_capture(folder, self._model).files
         return sum(files[name].bytes for name in (WEIGHT, BIAS) if name in files)
 
-    def read(self, folder: Path, where: str) -> Captured:
+    def read(self, folder: Path, where: str, key: Key) -> Captured:
         """Read what a capture says of itself, and its output layer. Raise CheckpointError."""
         found = read_capture(folder, self._model)
         if found.order != self._order:

@@ -11,6 +11,7 @@ from engine.machine.devices import DeviceGroup
 from engine.models.language_model import LanguageModel, ReadCheckpoint
 from engine.models.residency import Place
 from engine.models.transformers_maker import TransformersMaker
+from engine.models.user_maker import LoaderCheckpoint, UserMaker
 from engine.models.weights import CheckpointWeights
 
 
@@ -33,6 +34,7 @@ class Makers:
             CheckpointWeights: TransformersMaker(
                 dtype, devices, first, vocab_size, masked=masked, note=note
             ),
+            LoaderCheckpoint: UserMaker(devices, first, vocab_size, note),
         }
 
     def make(self, checkpoint: ReadCheckpoint, place: Place) -> LanguageModel:

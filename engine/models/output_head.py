@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ import torch
 from engine.models.spreading import weight_of
 from store.schema import OutputLayer
 
-_SAME = 3e-5  # how far logits may be from the product, relative to the largest: float32 rounding
+SAME = 3e-5  # how far logits may be from the product, relative to the largest: float32 rounding
 
 
 @dataclass(frozen=True)
@@ -61,19 +61,25 @@ def hidden_states(module: Any, **inputs: Any) -> torch.Tensor:
 
     It is on the device of `inputs`, wherever the layers are.
     """
+    found = input_of(module.get_output_embeddings(), lambda: module(**inputs))
+    return found.to(_device(inputs))
+
+
+def input_of(layer: Any, call: Callable[[], Any]) -> torch.Tensor:
+    """Return what a layer gets from a call, which ends there."""
     seen: list[torch.Tensor] = []
 
     def stop(_: Any, arguments: tuple[torch.Tensor, ...]) -> None:
         seen.append(arguments[0])
         raise _Reached
 
-    hook = module.get_output_embeddings().register_forward_pre_hook(stop)
+    hook = layer.register_forward_pre_hook(stop)
     try:
         with contextlib.suppress(_Reached):
-            module(**inputs)
+            call()
     finally:
         hook.remove()
-    return seen[0].to(_device(inputs))
+    return seen[0]
 
 
 def find_head(module: Any, vocab_size: int, **probe: Any) -> Head | None:
@@ -102,10 +108,27 @@ def find_head(module: Any, vocab_size: int, **probe: Any) -> Head | None:
         return Head(weight, bias)  # nothing is known; its first token will be refused by name
     hidden = seen[0].to(logits.device, torch.float32).flatten(0, -2)
     logits = logits.flatten(0, -2)
+    return fitting_head(weight, bias, hidden, logits, module.config.get_text_config().to_dict())
+
+
+def fitting_head(
+    weight: torch.Tensor,
+    bias: torch.Tensor | None,
+    hidden: torch.Tensor,
+    logits: torch.Tensor,
+    config: Mapping[str, Any],
+    *,
+    same: float = SAME,
+) -> Head | None:
+    """Return how these float32 logits, (row, vocab), come of hidden states; None: not known.
+
+    Scaled as fits best, or capped as the configuration may say. `same` is how far they may be from
+    the product, relative to the largest.
+    """
     out = torch.empty_like(logits)
-    for head in _candidates(weight, bias, hidden, logits, module.config.get_text_config()):
+    for head in _candidates(weight, bias, hidden, logits, config):
         head.logits(hidden, out)
-        if (out - logits).abs().max() <= _SAME * logits.abs().max().clamp_min(1e-3):
+        if (out - logits).abs().max() <= same * logits.abs().max().clamp_min(1e-3):
             return head
     return None
 
@@ -120,10 +143,10 @@ def _candidates(
     bias: torch.Tensor | None,
     hidden: torch.Tensor,
     logits: torch.Tensor,
-    config: Any,
+    config: Mapping[str, Any],
 ) -> Iterator[Head]:
     yield Head(weight, bias)
-    for name, cap in config.to_dict().items():  # its name differs: final_logit_softcapping, ...
+    for name, cap in config.items():  # its name differs: final_logit_softcapping, ...
         if "cap" in name and isinstance(cap, (int, float)) and cap > 0:
             yield Head(weight, bias, soft_cap=float(cap))
     product = torch.empty_like(logits)

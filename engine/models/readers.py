@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
+from engine.models.file_digest import digest_files, files_of
 from engine.models.language_model import ReadCheckpoint
+from engine.models.user_code import UserLoader, import_loader
+from engine.models.user_maker import LoaderCheckpoint
 from engine.models.weights import CheckpointWeights, read_checkpoint
 from engine.sources.checkpoint_files import CheckpointFiles, checkpoint_files
 from engine.study_file.models_section import ModelSection
 from engine.text.tokenizer import Tokenizer
+from store.schema import Key
 
 
 class CheckpointReader(Protocol):
@@ -18,7 +22,7 @@ class CheckpointReader(Protocol):
     def bytes_needed(self, folder: Path) -> int:
         """Return the bytes of the host's memory that reading takes. Raise CheckpointError."""
 
-    def read(self, folder: Path, where: str) -> ReadCheckpoint:
+    def read(self, folder: Path, where: str, key: Key) -> ReadCheckpoint:
         """Read and check a checkpoint; `where` names it. Raise CheckpointError, in one line."""
 
 
@@ -37,7 +41,7 @@ class TransformersReader:
         """Return what reading takes at its height."""
         return self._files(folder).reading_bytes()
 
-    def read(self, folder: Path, where: str) -> CheckpointWeights:
+    def read(self, folder: Path, where: str, key: Key) -> CheckpointWeights:
         """Read configuration and weights. Raise CheckpointError."""
         return read_checkpoint(
             folder,
@@ -49,8 +53,39 @@ class TransformersReader:
         )
 
 
+class LoaderReader:
+    """Leaves reading to a loader of the user, which is called when the device is free for it."""
+
+    def __init__(self, model: ModelSection, tokenizer: Tokenizer, loader: UserLoader) -> None:
+        self._model, self._tokenizer, self._loader = model.name, tokenizer, loader
+        self._cache: dict[Any, Any] = {}
+
+    def bytes_needed(self, folder: Path) -> int:
+        """Return the size of all files: as much as the weights may be."""
+        return sum(file.stat().st_size for file in files_of(folder))
+
+    def read(self, folder: Path, where: str, key: Key) -> LoaderCheckpoint:
+        """Take the digest of the files, which also brings them into memory."""
+        return LoaderCheckpoint(
+            folder,
+            where,
+            self._model,
+            key,
+            self._loader,
+            self._cache,
+            digest_files(folder),
+            self.bytes_needed(folder),
+            self._tokenizer,
+        )
+
+
 def choose_reader(
     model: ModelSection, study_folder: Path, tokenizer: Tokenizer
 ) -> CheckpointReader:
-    """Return the reader that the section of a model asks for; its paths are below the folder."""
-    return TransformersReader(model, study_folder, tokenizer)
+    """Return the reader that the section of a model asks for; its paths are below the folder.
+
+    Raise ConfigError when its loader cannot be imported.
+    """
+    if model.loader is None:
+        return TransformersReader(model, study_folder, tokenizer)
+    return LoaderReader(model, tokenizer, import_loader(model, study_folder))

@@ -30,7 +30,7 @@ def check_vocabulary(place: Path, config: Any, tokenizer: Tokenizer, beside: Pat
         kind = type(config).__name__
         raise CheckpointError(f"{place}: {kind} has no vocabulary: it is no language model")
     if rows < tokenizer.size:
-        raise CheckpointError(f"{place}: {_too_few(rows, tokenizer)}")
+        raise CheckpointError(f"{place}: {too_few(rows, tokenizer)}")
     file = beside / "tokenizer.json"
     try:
         stat = file.stat()
@@ -53,7 +53,8 @@ def doubtful_padding(beside: Path, rows: int, tokenizer: Tokenizer) -> str | Non
     )
 
 
-def _too_few(rows: int, tokenizer: Tokenizer) -> str:
+def too_few(rows: int, tokenizer: Tokenizer) -> str:
+    """Return why a model with fewer rows than the tokenizer has entries cannot be compared."""
     text = f"has a vocabulary of {rows:,}, the study's tokenizer has {tokenizer.size:,} entries"
     beyond = range(rows, tokenizer.size)
     if rows >= tokenizer.least:

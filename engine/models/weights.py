@@ -136,7 +136,7 @@ def _read(
     if files.listed is not None:
         index = folder / INDEX_OF[files.weights[0].name]
         refuse_other_names(files.weights[0], index, names, files.listed)
-    fingerprint = _fingerprint(weights)
+    fingerprint = weights_digest(weights)
     note = files.note and files.note.replace(str(folder), where)
     return CheckpointWeights(
         files.config.parent,
@@ -217,7 +217,8 @@ def _check_values(file: Path, shard: dict[str, torch.Tensor]) -> Iterator[str]:
             yield name
 
 
-def _fingerprint(weights: dict[str, torch.Tensor]) -> str:
+def weights_digest(weights: Mapping[str, torch.Tensor]) -> str:
+    """Return a digest of the names and contents of tensors, which are on the host."""
     digest = hashlib.blake2b(digest_size=12)
     for name in sorted(weights):
         tensor = weights[name].contiguous()

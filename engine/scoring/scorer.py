@@ -156,6 +156,8 @@ class Scorer:
                 )
             except torch.OutOfMemoryError:  # then batches would not fit either
                 found = Batching(lengths=False, windows=False, ends=False)
+            if found is None:  # its first token will be refused by name
+                return ANY
             self._batchings[key] = found
             if found.note:
                 self.note(f"{model.name}: {found.note}")

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from engine.sources.checkpoint_files import is_folder, is_there
+from engine.sources.checkpoint_files import is_folder
 from seedconv_tui.training.announcing import (
     FORMAT,
     FORMAT_OF_CAPTURES,
@@ -48,7 +48,7 @@ class Announcement:
         It may be a single file; a held copy is a folder even so.
         """
         for folder in (self.held, self.path):
-            if folder is not None and is_there(folder):
+            if folder is not None and (is_folder(folder) or folder.is_file()):
                 return folder
         return None
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from engine.errors import CheckpointError
 from engine.sources.announcements import Announcement
-from engine.sources.checkpoint_files import is_folder, is_there
+from engine.sources.checkpoint_files import is_folder
+from engine.sources.checkpoint_kinds import CheckpointKind
 from engine.study_file.models_section import ModelSection
 from engine.study_file.patterns import Fields, Pattern
-from seedconv_tui.training.weight_files import ONE_FILE
 from store.schema import Key
 
 
@@ -22,9 +22,9 @@ class Folders:
     wherever it is.
     """
 
-    def __init__(self, model: ModelSection, base: Path) -> None:
-        """Take the model's templates; relative ones are below `base`."""
-        self._model, self._base = model, base
+    def __init__(self, model: ModelSection, base: Path, kind: CheckpointKind) -> None:
+        """Take the model's templates; relative ones are below `base`. Files fit as `kind` says."""
+        self._model, self._base, self._kind = model, base, kind
         self._templates = {seed: Pattern(text) for seed, text in model.templates.items()}
         self._found: dict[Key, Path] = {}  # the first that fits
         self._rivals: dict[Key, Path] = {}  # the next one, which stands for the same checkpoint
@@ -90,14 +90,15 @@ class Folders:
         for label, template in self._templates.items():
             (root, parts), known = self._parts(template), self._known(label, template)
             for n in range(len(parts) - 1, 0, -1):
-                if near := [path for _, path in _match(root, parts[:n], known)]:
+                if near := [path for _, path in _match(root, parts[:n], known, self._kind)]:
                     yield near
                     break
 
     def _discover(self) -> Iterator[tuple[Key, Path]]:
         for label, template in self._templates.items():
             root, parts = self._parts(template)
-            for found, path in _match(root, parts, self._known(label, template)):
+            known = self._known(label, template)
+            for found, path in _match(root, parts, known, self._kind):
                 yield (found["seed"], int(found["step"])), path
 
     def _parts(self, template: Pattern) -> tuple[Path, tuple[str, ...]]:
@@ -127,18 +128,20 @@ def _same(folder: Path, other: Path) -> bool:
         return False
 
 
-def _match(folder: Path, parts: tuple[str, ...], known: Fields) -> Iterator[tuple[Fields, Path]]:
+def _match(
+    folder: Path, parts: tuple[str, ...], known: Fields, kind: CheckpointKind
+) -> Iterator[tuple[Fields, Path]]:
     """Yield the fields and the path of every folder that fits, or file if it names one."""
     if not parts:
         yield known, folder
         return
     pattern, rest = Pattern(parts[0]), parts[1:]
     if not pattern.fields:
-        if (is_folder if rest else is_there)(folder / pattern.text):
-            yield from _match(folder / pattern.text, rest, known)
+        if (is_folder if rest else kind.is_there)(folder / pattern.text):
+            yield from _match(folder / pattern.text, rest, known, kind)
         return
     match = pattern.matcher(known)
-    a_file = not rest and pattern.text.endswith(ONE_FILE)  # else what lies beside would fit a `*`
+    a_file = not rest and kind.may_be_file(pattern.text)
     try:
         with os.scandir(folder) as found_there:  # which mostly knows without asking for each
             entries = sorted(
@@ -150,4 +153,4 @@ def _match(folder: Path, parts: tuple[str, ...], known: Fields) -> Iterator[tupl
         return
     for entry in entries:
         if (found := match(entry)) is not None:
-            yield from _match(folder / entry, rest, found)
+            yield from _match(folder / entry, rest, found, kind)

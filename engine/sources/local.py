@@ -9,17 +9,10 @@ from pathlib import Path
 from engine.errors import CheckpointError
 from engine.sources.announcements import Announcement, Announcements
 from engine.sources.base import Listing, Reference
-from engine.sources.checkpoint_files import (
-    are_of_transformers,
-    contents,
-    find_config,
-    is_folder,
-    is_one_file,
-    is_there,
-    needed,
-)
+from engine.sources.checkpoint_files import is_folder
+from engine.sources.checkpoint_kinds import AnyFiles, kind_for
 from engine.sources.folders import Folders
-from engine.sources.foreign import recognise_folder, recognise_near
+from engine.sources.foreign import recognise_near
 from engine.sources.overtaken import STUCK_SECONDS, Overtaken
 from engine.sources.settling import SETTLE_SECONDS, Settling, signature
 from engine.study_file.models_section import ModelSection
@@ -41,14 +34,10 @@ class LocalSource:
         announcements: Announcements | None = None,
     ) -> None:
         self._model, self._clock = model, clock
-        self._folders = Folders(model, folder)
+        self._kind = kind_for(model, folder)
+        self._folders = Folders(model, folder, self._kind)
         self._announcements = announcements
-        self._settling = Settling(
-            clock,
-            settle_seconds,
-            allow_pickle=model.allow_pickle,
-            config=model.config_file(folder),
-        )
+        self._settling = Settling(clock, settle_seconds, self._kind)
         self._checkpoints: dict[Key, LocalCheckpoint] = {}
         self._overtaken = Overtaken(clock)
 
@@ -68,8 +57,8 @@ class LocalSource:
             if key in folders.found:
                 continue
             try:
-                if not is_there(path := folders.path(key)):
-                    kind = "file" if is_one_file(path) else "folder"
+                if not self._kind.is_there(path := folders.path(key)):
+                    kind = self._kind.called(path)
                     missing[key] = f"{self.checkpoint(key).where()}: there is no such {kind}"
             except CheckpointError as error:  # a step that the template cannot write
                 missing[key] = str(error)
@@ -87,6 +76,8 @@ class LocalSource:
 
     def hint(self) -> str | None:
         """Return what lies near the template that another trainer may have written, if any."""
+        if isinstance(self._kind, AnyFiles):  # any trainer's will do
+            return None
         return next(filter(None, map(recognise_near, self._folders.near())), None)
 
     def checkpoint(self, key: Key) -> LocalCheckpoint:
@@ -151,11 +142,11 @@ class LocalCheckpoint:
 
     def config(self) -> Path | None:
         """Return the checkpoint's own, or that of the study file."""
-        return find_config(self._path(), self._settling.config)
+        return self._settling.kind.config(self._path())
 
     def signature(self) -> object:
         """Return name, size and time of every file."""
-        return signature(self._path(), self._settling.config)
+        return signature(self._path(), self._settling.kind)
 
     def finished(self) -> bool:
         """Return whether the folder says it is finished, was announced as such, or rests."""
@@ -173,9 +164,7 @@ class LocalCheckpoint:
         folder, announced = self._path(), self._announcement is not None
         if not self._had:
             self._remember(folder)
-        what = None
-        if not are_of_transformers(self._had):
-            what = recognise_folder(folder, pickles=self._settling.allow_pickle)
+        what = self._settling.kind.foreign(folder, self._had)
         if not waiting:
             return f"{self.where()} {what}" if what else None
         standing = self._settling.look(folder, announced=announced)
@@ -190,7 +179,7 @@ class LocalCheckpoint:
 
     def _remember(self, folder: Path) -> None:
         try:
-            self._had = needed(contents(folder))
+            self._had = self._settling.kind.needed(folder)
         except CheckpointError:
             self._had = frozenset()
 
@@ -204,9 +193,9 @@ class LocalCheckpoint:
         except CheckpointError:
             return False
         announcement = self._announcement
-        if is_there(folder):
+        if self._settling.kind.is_there(folder):
             try:
-                lost = self._had - contents(folder)
+                lost = self._had - self._settling.kind.names(folder)
             except CheckpointError:
                 return False  # it cannot be known
             gone = bool(lost)

@@ -8,26 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engine.errors import CheckpointError
-from engine.sources.checkpoint_files import checkpoint_files, find_config, is_one_file
-from engine.sources.distributed import DistributedWeights
-from seedconv_tui.training.weight_files import is_sharded_folder
+from engine.sources.checkpoint_kinds import CheckpointKind, WeightFiles
 
 SETTLE_SECONDS = 3.0  # a checkpoint that does not say it is finished must rest so long
 
 
-def signature(place: Path, config: Path | None = None) -> tuple[tuple[str, int, int], ...]:
-    """Return name, size (bytes) and time (ns) of every file: equal while nothing is written.
-
-    Those of weights in a folder inside, and of a config.json elsewhere, are among them.
-    """
+def signature(place: Path, kind: CheckpointKind) -> tuple[tuple[str, int, int], ...]:
+    """Return name, size (bytes) and time (ns) of every file: equal while nothing is written."""
     try:
-        entries = [place] if is_one_file(place) else sorted(place.iterdir())
-        for entry in list(entries):
-            entries += sorted(entry.iterdir()) if is_sharded_folder(entry.name) else []
-        file = find_config(place, config)
-        if file.parent != place and file.exists():
-            entries.append(file)
-        stats = [(entry.name, entry.stat()) for entry in entries]
+        stats = [(name, file.stat()) for name, file in kind.files(place)]
     except OSError:
         return ()
     return tuple((name, stat.st_size, stat.st_mtime_ns) for name, stat in stats)
@@ -49,13 +38,11 @@ class Settling:
         self,
         clock: Callable[[], float] = time.monotonic,
         settle_seconds: float = SETTLE_SECONDS,
-        *,
-        allow_pickle: bool = False,
-        config: Path | None = None,
+        kind: CheckpointKind | None = None,
     ) -> None:
-        """Take where config.json is, if it is not in each checkpoint."""
+        """Take what checkpoints consist of: safetensors and config.json, if not given."""
         self._clock, self.settle_seconds = clock, settle_seconds
-        self.allow_pickle, self.config = allow_pickle, config
+        self.kind = kind or WeightFiles()
         self._seen: dict[Path, tuple[object, float]] = {}
 
     def finished(self, folder: Path) -> bool:
@@ -69,14 +56,12 @@ class Settling:
         announced it and the table of a distributed checkpoint, if it was written after all parts.
         Without any of these nothing in the folder may have changed for a few seconds.
         """
-        now, found = self._clock(), signature(folder, self.config)
+        now, found = self._clock(), signature(folder, self.kind)
         before, since = self._seen.get(folder, (None, now))
         since = since if found == before else now
         self._seen[folder] = (found, since)
         try:
-            files = checkpoint_files(folder, allow_pickle=self.allow_pickle, config=self.config)
-            stored = files.stored
-            said = isinstance(stored, DistributedWeights) and stored.is_settled()
+            said = self.kind.look(folder)
         except (CheckpointError, OSError) as error:
             return Standing(finished=False, rests=now - since, error=str(error))
         said |= announced or any(name == "trainer_state.json" for name, _, _ in found)

@@ -59,6 +59,16 @@ class StudyFile(Section):
         return self
 
     @model_validator(mode="after")
+    def _loaders(self) -> Self:
+        loaded = [model.name for model in self.models if model.loader is not None]
+        if loaded and self.scoring.prediction != "causal":
+            raise ValueError(
+                f'scoring.prediction: should be "causal" where a model has a loader, as model '
+                f'"{loaded[0]}" has, found "{self.scoring.prediction}"'
+            )
+        return self
+
+    @model_validator(mode="after")
     def _probes(self) -> Self:
         check_probes(self.probes, causal=self.scoring.prediction == "causal")
         return self

@@ -14,6 +14,7 @@ from engine.study_file.section import Section
 
 # Fields that say how checkpoints are read.
 _OF_CHECKPOINTS = frozenset({"allow_pickle", "cache", "config", "loader", "trust_remote_code"})
+_LOADER = r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$"
 
 
 def _label(value: object) -> object:
@@ -43,6 +44,8 @@ class ModelSection(Section):
     seeds: Literal["discover"] | list[Annotated[str, BeforeValidator(_label)]] = "discover"
     steps: Literal["discover"] | list[Annotated[int, Field(ge=0)]] = "discover"
     config: str | None = None  # config.json, or its folder, where it is not beside the weights
+    # A function of the user's, "package.module:function", that makes a model of a checkpoint.
+    loader: Annotated[str, Field(pattern=_LOADER)] | None = None
     allow_pickle: bool = False
     trust_remote_code: bool = False
     cache: Literal["keep", "drop"] = "keep"  # of what was downloaded, once it is scored
@@ -156,6 +159,17 @@ class ModelSection(Section):
                     f'{name}: is about reading checkpoints, and source = "captured" has none. '
                     "Leave it out"
                 )
+        return self
+
+    @model_validator(mode="after")
+    def _loader(self) -> Self:
+        if self.loader is None:
+            return self
+        if self.source_kind.downloads:
+            raise ValueError("loader: is for checkpoints in folders; download these first")
+        for name in ("allow_pickle", "config", "trust_remote_code"):
+            if name in self.model_fields_set:
+                raise ValueError(f"{name}: is of no use with a loader, which reads checkpoints")
         return self
 
     @field_validator("seeds", "steps")

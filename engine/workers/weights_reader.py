@@ -113,4 +113,4 @@ class WeightsReader:
         needed = 0 if self._memory.limit is None else reader.bytes_needed(folder)
         if lacking := self._memory.lacks(needed):
             raise CheckpointError(f"{checkpoint.where()}: reading its weights takes {lacking}")
-        return reader.read(folder, checkpoint.where())
+        return reader.read(folder, checkpoint.where(), checkpoint.key)

@@ -1,0 +1,142 @@
+"""The user's loader: a function that the study file names, imported from beside that file.
+
+It is code that runs, like a training script. Nothing that lies with a checkpoint names it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib.machinery import PathFinder
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from engine.errors import ConfigError, first_line
+from engine.machine.faults import is_fault
+from engine.study_file.models_section import ModelSection
+
+
+@dataclass(frozen=True)
+class UserLoader:
+    """A function `load(path, *, model, seed, step, device, cache)`, and where it comes from."""
+
+    load: Callable[..., Any]
+    name: str  # as in the study file
+    digest: str  # of the file that defines it
+    folder: Path  # of the study file
+
+
+def import_loader(model: ModelSection, folder: Path) -> UserLoader:
+    """Import the loader of a model, with modules beside the study file before installed ones.
+
+    `folder` is the study file's. It stays on the path, behind everything else, for what the loader
+    imports when it is called: nothing there can then hide what we import.
+
+    Raise ConfigError that names the model when there is no such function, or importing it fails.
+    """
+    assert model.loader is not None
+    where, (name, _, function) = f'model "{model.name}": loader', model.loader.partition(":")
+    folder = folder.absolute()
+    _refuse_taken(where, name, folder)
+    try:
+        with kept_settings(), _beside(folder):
+            found: Any = importlib.import_module(name)
+    except BaseException as error:
+        if not is_fault(error):
+            raise
+        at = place_in(error, folder)
+        text = f"{where}: {name} cannot be imported: {first_line(error)}{at}"
+        if isinstance(error, ModuleNotFoundError) and (error.name or "") in _prefixes(name):
+            text += f". It should be installed, or lie in {folder}"
+        raise ConfigError(text) from error
+    load = getattr(found, function, None)
+    if not callable(load):
+        what = "is no function" if hasattr(found, function) else "is not there"
+        raise ConfigError(f"{where}: {function} {what} in {found.__file__ or name}")
+    return UserLoader(load, model.loader, _digest(found.__file__), folder)
+
+
+def _refuse_taken(where: str, name: str, folder: Path) -> None:
+    """Raise ConfigError when what lies beside the study file is called like another module.
+
+    That one is imported already, and would be taken in its place.
+    """
+    top = name.partition(".")[0]
+    there, known = PathFinder.find_spec(top, [str(folder)]), sys.modules.get(top)
+    if there is None or known is None:
+        return
+    place = there.origin or next(iter(there.submodule_search_locations or ()), top)
+    taken = [getattr(known, "__file__", None), *getattr(known, "__path__", ())]
+    if not any(other is not None and _same(place, other) for other in taken):
+        raise ConfigError(
+            f"{where}: the name {top!r} is taken by {taken[0] or 'a module of Python'}. Give "
+            f"{place} another name"
+        )
+
+
+def _same(file: str, other: str) -> bool:
+    try:
+        return Path(file).samefile(other)
+    except OSError:
+        return False
+
+
+def _prefixes(name: str) -> set[str]:
+    parts = name.split(".")
+    return {".".join(parts[:n]) for n in range(1, len(parts) + 1)}
+
+
+def _digest(file: str | None) -> str:
+    try:
+        data = Path(file or "").read_bytes()
+    except OSError:  # an extension, or in an archive
+        return ""
+    return hashlib.blake2b(data, digest_size=8).hexdigest()
+
+
+@contextlib.contextmanager
+def _beside(folder: Path) -> Iterator[None]:
+    """Have imports look beside the study file first, as a script there would; afterwards last."""
+    path = str(folder)
+    sys.path.insert(0, path)
+    importlib.invalidate_caches()  # its files may be newer than the last look
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ValueError):
+            sys.path.remove(path)
+        if path not in sys.path:
+            sys.path.append(path)
+
+
+@contextlib.contextmanager
+def kept_settings() -> Iterator[None]:
+    """Undo what the user's code sets for all of torch; what it prints goes to stderr."""
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    dtype, device = torch.get_default_dtype(), torch.get_default_device()
+    tf32 = matmul.allow_tf32, cudnn.allow_tf32
+    try:
+        with contextlib.redirect_stdout(sys.stderr):  # stdout is for results
+            yield
+    finally:
+        if torch.get_default_dtype() != dtype:
+            torch.set_default_dtype(dtype)
+        if torch.get_default_device() != device:
+            torch.set_default_device(None if device.type == "cpu" else device)
+        if (matmul.allow_tf32, cudnn.allow_tf32) != tf32:
+            matmul.allow_tf32, cudnn.allow_tf32 = tf32
+
+
+def place_in(error: BaseException, folder: Path) -> str:
+    """Return which line beside the study file raised an error, as ` (file, line n)`, or ""."""
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        if Path(frame.filename).is_relative_to(folder):
+            return f" ({Path(frame.filename).relative_to(folder)}, line {frame.lineno})"
+    return ""
