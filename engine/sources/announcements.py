@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.sources.checkpoint_files import is_folder
+from engine.sources.checkpoint_kinds import AnyFiles
 from seedconv_tui.training.announcing import (
     FORMAT,
     FORMAT_OF_CAPTURES,
@@ -48,7 +49,7 @@ class Announcement:
         It may be a single file; a held copy is a folder even so.
         """
         for folder in (self.held, self.path):
-            if folder is not None and (is_folder(folder) or folder.is_file()):
+            if folder is not None and AnyFiles().is_there(folder):
                 return folder
         return None
 
