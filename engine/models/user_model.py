@@ -287,8 +287,8 @@ def close_made(made: Any) -> None:
         try:
             with kept_settings():
                 close()
-        except Exception:
-            _logger.exception("close() of a loader's model fails")
+        except Exception as error:
+            _logger.warning("close() of a loader's model fails: %s", first_line(error))
 
 
 @contextlib.contextmanager
