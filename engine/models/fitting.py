@@ -74,10 +74,10 @@ class Fitting:
         if turned:
             weights |= {name: weights[name].t() for name in turned}
             zeros = _lacking_biases(weights, expected)
-            text = " and its biases, which it lacks, are zero" if zeros else ""
+            text = ", and biases, of which there are none, are zero" if zeros else ""
             self._note(
-                f"{checkpoint.where}: matrices are transposed, as nanoGPT writes them{text}; see "
-                "that activation_function in config.json is what training used"
+                f"{checkpoint.where}: matrices lie on their side, as nanoGPT writes them, and are "
+                f"turned{text}; see that activation_function in config.json is that of the training"
             )
         _check_shapes(checkpoint.where, weights, expected)
         _check_size(checkpoint.where, weights, module)

@@ -7,13 +7,15 @@ may write over a file that is being read, which would kill a process that maps i
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import torch
 
 from engine.errors import CheckpointError
 from engine.sources.distributed import DistributedWeights
 from engine.sources.saved_file import SavedWeights, check_unchanged, open_at, read_block
-from engine.sources.stored_tensors import ChunkedTensor, StoredTensor
+from engine.sources.stored_tensors import ITEM_SIZES, ChunkedTensor, StoredTensor
 
 
 def read_stored(stored: SavedWeights | DistributedWeights) -> tuple[dict[str, torch.Tensor], int]:
@@ -60,26 +62,36 @@ def _read_distributed(stored: DistributedWeights) -> dict[str, torch.Tensor]:
         with open_at(file, version) as stream:
             for place, n_bytes, name, offsets, sizes in sorted(parts):
                 stream.seek(place)
-                data = stream.read(n_bytes)
+                whole = stored.tensors[name]
                 where = tuple(slice(o, o + n) for o, n in zip(offsets, sizes, strict=True))
-                tensors[name][where] = _block(file, name, data, sizes, stored.tensors[name])
+                # No name is given to what is read: it would stay while the next one is.
+                _as_numbers(tensors[name])[where] = _block(
+                    file, name, stream.read(n_bytes), sizes, whole
+                )
             check_unchanged(file, stream, version)
     return tensors
 
 
 def _block(
     file: Path, name: str, data: bytes, sizes: tuple[int, ...], whole: ChunkedTensor
-) -> torch.Tensor:
+) -> np.ndarray[Any, Any]:
+    """Return a part of a tensor, as numbers of as many bytes; it is a view of `data`."""
     tensor, storage = read_block(data, file)
     if tensor.shape != sizes or tensor.dtype != whole.dtype:
         raise CheckpointError(
             f"{file}: its part of {name} is {tensor.dtype} {tensor.shape}, .metadata says "
             f"{whole.dtype} {sizes}"
         )
-    if not storage.nbytes:
-        return torch.empty(sizes, dtype=getattr(torch, tensor.dtype))
-    # A copy, as a view of bytes may not be written to; it is gone with the next part.
-    return _view(torch.frombuffer(bytearray(storage), dtype=torch.uint8), tensor, file)
+    size = ITEM_SIZES[tensor.dtype]
+    numbers = np.frombuffer(storage[: len(storage) // size * size], f"i{size}")[tensor.start :]
+    strides = tuple(size * by for by in tensor.stride)
+    return np.lib.stride_tricks.as_strided(numbers, sizes, strides, writeable=False)
+
+
+def _as_numbers(tensor: torch.Tensor) -> np.ndarray[Any, Any]:
+    """Return the memory of a tensor as whole numbers: numpy has no bfloat16."""
+    kinds = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+    return tensor.view(kinds[tensor.element_size()]).numpy()
 
 
 def _view(storage: torch.Tensor, tensor: StoredTensor, file: Path) -> torch.Tensor:

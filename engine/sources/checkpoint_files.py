@@ -129,8 +129,10 @@ def _of_others(
     sharded = sorted(filter(is_sharded_folder, names))
     saved = [place.name] if single else sorted(filter(is_saved, names))
     parts = any(map(is_part, names))
-    if not allow_pickle or not (sharded or saved or parts):
-        main_weights(str(place), names, allow_pickle=allow_pickle)
+    if not (sharded or saved or parts):
+        main_weights(str(place), names, allow_pickle=allow_pickle)  # says what there is not
+    if not allow_pickle:
+        raise _only_pickled(place)
     found: SavedWeights | DistributedWeights
     if sharded or parts:
         if len(sharded) > 1:
@@ -250,14 +252,16 @@ def main_weights(where: str, names: Collection[str], *, allow_pickle: bool) -> s
     for name in allowed:
         if name in names:
             return name
-    if not allow_pickle and any(
-        name.endswith(".bin") or is_saved(name) or is_part(name) for name in names
-    ):
-        raise CheckpointError(
-            f"{where}: has only pickled weights, which can run code when loaded; save the model "
-            "with safe_serialization=True, or set models.allow_pickle = true if you trust them"
-        )
+    if not allow_pickle and any(name.endswith(".bin") for name in names):
+        raise _only_pickled(where)
     raise CheckpointError(f"{where}: has no {' and no '.join(allowed)}")
+
+
+def _only_pickled(where: object) -> CheckpointError:
+    return CheckpointError(
+        f"{where}: has only pickled weights, which can run code when loaded; save the model "
+        "with safe_serialization=True, or set models.allow_pickle = true if you trust them"
+    )
 
 
 def weight_map(index: Path) -> dict[str, str]:

@@ -135,7 +135,7 @@ def test_a_loop_like_nanogpts_is_read_as_it_is(
     assert open_study(tmp_path / "study.zarr").dataset("m").load().equals(expected)
     said = [line for line in capsys.readouterr().err.splitlines() if "nanoGPT" in line]
     assert len(said) == 1
-    assert "its biases, which it lacks, are zero" in said[0]
+    assert "biases, of which there are none, are zero" in said[0]
 
 
 def test_parts_of_many_ranks_are_put_together(tmp_path: Path) -> None:
@@ -228,6 +228,17 @@ def test_of_an_optimizer_nothing_is_read(checkpoint: tuple[Path, Weights]) -> No
     assert read(folder).keys() == weights.keys()
 
 
+def test_of_several_sets_of_weights_the_usual_one_is_read_and_named(
+    checkpoint: tuple[Path, Weights],
+) -> None:
+    folder, weights = checkpoint
+    average = {name: tensor / 2 for name, tensor in weights.items()}
+    torch.save({"ema": average, "model": weights}, folder / "x.pt")
+    note = f"{folder}/x.pt: the weights under model were read, and not those under ema"
+    assert look(folder).note == note
+    assert torch.equal(read(folder)["transformer.wte.weight"], weights["transformer.wte.weight"])
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("layout", ["nano", "dcp"])
 def test_reading_takes_the_memory_that_was_planned(tmp_path: Path, layout: str) -> None:
@@ -241,7 +252,7 @@ def test_reading_takes_the_memory_that_was_planned(tmp_path: Path, layout: str) 
     planned = look(tmp_path).reading_bytes()
     taken = peak_bytes(lambda: read(tmp_path))
     assert 0.8 * 2**27 < planned < 1.2 * 2**27
-    assert taken < 1.1 * planned + 2**24
+    assert taken < 1.05 * planned + 2**22
 
 
 @pytest.mark.long
@@ -489,7 +500,7 @@ def test_any_damage_is_a_checkpoint_error(checkpoint: tuple[Path, Weights]) -> N
         FOLDERS[layout](folder, weights)
         whole = (folder / name).read_bytes()
         start = whole.find(b"data.pkl")  # damaged numbers would be numbers as well
-        for n in range(120):
+        for n in range(60):
             data = bytearray(whole)
             for _ in range(chance.choice([1, 3])):
                 at = chance.choice([chance.randrange(len(data)), start + chance.randrange(4000)])
