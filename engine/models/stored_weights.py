@@ -6,6 +6,7 @@ may write over a file that is being read, which would kill a process that maps i
 
 from __future__ import annotations
 
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import torch
 from engine.errors import CheckpointError
 from engine.sources.distributed import DistributedWeights
 from engine.sources.saved_file import SavedWeights, check_unchanged, open_at, read_block
-from engine.sources.stored_tensors import ITEM_SIZES, ChunkedTensor, StoredTensor
+from engine.sources.stored_tensors import ITEM_SIZES, Chunk, ChunkedTensor, StoredTensor
 
 
 def read_stored(stored: SavedWeights | DistributedWeights) -> tuple[dict[str, torch.Tensor], int]:
@@ -51,22 +52,20 @@ def _read_distributed(stored: DistributedWeights) -> dict[str, torch.Tensor]:
         name: torch.empty(tensor.shape, dtype=getattr(torch, tensor.dtype))
         for name, tensor in stored.tensors.items()
     }
+    parts: dict[str, list[tuple[int, str, Chunk]]] = defaultdict(list)
+    for name, tensor in stored.tensors.items():
+        for chunk in tensor.chunks:
+            parts[chunk.file].append((chunk.place, name, chunk))
     for file in stored.files():
         version = stored.versions[file.name]
-        parts = [
-            (chunk.place, chunk.n_bytes, name, chunk.offsets, chunk.sizes)
-            for name, tensor in stored.tensors.items()
-            for chunk in tensor.chunks
-            if chunk.file == file.name
-        ]
         with open_at(file, version) as stream:
-            for place, n_bytes, name, offsets, sizes in sorted(parts):
+            for place, name, chunk in sorted(parts[file.name], key=lambda part: part[0]):
                 stream.seek(place)
-                whole = stored.tensors[name]
-                where = tuple(slice(o, o + n) for o, n in zip(offsets, sizes, strict=True))
+                at = zip(chunk.offsets, chunk.sizes, strict=True)
+                where = tuple(slice(start, start + n) for start, n in at)
                 # No name is given to what is read: it would stay while the next one is.
                 _as_numbers(tensors[name])[where] = _block(
-                    file, name, stream.read(n_bytes), sizes, whole
+                    file, name, stream.read(chunk.n_bytes), chunk.sizes, stored.tensors[name]
                 )
             check_unchanged(file, stream, version)
     return tensors
