@@ -32,7 +32,9 @@ from engine.workers.choice import find_devices
 from engine.workers.executor import Executor
 from engine.workers.messages import Job
 from store.schema import EngineStatus, Vocabulary
-from store.writing import Header, StudyWriter
+from store.writing import Header, StudyWriter, Watching
+
+_STOPPED = "stopped before work began; run the same command again to go on"
 
 
 def build_coordinator(
@@ -84,12 +86,26 @@ def build_coordinator(
         publish(study, inputs, listener, clock)
     categories = build_categories(study, tokenizer, text)
     if stop.is_set():
-        raise Interrupted("stopped before work began; run the same command again to go on")
+        raise Interrupted(_STOPPED)
     vocabulary = Vocabulary(entry_texts(tokenizer), text.counts.count, text.counts.source)
     header = _header(study, tokenizer, text)
 
+    def rest(seconds: float) -> None:
+        if stop.wait(seconds):
+            raise Interrupted(_STOPPED)
+
     def open_writer() -> StudyWriter:
-        return StudyWriter.open(study.store, header, text.corpus, vocabulary, clock=clock)
+        return StudyWriter.open(
+            study.store,
+            header,
+            text.corpus,
+            vocabulary,
+            clock=clock,
+            watching=Watching(
+                rest=rest,
+                say=lambda text: listener.on_event(Event(clock(), "info", "takeover", text)),
+            ),
+        )
 
     writer = patience.until_written(open_writer, study.store)
     status = EngineStatus(

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
+
+from seedconv_tui.text import visible
 
 if TYPE_CHECKING:
     from seedconv_tui.chart import Glyphs
@@ -25,6 +28,11 @@ class Command(Protocol):
 
     def run(self, options: argparse.Namespace) -> int:
         """Do it and return the exit code. Raise what says why it cannot be done."""
+
+
+def say(text: str) -> None:
+    """Print what a command waits for, on stderr: stdout may be read by a program."""
+    print(f"seedconv: {visible(text)}", file=sys.stderr)
 
 
 # -- arguments ------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from seedconv_tui.cli.options import add_json, add_local_store, add_models, at_least
+from seedconv_tui.cli.options import add_json, add_local_store, add_models, at_least, say
 from seedconv_tui.exit_codes import OK
 from seedconv_tui.tables.step_ranges import steps_argument
 from seedconv_tui.text import count, json_text, size, visible
@@ -47,7 +47,7 @@ def run(options: argparse.Namespace) -> int:
     everything = options.steps or (lambda step: True)
     chosen = prunable(study, models=options.model, wanted=everything, keep_last=options.keep_last)
     if chosen and not options.dry_run:
-        prune(store, chosen)
+        prune(store, chosen, say)
     if options.json:
         print(json_text(report(store, chosen, dry_run=options.dry_run)))
     else:

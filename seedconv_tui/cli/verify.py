@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from seedconv_tui.cli.options import add_json, add_local_store
+from seedconv_tui.cli.options import add_json, add_local_store, say
 from seedconv_tui.exit_codes import FAILED, OK
 from seedconv_tui.text import count, json_text, visible
 
@@ -54,7 +54,7 @@ def run(options: argparse.Namespace) -> int:
         for _ in range(_ROUNDS):
             if not (now := [found for found in damage if found.part in MENDABLE]):
                 break
-            mend_damage(store, now)
+            mend_damage(store, now, say)
             mended += now
             checked, damage = _check(store)
     lost = _lost(store, mended)

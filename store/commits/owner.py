@@ -21,10 +21,11 @@ _LOOK_SECONDS = 0.5  # between two looks at another's heartbeat
 
 @dataclass(frozen=True)
 class Watching:
-    """How time passes while another's heartbeat is watched."""
+    """How time passes while another's heartbeat is watched, and who hears that it is."""
 
     monotonic: Callable[[], float] = time.monotonic
     rest: Callable[[float], None] = time.sleep
+    say: Callable[[str], object] = lambda text: None
 
 
 def refuse_if_busy(path: Path, ledger: Ledger, now: float, watching: Watching) -> None:
@@ -45,6 +46,10 @@ def refuse_if_busy(path: Path, ledger: Ledger, now: float, watching: Watching) -
         return
     beat = status.heartbeat if status else float(session.get("time", 0.0))
     if not 0 <= now - beat < STALE_SECONDS:
+        watching.say(
+            f"{path}: process {pid} on {host} worked on this study and did not end; waiting "
+            f"{STALE_SECONDS:.0f} s to see whether it is alive"
+        )
         if not _beats(path, str(writer), status.heartbeat if status else None, watching):
             return
         beat = now

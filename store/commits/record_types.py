@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
+from store.commits.ledger import CHECKPOINT_MEANS
 from store.schema.layout import safe_name
 
 if TYPE_CHECKING:
@@ -61,7 +62,7 @@ def _flag(value: object) -> bool:
     return type(value) is bool
 
 
-def _digests(value: object) -> bool:
+def _texts(value: object) -> bool:
     return type(value) is dict and all(map(_text, value.values()))
 
 
@@ -84,6 +85,7 @@ _FAILURE = {
 }
 _CHECKPOINT = {"model": _label, "seed": _label, "step": _number}
 _STEP = {"model": _label, "step": _number, "seeds": _list(_label)}
+_CELLS = {"cells?": _or_null(_text)}  # checksums of chunks, see `store.schema.packed`
 _PROBED = {**_CHECKPOINT, "probe": _label}
 
 FIELDS: Mapping[str, Mapping[str, _Test]] = {
@@ -104,12 +106,14 @@ FIELDS: Mapping[str, Mapping[str, _Test]] = {
         "log_probs?": _or_null(_text),
         "bytes?": _size,
         "fingerprint?": _or_null(_text),
-        "storage_floor?": _or_null(_real),
-        "noise_floor?": _or_null(_real),
         "captured?": _flag,
+        **{f"{name}?": _or_null(_real) for name in CHECKPOINT_MEANS},
+        **_CELLS,
+        "log_prob_cells?": _texts,
+        "restored?": _list(_text),
     },
     "failed": {**_CHECKPOINT, **_FAILURE},
-    "reduced": _STEP,
+    "reduced": {**_STEP, "before?": _list(_label), "cells?": _texts, "means?": _texts},
     "pruned": _STEP,
     "category": {
         "name": _label,
@@ -119,9 +123,9 @@ FIELDS: Mapping[str, Mapping[str, _Test]] = {
         "model?": _label,
         "step?": _or_null(_number),
     },
-    "summarised": {**_STEP, "categories?": _digests},
+    "summarised": {**_STEP, "categories?": _texts, **_CELLS, "sums?": _texts},
     "probe": {"name": _label, "digest?": _or_null(_text), "items?": _size, "variants?": _size},
-    "probed": {**_PROBED, "digest": _text},
+    "probed": {**_PROBED, "digest": _text, **_CELLS},
     "probe_failed": {**_PROBED, **_FAILURE},
     "unprobed": _PROBED,
     "forgotten": {"model": _label, "step": _number, "seeds?": _list(_label), "what": _text},

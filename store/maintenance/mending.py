@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import unquote
@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from zarr.core.buffer import default_buffer_prototype
 
+from store.commits.owner import Watching
 from store.errors import DamagedError
 from store.maintenance.recomputing import (
     restore_pairs,
@@ -59,9 +60,14 @@ MENDABLE = frozenset(Part) - {Part.STUDY, Part.CORPUS}
 
 
 @contextmanager
-def maintain(path: Path, doing: str) -> Iterator[StudyWriter]:
-    """Take the study for a while, to score nothing. Raises BusyError."""
-    writer = StudyWriter(path)
+def maintain(
+    path: Path, doing: str, say: Callable[[str], object] = lambda text: None
+) -> Iterator[StudyWriter]:
+    """Take the study for a while, to score nothing. Raises BusyError.
+
+    `say` is called with what it waits for, if it has to.
+    """
+    writer = StudyWriter(path, watching=Watching(say=say))
     how = "failed"
     started = time.time()
 
@@ -80,12 +86,14 @@ def maintain(path: Path, doing: str) -> Iterator[StudyWriter]:
         writer.close(how)
 
 
-def mend(path: Path, damage: Sequence[Damage]) -> None:
-    """Mend everything whose part is in `MENDABLE`.
+def mend(
+    path: Path, damage: Sequence[Damage], say: Callable[[str], object] = lambda text: None
+) -> None:
+    """Mend everything whose part is in `MENDABLE`; `say` is called with what it waits for.
 
     Raises BusyError while an engine works on the study, DamagedError when it cannot be opened.
     """
-    with maintain(path, "mending") as writer:
+    with maintain(path, "mending", say) as writer:
         for d in damage:
             if d.path in (f"{layout.CORPUS}/{layout.CATEGORY}", layout.PROBES):
                 _write_document(writer, d.path, _group({}))

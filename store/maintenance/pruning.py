@@ -53,12 +53,14 @@ def prunable(
     return found
 
 
-def prune(path: Path, chosen: Sequence[Prunable]) -> None:
-    """Drop these log-probs. Raises BusyError while an engine works on the study.
+def prune(
+    path: Path, chosen: Sequence[Prunable], say: Callable[[str], object] = lambda text: None
+) -> None:
+    """Drop these log-probs; `say` is called with what it waits for.
 
-    What is not stored any more is passed over.
+    Raises BusyError while an engine works on the study. What is not stored any more is passed over.
     """
-    with maintain(path, "dropping log-probs") as writer:
+    with maintain(path, "dropping log-probs", say) as writer:
         for entry in chosen:
             writer.drop_log_probs(entry.model, entry.step, entry.seeds)
 

@@ -50,6 +50,13 @@ class ChunkSizes:
             raise DamagedError(f"{where}: chunks in its zarr.json are too large")
         self._bytes[grid.path] = n_bytes
 
+    def know_written(self, path: str, document: Mapping[str, Any]) -> None:
+        """Take in what was written as the `zarr.json` of a node, which may be a new array."""
+        self._bytes.pop(path, None)
+        if document.get("node_type") == "array":
+            chunks = document["chunk_grid"]["configuration"]["chunk_shape"]
+            self._bytes[path] = math.prod(chunks) * np.dtype(document["data_type"]).itemsize
+
     def most_bytes(self, key: str) -> int:
         """Return how long the object `key` may be, packed as it lies there."""
         if key.endswith(_METADATA):
@@ -86,6 +93,13 @@ class CheckedStore(Store):
             raise DamagedError(
                 f"{where}/{key}: is not what was committed: altered, or a copy of another chunk"
             )
+
+
+def refuse_unusual(root: Path, key: str, sizes: ChunkSizes) -> None:
+    """Raise DamagedError for an object that is a link, no file, or longer than it can be."""
+    path = root / key
+    refuse_link(root, path)
+    refuse_other_than_file(path, sizes.most_bytes(key))
 
 
 def _no_check() -> None: ...
@@ -161,7 +175,7 @@ class CommittedStore(CheckedStore, LocalStore):
         byte_range: ByteRequest | None = None,
     ) -> Buffer | None:
         """Read one object. Raises DamagedError for a missing chunk, a link and what is no file."""
-        self._check(key)
+        refuse_unusual(self.root, key, self.sizes)
         return self._expect(key, await super().get(key, prototype, byte_range))
 
     def get_sync(
@@ -172,7 +186,7 @@ class CommittedStore(CheckedStore, LocalStore):
         byte_range: ByteRequest | None = None,
     ) -> Buffer | None:
         """Read one object without zarr's event loop. Raises DamagedError like `get`."""
-        self._check(key)
+        refuse_unusual(self.root, key, self.sizes)
         value = super().get_sync(key, prototype=prototype, byte_range=byte_range)
         return self._expect(key, value)
 
@@ -193,11 +207,6 @@ class CommittedStore(CheckedStore, LocalStore):
         self.expect_committed(key, value)
         return value
 
-    def _check(self, key: str) -> None:
-        path = self.root / key
-        refuse_link(self.root, path)
-        refuse_other_than_file(path, self.sizes.most_bytes(key))
-
     def _expect(self, key: str, value: Buffer | None) -> Buffer | None:
         self.check()
         if value is not None:
@@ -210,6 +219,6 @@ class CommittedStore(CheckedStore, LocalStore):
 
 @runtime_checkable
 class HasSizes(Protocol):
-    """A store for reading, which somebody else may have written."""
+    """A store that is read, which somebody else may have written."""
 
     sizes: ChunkSizes

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -12,7 +13,7 @@ from zarr.core.buffer import Buffer, BufferPrototype
 from zarr.storage import LocalStore
 
 from store.schema.packed import CHECKSUM_BYTES
-from store.storage.checked_stores import CheckedStore
+from store.storage.checked_stores import CheckedStore, ChunkSizes, refuse_unusual
 from store.storage.durable import sync_folders, write_file
 from store.storage.links import refuse_link
 
@@ -22,14 +23,15 @@ class DurableStore(CheckedStore, LocalStore):
 
     `flush` makes everything written so far permanent. `check` is called before anything changes
     and raises when this process may no longer write. The checksums of the chunks that were written
-    are kept until they are taken: records of what is committed hold them. A chunk that is read must
-    have the checksum that is `expected`, as in `CommittedStore`.
+    are kept until they are taken: records of what is committed hold them. What is read is checked
+    as in `CommittedStore`, but that chunks may be missing: another engine may have written it.
     """
 
     def __init__(self, root: Path, check: Callable[[], None] = lambda: None) -> None:
         super().__init__(root)
         self._is_open = True  # opening it would make the folder of a study that has gone
         self._check = check
+        self.sizes = ChunkSizes()
         self._folders: set[Path] = set()
         self._written: dict[str, str] = {}
         self._lock = threading.Lock()
@@ -40,11 +42,9 @@ class DurableStore(CheckedStore, LocalStore):
         prototype: BufferPrototype | None = None,
         byte_range: ByteRequest | None = None,
     ) -> Buffer | None:
-        """Read one object. Raises DamagedError for a chunk that is not the one expected."""
-        value = await super().get(key, prototype, byte_range)
-        if value is not None:
-            self.expect_committed(key, value.as_numpy_array())
-        return value
+        """Read one object. Raises DamagedError for a link, what is no file, and another chunk."""
+        refuse_unusual(self.root, key, self.sizes)
+        return self._expect(key, await super().get(key, prototype, byte_range))
 
     def get_sync(
         self,
@@ -54,8 +54,13 @@ class DurableStore(CheckedStore, LocalStore):
         byte_range: ByteRequest | None = None,
     ) -> Buffer | None:
         """Read one object without zarr's event loop. Raises DamagedError like `get`."""
+        refuse_unusual(self.root, key, self.sizes)
         value = super().get_sync(key, prototype=prototype, byte_range=byte_range)
+        return self._expect(key, value)
+
+    def _expect(self, key: str, value: Buffer | None) -> Buffer | None:
         if value is not None:
+            self.sizes.expect(key, self.root / key, value.as_numpy_array())
             self.expect_committed(key, value.as_numpy_array())
         return value
 
@@ -101,6 +106,8 @@ class DurableStore(CheckedStore, LocalStore):
         for missing in reversed(made):  # the study's own is there, or has gone for good
             missing.mkdir(exist_ok=True)
         write_file(path, value, check=self._check)
+        if path.name == "zarr.json":
+            self.sizes.know_written(key.rpartition("/")[0], json.loads(value))
         with self._lock:
             self._folders.update((path.parent, folder, *made))
             if not key.endswith(".json"):

@@ -1,6 +1,7 @@
 """Writers of the coordinator and of its workers, and recovery after a crash."""
 
 from store.commits.log import log_file
+from store.commits.owner import Watching
 from store.writing.cells import CellWriter
 from store.writing.create import Header
 from store.writing.pending import CheckpointResult, PairsResult, PendingCheckpoint, PendingPairs
@@ -14,5 +15,6 @@ __all__ = [
     "PendingCheckpoint",
     "PendingPairs",
     "StudyWriter",
+    "Watching",
     "log_file",
 ]

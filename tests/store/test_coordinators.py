@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -101,9 +102,13 @@ def test_a_dead_engine_whose_clock_was_wrong_is_watched_for_half_a_minute(
     path: Path, skew: float
 ) -> None:
     clock, waited = Clock(), list[float]()
+    said = list[str]()
     beat(open_writer(path, clock), clock.now + skew)
-    open_writer(path, clock, watching=patient(waited.append)).close("finished")
+    watching = replace(patient(waited.append), say=said.append)
+    open_writer(path, clock, watching=watching).close("finished")
     assert waited[-1] == 30
+    (line,) = said
+    assert line.endswith("did not end; waiting 30 s to see whether it is alive")
 
 
 def test_an_engine_that_ends_while_it_is_watched_leaves_the_study_free(path: Path) -> None:

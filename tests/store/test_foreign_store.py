@@ -100,6 +100,21 @@ def test_a_chunk_that_unpacks_to_another_size_is_not_unpacked(
         read_all(study)
 
 
+@pytest.mark.parametrize("kind", ["pipe", "another size"])
+def test_the_engine_reads_no_more_than_readers(study: Path, kind: str) -> None:
+    """What it reads to add to it: the chunk of means that a further step is written into."""
+    path = study / f"{MODEL}/mean_kl/c/0/0/0"
+    path.unlink()
+    if kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.write_bytes(packed(2**22))
+    writer = open_writer(study)
+    with pytest.raises(DamagedError, match=r"is no file|unpacks to another size"):
+        fill(writer, "m", ("1", "2"), (16,))
+    writer.close("failed")
+
+
 def change(path: Path, **fields: Any) -> None:
     document = json.loads(path.read_bytes())
     path.write_text(json.dumps(document | fields))
