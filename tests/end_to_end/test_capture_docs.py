@@ -5,6 +5,7 @@ Lightning and torchtitan are not among the packages here; what the snippets take
 
 from __future__ import annotations
 
+import ast
 import itertools
 import re
 import sys
@@ -89,33 +90,51 @@ def test_a_forward_of_ones_own(names: dict[str, Any]) -> None:
 
 @pytest.fixture
 def captured(names: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Steps at which something was captured."""
+    """Steps that were handed over."""
     steps = list[int]()
     capture = Capture.__call__
 
     def noted(self: Capture, model: Any, step: int) -> bool:
-        steps.append(step)
-        return capture(self, model, step)
+        done = capture(self, model, step)
+        steps.extend([step] if done else [])
+        return done
 
     monkeypatch.setattr(Capture, "__call__", noted)
     return steps
 
 
+def callback_of(words: str, names: dict[str, Any]) -> Any:
+    given: dict[str, Any] = {}
+    exec(snippet(words), names | {"Trainer": lambda *_, **options: given.update(options)})
+    (callback,) = given["callbacks"]
+    return callback
+
+
+def test_the_callback_for_trainer(names: dict[str, Any], captured: list[int]) -> None:
+    callback = callback_of("SeedconvCallback", names)
+    arguments = SimpleNamespace(seed=1)
+    state = SimpleNamespace(global_step=0)
+    callback.on_train_begin(arguments, state, None, model=names["model"])
+    for state.global_step in range(1, 9):
+        callback.on_step_end(arguments, state, None, model=names["model"])
+    assert captured == [0, 8]
+
+
 def test_the_callback_for_lightning(
     names: dict[str, Any], captured: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    lightning = ModuleType("lightning")
-    lightning.Callback = object  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "lightning", lightning)
-    exec(snippet("import lightning"), names)
-    callback = names["CaptureCallback"]("study.toml", "my-model", 1)
-    trainer = SimpleNamespace(global_step=0, strategy=SimpleNamespace(model=names["model"]))
+    stand_in = ModuleType("lightning.pytorch")
+    stand_in.Callback = object  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "lightning", ModuleType("lightning"))
+    monkeypatch.setitem(sys.modules, "lightning.pytorch", stand_in)
+    callback = callback_of("LightningCapture", names)
+    monkeypatch.delitem(sys.modules, "seedconv_tui.training.lightning")  # made of the stand-in
+    trainer = SimpleNamespace(global_step=0)
     callback.on_train_start(trainer, names["model"])
     for batch in range(16):
         trainer.global_step = (batch + 1) // 2  # gradients of two batches make a step
         callback.on_train_batch_end(trainer, names["model"], None, None, batch)
-    assert captured == list(range(9))
-    assert callback.capture.failed == 0
+    assert captured == [0, 8]
 
 
 def test_the_trainer_for_torchtitan(
@@ -140,5 +159,28 @@ def test_the_trainer_for_torchtitan(
     exec(snippet("import Trainer"), names)
     trainer = names["CapturingTrainer"](None)
     trainer.train()
-    assert captured == list(range(9))
+    assert captured == [0, 8]
     assert trainer.capture.failed == 0
+
+
+def templates(folder: Path) -> list[re.Pattern[str]]:
+    """Patterns of the messages in a package's code: what is filled in may be anything."""
+    found = []
+    for file in folder.rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            parts = node.values if isinstance(node, ast.JoinedStr) else [node]
+            texts = [str(part.value) if isinstance(part, ast.Constant) else "%s" for part in parts]
+            if isinstance(node, (ast.JoinedStr, ast.Constant)) and len("".join(texts)) > 25:
+                known = re.split("%[sd]", "".join(texts))
+                found.append(re.compile(".+".join(re.escape(text) for text in known)))
+    return found
+
+
+def test_the_messages_are_those_of_the_code() -> None:
+    text = PAGE.read_text(encoding="utf-8").partition("## Messages")[2]
+    messages = re.findall(r"^\| `(.*?)` \|", text, re.MULTILINE)
+    known = [*templates(ROOT / "seedconv_tui/training"), *templates(ROOT / "engine")]
+    assert len(messages) > 15
+    for message in messages:
+        matches = [match for pattern in known if (match := pattern.search(message))]
+        assert any(len(match[0]) > len(message) / 2 for match in matches), message
