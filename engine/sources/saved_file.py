@@ -224,8 +224,8 @@ def _tensor(made: Inert) -> Any:
     if made.name not in ("torch._utils._rebuild_tensor_v2", "torch._utils._rebuild_tensor_v3"):
         kind = made.name.rpartition(".")[2]
         if made.name.startswith(("torch._utils._rebuild", "torch._tensor._rebuild")):
-            inside = next((getattr(arg, "name", "") for arg in args if isinstance(arg, type)), "")
-            return Unreadable(_kind(inside or kind))
+            named = [str(getattr(arg, "name", "")) for arg in args if isinstance(arg, type)]
+            return Unreadable(_kind(named[-1] if named else kind))  # the last one is its class
         return made
     if len(args) < 6 or not isinstance(args[0], _Storage):
         raise ValueError("holds a tensor without a storage")

@@ -270,6 +270,9 @@ def test_what_two_ranks_of_fsdp_write_is_read(tmp_path: Path) -> None:
     whole = torch.load(tmp_path / "whole.pt", weights_only=True)
     assert found.keys() == whole.keys()
     assert all(torch.equal(found[name], tensor) for name, tensor in whole.items())
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(ERROR, match=r"part\.pt: .* is a part of a distributed tensor \(DTensor\)"):
+        look(tmp_path / "part.pt")
 
 
 def write_as_rank(rank: int, folder: Path) -> None:
@@ -299,6 +302,7 @@ def write_as_rank(rank: int, folder: Path) -> None:
     whole = get_model_state_dict(model, options=StateDictOptions(full_state_dict=True))
     if rank == 0:
         torch.save(whole, folder / "whole.pt")
+        torch.save(model.state_dict(), folder / "part.pt")
     dist.destroy_process_group()
 
 
