@@ -56,6 +56,10 @@ class Releases:
                 if not model.accepts(key[0]):
                     text = f"seed {key[0]} was {how}, but is none of those that are listed"
                     self._reports.once(name, "warning", "announcement", f"model {name}: {text}")
+                elif letter.captured and not model.asks_for(key):
+                    text = f"step {key[1]} was captured, but is none of those that are listed"
+                    text = f"model {name}: {text}; others like it are not reported"
+                    self._reports.once(name, "warning", "announcement", text, "step")
                 unwanted = not model.asks_for(key) or key in gone[name]
                 is_over = self._capture_is_over if letter.captured else self._is_over
                 if unwanted or is_over(name, letter):

@@ -136,12 +136,10 @@ class SourceReports:
             return
         seeds = sorted({seed for seed, _ in keys}, key=seed_order)
         steps = {step for _, step in keys}
-        self._session.say(
-            "info",
-            "found",
-            f"model {name}: {len(keys)} checkpoints, {len(seeds)} seeds, {len(steps)} steps",
-            model=name,
-        )
+        text = f"{len(keys)} checkpoints, {len(seeds)} seeds, {len(steps)} steps"
+        if self._models[name].source_kind.captured:  # the others were released
+            text += f" captured since; {len(known.scored)} checkpoints were scored before"
+        self._session.say("info", "found", f"model {name}: {text}", model=name)
         absent = [why for k, why in known.missing.items() if k not in keys and k not in gone]
         if absent:
             text = f"model {name}: {absent[0]}{_more(absent)}"

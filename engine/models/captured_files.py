@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from engine.errors import CheckpointError, may_pass
 from engine.sources.captures import fingerprint, read_capture
+from engine.study_file.scoring_section import ScoringSection
 from seedconv_tui.training.handover import BIAS, WEIGHT, Handover, SpooledFile
 from seedconv_tui.training.plain_arrays import read_header
 from store.schema import Key, OutputLayer, Representation
@@ -78,6 +79,7 @@ class Captured:
     handover: Handover
     layer: OutputLayer | None  # None: rows are log-probs
     fingerprint: str
+    doubt: str | None = None  # what to know of its precision, true of all of a run
 
     @property
     def keep(self) -> Representation:
@@ -138,10 +140,10 @@ def _whole(path: Path, listed: SpooledFile, dims: int, vocab_size: int) -> NDArr
 class CapturedReader:
     """Reads what was captured of one model, all but its rows."""
 
-    def __init__(self, model: str, order: str, window: int, vocab_size: int) -> None:
+    def __init__(self, model: str, order: str, scoring: ScoringSection, vocab_size: int) -> None:
         """Take what captures must be of: the digest of the work order, and the study's window."""
-        self._model, self._order, self._window = model, order, window
-        self._vocab_size = vocab_size
+        self._model, self._order, self._vocab_size = model, order, vocab_size
+        self._window, self._dtype = scoring.window, scoring.dtype
 
     def bytes_needed(self, folder: Path) -> int:
         """Return the bytes of the output layer."""
@@ -162,4 +164,14 @@ class CapturedReader:
                 f"{self._window:,}. Capture this step again"
             )
         layer = read_layer(folder, found, self._vocab_size)
-        return Captured(folder, where, found, layer, fingerprint(found))
+        return Captured(folder, where, found, layer, fingerprint(found), self._doubt(found))
+
+    def _doubt(self, found: Handover) -> str | None:
+        """Return what to know of the precision of training, where it is not that of the study."""
+        if found.dtype == self._dtype and not found.tf32:
+            return None
+        how = f"{found.dtype} with TF32" if found.tf32 else found.dtype
+        return (
+            f"captured in {how}, where scoring.dtype is {self._dtype}: a KL near the noise "
+            "floor is rounding; it is recorded of each checkpoint"
+        )

@@ -42,9 +42,7 @@ class WeightsReader:
         if study.captured:  # and so of this text; each of the probes is compared for itself
             order = make_order(study, tokenizer, text, {}).digest
             for name in study.captured:
-                self._readers[name] = CapturedReader(
-                    name, order, study.scoring.window, tokenizer.size
-                )
+                self._readers[name] = CapturedReader(name, order, study.scoring, tokenizer.size)
         self._memory = HostMemory(study.limits.memory_gb)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="weights")
         self._reading: dict[tuple[str, Key], Future[ReadCheckpoint | None]] = {}

@@ -269,6 +269,8 @@ class Worker:
                 refuse_others(where, model.fingerprint, record, captured=captured)
                 if isinstance(model, Captured):  # kept as it came, since it cannot come again
                     keep, layer = model.keep, model.layer
+                    if model.doubt:
+                        self._note_once(model.doubt)
                     running = CapturedSeed(self._scorer, model)
                 else:
                     if padding := doubtful_padding(checkpoint.folder, model.rows, self._tokenizer):

@@ -216,6 +216,12 @@ def test_what_is_wrong_fails_alone_and_in_one_line(
         assert model.state[0, model.seeds.index(str(seed))] == State.FAILED, name
     assert model.n_pairs.tolist() == [2]  # of the two that are right
     assert "Traceback" not in capsys.readouterr().err
+    for folder in (tmp_path / "study-announced" / "captured").iterdir():
+        shutil.rmtree(folder)
+    for seed in ("10", "11"):  # captured again, as it should be
+        hand_over(study, model_of(seed, 0), seed, 0)
+    run(["run", str(study)])
+    assert snapshot(study).n_pairs.tolist() == [12]
 
 
 # -- letters --------------------------------------------------------------------------------------
@@ -279,6 +285,20 @@ def test_an_engine_that_died_before_it_tidied_up_scores_nothing_twice(
     assert " scored m" not in told
     assert " warning " not in told
     assert spooled(study) == []
+
+
+def test_precision_of_training_is_recorded_and_said_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = a_study(tmp_path)
+    for seed in "12":
+        hand_over(study, model_of(seed, 0), seed, 0, dtype="bfloat16", tf32=True, noise_floor=2e-4)
+    capsys.readouterr()
+    assert run(["run", str(study)]) == 0
+    assert capsys.readouterr().err.count("captured in bfloat16 with TF32") == 1
+    record = open_study(tmp_path / "study.zarr").ledger("m").scored["1", 0]
+    assert (record["dtype"], record["tf32"], record["noise_floor"]) == ("bfloat16", True, 2e-4)
+    assert snapshot(study).noise_floor.tolist() == pytest.approx([2e-4])
 
 
 def test_letters_that_do_not_fit_their_model_are_reported(
