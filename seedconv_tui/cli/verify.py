@@ -59,7 +59,7 @@ def run(options: argparse.Namespace) -> int:
             checked, damage = _check(store)
     lost = _lost(store, mended)
     if options.json:
-        print(json_text(report(store, checked, damage, mended) | {"lost": lost}))
+        print(json_text(report(store, checked, damage, mended) | ({"lost": lost} if lost else {})))
     else:
         lines = [f"lost: {visible(one['checkpoint'])}: {visible(one['why'])}" for one in lost]
         print("\n".join([*lines, report_text(store, checked, damage, mended)]))
