@@ -153,10 +153,17 @@ def _tensors(attributes: dict[str, Any]) -> set[str]:
 
 
 def _reshard(module: nn.Module) -> None:
-    """Let go of weights that FSDP2 gathered; it would use them after the optimizer's next step."""
+    """Let go of weights that FSDP gathered and keeps; it would use them after the optimizer's step.
+
+    It expects a backward pass to let go of the last ones.
+    """
     fsdp = sys.modules.get("torch.distributed.fsdp")
-    kind = getattr(fsdp, "FSDPModule", None)
-    if kind is not None:
-        for part in module.modules():
-            if isinstance(part, kind):
-                part.reshard()
+    kind, older = (getattr(fsdp, name, ()) for name in ("FSDPModule", "FullyShardedDataParallel"))
+    for part in module.modules():
+        if isinstance(part, kind):
+            part.reshard()
+        elif isinstance(part, older):
+            handle = getattr(part, "_handle", None)  # which FSDP1 has no public way to ask
+            if handle is not None and not handle.needs_unshard():
+                handle.reshard(free_unsharded_flat_param=True)
+                handle.post_reshard()

@@ -69,7 +69,7 @@ def main(case: str, folder: Path, rank: int) -> None:
     share = not case.endswith("-unshared")
     handing_over = Capture(folder, model="m", seed=1, share=share)
     options = {"rank": 0 if case.startswith("tp") else rank, "steps": 3}
-    if case.startswith("fsdp2"):
+    if case.startswith("fsdp"):
         options["accumulate"] = 2
     without = train(wrapped(case, 1), no_capture, **options)
     how = no_capture if alone and rank else handing_over
