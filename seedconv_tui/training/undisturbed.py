@@ -35,7 +35,11 @@ def undisturbed(module: nn.Module, device: torch.device) -> Iterator[None]:
         stack.callback(_reshard, module)
         stack.enter_context(_evaluating(module))
         stack.enter_context(_tensors_kept(module))
-        yield
+        try:
+            yield
+        except BaseException:
+            _end_forward(module)
+            raise
 
 
 @contextlib.contextmanager
@@ -167,3 +171,25 @@ def _reshard(module: nn.Module) -> None:
             if handle is not None and not handle.needs_unshard():
                 handle.reshard(free_unsharded_flat_param=True)
                 handle.post_reshard()
+
+
+def _end_forward(module: nn.Module) -> None:
+    """Tell FSDP2 that a forward pass is over which an error has ended.
+
+    Else it would go on in the next one, with weights gathered before the optimizer's step.
+    `FSDPModule.reset_iter_state`, where torch has it, also drops gradients that wait.
+    """
+    kind = getattr(sys.modules.get("torch.distributed.fsdp"), "FSDPModule", ())
+    for part in module.modules():
+        if not isinstance(part, kind):
+            continue
+        with contextlib.suppress(AttributeError):  # other versions of torch keep it elsewhere
+            state: Any = part._get_fsdp_state()
+            state._state_ctx.iter_forward_root = None
+            state._modules_to_run_forward.clear()
+            idle = state._training_state = type(state._training_state).IDLE
+            groups = getattr(state, "_fsdp_param_groups", None) or [state._fsdp_param_group]
+            for group in groups:
+                if group is not None:
+                    group.wait_for_unshard()
+                    group._training_state = idle

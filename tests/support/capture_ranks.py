@@ -59,6 +59,11 @@ def wrapped(case: str, seed: int) -> nn.Module:
     return model
 
 
+def fail(module: nn.Module, *_: object) -> None:
+    if not module.training:
+        raise ZeroDivisionError("a model that fails when it is evaluated")
+
+
 def main(case: str, folder: Path, rank: int) -> None:
     store = dist.FileStore(str(folder / "store"), WORLD)
     dist.init_process_group(
@@ -74,6 +79,9 @@ def main(case: str, folder: Path, rank: int) -> None:
     without = train(wrapped(case, 1), no_capture, **options)
     how = no_capture if alone and rank else handing_over
     model = wrapped(case, 1)
+    if case.endswith("-raises"):
+        made = model.module if case.startswith("ddp") else model
+        made.blocks[1].register_forward_hook(fail)
     result = train(model, how, **options)
     if case == "fsdp2-nan":
         with torch.no_grad():

@@ -87,6 +87,16 @@ def test_a_rank_that_comes_alone_to_a_sharded_model_skips(tmp_path: Path) -> Non
 
 
 @pytest.mark.long
+@pytest.mark.parametrize("case", ["ddp-raises", "fsdp1-raises", "fsdp2-raises"])
+def test_training_goes_on_after_a_model_that_fails(tmp_path: Path, case: str) -> None:
+    make_order(tmp_path)
+    words, log = train_together(case, tmp_path)
+    assert all(rank["with"] == rank["without"] for rank in words)
+    assert log.count("ZeroDivisionError: a model that fails when it is evaluated") == 2
+    assert not run_folder(tmp_path, "m", "1").exists()
+
+
+@pytest.mark.long
 def test_nan_on_all_ranks_is_a_letter(tmp_path: Path) -> None:
     make_order(tmp_path)
     words, log = train_together("fsdp2-nan", tmp_path)
