@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -106,27 +105,25 @@ def plain(tensor: torch.Tensor) -> torch.Tensor:
 
 def find_context(module: nn.Module) -> int | None:
     """Return how many tokens a model takes at once, by its configuration; None: it does not say."""
-    found = [
-        value
-        for holder in _configurations(module)
-        for name in _CONTEXTS
-        if isinstance(value := _field(holder, name), int)
-        and not isinstance(value, bool)
-        and value > 1
-    ]
-    return min(found, default=None)
-
-
-def _configurations(module: nn.Module) -> Iterator[Any]:
     # A wrapper, as of FSDP1 or a LightningModule, may have the model one level below.
     for part in (module, *module.children()):
-        held = [holder for name in _HOLDERS if (holder := _field(part, name)) is not None]
-        if held:
-            of_text = getattr(held[0], "get_text_config", None)
-            yield from [of_text()] if callable(of_text) else held
-            yield part
-            return
-    yield module
+        found = [
+            value
+            for holder in _configurations(part)
+            for name in _CONTEXTS
+            if isinstance(value := _field(holder, name), int)
+            and not isinstance(value, bool)
+            and value > 1
+        ]
+        if found:
+            return min(found)
+    return None
+
+
+def _configurations(module: nn.Module) -> list[Any]:
+    held = [holder for name in _HOLDERS if (holder := _field(module, name)) is not None]
+    of_text = getattr(held[0], "get_text_config", None) if held else None
+    return [*([of_text()] if callable(of_text) else held), module]
 
 
 def _field(holder: Any, name: str) -> Any:

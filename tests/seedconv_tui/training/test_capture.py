@@ -100,6 +100,23 @@ def test_half_precision_is_kept_factored(tmp_path: Path, dtype: torch.dtype) -> 
     assert worst < 30 * torch.finfo(dtype).eps
 
 
+def test_a_wrapper_with_empty_settings_takes_what_its_model_takes(tmp_path: Path) -> None:
+    """As a LightningModule, which always has `hparams`."""
+
+    class Wrapper(torch.nn.Module):
+        def __init__(self, inner: Any) -> None:
+            super().__init__()
+            self.hparams, self.inner = dict[str, object](), inner
+
+        def forward(self, ids: torch.Tensor) -> torch.Tensor:
+            logits: torch.Tensor = self.inner(ids, ids)[0]
+            return logits
+
+    make_order(tmp_path, window=2 * CONTEXT)
+    assert Capture(tmp_path, model="m", seed=1)(Wrapper(make_gpt()), 0)
+    assert read_handover(run_folder(tmp_path, "m", "1") / "0").window == CONTEXT
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_a_soft_cap_that_hardly_bends_is_seen(tmp_path: Path, dtype: torch.dtype) -> None:
     make_order(tmp_path)
