@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from tests.support.deadline import until
+from tests.support.deadline import DEADLINE, until
 from tests.support.forked_engine import changed_path
 
 STARTING = 0  # instead of a number of checkpoints: while worker processes start
@@ -98,6 +98,13 @@ if __name__ == "__main__":
     if int(_after) != STARTING:
         _store = Path(os.environ["SEEDCONV_TEST_GATE_STORE"])
         sys.addaudithook(_Gate(_store, _pipe, int(_after)))
+    import engine.coordination.session
+    import engine.workers.pool
+    from seedconv_tui.cli import stopping
     from seedconv_tui.cli.main import main
 
+    # What ends in good order may take its time on a machine that is busy.
+    stopping._SECONDS = DEADLINE
+    engine.coordination.session._LAST_BEAT_SECONDS = DEADLINE
+    engine.workers.pool._END_SECONDS = DEADLINE
     main()
