@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,10 +57,18 @@ def _width(file: Path) -> int:
     return width if 0 < width <= _WIDEST else 0
 
 
-def describe_sizes(sizes: Mapping[str, int], chosen: str) -> str:
-    """Write the projected sizes in one line, the chosen representation first and named so."""
-    others = [f"{name} {size_text(size)}" for name, size in sizes.items() if name != chosen]
-    return f"{size_text(sizes[chosen])} ({chosen}; as {' or '.join(others)})"
+def describe_sizes(sizes: Mapping[str, int], chosen: str, unknown: Collection[str] = ()) -> str:
+    """Write the projected sizes in one line, the chosen representation first and named so.
+
+    `unknown` are those of which some checkpoints do not say how wide their model is.
+    """
+    others = [
+        f"{name} {size_text(size)}"
+        for name, size in sizes.items()
+        if name != chosen and name not in unknown
+    ]
+    first = "what hidden states take" if chosen in unknown else size_text(sizes[chosen])
+    return f"{first} ({chosen}; as {' or '.join(others)})"
 
 
 def size_text(n_bytes: float) -> str:
@@ -111,6 +119,7 @@ def project(
     Raise ConfigError when that is more than is free, or than the study's budget.
     """
     settings, sizes = study.log_probs, dict.fromkeys(REPRESENTATIONS, 0)
+    unknown = set[str]()
     for representation, kept in REPRESENTATIONS.items():
         of_steps = [0]
         for step in steps:
@@ -121,13 +130,15 @@ def project(
                     size = captured_bytes(checkpoint, step.model)
                 elif kept is not None:
                     config = checkpoint.config() if kept.has_factors else None
+                    if kept.has_factors and config is None:  # a loader knows more
+                        unknown.add(representation)
                     size = projected_bytes(config, representation, n_tokens, vocab_size)
             of_steps.append(len(step.score) * size)
         sizes[representation] = sum(of_steps) if settings.retention == "all" else max(of_steps)
     needed, free = sizes[settings.representation], disk_free(study.store)
     text = (
         f"{n_tokens:,} tokens x {vocab_size:,} entries; log-probs to come take about "
-        f"{describe_sizes(sizes, settings.representation)}; {size_text(free)} are free"
+        f"{describe_sizes(sizes, settings.representation, unknown)}; {size_text(free)} are free"
     )
     if needed > free:
         raise ConfigError(
