@@ -67,7 +67,8 @@ def test_a_sound_study_is_read_and_not_touched(
     assert run(["verify", str(study), "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
     assert report == {
-        "store": str(study), "sound": True, "checked": 22, "damage": [], "mended": []
+        "store": str(study), "sound": True, "checked": 22, "damage": [], "mended": [],
+        "lost": [],
     }  # fmt: skip
     assert files(study) == before
 
