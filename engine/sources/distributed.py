@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.errors import CheckpointError, may_pass
-from engine.sources.inert_pickle import Inert, InertPickleError, read_pickle
+from engine.sources.inert_pickle import Inert, InertPickleError, check_length, read_pickle
 from engine.sources.saved_file import Version, version_of
 from engine.sources.stored_tensors import (
     ChosenWeights,
@@ -88,10 +88,11 @@ def look_at_distributed(folder: Path) -> DistributedWeights:
         raise CheckpointError(text, passing=may_pass(error)) from None
     if isinstance(found, CheckpointError):
         raise CheckpointError(str(found), passing=found.passing)
-    ends: dict[str, int] = defaultdict(int)
+    ends, claimed = defaultdict[str, int](int), 0
     for tensor in found.tensors.values():
         for chunk in tensor.chunks if isinstance(tensor, ChunkedTensor) else ():
             ends[chunk.file] = max(ends[chunk.file], chunk.place + chunk.n_bytes)
+            claimed += chunk.n_bytes
     versions = {}
     for name, end in sorted(ends.items()):
         part = folder / name
@@ -106,6 +107,8 @@ def look_at_distributed(folder: Path) -> DistributedWeights:
             raise CheckpointError(
                 f"{part}: is {versions[name][0]:,} bytes long, {METADATA} says at least {end:,}"
             )
+    if claimed > sum(size for size, _, _ in versions.values()):
+        raise CheckpointError(f"{file}: its tensors claim more bytes than their files have")
     return DistributedWeights(file, found, versions)
 
 
@@ -113,6 +116,7 @@ def look_at_distributed(folder: Path) -> DistributedWeights:
 def _look(file: Path, version: Version) -> ChosenWeights | CheckpointError:
     """Remember what the table says, or why it is not read, until it is written again."""
     try:
+        check_length(version[0])
         return choose_weights(file, _tree(read_pickle(file.read_bytes(), allowed=_is_allowed)))
     except CheckpointError as error:
         return error

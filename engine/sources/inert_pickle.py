@@ -13,7 +13,7 @@ import pickle
 from collections.abc import Callable
 from typing import Any, ClassVar
 
-_MOST_BYTES = 2**28  # of a pickle without its tensors; the largest known are some 30 MB
+MOST_BYTES = 2**28  # of a pickle without its tensors; the largest known are some 30 MB
 
 # What runs commands, or other code. No object of a checkpoint comes from there, so such a pickle
 # is not read for what else it holds. It would not be run even so.
@@ -90,8 +90,7 @@ def read_pickle(
     `allowed` says which names may occur at all, each with its module; `persistent` returns what
     stands for what the pickle refers to outside of itself. Raise InertPickleError.
     """
-    if len(data) > _MOST_BYTES:
-        raise InertPickleError(f"holds a pickle of {len(data):,} bytes, which is too large to read")
+    check_length(len(data))
     try:
         return _Reader(data, allowed, persistent).load()
     except InertPickleError:
@@ -99,6 +98,12 @@ def read_pickle(
     except Exception as error:  # whatever a broken pickle makes the interpreter raise
         what = f"{type(error).__name__}: {error}".splitlines()[0][:100]
         raise InertPickleError(f"holds a broken pickle ({what})") from None
+
+
+def check_length(n_bytes: int) -> None:
+    """Raise InertPickleError when a pickle is too long to be one of a checkpoint."""
+    if n_bytes > MOST_BYTES:
+        raise InertPickleError(f"holds a pickle of {n_bytes:,} bytes, which is too large to read")
 
 
 class _Reader(pickle._Unpickler):

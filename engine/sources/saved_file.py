@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import io
 import os
+import stat
 import struct
 import zipfile
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from engine.errors import CheckpointError, may_pass
-from engine.sources.inert_pickle import Inert, InertPickleError, read_pickle
+from engine.sources.inert_pickle import MOST_BYTES, Inert, InertPickleError, read_pickle
 from engine.sources.stored_tensors import (
     ITEM_SIZES,
     ChosenWeights,
@@ -104,9 +105,11 @@ def look_at_saved(file: Path) -> SavedWeights:
 
 
 def version_of(file: Path) -> Version:
-    """Return size, time and number of a file. Raise OSError."""
-    stat = file.stat()
-    return stat.st_size, stat.st_mtime_ns, stat.st_ino
+    """Return size, time and number of a file. Raise OSError, and CheckpointError: it is none."""
+    found = file.stat()
+    if not stat.S_ISREG(found.st_mode):  # to open a pipe would wait for its other end
+        raise CheckpointError(f"{file}: is no plain file")
+    return found.st_size, found.st_mtime_ns, found.st_ino
 
 
 def read_tree(file: Path, stream: BinaryIO, size: int) -> Any:
@@ -129,6 +132,7 @@ class _Archive:
 
     def __init__(self, stream: BinaryIO, size: int) -> None:
         self._stream, self._size = stream, size
+        self._changed: dict[int, tuple[Any, Any]] = {}
         try:
             with zipfile.ZipFile(stream) as archive:
                 self._entries = {entry.filename: entry for entry in archive.infolist()}
@@ -144,7 +148,7 @@ class _Archive:
                 "model.state_dict() with torch.save instead"
             )
         order = f"{self._root}byteorder"
-        if order in self._entries and self.read("byteorder") != b"little":
+        if order in self._entries and self.read("byteorder", most=100) != b"little":
             raise ValueError("was written on a machine with another order of bytes")
 
     def _entry(self, name: str) -> tuple[int, int]:
@@ -163,9 +167,11 @@ class _Archive:
             raise ValueError(f"is {self._size:,} bytes long, and its entry {name[:40]} goes beyond")
         return begin, entry.file_size
 
-    def read(self, name: str) -> bytes:
+    def read(self, name: str, most: int = MOST_BYTES) -> bytes:
         """Return an entry of the archive."""
         place, n_bytes = self._entry(name)
+        if n_bytes > most:
+            raise ValueError(f"its entry {name} of {n_bytes:,} bytes is too large to read")
         self._stream.seek(place)
         return self._stream.read(n_bytes)
 
@@ -179,12 +185,20 @@ class _Archive:
         return _Storage(_TYPES[kind], *self._entry(f"data/{key}"))
 
     def with_tensors(self, value: Any, deep: int = 0) -> Any:
-        """Return a tree with tensors in place of the calls that would make them."""
+        """Return a tree with tensors in place of the calls that would make them.
+
+        What is in it several times is changed once: a few dictionaries can make endless ones.
+        """
         if isinstance(value, Inert):
             return _tensor(value)
         if not isinstance(value, dict) or deep > _MOST_DEEP:
             return value
-        return {key: self.with_tensors(one, deep + 1) for key, one in value.items()}
+        if id(value) not in self._changed:
+            changed: Any = {}
+            self._changed[id(value)] = value, changed  # both stay, so that numbers stay theirs
+            for key, one in value.items():
+                changed[key] = self.with_tensors(one, deep + 1)
+        return self._changed[id(value)][1]
 
 
 class _Storage:
@@ -280,8 +294,8 @@ def open_at(file: Path, version: Version) -> io.BufferedReader:
 
 def check_unchanged(file: Path, stream: BinaryIO, version: Version) -> None:
     """Raise CheckpointError where a file was written since it was looked at."""
-    stat = os.fstat(stream.fileno())
-    if (stat.st_size, stat.st_mtime_ns, stat.st_ino) != version:
+    found = os.fstat(stream.fileno())
+    if (found.st_size, found.st_mtime_ns, found.st_ino) != version:
         raise CheckpointError(f"{file}: was written while it was being read", passing=True)
 
 

@@ -98,11 +98,13 @@ def choose_weights(file: Path, tree: object) -> ChosenWeights:
     if not isinstance(tree, dict):
         of = f" but an object of {str(name)[:80]}" if (name := getattr(tree, "name", "")) else ""
         raise CheckpointError(f"{file}: holds no state dict{of}; save model.state_dict() instead")
-    found = dict(_candidates(tree, (), Tensor)) or dict(_candidates(tree, (), Unreadable))
+    found = dict(_candidates(tree, (), Tensor, {}))
+    found = found or dict(_candidates(tree, (), Unreadable, {}))
     if not found:
         raise CheckpointError(f"{file}: holds no weights; save model.state_dict() instead")
     paths = sorted(found, key=_rank)
-    best, others = paths[0], paths[1:]
+    best = paths[0]
+    others = [path for path in paths if found[path] is not found[best]]
     if others and _rank(best) == _rank(others[0]):
         names = ", ".join(".".join(path)[:60] for path in paths[:5])
         raise CheckpointError(
@@ -126,14 +128,22 @@ def _rank(path: tuple[str, ...]) -> tuple[int, int, int]:
     return 0 if known else 2, len(path), _KEYS.index(path[-1]) if known else 0
 
 
-def _candidates(tree: Tree, path: tuple[str, ...], kind: Any) -> Iterable[tuple[Any, Tree]]:
-    """Yield the dictionaries that hold matrices of a kind, with the keys they are under."""
+def _candidates(
+    tree: Tree, path: tuple[str, ...], kind: Any, seen: dict[int, int]
+) -> Iterable[tuple[Any, Tree]]:
+    """Yield the dictionaries that hold matrices of a kind, with the keys they are under.
+
+    `seen` has how deep each was looked at: what is there countless times is soon looked through.
+    """
+    if seen.get(id(tree), _DEEPEST + 1) <= len(path):
+        return
+    seen[id(tree)] = len(path)
     if any(_is_matrix(value, kind) for value in tree.values()):
         yield path, tree
     for key, value in tree.items():
         inside = isinstance(value, dict) and isinstance(key, str) and len(path) < _DEEPEST
         if inside and "optim" not in key.lower():
-            yield from _candidates(value, (*path, key), kind)
+            yield from _candidates(value, (*path, key), kind, seen)
 
 
 def _is_matrix(value: object, kind: Any) -> bool:

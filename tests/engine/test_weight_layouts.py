@@ -214,6 +214,20 @@ def test_tied_and_cut_out_weights_are_read_as_torch_reads_them(
     assert found["tied"].data_ptr() == found["again"].data_ptr()
 
 
+def test_a_file_in_which_the_same_is_countless_times_is_read_at_once(
+    checkpoint: tuple[Path, Weights],
+) -> None:
+    folder, weights = checkpoint
+    deep: dict[str, Any] = {}
+    for _ in range(60):
+        deep = {"a": deep, "b": deep}
+    wide: dict[str, Any] = {}
+    for _ in range(4):
+        wide = {str(n): wide for n in range(1000)}
+    torch.save({"x": deep, "y": wide, "model": weights}, folder / "x.pt")
+    assert read(folder).keys() == weights.keys()
+
+
 def test_of_an_optimizer_nothing_is_read(checkpoint: tuple[Path, Weights]) -> None:
     folder, weights = checkpoint
     n_bytes = sum(tensor.nbytes for tensor in weights.values())
@@ -401,6 +415,16 @@ def quantised(weights: Weights) -> Weights:
     return {name: torch.quantize_per_tensor(t, 0.1, 0, torch.qint8) for name, t in weights.items()}
 
 
+def claim_twice(folder: Path) -> None:
+    """Have every tensor lie where the largest does, many times."""
+    inside = folder / "pytorch_model_fsdp_0"
+    table = torch_table(inside)
+    largest = max(table.storage_data.values(), key=lambda info: info.length)
+    for index, info in table.storage_data.items():
+        table.storage_data[index] = largest if index.offset is not None else info
+    write_table(inside, table)
+
+
 REFUSED: dict[str, tuple[Callable[[Path, Weights], object], str]] = {
     "half": (cut("ckpt.pt", "nano"), r"ckpt\.pt: is no whole file of torch\.save; it may be half"),
     "empty": (lambda folder, _: (folder / "x.pt").touch(), r"x\.pt: is no whole file of torch"),
@@ -414,7 +438,10 @@ REFUSED: dict[str, tuple[Callable[[Path, Weights], object], str]] = {
         r"x\.pt: holds no state dict but an object of torch\.nn\.modules\.linear\.Linear; save mod",
     ),
     "none": (saved({"step": 3, "rng": torch.zeros(5)}), r"x\.pt: holds no weights"),
-    "two": (saved(lambda w: {"a": w, "b": w}), r"x\.pt: holds several sets of weights \(a, b\)"),
+    "two": (
+        saved(lambda w: {"a": w, "b": dict(w)}),
+        r"x\.pt: holds several sets of weights \(a, b\)",
+    ),
     "compressed": (compressed, r"x\.pt: its entry \w+ is compressed"),
     "zip": (
         lambda folder, _: zipfile.ZipFile(folder / "x.pt", "w").close(),
@@ -443,6 +470,25 @@ REFUSED: dict[str, tuple[Callable[[Path, Weights], object], str]] = {
     "no-config": (
         lambda folder, w: (FOLDERS["nano"](folder, w), (folder / "config.json").unlink()),
         r"config\.json: is missing; put .* or name it with models\.config in the study file",
+    ),
+    "pipe": (
+        lambda folder, w: (
+            FOLDERS["fsdp"](folder, w),
+            (folder / "pytorch_model_fsdp_0/.metadata").unlink(),
+            os.mkfifo(folder / "pytorch_model_fsdp_0/.metadata"),
+        ),
+        r"fsdp_0/\.metadata: is no plain file",
+    ),
+    "endless": (
+        lambda folder, w: (
+            FOLDERS["dcp"](folder, w),
+            os.truncate(folder / ".metadata", 2**33),
+        ),
+        r"\.metadata: holds a pickle of 8,589,934,592 bytes, which is too large",
+    ),
+    "same-part": (
+        lambda folder, w: (FOLDERS["fsdp"](folder, w), claim_twice(folder)),
+        r"\.metadata: its tensors claim more bytes than their files have",
     ),
     "gguf": (
         lambda folder, _: (folder / "m.gguf").write_bytes(b"GGUF"),
