@@ -119,7 +119,9 @@ class Worker:
             outcome = replace(outcome, failed=failed, passing=error.passing, trace=trace)
             done = (error.seed,)
         except DamagedError as error:
-            text = f"{error}; `seedconv verify {self._study.store} --mend` has it scored again"
+            captured = task.model in self._study.captured
+            does = "repairs what can be repaired" if captured else "has it scored again"
+            text = f"{error}; `seedconv verify {self._study.store} --mend` {does}"
             outcome, done = replace(outcome, damaged=text), ()
         except PairsError as error:
             outcome, done = replace(outcome, damaged=str(error)), ()
