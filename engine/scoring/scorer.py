@@ -108,7 +108,7 @@ class Scorer:
         """
         with blamed(checkpoint.where, "its model fails"):  # any code, perhaps the checkpoint's own
             if rooms is None and self.devices.splits:
-                rooms = self.rooms()
+                rooms = self.free_bytes()
             place = Place(
                 self._stage if residence is Residence.TURN else None,
                 rooms or (None,) * len(self.devices.devices),
@@ -192,12 +192,16 @@ class Scorer:
         """Return bytes on each device for the next models; None where memory is the host's."""
         if self._settings.memory_gb is not None:
             return (int(self._settings.memory_gb * 1e9),) * len(self.devices.devices)
+        return self.free_bytes()
+
+    def free_bytes(self) -> tuple[int, ...] | None:
+        """Return what each GPU has left for models, within the study's limits; None: a CPU."""
         if not self.devices.gpus:
             return None
         self.let_go()
-        return tuple(map(self._room_on, self.devices.gpus))
+        return tuple(map(self._free_on, self.devices.gpus))
 
-    def _room_on(self, gpu: torch.device) -> int:
+    def _free_on(self, gpu: torch.device) -> int:
         free, _ = torch.cuda.mem_get_info(gpu)
         free += torch.cuda.memory_reserved(gpu)  # by torch, and not all of it is in use:
         taken = torch.cuda.memory_allocated(gpu)  # most is left over from the last pass

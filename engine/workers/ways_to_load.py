@@ -44,4 +44,5 @@ def ways_to_load(
         yield Way(Residence.TURN, f"{why} moved there in turn")
     if rooms is not None and offload:
         note = f"{why} brought there layer by layer, as far as there is no room for them"
-        yield Way(Residence.LAYERS, note, tuple(room // n for room in rooms))
+        there = zip(rooms, scorer.free_bytes() or rooms, strict=True)
+        yield Way(Residence.LAYERS, note, tuple(min(both) // n for both in there))
