@@ -317,7 +317,7 @@ def test_watch_scores_what_arrives_and_ends_when_complete(tmp_path: Path) -> Non
 
 def seedconv(*arguments: str, gate: Gate | None = None) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
-        [*(gate.command if gate else (sys.executable, "-m", "seedconv_tui.cli.main")), *arguments],
+        [*(gate.command if gate else (sys.executable, "-m", "seedconv_tui")), *arguments],
         cwd=Path(__file__).parents[2],
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
