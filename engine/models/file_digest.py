@@ -12,12 +12,15 @@ _MOST_FILES = 10_000
 
 
 def files_of(place: Path) -> Iterator[Path]:
-    """Yield the files of a checkpoint, a file or a folder with folders inside, in their order."""
+    """Yield the files of a checkpoint, a file or a folder with folders inside, in their order.
+
+    Not those of folders that are linked to, nor what is no plain file.
+    """
     if not place.is_dir():
         yield place
         return
     for entry in sorted(place.iterdir()):
-        if entry.is_dir():
+        if entry.is_dir() and not entry.is_symlink():  # a link may lead back here
             yield from files_of(entry)
         elif entry.is_file():
             yield entry

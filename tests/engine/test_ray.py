@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import torch
+import xarray
 
 from seedconv_tui.cli.main import run
 from store import open_study
@@ -176,6 +177,23 @@ def test_a_stop_ends_the_work_in_the_cluster(made: Path, tmp_path: Path, cluster
     expect_nothing_uncommitted(store)
     assert run(["run", str(study(made, store.name))]) == 0
     assert committed(open_study(store)) == committed(open_study(made / "study.zarr"))
+
+
+def test_machines_find_the_loader_beside_the_study_file(made: Path, cluster: Cluster) -> None:
+    (made / "ray_loader.py").write_text(
+        "from transformers import AutoModelForCausalLM\n\n"
+        "def load(path, *, model, seed, step, device, cache):\n"
+        "    return AutoModelForCausalLM.from_pretrained(path).to(device)\n"
+    )
+    cluster.add_node(num_cpus=1, object_store_memory=STORE_BYTES)
+    file = study(made, "loader.zarr", models__loader="ray_loader:load", models__steps=[0, 10])
+    engine = Engine("run", file, cluster.address)
+    assert engine.wait() == 0, engine.lines
+    found, expected = (
+        open_study(made / name).dataset("m").sel(step=[0, 10]).mean_kl.load()
+        for name in ("loader.zarr", "study.zarr")
+    )
+    xarray.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
 @pytest.mark.parametrize(
