@@ -129,6 +129,7 @@ def train(
     accumulate: int = 1,
     autocast: bool = False,
     rank: int = 0,
+    device: str = "cpu",
 ) -> str:
     """Train, capturing before each step's last micro-batch; return a digest of all that came.
 
@@ -141,8 +142,8 @@ def train(
         for micro in range(accumulate):
             if micro == accumulate - 1:
                 capture(model, step)
-            ids = torch.randint(0, VOCAB, (2, CONTEXT), generator=data)
-            with torch.autocast("cpu", torch.bfloat16) if autocast else nullcontext():
+            ids = torch.randint(0, VOCAB, (2, CONTEXT), generator=data).to(device)
+            with torch.autocast(device, torch.bfloat16) if autocast else nullcontext():
                 _, loss = model(ids, ids.roll(-1, 1))
             loss.backward()
             made.update(np.float64(loss.item()).tobytes())
@@ -152,8 +153,10 @@ def train(
         optimizer.zero_grad()
     for tensor in (*model.parameters(), *model.buffers()):
         whole = tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
-        made.update(whole.detach().reshape(-1).view(torch.uint8).numpy().tobytes())
+        made.update(whole.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
     made.update(torch.get_rng_state().numpy().tobytes())
+    if device == "cuda":
+        made.update(torch.cuda.get_rng_state().numpy().tobytes())
     return made.hexdigest()
 
 

@@ -7,6 +7,7 @@ import logging
 import os
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -115,6 +116,31 @@ def test_a_wrapper_with_empty_settings_takes_what_its_model_takes(tmp_path: Path
     make_order(tmp_path, window=2 * CONTEXT)
     assert Capture(tmp_path, model="m", seed=1)(Wrapper(make_gpt()), 0)
     assert read_handover(run_folder(tmp_path, "m", "1") / "0").window == CONTEXT
+
+
+def test_a_model_that_computes_in_half_precision_by_itself_is_kept_factored(
+    tmp_path: Path,
+) -> None:
+    """As models that accelerate has prepared: their logits are float32 again, and rounded."""
+
+    class Mixed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = make_gpt()
+            self.config = self.inner.config
+
+        def forward(self, ids: torch.Tensor) -> torch.Tensor:
+            with torch.autocast("cpu", torch.bfloat16):
+                logits: torch.Tensor = self.inner(ids, ids)[0]
+            return logits.float()
+
+    order = make_order(tmp_path)
+    model = Mixed()
+    assert Capture(tmp_path, model="m", seed=1)(model, 0)
+    found, log_probs = captured(run_folder(tmp_path, "m", "1") / "0", order)
+    assert (found.representation, found.dtype) == ("factored", "float32/bfloat16")
+    worst = np.abs(log_probs["text"] - reference(model.inner, order.text)).max()
+    assert worst < 30 * torch.finfo(torch.bfloat16).eps
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -247,6 +273,27 @@ def test_training_is_bit_equal_with_and_without_captures(
     assert len(spooled(tmp_path)) == (4 if len(options) == 0 else 8)
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("options", [{"accumulate": 2}, {"autocast": True}], ids=str)
+def test_training_on_a_gpu_is_bit_equal(tmp_path: Path, options: dict[str, Any]) -> None:
+    order = make_order(tmp_path)
+    capture = Capture(tmp_path, model="m", seed=1)
+    torch.set_float32_matmul_precision("high")
+    try:
+        without = train(make_gpt().cuda(), no_capture, device="cuda", **options)
+        model = make_gpt().cuda()
+        assert train(model, capture, device="cuda", **options) == without
+        assert torch.get_float32_matmul_precision() == "high"
+    finally:
+        torch.set_float32_matmul_precision("highest")
+    assert capture.failed == 0
+    assert capture(model, 99)
+    found, log_probs = captured(run_folder(tmp_path, "m", "1") / "99", order)
+    assert (found.representation, found.tf32) == ("factored", False)
+    assert found.device.startswith("cuda")
+    assert np.abs(log_probs["text"] - reference(model.cpu(), order.text)).max() < 1e-4
+
+
 def test_modes_and_flags_are_what_they_were(tmp_path: Path) -> None:
     make_order(tmp_path)
     model = make_gpt()
@@ -314,6 +361,21 @@ def test_what_cannot_be_right_is_refused_before_training(tmp_path: Path) -> None
     (tmp_path / "study.toml").write_text("[study")
     with pytest.raises(ValueError, match=r"study.toml"):
         Capture(tmp_path / "study.toml", model="m", seed=1)
+
+
+def test_an_order_that_comes_while_it_waits_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paused = []
+
+    def pause(seconds: float) -> None:
+        paused.append(seconds)
+        if len(paused) == 2:
+            make_order(tmp_path, steps=(3,))
+
+    monkeypatch.setattr("seedconv_tui.training.capture.time.sleep", pause)
+    capture = Capture(tmp_path, model="m", seed=1, wait=600)
+    assert (len(paused), capture.steps) == (2, (3,))
 
 
 def test_only_steps_of_the_order_are_captured_and_it_is_read_again(
@@ -397,6 +459,17 @@ def test_the_oldest_give_way_and_the_study_hears_of_it(
     assert not small(model, 4)
     assert "at_most_gb is" in caplog.text
     assert spooled(tmp_path) == [2, 3]  # nothing was dropped for what is not there
+
+
+def test_what_a_process_that_died_has_begun_is_removed(tmp_path: Path) -> None:
+    make_order(tmp_path)
+    run = run_folder(tmp_path, "m", "1")
+    for name, age in ((".old.partial", 7200.0), (".new.partial", 0.0)):
+        (run / name).mkdir(parents=True)
+        (run / name / "rows-0.npy").write_bytes(b"half")
+        os.utime(run / name, (time.time() - age,) * 2)
+    assert Capture(tmp_path, model="m", seed=1)(make_gpt(), 0)
+    assert sorted(entry.name for entry in run.iterdir()) == [".new.partial", "0"]
 
 
 def test_a_step_captured_again_replaces_the_first(tmp_path: Path) -> None:
