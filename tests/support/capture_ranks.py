@@ -49,6 +49,11 @@ def wrapped(case: str, seed: int) -> nn.Module:
     from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
     policy: dict[str, Any] = {}
+    if kind == "hybrid":
+        from torch.distributed.device_mesh import init_device_mesh
+
+        names = ("replicate", "shard")
+        policy["mesh"] = init_device_mesh("cpu", (WORLD, 1), mesh_dim_names=names)
     if kind == "half":
         policy["mp_policy"] = MixedPrecisionPolicy(param_dtype=torch.bfloat16)
     for block in model.blocks:
