@@ -21,6 +21,7 @@ from engine.sources.weight_sets import (
     single_was_read,
 )
 from seedconv_tui.training.weight_files import (
+    METADATA,
     ONE_FILE,
     is_of_transformers,
     is_part,
@@ -78,6 +79,8 @@ def checkpoint_files(
     if INCOMPLETE in names:
         raise CheckpointError(f"{folder}: holds {INCOMPLETE}: it is still being written")
     file = find_config(place, config)
+    if config is not None and not file.exists():
+        raise CheckpointError(f"{place}: {file}, which models.config names, is not there")
     if single or not names & OF_TRANSFORMERS:
         if what := recognise_folder(place, pickles=allow_pickle):
             raise CheckpointError(f"{place} {what}")
@@ -132,7 +135,10 @@ def _of_others(
     if not (sharded or saved or parts):
         main_weights(str(place), names, allow_pickle=allow_pickle)  # says what there is not
     if not allow_pickle:
-        raise _only_pickled(place)
+        raise CheckpointError(
+            f"{place}: has only pickled weights ({(saved or sharded or [METADATA])[0]}); set "
+            "models.allow_pickle = true to have them read, as data: nothing that they name is run"
+        )
     found: SavedWeights | DistributedWeights
     if sharded or parts:
         if len(sharded) > 1:
@@ -253,15 +259,11 @@ def main_weights(where: str, names: Collection[str], *, allow_pickle: bool) -> s
         if name in names:
             return name
     if not allow_pickle and any(name.endswith(".bin") for name in names):
-        raise _only_pickled(where)
+        raise CheckpointError(
+            f"{where}: has only pickled weights, which can run code when loaded; save the model "
+            "with safe_serialization=True, or set models.allow_pickle = true if you trust them"
+        )
     raise CheckpointError(f"{where}: has no {' and no '.join(allowed)}")
-
-
-def _only_pickled(where: object) -> CheckpointError:
-    return CheckpointError(
-        f"{where}: has only pickled weights, which can run code when loaded; save the model "
-        "with safe_serialization=True, or set models.allow_pickle = true if you trust them"
-    )
 
 
 def weight_map(index: Path) -> dict[str, str]:

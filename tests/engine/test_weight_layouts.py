@@ -587,6 +587,23 @@ def test_what_is_written_while_it_is_read_is_read_again(
     )
 
 
+def test_a_configuration_that_is_not_there_is_named_with_its_field(
+    checkpoint: tuple[Path, Weights], tmp_path: Path
+) -> None:
+    folder, weights = checkpoint
+    FOLDERS["dcp"](folder, weights)
+    where = tmp_path / "configs"
+    with pytest.raises(ERROR, match=r"step0: .*configs, which models\.config names, is not there"):
+        look(folder, config=where)
+    where.mkdir()
+    with pytest.raises(ERROR, match=r"step0: .*configs/config\.json, which models\.config names"):
+        look(folder, config=where)
+    shutil.copy(folder / "config.json", where)
+    assert look(folder, config=where).config == where / "config.json"
+    (folder / "config.json").write_text("none of transformers'")
+    assert look(folder, config=where).stored is not None
+
+
 # -- finished, gone, held -----------------------------------------------------------------------
 
 
