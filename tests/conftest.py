@@ -56,7 +56,18 @@ def disk(tmp_path: Path) -> Iterator[SmallDisk]:
 
 @pytest.fixture(scope="session")
 def compared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the studies of `tests.support.compared_studies`; never changed."""
+    """A folder with the studies of `tests.support.compared_studies`; never changed.
+
+    Processes that share out a session's tests share it: the first that asks makes it.
+    """
+    from filelock import FileLock
+
     from tests.support.compared_studies import make_compared
 
-    return make_compared(tmp_path_factory.mktemp("compared"))
+    base = tmp_path_factory.getbasetemp()
+    made = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "compared"
+    with FileLock(made.with_suffix(".lock")):
+        if not made.exists():
+            make_compared(made.with_suffix(".making"))
+            made.with_suffix(".making").rename(made)
+    return made
