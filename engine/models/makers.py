@@ -34,7 +34,7 @@ class Makers:
             CheckpointWeights: TransformersMaker(
                 dtype, devices, first, vocab_size, masked=masked, note=note
             ),
-            LoaderCheckpoint: UserMaker(devices, first, vocab_size, note),
+            LoaderCheckpoint: UserMaker(dtype, devices, first, vocab_size, note),
         }
 
     def make(self, checkpoint: ReadCheckpoint, place: Place) -> LanguageModel:

@@ -18,7 +18,13 @@ from engine.machine.faults import is_fault
 from engine.models.residency import Place, Stage
 from engine.models.user_arrays import WrongOutputError
 from engine.models.user_code import UserLoader, kept_settings, place_in
-from engine.models.user_model import UserFunction, UserModel, UserModule, close_made
+from engine.models.user_model import (
+    UserFunction,
+    UserModel,
+    UserModule,
+    close_made,
+    rounding,
+)
 from engine.models.vocabulary import too_few
 from engine.models.weights import weights_digest
 from engine.text.tokenizer import Tokenizer
@@ -53,6 +59,7 @@ class UserMaker:
 
     def __init__(
         self,
+        dtype: torch.dtype,
         devices: DeviceGroup,
         first: Callable[[int | None], torch.Tensor],
         vocab_size: int,
@@ -60,7 +67,7 @@ class UserMaker:
     ) -> None:
         """`first` returns the first inputs of the text, for a model that takes so many."""
         self._device, self._first, self._vocab_size = devices.output, first, vocab_size
-        self._note, self._noted = note, set[str]()
+        self._dtype, self._note, self._noted = dtype, note, set[str]()
         self._made = weakref.WeakSet[UserModel]()
 
     def make(self, checkpoint: LoaderCheckpoint, place: Place) -> UserModel:
@@ -79,15 +86,24 @@ class UserMaker:
                 raise CheckpointError(f"{checkpoint.where}: {error}") from error
             raise
         self._made.add(model)
-        rounded = model.head is None and model.returns.itemsize < 4
-        if rounded and checkpoint.model not in self._noted:
+        if checkpoint.model not in self._noted:
             self._noted.add(checkpoint.model)
-            kind = str(model.returns).removeprefix("torch.")
-            self._note(
-                f"model {checkpoint.model}: its loader gives logits in {kind}, which rounds them; "
-                "give float32, or .hidden and .output_layer"
-            )
+            self._note_precision(checkpoint.model, model)
         return model
+
+    def _note_precision(self, name: str, model: UserModel) -> None:
+        """Note where a model is less exact than the study file says."""
+        kind, study = (str(it).removeprefix("torch.") for it in (model.dtype, self._dtype))
+        if model.head is None and model.returns.itemsize < 4:
+            self._note(
+                f"model {name}: its loader gives logits in {kind}, which rounds them; give "
+                "float32, or .hidden and .output_layer"
+            )
+        elif rounding(model.dtype) > rounding(self._dtype):
+            self._note(
+                f"model {name}: its loader computes in {kind}, where scoring.dtype is {study}: a "
+                "KL near the noise floor is rounding"
+            )
 
     def _ask(self, checkpoint: LoaderCheckpoint, made: Any, stage: Stage | None) -> UserModel:
         asked: UserModule | UserFunction

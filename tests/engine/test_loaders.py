@@ -203,7 +203,9 @@ def test_hidden_states_and_output_layer_are_kept_factored(tmp_path: Path) -> Non
     assert module.Factors.closed == [f"seed{seed}" for seed in SEEDS]
 
 
-def test_half_precision_loses_nothing_but_its_own(tmp_path: Path) -> None:
+def test_half_precision_loses_nothing_but_its_own(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """The product with the output layer is in float32, so that a module may stay factored."""
     make_nano(tmp_path)
     half = documented().replace(".to(device)", ".to(device, torch.bfloat16)")
@@ -212,6 +214,8 @@ def test_half_precision_loses_nothing_but_its_own(tmp_path: Path) -> None:
     p, q = exact(tmp_path, "1"), exact(tmp_path, "2")
     kl = (np.exp(p) * (p - q)).sum(1).mean()
     assert abs(float(data.kl.sel(seed="1", other_seed="2").mean()) - kl) < 0.05 * kl
+    told = capsys.readouterr().err
+    assert "its loader computes in bfloat16, where scoring.dtype is float32" in told
     assert study.log_probs("m", "1", 5).output_layer is not None
 
 
