@@ -5,13 +5,13 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping
-from importlib.metadata import version
 
 from engine.categories.partition import build_categories, context_targets
 from engine.coordination.blocked import BlockedStore
 from engine.coordination.board import ProgressBoard
 from engine.coordination.coordinator import Coordinator
 from engine.coordination.disk_use import DiskUse
+from engine.coordination.identity import header_of, versions
 from engine.coordination.inputs import publish, read_inputs
 from engine.coordination.inventory import Inventory
 from engine.coordination.patience import Patience
@@ -26,13 +26,12 @@ from engine.sources.announcements import Announcements
 from engine.sources.hub_client import HubClient
 from engine.sources.open import open_source
 from engine.study_file.file import StudyFile
-from engine.text.evaluation_text import EvaluationText
-from engine.text.tokenizer import Tokenizer, entry_texts
+from engine.text.tokenizer import entry_texts
 from engine.workers.choice import find_devices
 from engine.workers.executor import Executor
 from engine.workers.messages import Job
 from store.schema import EngineStatus, Vocabulary
-from store.writing import Header, StudyWriter, Watching
+from store.writing import StudyWriter, Watching
 
 _STOPPED = "stopped before work began; run the same command again to go on"
 
@@ -88,7 +87,7 @@ def build_coordinator(
     if stop.is_set():
         raise Interrupted(_STOPPED)
     vocabulary = Vocabulary(entry_texts(tokenizer), text.counts.count, text.counts.source)
-    header = _header(study, tokenizer, text)
+    header = header_of(study, tokenizer, text)
 
     def rest(seconds: float) -> None:
         if stop.wait(seconds):
@@ -155,29 +154,9 @@ def build_coordinator(
     )
 
 
-def _header(study: StudyFile, tokenizer: Tokenizer, text: EvaluationText) -> Header:
-    scoring = study.scoring
-    identity: dict[str, str | int] = {
-        "tokenizer.vocabulary": tokenizer.digest,
-        "scoring.prediction": scoring.prediction,
-        "scoring.windowing": scoring.windowing,
-        "scoring.window": scoring.window,
-        "scoring.overlap": scoring.overlap,
-        "scoring.dtype": scoring.dtype,
-        "corpus.digest": text.digest,
-        "corpus.counts": text.counts.digest,
-    }
-    details = {
-        "tokenizer": study.tokenizer.source,
-        "study_file": study.model_dump(mode="json"),
-        "versions": _versions(),
-    }
-    return Header(study.study.name, identity, details)
-
-
 def _remedies(study: StudyFile, loaders: Mapping[str, UserLoader]) -> dict[str, object]:
     """Return, by model, all that may help a checkpoint that failed without it."""
-    shared = study.scoring.model_dump(mode="json"), _versions()
+    shared = study.scoring.model_dump(mode="json"), versions()
     return {
         model.name: (
             model.allow_pickle,
@@ -188,7 +167,3 @@ def _remedies(study: StudyFile, loaders: Mapping[str, UserLoader]) -> dict[str, 
         )
         for model in study.models
     }
-
-
-def _versions() -> dict[str, str]:
-    return {name: version(name) for name in ("seedconv-tui", "torch", "transformers", "zarr")}

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from engine.coordination.identity import header_of
 from engine.coordination.patience import Patience
 from engine.errors import ConfigError
 from engine.events import Event, Listener
@@ -23,6 +24,7 @@ from engine.text.tokenizer import Tokenizer, load_tokenizer
 from seedconv_tui.training.work_order import WorkOrder
 from store import read_root
 from store.schema import Key
+from store.writing import refuse_mismatch
 
 _MOST_TRIED = 20  # checkpoints of a model whose configuration is read, until one has a vocabulary
 _STUCK_SECONDS = 60.0  # after which checkpoints without a readable configuration are not waited for
@@ -75,7 +77,14 @@ def read_inputs(
 
 
 def order_of(study: StudyFile, inputs: Inputs) -> WorkOrder:
-    """Return what training runs are asked to capture. Raise ConfigError: no model is captured."""
+    """Return what training runs are asked to capture.
+
+    Raise ConfigError when no model is captured, StoreError when the study's store is of another
+    text or tokenizer: nothing that is captured by this order could be adopted.
+    """
+    if study.store.exists():
+        header = header_of(study, inputs.tokenizer, inputs.text)
+        refuse_mismatch(study.store, read_root(study.store), header)
     probes = {questions.probe.name: questions.ordered for questions in inputs.probes}
     return make_order(study, inputs.tokenizer, inputs.text, probes)
 

@@ -3,7 +3,7 @@
 from store.commits.log import log_file
 from store.commits.owner import Watching
 from store.writing.cells import CellWriter
-from store.writing.create import Header
+from store.writing.create import Header, refuse_mismatch
 from store.writing.pending import CheckpointResult, PairsResult, PendingCheckpoint, PendingPairs
 from store.writing.writer import StudyWriter
 
@@ -17,4 +17,5 @@ __all__ = [
     "StudyWriter",
     "Watching",
     "log_file",
+    "refuse_mismatch",
 ]

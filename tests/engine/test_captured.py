@@ -484,6 +484,11 @@ def test_the_order_is_written_again_only_when_it_changed(
     assert (file.stat().st_mtime_ns, file.stat().st_ino) == (version.st_mtime_ns, version.st_ino)
     assert "150 predictions" in capsys.readouterr().out
     write_study(tmp_path, models__source="captured", corpus__max_tokens=100)
+    for command in ("order", "run"):  # the store is of the other text
+        assert run([command, str(study)]) == 2
+        assert "corpus.digest is" in capsys.readouterr().err
+        assert file.stat().st_ino == version.st_ino
+    shutil.rmtree(tmp_path / "study.zarr")
     assert run(["order", str(study)]) == 0
     assert file.stat().st_ino != version.st_ino
     assert ordered(study).digest != order.digest

@@ -1,0 +1,36 @@
+"""What makes two studies the same one, as their store records it."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+
+from engine.study_file.file import StudyFile
+from engine.text.evaluation_text import EvaluationText
+from engine.text.tokenizer import Tokenizer
+from store.writing import Header
+
+
+def header_of(study: StudyFile, tokenizer: Tokenizer, text: EvaluationText) -> Header:
+    """Return what a store of this study is made with, and must agree with ever after."""
+    scoring = study.scoring
+    identity: dict[str, str | int] = {
+        "tokenizer.vocabulary": tokenizer.digest,
+        "scoring.prediction": scoring.prediction,
+        "scoring.windowing": scoring.windowing,
+        "scoring.window": scoring.window,
+        "scoring.overlap": scoring.overlap,
+        "scoring.dtype": scoring.dtype,
+        "corpus.digest": text.digest,
+        "corpus.counts": text.counts.digest,
+    }
+    details = {
+        "tokenizer": study.tokenizer.source,
+        "study_file": study.model_dump(mode="json"),
+        "versions": versions(),
+    }
+    return Header(study.study.name, identity, details)
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of what results may depend on."""
+    return {name: version(name) for name in ("seedconv-tui", "torch", "transformers", "zarr")}
