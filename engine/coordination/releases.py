@@ -19,11 +19,19 @@ from store.writing import StudyWriter
 def stay_missing(known: ModelLedger, found: Listing) -> dict[Key, str]:
     """Return captured checkpoints that are missing for good, until they are captured again.
 
-    Those that training gave up, now or before, and those whose results were damaged. That a run
-    has not come to a step yet is another matter.
+    Those that training gave up, now or before; those whose results were damaged; and those without
+    which later steps of their seed were captured and scored. Others may only not have come yet.
     """
-    before = {key: why for key, why in known.missing.items() if why != found.missing.get(key)}
-    return {k: why for k, why in {**before, **found.lost}.items() if k not in found.there}
+    latest: dict[str, int] = {}
+    for seed, step in known.scored:
+        latest[seed] = max(step, latest.get(seed, step))
+    stays = {
+        (seed, step): f"{why}, though later steps of its seed have been"
+        for (seed, step), why in found.missing.items()
+        if step < latest.get(seed, 0) and (seed, step) not in known.scored
+    }
+    stays |= {key: why for key, why in known.missing.items() if why != found.missing.get(key)}
+    return {k: why for k, why in {**stays, **found.lost}.items() if k not in found.there}
 
 
 class Releases:

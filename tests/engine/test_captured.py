@@ -248,6 +248,18 @@ def test_a_step_that_training_gave_up_is_missing_for_that_reason(tmp_path: Path)
     assert (snapshot(study).state == State.DONE).all()
 
 
+def test_a_step_that_training_passed_over_is_not_waited_for(tmp_path: Path) -> None:
+    study = a_study(tmp_path, models__seeds=["1", "2"], models__steps=[0, 10])
+    for seed, step in (("1", 0), ("1", 10), ("2", 10)):
+        hand_over(study, model_of(seed, step), seed, step)
+    assert run(["watch", str(study), "--until-complete"]) == 0
+    model = snapshot(study)
+    assert "though later steps of its seed have been" in model.errors["2", 0]
+    order = [model.seeds.index(seed) for seed in "12"]
+    states = [[State.SCORED, State.MISSING], [State.DONE, State.DONE]]
+    assert model.state[:, order].tolist() == states
+
+
 def test_a_step_that_is_captured_again_keeps_its_first_results(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
