@@ -81,13 +81,17 @@ def main(case: str, folder: Path, rank: int) -> None:
     options = {"rank": 0 if case.startswith("tp") else rank, "steps": 3}
     if case.startswith("fsdp"):
         options["accumulate"] = 2
-    without = train(wrapped(case, 1), no_capture, **options)
+    model: Any = wrapped(case, 1)
+    syncing = case == "fsdp2-accumulated"
+    sync = model.set_requires_gradient_sync if syncing else None
+    without = train(model, no_capture, sync=sync, **options)
     how = no_capture if alone and rank else handing_over
     model = wrapped(case, 1)
+    sync = model.set_requires_gradient_sync if syncing else None
     if case.endswith("-raises"):
         made = model.module if case.startswith("ddp") else model
         made.blocks[1].register_forward_hook(fail)
-    result = train(model, how, **options)
+    result = train(model, how, sync=sync, **options)
     if case == "fsdp2-nan":
         with torch.no_grad():
             next(model.parameters()).fill_(float("nan"))

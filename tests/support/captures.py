@@ -129,11 +129,13 @@ def train(
     accumulate: int = 1,
     autocast: bool = False,
     rank: int = 0,
+    sync: Callable[[bool], object] | None = None,
     device: str = "cpu",
 ) -> str:
     """Train, capturing before each step's last micro-batch; return a digest of all that came.
 
-    So gradients of the others are waiting where there are several.
+    So gradients of the others are waiting where there are several; `sync` is called with whether
+    ranks are to exchange those of the next.
     """
     made = hashlib.blake2b()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
@@ -142,6 +144,8 @@ def train(
         for micro in range(accumulate):
             if micro == accumulate - 1:
                 capture(model, step)
+            if sync is not None:
+                sync(micro == accumulate - 1)
             ids = torch.randint(0, VOCAB, (2, CONTEXT), generator=data).to(device)
             with torch.autocast(device, torch.bfloat16) if autocast else nullcontext():
                 _, loss = model(ids, ids.roll(-1, 1))

@@ -47,6 +47,7 @@ def train_together(case: str, folder: Path) -> tuple[list[dict[str, Any]], str]:
         ("fsdp2-untied", 2),
         ("fsdp2-half", 2),
         ("fsdp2-hybrid", 2),
+        ("fsdp2-accumulated", 2),
         ("fsdp2-unshared", 1),
         ("tp-untied", 1),
     ],
