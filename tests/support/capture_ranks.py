@@ -25,6 +25,8 @@ def wrapped(case: str, seed: int) -> nn.Module:
     """The model as each rank has it."""
     name, _, kind = case.partition("-")
     model = make_gpt(seed, tied=kind != "untied")
+    if name == "pipeline":
+        return model  # of which the last rank makes the logits
     if name == "ddp":
         return nn.parallel.DistributedDataParallel(model)
     if name == "fsdp1":
@@ -77,8 +79,12 @@ def main(case: str, folder: Path, rank: int) -> None:
     capture._TOGETHER = capture._APART = 3.0  # type: ignore[attr-defined]
     alone = case.endswith("-alone")
     share = not case.endswith("-unshared")
-    handing_over = Capture(folder, model="m", seed=1, share=share)
-    options = {"rank": 0 if case.startswith("tp") else rank, "steps": 3}
+    alike = case.startswith(("tp", "pipeline"))
+    forward = None
+    if case.startswith("pipeline"):
+        forward = lambda module, ids: module(ids, ids)[0] if rank else None  # noqa: E731
+    handing_over = Capture(folder, model="m", seed=1, share=share, forward=forward)
+    options: dict[str, Any] = {"rank": 0 if alike else rank, "steps": 3}
     if case.startswith("fsdp"):
         options["accumulate"] = 2
     model: Any = wrapped(case, 1)

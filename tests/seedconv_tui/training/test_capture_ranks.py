@@ -50,6 +50,7 @@ def train_together(case: str, folder: Path) -> tuple[list[dict[str, Any]], str]:
         ("fsdp2-accumulated", 2),
         ("fsdp2-unshared", 1),
         ("tp-untied", 1),
+        ("pipeline-unshared", 1),
     ],
 )
 def test_ranks_share_the_text_and_training_is_bit_equal(
