@@ -12,6 +12,8 @@ import numpy as np
 import torch
 from torch import nn
 
+from seedconv_tui.training.wrapped_models import kinds_of_fsdp
+
 _MOST_BUFFER_BYTES = 2**26  # larger ones are masks and tables of positions
 
 
@@ -161,11 +163,10 @@ def _reshard(module: nn.Module) -> None:
 
     It expects a backward pass to let go of the last ones.
     """
-    fsdp = sys.modules.get("torch.distributed.fsdp")
-    kind, older = (getattr(fsdp, name, ()) for name in ("FSDPModule", "FullyShardedDataParallel"))
+    kind, older = kinds_of_fsdp("FSDPModule"), kinds_of_fsdp("FullyShardedDataParallel")
     for part in module.modules():
         if isinstance(part, kind):
-            part.reshard()
+            part.reshard()  # type: ignore[operator]
         elif isinstance(part, older):
             handle = getattr(part, "_handle", None)  # which FSDP1 has no public way to ask
             if handle is not None and not handle.needs_unshard():
@@ -179,12 +180,12 @@ def _end_forward(module: nn.Module) -> None:
     Else it would go on in the next one, with weights gathered before the optimizer's step.
     `FSDPModule.reset_iter_state`, where torch has it, also drops gradients that wait.
     """
-    kind = getattr(sys.modules.get("torch.distributed.fsdp"), "FSDPModule", ())
+    kind = kinds_of_fsdp("FSDPModule")
     for part in module.modules():
         if not isinstance(part, kind):
             continue
         with contextlib.suppress(AttributeError):  # other versions of torch keep it elsewhere
-            state: Any = part._get_fsdp_state()
+            state: Any = part._get_fsdp_state()  # type: ignore[operator]
             state._state_ctx.iter_forward_root = None
             state._modules_to_run_forward.clear()
             idle = state._training_state = type(state._training_state).IDLE

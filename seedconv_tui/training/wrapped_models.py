@@ -9,6 +9,9 @@ from typing import Any
 import torch
 from torch import nn
 
+# Where torch has them, the older place last; not imported for those who do without.
+_FSDP = "torch.distributed.fsdp", "torch.distributed._composable.fsdp"
+_TENSORS = "torch.distributed.tensor", "torch.distributed._tensor"
 _WRAPPERS = {"DistributedDataParallel", "DataParallel", "DeepSpeedEngine"}
 _HOLDERS = "config", "params", "args", "model_args", "model_config", "cfg", "hparams"
 _CONTEXTS = (
@@ -34,7 +37,8 @@ def survey(model: nn.Module, world: int) -> Placement:
     if not parameters:
         raise ValueError("the model has no parameters")
     spread = [parameter for parameter in parameters if _mesh(parameter) is not None]
-    fully_sharded = _modules_of(module, "FSDPModule", "FullyShardedDataParallel")
+    kinds = kinds_of_fsdp("FSDPModule", "FullyShardedDataParallel")
+    fully_sharded = [part for part in module.modules() if isinstance(part, kinds)]
     together = bool(spread or fully_sharded) or any(
         hasattr(parameter, "ds_id") or getattr(parameter, "tensor_model_parallel", False)
         for parameter in parameters
@@ -61,18 +65,19 @@ def unwrapped(model: nn.Module) -> nn.Module:
         model = inner
 
 
-def _modules_of(module: nn.Module, *names: str) -> list[nn.Module]:
-    fsdp = sys.modules.get("torch.distributed.fsdp")
-    kinds = tuple(kind for name in names if (kind := getattr(fsdp, name, None)) is not None)
-    return [part for part in module.modules() if isinstance(part, kinds)] if kinds else []
+def kinds_of_fsdp(*names: str) -> tuple[type, ...]:
+    """Return those of `FSDPModule` and `FullyShardedDataParallel` that this process can have."""
+    modules = [sys.modules.get(name) for name in _FSDP]
+    found = [getattr(module, name, None) for module in modules for name in names]
+    return tuple(kind for kind in found if kind is not None)
 
 
 def _mesh(tensor: torch.Tensor) -> Any:
     """Return the mesh of a distributed tensor, or None."""
-    tensors = sys.modules.get("torch.distributed.tensor")
-    if tensors is None or not isinstance(tensor, tensors.DTensor):
+    kinds = [getattr(sys.modules.get(name), "DTensor", None) for name in _TENSORS]
+    if not isinstance(tensor, tuple(kind for kind in kinds if kind is not None)):
         return None
-    return tensor.device_mesh
+    return tensor.device_mesh  # type: ignore[attr-defined]
 
 
 def _is_data_parallel(parameter: Any, world: int) -> bool:
