@@ -108,6 +108,12 @@ def phase_words(phase: Phase, ascii: bool = False) -> str:  # noqa: A002
     return words
 
 
+def restored_words(n: int) -> str:
+    """Return that results of so many checkpoints were computed again; empty: of none."""
+    checkpoints = f"{n:,} checkpoint{'s' * (n != 1)}"
+    return f"computed again from stored log-probs: results of {checkpoints}" if n else ""
+
+
 def same_weights(first: CheckpointName, ascii: bool = False) -> str:  # noqa: A002
     """Describe a duplicate: which checkpoint has the same weights."""
     model, seed, step = first

@@ -28,6 +28,7 @@ from seedconv_tui.text import (
     json_text,
     nats,
     phase_words,
+    restored_words,
     same_weights,
     size,
     visible,
@@ -128,6 +129,10 @@ def _model(model: ModelSnapshot) -> dict[str, Any]:
         "errors": _errors(model, State.FAILED),
         "probes": [_probe(model, probe) for probe in model.probed],
         "missing": _errors(model, State.MISSING),
+        "restored": [
+            {"seed": seed, "step": step, "results": list(results)}
+            for (seed, step), results in sorted(model.restored.items(), key=lambda it: it[0][::-1])
+        ],
         "duplicates": [
             {"seed": seed, "step": step, "of": _named(first)}
             for (seed, step), first in model.duplicates.items()
@@ -212,6 +217,8 @@ def status_text(snapshot: StudySnapshot, now: float | None = None) -> str:
             lines.append(f"  phases: {phases}")
         if captured := model["captured"]:
             lines.append(f"  captured in training: {count(captured)} scored checkpoints")
+        if restored := restored_words(len(model["restored"])):
+            lines.append(f"  {restored} (--json lists them)")
         lines += _first_few(model["errors"], "errors", _failed)
         for probe in model["probes"]:
             name, failed = f"probe {visible(probe['probe'])}", len(probe["errors"])

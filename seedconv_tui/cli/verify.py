@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from seedconv_tui.cli.options import add_json, add_local_store, say
 from seedconv_tui.exit_codes import FAILED, OK
-from seedconv_tui.text import count, json_text, visible
+from seedconv_tui.text import count, json_text, restored_words, visible
 
 if TYPE_CHECKING:
     from store.schema import Damage
@@ -62,7 +62,8 @@ def run(options: argparse.Namespace) -> int:
         print(json_text(report(store, checked, damage, mended) | ({"lost": lost} if lost else {})))
     else:
         lines = [f"lost: {visible(one['checkpoint'])}: {visible(one['why'])}" for one in lost]
-        print("\n".join([*lines, report_text(store, checked, damage, mended)]))
+        lines.append(report_text(store, checked, damage, mended))
+        print("\n".join([*lines, *_restored(store, damage)]))
     return FAILED if damage else OK
 
 
@@ -83,6 +84,17 @@ def _lost(store: Path, mended: list[Damage]) -> list[dict[str, str]]:
             name = f"{damage.model}, seed {damage.seed}, step {damage.step}"
             found[name] = {"checkpoint": name, "why": why}
     return list(found.values())
+
+
+def _restored(store: Path, damage: list[Damage]) -> list[str]:
+    """Return a line on results that mending computed again, now or before."""
+    from store import StudyProgress
+
+    if any(found.part is found.part.STUDY for found in damage):
+        return []
+    models = StudyProgress(store).snapshot().models
+    line = restored_words(sum(len(model.restored) for model in models))
+    return [f"{line} (`seedconv status --json` lists them)"] if line else []
 
 
 def _check(store: Path) -> tuple[int, list[Damage]]:

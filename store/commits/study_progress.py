@@ -199,8 +199,13 @@ def refuse_other_study(path: object, root: dict[str, Any], ledger: Ledger) -> No
 
 
 def probes_of(known: ModelLedger, probes: Iterable[str]) -> dict[str, Any]:
-    """Return what a snapshot says of a model's probes, by the names of its fields."""
+    """Return what the log says of a model's probes and results, by a snapshot's fields."""
     return {
+        "restored": {
+            key: tuple(record["restored"])
+            for key, record in known.scored.items()
+            if record.get("restored")
+        },
         "n_scored": len(known.scored),
         "probed": {probe: len(known.probed.get(probe, ())) for probe in probes},
         "probe_failures": {

@@ -99,6 +99,8 @@ class ModelSnapshot:
     captured: frozenset[Key] = frozenset()  # scored by what training handed over: no weights exist
     n_scored: int = 0  # checkpoints whose results are committed
     probed: Mapping[str, int] = field(default_factory=dict)  # by probe, how many of them answered
+    # Results that `verify --mend` computed again from log-probs as they are stored
+    restored: Mapping[Key, tuple[str, ...]] = field(default_factory=dict)
     # Pairs that are reduced, (step, seed, other_seed), also to NaN; None: those whose KL is not NaN
     reduced: NDArray[np.bool_] | None = None
     # Of checkpoints that are scored and could not be asked a probe: (probe, seed, step)

@@ -63,6 +63,7 @@ def everything() -> StudySnapshot:
         duplicates={("3", 4): ("other", "1", 2)},
         failures={("1", 128): Failure("CUDA out of memory", 3, START, START + 60)},
         n_scored=23,
+        restored={("2", 8): ("entropy", "surprisal")},
         probed={"blimp": 21, "icl": 23},
         probe_failures={("blimp", "2", 4): Failure("NaN\x1b[2J")},
     )

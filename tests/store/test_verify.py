@@ -67,8 +67,7 @@ def test_a_sound_study_is_read_and_not_touched(
     assert run(["verify", str(study), "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
     assert report == {
-        "store": str(study), "sound": True, "checked": 22, "damage": [], "mended": [],
-        "lost": [],
+        "store": str(study), "sound": True, "checked": 22, "damage": [], "mended": []
     }  # fmt: skip
     assert files(study) == before
 
@@ -354,7 +353,9 @@ def test_a_sound_chunk_in_the_wrong_place_is_no_number(
     assert lost == ({"log_probs"} if part is Part.LOG_PROBS else set())
 
 
-def test_means_of_a_study_without_checksums_are_not_believed_over_values(study: Path) -> None:
+def test_means_of_a_study_without_checksums_are_not_believed_over_values(
+    study: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """As earlier versions wrote it: neither side has proof, but the log-probs are there."""
     forget_checksums(study)
     assert not [d for checked in verify(study) for d in checked.damage]
@@ -362,6 +363,10 @@ def test_means_of_a_study_without_checksums_are_not_believed_over_values(study: 
     mean = open_study(study).means("m", "cross_entropy")[1, 0]
     shutil.copyfile(study / "models/m/surprisal/c/0/1/0", study / "models/m/surprisal/c/1/0/0")
     assert run(["verify", str(study), "--mend"]) == 0
+    line = "computed again from stored log-probs: results of 1 checkpoint"
+    assert said(capsys)[-1] == f"{line} (`seedconv status --json` lists them)"
+    assert run(["status", str(study)]) == 0
+    assert f"  {line} (--json lists them)" in said(capsys)
     after = open_study(study)
     np.testing.assert_allclose(after.values("m", "surprisal", "1", 8), before, atol=1e-2)
     assert abs(after.means("m", "cross_entropy")[1, 0] - mean) < 1e-3
