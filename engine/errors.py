@@ -3,7 +3,7 @@
 import errno
 from pathlib import Path
 
-from store import lacks_files, lacks_room
+from store import StoreError, lacks_files, lacks_room
 
 
 class ConfigError(Exception):
@@ -66,6 +66,12 @@ class Interrupted(Exception):  # noqa: N818  (not an error: the user asked)
 
 class EngineError(Exception):
     """The engine cannot go on, though nothing is wrong with the study."""
+
+
+NOT_OF_CHECKPOINTS = (
+    KeyboardInterrupt, GeneratorExit, MemoryError, Interrupted, EngineError, StoreError,
+)  # fmt: skip
+"""What no checkpoint is to blame for, whatever of it was worked on when it was raised."""
 
 
 def blocks_writing(error: BaseException) -> bool:

@@ -11,11 +11,8 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
-from engine.errors import CheckpointError, EngineError, Interrupted, first_line, may_pass
+from engine.errors import NOT_OF_CHECKPOINTS, CheckpointError, first_line, may_pass
 from engine.machine.device_errors import is_dead_device, is_out_of_memory
-from store import StoreError
-
-_NOT_OF_CHECKPOINTS = (KeyboardInterrupt, GeneratorExit, Interrupted, EngineError, StoreError)
 
 
 def is_fault(error: BaseException) -> bool:
@@ -24,7 +21,7 @@ def is_fault(error: BaseException) -> bool:
     Not for a wish to stop, a study that cannot be written, a device that does not work any more
     and a lack of memory.
     """
-    if isinstance(error, _NOT_OF_CHECKPOINTS):
+    if isinstance(error, NOT_OF_CHECKPOINTS):
         return False
     return not is_out_of_memory(error) and not is_dead_device(error)
 

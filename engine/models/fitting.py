@@ -45,7 +45,8 @@ class Fitting:
         Raise CheckpointError when the configuration cannot be that of the weights: with the name
         of a weight, its shape and the shape that there should be.
         """
-        key = _key(checkpoint)
+        types = frozenset((name, of.dtype) for name, of in checkpoint.weights.items())
+        key = checkpoint.outline(), types
         if key not in self._known:
             self._known[key] = self._changes(checkpoint)
         changes, weights = self._known[key], checkpoint.weights
@@ -103,16 +104,6 @@ def refuse_not_finite(checkpoint: CheckpointWeights, module: Any) -> None:
         if not bool(low.isfinite() & high.isfinite()):
             where = checkpoint.not_finite.get(name, checkpoint.where)
             raise CheckpointError(f"{where}: {name} holds NaN or infinite weights")
-
-
-def _key(checkpoint: CheckpointWeights) -> object:
-    fields = checkpoint.config.to_dict()
-    fields.pop("_name_or_path", None)  # where it was read from, another place each time
-    config = json.dumps(fields, sort_keys=True, default=str)
-    shapes = frozenset(
-        (name, tuple(tensor.shape), tensor.dtype) for name, tensor in checkpoint.weights.items()
-    )
-    return config, shapes
 
 
 def _outline(checkpoint: CheckpointWeights, *, masked: bool) -> Any:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import json
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -20,8 +19,6 @@ from engine.models.remote_code import model_class
 from engine.models.residency import ON_DEVICE, Place, nothing_like, saved_tensors
 from engine.models.spreading import ChangedError, RefuseChanges, is_spread, release, spread
 from engine.models.weights import CheckpointWeights
-
-_TRIFLES = {"_name_or_path", "dtype", "torch_dtype", "transformers_version"}  # of a configuration
 
 
 @dataclass
@@ -72,7 +69,7 @@ class Modules:
         CheckpointError when the weights do not fit the architecture, or cannot wait in the host's
         memory.
         """
-        key, weights = _key(checkpoint), checkpoint.weights
+        key, weights = checkpoint.outline(), checkpoint.weights
         if place.stage is not None:
             place.stage.clear()
         home = self._home(place)
@@ -212,13 +209,6 @@ def _same_logits(built: torch.Tensor, copied: torch.Tensor) -> bool:
     rounding = 32 * torch.finfo(built.dtype).eps * float(built.abs().max())
     both_odd = built.isnan() & copied.isnan()
     return bool((((built - copied).abs() <= rounding) | both_odd).all())
-
-
-def _key(checkpoint: CheckpointWeights) -> object:
-    """Return what is equal for checkpoints whose weights fit the same module."""
-    config = {k: v for k, v in checkpoint.config.to_dict().items() if k not in _TRIFLES}
-    shapes = frozenset((name, tuple(t.shape)) for name, t in checkpoint.weights.items())
-    return json.dumps(config, sort_keys=True, default=str), shapes
 
 
 def _placed(tensor: torch.Tensor, device: torch.device, dtype: torch.dtype) -> torch.Tensor:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import pickle
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -35,6 +36,8 @@ _WRAPPERS = (
     "_checkpoint_wrapped_module.",
     "_forward_module.",
 )
+# Of a configuration: where it was read from, another place each time, and what modules do not ask.
+_TRIFLES = {"_name_or_path", "dtype", "torch_dtype", "transformers_version"}
 _TYPES = frozenset({
     torch.float16, torch.bfloat16, torch.float32, torch.float64,
     torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64,  # of masks
@@ -59,6 +62,13 @@ class CheckpointWeights:
     def bytes_as(self, dtype: torch.dtype) -> int:
         """Return the bytes that the weights take in this precision."""
         return sum(tensor.numel() * dtype.itemsize for tensor in self.weights.values())
+
+    def outline(self) -> object:
+        """Return what is equal for checkpoints whose weights fit the same module."""
+        fields = self.config.to_dict()
+        config = {name: value for name, value in fields.items() if name not in _TRIFLES}
+        shapes = frozenset((name, tuple(tensor.shape)) for name, tensor in self.weights.items())
+        return json.dumps(config, sort_keys=True, default=str), shapes
 
     def drop(self) -> None:
         """Let go of the weights: what is on the device needs no copy here."""

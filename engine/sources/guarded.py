@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TypeVar
 from urllib.parse import quote
 
-from engine.errors import CheckpointError, EngineError, Interrupted, first_line, may_pass
+from engine.errors import NOT_OF_CHECKPOINTS, CheckpointError, first_line, may_pass
 from engine.sources.base import Checkpoint, Listing, Reference, Source
 from store.schema import Key
 
@@ -20,8 +20,6 @@ T = TypeVar("T")
 
 _LONGEST = 200  # bytes of a seed's name, as part of a URL
 _LAST_STEP = 2**53  # of which a float still has every digit
-
-_NOT_OF_CHECKPOINTS = (KeyboardInterrupt, GeneratorExit, MemoryError, Interrupted, EngineError)
 
 
 class GuardedSource:
@@ -33,18 +31,20 @@ class GuardedSource:
 
     def find(self) -> Listing:
         """Look what is there now; where that fails, repeat the last answer, with the error."""
-        try:
+
+        def look() -> Listing:
             self._last = _named(self._source.find())
-        except BaseException as error:
-            if isinstance(error, _NOT_OF_CHECKPOINTS):
-                raise
+            return self._last
+
+        def failed(error: BaseException) -> Listing:
             text = f"cannot be looked at: {first_line(error)}"
             return replace(self._last, warnings=(), errors=(text,), passed=frozenset())
-        return self._last
+
+        return _tried(look, failed)
 
     def hint(self) -> str | None:
         """Return what there is in place of what the template says; None: not known."""
-        return _tried(self._source.hint, None)
+        return _tried(self._source.hint, lambda _: None)
 
     def checkpoint(self, key: Key) -> GuardedCheckpoint:
         """Return the checkpoint of this seed and step."""
@@ -69,60 +69,57 @@ class GuardedCheckpoint:
     def where(self) -> str:
         """Return its place; its seed and step where that cannot be known."""
         seed, step = self.key
-        return _tried(self._checkpoint.where, f"seed {seed}, step {step}")
+        return _tried(self._checkpoint.where, lambda _: f"seed {seed}, step {step}")
 
     def reference(self) -> Reference:
         """Return what opens it again; without its place where that cannot be known."""
-        return _tried(self._checkpoint.reference, Reference(self.key))
+        return _tried(self._checkpoint.reference, lambda _: Reference(self.key))
 
     def fetch(self) -> Path:
         """Return a local folder that holds it. Raise CheckpointError and Interrupted."""
-        try:
-            return self._checkpoint.fetch()
-        except CheckpointError:
-            raise
-        except BaseException as error:
-            if isinstance(error, _NOT_OF_CHECKPOINTS):
-                raise
+
+        def failed(error: BaseException) -> Path:
+            if isinstance(error, CheckpointError):
+                raise error
             text = f"{self.where()}: cannot be fetched: {first_line(error)}"
             raise CheckpointError(text, passing=may_pass(error)) from error
 
+        return _tried(self._checkpoint.fetch, failed)
+
     def config(self) -> Path | None:
         """Return a config.json that has its architecture; None: there is none."""
-        return _tried(self._checkpoint.config, None)
+        return _tried(self._checkpoint.config, lambda _: None)
 
     def signature(self) -> object:
         """Return plain data that stay equal while it is the same."""
-        return _tried(self._checkpoint.signature, None)
+        return _tried(self._checkpoint.signature, lambda _: None)
 
     def finished(self) -> bool:
         """Return whether it is all there; False where that cannot be known."""
-        return _tried(self._checkpoint.finished, False)
+        return _tried(self._checkpoint.finished, lambda _: False)
 
     def refused(self, *, waiting: bool) -> str | None:
         """Return why it can never be read as it is, also where looking at it fails."""
-        try:
-            return self._checkpoint.refused(waiting=waiting)
-        except BaseException as error:
-            if isinstance(error, _NOT_OF_CHECKPOINTS):
-                raise
-            return f"{self.where()}: cannot be looked at: {first_line(error)}"
+        return _tried(
+            lambda: self._checkpoint.refused(waiting=waiting),
+            lambda error: f"{self.where()}: cannot be looked at: {first_line(error)}",
+        )
 
     def gone(self) -> bool:
         """Return whether it was deleted; False where that cannot be known."""
-        return _tried(self._checkpoint.gone, False)
+        return _tried(self._checkpoint.gone, lambda _: False)
 
     def failed(self) -> None:
         """Take note that it failed."""
-        _tried(self._checkpoint.failed, None)
+        _tried(self._checkpoint.failed, lambda _: None)
 
     def details(self) -> dict[str, str]:
         """Return what is worth recording of where it came from."""
-        return _tried(self._checkpoint.details, {})
+        return _tried(self._checkpoint.details, lambda _: {})
 
     def release(self) -> None:
         """Take note that it is not needed any more."""
-        _tried(self._checkpoint.release, None)
+        _tried(self._checkpoint.release, lambda _: None)
 
 
 def _named(found: Listing) -> Listing:
@@ -154,11 +151,11 @@ def _can_be_named(key: Key) -> bool:
     return seed.isprintable() and len(quote(seed)) <= _LONGEST and 0 <= step <= _LAST_STEP
 
 
-def _tried(look: Callable[[], T], otherwise: T) -> T:
-    """Return what looking gives, or what stands for it where that fails."""
+def _tried(look: Callable[[], T], failed: Callable[[BaseException], T]) -> T:
+    """Return what looking gives, or what `failed` makes of the error that it ends in."""
     try:
         return look()
+    except NOT_OF_CHECKPOINTS:
+        raise
     except BaseException as error:
-        if isinstance(error, _NOT_OF_CHECKPOINTS):
-            raise
-        return otherwise
+        return failed(error)

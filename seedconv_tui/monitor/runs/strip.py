@@ -54,7 +54,10 @@ def progress(states: Counter[State]) -> tuple[int, int]:
 
 
 class StudyStrip(Canvas):
-    """Two rows on the study and its engine, one for each device, and one that counts the signs."""
+    """Two rows on the study and its engine, one for each device, and one that counts the signs.
+
+    Before that, a row on what the engine found wrong, if it did.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -72,19 +75,32 @@ class StudyStrip(Canvas):
     def rows_wanted(self, most: int) -> int:
         """Return rows that it takes, with at most so many for devices."""
         engine = self._feed.progress.engine if self._feed and self._feed.progress else None
-        return 3 + min(max(len(devices_of(engine)) if engine else 0, 1), most)
+        amiss = bool(engine and engine.amiss)
+        return 3 + amiss + min(max(len(devices_of(engine)) if engine else 0, 1), most)
 
     def paint(self, width: int, height: int) -> list[Line]:
         feed = self._feed
         if feed is None or feed.progress is None:
             return []
         snapshot, engine = feed.progress, feed.progress.engine
+        amiss = self._amiss_rows(engine, width)
         return [
             self._study_row(snapshot, width),
             self._engine_row(feed, engine, width) if engine else self._no_engine_row(),
-            *(self._device_rows(feed, engine, width, height - 3) if engine else [[]]),
+            *(self._device_rows(feed, engine, width, height - 3 - len(amiss)) if engine else [[]]),
+            *amiss,
             self._legend_row(width),
         ]
+
+    def _amiss_rows(self, engine: EngineStatus | None, width: int) -> list[Line]:
+        """Return a row on what is wrong as of the engine's last look; none if nothing is."""
+        if engine is None or not engine.amiss:
+            return []
+        first, *others = map(self.look.visible, engine.amiss)
+        more = f" (and {len(others)} more)" if others else ""
+        room = max(width - cell_len(more) - 1, 1)
+        style = self.look.palette.warn
+        return [[(f" {self.look.shorten(first, room)}{more}", style)]]
 
     def _facts(self, facts: list[str], width: int, start: str = " ") -> str:
         """Return as many facts as fit, in order."""
