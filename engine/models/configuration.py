@@ -50,6 +50,7 @@ def read_config(file: Path, *, trust_remote_code: bool = False) -> Any:
 
     fields = read_json(file)
     _refuse_quantised(file, fields)
+    _refuse_versions(file, fields)
     for name, value in _numbers(fields):
         _check_number(file, name, value)
     if "model_type" in fields and not isinstance(fields["model_type"], str):
@@ -90,6 +91,25 @@ def _refuse_quantised(file: Path, fields: Mapping[str, Any]) -> None:
         raise CheckpointError(
             f"{file}: the weights are quantised{by} ({name}), which is not read; load the model, "
             "dequantize() it, then save_pretrained"
+        )
+
+
+def _refuse_versions(file: Path, fields: Mapping[str, Any]) -> None:
+    """Raise CheckpointError where transformers of this version reads another file instead."""
+    from transformers.configuration_utils import get_configuration_file
+
+    names = fields.get("configuration_files")
+    if names is None:
+        return
+    try:
+        chosen = get_configuration_file(names)
+    except Exception as error:  # of what is no list of names, or no version
+        text = f"{file}: configuration_files cannot be what it says: {first_line(error)}"
+        raise CheckpointError(text) from error
+    if chosen != "config.json":
+        raise CheckpointError(
+            f"{file}: names {chosen[:80]} for this version of transformers (configuration_files), "
+            f"which is not read. Copy {chosen[:80]} over config.json"
         )
 
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import json
 from collections import OrderedDict
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from typing import Any
 from engine.errors import CheckpointError
 from engine.machine.faults import is_fault
 from engine.text.tokenizer import Tokenizer, entry_names
+from engine.text.tokenizer_files import MOST_IDS
 
 _USUAL_PADDING = 1024  # rows beyond the tokenizer, for fast kernels
 _MOST_KEPT = 4  # vocabularies of different content: mostly all checkpoints of a study have one
@@ -21,9 +24,9 @@ def check_vocabulary(place: Path, config: Any, tokenizer: Tokenizer, beside: Pat
     """Raise CheckpointError unless a checkpoint's log-probs are of the study's entries.
 
     Rows of the model past the tokenizer's entries are padding, however many they are. Where there
-    is a tokenizer.json in the folder `beside`, that of its config.json, every id that both have
-    must stand for the same token; a token that only one of them has must be an added one that the
-    study's texts do not use.
+    is a vocabulary in the folder `beside`, that of its config.json, every id that both have must
+    stand for the same token; a token that only one of them has must be an added one that the
+    study's texts do not use. How text is split into tokens is the study's to say: not compared.
     """
     rows = getattr(config.get_text_config(), "vocab_size", None)
     if not isinstance(rows, int):
@@ -31,20 +34,20 @@ def check_vocabulary(place: Path, config: Any, tokenizer: Tokenizer, beside: Pat
         raise CheckpointError(f"{place}: {kind} has no vocabulary: it is no language model")
     if rows < tokenizer.size:
         raise CheckpointError(f"{place}: {too_few(rows, tokenizer)}")
-    file = beside / "tokenizer.json"
-    try:
-        stat = file.stat()
-    except FileNotFoundError:
+    if (file := _vocabulary_file(beside)) is None:
         return
+    stat = file.stat()
     theirs = _entries(file, stat.st_size, stat.st_mtime_ns)
-    if theirs is not None and (what := _difference(tokenizer, theirs)) is not None:
+    if theirs is None:
+        return
+    if (what := _difference(tokenizer, _with_added(theirs, beside))) is not None:
         raise CheckpointError(f"{file}: is another tokenizer than the study's: {what}")
 
 
 def doubtful_padding(beside: Path, rows: int, tokenizer: Tokenizer) -> str | None:
     """Return what to know of more padding than is usual and nothing to compare it with, or None."""
     size = tokenizer.size
-    if rows - size <= _USUAL_PADDING or (beside / "tokenizer.json").exists():
+    if rows - size <= _USUAL_PADDING or _vocabulary_file(beside) is not None:
         return None
     return (
         f"{rows - size:,} of the model's {rows:,} rows are taken as padding, as the study's "
@@ -74,10 +77,11 @@ def _name(tokenizer: Tokenizer, number: int) -> str:
 
 @dataclass(frozen=True)
 class _Entries:
-    """The vocabulary of a tokenizer.json."""
+    """The vocabulary of a tokenizer."""
 
     names: tuple[str | None, ...]  # by id; None: there is none of that id
     added: frozenset[int]  # ids of added tokens
+    whole: bool = True  # whether added tokens are all there
 
 
 def _difference(tokenizer: Tokenizer, theirs: _Entries) -> str | None:
@@ -90,7 +94,7 @@ def _difference(tokenizer: Tokenizer, theirs: _Entries) -> str | None:
         if here == there:
             continue
         if there is None:
-            if number in tokenizer.spare:
+            if number in tokenizer.spare or (number in tokenizer.added and not theirs.whole):
                 continue
             return f"it has no id {number}, which is {here!r} in the study's"
         if here is not None:
@@ -106,26 +110,88 @@ def _entries(file: Path, size: int, time: int) -> _Entries | None:
 
     Raise OSError when it cannot be read.
     """
-    data = file.read_bytes()
-    digest = hashlib.blake2b(data, digest_size=16).digest()
-    if digest not in _KEPT:
-        _KEPT[digest] = _parse(data)
+    data, parse = file.read_bytes(), _FORMATS[file.name]
+    key = file.name, hashlib.blake2b(data, digest_size=16).digest()
+    if key not in _KEPT:
+        _KEPT[key] = _parsed(parse, data)
         while len(_KEPT) > _MOST_KEPT:
             _KEPT.popitem(last=False)
-    return _KEPT.get(digest) or _parse(data)
+    return _KEPT[key]
 
 
-_KEPT: OrderedDict[bytes, _Entries | None] = OrderedDict()
+_KEPT: OrderedDict[tuple[str, bytes], _Entries | None] = OrderedDict()
 
 
-def _parse(data: bytes) -> _Entries | None:
-    from tokenizers import Tokenizer as Backend
-
+def _parsed(parse: Callable[[bytes], _Entries | None], data: bytes) -> _Entries | None:
     try:
-        backend = Backend.from_buffer(data)
+        return parse(data)
     except BaseException as error:  # the library raises plain Exception, and panics
         if not is_fault(error):
             raise
         return None
+
+
+def _of_tokenizer(data: bytes) -> _Entries:
+    from tokenizers import Tokenizer as Backend
+
+    backend = Backend.from_buffer(data)
     names = entry_names(backend.get_vocab(with_added_tokens=True))
     return _Entries(names, frozenset(backend.get_added_tokens_decoder()))
+
+
+def _of_json(data: bytes) -> _Entries | None:
+    ids = json.loads(data)
+    if not all(type(number) is int and number >= 0 for number in ids.values()):
+        return None
+    return _Entries(entry_names(ids), frozenset(), whole=False)
+
+
+def _of_lines(data: bytes) -> _Entries | None:
+    lines = data.decode().removesuffix("\n").split("\n")
+    names = tuple(line.removesuffix("\r") for line in lines)
+    if any(name.split() != [name] for name in names):  # as where counts stand beside the tokens
+        return None
+    return _Entries(names, frozenset(), whole=False)
+
+
+_FORMATS: Mapping[str, Callable[[bytes], _Entries | None]] = {
+    "tokenizer.json": _of_tokenizer,
+    "vocab.json": _of_json,
+    "vocab.txt": _of_lines,
+}
+"""The files that hold a vocabulary, the one that says most first, and how each is read."""
+
+
+def _vocabulary_file(beside: Path) -> Path | None:
+    return next((file for name in _FORMATS if (file := beside / name).is_file()), None)
+
+
+def _with_added(entries: _Entries, beside: Path) -> _Entries:
+    """Return the entries with the tokens that were added to them in other files."""
+    names, added = list(entries.names), set(entries.added)
+    for number, token in _added_beside(beside):
+        if number > MOST_IDS or token in entries.names:
+            continue
+        names += [None] * (number + 1 - len(names))
+        if names[number] is None:
+            names[number] = token
+            added.add(number)
+    return _Entries(tuple(names), frozenset(added), entries.whole)
+
+
+def _added_beside(beside: Path) -> Iterator[tuple[int, str]]:
+    """Yield ids and tokens of `added_tokens.json` and `tokenizer_config.json`, what is odd not."""
+    for name, token_first in (("added_tokens.json", True), ("tokenizer_config.json", False)):
+        try:
+            found = json.loads((beside / name).read_bytes())
+        except (OSError, ValueError, RecursionError):
+            continue
+        fields = found if token_first or not isinstance(found, dict) else found.get(_DECODER)
+        for key, value in fields.items() if isinstance(fields, dict) else ():
+            token = key if token_first else value.get("content") if type(value) is dict else None
+            number = value if token_first else int(key) if key.isdecimal() else None
+            if type(number) is int and number >= 0 and type(token) is str:
+                yield number, token
+
+
+_DECODER = "added_tokens_decoder"

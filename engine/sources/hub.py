@@ -234,7 +234,9 @@ class HubDownloads:
         return file.parent
 
     def _small_files(self, names: set[str]) -> Iterator[str]:
-        yield from sorted(names & {"tokenizer.json"})
+        whole = "tokenizer.json" in names
+        vocabulary = {"tokenizer.json"} if whole else {"vocab.json", "vocab.txt"}
+        yield from sorted(names & (vocabulary | {"added_tokens.json", "tokenizer_config.json"}))
         if self._model.trust_remote_code:
             yield from sorted(name for name in names if name.endswith(".py"))
 

@@ -146,6 +146,52 @@ def test_the_first_id_that_differs_is_named(
     )
 
 
+def swapped(names: list[str]) -> list[str]:
+    """The same names, two of them in each other's place."""
+    return [{"*": "+", "+": "*"}.get(name, name) for name in names]
+
+
+def test_vocabularies_in_other_files_are_compared(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of five seeds: the third and the fourth have another one; the rest is the same."""
+    make_runs(tmp_path, seeds=tuple("12345"), steps=(0,), padding=40)
+    vocabulary = AutoTokenizer.from_pretrained(tmp_path / "tokenizer").get_vocab()
+    names = sorted(vocabulary, key=vocabulary.__getitem__)
+    for seed, kind, of in (
+        ("1", "json", names), ("2", "txt", names), ("3", "json", swapped(names)),
+        ("4", "txt", swapped(names)), ("5", "txt", [f"{name} 7" for name in names]),
+    ):  # fmt: skip
+        folder = tmp_path / f"runs/seed{seed}/step0"
+        (folder / "tokenizer.json").unlink(missing_ok=True)
+        ids = {name: number for number, name in enumerate(of)}
+        text = json.dumps(ids) if kind == "json" else "\n".join(of) + "\n"
+        (folder / f"vocab.{kind}").write_text(text, encoding="utf-8")
+    assert run(["run", str(write_study(tmp_path))]) == 1
+    found = capsys.readouterr().err
+    for file in ("seed3/step0/vocab.json", "seed4/step0/vocab.txt"):
+        assert f"{file}: is another tokenizer than the study's: id 10 is '*'" in found
+    assert open_study(tmp_path / "study.zarr").ledger("m").scored_at(0) == {"1", "2", "5"}
+
+
+@pytest.mark.parametrize("kind", ["added_tokens.json", "tokenizer_config.json"])
+def test_tokens_that_are_added_beside_the_vocabulary_count(
+    tmp_path: Path, kind: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The text uses one: the checkpoint that has it is scored, that with another one is not."""
+    make_runs(tmp_path, seeds=("1", "2", "3"), steps=(0,), padding=4)
+    for seed, token in (("1", "distribution"), ("2", "distribution"), ("3", "<other>")):
+        folder = tmp_path / f"runs/seed{seed}/step0"
+        shutil.copy(tmp_path / "tokenizer/tokenizer.json", folder)
+        entry = {"added_tokens_decoder": {"300": {"content": token}, "x": 5, "7": {"content": 1}}}
+        text = {token: 300, "<odd>": "x"} if kind == "added_tokens.json" else entry
+        (folder / kind).write_text(json.dumps(text))
+    add(tmp_path / "tokenizer", tmp_path / "tokenizer", "distribution")
+    assert run(["run", str(write_study(tmp_path))]) == 1
+    assert "id 300 is 'distribution' in the study's and '<other>'" in capsys.readouterr().err
+    assert open_study(tmp_path / "study.zarr").ledger("m").scored_at(0) == {"1", "2"}
+
+
 @pytest.mark.parametrize(("padding", "size"), [(0, 300), (4, 301)])
 def test_watch_waits_for_the_first_checkpoint_if_it_decides_on_the_size(
     tmp_path: Path, padding: int, size: int

@@ -148,6 +148,12 @@ KINDS: dict[str, Kind] = {
         set_config(return_dict=False, output_attentions=True, torchscript=True), None
     ),
     # What the configuration says and cannot be.
+    "versions-later": Kind(set_config(configuration_files=["config.99.0.0.json"]), None),
+    "versions": Kind(
+        set_config(configuration_files=["config.4.0.0.json"]), "Copy config.4.0.0.json over"
+    ),
+    "odd-versions": Kind(set_config(configuration_files=["config.x.json"]), "configuration_files"),
+    "no-versions": Kind(set_config(configuration_files=5), "configuration_files"),
     "zero-heads": Kind(set_config(num_attention_heads=0), "num_attention_heads"),
     "zero-hidden": Kind(set_config(hidden_size=0), "hidden_size"),
     "negative-layers": Kind(set_config(num_hidden_layers=-1), "num_hidden_layers"),
