@@ -17,6 +17,7 @@ from torch import nn
 
 from seedconv_tui.training import Capture, capture
 from tests.support.captures import make_gpt, no_capture, train
+from tests.support.deadline import DEADLINE
 
 WORLD = 2
 
@@ -74,10 +75,11 @@ def fail(module: nn.Module, *_: object) -> None:
 def main(case: str, folder: Path, rank: int) -> None:
     store = dist.FileStore(str(folder / "store"), WORLD)
     dist.init_process_group(
-        "gloo", rank=rank, world_size=WORLD, store=store, timeout=timedelta(seconds=120)
+        "gloo", rank=rank, world_size=WORLD, store=store, timeout=timedelta(seconds=DEADLINE)
     )
-    capture._TOGETHER = capture._APART = 3.0  # type: ignore[attr-defined]
-    alone = case.endswith("-alone")
+    alone = case.endswith("-alone")  # only then somebody does not come, however long one waits
+    patience = 3.0 if alone else DEADLINE
+    capture._TOGETHER = capture._APART = patience  # type: ignore[attr-defined]
     share = not case.endswith("-unshared")
     alike = case.startswith(("tp", "pipeline"))
     forward = None
