@@ -169,7 +169,8 @@ def test_watching_tries_for_hours_then_parks_and_a_restart_leaves_it_alone(
     make_runs(tmp_path, steps=(0,))
     for folder in (tmp_path / "runs").glob("*/*"):
         (folder / "trainer_state.json").write_text("{}")
-    file = write_study(tmp_path, models__seeds=["1", "2", "3"], models__steps=[0])
+    listed: dict[str, Any] = {"models__seeds": ["1", "2", "3"], "models__steps": [0]}
+    file = write_study(tmp_path, watch__poll_seconds=30, **listed)
     disk, heard, clock = Disk(monkeypatch, {"seed2/step0": 99}), Heard(), Clock()
     began = clock.now
     watching = build_coordinator(load_study_file(file), heard, stop=clock, clock=clock)
