@@ -9,7 +9,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from engine.errors import CheckpointError
 from engine.machine.faults import is_fault
@@ -122,39 +122,50 @@ def _entries(file: Path, size: int, time: int) -> _Entries | None:
 _KEPT: OrderedDict[tuple[str, bytes], _Entries | None] = OrderedDict()
 
 
-def _parsed(parse: Callable[[bytes], _Entries | None], data: bytes) -> _Entries | None:
+class _Read(NamedTuple):
+    """What a file says."""
+
+    ids: dict[str, int]  # by token
+    added: frozenset[int] = frozenset()
+    whole: bool = False  # as in `_Entries`
+
+
+def _parsed(parse: Callable[[bytes], _Read | None], data: bytes) -> _Entries | None:
+    """Return what a file holds; None for what is no vocabulary.
+
+    Raise ValueError for ids that no vocabulary has.
+    """
     try:
-        return parse(data)
+        found = parse(data)
     except BaseException as error:  # the library raises plain Exception, and panics
         if not is_fault(error):
             raise
         return None
+    return found and _Entries(entry_names(found.ids), found.added, found.whole)
 
 
-def _of_tokenizer(data: bytes) -> _Entries:
+def _of_tokenizer(data: bytes) -> _Read:
     from tokenizers import Tokenizer as Backend
 
     backend = Backend.from_buffer(data)
-    names = entry_names(backend.get_vocab(with_added_tokens=True))
-    return _Entries(names, frozenset(backend.get_added_tokens_decoder()))
+    added = frozenset(backend.get_added_tokens_decoder())
+    return _Read(backend.get_vocab(with_added_tokens=True), added, whole=True)
 
 
-def _of_json(data: bytes) -> _Entries | None:
+def _of_json(data: bytes) -> _Read | None:
     ids = json.loads(data)
-    if not all(type(number) is int and number >= 0 for number in ids.values()):
-        return None
-    return _Entries(entry_names(ids), frozenset(), whole=False)
+    plain = all(type(number) is int and number >= 0 for number in ids.values())
+    return _Read(ids) if plain else None
 
 
-def _of_lines(data: bytes) -> _Entries | None:
-    lines = data.decode().removesuffix("\n").split("\n")
-    names = tuple(line.removesuffix("\r") for line in lines)
+def _of_lines(data: bytes) -> _Read | None:
+    names = [line.removesuffix("\r") for line in data.decode().removesuffix("\n").split("\n")]
     if any(name.split() != [name] for name in names):  # as where counts stand beside the tokens
         return None
-    return _Entries(names, frozenset(), whole=False)
+    return _Read({name: number for number, name in enumerate(names)})
 
 
-_FORMATS: Mapping[str, Callable[[bytes], _Entries | None]] = {
+_FORMATS: Mapping[str, Callable[[bytes], _Read | None]] = {
     "tokenizer.json": _of_tokenizer,
     "vocab.json": _of_json,
     "vocab.txt": _of_lines,
