@@ -30,7 +30,7 @@ _TRIES = 3
 def open_study(path: str | Path) -> Study:
     """Open the study at `path` for reading: a folder, or a remote copy's address.
 
-    Addresses (s3://, gs://, az://, https://) need the extra `remote`. Raises NotAStudyError when
+    Addresses (s3://, gs://, az://, https://) need the extra `remote`. Raise NotAStudyError when
     there is none or its format is not ours, DamagedError when what must be there cannot be read,
     RemoteError when a remote store does not answer, UnsupportedError.
     """
@@ -47,7 +47,7 @@ class Study(StudyReader):
     def summary(self, model: str, category: str = ALL) -> Summary:
         """Read expected KL and all else by the levels of a category.
 
-        Raises StoreError, DamagedError.
+        Raise StoreError, DamagedError.
         """
         return read_summary(self, model, category)
 
@@ -55,7 +55,7 @@ class Study(StudyReader):
         """Compute the KL from one checkpoint to another at each token: (token,), nats.
 
         Any two of the study: other steps of a seed, other models, other seeds; from their
-        log-probs. Raises StoreError when those of one are not stored, DamagedError.
+        log-probs. Raise StoreError when those of one are not stored, DamagedError.
         """
         from store.analysis.between import kl_between
 
@@ -85,7 +85,7 @@ class Study(StudyReader):
     def snapshot(self) -> StudySnapshot:
         """Return what the screens show. Reads again only the models that changed.
 
-        Raises ReplacedError for a study that is replaced again and again, and what `open_study`
+        Raise ReplacedError for a study that is replaced again and again, and what `open_study`
         raises.
         """
         for _ in range(_TRIES):

@@ -81,7 +81,7 @@ def tag(corpus: Corpus, tagger: str) -> Tags:
     width to bytes of a character that was counted, or to blanks), but X at the edge of a document,
     where the end-of-text token is. Fine-grained tags go the same way; -1 stands for X and SPACE.
 
-    Raises ConfigError when the pipeline cannot be loaded, fails on the text or sets no tags.
+    Raise ConfigError when the pipeline cannot be loaded, fails on the text or sets no tags.
     """
     nlp, name = load(tagger)
     spaces = blank(corpus.text)

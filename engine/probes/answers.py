@@ -47,7 +47,7 @@ def ask_each(
 ) -> Answers:
     """Ask a model probes: one that fails does not keep the others from being asked.
 
-    `progress` hears of which probe how many predictions are done, of how many. Raises what it
+    `progress` hears of which probe how many predictions are done, of how many. Raise what it
     raises, and the device's error when that does not work any more.
     """
     found = Answers()

@@ -21,7 +21,7 @@ def osc52(text: str, environment: Mapping[str, str] = os.environ) -> str:
     Within tmux and GNU screen it is also wrapped, to be passed through to the terminal they run in;
     tmux does so with `allow-passthrough on`. The bare sequence is for `set-clipboard on`, with
     which tmux takes the text itself, and for tmux on the other side of an SSH connection, which
-    cannot be told from screen by its name. Raises ValueError if the text is longer than
+    cannot be told from screen by its name. Raise ValueError if the text is longer than
     `MOST_BYTES`.
     """
     data = text.encode("utf-8", "replace")

@@ -131,7 +131,7 @@ def _write(folder: Path, announcement: dict[str, Any]) -> None:
 def announcements_folder(study: str | os.PathLike[str]) -> Path:
     """Where announcements of a study go: `study` is its file (.toml), or that folder.
 
-    Raises ValueError when the study file cannot be read.
+    Raise ValueError when the study file cannot be read.
     """
     given = _absolute(study)
     if given.suffix != ".toml":

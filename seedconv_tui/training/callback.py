@@ -45,7 +45,7 @@ class SeedconvCallback(TrainerCallback):
         With `hold`, `save_total_limit` deletes checkpoints as ever; what scoring needs of them
         stays until it is done. With `capture`, nothing has to be saved: the steps that the study
         lists are captured as they come, or, where it lists none, those at which Trainer saves;
-        `options` are those of `Capture`. Raises ValueError when the study cannot be read: before
+        `options` are those of `Capture`. Raise ValueError when the study cannot be read: before
         training.
         """
         self._folder = announcements_folder(study)

@@ -35,7 +35,7 @@ class LightningCapture(Callback):  # type: ignore[misc, unused-ignore]
         """See `Capture`, which takes the `options`; steps are the trainer's `global_step`.
 
         `part` names the attribute of the LightningModule that is the language model; left out, the
-        LightningModule is called itself. Raises ValueError as `Capture` does, and when neither the
+        LightningModule is called itself. Raise ValueError as `Capture` does, and when neither the
         study lists steps nor `every` is given.
         """
         self._capture = Capture(study, model=model, seed=seed, **options)

@@ -28,7 +28,7 @@ def results_again(
 ) -> dict[str, NDArray[Any]]:
     """Return these results of a checkpoint, (token[, rank]) each, in their dtypes and units.
 
-    Holds a block of log-probs. Raises StoreError when those are not stored, DamagedError.
+    Holds a block of log-probs. Raise StoreError when those are not stored, DamagedError.
     """
     n_tokens = study.n_tokens
     found = {
@@ -73,7 +73,7 @@ def pair_again(
 ) -> dict[str, NDArray[np.float32]]:
     """Return the divergences from `seed` to `other` by name, (token,), nats.
 
-    Holds a block of log-probs of both. Raises StoreError when those are not stored, DamagedError.
+    Holds a block of log-probs of both. Raise StoreError when those are not stored, DamagedError.
     """
     found = {name: np.empty(study.n_tokens, np.float32) for name in DIVERGENCES}
     both = [study.log_probs(model, label, step) for label in (seed, other)]

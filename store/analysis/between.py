@@ -24,7 +24,7 @@ def kl_between(study: StudyReader, a: CheckpointName, b: CheckpointName) -> Floa
     `sum_v p_a(v) (log p_a(v) - log p_b(v))`, in float64 throughout, so as exact as what is stored.
     Memory holds a block of tokens of both, and the output embeddings of those that are factored.
 
-    Raises StoreError when log-probs of one are not stored, DamagedError when they cannot be read.
+    Raise StoreError when log-probs of one are not stored, DamagedError when they cannot be read.
     """
     kl = np.empty(study.n_tokens)
     for start, p, log_p in normal_blocks([study.log_probs(*a), study.log_probs(*b)]):
@@ -40,7 +40,7 @@ def mean_kl_between(
 ) -> Floats:
     """Return the KL from each of `a` to each of `b`, mean over tokens: (a, b), nats.
 
-    `progress` is called now and then with the share that is done. Raises StoreError before anything
+    `progress` is called now and then with the share that is done. Raise StoreError before anything
     is read when log-probs of one are not stored, DamagedError.
     """
     held = max(study.log_probs(*checkpoint).held_bytes for checkpoint in (*a, *b))

@@ -38,7 +38,7 @@ class Finding:
 def find(study: StudyReader) -> list[Finding]:
     """Hold the paper's claims against all models of a finished study, in the order of the study.
 
-    Models count as ordered by size, the smallest first. Raises StoreError for a study without
+    Models count as ordered by size, the smallest first. Raise StoreError for a study without
     summaries by frequency and word class.
     """
     study.refresh()

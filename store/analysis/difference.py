@@ -90,7 +90,7 @@ def _read_difference(
 
 
 def _seeds(study: StudyReader, model: str, step: int, category: str) -> frozenset[str]:
-    """Return the seeds of whose pairs the step's summaries are. Raises StoreError."""
+    """Return the seeds of whose pairs the step's summaries are. Raise StoreError."""
     reader = SummaryReader(study, model)
     if not reader.valid(category)[reader.steps == step].any():
         raise StoreError(f"{study.path}: {model}, step {step}: not summarised by {category} (yet)")

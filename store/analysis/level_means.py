@@ -24,7 +24,7 @@ def summarise(
 ) -> tuple[NDArray[np.float32], dict[str, dict[str, Floats]]]:
     """Return summaries of a reduced step, as `SummaryWriter.summarise` takes them.
 
-    Means over tokens are summed in float64. Levels without tokens are NaN. Raises DamagedError
+    Means over tokens are summed in float64. Levels without tokens are NaN. Raise DamagedError
     when per-token results cannot be read.
     """
     tables = [_Table(category, len(seeds)) for category in categories]

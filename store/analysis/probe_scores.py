@@ -202,7 +202,7 @@ def probed_steps(known: ModelLedger, name: str) -> tuple[int, ...]:
 def blimp_summary(study: StudyReader, model: str, name: str, step: int) -> Blimp:
     """Return minimal pairs of a probe at a step, of the seeds that were asked there.
 
-    Raises StoreError when none was or the probe is of another kind, DamagedError.
+    Raise StoreError when none was or the probe is of another kind, DamagedError.
     """
     found = probe_summary(study, model, name, step, "blimp")
     assert isinstance(found, Blimp)
@@ -212,7 +212,7 @@ def blimp_summary(study: StudyReader, model: str, name: str, step: int) -> Blimp
 def icl_summary(study: StudyReader, model: str, name: str, step: int) -> Icl:
     """Return in-context learning scores at a step, of the seeds that were asked there.
 
-    Raises StoreError when none was or the probe is of another kind, DamagedError.
+    Raise StoreError when none was or the probe is of another kind, DamagedError.
     """
     found = probe_summary(study, model, name, step, "icl")
     assert isinstance(found, Icl)

@@ -73,7 +73,7 @@ def regression(
         category: whose levels are distinguished, in addition to the frequency.
         context: also by the level of the token before.
 
-    Tokens whose KL is not finite are left out. Raises StoreError when a model is not summarised at
+    Tokens whose KL is not finite are left out. Raise StoreError when a model is not summarised at
     the step or there is no such category, UnsupportedError when the levels do not fit a regression,
     too few tokens have a finite KL or `statsmodels` is not installed, DamagedError.
     """
@@ -94,7 +94,7 @@ def regressions(
 ) -> tuple[Regression, ...]:
     """Explain the same at every step at which all the models are summarised, ascending.
 
-    Given `steps`, only at those among them. Raises StoreError also where there is no such step.
+    Given `steps`, only at those among them. Raise StoreError also where there is no such step.
     """
     names = _models(study, models)
     there = common_steps(study, names)
@@ -106,7 +106,7 @@ def regressions(
 
 
 def common_steps(study: StudyReader, models: Sequence[str]) -> list[int]:
-    """Return the steps at which all these models are summarised, ascending. Raises StoreError."""
+    """Return the steps at which all these models are summarised, ascending. Raise StoreError."""
     known = [study.ledger(name).summaries.keys() for name in models]
     return sorted(set(known[0]).intersection(*known)) if known else []
 
@@ -239,7 +239,7 @@ class _Design:
 
 
 def _category(study: StudyReader, models: tuple[str, ...], name: str) -> Category:
-    """Return a category of the same tokens for all models. Raises StoreError."""
+    """Return a category of the same tokens for all models. Raise StoreError."""
     found = study.category(models[0], name)
     if len(models) > 1 and any(name in study.own_categories(model) for model in models):
         raise UnsupportedError(

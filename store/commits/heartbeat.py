@@ -28,7 +28,7 @@ _JOURNAL_BYTES = 4 * 1024 * 1024  # about 35,000 events
 
 
 def _file(root: Path, folder: str, name: str) -> Path:
-    """Return a file of one of the two folders. Raises DamagedError if `name` leads elsewhere."""
+    """Return a file of one of the two folders. Raise DamagedError if `name` leads elsewhere."""
     path = root / folder / name
     if path.name != name:
         raise DamagedError(f"{root / folder}: {name!r} names no file in it")

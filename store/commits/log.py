@@ -136,7 +136,7 @@ class CommitReader:
     def refresh(self) -> bool:
         """Take in what is new; say whether anything was.
 
-        Raises DamagedError when a record that must be there cannot be read.
+        Raise DamagedError when a record that must be there cannot be read.
         """
         before = self.ledger.changes
         if self._files.near and not self.agrees():
@@ -225,7 +225,7 @@ class CommitReader:
     def _sealed_bytes(self) -> int | None:
         """Return how long the file being read must be at least; None: its session has not ended.
 
-        Raises DamagedError when that cannot be told.
+        Raise DamagedError when that cannot be told.
         """
         name = f"{self.number}.end"
         try:
@@ -283,7 +283,7 @@ class CommitWriter:
     """Appends to the commit log as its one coordinator."""
 
     def __init__(self, folder: Path, reader: CommitReader, session: Record) -> None:
-        """Start session `reader.number + 1`. Raises BusyError when another process just did."""
+        """Start session `reader.number + 1`. Raise BusyError when another process just did."""
         self._folder, self._reader = folder, reader
         self.number = reader.number + 1
         self._failed: OSError | None = None
@@ -311,7 +311,7 @@ class CommitWriter:
     def append(self, *records: Record) -> None:
         """Commit: the records are on disk when this returns.
 
-        Raises what `check` raises, and OSError when they could not be written. A session that
+        Raise what `check` raises, and OSError when they could not be written. A session that
         failed to write can commit no more: readers may have taken in what had to be undone, and
         only a new session tells them to forget it.
         """
@@ -354,7 +354,7 @@ def _write_synced(path: Path, mode: str, data: bytes) -> None:
 
 
 def _claim(source: Path, target: Path) -> None:
-    """Give a file a second name in one step. Raises FileExistsError when the name is taken."""
+    """Give a file a second name in one step. Raise FileExistsError when the name is taken."""
     try:
         os.link(source, target)  # unlike a rename, fails when the name is taken
     except FileExistsError:

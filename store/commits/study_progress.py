@@ -36,7 +36,7 @@ class StudyProgress:
     """What is planned and done of a study, and what its engine does."""
 
     def __init__(self, path: str | Path, *, clock: Callable[[], float] = time.time) -> None:
-        """Open the study's log. Raises what `open_study` raises."""
+        """Open the study's log. Raise what `open_study` raises."""
         self.files = open_files(path)
         self.path = path if isinstance(path, Path) else str(self.files)
         self._clock = clock
@@ -240,7 +240,7 @@ def states(known: ModelLedger, seeds: tuple[str, ...], steps: list[int]) -> NDAr
 def read_root(path: str | Path) -> dict[str, Any]:
     """Return the study's own attributes.
 
-    Raises NotAStudyError, in one line that says what to do; DamagedError when it was a study.
+    Raise NotAStudyError, in one line that says what to do; DamagedError when it was a study.
     """
     return _root(open_files(path))
 

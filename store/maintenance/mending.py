@@ -63,7 +63,7 @@ MENDABLE = frozenset(Part) - {Part.STUDY, Part.CORPUS}
 def maintain(
     path: Path, doing: str, say: Callable[[str], object] = lambda text: None
 ) -> Iterator[StudyWriter]:
-    """Take the study for a while, to score nothing. Raises BusyError.
+    """Take the study for a while, to score nothing. Raise BusyError.
 
     `say` is called with what it waits for, if it has to.
     """
@@ -91,7 +91,7 @@ def mend(
 ) -> None:
     """Mend everything whose part is in `MENDABLE`; `say` is called with what it waits for.
 
-    Raises BusyError while an engine works on the study, DamagedError when it cannot be opened.
+    Raise BusyError while an engine works on the study, DamagedError when it cannot be opened.
     """
     with maintain(path, "mending", say) as writer:
         for d in damage:
@@ -255,7 +255,7 @@ def _write_means(
 ) -> None:
     """Write an array of means again: whole cells as they are, others made again, the rest NaN.
 
-    Raises DamagedError when what a mean is taken over cannot be read.
+    Raise DamagedError when what a mean is taken over cannot be read.
     """
     array = study.array(model, name)
     known, cells = study.ledger(model), mean_cells(study, model, name)

@@ -33,7 +33,7 @@ def prunable(
     """Return the steps whose log-probs can go: all planned seeds are scored and reduced.
 
     Only `wanted` steps of `models` (None: all), without the last `keep_last` steps of each model.
-    Raises StoreError when there is no such model, DamagedError for a link in the way.
+    Raise StoreError when there is no such model, DamagedError for a link in the way.
     """
     found = []
     for model in dict.fromkeys(study.models if models is None else models):
@@ -58,7 +58,7 @@ def prune(
 ) -> None:
     """Drop these log-probs; `say` is called with what it waits for.
 
-    Raises BusyError while an engine works on the study. What is not stored any more is passed over.
+    Raise BusyError while an engine works on the study. What is not stored any more is passed over.
     """
     with maintain(path, "dropping log-probs", say) as writer:
         for entry in chosen:

@@ -42,7 +42,7 @@ class Checked:
 def verify(path: Path) -> Iterator[Checked]:
     """Read back all that is committed in the study at `path`, part by part.
 
-    Raises NotAStudyError when there is no study. Damage is yielded, never raised.
+    Raise NotAStudyError when there is no study. Damage is yielded, never raised.
     """
     damage: list[Damage] = []
     try:

@@ -64,7 +64,7 @@ def summary_damage(study: Study, model: str, kl: Mapping[Cell, float]) -> list[D
 def _contradictions(
     study: Study, model: str, step: int, of_pairs: Mapping[Cell, float]
 ) -> Iterator[str]:
-    """Yield what does not fit together in one step's summaries. Raises DamagedError."""
+    """Yield what does not fit together in one step's summaries. Raise DamagedError."""
     known = study.ledger(model)
     summary = known.summaries[step]
     seeds = sorted(summary.seeds)

@@ -47,7 +47,7 @@ def write_category(store: DurableStore, category: Category, model: str | None) -
 
 
 def read_category(store: Store, name: str, model: str | None, digest: str) -> Category:
-    """Read the partition that has this digest. Raises DamagedError when it is not there."""
+    """Read the partition that has this digest. Raise DamagedError when it is not there."""
     path = category_path(name, model)
     array = open_array(store, path)
     attributes: dict[str, Any] = dict(array.attrs)

@@ -66,7 +66,7 @@ class CorpusReader:
     def corpus(self) -> Corpus:
         """Return tokens and text.
 
-        Raises DamagedError when they are not what the study was made with.
+        Raise DamagedError when they are not what the study was made with.
         """
         where = f"{self._files}/{layout.CORPUS}"
         try:
@@ -114,7 +114,7 @@ class CorpusReader:
         )
 
     def vocabulary(self) -> Vocabulary:
-        """Return entries and counts. Raises DamagedError as `corpus` does."""
+        """Return entries and counts. Raise DamagedError as `corpus` does."""
         where = f"{self._files}/{layout.CORPUS}"
         ends, counts = self._load("vocabulary_end"), self._load("unigram_count")
         joined = self._load("vocabulary").tobytes()

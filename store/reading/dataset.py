@@ -111,7 +111,7 @@ def _run(key: int | slice) -> slice:
 
 
 def model_dataset(study: StudyReader, model: str) -> xr.Dataset:
-    """Return all results of a model, see `Study.dataset`. Raises StoreError, DamagedError."""
+    """Return all results of a model, see `Study.dataset`. Raise StoreError, DamagedError."""
     known = study.ledger(model)
     steps, seeds = sorted(known.steps), list(known.seeds)
     variables = {}

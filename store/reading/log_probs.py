@@ -90,7 +90,7 @@ class LogProbs(ABC):
     def stored(self, start: int, stop: int) -> NDArray[Any]:
         """Rows as kept, float16 or float32: log-probs up to one constant per token.
 
-        Raises DamagedError.
+        Raise DamagedError.
         """
 
     @property
@@ -169,7 +169,7 @@ class FactoredLogProbs(LogProbs):
 
     @cached_property
     def output_layer(self) -> OutputLayer:
-        """What the hidden states are multiplied by. Raises DamagedError."""
+        """What the hidden states are multiplied by. Raise DamagedError."""
         weight, bias, scale = (
             read(self._arrays[name], (slice(None),))
             for name in ("output_embedding", "output_bias", "logit_scale")
@@ -186,7 +186,7 @@ class FactoredLogProbs(LogProbs):
         return int(self._arrays["hidden"].chunks[0])
 
     def states(self, start: int, stop: int) -> NDArray[np.float32]:
-        """Input of the output layer, (token, hidden). Raises DamagedError."""
+        """Input of the output layer, (token, hidden). Raise DamagedError."""
         hidden = self._arrays["hidden"]
         rows = int(hidden.chunks[0])
         first = start // rows

@@ -45,7 +45,7 @@ class MeanReader:
         return np.array(scored, np.bool_).reshape(len(steps), len(seeds))
 
     def all(self, array: Array, order: NDArray[np.intp], committed: Bools) -> Floats:
-        """Return the means in the order of `committed`, NaN elsewhere. Raises DamagedError.
+        """Return the means in the order of `committed`, NaN elsewhere. Raise DamagedError.
 
         `order` has the index of each step on the array's axis.
         """
@@ -57,7 +57,7 @@ class MeanReader:
         return values[order]
 
     def at(self, array: Array, step: int) -> Floats:
-        """Return the means of a step that is reduced, (seed, other_seed). Raises DamagedError."""
+        """Return the means of a step that is reduced, (seed, other_seed). Raise DamagedError."""
         known = self._known
         members = known.reduced[step]
         pairs = pairs_among(np.array([seed in members for seed in known.seeds], np.bool_))
@@ -92,7 +92,7 @@ class MeanReader:
                 raise DamagedError(f"{place(array)}: lacks values that were committed to it")
 
     def _comes_to_a_number(self, seed: str, step: int, other: str | None) -> bool:
-        """Return whether what the mean is of is finite. Raises DamagedError."""
+        """Return whether what the mean is of is finite. Raise DamagedError."""
         if self._name in MEAN_OF:
             return self._all_finite(MEAN_OF[self._name], seed, step, other)
         if self._name in PAIR_OF and other is not None:

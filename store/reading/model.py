@@ -14,7 +14,7 @@ from store.statistics.means import mean_over_seeds
 
 
 def read_model(study: StudyReader, name: str) -> ModelSnapshot:
-    """Read how a model stands as of the last refresh. Raises StoreError, DamagedError."""
+    """Read how a model stands as of the last refresh. Raise StoreError, DamagedError."""
     known = study.ledger(name)
     seeds, steps = tuple(known.seeds), sorted(known.steps)
 

@@ -73,7 +73,7 @@ def write_probe(store: DurableStore, probe: Probe) -> None:
 
 
 def read_probe(store: Store, name: str, digest: str) -> Probe:
-    """Read the probe that has this digest. Raises DamagedError when it is not there."""
+    """Read the probe that has this digest. Raise DamagedError when it is not there."""
     array = open_array(store, probe_path(name))
     found: Mapping[str, Any] = dict(array.attrs)
     try:
@@ -98,7 +98,7 @@ def open_results(
 ) -> Array:
     """Open a model's results as they are on disk.
 
-    Raises DamagedError when their metadata are altered.
+    Raise DamagedError when their metadata are altered.
     """
     array = open_array(store, f"{layout.model_path(model)}/{result_name(name)}")
     made = results_layout(len(known.steps), len(known.seeds), entry)

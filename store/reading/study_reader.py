@@ -79,13 +79,13 @@ class StudyReader:
         return self._replaced
 
     def _follow(self) -> bool:
-        """Do as `refresh` within one reading. Raises ReplacedError rather than begin again."""
+        """Do as `refresh` within one reading. Raise ReplacedError rather than begin again."""
         self._progress.refuse_replaced(self._replaced)
         return self._commits.refresh()
 
     @property
     def folder(self) -> Path:
-        """The study's folder. Raises UnsupportedError for a study that is read from elsewhere."""
+        """The study's folder. Raise UnsupportedError for a study that is read from elsewhere."""
         if not isinstance(self.path, Path):
             raise UnsupportedError(f"{self.path}: only a study on a file system can be checked")
         return self.path
@@ -101,7 +101,7 @@ class StudyReader:
         return tuple(self._commits.ledger.models)
 
     def ledger(self, model: str) -> ModelLedger:
-        """Return what is committed of `model`. Raises StoreError when there is no such model."""
+        """Return what is committed of `model`. Raise StoreError when there is no such model."""
         if model not in self._commits.ledger.models:
             names = ", ".join(self.models) or "none yet"
             raise StoreError(f"{self.path}: no model {model!r}; it has: {names}")
@@ -110,7 +110,7 @@ class StudyReader:
     def learning_rate(self, model: str) -> Schedule | None:
         """Return the model's learning rate over training, if the study file gave it; else None.
 
-        Raises StoreError when there is no such model.
+        Raise StoreError when there is no such model.
         """
         self.ledger(model)
         return of_model(self._commits.ledger.schedules, model)
@@ -126,7 +126,7 @@ class StudyReader:
 
         While it reads, or since the last refresh, an engine may have summarised some of these
         steps, by model, once more in the same place: with more seeds, or by a category that has
-        moved on. It is called again then. Raises DamagedError for what cannot be read though
+        moved on. It is called again then. Raise DamagedError for what cannot be read though
         nothing changed.
         """
         while True:
@@ -172,7 +172,7 @@ class StudyReader:
     def log_probs(self, model: str, seed: str, step: int) -> LogProbs:
         """Open one checkpoint's log-probs.
 
-        Raises StoreError when they are not (or no longer) stored.
+        Raise StoreError when they are not (or no longer) stored.
         """
         known = self.ledger(model)
         if (seed, step) not in known.stored:
@@ -200,7 +200,7 @@ class StudyReader:
     ) -> Any:
         """Read one committed per-token result: (token[, rank]), in the variable's dtype and units.
 
-        Given `tokens`, only of those. Raises StoreError when it is not committed, DamagedError when
+        Given `tokens`, only of those. Raise StoreError when it is not committed, DamagedError when
         it cannot be read.
         """
         while True:
@@ -227,7 +227,7 @@ class StudyReader:
     def pair_means(self, model: str, name: str, step: int) -> NDArray[np.float64]:
         """Read a mean over tokens of every pair at a step, (seed, other_seed), e.g. `mean_js`.
 
-        In the order of `ModelSnapshot.seeds`; NaN for pairs that are not reduced. Raises StoreError
+        In the order of `ModelSnapshot.seeds`; NaN for pairs that are not reduced. Raise StoreError
         when none is, DamagedError when it cannot be read.
         """
         if not self.ledger(model).reduced.get(step):
@@ -238,7 +238,7 @@ class StudyReader:
         """Read a mean over tokens of every checkpoint or pair: (step, seed[, other_seed]).
 
         Steps ascend, seeds are in the order of `ModelSnapshot.seeds`; NaN where not committed, or
-        where a token's value is. In the units of `layout.VARIABLES[name]`. Raises StoreError,
+        where a token's value is. In the units of `layout.VARIABLES[name]`. Raise StoreError,
         DamagedError.
         """
         known, committed = self.ledger(model), self.committed(model, name)
@@ -250,18 +250,18 @@ class StudyReader:
     def committed(self, model: str, name: str) -> NDArray[np.bool_]:
         """Return which checkpoints or pairs have a result: (step, seed[, other_seed]).
 
-        In the order of `means`. Raises StoreError when there is no such model.
+        In the order of `means`. Raise StoreError when there is no such model.
         """
         return self.mean_reader(model, name).committed()
 
     def mean_reader(self, model: str, name: str) -> MeanReader:
-        """Return what reads an array of means. Raises StoreError when there is no such model."""
+        """Return what reads an array of means. Raise StoreError when there is no such model."""
         return MeanReader(self.ledger(model), name, partial(self.all_finite, model))
 
     def all_finite(
         self, model: str, name: str, seed: str, step: int, other: str | None = None
     ) -> bool:
-        """Return whether all of a cell's results per token are; read once. Raises as `values`."""
+        """Return whether all of a cell's results per token are; read once. Raise as `values`."""
         cell = model, name, seed, step, other
         if cell not in self._finite:
             values = self._values(model, name, seed, step, other, _EVERYTHING)
@@ -271,7 +271,7 @@ class StudyReader:
     def array(self, model: str, name: str) -> Array:
         """Open a results array as it is on disk; only committed cells of it mean anything.
 
-        Raises DamagedError when its metadata are not what they must be.
+        Raise DamagedError when its metadata are not what they must be.
         """
         known = self.ledger(model)
         array = open_array(self._store, f"{layout.model_path(model)}/{name}")
@@ -284,7 +284,7 @@ class StudyReader:
     def token_kl(self, model: str, step: int, tokens: slice = _EVERYTHING) -> NDArray[np.float32]:
         """Read the KL at each token, mean over ordered pairs of seeds: (token,), nats.
 
-        Raises StoreError when the step is not summarised, DamagedError.
+        Raise StoreError when the step is not summarised, DamagedError.
         """
 
         def read_tokens() -> NDArray[np.float32]:
@@ -319,7 +319,7 @@ class StudyReader:
         return self._commits.ledger.levels[category]
 
     def category(self, model: str, category: str) -> Category:
-        """Read levels of the tokens, with labels and counts. Raises StoreError, DamagedError."""
+        """Read levels of the tokens, with labels and counts. Raise StoreError, DamagedError."""
         while True:
             if self.partition(model, category) is None:
                 there = ", ".join(self.categories(model)) or "none yet"
@@ -339,7 +339,7 @@ class StudyReader:
         return ledger.categories if model is None else self.ledger(model).categories
 
     def own_category(self, category: str, model: str | None) -> Category:
-        """Read one of `own_categories`. Raises DamagedError when it cannot be read."""
+        """Read one of `own_categories`. Raise DamagedError when it cannot be read."""
         digest = self.own_categories(model)[category].digest
         return read_category(self._store, category, model, digest)
 
@@ -350,14 +350,14 @@ class StudyReader:
         return tuple(self._commits.ledger.probes)
 
     def probe_entry(self, name: str) -> ProbeEntry:
-        """Return what the log says of a probe. Raises StoreError when there is no such probe."""
+        """Return what the log says of a probe. Raise StoreError when there is no such probe."""
         if name not in self._commits.ledger.probes:
             names = ", ".join(self.probes()) or "none"
             raise StoreError(f"{self.path}: no probe {name!r}; it has: {names}")
         return self._commits.ledger.probes[name]
 
     def probe(self, name: str) -> Probe:
-        """Read what a probe's items are. Raises StoreError, DamagedError if it cannot be read."""
+        """Read what a probe's items are. Raise StoreError, DamagedError if it cannot be read."""
         while True:
             digest = self.probe_entry(name).digest
             try:

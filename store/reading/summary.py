@@ -124,7 +124,7 @@ class SummaryReader:
 
         Given `steps`, (step,), the others are not read and NaN.
 
-        Raises DamagedError when what was committed cannot be read.
+        Raise DamagedError when what was committed cannot be read.
         """
         variable, known = layout.SUMMARIES[name], self._known
         valid, span = self.valid(category), self._study.levels(category)
@@ -168,7 +168,7 @@ class SummaryReader:
         """Return whether one step's values, ([...,] level), lack some of levels that have tokens.
 
         Not so of those that the record has the checksum of, nor where the NaN comes from a token
-        whose result is not finite. Raises DamagedError.
+        whose result is not finite. Raise DamagedError.
         """
         summary = self._known.summaries[step]
         if checksum_at(summary.sums.get(category), BY_LEVEL.index(name)) is not None:
@@ -248,7 +248,7 @@ def _lacks_values(
 
 
 def read_summary(study: StudyReader, model: str, category: str) -> Summary:
-    """Read a category's summaries, all of one moment. Raises StoreError, DamagedError."""
+    """Read a category's summaries, all of one moment. Raise StoreError, DamagedError."""
     steps = tuple(study.ledger(model).summaries)
     return study.consistent({model: steps}, lambda: _read_summary(study, model, category))
 

@@ -34,7 +34,7 @@ def read_schedules(file: Path, models: Collection[str]) -> dict[str, Schedule]:
     """Read a CSV with the columns step, learning_rate and perhaps model; others are passed over.
 
     Lines may stand in any order. Those without a model are of all of `models` that no line names.
-    Raises ValueError, in one line that names the file and the line at fault.
+    Raise ValueError, in one line that names the file and the line at fault.
     """
     found: dict[str, dict[int, float]] = {}
     try:

@@ -68,7 +68,7 @@ def create_array(
 
 
 def open_array(store: Store, path: str) -> Array:
-    """Open an array. Raises DamagedError when there is none that can be read."""
+    """Open an array. Raise DamagedError when there is none that can be read."""
     if isinstance(store, CommittedStore):
         return store.opened.get(path, lambda path: Opened.of(_open(store, path))).array
     return _open(store, path)
@@ -168,7 +168,7 @@ def place(array: Array) -> str:
 
 
 def read(array: Array, selection: Selection) -> NDArray[Any]:
-    """Read part of an array. Raises DamagedError for a chunk that is missing or altered."""
+    """Read part of an array. Raise DamagedError for a chunk that is missing or altered."""
     opened, store = _known(array), array.store
     if _count_chunks(opened.grid, selection) > _MOST_CHUNKS:
         raise DamagedError(f"{place(array)}: has more chunks than any array of a study")
@@ -218,7 +218,7 @@ def writer_of(array: Array) -> Callable[[Selection, NDArray[Any]], None]:
 
 
 def read_cells(array: Array, committed: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Read the cells that are committed, NaN for others. Raises DamagedError.
+    """Read the cells that are committed, NaN for others. Raise DamagedError.
 
     For small arrays with many cells to a chunk. Chunks without a committed cell may not exist yet
     and are not asked for.

@@ -174,7 +174,7 @@ class CommittedStore(CheckedStore, LocalStore):
         prototype: BufferPrototype | None = None,
         byte_range: ByteRequest | None = None,
     ) -> Buffer | None:
-        """Read one object. Raises DamagedError for a missing chunk, a link and what is no file."""
+        """Read one object. Raise DamagedError for a missing chunk, a link and what is no file."""
         refuse_unusual(self.root, key, self.sizes)
         return self._expect(key, await super().get(key, prototype, byte_range))
 
@@ -185,13 +185,13 @@ class CommittedStore(CheckedStore, LocalStore):
         prototype: BufferPrototype | None = None,
         byte_range: ByteRequest | None = None,
     ) -> Buffer | None:
-        """Read one object without zarr's event loop. Raises DamagedError like `get`."""
+        """Read one object without zarr's event loop. Raise DamagedError like `get`."""
         refuse_unusual(self.root, key, self.sizes)
         value = super().get_sync(key, prototype=prototype, byte_range=byte_range)
         return self._expect(key, value)
 
     def get_bytes(self, key: str) -> NDArray[np.uint8]:
-        """Read one chunk without Zarr, (byte,). Raises DamagedError like `get`, and OSError."""
+        """Read one chunk without Zarr, (byte,). Raise DamagedError like `get`, and OSError."""
         path = f"{self.root}/{key}"
         refuse_link(self.root, path)
         try:

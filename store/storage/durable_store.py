@@ -42,7 +42,7 @@ class DurableStore(CheckedStore, LocalStore):
         prototype: BufferPrototype | None = None,
         byte_range: ByteRequest | None = None,
     ) -> Buffer | None:
-        """Read one object. Raises DamagedError for a link, what is no file, and another chunk."""
+        """Read one object. Raise DamagedError for a link, what is no file, and another chunk."""
         refuse_unusual(self.root, key, self.sizes)
         return self._expect(key, await super().get(key, prototype, byte_range))
 
@@ -53,7 +53,7 @@ class DurableStore(CheckedStore, LocalStore):
         prototype: BufferPrototype | None = None,
         byte_range: ByteRequest | None = None,
     ) -> Buffer | None:
-        """Read one object without zarr's event loop. Raises DamagedError like `get`."""
+        """Read one object without zarr's event loop. Raise DamagedError like `get`."""
         refuse_unusual(self.root, key, self.sizes)
         value = super().get_sync(key, prototype=prototype, byte_range=byte_range)
         return self._expect(key, value)

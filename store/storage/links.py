@@ -74,7 +74,7 @@ def _not_plain(path: Path | str) -> DamagedError:
 def remove_tree(root: Path, folder: Path) -> None:
     """Remove a folder below `root`, if it is there. A link in its place goes, its target stays.
 
-    Raises DamagedError when a folder above it is a link.
+    Raise DamagedError when a folder above it is a link.
     """
     refuse_link(root, folder.parent)
     if folder.is_symlink():

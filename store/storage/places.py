@@ -28,7 +28,7 @@ class Files(Protocol):
     def read(self, name: str, start: int = 0, stop: int | None = None) -> bytes:
         """Return a slice of one file's bytes; empty past its end. `start` may count from the end.
 
-        Raises FileNotFoundError when there is no such file, OSError or RemoteError when it cannot
+        Raise FileNotFoundError when there is no such file, OSError or RemoteError when it cannot
         be read, DamagedError when that is more than `MOST_METADATA` and no `stop` is given.
         """
         ...
@@ -73,7 +73,7 @@ class LocalFiles:
         return path
 
     def read(self, name: str, start: int = 0, stop: int | None = None) -> bytes:
-        """See `Files`. Raises DamagedError for a link, and for what is no file."""
+        """See `Files`. Raise DamagedError for a link, and for what is no file."""
         path = self._path(name)
         with open_plain(path) as file:
             size = os.fstat(file.fileno()).st_size
@@ -113,7 +113,7 @@ class LocalFiles:
 def open_files(address: str | Path) -> Files:
     """Return the files at a path, or at an address such as s3://bucket/study.zarr.
 
-    Raises UnsupportedError for addresses that this installation cannot read.
+    Raise UnsupportedError for addresses that this installation cannot read.
     """
     if isinstance(address, Path) or "://" not in address:
         return LocalFiles(Path(address))

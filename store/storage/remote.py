@@ -48,7 +48,7 @@ _METADATA = ("169.254.", "metadata.google.internal", "MissingAccount")  # where 
 
 
 def open_remote(address: str) -> RemoteFiles:
-    """Return the files at s3://, gs://, az://, https:// or http://. Raises UnsupportedError."""
+    """Return the files at s3://, gs://, az://, https:// or http://. Raise UnsupportedError."""
     try:
         url = urlsplit(address)
         scheme, bucket, prefix = url.scheme, url.netloc, url.path.strip("/")
@@ -175,7 +175,7 @@ class CommittedObjects(CheckedStore, ObjectStore[Any]):
         prototype: BufferPrototype,
         byte_range: ByteRequest | None = None,
     ) -> Buffer | None:
-        """Read one object. Raises DamagedError for a missing chunk, RemoteError."""
+        """Read one object. Raise DamagedError for a missing chunk, RemoteError."""
         with self._files.translated(key):
             value = await super().get(key, prototype, byte_range)
         if value is None and not key.endswith("zarr.json"):

@@ -122,7 +122,7 @@ class CellWriter:
     ) -> None:
         """Remove what was written and not committed: of these seeds, and of pairs among those.
 
-        Raises BusyError when another coordinator has taken over: what lies there may be its own.
+        Raise BusyError when another coordinator has taken over: what lies there may be its own.
         """
         known = self._known(model)
         for seed in checkpoints:

@@ -40,7 +40,7 @@ def create_study(
 ) -> None:
     """Make an empty study with its corpus at `path`, where there must be nothing.
 
-    When another engine makes one at the same moment, the first stays. Raises OSError; nothing is
+    When another engine makes one at the same moment, the first stays. Raise OSError; nothing is
     left behind then.
     """
     partial = path.with_name(f"{path.name}.{uuid.uuid4().hex}{PARTIAL}")

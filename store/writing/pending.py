@@ -76,7 +76,7 @@ class TokenBuffer:
         self._held = 0
 
     def finish(self) -> None:
-        """Pass the rest on and wait. Raises what writing raised."""
+        """Pass the rest on and wait. Raise what writing raised."""
         self._submit()
         pending, self._pending = self._pending, []
         for writing, _ in pending:
@@ -162,7 +162,7 @@ class PendingCheckpoint:
     def finish(self, floors: Mapping[str, float], details: Record) -> CheckpointResult:
         """Write and flush the rest. `floors` are the values of `statistics.means.RECORDED`, nats.
 
-        Raises OSError when writing failed.
+        Raise OSError when writing failed.
         """
         for buffer in self._buffers.values():
             buffer.finish()
@@ -227,7 +227,7 @@ class PendingPairs:
         return write
 
     def finish(self) -> PairsResult:
-        """Write and flush the rest. Raises OSError when writing failed."""
+        """Write and flush the rest. Raise OSError when writing failed."""
         for buffer in self._buffers.values():
             buffer.finish()
         n_tokens = max(buffer.n_tokens for buffer in self._buffers.values())

@@ -56,7 +56,7 @@ class ProbeWriter(PartWriter):
     def commit(self, model: str, step: int, results: Sequence[ProbeValues]) -> None:
         """Commit what checkpoints of a step say; from then on it can be read.
 
-        Raises ValueError for values that are not of the probe's shape.
+        Raise ValueError for values that are not of the probe's shape.
         """
         if not results:
             return

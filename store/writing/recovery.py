@@ -127,7 +127,7 @@ def _folders(root: Path, depth: int) -> Iterator[Path]:
 def _keep(root: Path, path: str, depth: int, names: Set[tuple[str, ...]]) -> None:
     """Remove the folders `depth` levels below `path` that are not among `names`.
 
-    Raises DamagedError rather than remove anything through a link.
+    Raise DamagedError rather than remove anything through a link.
     """
     for folder in list(_folders(root / path, depth)):
         if folder.relative_to(root / path).parts not in names:

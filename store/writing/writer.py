@@ -61,7 +61,7 @@ class StudyWriter:
         clock: Callable[[], float] = time.time,
         watching: Watching = _WATCHING,
     ) -> None:
-        """Take over an existing study. Raises BusyError, NotAStudyError, DamagedError.
+        """Take over an existing study. Raise BusyError, NotAStudyError, DamagedError.
 
         Where the clocks cannot say whether another engine lives, its heartbeat is watched first,
         for up to `STALE_SECONDS`.
@@ -142,7 +142,7 @@ class StudyWriter:
     ) -> StudyWriter:
         """Open the study at `path`, or make it when there is nothing.
 
-        Raises StudyMismatchError when it is another study's, NotAStudyError when it is something
+        Raise StudyMismatchError when it is another study's, NotAStudyError when it is something
         else, BusyError when another engine coordinates it, UnsupportedError for remote addresses.
         """
         refuse_remote(path)

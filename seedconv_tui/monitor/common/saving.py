@@ -43,7 +43,7 @@ def file_name(study: str, screen: str, now: float, suffix: str) -> str:
 def write_new(folder: Path, name: str, data: bytes) -> Path:
     """Write a file that was not there; if one was, its number is added to the name.
 
-    Raises OSError where nothing can be written, and leaves no part of a file.
+    Raise OSError where nothing can be written, and leaves no part of a file.
     """
     for number in count(1):
         path = folder / name

@@ -34,7 +34,7 @@ class Query(Protocol[Answer_co]):
     KEEP: ClassVar[int]  # how many answers to questions of this kind are kept
 
     def read(self, study: Study) -> Answer_co:
-        """Answer it; called in a thread. Raises StoreError."""
+        """Answer it; called in a thread. Raise StoreError."""
         ...
 
 

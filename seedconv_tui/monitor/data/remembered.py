@@ -22,7 +22,7 @@ _HUGE = 1e300
 def memory_path(store: str | Path, environment: Mapping[str, str] = os.environ) -> Path:
     """Return the file for a store: in `$XDG_STATE_HOME/seedconv`, or `~/.local/state/seedconv`.
 
-    Raises RuntimeError where there is neither the variable nor a home.
+    Raise RuntimeError where there is neither the variable nor a home.
     """
     given = Path(environment.get("XDG_STATE_HOME", ""))
     folder = given if given.is_absolute() else Path.home() / ".local" / "state"
