@@ -29,29 +29,39 @@ class CapturedFile:
         self._path, self._listed, self._dtype = path, listed, np.dtype(dtype)
         self._digest = hashlib.blake2b(digest_size=16)
         try:
-            # Neither through a link nor waiting for the other end of a pipe.
-            handle = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-            self._stream = os.fdopen(handle, "rb")
-            _refuse_others(os.fstat(handle), listed)
+            self._open()
             self.shape = read_header(self._stream, listed.bytes, dtype, dims)
             header = self._stream.tell()
             self._stream.seek(0)
             self._digest.update(self._stream.read(header))
         except (OSError, ValueError) as error:
             raise self._error(error) from None
-        self._left = self.shape[0]
+        self._at, self._left = header, self.shape[0]
+
+    def _open(self) -> None:
+        # Neither through a link nor waiting for the other end of a pipe.
+        handle = os.open(self._path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        self._stream = os.fdopen(handle, "rb")
+        _refuse_others(os.fstat(handle), self._listed)
+
+    def rest(self) -> None:
+        """Close it until more of it is read: not all of very many can be open at once."""
+        self._stream.close()
 
     def read(self, rows: int) -> NDArray[np.generic]:
         """Return the next rows. Raise CheckpointError, also after the last for a wrong checksum."""
         values = np.empty((rows, *self.shape[1:]), self._dtype)
         try:
-            n = self._stream.readinto(values.view(np.uint8).data if values.size else b"")
+            if self._stream.closed:
+                self._open()
+                self._stream.seek(self._at)
+            n = self._stream.readinto(values.view(np.uint8).data) if values.size else 0
         except (OSError, ValueError) as error:
             raise self._error(error) from None
         if n != values.nbytes:
             raise self._error(ValueError("has become shorter"))
         self._digest.update(values.data)
-        self._left -= rows
+        self._at, self._left = self._at + values.nbytes, self._left - rows
         if not self._left:
             self._stream.close()
             if self._digest.hexdigest() != self._listed.digest:

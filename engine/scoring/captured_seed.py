@@ -18,6 +18,7 @@ from seedconv_tui.training.handover import Handover, rows_file
 from seedconv_tui.training.windows import plan_windows
 
 _PIECE_BYTES = 2**24  # read at once, at most
+_MOST_OPEN = 64  # files of one capture; there may be one for each of thousands of ranks
 
 
 class SpooledRows:
@@ -32,7 +33,7 @@ class SpooledRows:
     ) -> None:
         """Open the parts; of a `probe`, those of its sequences. Raise CheckpointError."""
         found = captured.handover
-        self._plan = _plan(found, sequences)
+        self._plan, self._ranks = _plan(found, sequences), found.ranks
         self._parts: list[CapturedFile] = []
         expected = [0] * found.ranks
         for rank, n in _plan(found, sequences):
@@ -49,6 +50,7 @@ class SpooledRows:
             if not n:
                 part.read(0)
             self._parts.append(part)
+            self._rest(part)
         self._most = max(1, _PIECE_BYTES // (max(1, width) * np.dtype(found.row_dtype).itemsize))
         self._piece = 0, 0  # part of the window in hand, and its rows that were not read yet
 
@@ -61,7 +63,13 @@ class SpooledRows:
                 return np.empty((0, self._parts[0].shape[1]), np.float32)
         n = min(left, self._most)
         self._piece = part, left - n
-        return self._parts[part].read(n)
+        values = self._parts[part].read(n)
+        self._rest(self._parts[part])
+        return values
+
+    def _rest(self, part: CapturedFile) -> None:
+        if self._ranks > _MOST_OPEN:
+            part.rest()
 
 
 def _plan(found: Handover, sequences: Sequence[TokenSequence]) -> Iterator[tuple[int, int]]:

@@ -14,6 +14,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from engine.scoring import captured_seed
 from engine.study_file.file import load_study_file
 from seedconv_tui.cli.main import run
 from seedconv_tui.training.windows import plan_windows
@@ -129,6 +130,24 @@ def test_what_was_captured_says_what_its_checkpoint_says(tmp_path: Path) -> None
         other.snapshot().models[0].kl, abs=1e-5, nan_ok=True
     )
     assert len(journal(study, "probed")) == 2
+
+
+def test_rows_of_very_many_ranks_are_read_without_as_many_open_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = a_study(tmp_path)
+    for seed, ranks in zip("12", (1, 80), strict=True):
+        hand_over(study, model_of("1", 0), seed, 0, ranks=ranks)
+    hand_over(study, model_of("1", 0), "3", 0, ranks=2)
+    assert run(["run", str(study)]) == 0
+    assert np.nanmax(snapshot(study).kl) < 1e-6  # the same model
+    shutil.rmtree(tmp_path / "study.zarr")
+    monkeypatch.setattr(captured_seed, "_MOST_OPEN", 1)
+    monkeypatch.setattr(captured_seed, "_PIECE_BYTES", 1000)  # several reads of a window
+    for seed, ranks in zip("12", (1, 3), strict=True):
+        hand_over(study, model_of("1", 0), seed, 0, ranks=ranks)
+    assert run(["run", str(study)]) == 0
+    assert np.nanmax(snapshot(study).kl) < 1e-6
 
 
 # -- what cannot be adopted ----------------------------------------------------------------------
