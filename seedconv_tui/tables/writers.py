@@ -17,6 +17,7 @@ from seedconv_tui.text import finite
 from store import UnsupportedError
 
 _ROW_GROUP = 65_536  # rows of Parquet that are kept until they are written
+_TABLE = 4_096  # rows that are kept as Python's own values
 _QUOTED = re.compile(r'[",\r\n]|^\s|\s$|^$')
 
 Clean = Callable[[str], str]
@@ -126,35 +127,40 @@ class ParquetWriter:
             metadata=about or {},
         )
         self._writer = pq.ParquetWriter(file, self._schema, compression="zstd")
-        self._waiting: list[Any] = []
-        self._n_waiting = 0
+        self._cells: list[list[Any]] = [[] for _ in columns]  # rows that are in no table yet
+        self._tables: list[Any] = []  # that are not written yet
 
     def write(self, batch: Batch) -> None:
         """See `Writer`."""
-        arrays = [
-            self._pa.array(self._cells(column, batch[column.name]), type=field.type)
-            for column, field in zip(self._columns, self._schema, strict=True)
-        ]
-        self._waiting.append(self._pa.Table.from_arrays(arrays, schema=self._schema))
-        self._n_waiting += self._waiting[-1].num_rows
-        if self._n_waiting >= _ROW_GROUP:
+        for cells, column in zip(self._cells, self._columns, strict=True):
+            found = _plain(batch[column.name])
+            if column.dtype == "str":
+                found = [None if v is None else encodable(v) for v in found]
+            cells += found
+        if len(self._cells[0]) >= _TABLE:
+            self._take()
+        if sum(table.num_rows for table in self._tables) >= _ROW_GROUP:
             self._flush()
 
     def close(self) -> None:
         """See `Writer`."""
+        self._take()
         self._flush()
         self._writer.close()
 
-    def _cells(self, column: Column, values: Any) -> list[Any]:
-        found = _plain(values)
-        if column.dtype == "str":
-            return [None if v is None else encodable(v) for v in found]
-        return found
+    def _take(self) -> None:
+        """Make a table of the rows so far. One for each short batch would take far more memory."""
+        arrays = [
+            self._pa.array(cells, type=field.type)
+            for cells, field in zip(self._cells, self._schema, strict=True)
+        ]
+        self._tables.append(self._pa.Table.from_arrays(arrays, schema=self._schema))
+        self._cells = [[] for _ in self._columns]
 
     def _flush(self) -> None:
-        if self._waiting:
-            self._writer.write_table(self._pa.concat_tables(self._waiting))
-        self._waiting, self._n_waiting = [], 0
+        if any(table.num_rows for table in self._tables):
+            self._writer.write_table(self._pa.concat_tables(self._tables))
+        self._tables = []
 
 
 def needs_pyarrow() -> None:
