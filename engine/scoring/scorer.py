@@ -72,6 +72,7 @@ class Scorer:
         self._limits, self._memory = limits, HostMemory(limits.memory_gb)
         self._fitted: set[object] = set()  # architectures of which it is known how much fits
         self._batchings: dict[object, Batching] = {}
+        self._lengths: dict[tuple[int, int], tuple[int, frozenset[int]]] = {}  # window, overlap
         self._stage = Stage()
         self.targets = torch.from_numpy(text.corpus.token_id).long().to(device)
         self.log_unigram = torch.from_numpy(log_unigram(text.counts.count)).float().to(device)
@@ -85,6 +86,7 @@ class Scorer:
         """Return the same scorer for other sequences that predict these tokens, (token,)."""
         other = copy.copy(self)
         other.text = replace(self.text, sequences=tuple(sequences))
+        other._lengths = {}  # of this text
         other.targets = torch.from_numpy(targets).long().to(self.device)
         return other
 
@@ -135,9 +137,9 @@ class Scorer:
 
         Raise UnsteadyError when that cannot be found, as predictions change from call to call.
         """
-        lengths = [window.length for window in self._planned(model)]
+        n_windows, lengths = self._window_lengths(model)
         fitting = [n for n in lengths if 2 * n <= self._room.tokens]
-        alone = len(lengths) == 1 and self._settings.prediction != "pseudo"
+        alone = n_windows == 1 and self._settings.prediction != "pseudo"
         if not fitting or alone:
             return ANY
         longest = distinguishing_length(model.limits, max(fitting))
@@ -222,6 +224,14 @@ class Scorer:
         window, overlap = self.window(model)
         lengths = [len(sequence.inputs) for sequence in self.text.sequences]
         return plan_windows(lengths, window, overlap, both_sides=self._masked)
+
+    def _window_lengths(self, model: LanguageModel) -> tuple[int, frozenset[int]]:
+        """Return how many windows the text has for a model, and their lengths; listed once."""
+        key = self.window(model)
+        if key not in self._lengths:
+            lengths = [window.length for window in self._planned(model)]
+            self._lengths[key] = len(lengths), frozenset(lengths)
+        return self._lengths[key]
 
     def _asked(self, windows: Iterator[Window]) -> Iterator[Window]:
         """Yield windows in which something is predicted; `pseudo`, a copy for every such token."""
