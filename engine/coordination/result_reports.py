@@ -21,6 +21,7 @@ class ResultReports:
         self._writer, self._session = writer, session
         self._outliers: set[CheckpointName] = set()  # that were reported
         self._kept: set[str] = set()  # models of which it was reported
+        self._windows: set[str] = set()  # likewise
         self._duplicates = {
             (model, key)
             for model in writer.ledger.models
@@ -43,6 +44,23 @@ class ResultReports:
             captured=captured,
         )
         self._duplicate(task.model, (seed, task.step))
+        self._window(task.model, (seed, task.step))
+
+    def _window(self, model: str, key: Key) -> None:
+        """Report, once, that a checkpoint read other windows than the first of its model."""
+        known = self._writer.ledger.model(model).scored
+        first = next(iter(known))
+        one, other = ((known[at].get("window"), known[at].get("overlap")) for at in (first, key))
+        if one == other or None in (*one, *other) or model in self._windows:
+            return
+        self._windows.add(model)
+        text = (
+            f"{model}, seed {key[0]}, step {key[1]} was read in windows of {other[0]} tokens that "
+            f"overlap by {other[1]}, seed {first[0]}, step {first[1]} in {one[0]} that overlap by "
+            f"{one[1]}: a KL between them is one of contexts, too. Set scoring.window to what all "
+            "seeds take, in a new study"
+        )
+        self._session.say("warning", "windows", text, model=model)
 
     def _duplicate(self, model: str, key: Key) -> None:
         """Report, once, that a checkpoint has the weights of one that was scored before."""

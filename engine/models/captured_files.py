@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import stat
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,16 @@ import torch
 from numpy.typing import NDArray
 
 from engine.errors import CheckpointError, may_pass
+from engine.models.vocabulary import USUAL_PADDING
 from engine.sources.captures import fingerprint, read_capture
 from engine.study_file.scoring_section import ScoringSection
-from seedconv_tui.training.handover import BIAS, WEIGHT, Handover, SpooledFile
+from seedconv_tui.training.handover import (
+    BIAS,
+    WEIGHT,
+    Handover,
+    SpooledFile,
+    most_noise,
+)
 from seedconv_tui.training.plain_arrays import read_header
 from store.schema import Key, OutputLayer, Representation
 
@@ -89,7 +97,7 @@ class Captured:
     handover: Handover
     layer: OutputLayer | None  # None: rows are log-probs
     fingerprint: str
-    doubt: str | None = None  # what to know of its precision, true of all of a run
+    doubts: tuple[str, ...] = ()  # what to know of it, true of all of a run
 
     @property
     def keep(self) -> Representation:
@@ -174,14 +182,26 @@ class CapturedReader:
                 f"{self._window:,}. Capture this step again"
             )
         layer = read_layer(folder, found, self._vocab_size)
-        return Captured(folder, where, found, layer, fingerprint(found), self._doubt(found))
+        doubts = tuple(self._doubts(found))
+        return Captured(folder, where, found, layer, fingerprint(found), doubts)
 
-    def _doubt(self, found: Handover) -> str | None:
-        """Return what to know of the precision of training, where it is not that of the study."""
-        if found.dtype == self._dtype and not found.tf32:
-            return None
-        how = f"{found.dtype} with TF32" if found.tf32 else found.dtype
-        return (
-            f"captured in {how}, where scoring.dtype is {self._dtype}: a KL near the noise "
-            "floor is rounding; it is recorded of each checkpoint"
-        )
+    def _doubts(self, found: Handover) -> Iterator[str]:
+        """Yield what to know of a capture, the same of all of a run."""
+        if found.dtype != self._dtype or found.tf32:
+            how = f"{found.dtype} with TF32" if found.tf32 else found.dtype
+            yield (
+                f"captured in {how}, where scoring.dtype is {self._dtype}: a KL near the noise "
+                "floor is rounding; it is recorded of each checkpoint"
+            )
+        if (more := found.model_vocab - self._vocab_size) > USUAL_PADDING:
+            yield (
+                f"{more:,} of the {found.model_vocab:,} logits that were captured are taken as "
+                f"padding, as the study's tokenizer has {self._vocab_size:,} entries. Is it the "
+                "one of training?"
+            )
+        if found.noise_floor > most_noise(found.dtype):
+            yield (
+                "captured with more noise than rounding makes: the same tokens got other "
+                "log-probs in another batch. Does dropout stay on in evaluation, or does a token "
+                "see later ones? The noise floor is recorded of each checkpoint"
+            )

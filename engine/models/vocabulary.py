@@ -16,7 +16,7 @@ from engine.machine.faults import is_fault
 from engine.text.tokenizer import Tokenizer, entry_names
 from engine.text.tokenizer_files import MOST_IDS
 
-_USUAL_PADDING = 1024  # rows beyond the tokenizer, for fast kernels
+USUAL_PADDING = 1024  # rows beyond the tokenizer, for fast kernels
 _MOST_KEPT = 4  # vocabularies of different content: mostly all checkpoints of a study have one
 
 
@@ -47,7 +47,7 @@ def check_vocabulary(place: Path, config: Any, tokenizer: Tokenizer, beside: Pat
 def doubtful_padding(beside: Path, rows: int, tokenizer: Tokenizer) -> str | None:
     """Return what to know of more padding than is usual and nothing to compare it with, or None."""
     size = tokenizer.size
-    if rows - size <= _USUAL_PADDING or _vocabulary_file(beside) is not None:
+    if rows - size <= USUAL_PADDING or _vocabulary_file(beside) is not None:
         return None
     return (
         f"{rows - size:,} of the model's {rows:,} rows are taken as padding, as the study's "

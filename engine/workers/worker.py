@@ -271,8 +271,8 @@ class Worker:
                 refuse_others(where, model.fingerprint, record, captured=captured)
                 if isinstance(model, Captured):  # kept as it came, since it cannot come again
                     keep, layer = model.keep, model.layer
-                    if model.doubt:
-                        self._note_once(model.doubt)
+                    for doubt in model.doubts:
+                        self._note_once(doubt)
                     running = CapturedSeed(self._scorer, model)
                 else:
                     if padding := doubtful_padding(checkpoint.folder, model.rows, self._tokenizer):

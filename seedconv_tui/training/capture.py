@@ -15,7 +15,7 @@ import math
 import operator
 import os
 import time
-from typing import Literal
+from typing import Any, Literal
 
 from torch import nn
 
@@ -75,12 +75,15 @@ class Capture:
                 cannot be right.
         """
         self._folder = announcements_folder(study)
-        self._model, self._seed = model, str(seed)
+        self._model, self._seed = model, _label(seed)
         check_names(model, self._seed, 0, str(self._folder))
         for what, value, least in (("context", context, 2), ("batch_tokens", batch_tokens, 1)):
-            if value is not None and (isinstance(value, bool) or value < least):
-                raise ValueError(f"{what} should be at least {least}, found {value!r}")
-        if not (0 < at_most_gb < math.inf and 0 <= wait < math.inf):
+            if value is not None and (type(value) is not int or value < least):
+                raise ValueError(f"{what} should be a whole number from {least}, found {value!r}")
+        if forward is not None and not callable(forward):
+            raise ValueError(f"forward should be a function of (model, ids), found {forward!r}")
+        numbers = all(isinstance(value, (int, float)) for value in (at_most_gb, wait))
+        if not (numbers and 0 < at_most_gb < math.inf and 0 <= wait < math.inf):
             raise ValueError(
                 f"at_most_gb should be above 0 and wait at least 0, found {at_most_gb!r}, {wait!r}"
             )
@@ -143,7 +146,7 @@ class Capture:
         try:
             self._order = self._wanted(read_order(self._file))
             self._way = self._make_way()
-        except ValueError as error:
+        except (ValueError, MemoryError) as error:
             self._tell("order", "the work order changed and is not used: %s", error)
 
     @property
@@ -259,3 +262,16 @@ class Capture:
         if context >= self._order.window:
             return self._order.window, self._order.overlap
         return context, min(self._order.overlap, context // 2)
+
+
+def _label(seed: Any) -> str:
+    """Return a seed's label. Raise ValueError for what nobody means as one, such as None."""
+    if isinstance(seed, str):
+        return seed
+    try:
+        number = operator.index(seed)
+    except TypeError:
+        number = None
+    if number is None or isinstance(seed, bool):
+        raise ValueError(f"seed should be a text or a whole number, found {seed!r}")
+    return str(number)

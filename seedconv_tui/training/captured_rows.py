@@ -240,7 +240,7 @@ class CapturedRows:
     def _repeated(self, batch: _Batch) -> tuple[int, _Batch]:
         """Run the first tokens of a batch's first window again, twice at once."""
         window = (batch.windows or batch.text.windows)[0]
-        n = min(_NOISE_TOKENS, window.length)
+        n = min(_NOISE_TOKENS, (window.length + 1) // 2)  # so that one that sees later ones shows
         ids = self._ids(batch.text.ids([window], self._job.order.pad)[:, :n]).repeat(2, 1)
         layers = [] if self._layer is None else [self._layer.module]
         with listening(layers, self._job.order.vocab, weights=False) as heard:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import Any
 
 import torch
@@ -31,13 +32,10 @@ class DefaultForward:
             options = {"use_cache": False} if "use_cache" in parameters else {}
             return self._logits(module(input_ids=ids, **options), ids)
         if self._with_targets is None:
-            required = sum(
-                parameter.default is parameter.empty
-                and parameter.kind in {parameter.POSITIONAL_ONLY, parameter.POSITIONAL_OR_KEYWORD}
-                for parameter in parameters.values()
-            )
-            self._with_targets = required == 2
-            if not self._with_targets and ids.shape[1] > 1 and len(parameters) > 1:
+            second = next(islice(parameters.values(), 1, None), None)
+            takes = second is not None and _names_targets(second.name)
+            self._with_targets = takes and second.default is second.empty
+            if takes and not self._with_targets and ids.shape[1] > 1:
                 found = next(_logits(module(ids), ids, self._vocab), None)
                 self._with_targets = found is None
                 if found is not None:
@@ -81,6 +79,11 @@ def _parameters(module: nn.Module) -> dict[str, inspect.Parameter]:
     if type(module).__name__ == "FullyShardedDataParallel":
         forward = module.module.forward  # type: ignore[union-attr]
     return dict(inspect.signature(forward).parameters)
+
+
+def _names_targets(name: str) -> bool:
+    """Return whether a parameter is what a model is to predict, and not a mask or positions."""
+    return name in {"y", "tgt", "ys"} or "target" in name or "label" in name
 
 
 def _logits(output: Any, ids: torch.Tensor, vocab: int) -> Iterator[torch.Tensor]:

@@ -21,6 +21,7 @@ from seedconv_tui.training.handover import (
     Handover,
     Representation,
     SpooledFile,
+    most_noise,
     remove_captured,
     rows_file,
     run_folder,
@@ -31,6 +32,7 @@ from seedconv_tui.training.undisturbed import undisturbed
 
 _FINISHING = 600.0  # seconds that ranks wait for each other after the first batch
 _FACTOR_OFF = 0.01  # as ranks estimate it of other tokens
+_USUAL_PADDING = 1024  # logits beyond the tokenizer's entries, for fast kernels
 _NOT_FINITE = "logits are NaN or infinite"
 
 
@@ -219,6 +221,17 @@ class HandingOver:
             "steady": rows.steady,
         }
 
+    def _tell_doubts(self, handover: Handover, vocab: int) -> None:
+        """Tell, once each, what makes numbers that nobody wants, and can still be put right."""
+        if handover.model_vocab - vocab > _USUAL_PADDING:
+            self._tell("padding", "the model makes %d logits, the study's tokenizer has %d "
+                       "entries: the others are taken as padding. Is it the one of training?",
+                       handover.model_vocab, vocab)  # fmt: skip
+        if handover.noise_floor > most_noise(handover.dtype):
+            self._tell("noise", "the same tokens got other log-probs in another batch (mean KL "
+                       "%.2g nats). Does dropout stay on in evaluation, or does a token see later "
+                       "ones?", handover.noise_floor)  # fmt: skip
+
     def _complete(
         self, job: CaptureJob, plan: _Plan, partial: Path, heard: list[dict[str, Any]]
     ) -> dict[str, Any]:
@@ -251,6 +264,7 @@ class HandingOver:
                 for index, (name, text) in enumerate(order.probes.items())
             },
         )
+        self._tell_doubts(handover, order.vocab)
         target = self._run_folder / str(self._step)
         complete(partial, target, handover)
         try:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from seedconv_tui.training.announcing import check_names, run_name
+from seedconv_tui.training.plain_arrays import open_plain
 
 CAPTURED = "captured"  # the folder among the announcements
 DESCRIPTION = "capture.json"
@@ -28,6 +29,7 @@ ROW_DTYPE = {"factored": "<f4", "dense": "<f2"}
 _FORMAT = 1
 _MOST_BYTES = 2**24
 _MOST_RANKS = 2**16
+_MOST = 2**31  # tokens of a window, and entries of a vocabulary
 
 Representation = Literal["factored", "dense"]
 
@@ -80,6 +82,11 @@ class Handover:
         return ROW_DTYPE[self.representation]
 
 
+def most_noise(dtype: str) -> float:
+    """Return the noise floor, in nats, that rounding explains; `dtype` as in `Handover`."""
+    return 0.02 if "16" in dtype else 1e-4
+
+
 def rows_file(rank: int, probe: int | None = None) -> str:
     """Return the name of a rank's part of the rows of the text, or of a probe."""
     return f"rows-{rank}.npy" if probe is None else f"probe{probe}-{rank}.npy"
@@ -100,13 +107,16 @@ def read_handover(folder: Path) -> Handover:
     except OSError as error:
         name = Path(str(error.filename)).name
         raise ValueError(f"{folder}: {name} cannot be read: {error.strerror or error}") from None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        what = str(error) if type(error) is ValueError else f"{DESCRIPTION} lacks {error}"
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
+        what = str(error)
+        if type(error) is not ValueError:
+            there = "holds what it should not" if type(error) is OverflowError else "lacks"
+            what = f"{DESCRIPTION} {there}: {error}"
         raise ValueError(f"{folder}: {' '.join(what.split())[:300]}") from None
 
 
 def _read(folder: Path) -> Handover:
-    with (folder / DESCRIPTION).open("rb") as file:
+    with open_plain(folder / DESCRIPTION) as file:
         data = file.read(_MOST_BYTES + 1)
     if len(data) > _MOST_BYTES:
         raise ValueError(f"{DESCRIPTION} has more than {_MOST_BYTES} bytes")
@@ -171,8 +181,10 @@ def _check(found: Handover) -> None:
         raise ValueError(f"{bad[0]} should be finite")
     if not 1 <= found.ranks <= _MOST_RANKS:
         raise ValueError(f"ranks should be from 1 to {_MOST_RANKS}, found {found.ranks}")
-    if found.model_vocab < 1 or not 0 <= found.overlap < found.window:
+    if not (1 <= found.model_vocab <= _MOST and 0 <= found.overlap < found.window <= _MOST):
         raise ValueError("overlap should be below window, and model_vocab above 0")
+    if found.noise_floor < 0:
+        raise ValueError(f"noise_floor should be at least 0, found {found.noise_floor}")
     if found.representation not in ROW_DTYPE:
         raise ValueError(f"representation {found.representation!r} is unknown")
     indices = sorted(probe.index for probe in found.probes.values())

@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seedconv_tui.training.announcing import check_names
-from seedconv_tui.training.plain_arrays import read_flat, write_header
+from seedconv_tui.training.plain_arrays import open_plain, read_flat, write_header
 
 ORDER_FILE = "work-order.npz"  # not .json: those are announcements
 _FORMAT = 1
@@ -199,7 +199,7 @@ def read_order(path: Path) -> WorkOrder:
     """
     advice = "write it again with: seedconv order STUDY"
     try:
-        with path.open("rb") as file, zipfile.ZipFile(file) as archive:
+        with open_plain(path, link=True) as file, zipfile.ZipFile(file) as archive:
             return _order(archive)
     except FileNotFoundError:
         raise ValueError(

@@ -165,6 +165,13 @@ def _replace(file: Path, values: Any, **options: Any) -> None:
     _describe(file.parent)
 
 
+def _header(folder: Path) -> None:
+    """What numpy's reader asks Python's tokenizer about, which has errors of its own."""
+    header = b"{'descr': '<f4', ((((".ljust(117) + b"\n"
+    (folder / "rows-0.npy").write_bytes(b"\x93NUMPY\x01\x00\x76\x00" + header)
+    _describe(folder)
+
+
 def _describe(folder: Path, **fields: Any) -> None:
     about = json.loads((folder / "capture.json").read_text())
     about["files"] = {name: vars(file) for name, file in described(folder).items()}
@@ -186,9 +193,9 @@ def _linked(folder: Path) -> None:
     (folder / "rows-0.npy").symlink_to(folder.parent / "elsewhere.npy")
 
 
-def _pipe(folder: Path) -> None:
-    (folder / "rows-0.npy").unlink()
-    os.mkfifo(folder / "rows-0.npy")
+def _pipe(folder: Path, name: str = "rows-0.npy") -> None:
+    (folder / name).unlink()
+    os.mkfifo(folder / name)
 
 
 WRONG = {
@@ -210,6 +217,9 @@ WRONG = {
     "a link": (_linked, "rows-0.npy is not the"),
     "a pipe": (_pipe, "rows-0.npy is not the"),
     "no file": (lambda it: (it / "rows-0.npy").unlink(), "rows-0.npy cannot be read"),
+    "header": (_header, "no header of .npy"),
+    "pipe": (lambda it: _pipe(it, "capture.json"), "capture.json is no plain file"),
+    "too large": (lambda it: _describe(it, scale=10**400), "holds what it should not"),
     "no json": (lambda it: (it / "capture.json").write_text("{"), "not valid JSON"),
     "window": (lambda it: _describe(it, window=64), "windows of 64 tokens"),
     "of another": (lambda it: _describe(it, seed="77"), "is of m, seed 77, step 0"),
@@ -330,6 +340,23 @@ def test_precision_of_training_is_recorded_and_said_once(
     record = open_study(tmp_path / "study.zarr").ledger("m").scored["1", 0]
     assert (record["dtype"], record["tf32"], record["noise_floor"]) == ("bfloat16", True, 2e-4)
     assert snapshot(study).noise_floor.tolist() == pytest.approx([2e-4])
+
+
+def test_what_makes_numbers_that_nobody_wants_is_said_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = a_study(tmp_path)
+    odd = {"window": 16, "overlap": 8, "model_vocab": 5000, "noise_floor": 0.5}
+    for step in (0, 1):
+        hand_over(study, model_of("1", step), "1", step)
+        hand_over(study, model_of("2", step), "2", step, **odd)
+    capsys.readouterr()
+    assert run(["run", str(study)]) == 0
+    told = capsys.readouterr().err
+    assert told.count("seed 2, step 0 was read in windows of 16 tokens") == 1
+    assert told.count("was read in windows") == 1
+    assert told.count("of the 5,000 logits that were captured are taken as padding") == 1
+    assert told.count("captured with more noise than rounding makes") == 1
 
 
 def test_letters_that_do_not_fit_their_model_are_reported(

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional
 
 from seedconv_tui.training import Capture
 from seedconv_tui.training.handover import read_handover, run_folder
@@ -212,6 +213,46 @@ def test_models_are_called_as_they_want(tmp_path: Path, make: Any) -> None:
     assert np.abs(log_probs["text"] - reference(model.inner, order.text)).max() < 1e-5
 
 
+class WithPositions(nn.Module):
+    """Would take ids for positions, and give logits of the right shape."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = make_gpt()
+        self.params = {"max_seq_len": CONTEXT}
+
+    def forward(self, ids: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+        logits, _ = self.inner(ids + positions - positions.flip(-1), ids)
+        return logits
+
+
+def test_ids_are_given_as_targets_only(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    make_order(tmp_path)
+    capture = Capture(tmp_path, model="m", seed=1)
+    assert not capture(WithPositions(), 0)
+    assert "positions" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda it: it + it.mean(1, keepdim=True), "got other log-probs in another batch"),
+        (lambda it: functional.dropout(it, 0.5), "got other log-probs in another batch"),
+        (lambda it: functional.pad(it, (0, 2000)), "logits, the study's tokenizer has"),
+    ],
+)
+def test_numbers_that_nobody_wants_are_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, spoil: Any, said: str
+) -> None:
+    """A token that sees later ones, dropout that stays on, another tokenizer."""
+    make_order(tmp_path)
+    capture = Capture(
+        tmp_path, model="m", seed=1, forward=lambda model, ids: spoil(model(ids, ids)[0])
+    )
+    assert all(capture(make_gpt(), step) for step in range(2))
+    assert [said in record.getMessage() for record in caplog.records] == [True]
+
+
 def test_a_model_of_hugging_face_is_captured(tmp_path: Path) -> None:
     from tests.support.tiny_models import make_model
 
@@ -351,7 +392,13 @@ def test_what_cannot_be_right_is_refused_before_training(tmp_path: Path) -> None
         ({"model": "other"}, r"'other' is not one that study test wants captured \(m\)"),
         ({"seed": 3}, r"seed '3' is not one that study test lists for m \(1, 2\)"),
         ({"seed": "a/b"}, "without /"),
-        ({"context": 1}, "context should be at least 2"),
+        ({"seed": None}, "seed should be a text or a whole number, found None"),
+        ({"seed": True}, "seed should be a text or a whole number"),
+        ({"seed": 1.0}, "seed should be a text or a whole number"),
+        ({"context": 1}, "context should be a whole number from 2"),
+        ({"context": "64"}, "context should be a whole number from 2"),
+        ({"wait": "1"}, "wait at least 0"),
+        ({"forward": 3}, "forward should be a function"),
         ({"batch_tokens": 0}, "batch_tokens should be"),
         ({"at_most_gb": 0}, "at_most_gb should be"),
         ({"keep": "none"}, "keep should be"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import zipfile
 from dataclasses import replace
 from pathlib import Path
@@ -96,6 +97,10 @@ def test_damaged_orders_are_refused_in_one_line(tmp_path: Path) -> None:
     file = tmp_path / "work-order.npz"
     with pytest.raises(ValueError, match=r"is not there.*seedconv order"):
         read_order(file)
+    os.mkfifo(file)
+    with pytest.raises(ValueError, match=r"is no plain file.*seedconv order"):
+        read_order(file)
+    file.unlink()
     write_order(file, ORDER)
     whole = file.read_bytes()
     rng = np.random.default_rng(0)
@@ -184,6 +189,9 @@ def test_a_handover_is_read_as_it_was_written(tmp_path: Path) -> None:
         ({"ranks": True}, "ranks should be int"),
         ({"step": -1}, "step should be"),
         ({"scale": float("nan")}, "scale should be finite"),
+        ({"scale": 10**400}, "capture.json holds what it should not"),
+        ({"noise_floor": -1.0}, "noise_floor should be at least 0"),
+        ({"model_vocab": 10**300}, "model_vocab"),
         ({"representation": "dense"}, "one of each rank"),
         ({"representation": "none"}, "unknown"),
         ({"overlap": 32}, "overlap should be"),
@@ -219,6 +227,10 @@ def test_handovers_that_are_not_whole_are_refused(tmp_path: Path) -> None:
         (folder / "capture.json").write_text(text)
         with pytest.raises(ValueError, match=str(folder)):
             read_handover(folder)
+    (folder / "capture.json").unlink()
+    os.mkfifo(folder / "capture.json")
+    with pytest.raises(ValueError, match=r"capture.json is no plain file"):
+        read_handover(folder)
 
 
 def test_only_captured_folders_are_removed(tmp_path: Path) -> None:
