@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator
-from itertools import islice
 from typing import Any
 
 import torch
@@ -32,10 +31,10 @@ class DefaultForward:
             options = {"use_cache": False} if "use_cache" in parameters else {}
             return self._logits(module(input_ids=ids, **options), ids)
         if self._with_targets is None:
-            second = next(islice(parameters.values(), 1, None), None)
-            takes = second is not None and _names_targets(second.name)
-            self._with_targets = takes and second.default is second.empty
-            if takes and not self._with_targets and ids.shape[1] > 1:
+            second = list(parameters.values())[1:2]
+            targets = [parameter for parameter in second if _names_targets(parameter.name)]
+            self._with_targets = any(it.default is it.empty for it in targets)
+            if targets and not self._with_targets and ids.shape[1] > 1:
                 found = next(_logits(module(ids), ids, self._vocab), None)
                 self._with_targets = found is None
                 if found is not None:
