@@ -13,7 +13,7 @@ from pathlib import Path
 from benchmarks.run import add_save, checkpoints
 
 ENGINE = ("speed", "efficiency", "scaling", "memory", "probing")
-OTHERS = ("chart", "codecs", "growth", "summaries", "tagging", "tui", "tui_tokens")
+OTHERS = ("capture", "chart", "codecs", "growth", "summaries", "tagging", "tui", "tui_tokens")
 
 parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
 parser.add_argument("names", nargs="*", metavar="NAME", help=f"{', '.join(ENGINE + OTHERS)}; all")
