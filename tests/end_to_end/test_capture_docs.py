@@ -171,7 +171,7 @@ def templates(folder: Path) -> list[re.Pattern[str]]:
             parts = node.values if isinstance(node, ast.JoinedStr) else [node]
             texts = [str(part.value) if isinstance(part, ast.Constant) else "%s" for part in parts]
             if isinstance(node, (ast.JoinedStr, ast.Constant)) and len("".join(texts)) > 25:
-                known = re.split("%[sd]", "".join(texts))
+                known = re.split(r"%[.\d]*[sdfg]", "".join(texts))
                 found.append(re.compile(".+".join(re.escape(text) for text in known)))
     return found
 
