@@ -164,15 +164,19 @@ def test_the_trainer_for_torchtitan(
 
 
 def templates(folder: Path) -> list[re.Pattern[str]]:
-    """Patterns of the messages in a package's code: what is filled in may be anything."""
+    """Patterns of the messages in a package's code, and of their beginnings.
+
+    What is filled in may be anything.
+    """
     found = []
     for file in folder.rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
             parts = node.values if isinstance(node, ast.JoinedStr) else [node]
             texts = [str(part.value) if isinstance(part, ast.Constant) else "%s" for part in parts]
-            if isinstance(node, (ast.JoinedStr, ast.Constant)) and len("".join(texts)) > 25:
-                known = re.split(r"%[.\d]*[sdfg]", "".join(texts))
-                found.append(re.compile(".+".join(re.escape(text) for text in known)))
+            if isinstance(node, (ast.JoinedStr, ast.Constant)):
+                known = list(map(re.escape, re.split(r"%[.\d]*[sdfg]", "".join(texts))))
+                begun = (".+".join(known[:n]) for n in range(1, len(known) + 1))
+                found += [re.compile(pattern) for pattern in begun if len(pattern) > 25]
     return found
 
 
