@@ -228,6 +228,8 @@ class Inventory:
 
     def lose(self, model: str, keys: Sequence[Key]) -> None:
         """Note checkpoints that were deleted before they were scored, or scored again."""
+        if not keys:  # of a new model no arrays are made before the length of their axes is known
+            return
         source, known = self._sources[model], self._writer.ledger.model(model)
         where = {key: source.checkpoint(key).where() for key in keys}
         lost = {
