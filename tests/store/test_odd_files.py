@@ -276,4 +276,4 @@ def test_an_engine_is_silent_by_the_clock_of_the_file_system(
     assert run(["status", "--json", str(study)]) == 0
     report = json.loads(capsys.readouterr().out)
     assert report["health"] == health
-    assert age <= report["engine"]["heartbeat_age"] < age + 25
+    assert age <= report["engine"]["heartbeat_age"] < age + 3600  # and not off by a day
