@@ -22,6 +22,7 @@ from seedconv_tui.training.handover import (
     Representation,
     SpooledFile,
     most_noise,
+    read_handover,
     remove_captured,
     rows_file,
     run_folder,
@@ -232,6 +233,17 @@ class HandingOver:
                        "%.2g nats). Does dropout stay on in evaluation, or does a token see later "
                        "ones?", handover.noise_floor)  # fmt: skip
 
+    def _tell_replaced(self, handover: Handover, target: Path) -> None:
+        """Tell when the step had been captured before, differs, and still waits for the engine."""
+        try:
+            before = read_handover(target)
+        except ValueError:  # there is none, or none that could be adopted
+            return
+        if (before.order, dict(before.files)) != (handover.order, dict(handover.files)):
+            self._tell("replaced", "step %d of seed %s was captured before, differs, and is "
+                       "replaced, as the engine had not read it. If another run has this label, "
+                       "give it one of its own", self._step, self._seed)  # fmt: skip
+
     def _complete(
         self, job: CaptureJob, plan: _Plan, partial: Path, heard: list[dict[str, Any]]
     ) -> dict[str, Any]:
@@ -264,8 +276,9 @@ class HandingOver:
                 for index, (name, text) in enumerate(order.probes.items())
             },
         )
-        self._tell_doubts(handover, order.vocab)
         target = self._run_folder / str(self._step)
+        self._tell_doubts(handover, order.vocab)
+        self._tell_replaced(handover, target)
         complete(partial, target, handover)
         try:
             announce_captured(self._folder, self._model, self._seed, self._step, path=target)

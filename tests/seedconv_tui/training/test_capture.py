@@ -519,10 +519,13 @@ def test_what_a_process_that_died_has_begun_is_removed(tmp_path: Path) -> None:
     assert sorted(entry.name for entry in run.iterdir()) == [".new.partial", "0"]
 
 
-def test_a_step_captured_again_replaces_the_first(tmp_path: Path) -> None:
+def test_a_step_captured_again_replaces_the_first_and_that_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     make_order(tmp_path)
-    for seed in (0, 1):
+    for seed, said in ((0, False), (0, False), (1, True)):
         assert Capture(tmp_path, model="m", seed=1)(make_gpt(seed), 3)
+        assert ("step 3 of seed 1 was captured before, differs" in caplog.text) == said
     run = run_folder(tmp_path, "m", "1")
     assert [entry.name for entry in run.iterdir()] == ["3"]
     weight = np.load(run / "3" / "weight.npy")
