@@ -70,8 +70,15 @@ class Releases:
                     self._reports.once(name, "warning", "announcement", text, "step")
                 unwanted = not model.asks_for(key) or key in gone[name]
                 is_over = self._capture_is_over if letter.captured else self._is_over
-                if unwanted or is_over(name, letter):
-                    announcements.release(letter)
+                if not (unwanted or is_over(name, letter)) or announcements.release(letter):
+                    continue
+                if letter.captured:  # else it is one small file
+                    text = (
+                        f"model {name}: {letter.path} is done with and cannot be removed: it is "
+                        "behind a link, or of another user. Remove it; others like it are not "
+                        "reported"
+                    )
+                    self._reports.once(name, "warning", "announcement", text, "removal")
 
     def needed_again(self, name: str, key: Key) -> bool:
         """Whether a checkpoint that is scored has to be read: for a probe, or for a late seed."""

@@ -156,19 +156,23 @@ class Announcements:
         known = (announcement for _, announcement in self._known.values())
         return {it.key: it for it in known if it is not None and it.model == model}
 
-    def release(self, announcement: Announcement) -> None:
-        """Let go of what is held, or was captured, of a checkpoint that nobody needs any more."""
+    def release(self, announcement: Announcement) -> bool:
+        """Let go of what is held, or was captured, of a checkpoint that nobody needs any more.
+
+        Return whether it went: where it may not be removed, it is read and answered again.
+        """
         if announcement.held is not None:
             let_go(announcement.held)
         if announcement.captured:
             remove_captured(announcement.path)
-            if is_folder(announcement.path):  # read again and answered again
-                return
+            if is_folder(announcement.path):
+                return False
         try:
             announcement.file.unlink(missing_ok=True)
-        except OSError:
-            return  # a folder that may not be written to: it is read again and answered again
+        except OSError:  # a folder that may not be written to
+            return False
         self._known.pop(announcement.file.name, None)
+        return True
 
 
 def _reason(lost: object) -> str | None:

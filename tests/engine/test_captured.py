@@ -359,6 +359,21 @@ def test_what_makes_numbers_that_nobody_wants_is_said_once(
     assert told.count("captured with more noise than rounding makes") == 1
 
 
+def test_what_cannot_be_removed_is_said_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = a_study(tmp_path)
+    for seed in "12":
+        hand_over(study, model_of(seed, 0), seed, 0)
+    captured = tmp_path / "study-announced" / "captured"
+    captured.rename(tmp_path / "on another disk")
+    captured.symlink_to(tmp_path / "on another disk")  # what is behind it is not for us to delete
+    capsys.readouterr()
+    assert run(["run", str(study)]) == 0
+    assert capsys.readouterr().err.count("is done with and cannot be removed") == 1
+    assert len(list((tmp_path / "on another disk").rglob("capture.json"))) == 2
+
+
 def test_letters_that_do_not_fit_their_model_are_reported(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
