@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from textual.drivers.headless_driver import HeadlessDriver
+from textual.pilot import Pilot
 
 from seedconv_tui.monitor.app import SeedconvApp
 from seedconv_tui.monitor.lean_output import lean_driver
@@ -24,15 +25,15 @@ from store.schema import (
     StudySnapshot,
     Work,
 )
+from tests.support.deadline import DEADLINE
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
 
-    from textual.pilot import Pilot
-
     from seedconv_tui.monitor.common.study_screen import StudyScreen
     from seedconv_tui.monitor.data.remembered import Memory
 
+Pilot._wait_for_screen.__defaults__ = (DEADLINE,)  # a screen may take its time, not 30 seconds
 SCREENS = tuple(screen_class(name) for name in NAMES)
 START = 1_000_000.0
 STEPS = [0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1000]
