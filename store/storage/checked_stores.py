@@ -67,9 +67,12 @@ class ChunkSizes:
         """Raise DamagedError for a chunk, (byte,), that does not unpack to what its array has."""
         n_bytes = self._bytes.get(key.rpartition("/c/")[0])
         if n_bytes is not None and not key.endswith(_METADATA):
-            header = value[4:8].tobytes()  # see Blosc's README_CHUNK_FORMAT
-            if int.from_bytes(header, "little") != n_bytes:
+            header = value[4:16].tobytes()  # see Blosc's README_CHUNK_FORMAT
+            if int.from_bytes(header[:4], "little") != n_bytes:
                 raise DamagedError(f"{where}: unpacks to another size than its array's chunks have")
+            # What is not packed, Blosc copies from beyond the end of too short a chunk.
+            if int.from_bytes(header[8:], "little") != len(value) - CHECKSUM_BYTES:
+                raise DamagedError(f"{where}: is of another length than it says")
 
 
 ChecksumOf = Callable[[str], str | None]  # key of a chunk -> its checksum in hex digits, if known

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 
+import google_crc32c
 import numpy as np
 import pytest
 import zarr
@@ -99,3 +101,18 @@ def test_an_altered_chunk_is_named(tmp_path: Path, place: int) -> None:
     read(array, (0,))
     with pytest.raises(DamagedError, match=r"x/y"):
         read(array, (1,))
+
+
+@pytest.mark.parametrize("without_zarr", [True, False])
+def test_a_chunk_that_claims_what_lies_behind_it_is_named(
+    tmp_path: Path, without_zarr: bool
+) -> None:
+    """Blosc copies what is not packed from wherever it would be."""
+    make(tmp_path)
+    chunk = tmp_path / "x/y/c/1/0/0"
+    n_bytes = 2 * 8 * 4
+    data = b"\x02\x01\x02\x04" + struct.pack("<iii", n_bytes, n_bytes, n_bytes + 16) + b"12345678"
+    chunk.write_bytes(data + google_crc32c.value(data).to_bytes(4, "little"))
+    array = open_array(CommittedStore(tmp_path), "x/y")
+    with pytest.raises(DamagedError, match="is of another length than it says"):
+        read(array, (1,) if without_zarr else (slice(1, 5, 2),))
