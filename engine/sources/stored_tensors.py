@@ -7,6 +7,7 @@ tensor. So the model's tensors can be chosen, and counted, while an optimizer's 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,8 @@ ITEM_SIZES = {
 _KEYS = (
     "model", "state_dict", "model_state_dict", "module", "net", "network", "weights", "params",
 )  # fmt: skip
+# Parts of the names of weights beside the model's, which are taken where there are no others.
+_BESIDE = ("ema", "swa", "avg", "averag", "teacher")
 _DEEPEST = 4  # dictionary in which weights are looked for
 
 
@@ -99,7 +102,9 @@ def choose_weights(file: Path, tree: object) -> ChosenWeights:
         of = f" but an object of {str(name)[:80]}" if (name := getattr(tree, "name", "")) else ""
         raise CheckpointError(f"{file}: holds no state dict{of}; save model.state_dict() instead")
     found = dict(_candidates(tree, (), Tensor, {}))
-    found = found or dict(_candidates(tree, (), Unreadable, {}))
+    unread = dict(_candidates(tree, (), Unreadable, {}))
+    # Where the usual key has weights that are not read, no others are meant.
+    found |= {path: it for path, it in unread.items() if not found or _rank(path)[:2] == (0, 0)}
     if not found:
         raise CheckpointError(f"{file}: holds no weights; save model.state_dict() instead")
     paths = sorted(found, key=_rank)
@@ -120,12 +125,15 @@ def choose_weights(file: Path, tree: object) -> ChosenWeights:
     return ChosenWeights(tensors, ".".join(best), tuple(".".join(path) for path in others))
 
 
-def _rank(path: tuple[str, ...]) -> tuple[int, int, int]:
+def _rank(path: tuple[str, ...]) -> tuple[int, int, int, int]:
     """Return how likely the weights under some keys are meant: least is most."""
     if not path:
-        return 1, 0, 0
+        return 0, 1, 0, 0
+    words = re.split(r"[^a-z]+", ".".join(path).lower())
+    beside = any(word.startswith(_BESIDE) for word in words)
     known = path[-1] in _KEYS
-    return 0 if known else 2, len(path), _KEYS.index(path[-1]) if known else 0
+    index = _KEYS.index(path[-1]) if known else 0
+    return int(beside), 0 if known else 2, len(path), index
 
 
 def _candidates(

@@ -253,6 +253,38 @@ def test_of_several_sets_of_weights_the_usual_one_is_read_and_named(
     assert torch.equal(read(folder)["transformer.wte.weight"], weights["transformer.wte.weight"])
 
 
+@pytest.mark.parametrize(
+    ("key", "beside"),
+    [
+        ("model.net", "ema.state_dict"),
+        ("net_g", "ema.module"),
+        ("student", "teacher.model"),
+        ("nets.gpt", "model_ema"),
+    ],
+)
+def test_averages_of_weights_are_read_only_where_there_are_no_others(
+    checkpoint: tuple[Path, Weights], key: str, beside: str
+) -> None:
+    def tree(**sets: Weights) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for path, values in sets.items():
+            *keys, last = path.split(".")
+            inside = found
+            for part in keys:
+                inside = inside.setdefault(part, {})
+            inside[last] = values
+        return found
+
+    folder, weights = checkpoint
+    average = {name: tensor / 2 for name, tensor in weights.items()}
+    name = "transformer.wte.weight"
+    torch.save(tree(**{beside: average, key: weights}), folder / "x.pt")
+    assert f"the weights under {key} were read, and not those under {beside}" in look(folder).note
+    assert torch.equal(read(folder)[name], weights[name])
+    torch.save(tree(**{beside: average}), folder / "x.pt")
+    assert torch.equal(read(folder)[name], average[name])
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("layout", ["nano", "dcp"])
 def test_reading_takes_the_memory_that_was_planned(tmp_path: Path, layout: str) -> None:
@@ -501,6 +533,20 @@ REFUSED: dict[str, tuple[Callable[[Path, Weights], object], str]] = {
     "deepspeed": (
         lambda folder, w: torch.save(w, folder / "mp_rank_00_model_states.pt"),
         r"zero_to_fp32\.py",
+    ),
+    "quantised-beside-average": (
+        lambda folder, w: torch.save(
+            {
+                "model": {
+                    name: torch.quantize_per_tensor(tensor, 0.1, 0, torch.qint8)
+                    for name, tensor in w.items()
+                    if tensor.ndim == 2 and tensor.is_floating_point()
+                },
+                "ema": w,
+            },
+            folder / "x.pt",
+        ),
+        r"x\.pt: transformer\.\S+ is \S+: quantised weights are not read",
     ),
     "megatron": (
         lambda folder, w: (FOLDERS["dcp"](folder, w), torch.save({}, folder / "common.pt")),
