@@ -8,7 +8,10 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import importlib
+import os
+import signal
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -116,22 +119,62 @@ def _beside(folder: Path) -> Iterator[None]:
             sys.path.append(path)
 
 
+def _tf32() -> tuple[bool, bool]:
+    return torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+
+
+def _set_tf32(allowed: tuple[bool, bool]) -> None:
+    torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = allowed
+
+
+def _folder() -> Path | None:
+    try:
+        return Path.cwd()
+    except OSError:  # it was deleted
+        return None
+
+
+def _handlers() -> tuple[Any, ...] | None:
+    """Return what signals to stop do; None where this thread cannot change it."""
+    if threading.current_thread() is not threading.main_thread():
+        return None
+    return tuple(map(signal.getsignal, _STOPS))
+
+
+def _set_handlers(handlers: tuple[Any, ...]) -> None:
+    for number, handler in zip(_STOPS, handlers, strict=True):
+        if handler is not None:  # else it is none of Python's
+            signal.signal(number, handler)
+
+
+_STOPS = (signal.SIGINT, signal.SIGTERM)
+# What user code may set for the whole process: how it is asked for, and set.
+_SETTINGS: tuple[tuple[Callable[[], Any], Callable[[Any], Any]], ...] = (
+    (torch.get_default_dtype, torch.set_default_dtype),
+    (
+        torch.get_default_device,
+        lambda device: torch.set_default_device(None if device.type == "cpu" else device),
+    ),
+    (torch.is_grad_enabled, torch.set_grad_enabled),
+    (torch.get_num_threads, torch.set_num_threads),
+    (torch.get_deterministic_debug_mode, torch.set_deterministic_debug_mode),
+    (_tf32, _set_tf32),
+    (_folder, os.chdir),
+    (_handlers, _set_handlers),
+)
+
+
 @contextlib.contextmanager
 def kept_settings() -> Iterator[None]:
-    """Undo what the user's code sets for all of torch; what it prints goes to stderr."""
-    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
-    dtype, device = torch.get_default_dtype(), torch.get_default_device()
-    tf32 = matmul.allow_tf32, cudnn.allow_tf32
+    """Undo what the user's code sets for the whole process; what it prints goes to stderr."""
+    before = [ask() for ask, _ in _SETTINGS]
     try:
         with contextlib.redirect_stdout(sys.stderr):  # stdout is for results
             yield
     finally:
-        if torch.get_default_dtype() != dtype:
-            torch.set_default_dtype(dtype)
-        if torch.get_default_device() != device:
-            torch.set_default_device(None if device.type == "cpu" else device)
-        if (matmul.allow_tf32, cudnn.allow_tf32) != tf32:
-            matmul.allow_tf32, cudnn.allow_tf32 = tf32
+        for (ask, put), value in zip(_SETTINGS, before, strict=True):
+            if value is not None and ask() != value:
+                put(value)
 
 
 def place_in(error: BaseException, folder: Path) -> str:

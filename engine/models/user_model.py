@@ -17,7 +17,11 @@ from engine.models.output_head import SAME, Head, input_of
 from engine.models.residency import Stage, StagedModule
 from engine.models.user_arrays import WrongOutputError, check_shape, to_tensor
 from engine.models.user_code import kept_settings
-from seedconv_tui.training.forward_ways import DefaultForward
+from seedconv_tui.training.forward_ways import (
+    DefaultForward,
+    NoLogitsError,
+    are_probabilities,
+)
 from seedconv_tui.training.layer_search import candidates, find_layer, listening
 from seedconv_tui.training.wrapped_models import find_context, unwrapped
 
@@ -49,10 +53,12 @@ class UserModule:
         """Find how it is called and its output layer; return the logits of these ids."""
         module, self._call = self._staged.activate(), DefaultForward(vocab_size)
         self._vocab_size = vocab_size
+        self._logits(module, ids)  # from now on one call does
         with listening(candidates(module, vocab_size), vocab_size, weights=True) as heard:
             logits = self._logits(module, ids)
         found = find_layer(heard, logits, vocab_size)
-        if found is not None:
+        # Asking ends where the layer is reached first; states of earlier layers may go there, too.
+        if found is not None and heard[0].uses == 1:
             layer = self._layer = found.module
             weight, bias = (
                 None if tensor is None else tensor.detach()[:vocab_size].float()
@@ -65,12 +71,9 @@ class UserModule:
     def _logits(self, module: nn.Module, ids: torch.Tensor) -> torch.Tensor:
         try:
             return self._call(module, ids).detach()
-        except ValueError as error:
-            if "forward=" not in str(error):  # it is the module's own
-                raise
+        except NoLogitsError as error:
             raise WrongOutputError(
-                f"its module gives no logits (batch, position, {self._vocab_size} or more) for ids "
-                f"of {_written(ids)}; have the loader return a function of ids that does"
+                f"its module {error.what}; have the loader return a function from ids to logits"
             ) from None
 
     def ask(self, ids: torch.Tensor) -> torch.Tensor:
@@ -207,6 +210,8 @@ class UserModel:
             said = asked.probe(ids.clone(), vocab_size)
         if not said[..., :vocab_size].isfinite().all():
             raise WrongOutputError("its logits are NaN or infinite at the first tokens of the text")
+        if are_probabilities(said):
+            raise WrongOutputError("returns probabilities; return logits, or their logarithms")
         self.rows, self.longest, self.head = said.shape[-1], asked.longest, asked.head
         self._ids, self._width = ids, 0
         self.returns, self.dtype = asked.dtype, self._precision()
@@ -248,6 +253,15 @@ class UserModel:
                 f"says something else of the first {n} tokens when others follow them: only causal "
                 "models are scored with a loader"
             )
+        other = self._ids.clone()  # of one length both are computed alike, to the last bit or so
+        other[:, n:] = self._ids[:, : self._ids.shape[1] - n]
+        off = (said - self.states(other, None, 1)[:, :n]).float().norm(dim=-1)
+        size = said.float().norm(dim=-1).square().mean().sqrt()
+        if n and float(off.max()) > min(_LEAKS, 4 * rounding(self.dtype)) * float(size):
+            raise WrongOutputError(
+                f"says something else of some of the first {n} tokens when those that follow are "
+                "others: only causal models are scored with a loader"
+            )
 
     def say_first(self) -> torch.Tensor:
         """Return what it says of the first tokens."""
@@ -274,10 +288,6 @@ def _distance(states: torch.Tensor, others: torch.Tensor) -> float:
     """Return how far states are apart, relative to their norm."""
     off = (states.float() - others.float()).norm() / states.float().norm().clamp_min(1e-30)
     return float(off)
-
-
-def _written(ids: torch.Tensor) -> str:
-    return " x ".join(map(str, ids.shape))
 
 
 def close_made(made: Any) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from seedconv_tui.training.forward_ways import Forward
+from seedconv_tui.training.forward_ways import Forward, NoLogitsError, are_probabilities
 from seedconv_tui.training.layer_search import (
     Heard,
     Layer,
@@ -127,6 +127,8 @@ class CapturedRows:
             self._repeated(batch)
             return First()
         vocab = self._job.order.vocab
+        if are_probabilities(batch.logits):
+            raise NoLogitsError("returns probabilities, which are no logits")
         if self._job.factored:
             self._layer = find_layer(batch.heard, batch.logits, vocab)
         self.finite = bool(torch.isfinite(self._picked(batch, batch.logits[..., :vocab])).all())

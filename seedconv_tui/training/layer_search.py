@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -29,6 +30,7 @@ class Heard:
     weight: torch.Tensor | None = None  # (vocab, hidden) float32, on the CPU
     bias: torch.Tensor | None = None
     product: torch.Tensor | None = None  # of some rows, (row, vocab) float32
+    uses: int = 1  # of the layer in one run of the model, with this one
 
 
 @dataclass(frozen=True)
@@ -64,12 +66,14 @@ def listening(layers: list[nn.Linear], vocab: int, *, weights: bool) -> Iterator
     and what only refers to it would keep training from doing so.
     """
     heard: list[Heard] = []
+    uses = Counter[nn.Module]()
 
     def before(layer: nn.Module, arguments: tuple[torch.Tensor, ...]) -> None:
         if not isinstance(layer, nn.Linear) or not arguments:  # called by name
             heard.clear()
             return
-        heard[:] = [Heard(layer, plain(arguments[0].detach()))]
+        uses[layer] += 1
+        heard[:] = [Heard(layer, plain(arguments[0].detach()), uses=uses[layer])]
         if weights:
             _copy(heard[0], vocab)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import shutil
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -225,11 +226,11 @@ WRONG = {
     "nothing": ("return None", "its loader returned NoneType; it should return an nn.Module"),
     "module": (
         "return torch.nn.Embedding(300, 7)",
-        "its module gives no logits (batch, position, 300 or more) for ids of 1 x 16; have the",
+        "its module returns no logits of shape (1, 16, 300 or more); have the loader return a",
     ),
     "arguments": (
         "return torch.nn.Bilinear(2, 2, 2)",
-        "its model fails: ",
+        "its module wants input2 besides the ids of tokens; have the loader return a function",
     ),
     "list": ("return lambda ids: [1.0]", "logits should be an array or a tensor, found list"),
     "integers": (
@@ -252,6 +253,22 @@ WRONG = {
     "sight": (
         "return lambda ids: f(ids) + f(ids).mean(1, keepdim=True)",
         "says something else of the first 8 tokens when others follow them: only causal models",
+    ),
+    "next": (
+        "return lambda ids: f(ids) + 0.1 * f(ids).roll(-1, 1)",
+        "says something else of some of the first 8 tokens when those that follow are others",
+    ),
+    "probabilities": (
+        "return lambda ids: f(ids).softmax(-1)",
+        "returns probabilities; return logits, or their logarithms",
+    ),
+    "positions": (
+        "return Module(lambda self, ids, positions: f(ids.numpy()))",
+        "its module wants positions besides the ids of tokens; have the loader return a function",
+    ),
+    "several": (
+        "return Module(lambda self, ids: (torch.ones(*ids.shape, 320), f(ids.numpy())))",
+        "its module returns several tensors that may be logits, (1, 16, 320) and (1, 16, 304); ",
     ),
     "chance": (
         "return lambda ids: f(ids) + torch.rand(ids.shape)[..., None] * torch.arange(304)",
@@ -295,6 +312,11 @@ def test_what_is_wrong_with_a_loader_fails_that_checkpoint_in_one_line(
     loader = write_loader(
         tmp_path,
         f"""{LOADED}
+def Module(forward):
+    made = type("Module", (torch.nn.Module,), {{"forward": forward}})()
+    made.config = GPTConfig()
+    return made
+
 def load(path, *, model, seed, step, device, cache):
     module = gpt(path).requires_grad_(False)
     weight = module.lm_head.weight
@@ -379,6 +401,51 @@ def test_what_does_not_go_with_a_loader_is_refused(
 ) -> None:
     assert run(["run", str(write_study(tmp_path, **settings))]) == 2
     assert expected in capsys.readouterr().err
+
+
+def test_an_output_layer_that_serves_earlier_layers_too_is_no_factor(tmp_path: Path) -> None:
+    make_nano(tmp_path)
+    code = f"""{LOADED}
+class Deep(torch.nn.Module):
+    def __init__(self, gpt):
+        super().__init__()
+        self.gpt, self.config = gpt, gpt.config
+    def forward(self, ids):
+        early = self.gpt.lm_head(self.gpt.wte(ids))
+        return self.gpt(ids, ids)[0]
+
+def load(path, *, model, seed, step, device, cache):
+    return Deep(gpt(path))
+"""
+    study = score(tmp_path, write_loader(tmp_path, code), log_probs__representation="none")
+    assert_exact(tmp_path, study)
+
+
+def test_what_a_loader_sets_for_the_process_is_undone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_nano(tmp_path)
+    code = f"""{LOADED}
+import os, signal
+
+def load(path, *, model, seed, step, device, cache):
+    os.chdir("/")
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    torch.set_num_threads(torch.get_num_threads() + 1)
+    torch.set_grad_enabled(False)
+    torch.use_deterministic_algorithms(True)
+    torch.set_default_dtype(torch.float64)
+    return gpt(path).float()
+"""
+    loader = write_loader(tmp_path, code)
+    monkeypatch.chdir(tmp_path)
+    settings = (
+        Path.cwd, lambda: signal.getsignal(signal.SIGINT), torch.get_num_threads,
+        torch.is_grad_enabled, torch.get_deterministic_debug_mode, torch.get_default_dtype,
+    )  # fmt: skip
+    before = [ask() for ask in settings]
+    assert_exact(tmp_path, score(Path(), loader, log_probs__representation="none"))
+    assert [ask() for ask in settings] == before
 
 
 def test_one_module_for_several_checkpoints_is_noticed(

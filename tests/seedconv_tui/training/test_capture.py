@@ -253,6 +253,28 @@ def test_numbers_that_nobody_wants_are_told(
     assert [said in record.getMessage() for record in caplog.records] == [True]
 
 
+@pytest.mark.parametrize(
+    ("forward", "says"),
+    [
+        (lambda self, ids, positions: self.inner(ids, ids)[0], "the model wants positions besides"),
+        (lambda self, ids, positions=None: self.inner(ids)[0], "the model returns no logits of"),
+        (
+            lambda self, ids: (torch.ones(*ids.shape, ROWS), self.inner(ids, ids)[0]),
+            "the model returns several tensors that may be logits, (",
+        ),
+        (lambda self, ids: self.inner(ids, ids)[0].softmax(-1), "the model returns probabilities"),
+    ],
+)
+def test_how_a_model_gives_logits_is_never_guessed(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, forward: Any, says: str
+) -> None:
+    make_order(tmp_path)
+    model = type("Model", (nn.Module,), {"forward": forward})()
+    model.inner = make_gpt()
+    assert not Capture(tmp_path, model="m", seed=1, context=CONTEXT)(model, 0)
+    assert says in caplog.text
+
+
 def test_a_model_of_hugging_face_is_captured(tmp_path: Path) -> None:
     from tests.support.tiny_models import make_model
 
