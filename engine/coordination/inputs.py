@@ -10,7 +10,6 @@ import numpy as np
 
 from engine.coordination.identity import header_of
 from engine.coordination.patience import Patience
-from engine.errors import ConfigError
 from engine.events import Event, Listener
 from engine.probes.questions import Questions, build_probes
 from engine.sources.base import Source
@@ -96,13 +95,7 @@ def publish(
 
     Raise ConfigError when it cannot be written: nothing would ever be captured.
     """
-    order = order_of(study, inputs)
-    try:
-        path, new = publish_order(study, order)
-    except OSError as error:
-        folder = study.announcements
-        text = f"{folder}: the work order cannot be written: {error.strerror or error}"
-        raise ConfigError(f"{text}. Set watch.announcements to a folder that can be") from None
+    path, new = publish_order(study, order_of(study, inputs))
     if new:
         with contextlib.suppress(OSError):  # a terminal that is gone must not end the work
             listener.on_event(Event(clock(), "info", "order", f"wrote the work order {path}"))

@@ -11,6 +11,7 @@ from pydantic import BeforeValidator, Field, field_validator, model_validator
 from engine.study_file.patterns import SourceKind, kind_of, source_fields
 from engine.study_file.presets import PRESETS, Preset
 from engine.study_file.section import Section
+from seedconv_tui.training.announcing import check_names
 
 # Fields that say how checkpoints are read.
 _OF_CHECKPOINTS = frozenset({"allow_pickle", "cache", "config", "loader", "trust_remote_code"})
@@ -159,6 +160,10 @@ class ModelSection(Section):
                     f'{name}: is about reading checkpoints, and source = "captured" has none. '
                     "Leave it out"
                 )
+            seeds = self.seeds if isinstance(self.seeds, list) else ["0"]
+            last = max(self.steps, default=0) if isinstance(self.steps, list) else 0
+            for seed in seeds:  # as `Capture` does
+                check_names(self.name, seed, last, "/")
         return self
 
     @model_validator(mode="after")

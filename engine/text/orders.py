@@ -58,13 +58,17 @@ def make_order(
 def publish_order(study: StudyFile, order: WorkOrder) -> tuple[Path, bool]:
     """Write an order where training runs look for it; return where, and whether it is new.
 
-    An equal one stays as it is. Raise OSError.
+    An equal one stays as it is. Raise ConfigError when it cannot be written.
     """
     path = study.announcements / ORDER_FILE
     with contextlib.suppress(ValueError):
         if _same(read_order(path), order):
             return path, False
-    write_order(path, order)
+    try:
+        write_order(path, order)
+    except OSError as error:
+        text = f"{path.parent}: the work order cannot be written: {error.strerror or error}"
+        raise ConfigError(f"{text}. Set watch.announcements to a folder that can be") from None
     return path, True
 
 

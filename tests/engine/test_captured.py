@@ -530,6 +530,8 @@ def test_damage_of_what_cannot_be_scored_again(
         ({"models__allow_pickle": True}, "allow_pickle: is about reading checkpoints"),
         ({"models__trust_remote_code": True}, "trust_remote_code: is about reading"),
         ({"models__source": {"1": "captured"}}, "source.1"),
+        ({"models__seeds": ["1", "a/b"]}, "seed should be a name without /, found 'a/b'"),
+        ({"models__steps": [0, 2**53]}, "step should be a number from 0 to 2^53"),
     ],
 )
 def test_the_study_file_refuses_what_makes_no_sense(
@@ -541,6 +543,18 @@ def test_the_study_file_refuses_what_makes_no_sense(
         study.write_text(study.read_text().replace('"captured"', '{ 1 = "captured" }'))
     assert run(["order", str(study)]) == 2
     assert text in capsys.readouterr().err
+
+
+def test_an_order_that_cannot_be_written_is_said_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = a_study(tmp_path, watch__announcements="spool")
+    shutil.rmtree(tmp_path / "spool")
+    (tmp_path / "spool").write_text("a file")
+    capsys.readouterr()
+    for command in ("order", "run"):
+        assert run([command, str(study)]) == 2
+        assert "spool: the work order cannot be written: " in capsys.readouterr().err
 
 
 def test_the_order_is_written_again_only_when_it_changed(
