@@ -26,6 +26,7 @@ from engine.models.weights import CheckpointWeights
 _FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _SPARE_BYTES = 2**30  # of what a module makes for itself, such as masks
 _MORE_LAYERS = 64  # than the names have: some models use the weights of one several times
+_ROTATION = "inv_freq"  # name of the frequencies by which positions are rotated
 _INDEX = re.compile(r"\.(\d+)\.")
 
 
@@ -104,6 +105,31 @@ def refuse_not_finite(checkpoint: CheckpointWeights, module: Any) -> None:
         if not bool(low.isfinite() & high.isfinite()):
             where = checkpoint.not_finite.get(name, checkpoint.where)
             raise CheckpointError(f"{where}: {name} holds NaN or infinite weights")
+
+
+def refuse_other_rotation(checkpoint: CheckpointWeights, module: Any) -> None:
+    """Raise CheckpointError when positions are rotated otherwise than in training.
+
+    Checkpoints of some trainers and of old versions hold the frequencies that config.json implies.
+    Where those are scaled, versions differ in what they keep, and nothing is compared.
+    """
+    found = {n: it for n, it in checkpoint.weights.items() if n.rpartition(".")[2] == _ROTATION}
+    settings = checkpoint.config.get_text_config().to_dict()
+    rope = settings.get("rope_parameters") or settings.get("rope_scaling") or {}
+    kind = rope.get("rope_type", rope.get("type", "default"))
+    if not found or kind != "default" or any(isinstance(it, dict) for it in rope.values()):
+        return
+    made = {n: it for n, it in module.named_buffers() if n.rpartition(".")[2] == _ROTATION}
+    alone = next(iter(made.values())) if len(made) == 1 else None  # one serves all layers
+    for name, frequencies in found.items():
+        buffer = made.get(name, alone)
+        if buffer is None or buffer.is_meta or buffer.shape != frequencies.shape:
+            continue
+        if not torch.allclose(frequencies.float(), buffer.float().cpu(), rtol=0.02, atol=1e-4):
+            raise CheckpointError(
+                f"{checkpoint.where}: config.json makes other frequencies of positions than "
+                f"{name} has. Correct rope_theta in config.json"
+            )
 
 
 def _outline(checkpoint: CheckpointWeights, *, masked: bool) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from engine.machine.devices import DeviceGroup
-from engine.models.fitting import Fitting, refuse_not_finite
+from engine.models.fitting import Fitting, refuse_not_finite, refuse_other_rotation
 from engine.models.loaded_model import LoadedModel, longest_input
 from engine.models.modules import Modules
 from engine.models.residency import Place
@@ -44,6 +44,7 @@ class TransformersMaker:
         try:
             if checkpoint.not_finite:
                 refuse_not_finite(checkpoint, model.activate())
+            refuse_other_rotation(checkpoint, model.activate())
             model.find_head(self._first(model.longest), self._vocab_size)
         except BaseException:
             model.close()

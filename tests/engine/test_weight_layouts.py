@@ -568,6 +568,24 @@ def test_what_cannot_be_read_is_refused_in_one_line(
     assert str(folder) in str(refused.value)
 
 
+def test_positions_that_are_rotated_otherwise_than_in_training_fail_by_name(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Some trainers save the frequencies; shapes do not show that config.json has others."""
+    make_runs(tmp_path, architecture="llama", seeds=("1", "2"), steps=(0,))
+    for seed, base in (("1", 10_000.0), ("2", 500_000.0)):
+        folder = tmp_path / f"runs/seed{seed}/step0"
+        config = json.loads((folder / "config.json").read_text())
+        width = config["hidden_size"] // config["num_attention_heads"]
+        frequencies = base ** -(torch.arange(0, width, 2) / width)
+        name = "model.layers.0.self_attn.rotary_emb.inv_freq"
+        torch.save({**take_weights(folder), name: frequencies.bfloat16()}, folder / "x.pt")
+    assert run(["run", str(write_study(tmp_path, models__allow_pickle=True))]) == 1
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if " error " in line]
+    assert f"seed2/step0: config.json makes other frequencies of positions than {name} has" in line
+    assert set(open_study(tmp_path / "study.zarr").ledger("m").scored) == {("1", 0)}
+
+
 def test_weights_and_configurations_that_do_not_fit_fail_by_name(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
