@@ -10,6 +10,7 @@ It needs the standard library, numpy and torch.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import operator
@@ -19,10 +20,15 @@ from typing import Any, Literal
 
 from torch import nn
 
-from seedconv_tui.training.announcing import announcements_folder, check_names
+from seedconv_tui.training.announcing import (
+    announce_captured,
+    announcements_folder,
+    check_names,
+)
 from seedconv_tui.training.captured_rows import CaptureJob
 from seedconv_tui.training.forward_ways import CheckedForward, DefaultForward, Forward
 from seedconv_tui.training.handing_over import HandingOver, SkippedError
+from seedconv_tui.training.handover import run_folder
 from seedconv_tui.training.rank_meeting import Group, Meeting, NotAllCameError, Single, find_group
 from seedconv_tui.training.work_order import ORDER_FILE, WorkOrder, read_order
 from seedconv_tui.training.wrapped_models import Placement, find_context, most_ids, survey
@@ -186,6 +192,20 @@ class Capture:
     def _failed(self, step: int, text: str, kind: str) -> None:
         self.failed += 1
         self._tell(kind, "step %s of seed %s was not captured: %s", step, self._seed, text)
+        with contextlib.suppress(Exception):  # the log has it; a disk may be full
+            self._lose(operator.index(step), text)
+
+    def _lose(self, step: int, reason: str) -> None:
+        """Tell the study, which would wait for the step; what was captured of it before stays."""
+        group = find_group()
+        if group is not None and group.rank != 0:
+            return
+        check_names(self._model, self._seed, step, str(self._folder))
+        if not (run_folder(self._folder, self._model, self._seed) / str(step)).exists():
+            plain = "".join(letter if letter.isprintable() else "?" for letter in reason)
+            announce_captured(
+                self._folder, self._model, self._seed, step, path=None, lost=plain[:500]
+            )
 
     def _tell(self, kind: str, text: str, *values: object) -> None:
         if kind not in self._told:

@@ -580,7 +580,10 @@ def test_training_goes_on_when_the_disk_is_full(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("File too large") == 1  # told once
     assert spooled(tmp_path) == [100, 101]  # what waited before, and nothing half written
-    assert sorted(letters(tmp_path)) == [100, 101]
+    told = {step: letter["lost"] for step, letter in letters(tmp_path).items()}
+    assert {step: told.pop(step) for step in (100, 101)} == {100: None, 101: None}
+    assert sorted(told) == [0, 1, 2, 3]  # the study does not wait for these
+    assert all("File too large" in why for why in told.values())
 
 
 def test_a_text_of_another_tokenizer_is_refused_before_it_reaches_the_device(
@@ -608,3 +611,15 @@ def test_what_a_model_raises_is_logged_once(
     ]
     assert model.training
     assert caplog.records[0].levelno == logging.WARNING
+    told = {step: letter["lost"] for step, letter in letters(tmp_path).items()}
+    assert told == dict.fromkeys(range(3), "ZeroDivisionError: division by zero")
+
+
+def test_what_was_captured_before_stays_when_a_model_fails_then(tmp_path: Path) -> None:
+    make_order(tmp_path)
+    model, capture = make_gpt(), Capture(tmp_path, model="m", seed=1)
+    assert capture(model, 0)
+    model.norm.register_forward_hook(lambda *_: 1 / 0)
+    assert not capture(model, 0)  # a training that was resumed
+    assert spooled(tmp_path) == [0]
+    assert letters(tmp_path)[0]["lost"] is None
