@@ -10,6 +10,7 @@ import numpy as np
 
 from engine.coordination.identity import header_of
 from engine.coordination.patience import Patience
+from engine.errors import ConfigError
 from engine.events import Event, Listener
 from engine.probes.questions import Questions, build_probes
 from engine.sources.base import Source
@@ -22,7 +23,7 @@ from engine.text.orders import make_order, publish_order
 from engine.text.tokenizer import Tokenizer, load_tokenizer
 from seedconv_tui.training.work_order import WorkOrder
 from store import read_root
-from store.schema import Key
+from store.schema import TOP, Key
 from store.writing import refuse_mismatch
 
 _MOST_TRIED = 20  # checkpoints of a model whose configuration is read, until one has a vocabulary
@@ -72,6 +73,11 @@ def read_inputs(
             tokenizer = tokenizer.cut(size)
         counts = Counts(text.counts.count[: tokenizer.size], text.counts.source)
         text = replace(text, counts=counts, pad=tokenizer.pad)
+    if tokenizer.size < TOP:
+        raise ConfigError(
+            f"tokenizer.source: {study.tokenizer.source!r} has {tokenizer.size} entries; at least "
+            f"{TOP} are needed, as so many predictions are kept of each token"
+        )
     return Inputs(tokenizer, text, probes, tuple(warnings))
 
 

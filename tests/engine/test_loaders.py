@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
+from tokenizers import Tokenizer, models, pre_tokenizers
 
 import tests.support
 from engine.sources.local import LocalSource
@@ -401,6 +402,21 @@ def test_what_does_not_go_with_a_loader_is_refused(
 ) -> None:
     assert run(["run", str(write_study(tmp_path, **settings))]) == 2
     assert expected in capsys.readouterr().err
+
+
+def test_a_vocabulary_of_fewer_entries_than_are_kept_of_each_token_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_nano(tmp_path)
+    small = Tokenizer(models.WordLevel({name: n for n, name in enumerate("ACGTN?")}, unk_token="?"))
+    small.pre_tokenizer = pre_tokenizers.Split("", "isolated")
+    small.save(str(tmp_path / "tokenizer/tokenizer.json"))
+    (tmp_path / "text.txt").write_text("ACGTTGCANNACGT" * 9)
+    loader = write_loader(tmp_path, "def load(): ...")
+    settings = {"models__source": "out/seed{seed}/{step}", "models__loader": loader}
+    assert run(["run", str(write_study(tmp_path, **settings))]) == 2
+    said = capsys.readouterr().err
+    assert "tokenizer.source: 'tokenizer' has 7 entries; at least 10 are needed" in said
 
 
 def test_an_output_layer_that_serves_earlier_layers_too_is_no_factor(tmp_path: Path) -> None:
