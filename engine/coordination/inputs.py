@@ -21,6 +21,7 @@ from engine.text.documents import find_files
 from engine.text.evaluation_text import EvaluationText, build_text
 from engine.text.orders import make_order, publish_order
 from engine.text.tokenizer import Tokenizer, load_tokenizer
+from seedconv_tui.training.spool import remove_abandoned
 from seedconv_tui.training.work_order import WorkOrder
 from store import read_root
 from store.schema import TOP, Key
@@ -99,9 +100,12 @@ def publish(
 ) -> None:
     """Write the work order for training runs where it changed, and report it.
 
+    What a training run that died has begun to hand over is removed.
+
     Raise ConfigError when it cannot be written: nothing would ever be captured.
     """
     path, new = publish_order(study, order_of(study, inputs))
+    remove_abandoned(study.announcements)
     if new:
         with contextlib.suppress(OSError):  # a terminal that is gone must not end the work
             listener.on_event(Event(clock(), "info", "order", f"wrote the work order {path}"))

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seedconv_tui.training.handover import (
+    CAPTURED,
     DESCRIPTION,
     Handover,
     SpooledFile,
@@ -146,6 +147,15 @@ def too_many(run: Path, newest: Path, at_most: int) -> list[Path]:
         if total > at_most and folder != newest:
             doomed.append(folder)
     return doomed[::-1]
+
+
+def remove_abandoned(announcements: Path) -> None:
+    """Remove what processes that died had begun to capture, of any run."""
+    for partial in list((announcements / CAPTURED).glob("*/.*.partial")):
+        with contextlib.suppress(OSError):  # removed meanwhile
+            changed = [partial.lstat(), *(file.lstat() for file in partial.iterdir())]
+            if time.time() - max(it.st_mtime for it in changed) > _ABANDONED:
+                remove_captured(partial)
 
 
 def room(folder: Path) -> int:

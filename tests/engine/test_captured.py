@@ -359,6 +359,22 @@ def test_what_makes_numbers_that_nobody_wants_is_said_once(
     assert told.count("captured with more noise than rounding makes") == 1
 
 
+def test_what_a_training_that_died_had_begun_is_removed(tmp_path: Path) -> None:
+    study = a_study(tmp_path)
+    run_of_1 = hand_over(study, model_of("1", 0), "1", 0).parent
+    hand_over(study, model_of("2", 0), "2", 0)
+    for name in ("old", "new"):
+        partial = run_of_1 / f".{name}.partial"
+        partial.mkdir()
+        (partial / "rows-0.npy").write_bytes(b"as far as it came")
+        if name == "old":
+            for path in (partial / "rows-0.npy", partial):
+                os.utime(path, (1, 1))
+    assert run(["run", str(study)]) == 0
+    (left,) = spooled(study)
+    assert left.endswith(".new.partial/rows-0.npy")
+
+
 def test_what_cannot_be_removed_is_said_once(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
