@@ -280,7 +280,8 @@ def test_weights_without_a_place_in_the_configuration_are_refused_by_name(
     # Older transformers saved what a module makes itself.
     folder = tmp_path / "runs/seed4/step5"
     weights = load_file(folder / "model.safetensors")
-    weights["model.layers.0.self_attn.rotary_emb.inv_freq"] = torch.ones(4)
+    frequencies = 10_000.0 ** (-torch.arange(0, 8, 2) / 8)
+    weights["model.layers.0.self_attn.rotary_emb.inv_freq"] = frequencies
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     assert run(["run", str(write_study(tmp_path))]) == 1
     said = capsys.readouterr().err
