@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from textual.drivers.headless_driver import HeadlessDriver
 from textual.pilot import Pilot
+from textual.widget import Widget
 
 from seedconv_tui.monitor.app import SeedconvApp
 from seedconv_tui.monitor.lean_output import lean_driver
@@ -29,6 +30,9 @@ from tests.support.deadline import DEADLINE
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Sequence
+    from threading import Thread
+
+    from textual.message_pump import MessagePump
 
     from seedconv_tui.monitor.common.study_screen import StudyScreen
     from seedconv_tui.monitor.data.remembered import Memory
@@ -173,6 +177,14 @@ class CountingDriver(HeadlessDriver):
         self.sent += data
 
 
+def _has_work(node: MessagePump) -> bool:
+    """Return whether messages wait for it, or what it asked to be drawn is not drawn yet."""
+    waits = node.message_queue_size > 0 or bool(node._next_callbacks)
+    if not isinstance(node, Widget):
+        return waits
+    return waits or node._layout_required or node._repaint_required or node._scroll_required
+
+
 class Terminal:
     """The app, running, with what a person could do to it and see of it."""
 
@@ -197,22 +209,32 @@ class Terminal:
         await self.settle()
 
     async def settle(self) -> None:
-        """Waits until the reading threads are done and all that they caused is shown."""
-        for watch in self.app.studies.watches:
-            if (reading := watch.reading) is not None:
+        """Wait until the reading threads are done and all that they caused is shown."""
+        await self._rest()
+        watches = self.app.studies.watches
+        while self.app.is_running and any(w.reading or w.details.busy for w in watches):
+            for reading in self._readers():
                 reading.join()
-        await self.pilot.pause()
-        await self.pilot.pause()
-        for details in (watch.details for watch in self.app.studies.watches):
-            while details.busy:
-                if (reading := details.reading) is not None:
-                    reading.join()
-                await self.pilot.pause()
-        await self.pilot.pause()
+            await self._rest()
 
     async def press(self, *keys: str) -> None:
+        """Press keys, and wait until all that they caused is shown, without what is still read."""
         await self.pilot.press(*keys)
+        await self._rest()
+
+    async def _rest(self) -> None:
+        """Wait until the app has nothing to do; that a machine is busy must not look like that."""
         await self.pilot.pause()
+        while self.app.is_running and any(map(_has_work, self._nodes())):
+            await self.pilot.pause()
+
+    def _readers(self) -> list[Thread]:
+        watches = self.app.studies.watches
+        threads = [watch.reading for watch in watches] + [w.details.reading for w in watches]
+        return [thread for thread in threads if thread is not None]
+
+    def _nodes(self) -> list[MessagePump]:
+        return [self.app, *self.app.screen.walk_children(with_self=True)]
 
     async def go_to(self, screen: type[StudyScreen]) -> None:
         """Presses the number key of a screen, and waits for its data."""
