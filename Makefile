@@ -31,6 +31,7 @@ lint: $(VENV)/dev
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+	$(BIN)/python -m benchmarks.pages --check
 
 # On every change, within a quarter of an hour: without coverage and without the longest attacks,
 # which `make check` has.

@@ -2,15 +2,17 @@
 
     python -m benchmarks.chart [--rounds 200]
 
-Five models of 154 steps each with a band, phases and a cursor. Prints median and 95th percentile in
-milliseconds per size and glyphs, then the cells that differ after the cursor moved by one step and
-after one more step arrived (what a terminal has to be sent).
+Five models of 154 steps each with a band, phases and a cursor. Prints JSON: per size and glyphs the
+median and 95th percentile in milliseconds, and the cells that differ after the cursor moved by one
+step and after one more step arrived (what a terminal has to be sent).
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import time
+from typing import Any
 
 import numpy as np
 
@@ -41,14 +43,17 @@ def study(n_steps: int = len(STEPS)) -> list[Series]:
     return series
 
 
-def times(series: list[Series], view: View, size: tuple[int, int], glyphs: Glyphs, n: int) -> str:
+def times(series: list[Series], view: View, size: tuple[int, int], glyphs: Glyphs, n: int) -> Any:
     """Median and 95th percentile of `n` drawings, in ms."""
     taken = []
     for _ in range(n):
         start = time.perf_counter()
         draw(series, view, *size, marks=MARKS, cursor=512.0, glyphs=glyphs, y_label="KL (nats)")
         taken.append(1e3 * (time.perf_counter() - start))
-    return f"{np.median(taken):6.2f} {np.percentile(taken, 95):6.2f}"
+    return {
+        "median_ms": round(float(np.median(taken)), 2),
+        "p95_ms": round(float(np.percentile(taken, 95)), 2),
+    }
 
 
 def changed(before: Cells, after: Cells) -> int:
@@ -66,20 +71,21 @@ def main() -> None:
     rounds = parser.parse_args().rounds
     full, early = study(), study(len(STEPS) - 1)
     view = fit(full)
-    print(f"{len(full)} series x {len(STEPS)} points, {rounds} rounds; cells changed of all cells")
-    print("size     glyphs   median    p95 ms   cursor moved   step arrived   step, view refitted")
+    result: dict[str, Any] = {"series": len(full), "points": len(STEPS), "rounds": rounds}
     for size in SIZES:
+        of_size = result[f"{size[0]}x{size[1]}"] = {"cells": size[0] * size[1]}
         for glyphs in Glyphs:
             at = float(STEPS[STEPS > 512].min())
             first = draw(full, view, *size, marks=MARKS, cursor=512.0, glyphs=glyphs)
             moved = draw(full, view, *size, marks=MARKS, cursor=at, glyphs=glyphs)
             past = draw(early, view, *size, marks=MARKS, cursor=512.0, glyphs=glyphs)
             refitted = draw(early, fit(early), *size, marks=MARKS, cursor=512.0, glyphs=glyphs)
-            print(
-                f"{size[0]:3}x{size[1]:<3}  {glyphs:8} {times(full, view, size, glyphs, rounds)}"
-                f" {changed(first, moved):14} {changed(past, first):14}"
-                f" {changed(refitted, first):14} of {size[0] * size[1]}"
-            )
+            of_size[glyphs] = times(full, view, size, glyphs, rounds) | {
+                "changed_by_cursor": changed(first, moved),
+                "changed_by_step": changed(past, first),
+                "changed_by_step_refitted": changed(refitted, first),
+            }
+    print(json.dumps({"chart": result}, indent=2))
 
 
 if __name__ == "__main__":

@@ -203,12 +203,8 @@ def main() -> None:
     machine = {"arch": platform.machine(), "cores": os.cpu_count(), "device": "cpu"}
     versions = {name: version(name) for name in ("numcodecs", "numpy", "torch", "zarr")}
     result = {"tokens": TOKENS, "vocabulary": VOCAB, "units": UNITS, "steps": steps}
-    print(
-        json.dumps(
-            {"representations": result, "codecs": table, "machine": machine, "versions": versions},
-            indent=2,
-        )
-    )
+    found = {"codecs": {"representations": result, "codecs": table}}
+    print(json.dumps(found | {"machine": machine, "versions": versions}, indent=2))
 
 
 if __name__ == "__main__":

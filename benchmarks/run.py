@@ -108,14 +108,53 @@ def checkpoints(options: argparse.Namespace) -> Iterator[Path]:
 
 def report(name: str, result: dict[str, Any], options: argparse.Namespace) -> None:
     """Print a benchmark's figures with the machine; keep them where `--save` asks for it."""
-    on = machine(options.device)
-    versions = {"python": platform.python_version(), **{name: version(name) for name in _VERSIONS}}
-    text = json.dumps({name: result, "machine": on, "versions": versions}, indent=2)
-    print(text)
+    found = {name: result, "machine": machine(options.device), "versions": _versions()}
+    print(json.dumps(found, indent=2))
     if options.save:
-        label = f"{on['cores']}-core {on['arch']} {on.get('gpu', 'cpu')}"
-        file = f"{name}-{re.sub(r'[^a-z0-9_]+', '-', label.lower()).strip('-')}.json"
-        (Path(__file__).parent / "results" / file).write_text(text + "\n", encoding="utf-8")
+        save(name, found)
+
+
+def _versions() -> dict[str, str]:
+    return {"python": platform.python_version(), **{name: version(name) for name in _VERSIONS}}
+
+
+def save(name: str, found: dict[str, Any]) -> None:
+    """Keep what a benchmark printed in benchmarks/results/, one file a benchmark and machine."""
+    on = found["machine"]
+    label = f"{on['cores']}-core {on['arch']} {on.get('gpu', 'cpu')}"
+    file = f"{name}-{re.sub(r'[^a-z0-9_]+', '-', label.lower()).strip('-')}.json"
+    text = json.dumps(found, indent=2)
+    (Path(__file__).parent / "results" / file).write_text(text + "\n", encoding="utf-8")
+
+
+def run_module(name: str, arguments: Sequence[str], device: str) -> dict[str, Any] | None:
+    """Run one benchmark and print what it prints; None when it fails.
+
+    To its machine is added how many cores others kept busy meanwhile.
+    """
+    command = [sys.executable, "-m", f"benchmarks.{name}", *arguments]
+    before, clock = _busy(), time.monotonic()
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True)
+    others = _busy() - before
+    if done.returncode:
+        print(done.stdout, flush=True)
+        return None
+    found: dict[str, Any] = json.loads(done.stdout)
+    on = found["machine"] if isinstance(found.get("machine"), dict) else {}
+    on = machine(device if on.get("device", "cpu") != "cpu" else "cpu") | on
+    on["others_cores"] = round(max(0.0, others / (time.monotonic() - clock)), 2)
+    found |= {"machine": on, "versions": _versions() | found.get("versions", {})}
+    print(json.dumps(found, indent=2), flush=True)
+    return found
+
+
+def _busy() -> float:
+    """Processor seconds of all but this process and what it has run."""
+    import psutil
+
+    every, own = psutil.cpu_times(), os.times()
+    mine = own.user + own.system + own.children_user + own.children_system
+    return float(every.user + every.nice + every.system - mine)
 
 
 def machine(device: str) -> dict[str, Any]:

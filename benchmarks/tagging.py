@@ -3,13 +3,14 @@
     python -m benchmarks.tagging [--characters 450000] [--tagger rules]
 
 The text is Python's own documentation, in pieces of six characters at most, about as many as a
-sub-word tokenizer would make. Prints seconds; the first time, with imports, is not counted.
+sub-word tokenizer would make. Prints JSON; the first time, with imports, is not counted.
 """
 
 from __future__ import annotations
 
 import argparse
 import itertools
+import json
 import re
 import time
 from pydoc_data.topics import topics
@@ -63,8 +64,16 @@ def main() -> None:
     start = clock()
     majority(label, ~blank(text.text), text.char_start, text.char_end, len(UNIVERSAL))
     aligning = clock() - start
-    print(f"{tags.tagger}: {len(text):,} tokens, {words:,} words, {len(bounds) - 1:,} documents")
-    print(f"all {whole:.2f} s   spaCy's tokenizer {tokenizer:.2f} s   alignment {aligning:.2f} s")
+    result = {
+        "tagger": tags.tagger,
+        "tokens": len(text),
+        "words": words,
+        "documents": len(bounds) - 1,
+        "seconds": round(whole, 2),
+        "tokenizer_seconds": round(tokenizer, 2),
+        "alignment_seconds": round(aligning, 2),
+    }
+    print(json.dumps({"tagging": result}, indent=2))
 
 
 if __name__ == "__main__":

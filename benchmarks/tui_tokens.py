@@ -113,7 +113,7 @@ def main() -> None:
     result["resident_mb"] = resident_mb()
     machine = f"{os.cpu_count()} cores {platform.machine()}"
     versions = {"python": sys.version.split()[0], "textual": version("textual")}
-    print(json.dumps({"tui": result, "machine": machine, "versions": versions}, indent=2))
+    print(json.dumps({"tui_tokens": result, "machine": machine, "versions": versions}, indent=2))
 
 
 if __name__ == "__main__":
