@@ -19,7 +19,7 @@ from zarr.core.buffer import default_buffer_prototype
 from zarr.storage import LocalStore, MemoryStore
 
 from store.errors import DamagedError, StoreError, lacks_files
-from store.storage.checked_stores import CommittedStore, HasSizes, Opened
+from store.storage.checked_stores import CheckedStore, CommittedStore, Opened
 from store.storage.direct_chunks import (
     CLEVEL,
     CNAME,
@@ -78,7 +78,7 @@ def _open(store: Store, path: str) -> Array:
     try:
         mode: Literal["r", "r+"] = "r" if store.read_only else "r+"
         array = zarr.open_array(store, path=path, mode=mode, zarr_format=3)
-        if isinstance(store, HasSizes):
+        if isinstance(store, CheckedStore):
             _refuse_codecs(array)
             store.sizes.know(Opened.of(array).grid, place(array))
         return array.with_config({"write_empty_chunks": True})  # it is not kept with the array

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 import zarr
@@ -84,25 +84,63 @@ def checksum_of(value: NDArray[Any]) -> str:
 
 
 class CheckedStore(Store):
-    """A store that knows which checksum chunks must have: a sound one elsewhere is damage."""
+    """A store that checks what it reads: a chunk has its length, and is the one committed.
 
+    `expected` gives the checksum that a chunk must have, in hex digits, where that is known: a
+    sound chunk of elsewhere is damage.
+    """
+
+    sizes: ChunkSizes
     expected: ChecksumOf = staticmethod(lambda key: None)
 
-    def expect_committed(self, key: str, value: NDArray[Any]) -> None:
+    def expect(self, key: str, value: NDArray[Any]) -> None:
         """Raise DamagedError for a chunk, (byte,), that is not the one that was committed."""
+        where = f"{self.root if isinstance(self, LocalStore) else self}/{key}"
+        self.sizes.expect(key, where, value)
         wanted = None if key.endswith(".json") else self.expected(key)
         if wanted is not None and checksum_of(value) != wanted:
-            where = self.root if isinstance(self, LocalStore) else self
             raise DamagedError(
-                f"{where}/{key}: is not what was committed: altered, or a copy of another chunk"
+                f"{where}: is not what was committed: altered, or a copy of another chunk"
             )
 
 
-def refuse_unusual(root: Path, key: str, sizes: ChunkSizes) -> None:
-    """Raise DamagedError for an object that is a link, no file, or longer than it can be."""
-    path = root / key
-    refuse_link(root, path)
-    refuse_other_than_file(path, sizes.most_bytes(key))
+class CheckedFolder(CheckedStore, LocalStore):
+    """A folder whose objects are neither links nor longer than they can be, and checked."""
+
+    def __init__(self, root: Path, *, read_only: bool) -> None:
+        super().__init__(root, read_only=read_only)
+        self.sizes = ChunkSizes()
+
+    async def get(
+        self,
+        key: str,
+        prototype: BufferPrototype | None = None,
+        byte_range: ByteRequest | None = None,
+    ) -> Buffer | None:
+        """Read one object. Raise DamagedError for a link, what is no file, and another chunk."""
+        self._refuse_unusual(key)
+        return self._checked(key, await super().get(key, prototype, byte_range))
+
+    def get_sync(
+        self,
+        key: str,
+        *,
+        prototype: BufferPrototype | None = None,
+        byte_range: ByteRequest | None = None,
+    ) -> Buffer | None:
+        """Read one object without zarr's event loop. Raise DamagedError like `get`."""
+        self._refuse_unusual(key)
+        return self._checked(key, super().get_sync(key, prototype=prototype, byte_range=byte_range))
+
+    def _refuse_unusual(self, key: str) -> None:
+        path = self.root / key
+        refuse_link(self.root, path)
+        refuse_other_than_file(path, self.sizes.most_bytes(key))
+
+    def _checked(self, key: str, value: Buffer | None) -> Buffer | None:
+        if value is not None:
+            self.expect(key, value.as_numpy_array())
+        return value
 
 
 def _no_check() -> None: ...
@@ -158,40 +196,16 @@ class OpenedArrays:
         return known if known is not None and known.array is array else None
 
 
-class CommittedStore(CheckedStore, LocalStore):
-    """A read-only store in which every chunk that is asked for must exist.
+class CommittedStore(CheckedFolder):
+    """A read-only folder in which every chunk that is asked for must exist.
 
     Readers ask only for what is committed, so a missing chunk is damage, not a fill value.
-    `expected` gives the checksum that a chunk must have, in hex digits, where that is known.
     """
 
     def __init__(self, root: Path) -> None:
         super().__init__(root, read_only=True)
-        self.sizes = ChunkSizes()
         self.check: Callable[[], None] = _no_check  # after each reading; raises if it is void
         self.opened = OpenedArrays(root)
-
-    async def get(
-        self,
-        key: str,
-        prototype: BufferPrototype | None = None,
-        byte_range: ByteRequest | None = None,
-    ) -> Buffer | None:
-        """Read one object. Raise DamagedError for a missing chunk, a link and what is no file."""
-        refuse_unusual(self.root, key, self.sizes)
-        return self._expect(key, await super().get(key, prototype, byte_range))
-
-    def get_sync(
-        self,
-        key: str,
-        *,
-        prototype: BufferPrototype | None = None,
-        byte_range: ByteRequest | None = None,
-    ) -> Buffer | None:
-        """Read one object without zarr's event loop. Raise DamagedError like `get`."""
-        refuse_unusual(self.root, key, self.sizes)
-        value = super().get_sync(key, prototype=prototype, byte_range=byte_range)
-        return self._expect(key, value)
 
     def get_bytes(self, key: str) -> NDArray[np.uint8]:
         """Read one chunk without Zarr, (byte,). Raise DamagedError like `get`, and OSError."""
@@ -204,24 +218,17 @@ class CommittedStore(CheckedStore, LocalStore):
                 value = np.fromfile(file, np.uint8, size)
         except FileNotFoundError:
             self.check()
-            raise DamagedError(f"{path}: missing, though it was committed") from None
+            raise _missing(path) from None
         self.check()
-        self.sizes.expect(key, path, value)
-        self.expect_committed(key, value)
+        self.expect(key, value)
         return value
 
-    def _expect(self, key: str, value: Buffer | None) -> Buffer | None:
+    def _checked(self, key: str, value: Buffer | None) -> Buffer | None:
         self.check()
-        if value is not None:
-            self.sizes.expect(key, self.root / key, value.as_numpy_array())
-            self.expect_committed(key, value.as_numpy_array())
-        elif not key.endswith(_METADATA):
-            raise DamagedError(f"{self.root / key}: missing, though it was committed")
-        return value
+        if value is None and not key.endswith(_METADATA):
+            raise _missing(self.root / key)
+        return super()._checked(key, value)
 
 
-@runtime_checkable
-class HasSizes(Protocol):
-    """A store that is read, which somebody else may have written."""
-
-    sizes: ChunkSizes
+def _missing(path: object) -> DamagedError:
+    return DamagedError(f"{path}: missing, though it was committed")

@@ -8,17 +8,15 @@ import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from zarr.abc.store import ByteRequest
-from zarr.core.buffer import Buffer, BufferPrototype
-from zarr.storage import LocalStore
+from zarr.core.buffer import Buffer
 
 from store.schema.packed import CHECKSUM_BYTES
-from store.storage.checked_stores import CheckedStore, ChunkSizes, refuse_unusual
+from store.storage.checked_stores import CheckedFolder
 from store.storage.durable import sync_folders, write_file
 from store.storage.links import refuse_link
 
 
-class DurableStore(CheckedStore, LocalStore):
+class DurableStore(CheckedFolder):
     """A `LocalStore` that flushes what it writes; zarr's own replaces atomically but never syncs.
 
     `flush` makes everything written so far permanent. `check` is called before anything changes
@@ -28,41 +26,12 @@ class DurableStore(CheckedStore, LocalStore):
     """
 
     def __init__(self, root: Path, check: Callable[[], None] = lambda: None) -> None:
-        super().__init__(root)
+        super().__init__(root, read_only=False)
         self._is_open = True  # opening it would make the folder of a study that has gone
         self._check = check
-        self.sizes = ChunkSizes()
         self._folders: set[Path] = set()
         self._written: dict[str, str] = {}
         self._lock = threading.Lock()
-
-    async def get(
-        self,
-        key: str,
-        prototype: BufferPrototype | None = None,
-        byte_range: ByteRequest | None = None,
-    ) -> Buffer | None:
-        """Read one object. Raise DamagedError for a link, what is no file, and another chunk."""
-        refuse_unusual(self.root, key, self.sizes)
-        return self._expect(key, await super().get(key, prototype, byte_range))
-
-    def get_sync(
-        self,
-        key: str,
-        *,
-        prototype: BufferPrototype | None = None,
-        byte_range: ByteRequest | None = None,
-    ) -> Buffer | None:
-        """Read one object without zarr's event loop. Raise DamagedError like `get`."""
-        refuse_unusual(self.root, key, self.sizes)
-        value = super().get_sync(key, prototype=prototype, byte_range=byte_range)
-        return self._expect(key, value)
-
-    def _expect(self, key: str, value: Buffer | None) -> Buffer | None:
-        if value is not None:
-            self.sizes.expect(key, self.root / key, value.as_numpy_array())
-            self.expect_committed(key, value.as_numpy_array())
-        return value
 
     def take_checksums(self, keys: Iterable[str]) -> str:
         """Return the checksums of chunks that were written, one after the other, and forget them.
