@@ -7,6 +7,8 @@ import uuid
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from store.storage.side_by_side import side_by_side
+
 PARTIAL = ".partial"
 
 
@@ -38,10 +40,16 @@ def write_file(
 
 
 def sync_folders(folders: Iterable[Path]) -> None:
-    """Flush folder entries to disk, so that the files in them are still there after a power cut."""
-    for folder in folders:
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+    """Flush folder entries to disk, so that the files in them are still there after a power cut.
+
+    Side by side: a disk needs hardly longer for many than for one.
+    """
+    side_by_side(_sync_folder, folders)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

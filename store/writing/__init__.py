@@ -5,6 +5,7 @@ from store.commits.owner import Watching
 from store.writing.cells import CellWriter
 from store.writing.create import Header, refuse_mismatch
 from store.writing.pending import CheckpointResult, PairsResult, PendingCheckpoint, PendingPairs
+from store.writing.summary_writer import StepSummary
 from store.writing.writer import StudyWriter
 
 __all__ = [
@@ -14,6 +15,7 @@ __all__ = [
     "PairsResult",
     "PendingCheckpoint",
     "PendingPairs",
+    "StepSummary",
     "StudyWriter",
     "Watching",
     "log_file",

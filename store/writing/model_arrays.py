@@ -17,6 +17,7 @@ from store.schema import layout
 from store.storage.arrays import Array, create_array, open_array, read
 from store.storage.durable_store import DurableStore
 from store.storage.metadata import coordinate_layout, coordinates, model_groups
+from store.storage.side_by_side import side_by_side
 
 
 class ModelArrays:
@@ -40,9 +41,12 @@ class ModelArrays:
         """Give the axes these lengths; what is there is not rewritten."""
         for path, attributes in model_groups(self._model, seeds, probes=bool(probes)).items():
             self._add_group(path, attributes)
-        for name, variable in layout.ARRAYS.items():
-            made = variable.layout(len(steps), len(seeds), self._n_tokens, n_levels)
-            self._fit(name, **made)
+
+        def fit(name: str) -> None:
+            variable = layout.ARRAYS[name]
+            self._fit(name, **variable.layout(len(steps), len(seeds), self._n_tokens, n_levels))
+
+        side_by_side(fit, layout.ARRAYS)
         for name, entry in probes.items():
             self.add_probe(name, entry, len(steps), len(seeds))
         positions = {step: index for index, step in enumerate(steps)}

@@ -22,6 +22,7 @@ from store.reading.log_probs import REPRESENTATIONS
 from store.schema.output_layer import Representation
 from store.statistics.means import MEAN_OF
 from store.storage.arrays import Array, writer_of
+from store.storage.side_by_side import side_by_side
 
 _IN_FLIGHT = 4  # chunks being compressed and written before the producer has to wait
 _LARGE_IN_FLIGHT = 1  # of those that are large
@@ -220,9 +221,13 @@ class PendingPairs:
 
         def write(start: int, chunk: NDArray[np.float32]) -> None:
             tokens = slice(start, start + len(chunk))
-            for i, j in self._pairs:
+
+            def write_pair(pair: NDArray[np.intp]) -> None:
+                i, j = pair
                 where = (self._step_index, self._index[i], self._index[j], tokens)
                 put(where, chunk[:, i, j])
+
+            side_by_side(write_pair, self._pairs)
 
         return write
 

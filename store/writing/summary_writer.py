@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,44 @@ from store.schema.array_types import Floats
 from store.schema.category import Category
 from store.schema.packed import chunk_keys
 from store.storage.arrays import read
+from store.storage.side_by_side import side_by_side
 from store.writing.part_writer import PartWriter
+
+
+@dataclass(frozen=True)
+class StepSummary:
+    """What was made of the results of a step that is reduced."""
+
+    step: int
+    seeds: tuple[str, ...]  # whose pairs were taken, in the order of the arrays of `levels`
+    token_kl: NDArray[np.float32]  # (token,) nats
+    # By category, then by name in `layout.SUMMARIES`: arrays over the dimensions that follow
+    # `step`, with `seeds` and the category's levels for axes. Summaries by other categories stay
+    # if they are of the same seeds.
+    levels: Mapping[str, Mapping[str, Floats]]
+
+    @property
+    def n_bytes(self) -> int:
+        """Return how much memory it takes."""
+        arrays = (array for of in self.levels.values() for array in of.values())
+        return self.token_kl.nbytes + sum(array.nbytes for array in arrays)
+
+
+@dataclass
+class _Block:
+    """Steps of one array of summaries, no more than lie in one chunk of the axis."""
+
+    name: str
+    run: slice
+    values: NDArray[np.float64]  # (step, ...) being changed, nats
+
+
+def _runs(indices: Iterable[int], variable: layout.Variable) -> list[slice]:
+    """Return, for each chunk of the axis `step` that holds some of the indices, their extent."""
+    size, found = variable.chunks(1)[0], dict[int, list[int]]()
+    for index in indices:
+        found.setdefault(index // size, []).append(index)
+    return [slice(min(within), max(within) + 1) for within in found.values()]
 
 
 class SummaryWriter(PartWriter):
@@ -57,65 +95,82 @@ class SummaryWriter(PartWriter):
         token_kl: NDArray[np.float32],
         levels: Mapping[str, Mapping[str, Floats]],
     ) -> None:
-        """Commit what was made of a step's results.
+        """Commit what was made of one step's results, as `summarise_steps` does."""
+        self.summarise_steps(model, [StepSummary(step, tuple(seeds), token_kl, levels)])
 
-        Args:
-            model: The model.
-            step: A step that is reduced.
-            seeds: The seeds whose pairs were taken, in the order of the arrays of `levels`.
-            token_kl: (token,) nats.
-            levels: By category, then by name in `layout.SUMMARIES`: arrays over the dimensions
-                that follow `step`, with `seeds` and the category's levels for axes. Summaries by
-                other categories stay if they are of the same seeds.
+    def summarise_steps(self, model: str, made: Sequence[StepSummary]) -> None:
+        """Commit what was made of these steps' results, all at once.
 
-        Raises:
-            DamagedError: what lies where they go cannot be read.
+        Each chunk of summaries is replaced once, whatever number of the steps it holds. Raise
+        DamagedError when what lies where they go cannot be read; nothing is changed then.
         """
         self._commits.check()
         known, arrays = self._ledger.model(model), self._arrays[model]
-        before = known.summaries.get(step)
-        digests = {name: self._partition(model, name).digest for name in levels}
-        if before is not None and before.seeds == set(seeds):
-            digests = {**before.categories, **digests}
-        elif before is not None:
-            self.forget(model, [step])
-        t = known.steps[step]
-        by_level = {name: layout.SUMMARIES[name] for name in BY_LEVEL}
-        rows = {
-            name: read(arrays[f"{layout.SUMMARY}/{name}"], (slice(t, t + 1),)) for name in by_level
-        }
-        cells, sums = None, {}
-        if before is None or before.seeds != set(seeds):
-            array = arrays[f"{layout.SUMMARY}/token_kl"]
-            array[t] = token_kl
-            keys = chunk_keys(array.path, array.shape, array.chunks, (t,))
-            cells = self._store.take_checksums(keys)
-        else:
-            cells, sums = before.cells, dict(before.sums)
-        index = [known.seeds[seed] for seed in seeds]
-        for name, row in rows.items():
-            for category, values in levels.items():
-                row[by_level[name].cells(0, index, self._ledger.levels[category])] = values[name]
-        for category in levels:
-            span = self._ledger.levels[category]
-            sums[category] = "".join(
-                numbers_checksum(row[by_level[name].cells(0, sorted(index), span)])
-                for name, row in rows.items()
-            )
-        for name, row in rows.items():
-            arrays[f"{layout.SUMMARY}/{name}"][t : t + 1] = row  # its chunk is replaced whole: once
+        blocks = [
+            _Block(name, run, read(arrays[f"{layout.SUMMARY}/{name}"], (run,)))
+            for name in BY_LEVEL
+            for run in _runs((known.steps[one.step] for one in made), layout.SUMMARIES[name])
+        ]
+        others = [one.step for one in made if not self._goes_on(model, one)]
+        kept = {one.step: known.summaries[one.step] for one in made if one.step not in others}
+        self.forget(model, others)  # before the first number of theirs is another
+        sums: dict[int, dict[str, list[str]]] = {one.step: {} for one in made}
+        for block in blocks:
+            for one in made:
+                if block.run.start <= known.steps[one.step] < block.run.stop:
+                    self._fill(block, model, one, sums[one.step])
+
+        def write(block: _Block) -> None:
+            arrays[f"{layout.SUMMARY}/{block.name}"][block.run] = block.values
+
+        def write_token_kl(one: StepSummary) -> None:
+            arrays[f"{layout.SUMMARY}/token_kl"][known.steps[one.step]] = one.token_kl
+
+        side_by_side(write, blocks)
+        side_by_side(write_token_kl, [one for one in made if one.step in others])
         self._store.flush()
-        self._commits.append(
-            {
-                "kind": "summarised",
-                "model": model,
-                "step": step,
-                "seeds": list(seeds),
-                "categories": digests,
-                "cells": cells,
-                "sums": {name: found for name, found in sums.items() if name in digests},
-            }
-        )
+        records = []
+        for one in made:
+            digests = {name: self._partition(model, name).digest for name in one.levels}
+            of_step = {name: "".join(found) for name, found in sums[one.step].items()}
+            if one.step in kept:
+                before = kept[one.step]
+                digests, cells = {**before.categories, **digests}, before.cells
+                of_step = {**before.sums, **of_step}
+            else:
+                array = arrays[f"{layout.SUMMARY}/token_kl"]
+                keys = chunk_keys(array.path, array.shape, array.chunks, (known.steps[one.step],))
+                cells = self._store.take_checksums(keys)
+            records.append(
+                {
+                    "kind": "summarised",
+                    "model": model,
+                    "step": one.step,
+                    "seeds": list(one.seeds),
+                    "categories": digests,
+                    "cells": cells,
+                    "sums": {name: found for name, found in of_step.items() if name in digests},
+                }
+            )
+        self._commits.append(*records)
+
+    def _goes_on(self, model: str, made: StepSummary) -> bool:
+        """Return whether summaries of the step by other categories stay: they are of its seeds."""
+        before = self._ledger.model(model).summaries.get(made.step)
+        return before is not None and before.seeds == set(made.seeds)
+
+    def _fill(
+        self, block: _Block, model: str, made: StepSummary, sums: dict[str, list[str]]
+    ) -> None:
+        """Put a step's numbers into a block, and add their checksums to `sums`, by category."""
+        known, variable = self._ledger.model(model), layout.SUMMARIES[block.name]
+        t = known.steps[made.step] - block.run.start
+        index = [known.seeds[seed] for seed in made.seeds]
+        for category, values in made.levels.items():
+            span = self._ledger.levels[category]
+            block.values[variable.cells(t, index, span)] = values[block.name]
+            found = block.values[variable.cells(t, sorted(index), span)]
+            sums.setdefault(category, []).append(numbers_checksum(found))
 
     def forget(self, model: str, steps: Iterable[int]) -> None:
         """Take summaries back, so that they are made again."""

@@ -33,6 +33,7 @@ from store.storage.arrays import read
 from store.storage.durable_store import DurableStore
 from store.storage.links import remove_tree
 from store.storage.places import refuse_remote
+from store.storage.side_by_side import side_by_side
 from store.study import Study
 from store.writing.cells import CellWriter, remove_pair, remove_results
 from store.writing.create import Header, create_study, refuse_mismatch
@@ -226,15 +227,22 @@ class StudyWriter:
         self._commits.check()
         known, records = self.ledger.model(model), []
         t = known.steps[step]
+        means: dict[str, dict[int, float]] = defaultdict(dict)  # by array, by seed
         for result in checkpoints:
             n_tokens = result.details["n_tokens"]
             if n_tokens != self.n_tokens:
                 raise ValueError(f"{n_tokens} tokens were scored, the corpus has {self.n_tokens}")
             for name, mean in result.means.items():
-                self._arrays[model][name][t, known.seeds[result.seed]] = mean
+                means[name][known.seeds[result.seed]] = mean
             before = known.scored.get((result.seed, step), {})
             records.append(scored_record(model, step, result, before))
             self.bytes_written += result.n_bytes
+
+        def write_means(name: str) -> None:  # of all seeds at once: their chunk is replaced whole
+            seeds, values = np.array(list(means[name])), np.array(list(means[name].values()))
+            self._arrays[model][name].oindex[t, seeds] = values
+
+        side_by_side(write_means, list(means))
         if pairs is not None:
             rows = self._write_pair_means(model, t, pairs)
             records.append(reduced_record(model, step, pairs, rows, known.seeds))
@@ -264,10 +272,13 @@ class StudyWriter:
             for (seed, other), total in totals.items():
                 value = statistic.mean(total, self.n_tokens)
                 rows[name][known.seeds[seed], known.seeds[other]] = value
-        for name, row in rows.items():
-            arrays[name][t] = row
         index = [known.seeds[seed] for seed in pairs.seeds]
-        arrays["expected_kl"][t] = mean_over_pairs(rows["mean_kl"], index)
+        written = rows | {"expected_kl": np.array(mean_over_pairs(rows["mean_kl"], index))}
+
+        def write(name: str) -> None:
+            arrays[name][t] = written[name]
+
+        side_by_side(write, written)
         return rows
 
     def commit_restored(self, record: Record) -> None:

@@ -105,7 +105,7 @@ class _Watch:
         # Removing a tree names files relative to their folder, so those count wherever they are.
         if path.startswith(self._folder) or event in {"os.remove", "os.rmdir"}:
             self.changes += 1
-            if self.changes == self._kill_at:
+            if self._kill_at is not None and self.changes >= self._kill_at:  # threads count, too
                 os.kill(os.getpid(), signal.SIGKILL)
 
 
