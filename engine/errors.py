@@ -1,6 +1,8 @@
 """Errors of the engine. Each message is one line that names what is wrong and what to do."""
 
 import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from store import StoreError, lacks_files, lacks_room
@@ -42,6 +44,18 @@ def may_pass(error: BaseException) -> bool:
             return True
         behind = behind.__cause__ or behind.__context__
     return isinstance(error, OSError) and error.errno is not None and error.errno not in _LASTING
+
+
+@contextmanager
+def reading(file: Path, *, missing: str = "is missing") -> Iterator[None]:
+    """Raise CheckpointError, in one line, for a file that is not there or cannot be read."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise CheckpointError(f"{file}: {missing}") from None
+    except OSError as error:
+        text = f"{file}: cannot be read: {error.strerror}"
+        raise CheckpointError(text, passing=may_pass(error)) from None
 
 
 _MOST_CHARACTERS = 300  # of a message that a library made

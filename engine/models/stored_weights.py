@@ -15,7 +15,8 @@ import torch
 
 from engine.errors import CheckpointError
 from engine.sources.distributed import DistributedWeights
-from engine.sources.saved_file import SavedWeights, check_unchanged, open_at, read_block
+from engine.sources.file_versions import check_unchanged, open_at
+from engine.sources.saved_file import SavedWeights, read_block
 from engine.sources.stored_tensors import ITEM_SIZES, Chunk, ChunkedTensor, StoredTensor
 
 

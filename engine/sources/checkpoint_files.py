@@ -9,7 +9,7 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from engine.errors import CheckpointError, may_pass
+from engine.errors import CheckpointError, may_pass, reading
 from engine.sources.distributed import DistributedWeights, look_at_distributed
 from engine.sources.foreign import recognise_folder
 from engine.sources.safetensors_header import check_safetensors
@@ -286,12 +286,8 @@ def shards(index: Path) -> tuple[str, ...]:
 def read_json(file: Path) -> dict[str, object]:
     """Read a JSON object. Raise CheckpointError."""
     try:
-        value = json.loads(file.read_bytes())
-    except FileNotFoundError:
-        raise CheckpointError(f"{file}: is missing") from None
-    except OSError as error:
-        text = f"{file}: cannot be read: {error.strerror}"
-        raise CheckpointError(text, passing=may_pass(error)) from None
+        with reading(file):
+            value = json.loads(file.read_bytes())
     except ValueError:
         raise CheckpointError(f"{file}: is not valid JSON; it may be half written") from None
     except RecursionError:

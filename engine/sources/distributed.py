@@ -8,7 +8,6 @@ such a table and nothing else.
 
 from __future__ import annotations
 
-import functools
 import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -16,13 +15,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from engine.errors import CheckpointError, may_pass
+from engine.errors import CheckpointError, reading
+from engine.sources.file_versions import Version, once_a_version, version_of
 from engine.sources.inert_pickle import Inert, InertPickleError, check_length, read_pickle
-from engine.sources.saved_file import Version, version_of
 from engine.sources.stored_tensors import (
     ChosenWeights,
     Chunk,
     ChunkedTensor,
+    FoundWeights,
     Tree,
     Unreadable,
     choose_weights,
@@ -40,26 +40,15 @@ _NAMES = frozenset({"torch.Size", "torch.serialization._get_layout", "torch.devi
 
 
 @dataclass(frozen=True)
-class DistributedWeights:
+class DistributedWeights(FoundWeights[ChunkedTensor]):
     """The weights of a distributed checkpoint, whose parts are all there."""
 
-    metadata: Path
-    chosen: ChosenWeights
     versions: Mapping[str, Version]  # of the files that hold them, by name
-
-    @property
-    def tensors(self) -> dict[str, ChunkedTensor]:
-        """Return them by name."""
-        return {n: it for n, it in self.chosen.tensors.items() if isinstance(it, ChunkedTensor)}
-
-    @property
-    def note(self) -> str | None:
-        """Return which weights these are, where there are others."""
-        return self.chosen.note(self.metadata)
+    kind = ChunkedTensor
 
     def files(self) -> tuple[Path, ...]:
         """Return the files that hold them."""
-        return tuple(self.metadata.with_name(name) for name in sorted(self.versions))
+        return tuple(self.file.with_name(name) for name in sorted(self.versions))
 
     def reading_bytes(self) -> int:
         """Return the memory that reading them takes at its height: all, and the largest part."""
@@ -69,7 +58,7 @@ class DistributedWeights:
 
     def is_settled(self) -> bool:
         """Return whether no part was written after the table, which is written last."""
-        written = version_of(self.metadata)[1]
+        written = version_of(self.file)[1]
         return all(time <= written for _, time, _ in self.versions.values())
 
 
@@ -79,15 +68,7 @@ def look_at_distributed(folder: Path) -> DistributedWeights:
     Raise CheckpointError, in one line: it is not whole, not one, or has no weights.
     """
     file = folder / METADATA
-    try:
-        found = _look(file, version_of(file))
-    except FileNotFoundError:
-        raise CheckpointError(f"{file}: is missing; it is written last") from None
-    except OSError as error:
-        text = f"{file}: cannot be read: {error.strerror}"
-        raise CheckpointError(text, passing=may_pass(error)) from None
-    if isinstance(found, CheckpointError):
-        raise CheckpointError(str(found), passing=found.passing)
+    found, _ = _look(file)
     ends, claimed = defaultdict[str, int](int), 0
     for tensor in found.tensors.values():
         for chunk in tensor.chunks if isinstance(tensor, ChunkedTensor) else ():
@@ -96,13 +77,8 @@ def look_at_distributed(folder: Path) -> DistributedWeights:
     versions = {}
     for name, end in sorted(ends.items()):
         part = folder / name
-        try:
+        with reading(part):
             versions[name] = version_of(part)
-        except FileNotFoundError:
-            raise CheckpointError(f"{part}: is missing") from None
-        except OSError as error:
-            text = f"{part}: cannot be read: {error.strerror}"
-            raise CheckpointError(text, passing=may_pass(error)) from None
         if versions[name][0] < end:
             raise CheckpointError(
                 f"{part}: is {versions[name][0]:,} bytes long, {METADATA} says at least {end:,}"
@@ -112,16 +88,13 @@ def look_at_distributed(folder: Path) -> DistributedWeights:
     return DistributedWeights(file, found, versions)
 
 
-@functools.lru_cache(maxsize=16)
-def _look(file: Path, version: Version) -> ChosenWeights | CheckpointError:
-    """Remember what the table says, or why it is not read, until it is written again."""
+@once_a_version(most=16, missing="is missing; it is written last")
+def _look(file: Path, version: Version) -> ChosenWeights:
     try:
         check_length(version[0])
         return choose_weights(file, _tree(read_pickle(file.read_bytes(), allowed=_is_allowed)))
-    except CheckpointError as error:
-        return error
     except (ValueError, RecursionError) as error:
-        return CheckpointError(f"{file}: {error}")
+        raise CheckpointError(f"{file}: {error}") from None
 
 
 def _is_allowed(name: str) -> bool:

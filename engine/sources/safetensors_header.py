@@ -12,7 +12,7 @@ import struct
 from pathlib import Path
 from typing import Any
 
-from engine.errors import CheckpointError, may_pass
+from engine.errors import CheckpointError, reading
 
 _MOST_BYTES = 100 * 2**20  # of a header
 _MOST_DIMENSIONS = 32
@@ -24,17 +24,12 @@ def check_safetensors(file: Path) -> None:
     Raise CheckpointError, in one line.
     """
     try:
-        size = file.stat().st_size
-        with file.open("rb") as stream:
+        with reading(file), file.open("rb") as stream:
+            size = file.stat().st_size
             (length,) = struct.unpack("<Q", stream.read(8).ljust(8, b"\0"))
             if not 2 <= length <= min(size - 8, _MOST_BYTES):
                 raise CheckpointError(f"{file}: has no valid safetensors header")
             header = json.loads(stream.read(length))
-    except FileNotFoundError:
-        raise CheckpointError(f"{file}: is missing") from None
-    except OSError as error:
-        text = f"{file}: cannot be read: {error.strerror}"
-        raise CheckpointError(text, passing=may_pass(error)) from None
     except (ValueError, RecursionError):
         raise CheckpointError(f"{file}: has no valid safetensors header") from None
     if not isinstance(header, dict):

@@ -6,21 +6,20 @@ which tensors refer to `data/0`, `data/1` and so on, the bytes of their storages
 
 from __future__ import annotations
 
-import functools
 import io
-import os
-import stat
 import struct
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from engine.errors import CheckpointError, may_pass
+from engine.errors import CheckpointError
+from engine.sources.file_versions import Version, once_a_version
 from engine.sources.inert_pickle import MOST_BYTES, Inert, InertPickleError, read_pickle
 from engine.sources.stored_tensors import (
     ITEM_SIZES,
     ChosenWeights,
+    FoundWeights,
     StoredTensor,
     Unreadable,
     choose_weights,
@@ -28,26 +27,13 @@ from engine.sources.stored_tensors import (
     sizes_of,
 )
 
-Version = tuple[int, int, int]  # of a file: another one where it was written since
-
 
 @dataclass(frozen=True)
-class SavedWeights:
+class SavedWeights(FoundWeights[StoredTensor]):
     """The weights in a file of torch.save, and which version of the file they are in."""
 
-    file: Path
-    chosen: ChosenWeights
     version: Version
-
-    @property
-    def tensors(self) -> dict[str, StoredTensor]:
-        """Return them by name."""
-        return {n: it for n, it in self.chosen.tensors.items() if isinstance(it, StoredTensor)}
-
-    @property
-    def note(self) -> str | None:
-        """Return which weights these are, where there are others."""
-        return self.chosen.note(self.file)
+    kind = StoredTensor
 
     def files(self) -> tuple[Path, ...]:
         """Return the file."""
@@ -73,43 +59,21 @@ _BEFORE_ZIP = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # the number with whi
 _MOST_DEEP = 40  # dictionaries in one another
 
 
-@functools.lru_cache(maxsize=64)
-def _look(file: Path, version: Version) -> ChosenWeights | CheckpointError:
-    """Remember what a file holds, or why it is not read, until it is written again."""
-    try:
-        with file.open("rb") as stream:
-            return choose_weights(file, read_tree(file, stream, version[0]))
-    except CheckpointError as error:
-        return error
-
-
 def look_at_saved(file: Path) -> SavedWeights:
     """Return the weights in a file of torch.save, and which version of the file that is.
 
     Raise CheckpointError, in one line: the file is not whole, of another format, or has no weights.
     """
-    try:
-        version = version_of(file)
-        found = _look(file, version)
-    except FileNotFoundError:
-        raise CheckpointError(f"{file}: is missing") from None
-    except OSError as error:
-        text = f"{file}: cannot be read: {error.strerror}"
-        raise CheckpointError(text, passing=may_pass(error)) from None
-    if isinstance(found, CheckpointError):
-        raise CheckpointError(str(found), passing=found.passing)
-    weights = SavedWeights(file, found, version)
-    if weights.reading_bytes() > version[0]:
+    weights = SavedWeights(file, *_look(file))
+    if weights.reading_bytes() > weights.version[0]:
         raise CheckpointError(f"{file}: its tensors claim more bytes than it has")
     return weights
 
 
-def version_of(file: Path) -> Version:
-    """Return size, time and number of a file. Raise OSError, and CheckpointError: it is none."""
-    found = file.stat()
-    if not stat.S_ISREG(found.st_mode):  # to open a pipe would wait for its other end
-        raise CheckpointError(f"{file}: is no plain file")
-    return found.st_size, found.st_mtime_ns, found.st_ino
+@once_a_version(most=64)
+def _look(file: Path, version: Version) -> ChosenWeights:
+    with file.open("rb") as stream:
+        return choose_weights(file, read_tree(file, stream, version[0]))
 
 
 def read_tree(file: Path, stream: BinaryIO, size: int) -> Any:
@@ -121,8 +85,6 @@ def read_tree(file: Path, stream: BinaryIO, size: int) -> Any:
         archive = _Archive(stream, size)
         data = archive.read("data.pkl")
         return archive.with_tensors(read_pickle(data, persistent=archive.storage))
-    except InertPickleError as error:
-        raise CheckpointError(f"{file}: {error}") from None
     except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{file}: {error}") from None
 
@@ -279,24 +241,6 @@ def _kind(name: str) -> str:
     if plain.lower().startswith(("q", "_rebuild_q", "float8", "float4", "int4", "uint4")):
         return f"{plain}: quantised weights are not read; dequantize them, then save again"
     return f"no plain tensor ({plain}), and is not read"
-
-
-def open_at(file: Path, version: Version) -> io.BufferedReader:
-    """Open a file that was looked at. Raise CheckpointError where it is another one now."""
-    stream = file.open("rb")
-    try:
-        check_unchanged(file, stream, version)
-    except BaseException:
-        stream.close()
-        raise
-    return stream
-
-
-def check_unchanged(file: Path, stream: BinaryIO, version: Version) -> None:
-    """Raise CheckpointError where a file was written since it was looked at."""
-    found = os.fstat(stream.fileno())
-    if (found.st_size, found.st_mtime_ns, found.st_ino) != version:
-        raise CheckpointError(f"{file}: was written while it was being read", passing=True)
 
 
 def read_block(data: bytes, file: Path) -> tuple[StoredTensor, memoryview]:

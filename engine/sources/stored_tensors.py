@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, Generic, TypeVar
 
 from engine.errors import CheckpointError
 
@@ -90,6 +90,28 @@ class ChosenWeights:
         named = ", ".join(other[:60] or "the top" for other in self.others[:3])
         key = self.key or "the top"
         return f"{file}: the weights under {key} were read, and not those under {named}"
+
+
+_Kind = TypeVar("_Kind", StoredTensor, ChunkedTensor)
+
+
+@dataclass(frozen=True)
+class FoundWeights(Generic[_Kind]):
+    """The weights of a checkpoint, each of the kind of tensor that its files hold."""
+
+    file: Path  # that says which there are
+    chosen: ChosenWeights
+    kind: ClassVar[type[Any]]
+
+    @property
+    def tensors(self) -> dict[str, _Kind]:
+        """Return them by name."""
+        return {n: it for n, it in self.chosen.tensors.items() if isinstance(it, self.kind)}
+
+    @property
+    def note(self) -> str | None:
+        """Return which weights these are, where there are others."""
+        return self.chosen.note(self.file)
 
 
 def choose_weights(file: Path, tree: object) -> ChosenWeights:
