@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
 
-from engine.machine.devices import DeviceGroup
 from engine.models.fitting import Fitting, refuse_not_finite, refuse_other_rotation
 from engine.models.loaded_model import LoadedModel, longest_input
+from engine.models.maker_settings import MakerSettings
 from engine.models.modules import Modules
 from engine.models.residency import Place
 from engine.models.weights import CheckpointWeights
@@ -18,20 +17,11 @@ from engine.models.weights import CheckpointWeights
 class TransformersMaker:
     """Makes models of checkpoints that were read as weights with their configuration."""
 
-    def __init__(
-        self,
-        dtype: torch.dtype,
-        devices: DeviceGroup,
-        first: Callable[[int | None], torch.Tensor],
-        vocab_size: int,
-        *,
-        masked: bool,
-        note: Callable[[str], None],
-    ) -> None:
-        """`first` returns the first inputs of the text, for a model that takes so many."""
-        self._first, self._vocab_size, self._masked = first, vocab_size, masked
+    def __init__(self, settings: MakerSettings) -> None:
+        self._settings = settings
+        masked, note = settings.masked, settings.note
         self._fitting = Fitting(masked=masked, note=note)
-        self._modules = Modules(dtype, devices, masked=masked, note=note)
+        self._modules = Modules(settings.dtype, settings.devices, masked=masked, note=note)
 
     def make(self, checkpoint: CheckpointWeights, place: Place) -> LoadedModel:
         """Make a model whose weights are where `place` says.
@@ -45,7 +35,8 @@ class TransformersMaker:
             if checkpoint.not_finite:
                 refuse_not_finite(checkpoint, model.activate())
             refuse_other_rotation(checkpoint, model.activate())
-            model.find_head(self._first(model.longest), self._vocab_size)
+            settings = self._settings
+            model.find_head(settings.first(model.longest), settings.vocab_size)
         except BaseException:
             model.close()
             raise
@@ -54,7 +45,7 @@ class TransformersMaker:
     @torch.inference_mode()
     def _first_logits(self, module: Any) -> torch.Tensor:
         """Return what a module says of the first tokens, (1, token, vocab)."""
-        ids = self._first(longest_input(module))
-        inputs = {} if self._masked else {"use_cache": False}
+        ids = self._settings.first(longest_input(module))
+        inputs = {} if self._settings.masked else {"use_cache": False}
         logits: torch.Tensor = module(input_ids=ids, **inputs).logits
         return logits

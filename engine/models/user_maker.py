@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,8 @@ import torch
 from torch import nn
 
 from engine.errors import CheckpointError, first_line, may_pass
-from engine.machine.devices import DeviceGroup
 from engine.machine.faults import is_fault
+from engine.models.maker_settings import MakerSettings
 from engine.models.residency import Place, Stage
 from engine.models.user_arrays import WrongOutputError
 from engine.models.user_code import UserLoader, kept_settings, place_in
@@ -57,17 +57,9 @@ class LoaderCheckpoint:
 class UserMaker:
     """Calls loaders and checks what they return."""
 
-    def __init__(
-        self,
-        dtype: torch.dtype,
-        devices: DeviceGroup,
-        first: Callable[[int | None], torch.Tensor],
-        vocab_size: int,
-        note: Callable[[str], None],
-    ) -> None:
-        """`first` returns the first inputs of the text, for a model that takes so many."""
-        self._device, self._first, self._vocab_size = devices.output, first, vocab_size
-        self._dtype, self._note, self._noted = dtype, note, set[str]()
+    def __init__(self, settings: MakerSettings) -> None:
+        self._settings, self._device = settings, settings.devices.output
+        self._noted = set[str]()  # names of models
         self._made = weakref.WeakSet[UserModel]()
 
     def make(self, checkpoint: LoaderCheckpoint, place: Place) -> UserModel:
@@ -93,14 +85,15 @@ class UserMaker:
 
     def _note_precision(self, name: str, model: UserModel) -> None:
         """Note where a model is less exact than the study file says."""
-        kind, study = (str(it).removeprefix("torch.") for it in (model.dtype, self._dtype))
+        dtype, note = self._settings.dtype, self._settings.note
+        kind, study = (str(it).removeprefix("torch.") for it in (model.dtype, dtype))
         if model.head is None and model.returns.itemsize < 4:
-            self._note(
+            note(
                 f"model {name}: its loader gives logits in {kind}, which rounds them; give "
                 "float32, or .hidden and .output_layer"
             )
-        elif rounding(model.dtype) > rounding(self._dtype):
-            self._note(
+        elif rounding(model.dtype) > rounding(dtype):
+            note(
                 f"model {name}: its loader computes in {kind}, where scoring.dtype is {study}: a "
                 "KL near the noise floor is rounding"
             )
@@ -118,9 +111,10 @@ class UserMaker:
                 f"its loader returned {type(made).__name__}; it should return an nn.Module, or a "
                 "function from ids to logits"
             )
-        ids = self._first(asked.longest)
+        ids = self._settings.first(asked.longest)
         alike = checkpoint.model, checkpoint.loader.name
-        model = UserModel(made, asked, ids, self._vocab_size, checkpoint.where, fingerprint, alike)
+        rows = self._settings.vocab_size
+        model = UserModel(made, asked, ids, rows, checkpoint.where, fingerprint, alike)
         if model.rows < checkpoint.tokenizer.size:
             raise WrongOutputError(too_few(model.rows, checkpoint.tokenizer))
         model.check_causal()

@@ -18,6 +18,7 @@ from engine.machine.devices import DeviceGroup
 from engine.machine.faults import blamed
 from engine.machine.host_memory import HostMemory, peak_bytes
 from engine.models.language_model import LanguageModel, ReadCheckpoint
+from engine.models.maker_settings import MakerSettings
 from engine.models.makers import Makers
 from engine.models.residency import Place, Residence, Stage
 from engine.scoring.batching import ANY, Batching, distinguishing_length, find_batching
@@ -61,12 +62,14 @@ class Scorer:
         self._settings = settings
         self._masked = settings.prediction != "causal"
         self._makers = Makers(
-            getattr(torch, settings.dtype),
-            devices,
-            lambda longest: self._inputs([self._first(longest, _PROBE_TOKENS)])[0],
-            vocab_size,
-            masked=self._masked,
-            note=note,
+            MakerSettings(
+                dtype=getattr(torch, settings.dtype),
+                devices=devices,
+                first=lambda longest: self._inputs([self._first(longest, _PROBE_TOKENS)])[0],
+                vocab_size=vocab_size,
+                masked=self._masked,
+                note=note,
+            )
         )
         self._room = _Room(settings.batch_tokens)
         self._limits, self._memory = limits, HostMemory(limits.memory_gb)
