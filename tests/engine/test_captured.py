@@ -35,6 +35,19 @@ def a_study(folder: Path, **changes: Any) -> Path:
     return study
 
 
+def compared(folder: Path, **changes: Any) -> Path:
+    """Such a study with step 0 of seeds 1 and 2, after a run."""
+    study = a_study(folder, **changes)
+    hand_over_two(study)
+    assert run(["run", str(study)]) == 0
+    return study
+
+
+def hand_over_two(study: Path, **options: Any) -> None:
+    for seed in "12":
+        hand_over(study, model_of(seed, 0), seed, 0, **options)
+
+
 def model_of(seed: str, step: int) -> Any:
     return make_model("gpt2", VOCAB, seed=1000 * int(seed) + step)
 
@@ -114,8 +127,7 @@ def test_what_was_captured_says_what_its_checkpoint_says(tmp_path: Path) -> None
     study = a_study(tmp_path / "captured", log_probs__representation="factored")
     write_probes(study.parent, study)
     assert run(["order", str(study)]) == 0
-    for seed in "12":
-        hand_over(study, model_of(seed, 0), seed, 0, ranks=2)
+    hand_over_two(study, ranks=2)
     assert run(["run", str(study)]) == 0
     one, other = open_study(tmp_path / "study.zarr"), open_study(study.with_name("study.zarr"))
     for name in ("surprisal", "entropy", "kl_unigram", "top_log_prob"):
@@ -292,10 +304,7 @@ def test_a_step_that_training_passed_over_is_not_waited_for(tmp_path: Path) -> N
 def test_a_step_that_is_captured_again_keeps_its_first_results(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    study = a_study(tmp_path)
-    for seed in "12":
-        hand_over(study, model_of(seed, 0), seed, 0)
-    assert run(["run", str(study)]) == 0
+    study = compared(tmp_path)
     before = snapshot(study)
     hand_over(study, model_of("1", 0), "1", 0)  # the same
     different = hand_over(study, model_of("3", 0), "2", 0)
@@ -314,8 +323,7 @@ def test_an_engine_that_died_before_it_tidied_up_scores_nothing_twice(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     study = a_study(tmp_path)
-    for seed in "12":
-        hand_over(study, model_of(seed, 0), seed, 0)
+    hand_over_two(study)
     shutil.copytree(tmp_path / "study-announced", tmp_path / "before")
     assert run(["run", str(study)]) == 0
     shutil.rmtree(tmp_path / "study-announced")
@@ -332,8 +340,7 @@ def test_precision_of_training_is_recorded_and_said_once(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     study = a_study(tmp_path)
-    for seed in "12":
-        hand_over(study, model_of(seed, 0), seed, 0, dtype="bfloat16", tf32=True, noise_floor=2e-4)
+    hand_over_two(study, dtype="bfloat16", tf32=True, noise_floor=2e-4)
     capsys.readouterr()
     assert run(["run", str(study)]) == 0
     assert capsys.readouterr().err.count("captured in bfloat16 with TF32") == 1
@@ -379,8 +386,7 @@ def test_what_cannot_be_removed_is_said_once(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     study = a_study(tmp_path)
-    for seed in "12":
-        hand_over(study, model_of(seed, 0), seed, 0)
+    hand_over_two(study)
     captured = tmp_path / "study-announced" / "captured"
     captured.rename(tmp_path / "on another disk")
     captured.symlink_to(tmp_path / "on another disk")  # what is behind it is not for us to delete
@@ -423,10 +429,7 @@ def test_letters_that_do_not_fit_their_model_are_reported(
 @pytest.mark.parametrize("field", ["representation", "retention"])
 def test_log_probs_stay_until_all_listed_seeds_are_compared(tmp_path: Path, field: str) -> None:
     kept = {f"log_probs__{field}": "none" if field == "representation" else "until_reduced"}
-    study = a_study(tmp_path, models__seeds=["1", "2", "3"], models__steps=[0], **kept)
-    for seed in "12":
-        hand_over(study, model_of(seed, 0), seed, 0)
-    assert run(["run", str(study)]) == 0
+    study = compared(tmp_path, models__seeds=["1", "2", "3"], models__steps=[0], **kept)
     assert snapshot(study).n_pairs.tolist() == [2]
     assert len(open_study(tmp_path / "study.zarr").ledger("m").stored) == 2
     hand_over(study, model_of("3", 0), "3", 0)  # training was slower
@@ -443,10 +446,7 @@ def _kl(study: Path, one: str, other: str) -> float:
 
 
 def test_log_probs_of_discovered_seeds_stay_and_that_is_said(tmp_path: Path) -> None:
-    study = a_study(tmp_path, log_probs__representation="none")
-    for seed in "12":
-        hand_over(study, model_of(seed, 0), seed, 0)
-    assert run(["run", str(study)]) == 0
+    study = compared(tmp_path, log_probs__representation="none")
     assert len(open_study(tmp_path / "study.zarr").ledger("m").stored) == 2
     (said,) = journal(study, "kept")
     assert "its seeds are discovered" in said
@@ -458,10 +458,7 @@ def test_log_probs_of_discovered_seeds_stay_and_that_is_said(tmp_path: Path) -> 
 def test_pruning_says_what_cannot_be_had_again(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    study = a_study(tmp_path)
-    for seed in "12":
-        hand_over(study, model_of(seed, 0), seed, 0)
-    assert run(["run", str(study)]) == 0
+    study = compared(tmp_path)
     capsys.readouterr()
     assert run(["prune", str(tmp_path / "study.zarr")]) == 0
     assert (
@@ -509,11 +506,8 @@ def _damage(store: Path, what: str) -> Iterator[Path]:
 def test_damage_of_what_cannot_be_scored_again(
     tmp_path: Path, lost: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    study = a_study(tmp_path)
+    study = compared(tmp_path)
     store = tmp_path / "study.zarr"
-    for seed in "12":
-        hand_over(study, model_of(seed, 0), seed, 0)
-    assert run(["run", str(study)]) == 0
     before = np.array(open_study(store).values("m", "surprisal", "1", 0))
     assert list(_damage(store, "surprisal/c/0/0"))
     if lost:
@@ -622,10 +616,7 @@ def test_a_captured_checkpoint_that_is_read_from_disk_is_compared_by_its_results
     tmp_path: Path, same: bool, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """As where its log-probs were dropped, a late seed comes, and a checkpoint was saved, too."""
-    study = a_study(tmp_path)
-    for seed in "12":
-        hand_over(study, model_of(seed, 0), seed, 0)
-    assert run(["run", str(study)]) == 0
+    study = compared(tmp_path)
     assert run(["prune", str(tmp_path / "study.zarr")]) == 0
     for seed in "123":
         model = model_of(seed if same or seed != "1" else "5", 0)
