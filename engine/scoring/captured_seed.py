@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -33,10 +33,11 @@ class SpooledRows:
     ) -> None:
         """Open the parts; of a `probe`, those of its sequences. Raise CheckpointError."""
         found = captured.handover
-        self._plan, self._ranks = _plan(found, sequences), found.ranks
+        plan = _plan(found, sequences)
+        self._plan, self._ranks = iter(plan), found.ranks
         self._parts: list[CapturedFile] = []
         expected = [0] * found.ranks
-        for rank, n in _plan(found, sequences):
+        for rank, n in plan:
             expected[rank] += n
         width = vocab_size if captured.layer is None else captured.layer.weight.shape[1]
         for rank, n in enumerate(expected):
@@ -72,12 +73,13 @@ class SpooledRows:
             part.rest()
 
 
-def _plan(found: Handover, sequences: Sequence[TokenSequence]) -> Iterator[tuple[int, int]]:
-    """Yield, window by window, the part that it is in and how many rows it has there."""
-    lengths = [len(sequence.inputs) for sequence in sequences]
+def _plan(found: Handover, sequences: Sequence[TokenSequence]) -> list[tuple[int, int]]:
+    """Return, window by window, the part that it is in and how many rows it has there."""
+    lengths, plan = [len(sequence.inputs) for sequence in sequences], []
     for number, window in enumerate(plan_windows(lengths, found.window, found.overlap)):
         predicts = sequences[window.sequence].predicts[window.first : window.last]
-        yield number % found.ranks, int(np.count_nonzero(predicts))
+        plan.append((number % found.ranks, int(np.count_nonzero(predicts))))
+    return plan
 
 
 class CapturedSeed:
