@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,18 @@ def score(folder: Path, device: str, **settings: Any) -> xarray.Dataset:
     file = write_study(folder, study__store=store, scoring__device=device, **settings)
     assert run(["run", str(file)]) == 0
     return open_study(folder / store).dataset("m").load()
+
+
+def expect_the_same(
+    folder: Path, representation: str, device: str, other: str, ways: Sequence[dict[str, Any]]
+) -> None:
+    """Score on `device`, and in several ways on the `other`."""
+    settings = {"log_probs__representation": representation}
+    alone = score(folder, device, **settings)
+    for way in ways:
+        found = score(folder, other, **settings, **way)
+        np.testing.assert_allclose(found.kl, alone.kl, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(found.surprisal, alone.surprisal, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("representation", ["dense", "factored", "none"])
@@ -95,14 +108,10 @@ def test_copies_come_back_as_they_were_sent() -> None:
 def test_weights_that_wait_in_the_hosts_memory_change_no_result(
     tmp_path: Path, architecture: str, representation: str
 ) -> None:
+    # Memory for none of the weights, and for some.
+    waiting = [{"scoring__offload": "cpu", "scoring__memory_gb": room} for room in (1e-5, 6e-5)]
     make_runs(tmp_path, architecture=architecture)
-    settings = {"log_probs__representation": representation}
-    resident = score(tmp_path, "cuda", **settings)
-    for room in (1e-5, 6e-5):  # for none of the weights, and for some
-        little = {"scoring__offload": "cpu", "scoring__memory_gb": room}
-        waiting = score(tmp_path, "cuda", **settings, **little)
-        np.testing.assert_allclose(waiting.kl, resident.kl, rtol=1e-5, atol=1e-6)
-        np.testing.assert_allclose(waiting.surprisal, resident.surprisal, rtol=1e-5, atol=1e-5)
+    expect_the_same(tmp_path, representation, "cuda", "cuda", waiting)
 
 
 def test_waiting_weights_leave_the_gpu() -> None:
@@ -123,13 +132,9 @@ def test_waiting_weights_leave_the_gpu() -> None:
 def test_layers_split_over_two_gpus_change_no_result(
     tmp_path: Path, architecture: str, representation: str
 ) -> None:
+    splits: list[dict[str, Any]] = [{}, {"scoring__memory_gb": 1e-4}, {"scoring__offload": "cpu"}]
     make_runs(tmp_path, architecture=architecture)
-    settings = {"log_probs__representation": representation}
-    alone = score(tmp_path, "cuda:0", **settings)
-    for more in ({}, {"scoring__memory_gb": 1e-4}, {"scoring__offload": "cpu"}):
-        split = score(tmp_path, "cuda:0+cuda:1", **settings, **more)
-        np.testing.assert_allclose(split.kl, alone.kl, rtol=1e-5, atol=1e-6)
-        np.testing.assert_allclose(split.surprisal, alone.surprisal, rtol=1e-5, atol=1e-5)
+    expect_the_same(tmp_path, representation, "cuda:0", "cuda:0+cuda:1", splits)
 
 
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
