@@ -88,8 +88,7 @@ def timed(work: Callable[[], Any]) -> tuple[float, Any]:
 
 def kl_of_pairs(log_p: torch.Tensor) -> torch.Tensor:
     """KL (token, seed, other_seed) of log-probs (seed, token, vocab)."""
-    kl, _ = divergences(log_p, log_p.exp())
-    return kl
+    return divergences(log_p, log_p.exp(), ["kl"])["kl"]
 
 
 def size_of(folder: Path) -> int:

@@ -7,6 +7,7 @@ from importlib.metadata import version
 from engine.study_file.file import StudyFile
 from engine.text.evaluation_text import EvaluationText
 from engine.text.tokenizer import Tokenizer
+from store.schema import in_order
 from store.writing import Header
 
 
@@ -28,7 +29,7 @@ def header_of(study: StudyFile, tokenizer: Tokenizer, text: EvaluationText) -> H
         "study_file": study.model_dump(mode="json"),
         "versions": versions(),
     }
-    return Header(study.study.name, identity, details)
+    return Header(study.study.name, identity, details, in_order(scoring.divergences))
 
 
 def versions() -> dict[str, str]:

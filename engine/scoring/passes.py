@@ -22,7 +22,7 @@ from engine.scoring.log_prob_rows import LiveSeed, Rows
 from engine.scoring.scorer import Scorer, rows_within
 from engine.scoring.top_predictions import largest
 from engine.scoring.transfer import HostCopies
-from store.schema import DIVERGENCES, TOP
+from store.schema import TOP
 from store.writing import PendingCheckpoint, PendingPairs
 
 _BLOCK_BYTES = {"cpu": 2**20, "cuda": 2**27}  # float32 log-probs of one seed
@@ -176,7 +176,7 @@ class CorpusPass:
                     torch.exp(log_p[seed], out=p[seed])
             results.append(found)
         if self._pairs is not None:
-            shared |= zip(DIVERGENCES, divergences(log_p, p, spare), strict=True)
+            shared |= divergences(log_p, p, self._pairs.divergences, spare)
         return [*results, shared]
 
     def _refuse_not_finite(self, lowest: NDArray[np.float32], start: int) -> None:

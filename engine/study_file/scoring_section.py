@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
 from engine.study_file.section import Section
-from store.schema import Representation
+from store.schema import DIVERGENCES, KL, USUAL, Representation
 
+if TYPE_CHECKING:
+    Divergence = str
+else:  # pydantic says which there are when it is another
+    Divergence = Literal[DIVERGENCES]
 Prediction = Literal["causal", "visible", "pseudo"]
 
 _WORKER = r"(cpu|cuda(:\d+)?|cuda:\d+(\+cuda:\d+)+)"  # what one worker works on
@@ -23,6 +27,7 @@ class ScoringSection(Section):
     window: int = Field(default=2048, ge=2)
     overlap: int = Field(default=1024, ge=0)
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
+    divergences: list[Divergence] = list(USUAL)  # of pairs of seeds, for good
     device: str = "auto"  # or several, "cuda:0,cuda:1"; "cuda:0+cuda:1" splits models over two
     offload: Literal["cpu"] | None = None  # where weights wait of a model that does not fit
     batch_tokens: int = Field(default=8192, ge=1)
@@ -51,6 +56,15 @@ class ScoringSection(Section):
             'should be "auto", "cpu", "cuda" or a list such as "cuda:0,cuda:1"; "cuda:0+cuda:1" '
             "splits each model over two"
         )
+
+    @field_validator("divergences")
+    @classmethod
+    def _divergences(cls, values: list[str]) -> list[str]:
+        if len({*values}) != len(values):
+            raise ValueError("should name each divergence once")
+        if KL.name not in values:
+            raise ValueError(f'should have "{KL.name}", of which curves and categories are made')
+        return values
 
     @model_validator(mode="after")
     def _overlap(self) -> Self:

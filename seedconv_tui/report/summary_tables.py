@@ -15,7 +15,7 @@ from seedconv_tui.tables.rows import PERCENTILE_COLUMNS
 from seedconv_tui.tables.selection import Choice
 from seedconv_tui.tables.step_ranges import Steps
 from seedconv_tui.text import count, nats
-from store.schema import ALL, CONTEXT, KL, MORE_METRICS, PERCENTILES, Floats, PairMetric
+from store.schema import ALL, CONTEXT, KL, PERCENTILES, Floats, PairMetric, metrics_of
 from store.statistics import FEWEST_TO_COMPARE, outliers
 
 _TURN = "sharp divergence"  # the phase that begins where the KL is lowest
@@ -205,7 +205,8 @@ def statistics_of(source: StudyData, model: str) -> Block:
         _line("Std of pairs' KLD", row["pair_std"]),
         *(
             _pair_line(metric, source.study.pair_means(model, metric.array, step))
-            for metric in MORE_METRICS
+            for metric in metrics_of(source.study.divergences)
+            if metric != KL
         ),
         _line("Cross-entropy", row["cross_entropy"]),
         _line("Entropy", row["entropy"]),
@@ -222,13 +223,13 @@ def _line(name: str, value: float, more: str = "", unit: str = "nats") -> str:
 
 
 def _pair_line(metric: PairMetric, values: Floats) -> str:
-    """Return the mean and the span of a step's pairs; what has no unit in percent."""
-    percent = metric.units == "1"
+    """Return the mean and the span of a step's pairs; shares and probabilities in percent."""
+    percent = metric.units == "1" and not metric.is_divergence
     known = values[np.isfinite(values)] * (100 if percent else 1)
     if not known.size:
         return _line(metric.in_report, np.nan)
     span = f"pairs {known.min():.6f} to {known.max():.6f}{' %' if percent else ''}"
-    unit = "%" if percent else metric.units
+    unit = "%" if percent else "" if metric.units == "1" else metric.units
     return _line(metric.in_report, float(known.mean()), span, unit)
 
 

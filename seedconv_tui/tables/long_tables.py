@@ -16,7 +16,7 @@ from seedconv_tui.tables.selection import Choice
 from seedconv_tui.tables.token_rows import CONTEXT
 from store import Study
 from store.analysis import PROBE_KINDS
-from store.schema import KL, MORE_METRICS, PERCENTILES
+from store.schema import KL, MORE_METRICS, PERCENTILES, PairMetric
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,7 @@ class Column:
     dtype: Literal["str", "int", "float", "bool"]
     units: str  # empty: none
     description: str
+    divergence: str = ""  # only of studies that have it
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,9 @@ class LongTable:
 
     def columns(self, study: Study, choice: Choice) -> tuple[Column, ...]:
         """Return its columns for this choice, in order. Raise ChoiceError."""
-        return self.fixed + self.more(study, choice)
+        there = {"", *study.divergences}
+        fixed = tuple(column for column in self.fixed if column.divergence in there)
+        return fixed + self.more(study, choice)
 
     def batches(self, study: Study, choice: Choice) -> Iterator[Batch]:
         """Yield rows by model, category and step. Raise ChoiceError, StoreError, DamagedError."""
@@ -82,6 +85,14 @@ def _baselines(over: str) -> tuple[Column, ...]:
         _nats("kl_uniform", "KL from the prediction to the uniform distribution, likewise"),
         _nats("kl_unigram", "KL from the prediction to the unigram distribution, likewise"),
     )
+
+
+def _of_all_tokens(metric: PairMetric) -> Column:
+    said = f"{metric.column_description}; only for `all`"
+    if not metric.is_divergence:
+        return Column(metric.name, "float", metric.units, said)
+    said = f"{said}, if the study has it"
+    return Column(metric.name, "float", metric.units, said, divergence=metric.name)
 
 
 _CHECKPOINT_KL = (
@@ -143,12 +154,7 @@ TABLES: dict[str, LongTable] = {
             Column("other_seed", "str", "", "the seed it is compared with"),
             *_LEVEL,
             Column(KL.name, "float", KL.units, KL.column_description),
-            *(
-                Column(
-                    each.name, "float", each.units, f"{each.column_description}; only for `all`"
-                )
-                for each in MORE_METRICS
-            ),
+            *map(_of_all_tokens, MORE_METRICS),
         ),
         rows.pairs,
         frozenset({"models", "categories", "steps"}),

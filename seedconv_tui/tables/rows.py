@@ -21,7 +21,7 @@ from seedconv_tui.tables.selection import (
     summarised,
 )
 from store import Study, Summary, SummaryReader, statistics
-from store.schema import ALL, MORE_METRICS, PERCENTILES, Floats, State
+from store.schema import ALL, KL, PERCENTILES, Floats, State, metrics_of
 
 Batch = dict[str, Any]  # column -> list or array, all of one length; missing: None or NaN
 
@@ -156,7 +156,8 @@ class _PairMeans:
         changes = self._study.ledger(self._model).changes
         if changes != self._changes:
             read = partial(self._study.means, self._model)
-            self._means = {metric.name: read(metric.array) for metric in MORE_METRICS}
+            metrics = metrics_of(self._study.divergences)
+            self._means = {metric.name: read(metric.array) for metric in metrics if metric != KL}
             self._changes = changes
         return self._means
 

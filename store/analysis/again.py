@@ -7,7 +7,7 @@ before it rounds. Divergences are of rounded log-probs either way.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,6 @@ from store.commits.ledger import RESULTS
 from store.reading.study_reader import StudyReader
 from store.schema import layout
 from store.schema.array_types import Floats
-from store.schema.pair_metrics import DIVERGENCES
 
 _TINY = 1e-300  # smaller than any probability that counts; its logarithm is finite
 
@@ -71,17 +70,40 @@ def _results(
 def pair_again(
     study: StudyReader, model: str, step: int, seed: str, other: str
 ) -> dict[str, NDArray[np.float32]]:
-    """Return the divergences from `seed` to `other` by name, (token,), nats.
+    """Return the study's divergences from `seed` to `other` by name, (token,), in their units.
 
     Holds a block of log-probs of both. Raise StoreError when those are not stored, DamagedError.
     """
-    found = {name: np.empty(study.n_tokens, np.float32) for name in DIVERGENCES}
+    found = {name: np.empty(study.n_tokens, np.float32) for name in study.divergences}
     both = [study.log_probs(model, label, step) for label in (seed, other)]
     for start, p, log_p in normal_blocks(both):
         part = slice(start, start + len(p))
-        found["kl"][part] = np.einsum("tv,tv->t", p[:, 0], log_p[:, 0] - log_p[:, 1])
-        middle = p.mean(axis=1)
-        log_middle = np.log(np.maximum(middle, _TINY))
-        own = np.einsum("tsv,tsv->t", p, log_p - log_middle[:, None])
-        found["js"][part] = own / 2
+        for name, values in found.items():
+            values[part] = _OF_PAIRS[name](p, log_p)
     return found
+
+
+def _kl(p: Floats, log_p: Floats) -> Floats:
+    return np.asarray(np.einsum("tv,tv->t", p[:, 0], log_p[:, 0] - log_p[:, 1]))
+
+
+def _js(p: Floats, log_p: Floats) -> Floats:
+    log_middle = np.log(np.maximum(p.mean(axis=1), _TINY))
+    return np.asarray(np.einsum("tsv,tsv->t", p, log_p - log_middle[:, None]) / 2)
+
+
+def _hellinger(p: Floats, log_p: Floats) -> Floats:
+    apart = np.exp(log_p[:, 0] / 2) - np.exp(log_p[:, 1] / 2)
+    return np.asarray(np.sqrt(np.einsum("tv,tv->t", apart, apart) / 2))
+
+
+def _tv(p: Floats, log_p: Floats) -> Floats:
+    return np.asarray(np.abs(p[:, 0] - p[:, 1]).sum(axis=-1) / 2)
+
+
+_OF_PAIRS: dict[str, Callable[[Floats, Floats], Floats]] = {  # of (token, both seeds, vocab)
+    "kl": _kl,
+    "js": _js,
+    "hellinger": _hellinger,
+    "tv": _tv,
+}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,6 +24,7 @@ from store.errors import (
 from store.schema import layout
 from store.schema.checksums import checksum
 from store.schema.from_json import loads
+from store.schema.pair_metrics import USUAL, in_order
 from store.schema.snapshot import EngineStatus, ModelSnapshot, State, StudySnapshot
 from store.storage.places import Files, LocalFiles, open_files
 
@@ -48,6 +49,7 @@ class StudyProgress:
         self.name = str(root["study"])
         self.n_tokens = int(root["n_tokens"])
         self.vocab_size = int(root["vocab_size"])
+        self.divergences = divergences_of(root)
         self.commits = CommitReader(self.files.below(layout.COMMITS), changes)
         self._engine: EngineStatus | None = None
         self._root_stamp: tuple[int, ...] | None = None  # of the `zarr.json` that says so
@@ -126,6 +128,7 @@ class StudyProgress:
             name=self.name,
             n_tokens=self.n_tokens,
             vocab_size=self.vocab_size,
+            divergences=self.divergences,
             generation=ledger.changes,
             models=tuple(self._with_work(read(name)) for name in tuple(ledger.models)),
             engine=self._engine,
@@ -285,12 +288,24 @@ def _root(files: Files) -> dict[str, Any]:
     return dict(root)
 
 
+def divergences_of(root: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return which divergences a study has, in the order of the table of pair metrics.
+
+    Those that a later version added are left out; a study of an earlier one has the usual ones.
+    """
+    return in_order(root.get("divergences", USUAL))
+
+
 def _is_size(value: object) -> bool:
     return type(value) is int and 0 <= value <= _MOST_TOKENS
 
 
 def _is_text(value: object) -> bool:
     return type(value) is str
+
+
+def _are_divergences(value: object) -> bool:
+    return value is None or (type(value) is list and "kl" in value and all(map(_is_text, value)))
 
 
 def _is_identity(value: object) -> bool:
@@ -303,6 +318,7 @@ _ROOT: dict[str, Callable[[object], bool]] = {
     "n_tokens": _is_size,
     "vocab_size": _is_size,
     "identity": _is_identity,
+    "divergences": _are_divergences,
     "corpus_crc32": _is_text,
     "vocabulary_crc32": _is_text,
 }

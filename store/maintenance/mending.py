@@ -131,7 +131,8 @@ def _mend_model(writer: StudyWriter, model: str, damage: list[Damage]) -> None:
     computed = any(d.part in {Part.RESULTS, Part.PAIRS} for d in damage)
     if computed or any(d.part is Part.MEANS for d in damage):
         study = writer.study()
-        for name, variable in layout.VARIABLES.items():  # expected_kl, of mean_kl, is the last
+        variables = layout.variables_of(writer.divergences)
+        for name, variable in variables.items():  # expected_kl, of mean_kl, is the last
             if not variable.per_token:
                 wrong = {(d.seed, d.step, d.other_seed) for d in damage if d.path.endswith(name)}
                 _write_means(writer, study, model, name, wrong)
@@ -218,7 +219,7 @@ def _restore_metadata(writer: StudyWriter, model: str, paths: set[str]) -> None:
     groups = model_groups(model, known.seeds, probes=True)
     documents = {path: _group(attributes) for path, attributes in groups.items()}
     sizes = len(known.steps), len(known.seeds), writer.n_tokens, writer.ledger.n_levels
-    for name, variable in layout.ARRAYS.items():
+    for name, variable in layout.arrays_of(writer.divergences).items():
         documents[f"{group}/{name}"] = metadata(**variable.layout(*sizes))
     for name, entry in writer.ledger.probes.items():
         made = results_layout(len(known.steps), len(known.seeds), entry)

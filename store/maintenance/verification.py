@@ -121,7 +121,7 @@ class _Walk:
     def means(self, model: str) -> list[Damage]:
         """Check arrays of means: readable, and the means of the values that were read."""
         found = []
-        for name, variable in layout.VARIABLES.items():
+        for name, variable in layout.variables_of(self.study.divergences).items():
             if not variable.per_token and (model, name) not in self._results.unreadable:
                 found += self._means.of_array(model, name)
         return found

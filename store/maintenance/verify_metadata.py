@@ -50,7 +50,7 @@ def metadata_damage(study: Study, model: str) -> list[Damage]:
         stored = {seed for seed, _ in known.stored}
         for path, attributes in model_groups(model, stored, probes=bool(study.probes())).items():
             checks[path] = partial(expect_group, study.folder, path, attributes)
-        for name in layout.ARRAYS:
+        for name in layout.arrays_of(study.divergences):
             checks[f"{group}/{name}"] = partial(_check_array, study, model, name)
         checks |= metadata_checks(study, model)
     found = []

@@ -48,7 +48,7 @@ class ResultReader:
 
     def of_pairs(self, model: str, step: int) -> list[Damage]:
         """Return what is wrong with the divergences per token of all pairs reduced at a step."""
-        names = [name for name, v in layout.VARIABLES.items() if v.per_token and v.by_pair]
+        names = self.study.divergences
         found, seeds = [], sorted(self.study.ledger(model).reduced.get(step, ()))
         for name, (i, j) in itertools.product(names, itertools.permutations(seeds, 2)):
             if (model, name) in self.unreadable:

@@ -115,7 +115,7 @@ def model_dataset(study: StudyReader, model: str) -> xr.Dataset:
     known = study.ledger(model)
     steps, seeds = sorted(known.steps), list(known.seeds)
     variables = {}
-    for name, variable in layout.VARIABLES.items():
+    for name, variable in layout.variables_of(study.divergences).items():
         expected = name == "expected_kl"
         lazy = indexing.LazilyIndexedArray(
             _ExpectedKl(study, model) if expected else _CommittedArray(study, model, name)

@@ -49,6 +49,7 @@ class StudyReader:
         self.name = progress.name
         self.n_tokens = progress.n_tokens
         self.vocab_size = progress.vocab_size
+        self.divergences = progress.divergences  # of pairs, KL first
         self.identity: dict[str, Any] = progress.root["identity"]
         self._store = progress.files.arrays()
         if hasattr(self._store, "check"):
@@ -271,9 +272,13 @@ class StudyReader:
     def array(self, model: str, name: str) -> Array:
         """Open a results array as it is on disk; only committed cells of it mean anything.
 
-        Raise DamagedError when its metadata are not what they must be.
+        Raise StoreError when the study does not have such results, DamagedError when its metadata
+        are not what they must be.
         """
         known = self.ledger(model)
+        if name in layout.ARRAYS.keys() - layout.arrays_of(self.divergences).keys():
+            there = ", ".join(self.divergences)
+            raise StoreError(f"{self.path}: has no {name}; its divergences are: {there}")
         array = open_array(self._store, f"{layout.model_path(model)}/{name}")
         if name not in layout.ARRAYS:  # a coordinate: the commit log is what counts
             return array

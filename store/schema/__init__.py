@@ -15,13 +15,24 @@ from store.schema.layout import (
     SUMMARY,
     TOP,
     VARIABLES,
+    arrays_of,
     log_prob_rows,
     log_probs_path,
     model_path,
     safe_name,
+    variables_of,
 )
 from store.schema.output_layer import OutputLayer, Representation
-from store.schema.pair_metrics import DIVERGENCES, KL, MORE_METRICS, PAIR_METRICS, PairMetric
+from store.schema.pair_metrics import (
+    DIVERGENCES,
+    KL,
+    MORE_METRICS,
+    PAIR_METRICS,
+    USUAL,
+    PairMetric,
+    in_order,
+    metrics_of,
+)
 from store.schema.probe import Probe, ProbeValues
 from store.schema.schedule import Schedule, Schedules, of_model, read_schedules
 from store.schema.snapshot import (
@@ -57,6 +68,7 @@ __all__ = [
     "SUMMARY",
     "TOP",
     "UNDECIDED",
+    "USUAL",
     "VARIABLES",
     "Category",
     "CheckpointName",
@@ -82,10 +94,14 @@ __all__ = [
     "StudySnapshot",
     "Vocabulary",
     "Work",
+    "arrays_of",
+    "in_order",
     "log_prob_rows",
     "log_probs_path",
+    "metrics_of",
     "model_path",
     "of_model",
     "read_schedules",
     "safe_name",
+    "variables_of",
 ]

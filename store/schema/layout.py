@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import quote
@@ -11,7 +12,7 @@ from urllib.parse import quote
 import numpy as np
 from numpy.typing import NDArray
 
-from store.schema.pair_metrics import PAIR_METRICS
+from store.schema.pair_metrics import PAIR_METRICS, metrics_of
 
 FORMAT = 3
 TOP = 10  # predictions kept per token
@@ -290,3 +291,18 @@ ARRAYS: dict[str, Variable] = {  # every array of a model but log-probs and coor
     **VARIABLES,
     **{f"{SUMMARY}/{name}": variable for name, variable in SUMMARIES.items()},
 }
+
+
+@cache
+def variables_of(divergences: tuple[str, ...]) -> Mapping[str, Variable]:
+    """Return the results arrays of a study that has these divergences, by name."""
+    lacking = set(PAIR_METRICS) - set(metrics_of(divergences))
+    names = {name for metric in lacking for name in (metric.name, metric.array)}
+    return {name: variable for name, variable in VARIABLES.items() if name not in names}
+
+
+@cache
+def arrays_of(divergences: tuple[str, ...]) -> Mapping[str, Variable]:
+    """Return those of `ARRAYS` that a study with these divergences has."""
+    names = VARIABLES.keys() - variables_of(divergences).keys()
+    return {path: variable for path, variable in ARRAYS.items() if path not in names}

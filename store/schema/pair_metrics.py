@@ -1,14 +1,15 @@
 """How two seeds are compared: every number there is of an ordered pair, in one table.
 
 The arrays of a store, the columns of `seedconv export`, the measures on the screen Seeds and the
-statistics in a report are all taken from here. A new divergence takes a row here and its kernel in
-`engine.scoring.divergence`, which returns the divergences in the order of `DIVERGENCES`; a new
-number made of the results of both seeds takes a row here and its formula in
-`store.statistics.means.PAIR_OF`.
+statistics in a report are all taken from here, as far as the study has them. A new divergence takes
+a row here, its kernel in `engine.scoring.divergence` and its float64 formula in
+`store.analysis.again`; a new number made of the results of both seeds takes a row here and its
+formula in `store.statistics.means.PAIR_OF`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 
@@ -25,7 +26,6 @@ class PairMetric:
     array_description: str  # as the store says it; part of the format
     column_description: str  # as the table `pairs` says it
     token_description: str = ""  # of its values per token in the store; empty: there are none
-    in_help: str = ""  # in the help of the screen; empty: the symbol
     symmetric: bool = True  # whether both orders of the pair have the same value
     larger_is_nearer: bool = False
     is_share: bool = False  # whether it is a share of tokens, which a screen shows in percent
@@ -46,11 +46,6 @@ class PairMetric:
         unit = "%" if self.is_share else "" if self.units == "1" else self.units
         return f"{self.title}, {unit}" if unit else self.title
 
-    @property
-    def help_name(self) -> str:
-        """What it is called where all of them are listed."""
-        return self.in_help or self.symbol
-
 
 KL = PairMetric(
     name="kl",
@@ -65,7 +60,7 @@ KL = PairMetric(
     "sum_v p_seed(v) (log p_seed(v) - log p_other(v))",
     symmetric=False,
 )
-"""The one that every snapshot holds, and that is summarised by the levels of categories."""
+"""The one that every study has: curves, phases, outliers and categories are made of it."""
 
 MORE_METRICS = (
     PairMetric(
@@ -79,7 +74,30 @@ MORE_METRICS = (
         column_description="Jensen-Shannon divergence, mean over tokens",
         token_description="Jensen-Shannon divergence of seed and other_seed: "
         "mean KL to their even mixture",
-        in_help="Jensen-Shannon",
+    ),
+    PairMetric(
+        name="hellinger",
+        array="mean_hellinger",
+        units="1",
+        title="Hellinger distance",
+        symbol="Hellinger",
+        in_report="Mean Hellinger",
+        array_description="hellinger, mean over tokens",
+        column_description="Hellinger distance, 0 to 1, mean over tokens",
+        token_description="Hellinger distance of seed and other_seed, "
+        "sqrt(1 - sum_v sqrt(p_seed(v) p_other(v)))",
+    ),
+    PairMetric(
+        name="tv",
+        array="mean_tv",
+        units="1",
+        title="total variation distance",
+        symbol="TV",
+        in_report="Mean TV",
+        array_description="tv, mean over tokens",
+        column_description="total variation distance, 0 to 1, mean over tokens",
+        token_description="total variation distance of seed and other_seed, "
+        "sum_v |p_seed(v) - p_other(v)| / 2",
     ),
     PairMetric(
         name="top1_agreement",
@@ -110,4 +128,19 @@ PAIR_METRICS = (KL, *MORE_METRICS)
 """All of them, in the order in which they are stored, shown and exported."""
 
 DIVERGENCES = tuple(metric.name for metric in PAIR_METRICS if metric.is_divergence)
-"""Names of those with an array of values per token, (step, seed, other_seed, token)."""
+"""Names of those that may have an array of values per token, (step, seed, other_seed, token)."""
+
+USUAL = ("kl", "js")
+"""The divergences that are computed unless the study file says otherwise."""
+
+
+def in_order(divergences: Collection[str]) -> tuple[str, ...]:
+    """Return these divergences in the order of the table; those that it lacks are left out."""
+    return tuple(name for name in DIVERGENCES if name in divergences)
+
+
+def metrics_of(divergences: Collection[str]) -> tuple[PairMetric, ...]:
+    """Return the metrics of a study that has these divergences, in order, KL first."""
+    return tuple(
+        metric for metric in PAIR_METRICS if not metric.is_divergence or metric.name in divergences
+    )

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from store.schema.keys import CheckpointName, Key
+from store.schema.pair_metrics import USUAL
 from store.schema.seed_pairs import over_pairs
 
 
@@ -251,4 +252,5 @@ class StudySnapshot:
     bytes_stored: int = 0  # that log-probs take
     seen: float | None = None  # unix time by this machine's clock of the engine's last sign of
     # life, as the file system knows it; None: as the heartbeat says
+    divergences: tuple[str, ...] = USUAL  # of pairs of seeds, KL first
     replaced: int = 0  # how often its reader found another study, or an older copy, in its place

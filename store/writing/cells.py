@@ -18,7 +18,7 @@ from store.commits.chunk_checksums import ChunkChecksums
 from store.commits.ledger import RESULTS, ModelLedger
 from store.commits.log import CommitReader, refuse_lost
 from store.commits.pair_sums import Pair
-from store.commits.study_progress import read_root
+from store.commits.study_progress import divergences_of, read_root
 from store.reading.log_probs import REPRESENTATIONS, create_log_probs, log_prob_chunks
 from store.schema import layout
 from store.schema.output_layer import OutputLayer, Representation
@@ -41,6 +41,7 @@ class CellWriter:
         self._there: os.stat_result | None = None  # the session's log, once it was seen
         root = read_root(path)
         self._shape = int(root["n_tokens"]), int(root["vocab_size"])
+        self.divergences = divergences_of(root)
         self._follows = reader is None  # the log, which another process writes
         self._reader = reader or CommitReader(path / layout.COMMITS)
         self.store = DurableStore(path, self.check)
@@ -100,7 +101,7 @@ class CellWriter:
         new = ordered_pairs(len(chosen)) & ~pairs_among(done)
         arrays = {
             name: self.array(model, name)
-            for name, variable in layout.VARIABLES.items()
+            for name, variable in layout.variables_of(self.divergences).items()
             if variable.per_token and variable.by_pair
         }
 

@@ -14,11 +14,13 @@ from typing import Any
 import numpy as np
 import zarr
 
+from store.commits.study_progress import divergences_of
 from store.errors import StudyMismatchError
 from store.reading.corpus_reader import CORPUS_ARRAYS, corpus_layout
 from store.schema import layout
 from store.schema.checksums import checksum, corpus_checksum, vocabulary_checksum
 from store.schema.corpus import Corpus, Vocabulary
+from store.schema.pair_metrics import USUAL
 from store.storage.arrays import create_array
 from store.storage.durable import PARTIAL, sync_folders
 from store.storage.durable_store import DurableStore
@@ -28,11 +30,12 @@ _REMOVALS, _BETWEEN_SECONDS = 20, 0.05
 
 @dataclass(frozen=True)
 class Header:
-    """What a study is, written once. Everything in `identity` must agree for ever after."""
+    """What a study is, written once. `identity` and `divergences` must agree for ever after."""
 
     study: str
     identity: Mapping[str, str | int | float | bool]  # e.g. "tokenizer.digest", "scoring.window"
     details: Mapping[str, Any] = field(default_factory=dict)  # not compared: versions, config
+    divergences: tuple[str, ...] = USUAL  # of pairs, in the order of the table of pair metrics
 
 
 def create_study(
@@ -56,6 +59,7 @@ def create_study(
             "n_tokens": len(corpus),
             "vocab_size": len(vocabulary),
             "identity": dict(header.identity),
+            "divergences": list(header.divergences),
             "corpus_crc32": corpus_checksum(corpus),
             "vocabulary_crc32": vocabulary_checksum(vocabulary),
             **header.details,
@@ -105,6 +109,13 @@ def refuse_mismatch(path: Path, root: Mapping[str, Any], header: Header) -> None
                 f"{path}: {name} is {theirs.get(name)!r} there and {ours!r} in the study file; "
                 "results could not be compared: use another store, or the settings of this one"
             )
+    there, wanted = divergences_of(root), header.divergences
+    if there != wanted:
+        raise StudyMismatchError(
+            f"{path}: scoring.divergences is {json.dumps(there)} there and {json.dumps(wanted)} in "
+            "the study file; they are chosen when a store is made: use another store, or set "
+            f"divergences = {json.dumps(there)}"
+        )
 
 
 def _remove(folder: Path) -> None:

@@ -23,8 +23,11 @@ from store.storage.side_by_side import side_by_side
 class ModelArrays:
     """Every array of a model but log-probs, by its path below the model's group."""
 
-    def __init__(self, store: DurableStore, model: str, n_tokens: int) -> None:
+    def __init__(
+        self, store: DurableStore, model: str, n_tokens: int, divergences: tuple[str, ...]
+    ) -> None:
         self._store, self._model, self._n_tokens = store, model, n_tokens
+        self._variables = layout.arrays_of(divergences)
         self._group = layout.model_path(model)
         self._arrays: dict[str, Array] = {}
 
@@ -43,10 +46,10 @@ class ModelArrays:
             self._add_group(path, attributes)
 
         def fit(name: str) -> None:
-            variable = layout.ARRAYS[name]
+            variable = self._variables[name]
             self._fit(name, **variable.layout(len(steps), len(seeds), self._n_tokens, n_levels))
 
-        side_by_side(fit, layout.ARRAYS)
+        side_by_side(fit, self._variables)
         for name, entry in probes.items():
             self.add_probe(name, entry, len(steps), len(seeds))
         positions = {step: index for index, step in enumerate(steps)}
@@ -87,8 +90,15 @@ class ModelArrays:
 class StudyArrays:
     """The arrays of a study's models by name of the model, opened when they are first asked for."""
 
-    def __init__(self, store: DurableStore, reader: CommitReader, n_tokens: int) -> None:
+    def __init__(
+        self,
+        store: DurableStore,
+        reader: CommitReader,
+        n_tokens: int,
+        divergences: tuple[str, ...],
+    ) -> None:
         self._store, self._reader, self._n_tokens = store, reader, n_tokens
+        self._divergences = divergences
         self._models: dict[str, ModelArrays] = {}
 
     def __contains__(self, model: str) -> bool:
@@ -108,7 +118,8 @@ class StudyArrays:
         """Give the model's arrays axes of these steps and seeds; None: the levels committed."""
         ledger = self._reader.ledger
         if model not in self._models:
-            self._models[model] = ModelArrays(self._store, model, self._n_tokens)
+            made = ModelArrays(self._store, model, self._n_tokens, self._divergences)
+            self._models[model] = made
         n_levels = ledger.n_levels if n_levels is None else n_levels
         self._models[model].grow(list(steps), list(seeds), n_levels, ledger.probes)
 

@@ -210,6 +210,11 @@ class PendingPairs:
         }
         self._sums = {name: np.zeros(new.shape) for name in arrays}
 
+    @property
+    def divergences(self) -> tuple[str, ...]:
+        """Which of them the study has: what a block must hold."""
+        return tuple(self._buffers)
+
     def append(self, block: Mapping[str, NDArray[np.float32]]) -> None:
         """Add the next tokens: each divergence by name, (n, seed, other_seed) float32, nats."""
         for name, buffer in self._buffers.items():

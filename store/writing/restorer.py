@@ -72,7 +72,7 @@ class Restorer:
             return
         means = {
             name: recorded_pairs(known.pair_sums.get(step, ()), name, known.seeds)
-            for name, variable in layout.VARIABLES.items()
+            for name, variable in layout.variables_of(self._writer.divergences).items()
             if variable.by_pair and not variable.per_token
         }
         both = list(itertools.permutations(seeds, 2))
@@ -122,7 +122,7 @@ class Restorer:
     ) -> dict[str, str]:
         known, packed = self._writer.ledger.model(self._model), {}
         n_tokens, pairs = self._writer.n_tokens, list(pairs)
-        for name, variable in layout.VARIABLES.items():
+        for name, variable in layout.variables_of(self._writer.divergences).items():
             if variable.by_pair and variable.per_token:
                 n_chunks = -(-n_tokens // variable.chunks(n_tokens)[-1])
                 packed[name] = ""

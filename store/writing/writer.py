@@ -18,7 +18,7 @@ from store.commits.heartbeat import JournalWriter, write_status
 from store.commits.ledger import Ledger, Record, phases_record
 from store.commits.log import CommitReader, CommitWriter
 from store.commits.owner import Watching, pid_space, refuse_if_busy
-from store.commits.study_progress import read_root, refuse_other_study
+from store.commits.study_progress import divergences_of, read_root, refuse_other_study
 from store.errors import StoreError
 from store.reading.probe_arrays import remove_values
 from store.schema import layout
@@ -112,7 +112,7 @@ class StudyWriter:
     def _make_parts(self) -> None:
         self.results = CellWriter(self.path, self._commits.number, self._reader)
         self._store = self.results.store
-        self._arrays = StudyArrays(self._store, self._reader, self.n_tokens)
+        self._arrays = StudyArrays(self._store, self._reader, self.n_tokens, self.divergences)
         parts = self._store, self._commits, self._reader, self._arrays
         self.summaries, self.probes = SummaryWriter(*parts), ProbeWriter(*parts)
 
@@ -156,6 +156,11 @@ class StudyWriter:
     def ledger(self) -> Ledger:
         """Return what is committed."""
         return self._reader.ledger
+
+    @property
+    def divergences(self) -> tuple[str, ...]:
+        """Return which divergences the study has, KL first."""
+        return divergences_of(self._root)
 
     def study(self) -> Study:
         """Open the same study for reading."""
@@ -255,7 +260,7 @@ class StudyWriter:
         # Whole rows are written at once: the chunk is replaced whole each time.
         rows = {
             name: np.array(arrays[name][t])
-            for name, variable in layout.VARIABLES.items()
+            for name, variable in layout.variables_of(self.divergences).items()
             if variable.by_pair and not variable.per_token
         }
         for seed, other, means in pairs.means:

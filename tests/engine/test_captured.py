@@ -19,8 +19,9 @@ from engine.study_file.file import load_study_file
 from seedconv_tui.cli.main import run
 from seedconv_tui.training.windows import plan_windows
 from store import open_study
-from store.schema import ModelSnapshot, State
+from store.schema import ModelSnapshot, State, metrics_of
 from tests.support.handovers import described, hand_over, ordered, write_letter
+from tests.support.pair_formulas import FORMULAS
 from tests.support.probe_studies import write_probes
 from tests.support.tiny_models import make_model, make_runs, make_tokenizer, write_study
 
@@ -90,7 +91,7 @@ def reference(study: Path, model: Any) -> NDArray[np.float64]:
 def test_the_kl_is_that_of_the_weights(
     tmp_path: Path, dense: tuple[bool, bool], ranks: tuple[int, int], most: float
 ) -> None:
-    study = a_study(tmp_path)
+    study = a_study(tmp_path, scoring__divergences=["tv", "kl", "hellinger", "js"])
     for seed, as_dense, n in zip("12", dense, ranks, strict=True):
         hand_over(study, model_of(seed, 0), seed, 0, ranks=n, dense=as_dense)
     assert run(["run", str(study)]) == 0
@@ -99,6 +100,11 @@ def test_the_kl_is_that_of_the_weights(
     found = snapshot(study)
     assert found.kl[0, 0, 1] == pytest.approx(kl, abs=most)
     store = open_study(tmp_path / "study.zarr")
+    for metric in metrics_of(store.divergences):
+        if metric.is_divergence:
+            mean = store.pair_means("m", metric.array, 0)[0, 1]
+            expected = FORMULAS[metric.name](log_p, log_q).mean()
+            assert mean == pytest.approx(expected, abs=5 * most), metric.name
     targets = store.corpus.token_id
     surprisal = -np.take_along_axis(log_p, targets[:, None], 1)[:, 0]
     assert store.values("m", "surprisal", "1", 0) == pytest.approx(

@@ -17,7 +17,9 @@ from safetensors.torch import load_file, save_file
 
 from seedconv_tui.cli.main import run
 from store import Study, open_study
+from store.schema import DIVERGENCES
 from tests.support.masked_models import MODELS, SPECIAL, make_masked_runs
+from tests.support.pair_formulas import FORMULAS
 from tests.support.tiny_models import make_runs, write_study
 
 TOKENS = 90
@@ -91,7 +93,12 @@ def test_scores_are_those_of_transformers_in_float64(
     tmp_path: Path, name: str, windowing: str, prediction: str
 ) -> None:
     make_masked_runs(tmp_path, name)
-    study = score(tmp_path, scoring__prediction=prediction, scoring__windowing=windowing)
+    study = score(
+        tmp_path,
+        scoring__prediction=prediction,
+        scoring__windowing=windowing,
+        scoring__divergences=list(DIVERGENCES),
+    )
     window = MODELS[name][2]
     exact, targets = {}, [0]
     for seed in ("1", "2"):
@@ -105,10 +112,11 @@ def test_scores_are_those_of_transformers_in_float64(
     for i, j in (("1", "2"), ("2", "1")):
         surprisal = -exact[i][range(TOKENS), targets]
         np.testing.assert_allclose(data.surprisal.sel(seed=i), surprisal, rtol=1e-4, atol=1e-5)
-        kl = (np.exp(exact[i]) * (exact[i] - exact[j])).sum(1)
-        assert kl.mean() > 1e-3  # else nothing is compared
-        error = np.abs(data.kl.sel(seed=i, other_seed=j).to_numpy() - kl)
-        assert (error <= 2e-6 + 1e-4 * kl).all()
+        for divergence in DIVERGENCES:
+            of_pair = FORMULAS[divergence](exact[i], exact[j])
+            assert of_pair.mean() > 1e-4  # else nothing is compared
+            error = np.abs(data[divergence].sel(seed=i, other_seed=j).to_numpy() - of_pair)
+            assert (error <= 2e-6 + 1e-4 * of_pair).all(), divergence
     assert (data.noise_floor < 1e-9).all()
 
 

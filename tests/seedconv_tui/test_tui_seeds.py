@@ -14,7 +14,7 @@ from seedconv_tui.monitor.common.pairs import PairMatrix, shades, short
 from seedconv_tui.monitor.seeds.screen import SeedsScreen
 from store import Study
 from store.schema import ModelSnapshot
-from tests.support.made_store import checkpoint, fill, js, kl, open_writer, reduce, score
+from tests.support.made_store import checkpoint, fill, js, kl, of_pair, open_writer, reduce, score
 from tests.support.terminal import Terminal, make_model, make_study, terminal
 
 if TYPE_CHECKING:
@@ -90,6 +90,31 @@ async def test_the_measures_are_those_of_the_store(store: Path) -> None:
         assert f"same top-1 {agreement:.1f} %" in screen.row("seed a → c")
         await screen.press("m")
         assert "KL, nats ·" in screen.text
+
+
+async def test_the_measures_are_those_that_the_study_has(tmp_path: Path) -> None:
+    for name, chosen in (("few", ["kl"]), ("more", ["kl", "tv", "hellinger"])):
+        writer = open_writer(tmp_path / name, divergences=chosen)
+        fill(writer, "m", ("a", "b"), (0,))
+        writer.close("finished")
+    seen = []
+    async with terminal(store=tmp_path / "few", size=(140, 30)) as screen:
+        await screen.go_to(SeedsScreen)
+        for _ in range(3):
+            seen.append(screen.row("step 0 (latest)"))
+            await screen.press("m")
+        assert "JS" not in screen.row("seed a → b")
+        assert "KL, nats" in screen.row("step 0 (latest)")
+    assert ["KL, nats" in seen[0], "same top prediction" in seen[1]] == [True, True]
+    async with terminal(store=tmp_path / "more", size=(140, 30)) as screen:
+        await screen.go_to(SeedsScreen)
+        await screen.press("m")
+        assert "Hellinger distance" in screen.row("step 0 (latest)")
+        await screen.press("m")
+        assert "total variation distance" in screen.row("step 0 (latest)")
+        mean = of_pair("m", "a", "b", 0)["tv"].mean(dtype=np.float64)
+        assert float(row(screen, "a").split()[-1]) == pytest.approx(mean, abs=6e-5)
+        assert f"TV {mean:.4f}" in screen.row("seed a → b")
 
 
 async def test_steps_are_gone_through_and_followed(store: Path) -> None:

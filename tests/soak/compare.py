@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from store import Study, open_study
 from store.schema import Key
-from tests.support.made_store import PER_PAIR, PER_TOKEN
+from tests.support.made_store import PER_TOKEN
 
 RELATIVE, ABSOLUTE = 1e-5, 2e-6  # nats: what float32 sums differ by, taken in another order
 Named = tuple[Any, ...]
@@ -70,7 +70,7 @@ def _results(study: Study) -> Iterator[tuple[Named, NDArray[np.float64]]]:
             for i in members:
                 for j in members:
                     if i != j:
-                        for variable in PER_PAIR:
+                        for variable in study.divergences:
                             values = study.values(model, variable, i, step, j)
                             yield (model, variable, i, j, step), _floats(values)
         for category in study.categories(model):

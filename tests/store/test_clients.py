@@ -21,16 +21,18 @@ from numpy.typing import NDArray
 
 from store import open_study
 from store.schema import (
-    ARRAYS,
     SUMMARIES,
     SUMMARY,
+    USUAL,
     VARIABLES,
     EngineStatus,
     Gpu,
     JournalEntry,
     Work,
+    arrays_of,
     log_probs_path,
     model_path,
+    variables_of,
 )
 from tests.support.made_store import (
     N_TOKENS,
@@ -47,6 +49,7 @@ from tests.support.made_store import (
     score,
 )
 
+RESULTS = variables_of(USUAL)
 MODEL, SEEDS, STEPS = "my model/é", ("1", "x y/z", "late"), (64, 0, 8)
 
 
@@ -86,9 +89,9 @@ def plain(study: Path) -> xarray.Dataset:
 
 def test_xarray_sees_names_and_units(plain: xarray.Dataset) -> None:
     assert plain.attrs == {"model": MODEL}
-    assert set(plain.data_vars) == set(VARIABLES)
+    assert set(plain.data_vars) == set(RESULTS)
     assert dict(plain.sizes) == {"step": 3, "seed": 3, "other_seed": 3, "token": 300, "rank": 10}
-    for name, variable in VARIABLES.items():
+    for name, variable in RESULTS.items():
         assert plain[name].dims == variable.dims
         assert plain[name].dtype == variable.dtype
         assert plain[name].attrs["units"] == variable.units
@@ -131,11 +134,11 @@ def test_xarray_and_we_agree(study: Path, plain: xarray.Dataset) -> None:
     for name in SUMMARIES:
         ours_name = name if name == "token_kl" else f"level_{name}"
         np.testing.assert_array_equal(summaries[name], ours[ours_name], err_msg=str(name))
-    assert set(ours.data_vars) == set(VARIABLES) | {
+    assert set(ours.data_vars) == set(RESULTS) | {
         "token_kl",
         *(f"level_{n}" for n in SUMMARIES),
     } - {"level_token_kl"}
-    for name in VARIABLES:
+    for name in RESULTS:
         np.testing.assert_array_equal(named[name], ours[name], err_msg=str(name))
     assert ours.category.values.tolist() == ["all", *["third"] * 3]
     assert ours.label.values.tolist() == ["all", "a", "\x1b[2J", "empty"]
@@ -201,7 +204,7 @@ def test_a_client_may_follow_the_store_by_tensorstore_alone(study: Path) -> None
         for file in study.rglob("zarr.json")
         if '"node_type": "array"' in file.read_text()
     ]
-    assert len(arrays) == 10 + 2 + len(ARRAYS) + 3 + 5  # corpus, categories, results, ...
+    assert len(arrays) == 10 + 2 + len(arrays_of(USUAL)) + 3 + 5  # corpus, categories, results, ...
     for path in arrays:
         read(study, str(path), missing=True)
 
@@ -269,7 +272,7 @@ class Client:
         found: dict[tuple[Any, ...], bytes] = {}
         for model, axes in self.axes.items():
             steps, seeds = axes["steps"], axes["seeds"]
-            arrays = {name: self._read(model, name) for name in VARIABLES}
+            arrays = {name: self._read(model, name) for name in RESULTS}
             for seed, step in self.scored[model]:
                 at = steps.index(step), seeds.index(seed)
                 for name in (*PER_TOKEN, "cross_entropy", "mean_entropy"):

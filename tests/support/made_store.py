@@ -19,14 +19,25 @@ from store import Study
 from store.analysis import summarise
 from store.commits.log import decode, encode
 from store.commits.owner import Watching
-from store.schema import SUMMARIES, VARIABLES, Category, Corpus, EngineStatus, Vocabulary
+from store.schema import (
+    SUMMARIES,
+    USUAL,
+    Category,
+    Corpus,
+    EngineStatus,
+    Vocabulary,
+    in_order,
+    variables_of,
+)
 from store.writing import Header, StudyWriter
+from tests.support.pair_formulas import FORMULAS
 
 N_TOKENS, VOCAB = 300, 64
 Values = dict[str, NDArray[Any]]
-PER_TOKEN = tuple(name for name, v in VARIABLES.items() if v.per_token and not v.by_pair)
-PER_PAIR = tuple(name for name, v in VARIABLES.items() if v.per_token and v.by_pair)
-MEANS = tuple(name for name, v in VARIABLES.items() if not v.per_token)
+_VARIABLES = variables_of(USUAL)
+PER_TOKEN = tuple(name for name, v in _VARIABLES.items() if v.per_token and not v.by_pair)
+PER_PAIR = tuple(name for name, v in _VARIABLES.items() if v.per_token and v.by_pair)
+MEANS = tuple(name for name, v in _VARIABLES.items() if not v.per_token)
 
 
 class Clock:
@@ -72,11 +83,17 @@ def patient(each: Callable[[float], object] = lambda seconds: None) -> Watching:
 
 
 def open_writer(
-    path: Path, clock: Any = None, *, n_tokens: int = N_TOKENS, watching: Watching | None = None
+    path: Path,
+    clock: Any = None,
+    *,
+    n_tokens: int = N_TOKENS,
+    watching: Watching | None = None,
+    divergences: Iterable[str] = USUAL,
 ) -> StudyWriter:
     """Open, or make, the synthetic study."""
     identity: dict[str, str | int] = {"tokenizer.vocabulary": "abc", "scoring.window": 32}
-    header = Header("attacked", identity, {"versions": {"zarr": "3"}})
+    chosen = in_order(tuple(divergences))
+    header = Header("attacked", identity, {"versions": {"zarr": "3"}}, chosen)
     corpus = make_corpus(n_tokens)
     clock, watching = clock or Clock(), watching or patient()
     return StudyWriter.open(path, header, corpus, make_vocabulary(), clock=clock, watching=watching)
@@ -112,6 +129,18 @@ def kl(model: str, i: str, j: str, step: int, n_tokens: int = N_TOKENS) -> NDArr
     """What reducing the pair gives, (token,), nats."""
     p, q = (checkpoint(model, seed, step, n_tokens)["log_probs"].astype(float) for seed in (i, j))
     return np.asarray((np.exp(p) * (p - q)).sum(1), np.float32)
+
+
+def of_pair(
+    model: str, i: str, j: str, step: int, n_tokens: int = N_TOKENS
+) -> dict[str, NDArray[np.float32]]:
+    """What reducing the pair gives by divergence, (token,)."""
+    p, q = (checkpoint(model, seed, step, n_tokens)["log_probs"].astype(float) for seed in (i, j))
+    return {
+        "kl": kl(model, i, j, step, n_tokens),
+        "js": js(model, i, j, step, n_tokens),
+        **{name: FORMULAS[name](p, q).astype(np.float32) for name in ("hellinger", "tv")},
+    }
 
 
 @lru_cache(maxsize=2048)
@@ -155,11 +184,10 @@ def pair_block(
     writer: StudyWriter, model: str, step: int, seeds: tuple[str, ...]
 ) -> dict[str, NDArray[np.float32]]:
     """Divergences of all tokens, (token, seed, other_seed) each, as a reducer passes them on."""
+    rows = [[of_pair(model, i, j, step, writer.n_tokens) for j in seeds] for i in seeds]
     return {
-        name: np.array(
-            [[of(model, i, j, step, writer.n_tokens) for j in seeds] for i in seeds], np.float32
-        ).transpose(2, 0, 1)
-        for name, of in (("kl", kl), ("js", js))
+        name: np.array([[of[name] for of in row] for row in rows], np.float32).transpose(2, 0, 1)
+        for name in writer.divergences
     }
 
 
@@ -246,7 +274,7 @@ def committed(study: Study) -> dict[tuple[Any, ...], bytes]:
             found[name, "expected_kl", members, step] = snapshot.expected_kl[rows[step]].tobytes()
             for i in seeds:
                 for j in seeds - {i}:
-                    for variable in PER_PAIR:
+                    for variable in study.divergences:
                         values = study.values(name, variable, i, step, j)
                         found[name, variable, i, j, step] = values.tobytes()
                     mean = snapshot.kl[rows[step], columns[i], columns[j]]
@@ -280,7 +308,7 @@ def expect_nothing_uncommitted(store: Path) -> None:
     for (seed, s), (step, t) in itertools.product(known.seeds.items(), known.steps.items()):
         if (seed, step) not in known.scored:
             assert not (store / f"models/m/log_probs/{seed}/{step}").exists()
-            for name, variable in VARIABLES.items():
+            for name, variable in _VARIABLES.items():
                 if variable.per_token and not variable.by_pair:
                     assert not (store / f"models/m/{name}/c/{t}/{s}").exists()
         if step not in known.reduced:

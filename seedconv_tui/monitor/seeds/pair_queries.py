@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from store.schema import MORE_METRICS
+from store.schema import KL, metrics_of
 
 if TYPE_CHECKING:
     from store import Study
@@ -25,8 +25,9 @@ class PairMeans:
     KEEP: ClassVar[int] = 256
 
     def read(self, study: Study) -> dict[str, NDArray[np.float64]]:
-        """Read what there is of `MORE_METRICS`, by name, units as in the store."""
+        """Read what the study has, by name, units as in the store."""
         return {
             metric.name: study.pair_means(self.model, metric.array, self.step)
-            for metric in MORE_METRICS
+            for metric in metrics_of(study.divergences)
+            if metric != KL
         }

@@ -20,7 +20,7 @@ from seedconv_tui.monitor.common.study_screen import Columns
 from seedconv_tui.monitor.seeds.pair_columns import pair_columns
 from seedconv_tui.monitor.seeds.pair_queries import PairMeans
 from seedconv_tui.text import nats, without
-from store.schema import KL, MORE_METRICS, PAIR_METRICS, Floats, PairMetric
+from store.schema import KL, PAIR_METRICS, USUAL, Floats, PairMetric, metrics_of
 from store.statistics import distance, outliers
 
 if TYPE_CHECKING:
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 _CHART_WIDTH, _CHART_HEIGHT = 46, 6  # the least that a chart is worth
 _OTHER_ROWS = 5  # bars, title, the pair
 _TITLES = tuple(metric.title_with_unit for metric in PAIR_METRICS)
-_MEASURES = ", ".join(metric.help_name for metric in PAIR_METRICS)
 
 
 class SeedsScreen(StepScreen):
@@ -51,7 +50,7 @@ class SeedsScreen(StepScreen):
         Binding("down,j", "seed(1)", "Seed down", show=False, tooltip="pair: seed below"),
         Binding("shift+left,H", "other(-1)", "Pair", key_display="H L", tooltip="pair: other left"),
         Binding("shift+right,L", "other(1)", "Right", show=False, tooltip="pair: other right"),
-        Binding("m", "measure", "Measure", tooltip=_MEASURES),
+        Binding("m", "measure", "Measure", tooltip="next measure of the pairs"),
         Binding("o", "outlier", "Outlier", tooltip="next outlier at this step"),
         Binding("y", "log_y", "Log", tooltip="logarithmic or linear distances"),
         Binding("slash", "find", "Find", key_display="/", tooltip="go to a seed, step or model"),
@@ -59,7 +58,7 @@ class SeedsScreen(StepScreen):
     ]
 
     _seed = _other = ""  # labels, so that they stay the same ones when others join
-    _measure = 0
+    _measure = KL.title_with_unit  # which this study may not have
     _log_y = False
     _known: tuple[Floats, Floats, NDArray[np.bool_]] | None = None  # kl, and what it gives
 
@@ -93,7 +92,7 @@ class SeedsScreen(StepScreen):
         rest, far = self._distances(model)
         seed, other = self._pair(model)
         means = self._means(model, at)
-        metric = PAIR_METRICS[self._measure]
+        metric = self._metric
         values = means.get(metric.name, np.full(model.kl[at].shape, np.nan))
         away = -values if metric.larger_is_nearer else values
         self.query_one(PairMatrix).show(
@@ -103,6 +102,18 @@ class SeedsScreen(StepScreen):
         self._show_chart(model, step, rest, seed)
         self._show_pair(model, at, means, rest, far)
         self.refresh_bindings()
+
+    @property
+    def _metrics(self) -> tuple[PairMetric, ...]:
+        """What the study has of each pair, KL first."""
+        study = self.feed.snapshot
+        return metrics_of(study.divergences if study else USUAL)
+
+    @property
+    def _metric(self) -> PairMetric:
+        """The one that is shown: the one that was chosen, if the study has it."""
+        chosen = (metric for metric in self._metrics if metric.title_with_unit == self._measure)
+        return next(chosen, KL)
 
     def _distances(self, model: ModelSnapshot) -> tuple[Floats, NDArray[np.bool_]]:
         """Return each seed's mean KL to and from the others, and the outliers: (step, seed)."""
@@ -133,7 +144,7 @@ class SeedsScreen(StepScreen):
         names = [seed for seed, is_far in zip(model.seeds, far, strict=True) if is_far]
         said = f"outlier{'s' * (len(names) != 1)}: {', '.join(names)}" if names else "no outlier"
         where, name = self.where(model, step)
-        return where, name, PAIR_METRICS[self._measure].title_with_unit, said
+        return where, name, self._metric.title_with_unit, said
 
     def _show_chart(self, model: ModelSnapshot, step: int, rest: Floats, seed: int) -> None:
         """Draw the distances; the chosen seed's last, on top."""
@@ -162,7 +173,7 @@ class SeedsScreen(StepScreen):
         first, second = model.seeds[seed], model.seeds[other]
         to = look.pick("→", "->")
         facts = [f"seed {first} {to} {second}"]
-        for metric in PAIR_METRICS:
+        for metric in self._metrics:
             if (values := means.get(metric.name)) is not None:
                 facts.append(f"{metric.symbol} {_shown(metric, float(values[seed, other]))}")
                 if not metric.symmetric:
@@ -194,14 +205,13 @@ class SeedsScreen(StepScreen):
     # What is kept and saved
 
     def state(self) -> dict[str, Any]:
-        measure = PAIR_METRICS[self._measure].title_with_unit
-        own = {"seed": self._seed, "other": self._other, "measure": measure, "log_y": self._log_y}
-        return super().state() | own
+        own = {"seed": self._seed, "other": self._other, "log_y": self._log_y}
+        return super().state() | own | {"measure": self._measure}
 
     def restore(self, kept: Remembered) -> None:
         super().restore(kept)
         self._seed, self._other = kept.text("seed"), kept.text("other")
-        self._measure = kept.choice("measure", _TITLES)
+        self._measure = _TITLES[kept.choice("measure", _TITLES)]
         self._log_y = kept.flag("log_y", self._log_y)
 
     def table(self) -> Columns | None:
@@ -211,7 +221,8 @@ class SeedsScreen(StepScreen):
         at = int(np.flatnonzero(model.steps == step)[0])
         rest, far = self._distances(model)
         means, nothing = self._means(model, at), np.full(model.kl[at].shape, np.nan)
-        known = {metric.name: means.get(metric.name, nothing) for metric in MORE_METRICS}
+        more = (metric.name for metric in self._metrics if metric != KL)
+        known = {name: means.get(name, nothing) for name in more}
         return pair_columns(model, at, known, rest[at], far[at])
 
     # What the keys do
@@ -277,7 +288,9 @@ class SeedsScreen(StepScreen):
 
     def action_measure(self) -> None:
         """Show the next measure of the pairs."""
-        self._measure = (self._measure + 1) % len(PAIR_METRICS)
+        metrics = self._metrics
+        after = metrics[(metrics.index(self._metric) + 1) % len(metrics)]
+        self._measure = after.title_with_unit
         self.draw()
 
     def action_outlier(self) -> None:
