@@ -243,9 +243,11 @@ class StudyWriter:
             records.append(scored_record(model, step, result, before))
             self.bytes_written += result.n_bytes
 
+        arrays = self._arrays[model]  # opened before there are threads
+
         def write_means(name: str) -> None:  # of all seeds at once: their chunk is replaced whole
             seeds, values = np.array(list(means[name])), np.array(list(means[name].values()))
-            self._arrays[model][name].oindex[t, seeds] = values
+            arrays[name].oindex[t, seeds] = values
 
         side_by_side(write_means, list(means))
         if pairs is not None:
