@@ -12,6 +12,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import NoReturn, cast
 
+from seedconv_tui.cli.fatal_signals import end_in_order
 from seedconv_tui.cli.options import Command, add_debug
 from seedconv_tui.exit_codes import FAILED, INTERRUPTED, OK, USAGE
 from store import NotAStudyError, StoreError, StudyMismatchError, UnsupportedError
@@ -38,7 +39,11 @@ COMMANDS = (
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
-    """Run `seedconv` and exit: 0 done, 1 work failed, 2 usage or configuration, 130 interrupted."""
+    """Run `seedconv` and exit: 0 done, 1 work failed, 2 usage or configuration, 130 interrupted.
+
+    128 + n where signal n ended it.
+    """
+    end_in_order()
     sys.exit(run(list(sys.argv[1:] if argv is None else argv)))
 
 

@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from threading import Timer
 
+from seedconv_tui.cli.fatal_signals import ending
 from seedconv_tui.cli.options import add_glyphs, add_store, glyphs_of
 from seedconv_tui.exit_codes import OK, USAGE
 from store import NotAStudyError
@@ -71,7 +72,8 @@ def show(*stores: str | Path, options: argparse.Namespace, fresh: bool) -> int:
     settled = Timer(_START_SECONDS, _settle)
     settled.daemon = True
     settled.start()
-    app.run(mouse=not options.no_mouse)
+    with ending(app):
+        app.run(mouse=not options.no_mouse)
     if trouble := app.remember_the_end():
         print(f"seedconv: {visible(trouble)}; where you were is not kept", file=sys.stderr)
     return app.return_code or OK

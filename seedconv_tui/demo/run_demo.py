@@ -47,11 +47,12 @@ def run_demo(
     store = folder / "study.zarr"
     trainer, engine = start(folder, study_file)
     headless = headless or not (sys.stdin.isatty() and sys.stdout.isatty())
+    shown = OK
     try:
         if headless:
             follow(store, trainer, engine)
         else:
-            show(store)
+            shown = show(store)
     finally:
         over = engine.poll() == 0
         for process in (trainer, engine):
@@ -70,7 +71,7 @@ def run_demo(
     else:
         given = " --second-size" * second_size + " --capture" * capture
         print(f"stopped; go on with: seedconv demo --dir {folder}{given}", file=sys.stderr)
-    return OK
+    return shown
 
 
 def start(

@@ -9,8 +9,10 @@ from importlib import import_module
 from threading import Thread
 from typing import TYPE_CHECKING, Any
 
+from textual import on
 from textual.app import App
 from textual.binding import Binding
+from textual.driver import Driver
 
 from seedconv_tui.chart import Glyphs
 from seedconv_tui.monitor.clipboard import osc52
@@ -25,6 +27,7 @@ from seedconv_tui.monitor.data.details import Answered, Details
 from seedconv_tui.monitor.data.feed import Crashed, Feed
 from seedconv_tui.monitor.data.remembered import Memory, Remembered
 from seedconv_tui.monitor.data.watched_studies import Arrived, Studies, Troubled, Watch
+from seedconv_tui.monitor.job_control import stop_the_job, stoppable_driver
 from seedconv_tui.monitor.lean_output import lean_driver
 from seedconv_tui.monitor.screens import SCREENS, SHARED, screen_class
 from seedconv_tui.text import visible
@@ -33,7 +36,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
     from textual.app import SystemCommand
-    from textual.driver import Driver
     from textual.screen import Screen
 
     from seedconv_tui.monitor.data.feed import SnapshotSource
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
 _REMEMBER_SECONDS = 3.0
 _GLYPHS = "charts of braille dots, or of half blocks"
 _STUDY = "another of the studies"
+_STOP = "back to the shell; `fg` returns"
 _QUIT = "leave; an engine that is at work goes on"
 
 
@@ -66,6 +69,7 @@ class SeedconvApp(App[None], inherit_bindings=False):
         Binding("a", "study", "Study", tooltip=_STUDY),
         Binding("B", "glyphs", "Glyphs", show=False, tooltip=_GLYPHS),
         Binding("t", "theme", "Theme", show=False, tooltip="dark or light"),
+        Binding("ctrl+z", "suspend_process", "Stop", show=False, tooltip=_STOP),
         Binding("q,ctrl+q,ctrl+c", "quit", "Quit", key_display="q", tooltip=_QUIT),
     ]
 
@@ -97,6 +101,7 @@ class SeedconvApp(App[None], inherit_bindings=False):
         self._ascii = ascii
         self._glyphs = Glyphs.ASCII if ascii else glyphs
         self.saving: Thread | None = None
+        self.ended_by = 0  # the number of a signal
         self.use_command_palette = not ascii  # it is drawn by Textual, and not in ASCII
         for theme in (DARK, LIGHT):
             self.register_theme(theme)
@@ -137,8 +142,8 @@ class SeedconvApp(App[None], inherit_bindings=False):
         return bool(getattr(self._driver, "behind", False))
 
     def get_driver_class(self) -> type[Driver]:
-        """Return the terminal as Textual knows it, sent fewer bytes."""
-        return lean_driver(super().get_driver_class())
+        """Return the terminal as Textual knows it, sent fewer bytes, and given back to a shell."""
+        return lean_driver(stoppable_driver(super().get_driver_class()))
 
     def on_mount(self) -> None:
         self.set_class(self._ascii, "-ascii")
@@ -229,6 +234,22 @@ class SeedconvApp(App[None], inherit_bindings=False):
         if self._memory is not None:
             self._at_exit = self.state()
         super().exit(*args, **kwargs)
+
+    def end_by(self, number: int, return_code: int) -> None:
+        """End the app by a signal, heard at any moment in the main thread."""
+        self.ended_by = number
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(partial(self.exit, return_code=return_code))
+
+    def action_suspend_process(self) -> None:
+        """Go back to the shell, until it continues this."""
+        if self._driver is not None and self._driver.can_suspend:
+            stop_the_job()
+
+    @on(Driver.SignalResume)
+    def show_again(self) -> None:
+        """Draw it all: the terminal has forgotten what it showed."""
+        self.refresh(layout=True)
 
     def remember_the_end(self) -> str:
         """Keep what was looked at last, once the app has ended; return why it could not be."""

@@ -5,14 +5,11 @@ Nothing is waited for but what must come to be seen; every wait has an end.
 
 from __future__ import annotations
 
-import os
 import re
-import shlex
 import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -21,12 +18,12 @@ import pytest
 from seedconv_tui.monitor.screens import SCREENS
 from tests.support.deadline import DEADLINE
 from tests.support.made_store import open_writer
+from tests.support.tmux import Tmux
 
 pytestmark = pytest.mark.skipif(shutil.which("tmux") is None, reason="tmux is not installed")
 
 SEEDS, STEPS = ("1", "2", "3"), (0, 8, 64, 512, 4096)
 ROOT = Path(__file__).parents[2]
-POLL = 0.1  # seconds between two looks
 
 ENGINE = f"""
 import sys
@@ -60,80 +57,6 @@ class Engine:
 
     def close(self) -> None:
         self._process.communicate(timeout=DEADLINE)
-
-
-class Tmux:
-    """A tmux server of our own with one pane, in which the monitor runs."""
-
-    def __init__(self, folder: Path, term: str) -> None:
-        # As shells and readline leave them: a size that is true until the first change.
-        self._environment = {**os.environ, "COLUMNS": "80", "LINES": "24"}
-        config = folder / "tmux.conf"
-        config.write_text(
-            f"set -g default-terminal {term}\nset -g remain-on-exit on\nset -g status off\n"
-            "set -s escape-time 0\n"
-        )
-        self._tmux = ("tmux", "-u", "-S", str(folder / "socket"), "-f", str(config))
-
-    def start(self, *command: str, size: tuple[int, int] = (80, 24), **environment: str) -> None:
-        """Runs the monitor with these options."""
-        width, height = map(str, size)
-        settings = [f"{name}={value}" for name, value in environment.items()]
-        program = shlex.join(
-            ["env", *settings, sys.executable, "-m", "seedconv_tui.cli.main", *command]
-        )
-        self(
-            "new-session",
-            "-d",
-            "-x",
-            width,
-            "-y",
-            height,
-            "-c",
-            str(ROOT),
-            f"{program}; echo exit status $?; cat",
-        )
-
-    def __call__(self, *command: str) -> str:
-        done = subprocess.run(
-            [*self._tmux, *command],
-            capture_output=True,
-            text=True,
-            check=True,
-            env=self._environment,
-        )
-        return done.stdout
-
-    def keys(self, *keys: str) -> None:
-        """Types."""
-        self("send-keys", *keys)
-
-    def resize(self, width: int, height: int) -> None:
-        """Gives the pane another size."""
-        self("resize-window", "-x", str(width), "-y", str(height))
-
-    @property
-    def text(self) -> str:
-        """The pane as it is seen."""
-        return self("capture-pane", "-p")
-
-    def until(self, seen: str | Callable[[str], bool]) -> str:
-        """The pane, once some words are in it or it is as it should be."""
-        end = time.monotonic() + DEADLINE
-        while True:
-            text = self.text
-            if seen in text if isinstance(seen, str) else seen(text):
-                return text
-            assert time.monotonic() < end, f"never seen: {seen}; the pane is\n{text}"
-            time.sleep(POLL)
-
-    def exit_status(self) -> int:
-        """How the monitor ended, once it has."""
-        return int(self.until("exit status ").partition("exit status ")[2].split()[0])
-
-    def close(self) -> None:
-        """Ends it with all that runs in it."""
-        subprocess.run([*self._tmux, "kill-server"], capture_output=True, check=False)
 
 
 @pytest.fixture
