@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 from seedconv_tui.cli.main import run
-from store import StoreError, open_study
-from store.schema import DIVERGENCES, metrics_of
-from tests.support.made_store import files
+from store import DamagedError, StoreError, StudyMismatchError, open_study
+from store.schema import DIVERGENCES, USUAL, metrics_of
+from store.schema.checksums import checksum
+from tests.support.made_store import files, fill, js, open_writer
 from tests.support.pair_formulas import FORMULAS
 from tests.support.reference import reference_log_probs
 from tests.support.tiny_models import make_runs, write_study
@@ -145,6 +146,39 @@ def test_the_order_in_the_study_file_does_not_matter(made: Path) -> None:
         file = write_study(made, study__store="order.zarr", scoring__divergences=asked)
         assert run(["run", str(file)]) == 0
     assert run(["run", str(write_study(made, study__store="order.zarr"))]) == 0  # the usual ones
+
+
+def test_a_store_of_an_earlier_version_has_the_usual_ones(tmp_path: Path) -> None:
+    path = tmp_path / "study.zarr"
+    open_writer(path).close("finished")
+    for file in (path / "commits").iterdir():  # nothing was done yet
+        file.unlink()
+    document = json.loads((path / "zarr.json").read_bytes())
+    root = document["attributes"]["seedconv"]
+    assert root.pop("divergences") == list(USUAL)
+    root["crc32"] = checksum(root)
+    (path / "zarr.json").write_text(json.dumps(document))
+    with pytest.raises(StudyMismatchError, match=r'is \["kl", "js"\] there and \["kl"\] in'):
+        open_writer(path, divergences=["kl"])
+    writer = open_writer(path)
+    fill(writer, "m", ("a", "b"), (0,))
+    writer.close("finished")
+    study = open_study(path)
+    assert study.divergences == USUAL
+    np.testing.assert_array_equal(study.values("m", "js", "a", 0, "b"), js("m", "a", "b", 0))
+
+
+@pytest.mark.parametrize("odd", [["js"], "kl", [1, "kl"], {}])
+def test_a_store_whose_list_is_none_is_refused(tmp_path: Path, odd: object) -> None:
+    path = tmp_path / "study.zarr"
+    open_writer(path).close("finished")
+    document = json.loads((path / "zarr.json").read_bytes())
+    root = document["attributes"]["seedconv"]
+    root["divergences"] = odd
+    root["crc32"] = checksum(root)
+    (path / "zarr.json").write_text(json.dumps(document))
+    with pytest.raises(DamagedError, match="restore it from a copy"):
+        open_study(path)
 
 
 @pytest.mark.parametrize(
