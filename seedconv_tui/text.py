@@ -114,6 +114,11 @@ def restored_words(n: int) -> str:
     return f"computed again from stored log-probs: results of {checkpoints}" if n else ""
 
 
+def summarising_words(done: int, total: int) -> str:
+    """Return which of the steps that wait for it is being summarised; empty: none waits."""
+    return f"summarising {min(done + 1, total):,} of {total:,}" if total else ""
+
+
 def same_weights(first: CheckpointName, ascii: bool = False) -> str:  # noqa: A002
     """Describe a duplicate: which checkpoint has the same weights."""
     model, seed, step = first

@@ -43,6 +43,11 @@ class ProgressBoard:
         self._session.show(state=state, works=works, message=message)
         self.check_stop()
 
+    def rest(self, state: str, message: str = "") -> None:
+        """Show that no device has anything in hand."""
+        self._works.clear()
+        self._session.show(state=state, works=(), message=message)
+
     def wait(
         self, seconds: float, message: str = "", enough: Callable[[], bool] | None = None
     ) -> None:
@@ -51,8 +56,7 @@ class ProgressBoard:
         Ends before when it is `enough`, which is asked now and then. Raise Interrupted when asked
         to stop.
         """
-        self._works.clear()
-        self._session.show(state="waiting", works=(), message=message)
+        self.rest("waiting", message)
         while enough is not None and seconds > _ASK_SECONDS:
             self._stop.wait(_ASK_SECONDS)
             self.check_stop()

@@ -86,7 +86,7 @@ class Coordinator:
         """Give what failed for a reason that may pass another chance, for a minute at most."""
         patience = self._clock() + PATIENCE_SECONDS
         while (due := self._retries.next_due()) is not None and due <= patience:
-            self._board.wait(max(0.0, due - self._clock()))
+            self._pass_time(max(0.0, due - self._clock()))
             available = self._look(waiting=False)
             steps = self._inventory.remaining(available)
             if not steps:
@@ -137,16 +137,32 @@ class Coordinator:
                 break
             else:
                 self._blocked.regain()
-                self._board.wait(poll_seconds, enough=self._inventory.hears_of_more)
+                self._pass_time(poll_seconds, enough=self._inventory.hears_of_more)
             self._board.check_stop()
             available = self._look(waiting=True)
         self._inventory.report_lonely()
         self._finish()
         self._blocked.regain()
 
+    def _pass_time(self, seconds: float, enough: Callable[[], bool] | None = None) -> None:
+        """Summarise what waits for that, then wait, until it is time to look again or `enough`.
+
+        However short the time, some of it is summarised.
+        """
+        if self._summaries.waiting:
+            self._board.rest("working")
+            until = self._clock() + seconds
+            while self._summaries.waiting and seconds >= 0:
+                self._summaries.do_some(seconds)
+                if enough is not None and enough():
+                    return
+                seconds = until - self._clock()
+        if seconds > 0 or not self._summaries.waiting:
+            self._board.wait(max(seconds, 0.0), enough=enough)
+
     def _finish(self) -> None:
         """Bring the summaries up to date, and find out what is left undone and why."""
-        self._summaries.catch_up(exactly=True)
+        self._summaries.finish()
         self._inventory.find_lost_pairs()
         self._session.show(queued=0)
         self._show_amiss()
@@ -247,6 +263,7 @@ class Coordinator:
             task = outcome.task
             if outcome.pairs is not None:
                 self._summaries.update(task.model, task.step)
+            self._summaries.in_between()
             left[task.model, task.step] -= not task.probes
             if left[task.model, task.step]:
                 continue

@@ -98,7 +98,7 @@ class Session:
     def _end(self, how: str, message: str, counts: Mapping[str, int]) -> None:
         self._over.set()
         self._heart.join(_LAST_BEAT_SECONDS)
-        self.show(state=how, works=(), message=message, blocked="")
+        self.show(state=how, works=(), message=message, blocked="", summarised=0, to_summarise=0)
         self._report_end(how, message, counts)
         self._write(over=True)
         self._writer.close(how)

@@ -1,6 +1,7 @@
 """Keeps the summaries of a study up to date: by the levels of every category, as results come.
 
-A step is summarised from its own per-token results alone, however many came before.
+A step that was just reduced is summarised at once. All else waits, as when a category is new or the
+levels of surprisal move on: it is done in slices, between passes and while there are none.
 """
 
 from __future__ import annotations
@@ -11,15 +12,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.categories.partition import surprisal_category
+from engine.coordination.board import ProgressBoard
 from engine.coordination.session import Session
+from engine.coordination.step_summaries import StepSummaries
 from engine.study_file.categories_section import CategoriesSection
 from store import DamagedError, ModelLedger
-from store.analysis import summarise
 from store.schema import CONTEXT, Category
 from store.writing import StudyWriter
 
 _SURPRISAL = "surprisal"
-_MOVES_AFTER = 2.0  # times the step of reference: each step is summarised anew a few times at most
+_MOVES_AFTER = 2.0  # times the step of reference: each step is summarised again a few times at most
+_SHARE = 0.1  # of the time that passes take: what slices between them may take
+_SLICE_SECONDS = 2.0  # no slice begins another step after that, or is saved up for longer
 
 
 class Summaries:
@@ -32,26 +36,42 @@ class Summaries:
         context: NDArray[np.int64],
         writer: StudyWriter,
         session: Session,
-        check_stop: Callable[[], None],
+        board: ProgressBoard,
+        clock: Callable[[], float],
     ) -> None:
         """`categories` are those of the corpus; `context` is as `context_targets` returns it."""
         self._settings, self._context = settings, context
-        self._writer, self._session, self._check_stop = writer, session, check_stop
+        self._writer, self._session, self._board, self._clock = writer, session, board, clock
         self._study = writer.study()
         self._corpus = {category.name: category for category in categories}
         self._own: dict[str, dict[str, Category]] = {}  # by model
-        self._reported: set[tuple[str, int]] = set()  # damaged, and reported so
-        self.failed: list[str] = []  # steps that cannot be summarised, and why
+        self._steps = StepSummaries(writer, session, self._categories, board.check_stop, clock)
+        self._waiting: dict[str, list[int]] = {}  # steps by model, newest first
+        self._done = 0  # of those that waited
+        self._since = 0.0  # when the last pass, or slice after it, ended
+        self._allowance = 0.0  # seconds that slices may take by now
+
+    @property
+    def failed(self) -> Sequence[str]:
+        """Steps that cannot be summarised, and why, a line each."""
+        return self._steps.failed
+
+    @property
+    def waiting(self) -> bool:
+        """Whether steps wait to be summarised."""
+        return bool(self._waiting)
 
     def start(self) -> None:
-        """Keep the categories of the corpus, and summarise what was left or is new.
+        """Keep the categories of the corpus, and find what was left or is new.
 
         Called in each session: of what the last one was about to keep, the store may have a part.
         """
         self._own.clear()
+        self._waiting.clear()
+        self._since, self._allowance = self._clock(), 0.0
         for category in self._corpus.values():
             self._writer.summaries.set_category(category)
-        self.catch_up()
+        self._find_waiting(exactly=False)
 
     def update(self, model: str, step: int) -> None:
         """Summarise a step that was reduced just now."""
@@ -61,17 +81,69 @@ class Summaries:
         before = self._step_of(model, known)
         if wanted is not None and (before is None or wanted >= _MOVES_AFTER * before):
             self._move(model, wanted)
-        self._summarise(model, step)
+            lacking = self._steps.all_lacking(model)
+            self._expect(model, [other for other in lacking if other != step])
+        self._steps.make(model, [step], self._clock())
+        self._study.refresh()
 
-    def catch_up(self, *, exactly: bool = False) -> None:
-        """Summarise all that is not; `exactly`: by surprisals at the newest step there is."""
+    def in_between(self) -> None:
+        """Summarise some of what waits, after a pass: for a tenth of the time passes took."""
+        earned = _SHARE * (self._clock() - self._since)
+        self._allowance = min(self._allowance + earned, _SLICE_SECONDS)
+        if self._waiting and self._allowance >= 0:
+            before = self._clock()
+            self.do_some(self._allowance)
+            self._allowance -= self._clock() - before
+        self._since = self._clock()
+
+    def do_some(self, seconds: float) -> None:
+        """Summarise a step that waits, and more of its model for so long, in one commit.
+
+        Raise Interrupted when asked to stop, OSError when it cannot be written.
+        """
+        model, steps = next(iter(self._waiting.items()))
+        taken = self._steps.make(model, steps, self._clock() + min(seconds, _SLICE_SECONDS))
+        self._done += taken
+        self._set_waiting(model, steps[taken:])
+
+    def finish(self) -> None:
+        """Summarise all that is not, by surprisals at the newest step there is."""
+        self._find_waiting(exactly=True)
+        if self._waiting:
+            self._board.rest("working")
+        while self._waiting:
+            self.do_some(_SLICE_SECONDS)
+
+    # -- what waits ------------------------------------------------------------------------------
+
+    def _find_waiting(self, *, exactly: bool) -> None:
         self._study.refresh()
         for model in self._study.models:
             known = self._study.ledger(model)
             wanted, before = self._reference(known), self._step_of(model, known)
             if wanted is not None and (exactly or before is None or self._settings_changed(before)):
                 self._move(model, wanted)
-            self._summarise_all(model)
+            self._expect(model, self._steps.all_lacking(model))
+
+    def _expect(self, model: str, steps: Sequence[int]) -> None:
+        """Take note of all steps of a model that wait now, and say so when there are more."""
+        if set(steps) <= set(self._waiting.get(model, ())):
+            self._set_waiting(model, sorted(steps, reverse=True))
+            return
+        if len(steps) > 1:
+            text = f"{model}: summarising {len(steps)} steps"
+            self._session.say("info", "summarising", text, model=model, steps=len(steps))
+        self._done = 0
+        self._set_waiting(model, sorted(steps, reverse=True))
+
+    def _set_waiting(self, model: str, steps: Sequence[int]) -> None:
+        self._waiting.pop(model, None)
+        if steps:
+            self._waiting[model] = list(steps)
+        left = sum(map(len, self._waiting.values()))
+        done, total = (self._done, self._done + left) if left else (0, 0)
+        if (done, total) != (self._session.status.summarised, self._session.status.to_summarise):
+            self._session.show(summarised=done, to_summarise=total)
 
     # -- the step that surprisals are taken at ---------------------------------------------------
 
@@ -111,7 +183,7 @@ class Summaries:
         self._study.refresh()
 
     def _move(self, model: str, step: int) -> None:
-        """Part the tokens by their surprisal at `step`, and summarise all steps by that."""
+        """Part the tokens by their surprisal at `step`; no step is summarised by that yet."""
         known = self._study.ledger(model)
         seeds = sorted(known.reduced[step])
         total = np.zeros(self._study.n_tokens)
@@ -119,7 +191,7 @@ class Summaries:
             for seed in seeds:
                 total += self._study.values(model, _SURPRISAL, seed, step)
         except DamagedError as error:
-            self._report_damaged(model, step, error)
+            self._steps.report_damaged(model, step, error)
             return
         names = [_SURPRISAL, _SURPRISAL + CONTEXT] if self._settings.context else [_SURPRISAL]
         made = {}
@@ -135,49 +207,7 @@ class Summaries:
         self._study.refresh()
         text = f"{model}: levels of surprisal are those of step {step} now"
         self._session.say("info", "reference", text, model=model, step=step)
-        self._summarise_all(model)
-
-    # -- summarising -----------------------------------------------------------------------------
-
-    def _summarise_all(self, model: str) -> None:
-        steps = [step for step in self._study.ledger(model).reduced if self._lacking(model, step)]
-        if len(steps) > 1:
-            text = f"{model}: summarising {len(steps)} steps"
-            self._session.say("info", "summarising", text, model=model, steps=len(steps))
-        for step in sorted(steps):
-            self._check_stop()
-            self._summarise(model, step)
-
-    def _summarise(self, model: str, step: int) -> None:
-        seeds = sorted(self._study.ledger(model).reduced.get(step, ()))
-        lacking = self._lacking(model, step)
-        if not seeds or not lacking:
-            return
-        try:
-            token_kl, levels = summarise(self._study, model, step, seeds, lacking)
-            self._writer.summaries.summarise(model, step, seeds, token_kl, levels)
-        except DamagedError as error:
-            self._report_damaged(model, step, error)
-        self._study.refresh()
-
-    def _lacking(self, model: str, step: int) -> list[Category]:
-        """Categories by which the step is not summarised, of all seeds that are reduced there."""
-        known = self._study.ledger(model)
-        summary, there = known.summaries.get(step), list(self._categories(model))
-        if summary is None or summary.seeds != known.reduced.get(step):
-            return there
-        return [c for c in there if summary.categories.get(c.name) != c.digest]
 
     def _categories(self, model: str) -> Iterator[Category]:
         yield from self._corpus.values()
         yield from self._own.get(model, {}).values()
-
-    def _report_damaged(self, model: str, step: int, error: DamagedError) -> None:
-        if (model, step) not in self._reported:
-            self._reported.add((model, step))
-            text = (
-                f"{model}, step {step}: cannot be summarised: {error}; "
-                f"`seedconv verify {self._study.path} --mend` has it computed again"
-            )
-            self.failed.append(text)
-            self._session.say("error", "damaged", text, model=model, step=step)

@@ -31,6 +31,7 @@ from seedconv_tui.text import (
     restored_words,
     same_weights,
     size,
+    summarising_words,
     visible,
 )
 from store.schema import (
@@ -295,6 +296,8 @@ def _engine_line(engine: dict[str, Any] | None, health: str) -> str:
         parts.append(f"{engine['queued']} to go")
     if engine["eta_seconds"] and engine["queued"]:
         parts.append(f"about {duration(engine['eta_seconds'])} left")
+    if health in ACTIVE_STATES and engine["to_summarise"]:
+        parts.append(summarising_words(engine["summarised"], engine["to_summarise"]))
     for gpu in engine["gpus"]:
         known = []
         if gpu["utilisation"] is not None:

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.text import Text
 
-from seedconv_tui.text import count, duration, json_line, visible
+from seedconv_tui.text import count, duration, json_line, summarising_words, visible
 from store.schema import EngineStatus, State
 
 if TYPE_CHECKING:
@@ -107,6 +107,8 @@ class _Live(_Plain):
         rest = [f"{count(status.queued)} to go"] if status.queued else []
         if status.message:  # what it waits for
             rest.insert(0, visible(status.message))
+        if status.to_summarise:
+            rest.append(summarising_words(status.summarised, status.to_summarise))
         if status.eta_seconds:
             rest.append(f"about {duration(status.eta_seconds)}")
         with self._lock:

@@ -213,6 +213,8 @@ class EngineStatus:
     tokens_per_second: float | None = None
     queued: int = 0  # checkpoints still to score
     eta_seconds: float | None = None
+    summarised: int = 0  # steps, of those that are summarised again, or for the first time late
+    to_summarise: int = 0  # all of those; 0: none
     bytes_written: int = 0  # by this process
     disk_free: int | None = None  # bytes free where the store lies
     bytes_projected: int | None = None  # about what log-probs will take; None: not known

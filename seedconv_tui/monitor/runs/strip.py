@@ -12,7 +12,7 @@ from seedconv_tui.monitor.common.bars import coarse, engine_words
 from seedconv_tui.monitor.common.canvas import Canvas, Line, line_width, spread
 from seedconv_tui.monitor.common.theme import RELEVANCE
 from seedconv_tui.monitor.runs.device_rows import device_rows, devices_of
-from seedconv_tui.text import count, duration, size
+from seedconv_tui.text import count, duration, size, summarising_words
 from store.schema import ACTIVE_STATES, State
 
 if TYPE_CHECKING:
@@ -157,6 +157,8 @@ class StudyStrip(Canvas):
             if engine.eta_seconds and engine.queued and alive:
                 facts.append(f"ETA {duration(engine.eta_seconds)}")
             facts.append(f"{engine.queued:,} queued")
+            if alive:
+                facts.append(summarising_words(engine.summarised, engine.to_summarise))
             if engine.message and alive:  # what it waits for
                 facts.insert(0, self.look.visible(engine.message))
         else:
