@@ -11,7 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from seedconv_tui.cli.aligned import aligned, level_label, sure
-from seedconv_tui.cli.options import add_ascii, add_json, add_store
+from seedconv_tui.cli.options import add_ascii, add_json, add_store, only_ascii
 from seedconv_tui.exit_codes import OK, USAGE
 from seedconv_tui.text import count, finite, json_text, nats, shorten, visible
 
@@ -83,7 +83,7 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         print(json_text(_report(study, first, second, change, moved)))
     else:
-        print(_text(study, first, second, change, moved, ascii_only=options.ascii))
+        print(_text(study, first, second, change, moved, ascii_only=only_ascii(options)))
     return OK
 
 

@@ -10,11 +10,12 @@ import traceback
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import NoReturn, cast
+from typing import Any, NoReturn, cast
 
+from seedconv_tui.cli import streams
 from seedconv_tui.cli.fatal_signals import end_in_order
 from seedconv_tui.cli.options import Command, add_debug
-from seedconv_tui.exit_codes import FAILED, INTERRUPTED, OK, USAGE
+from seedconv_tui.exit_codes import FAILED, INTERRUPTED, USAGE
 from store import NotAStudyError, StoreError, StudyMismatchError, UnsupportedError
 
 COMMANDS = (
@@ -41,10 +42,15 @@ COMMANDS = (
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Run `seedconv` and exit: 0 done, 1 work failed, 2 usage or configuration, 130 interrupted.
 
-    128 + n where signal n ended it.
+    128 + n where signal n ended it, or the reader of its stdout left early (SIGPIPE).
     """
+    streams.prepare()
     end_in_order()
-    sys.exit(run(list(sys.argv[1:] if argv is None else argv)))
+    try:
+        code: Any = run(list(sys.argv[1:] if argv is None else argv))
+    except SystemExit as end:  # the help was asked for, or a signal came
+        code = end.code
+    sys.exit(streams.ended(code))
 
 
 def run(argv: list[str]) -> int:
@@ -64,9 +70,8 @@ def run(argv: list[str]) -> int:
         return int(options.run(options))
     except KeyboardInterrupt:
         return INTERRUPTED
-    except BrokenPipeError:  # the reader of our stdout has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return OK
+    except streams.StreamError as error:
+        return streams.explained(error)
     except Exception as error:
         if options.debug:
             traceback.print_exc()

@@ -6,7 +6,7 @@ import argparse
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TextIO
 
 from seedconv_tui.text import visible
 
@@ -101,11 +101,24 @@ def at_least(least: int) -> Callable[[str], int]:
     return parse
 
 
-def glyphs_of(options: argparse.Namespace) -> Glyphs:
-    """Return what charts are to be drawn with."""
+_SIGNS = "\u28ff\u2580\u2591\u2502\u2550\u250a\u25b2\u2026\u00b7"  # as charts and tables have
+
+
+def only_ascii(options: argparse.Namespace, stream: TextIO | None = None) -> bool:
+    """Return whether ASCII is asked for, or the encoding of a stream (stdout) lacks our signs."""
+    encoding = (stream or sys.stdout).encoding
+    try:
+        _SIGNS.encode(encoding or "ascii")
+    except (UnicodeEncodeError, LookupError):
+        return True
+    return bool(options.ascii)
+
+
+def glyphs_of(options: argparse.Namespace, stream: TextIO | None = None) -> Glyphs:
+    """Return what charts are to be drawn with on a stream (stdout)."""
     from seedconv_tui.chart import Glyphs
 
-    return Glyphs.ASCII if options.ascii else Glyphs(options.glyphs)
+    return Glyphs.ASCII if only_ascii(options, stream) else Glyphs(options.glyphs)
 
 
 def _place(text: str) -> str | Path:

@@ -10,7 +10,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from seedconv_tui.cli.aligned import aligned, level_label, sure
-from seedconv_tui.cli.options import add_ascii, add_json, add_store
+from seedconv_tui.cli.options import add_ascii, add_json, add_store, only_ascii
 from seedconv_tui.exit_codes import OK
 from seedconv_tui.text import count, json_text, nats, visible
 
@@ -80,7 +80,7 @@ def run(options: argparse.Namespace) -> int:
     elif options.json:
         print(json_text(_report(study, found)))
     else:
-        texts = (_text(study, at, ascii_only=options.ascii) for at in found)
+        texts = (_text(study, at, ascii_only=only_ascii(options)) for at in found)
         print("\n\n".join(texts))
     return OK
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from threading import Timer
 
 from seedconv_tui.cli.fatal_signals import ending
-from seedconv_tui.cli.options import add_glyphs, add_store, glyphs_of
+from seedconv_tui.cli.options import add_glyphs, add_store, glyphs_of, only_ascii
 from seedconv_tui.exit_codes import OK, USAGE
 from store import NotAStudyError
 
@@ -58,7 +58,7 @@ def show(*stores: str | Path, options: argparse.Namespace, fresh: bool) -> int:
     from seedconv_tui.monitor.data.remembered import memory_of
     from seedconv_tui.text import visible
 
-    if not (sys.stdin.isatty() and sys.stdout.isatty()):
+    if not all(stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr)):
         print(
             "seedconv: the monitor needs a terminal; `seedconv status` and `seedconv plot` do not",
             file=sys.stderr,
@@ -68,7 +68,13 @@ def show(*stores: str | Path, options: argparse.Namespace, fresh: bool) -> int:
         os.environ.pop(name, None)
     sources = (StoreSource(store) for store in stores)
     memory = memory_of(stores[0], fresh=fresh) if len(stores) == 1 else None
-    app = SeedconvApp(*sources, ascii=options.ascii, glyphs=glyphs_of(options), memory=memory)
+    drawn = sys.__stderr__  # where Textual draws
+    app = SeedconvApp(
+        *sources,
+        ascii=only_ascii(options, drawn),
+        glyphs=glyphs_of(options, drawn),
+        memory=memory,
+    )
     settled = Timer(_START_SECONDS, _settle)
     settled.daemon = True
     settled.start()

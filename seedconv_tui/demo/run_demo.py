@@ -46,7 +46,8 @@ def run_demo(
     study_file = prepare(folder, plan)
     store = folder / "study.zarr"
     trainer, engine = start(folder, study_file)
-    headless = headless or not (sys.stdin.isatty() and sys.stdout.isatty())
+    streams = (sys.stdin, sys.stdout, sys.stderr)
+    headless = headless or not all(stream.isatty() for stream in streams)
     shown = OK
     try:
         if headless:
