@@ -128,6 +128,29 @@ BENCHMARKS = (
         small=None,
     ),
     Benchmark(
+        "flushing",
+        "wall of commits, with files flushed side by side over one after the other",
+        3,
+        (
+            Figure("a step's commits, network disk", "network.step_ms_over_before", "x", "", ".2f"),
+            Figure(
+                "its summary's, network disk",
+                "network.summary_ms_over_before",
+                "x",
+                "0.5",
+                ".2f",
+            ),
+            Figure(
+                "its summary's, local disk",
+                "this_disk.summary_ms_over_before",
+                "x",
+                "0.5",
+                ".2f",
+            ),
+        ),
+        small=("--steps", "2", "--rounds", "1"),
+    ),
+    Benchmark(
         "summaries",
         "time to summarise a step of 100,000 tokens x 90 pairs by all categories",
         2,

@@ -158,6 +158,13 @@ def test_a_heartbeat_is_told_in_words() -> None:
     asking = replace(make_engine().works[0], probe="blimp")
     asking_text = status_text(make_study(engine=make_engine(works=(asking,))), START)
     assert "scoring pythia-14m, seed 2, step 64 (25 %) for probe blimp" in asking_text
+    busy = make_engine(summarised=36, to_summarise=140)
+    assert ", 7 to go, about 3 min left, summarising 37 of 140, " in status_text(
+        make_study(engine=busy), START
+    )
+    assert "summarising" not in status_text(make_study(engine=make_engine()), START)
+    for over in (replace(busy, state="failed"), replace(busy, heartbeat=START - 300)):
+        assert "summarising" not in status_text(make_study(engine=over), START)
     hostile = make_study(engine=make_engine(state="\x1b[2J", works=()))
     assert "\x1b" not in status_text(hostile, START)
     ended = make_study(engine=make_engine(state="finished", works=()))

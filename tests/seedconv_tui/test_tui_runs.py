@@ -224,6 +224,15 @@ async def test_an_engine_that_ended_says_how() -> None:
         assert "tokens/s" not in screen.text
 
 
+async def test_steps_that_wait_to_be_summarised_are_counted() -> None:
+    engine = make_engine(summarised=36, to_summarise=140)
+    async with terminal(make_study(engine=engine), size=(120, 40)) as screen:
+        assert "7 queued · summarising 37 of 140 · cuda:0 H200" in screen.text
+        screen.clock.now += 7200
+        await screen.poll()
+        assert "summarising" not in screen.text  # it is silent
+
+
 # -- duplicates ----------------------------------------------------------------------------------
 
 
