@@ -57,20 +57,20 @@ def find_batching(
 ) -> Batching | None:
     """Compare what a model says of `short` alone, beside `long`, and beside one of its length.
 
-    `forward` gives a row for every prediction of the windows; those of `short` come first. Rows are
+    `forward` gives a row for every input of the windows; those of `short` come first. Rows are
     the same when they differ by no more than `rounding`, relative to their norm. None: rows are NaN
     or infinite, and show nothing. Raise UnsteadyError when the same window gives other rows after
     another.
     """
 
     def same(a: torch.Tensor, b: torch.Tensor) -> bool:
-        return len(a) > 0 and bool((a - b).norm() <= rounding * a.norm())
+        return bool((a - b).norm() <= rounding * a.norm())
 
     alone = forward([short])
     if not alone.isfinite().all():
         return None
     beside = forward([short, long])[: len(alone)]
-    if len(alone) and not same(alone, forward([short])):
+    if not same(alone, forward([short])):
         raise UnsteadyError("says something else when it is asked the same again")
     if same(alone, beside):
         part = replace(long, stop=long.start + short.length, last=long.start + short.length)

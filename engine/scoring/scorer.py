@@ -154,7 +154,8 @@ class Scorer:
             rounding = torch.finfo(model.dtype).eps ** 0.5
             try:
                 found = find_batching(
-                    lambda batch: self._forward(model, batch),
+                    # Everywhere: where a probe predicts, a short window may not come to.
+                    lambda batch: self._forward(model, batch, everywhere=True),
                     replace(long, stop=stop, last=stop),
                     long,
                     rounding,
@@ -246,8 +247,10 @@ class Scorer:
             elif len(places):
                 yield window
 
-    def _places(self, window: Window) -> NDArray[np.intp]:
-        """Return where in the sequence a prediction of this window is kept."""
+    def _places(self, window: Window, *, everywhere: bool = False) -> NDArray[np.intp]:
+        """Return where in the sequence a prediction of this window is kept, or `everywhere`."""
+        if everywhere:
+            return np.arange(window.first, window.last)
         predicts = self.text.sequences[window.sequence].predicts
         return np.flatnonzero(predicts[window.first : window.last]) + window.first
 
@@ -270,9 +273,11 @@ class Scorer:
                 torch.cuda.empty_cache()
         return torch.cat([self.forward(model, part) for part in (batch[:middle], batch[middle:])])
 
-    def _forward(self, model: LanguageModel, batch: Sequence[Window]) -> torch.Tensor:
+    def _forward(
+        self, model: LanguageModel, batch: Sequence[Window], *, everywhere: bool = False
+    ) -> torch.Tensor:
         ids, shown = self._inputs(batch)
-        columns = [self._places(window) - window.start for window in batch]
+        columns = [self._places(window, everywhere=everywhere) - window.start for window in batch]
         length = ids.shape[1]
         first = np.concatenate(columns).min(initial=length - 1)
         states = model.states(ids, shown, length - int(first))

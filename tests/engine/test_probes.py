@@ -108,6 +108,15 @@ def test_what_models_say_is_what_a_float64_loop_finds(
             assert np.isnan(found[2, 1:]).any()  # too short for some of it
 
 
+def test_windows_in_which_nothing_is_asked_are_no_reason_to_score_one_by_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of a long document the first tokens are context: their window predicts nothing."""
+    make_runs(tmp_path, seeds=("1", "2"), steps=(0,))
+    probed(tmp_path)
+    assert "depend on what is in a batch" not in capsys.readouterr().err
+
+
 def test_a_sentence_longer_than_the_window_is_read_as_a_document_of_the_corpus_is(
     tmp_path: Path,
 ) -> None:
