@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 SOURCES := store engine seedconv_tui tests benchmarks docs examples
 
-.PHONY: demo reproduce test check lint ci soak bench picture clean
+.PHONY: demo reproduce test check lint ci soak bench gpu picture clean
 
 demo: $(VENV)/engine
 	$(BIN)/seedconv demo $(ARGS)
@@ -43,6 +43,10 @@ soak: $(VENV)/dev
 
 bench: $(VENV)/dev
 	$(BIN)/python -m benchmarks $(ARGS)
+
+# On a machine with a GPU, with the packages that are there: OUT=results make gpu. No network.
+gpu:
+	$(or $(wildcard $(BIN)/python),$(PYTHON)) -m benchmarks.gpu $(ARGS)
 
 picture: $(VENV)/engine
 	$(BIN)/python docs/picture.py seedconv-demo/study.zarr docs

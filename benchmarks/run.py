@@ -108,13 +108,14 @@ def checkpoints(options: argparse.Namespace) -> Iterator[Path]:
 
 def report(name: str, result: dict[str, Any], options: argparse.Namespace) -> None:
     """Print a benchmark's figures with the machine; keep them where `--save` asks for it."""
-    found = {name: result, "machine": machine(options.device), "versions": _versions()}
+    found = {name: result, "machine": machine(options.device), "versions": package_versions()}
     print(json.dumps(found, indent=2))
     if options.save:
         save(name, found)
 
 
-def _versions() -> dict[str, str]:
+def package_versions() -> dict[str, str]:
+    """Versions of Python and of what the figures depend on."""
     return {"python": platform.python_version(), **{name: version(name) for name in _VERSIONS}}
 
 
@@ -143,7 +144,7 @@ def run_module(name: str, arguments: Sequence[str], device: str) -> dict[str, An
     on = found["machine"] if isinstance(found.get("machine"), dict) else {}
     on = machine(device if on.get("device", "cpu") != "cpu" else "cpu") | on
     on["others_cores"] = round(max(0.0, others / (time.monotonic() - clock)), 2)
-    found |= {"machine": on, "versions": _versions() | found.get("versions", {})}
+    found |= {"machine": on, "versions": package_versions() | found.get("versions", {})}
     print(json.dumps(found, indent=2), flush=True)
     return found
 

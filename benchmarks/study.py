@@ -33,6 +33,9 @@ class Study:
     device: str = "cpu"
     seeds: tuple[int, ...] = SEEDS
     steps: tuple[int, ...] = STEPS
+    window: int = WINDOW
+    overlap: int = OVERLAP
+    dtype: str = "float32"  # of the forward passes
 
     @property
     def store(self) -> Path:
@@ -51,7 +54,12 @@ class Study:
                 "seeds": self.seeds,
                 "steps": self.steps,
             },
-            "[scoring]": {"window": WINDOW, "overlap": OVERLAP, "device": self.device},
+            "[scoring]": {
+                "window": self.window,
+                "overlap": self.overlap,
+                "device": self.device,
+                "dtype": self.dtype,
+            },
             "[log_probs]": {"representation": self.representation},
             "[categories]": {"include": []},
         }

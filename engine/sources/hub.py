@@ -11,7 +11,8 @@ from engine.errors import CheckpointError
 from engine.sources.base import Listing, Reference
 from engine.sources.checkpoint_files import INDEX, INDEX_OF, PICKLED_INDEX, main_weights, shards
 from engine.sources.foreign import recognise
-from engine.sources.hub_client import HubClient, HubError
+from engine.sources.hub_client import HubClient
+from engine.sources.hub_errors import HubError
 from engine.sources.hub_search import HubSearch, Revision
 from engine.study_file.models_section import ModelSection
 from store.schema import Key

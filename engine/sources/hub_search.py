@@ -6,7 +6,8 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from engine.errors import CheckpointError
-from engine.sources.hub_client import HubClient, HubError
+from engine.sources.hub_client import HubClient
+from engine.sources.hub_errors import HubError
 from engine.study_file.models_section import ModelSection
 from engine.study_file.patterns import HubTemplate, Pattern
 from store.schema import Key

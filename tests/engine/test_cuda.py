@@ -21,7 +21,10 @@ from store import open_study
 from tests.support.architectures import LLAMA, make_model
 from tests.support.tiny_models import make_runs, write_study
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU")
+pytestmark = [
+    pytest.mark.cuda,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an NVIDIA GPU"),
+]
 
 
 def score(folder: Path, device: str, **settings: Any) -> xarray.Dataset:

@@ -12,7 +12,8 @@ from huggingface_hub import constants, hf_hub_download
 
 from engine.errors import Interrupted
 from engine.sources.hub import fetch_tokenizer
-from engine.sources.hub_client import HubClient, HubError
+from engine.sources.hub_client import HubClient
+from engine.sources.hub_errors import HubError
 from tests.support.hub_server import HubServer
 from tests.support.tiny_models import make_tokenizer
 
@@ -82,7 +83,7 @@ def test_silence_is_not_waited_out_for_ever(
     hub: HubServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     commit = hub.push("lab/m", "x", SMALL)
-    monkeypatch.setattr("engine.sources.hub_client.TIMEOUT", 0.2)
+    monkeypatch.setattr("engine.sources.hub_patience.TIMEOUT", 0.2)
     monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda _: None)
     hub.refuse("/refs", 0)
     hub.refuse("/tree/", 0)
@@ -155,7 +156,7 @@ def test_storage_that_fails_in_ways_of_its_own_is_tried_again(
             raise error
         return hf_hub_download(*args, **settings)
 
-    monkeypatch.setattr("engine.sources.hub_client.hf_hub_download", download)
+    monkeypatch.setattr("engine.sources.hub_patience.hf_hub_download", download)
     waits = Waits()
     assert client(waits).download("lab/m", "x", "config.json").read_bytes() == b"{}"
     assert waits == [1]

@@ -336,6 +336,7 @@ def test_training_is_bit_equal_with_and_without_captures(
     assert len(spooled(tmp_path)) == (4 if len(options) == 0 else 8)
 
 
+@pytest.mark.cuda
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 @pytest.mark.parametrize("options", [{"accumulate": 2}, {"autocast": True}], ids=str)
 def test_training_on_a_gpu_is_bit_equal(tmp_path: Path, options: dict[str, Any]) -> None:
