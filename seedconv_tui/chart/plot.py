@@ -60,6 +60,8 @@ def plot_text(
         )
 
     series = [_series(model, number) for number, model in enumerate(shown)]
+    if log_y and not any((each.y > 0).any() for each in series):
+        return f"{name}: nothing to draw on a logarithmic axis: no expected KL is above 0"
     phases = {model.phases for model in shown if model.phases}
     marks = {tuple(Mark(phase.start, phase.name) for phase in of) for of in phases}
     common = next(iter(phases)) if len(phases) == 1 else ()  # with their intervals, that is

@@ -309,3 +309,10 @@ def test_quantities() -> None:
     ]
     assert text.count(1234567) == "1,234,567"
     assert text.count(1234.6) == "1,235"
+
+
+def test_zeros_have_no_place_on_a_logarithmic_axis() -> None:
+    same = replace(model(), kl=np.zeros_like(model().kl))
+    text = plot_text(study(same), width=60, height=10, log_y=True)
+    assert text == "demo: nothing to draw on a logarithmic axis: no expected KL is above 0"
+    assert "expected KL (nats)" in plot_text(study(same), width=60, height=10)

@@ -576,3 +576,10 @@ def test_tokens_of_a_level_that_is_gone_are_refused(store: Path) -> None:
     query = LevelTokens("m", "third", "gone", None, 64, 3)
     with pytest.raises(StoreError, match="has no level 'gone' any more"):
         query.read(Study(store))
+
+
+async def test_a_narrow_title_keeps_the_metric(store: Path) -> None:
+    async with terminal(store=store, size=(60, 16)) as screen:
+        await screen.go_to(CategoriesScreen)
+        await screen.press("left", "m")
+        assert "cross-entropy, nats" in screen.text.splitlines()[1]

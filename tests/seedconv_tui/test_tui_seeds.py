@@ -314,3 +314,15 @@ async def test_names_from_outside_are_shown_and_not_obeyed(ascii_only: bool) -> 
             assert "\u202e" not in text
             assert (r"[red]x\x1b[2J\u202e" if ascii_only else r"[red]x␛[2J\u202e") in text
             assert text.isascii() or not ascii_only
+
+
+async def test_a_narrow_title_keeps_the_measure(store: Path) -> None:
+    async with terminal(store=store, size=(60, 16)) as screen:
+        await screen.go_to(SeedsScreen)
+        await screen.press("left")
+        assert " · KL, nats … " in screen.row("held, 1 later, 0 follows")
+        await screen.press("m")
+        assert "Jensen-Shannon" in screen.text.splitlines()[1]
+        await screen.resize(200, 50)
+        assert "no outlier" in screen.text.splitlines()[1]
+        assert "…" not in screen.text.splitlines()[1]

@@ -196,12 +196,14 @@ class CategoriesView(StepScreen):
         latest = " (latest)" if self._held is None else ""
         title = [f"step {step:,}{latest}"] if step is not None else []
         title += [category_words(levels)]
-        title += [f"{METRICS[self._metric]}, nats{', log' if self._log_y else ''}", model.name]
+        measure = f"{METRICS[self._metric]}, nats{', log' if self._log_y else ''}"
+        title += [measure, model.name]
         title += [phase.name for phase in model.phases if step is not None and phase.start <= step][
             -1:
         ]
         title += ["band: 95 % interval"] if self._band and not self._metric else []
-        self.query_one(ChartTitle).show(tuple(title), trouble or self.held(model))
+        held = trouble or self.held(model)
+        self.query_one(ChartTitle).show(tuple(title), held, measure=measure)
         about = category_facts(levels, step)
         if outside.pattern:
             about.insert(0, f"with {outside.pattern!r}")

@@ -6,6 +6,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
+from rich.cells import cell_len
 from rich.style import Style
 from textual.message import Message
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 
 _DIM = Style(dim=True)
+_FEWEST = 8  # cells to which the last part beside the measure is shortened
 
 
 class ChartTitle(Canvas):
@@ -32,21 +34,49 @@ class ChartTitle(Canvas):
         self._parts: tuple[str, ...] = ()
         self._held = ""
         self._follows = "follows"
+        self._measure = ""
 
-    def show(self, parts: tuple[str, ...], held: str, follows: str = "follows") -> None:
-        """Take the words; `held` is empty while the view follows, and `follows` says what."""
+    def show(
+        self, parts: tuple[str, ...], held: str, follows: str = "follows", *, measure: str = ""
+    ) -> None:
+        """Take the words, those that matter least last; `measure` is the one that always stays.
+
+        `held` is empty while the view follows, and `follows` says what.
+        """
         self._parts, self._held, self._follows = parts, held, follows
+        self._measure = measure
         self.redraw()
 
     def paint(self, width: int, height: int) -> list[Line]:
         look, palette = self.look, self.look.palette
-        first, *rest = (look.visible(part) for part in self._parts)
         right = (f"  {self._held or self._follows} ", palette.warn if self._held else palette.dim)
-        line: Line = [(f" {first}", palette.strong)]
-        for part in rest:
-            if line_width([*line, (look.dot + part, palette.dim), right]) <= width:
-                line.append((look.dot + part, palette.dim))
+        room = width - line_width([right]) - 1
+        if self._measure and room < cell_len(look.visible(self._measure)):
+            right, room = ("", palette.dim), width - 1
+        texts = self._fitting(room)
+        line: Line = [(" ", palette.strong)]
+        for number, text in enumerate(texts):
+            line.append((look.dot * bool(number) + text, palette.dim if number else palette.strong))
         return [spread(line, [right], width)]
+
+    def _fitting(self, room: int) -> list[str]:
+        """Return the parts for which there is room; a sign stands for those that are left out."""
+        look = self.look
+        kept = [look.visible(part) for part in self._parts]
+        measure = look.visible(self._measure)
+        more: list[str] = []
+        while cell_len(look.dot.join(kept) + "".join(more)) > room:
+            least = next((n for n in reversed(range(len(kept))) if kept[n] != measure), None)
+            if least is None:
+                return [look.shorten(part, room) for part in kept]
+            if not least or (least == 1 and kept[0] == measure):
+                rest = cell_len(look.dot.join(part for n, part in enumerate(kept) if n != least))
+                if (left := room - rest - len(look.dot) * (len(kept) > 1)) >= _FEWEST:
+                    kept[least] = look.shorten(kept[least], left)
+                    return kept
+            del kept[least]
+            more = [f" {look.more}"]
+        return [*kept[:-1], kept[-1] + "".join(more)] if kept else []
 
 
 class ChartView(Canvas):

@@ -1,4 +1,4 @@
-"""Rows of facts: the first of each row in bold, then as many of the others as fit."""
+"""Rows of facts: the first in bold, then as many others as fit; a sign stands for the rest."""
 
 from __future__ import annotations
 
@@ -27,8 +27,15 @@ class Facts(Canvas):
         lines = []
         for first, *facts in self._rows:
             line: Line = [(" " + look.shorten(look.visible(first), width - 1), palette.strong)]
-            for fact in map(look.visible, facts):
-                if line_width([*line, (look.dot + fact, palette.text)]) <= width:
-                    line.append((look.dot + fact, palette.text))
+            parts = [(look.dot + look.visible(fact), palette.text) for fact in facts]
+            if line_width([*line, *parts]) <= width:
+                line += parts
+            else:
+                more = (f" {look.more}", palette.dim)
+                for part in parts:
+                    if line_width([*line, part, more]) <= width:
+                        line.append(part)
+                if line_width([*line, more]) <= width:
+                    line.append(more)
             lines.append(line)
         return lines

@@ -115,6 +115,11 @@ class Appearance:
         return self.pick(" · ", " | ")
 
     @property
+    def more(self) -> str:
+        """What stands for text that was cut off, or facts that were left out."""
+        return self.pick("…", "~")
+
+    @property
     def rule(self) -> str:
         """What a horizontal rule is made of."""
         return self.pick("─", "-")

@@ -177,7 +177,7 @@ class CurvesView(StudyScreen):
             elif not number:
                 self._draw_pane(pane, models, chosen, view)
         title = self._title(metric, models)
-        self.query_one(ChartTitle).show(title, *self._window.words(steps))
+        self.query_one(ChartTitle).show(title, *self._window.words(steps), measure=title[0])
         self._show_numbers(models, steps)
         for _, watch, snapshot in self._read():
             watch.details.want(*self._queries(snapshot))

@@ -98,7 +98,11 @@ class SeedsScreen(StepScreen):
         self.query_one(PairMatrix).show(
             PairTable(model.seeds, values * metric.factor, away, rest[at], far[at], seed, other)
         )
-        self.query_one(ChartTitle).show(self._title(model, step, far[at]), self.held(model))
+        self.query_one(ChartTitle).show(
+            self._title(model, step, far[at]),
+            self.held(model),
+            measure=self._metric.title_with_unit,
+        )
         self._show_chart(model, step, rest, seed)
         self._show_pair(model, at, means, rest, far)
         self.refresh_bindings()
