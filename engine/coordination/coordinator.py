@@ -238,6 +238,7 @@ class Coordinator:
         left: Counter[tuple[str, int]] = Counter()  # passes of a step that are not done
         submitted = 0
         self._recorder.start()
+        self._summaries.begin_passes()
         while True:
             while submitted < self._executor.capacity and (ready or waiting):
                 if ready:

@@ -86,6 +86,10 @@ class Summaries:
         self._steps.make(model, [step], self._clock())
         self._study.refresh()
 
+    def begin_passes(self) -> None:
+        """Take note that passes begin, or go on after a wait, which earns slices nothing."""
+        self._since = self._clock()
+
     def in_between(self) -> None:
         """Summarise some of what waits, after a pass: for a tenth of the time passes took."""
         earned = _SHARE * (self._clock() - self._since)
