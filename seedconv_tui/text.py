@@ -119,10 +119,14 @@ def summarising_words(done: int, total: int) -> str:
     return f"summarising {min(done + 1, total):,} of {total:,}" if total else ""
 
 
-def same_weights(first: CheckpointName, ascii: bool = False) -> str:  # noqa: A002
-    """Describe a duplicate: which checkpoint has the same weights."""
+def same_as(first: CheckpointName, *, captured: bool, ascii: bool = False) -> str:  # noqa: A002
+    """Describe a duplicate: which checkpoint has the same weights, or says the same.
+
+    Of one that was captured in training the weights are not known.
+    """
     model, seed, step = first
-    return f"same weights as {visible(model, ascii)}, seed {visible(seed, ascii)}, step {step:,}"
+    same = "says the same, to the last digit, as" if captured else "same weights as"
+    return f"{same} {visible(model, ascii)}, seed {visible(seed, ascii)}, step {step:,}"
 
 
 def duration(seconds: float) -> str:

@@ -29,7 +29,7 @@ from seedconv_tui.text import (
     nats,
     phase_words,
     restored_words,
-    same_weights,
+    same_as,
     size,
     summarising_words,
     visible,
@@ -135,8 +135,13 @@ def _model(model: ModelSnapshot) -> dict[str, Any]:
             for (seed, step), results in sorted(model.restored.items(), key=lambda it: it[0][::-1])
         ],
         "duplicates": [
-            {"seed": seed, "step": step, "of": _named(first)}
-            for (seed, step), first in model.duplicates.items()
+            {
+                "seed": key[0],
+                "step": key[1],
+                "of": _named(first),
+                "captured": key in model.captured,
+            }
+            for key, first in model.duplicates.items()
         ],
     }
 
@@ -228,7 +233,9 @@ def status_text(snapshot: StudySnapshot, now: float | None = None) -> str:
             found = _first_few(probe["errors"], "errors", _failed)
             lines += [f"  {name},{line.removeprefix(' ')}" for line in found]
         lines += _first_few(
-            model["duplicates"], "duplicates", lambda one: same_weights(tuple(one["of"].values()))
+            model["duplicates"],
+            "duplicates",
+            lambda one: same_as(tuple(one["of"].values()), captured=one["captured"]),
         )
         lines += _first_few(
             model["missing"], "missing", lambda one: f"missing: {visible(one['error'])}"

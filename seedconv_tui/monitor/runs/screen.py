@@ -18,7 +18,7 @@ from seedconv_tui.monitor.runs.checkpoint_columns import checkpoint_columns
 from seedconv_tui.monitor.runs.journal import FILTERS, JournalPanel, journal_line
 from seedconv_tui.monitor.runs.matrix import Matrix, Spot
 from seedconv_tui.monitor.runs.strip import StudyStrip
-from seedconv_tui.text import nats, same_weights, step_label
+from seedconv_tui.text import nats, same_as, step_label
 from store.schema import State
 
 if TYPE_CHECKING:
@@ -303,7 +303,8 @@ def trouble_with(model: ModelSnapshot, spot: Spot, look: Appearance) -> str:
         return look.visible(model.errors[key])
     told = [look.visible(model.probe_trouble(key))]
     if key in model.duplicates:
-        told.append(same_weights(model.duplicates[key], look.ascii))
+        captured = key in model.captured
+        told.append(same_as(model.duplicates[key], captured=captured, ascii=look.ascii))
     return "; ".join(filter(None, told))
 
 
