@@ -24,6 +24,7 @@ class LostPairs:
     others: tuple[str, ...]  # have all pairs among them, or will have
     gone: tuple[str, ...]  # log-probs are not kept, and there is no checkpoint to read again
     failed: tuple[str, ...]  # log-probs are not kept, and the checkpoint cannot be read again
+    damaged: frozenset[str] = frozenset()  # of these, those whose log-probs were dropped as damaged
 
 
 def find_lost_pairs(
@@ -59,6 +60,7 @@ def _lost_at(
         _sorted(possible),
         tuple(seed for seed in blamed if (seed, step) not in known.failed),
         tuple(seed for seed in blamed if (seed, step) in known.failed),
+        frozenset(seed for seed in blamed if (seed, step) in known.wanted_again),
     )
 
 
@@ -88,23 +90,32 @@ def _why(lost: LostPairs, *, captured: bool) -> str:
     reasons = []
     if lost.gone and captured:
         reasons.append(
-            f"log-probs of {_seeds(lost.gone)} are not kept, and what was captured in training "
-            "cannot be scored again"
+            f"{_log_probs(lost, lost.gone)}, and what was captured in training cannot be scored "
+            "again"
         )
     elif lost.gone:
         is_there = "its checkpoint is" if len(lost.gone) == 1 else "their checkpoints are"
-        reasons.append(f"log-probs of {_seeds(lost.gone)} are not kept and {is_there} not there")
+        reasons.append(f"{_log_probs(lost, lost.gone)} and {is_there} not there")
     if lost.failed:
         its = "its checkpoint" if len(lost.failed) == 1 else "their checkpoints"
-        reasons.append(
-            f"log-probs of {_seeds(lost.failed)} are not kept and {its} could not be read again"
-        )
+        reasons.append(f"{_log_probs(lost, lost.failed)} and {its} could not be read again")
     return "; ".join(reasons)
+
+
+def _log_probs(lost: LostPairs, seeds: Collection[str]) -> str:
+    """Say why log-probs of seeds are not there: no setting keeps what was damaged."""
+    n_damaged = len(lost.damaged.intersection(seeds))
+    why = "were damaged" if n_damaged == len(seeds) else "are not kept"
+    why += " or were damaged" if 0 < n_damaged < len(seeds) else ""
+    return f"log-probs of {_seeds(seeds)} {why}"
 
 
 def _what_to_do(lost: LostPairs, model: ModelSection, settings: LogProbsSection) -> str:
     changes = []
     captured = model.source_kind.captured
+    to_prevent = lost.damaged != {*lost.gone, *lost.failed}
+    if captured and not to_prevent:
+        return "To have them compared, restore the study from a copy made before the damage."
     if REPRESENTATIONS[settings.representation] is None and not captured:
         changes.append('set log_probs.representation to "factored" or "dense"')
     if model.listed_seeds is None and settings.retention == "until_reduced":
@@ -116,7 +127,8 @@ def _what_to_do(lost: LostPairs, model: ModelSection, settings: LogProbsSection)
     many = len(lost.gone) + len(lost.failed) > 1
     it = "them" if many else "it"
     act = f"Repair {it}" if lost.failed else f"Put {it} back"
-    return f"{act} and run again; to prevent this, {' and '.join(changes)}."
+    prevent = f"; to prevent this, {' and '.join(changes)}" if to_prevent else ""
+    return f"{act} and run again{prevent}."
 
 
 def _steps(steps: list[int]) -> str:

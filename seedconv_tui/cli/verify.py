@@ -62,7 +62,9 @@ def run(options: argparse.Namespace) -> int:
         print(json_text(report(store, checked, damage, mended) | ({"lost": lost} if lost else {})))
     else:
         lines = [f"lost: {visible(one['checkpoint'])}: {visible(one['why'])}" for one in lost]
-        lines.append(report_text(store, checked, damage, mended))
+        gone = {one["checkpoint"] for one in lost}
+        again = any(_checkpoint(found) not in gone for found in mended)
+        lines.append(report_text(store, checked, damage, mended, again=again))
         print("\n".join([*lines, *_restored(store, damage)]))
     return FAILED if damage else OK
 
@@ -81,9 +83,13 @@ def _lost(store: Path, mended: list[Damage]) -> list[dict[str, str]]:
             continue
         why = errors.get(damage.model, {}).get((damage.seed, damage.step), "")
         if why.endswith(LOST_FOR_GOOD):
-            name = f"{damage.model}, seed {damage.seed}, step {damage.step}"
-            found[name] = {"checkpoint": name, "why": why}
+            name = _checkpoint(damage)
+            found[name] = {"checkpoint": name, "why": why.removeprefix(f"{name}: ")}
     return list(found.values())
+
+
+def _checkpoint(damage: Damage) -> str:
+    return f"{damage.model}, seed {damage.seed}, step {damage.step}"
 
 
 def _restored(store: Path, damage: list[Damage]) -> list[str]:
@@ -136,14 +142,19 @@ def report(store: Path, checked: int, damage: list[Damage], mended: list[Damage]
     }
 
 
-def report_text(store: Path, checked: int, damage: list[Damage], mended: list[Damage]) -> str:
-    """Return the result as lines: one for each thing that is damaged, then what mends it."""
+def report_text(
+    store: Path, checked: int, damage: list[Damage], mended: list[Damage], *, again: bool = True
+) -> str:
+    """Return the result as lines: one for each thing that is damaged, then what mends it.
+
+    `again`: of what was mended, something may have been forgotten that `run` computes.
+    """
     lines = [f"mended: {_name(found)}" for found in mended]
     lines += [f"damaged: {_name(found)}: {visible(found.message)}" for found in damage]
     lines += [f"to mend: {visible(advice)}" for advice in dict.fromkeys(
         _advice(store, found) for found in damage
     )]  # fmt: skip
-    if mended:
+    if mended and again:
         lines.append("what was forgotten is computed again by: seedconv run STUDY.toml")
     if not damage:
         lines.append(f"{visible(str(store))}: sound, {count(checked)} parts checked")

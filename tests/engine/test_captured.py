@@ -536,6 +536,33 @@ def test_damage_of_what_cannot_be_scored_again(
     assert " queued" not in capsys.readouterr().out
 
 
+def test_log_probs_that_were_damaged_are_named_where_a_pair_lacks_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = compared(tmp_path)
+    store = tmp_path / "study.zarr"
+    assert list(_damage(store, "log_probs/1/"))
+    capsys.readouterr()
+    assert run(["verify", str(store), "--mend"]) == 0
+    told = capsys.readouterr().out
+    assert "lost: m, seed 1, step 0: its log-probs were damaged and are dropped" in told
+    assert "seedconv run" not in told  # nothing that it could compute was forgotten
+    hand_over(study, model_of("3", 0), "3", 0)
+    hand_over(study, model_of("2", 0), "4", 0)
+    assert run(["run", str(study)]) == 1
+    told = capsys.readouterr().err
+    assert "model m: m, seed 1, step 0: its log-probs were damaged and are dropped" in told
+    assert (
+        "log-probs of seed 1 were damaged, and what was captured in training cannot be scored "
+        "again. To have them compared, restore the study from a copy made before the damage."
+        in told
+    )
+    assert run(["status", str(store)]) == 0
+    assert (
+        "seed 4, step 0: says the same, to the last digit, as m, seed 2" in capsys.readouterr().out
+    )
+
+
 # -- the study file and the order ----------------------------------------------------------------
 
 
