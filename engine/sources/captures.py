@@ -28,7 +28,7 @@ def read_capture(folder: Path, model: str) -> Handover:
 
 
 def fingerprint(found: Handover) -> str:
-    """Return what tells what a checkpoint says of the text from what any other says.
+    """Return a digest of what a checkpoint says of the text.
 
     Of rows and output layer; not of probes, which a study may change.
     """

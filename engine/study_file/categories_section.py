@@ -1,4 +1,4 @@
-"""The `[categories]` section of the study file: how tokens are told apart."""
+"""The `[categories]` section of the study file: how tokens are grouped."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from store.schema import ALL, CATEGORIES, CHOSEN_BY_NAME, CONTEXT
 
 if TYPE_CHECKING:
     Partition = str
-else:  # pydantic tells which there are when it is another
+else:  # pydantic lists them when it is another
     Partition = Literal[CHOSEN_BY_NAME]
 
 
@@ -54,7 +54,7 @@ class CustomSection(Section):
 
 
 class CategoriesSection(Section):
-    """How tokens are told apart."""
+    """How tokens are grouped."""
 
     include: list[Partition] = list(CHOSEN_BY_NAME)
     context: bool = True  # also by the token before the target, where that makes sense

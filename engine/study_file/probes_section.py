@@ -37,7 +37,7 @@ _KINDS = {
 
 if TYPE_CHECKING:
     Kind = str
-else:  # pydantic tells which there are when it is another
+else:  # pydantic lists them when it is another
     Kind = Literal[tuple(_KINDS)]
 
 Places = Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=2, max_length=2)]

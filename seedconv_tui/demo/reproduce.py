@@ -31,7 +31,7 @@ def reproduce(
 ) -> int:
     """Train, score, check and write the report; return the exit code.
 
-    What does not hold is a result; the code tells whether it could be computed.
+    What does not hold is a result; the code says whether it could be computed.
     """
     from engine.demo_training import SMALL, TINY, TrainingPlan, prepare
 

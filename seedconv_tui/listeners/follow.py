@@ -108,7 +108,7 @@ class Follower:
                         self._give(sink, model, rows, changes)
         except NotAStudyError:
             return  # not yet
-        except (StoreError, OSError) as error:  # of damage, the engine tells as well
+        except (StoreError, OSError) as error:  # the engine reports damage as well
             self._warn_once("scalars", error)
 
     def _give(self, sink: Sink, model: str, rows: Sequence[StepScalars], changes: int) -> None:

@@ -27,7 +27,7 @@ class EventFiles:
     """Keeps the event file of each model equal to its rows.
 
     TensorBoard drops what it read of later steps when an earlier one follows. So a step that comes
-    after all others is appended; for any other change the file is written anew, in ascending order,
+    after all others is appended; for any other change the file is made again, in ascending order,
     before the old one goes.
     """
 

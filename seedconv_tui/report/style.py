@@ -92,7 +92,7 @@ def ordinal(n: int) -> list[Look]:
 
 
 def _strokes(i: int) -> tuple[Any, str]:
-    turn = i // len(_MARKERS)  # dashes move on against the markers when these begin anew
+    turn = i // len(_MARKERS)  # dashes move on against the markers when these begin again
     return _DASHES[(i + turn) % len(_DASHES)], _MARKERS[i % len(_MARKERS)]
 
 

@@ -177,7 +177,7 @@ def check_names(model: str, seed: str, step: int, path: str) -> None:
 
 
 def held_folder(checkpoint: Path, held: str) -> Path:
-    """Where a checkpoint is held; `held` tells the study and the run that it belongs to."""
+    """Where a checkpoint is held; `held` names the study and the run that it belongs to."""
     return checkpoint.parent / HELD / held / checkpoint.name
 
 

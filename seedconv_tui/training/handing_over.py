@@ -38,7 +38,7 @@ _NOT_FINITE = "logits are NaN or infinite"
 
 
 class SkippedError(Exception):
-    """Nothing is handed over, for a reason that all ranks know; `kind` tells it from others."""
+    """Nothing is handed over, for a reason that all ranks know, and of a `kind`."""
 
     def __init__(self, text: str, kind: str | None = None) -> None:
         super().__init__(text)

@@ -54,7 +54,7 @@ class Sequences:
 
     @cached_property
     def digest(self) -> str:
-        """Return what tells these sequences from others, as hexadecimal digits."""
+        """Return a digest of these sequences, as hexadecimal digits."""
         made = hashlib.blake2b(digest_size=16)
         for name, dtype in _DTYPES.items():
             values = np.ascontiguousarray(getattr(self, name), dtype)
@@ -109,7 +109,7 @@ class WorkOrder:
 
     @cached_property
     def digest(self) -> str:
-        """Return what tells the meaning of captured rows, as hexadecimal digits.
+        """Return a digest of what gives captured rows their meaning, as hexadecimal digits.
 
         It depends on vocabulary, text, window and overlap; not on models, steps or probes.
         """

@@ -313,7 +313,7 @@ class CommitWriter:
 
         Raise what `check` raises, and OSError when they could not be written. A session that
         failed to write can commit no more: readers may have taken in what had to be undone, and
-        only a new session tells them to forget it.
+        only a new session makes them forget it.
         """
         if self._failed is not None:
             raise OSError(self._failed.errno, self._failed.strerror, str(self._path))

@@ -32,7 +32,7 @@ _LARGE = 2**22  # bytes
 class TokenBuffer:
     """Joins runs of tokens (axis 0) into whole chunks, so that no chunk is ever written twice.
 
-    Its memory is taken once: chunks of some megabytes that are made anew in several threads stay
+    Its memory is taken once: chunks of some megabytes that are made again in several threads stay
     with the allocator, at several times what is in use.
     """
 

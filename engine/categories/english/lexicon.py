@@ -259,7 +259,7 @@ VERBS = """
     transmit* trap* trigger undo unlock upgrade upload validate verify wipe witness
 """
 
-# Nouns; many are verbs too, which the context tells.
+# Nouns; many are verbs too, which the context decides.
 NOUNS = """
     ability access accident account act action activity address advantage advice age agency agent
     agreement air airport algorithm amount analysis anger animal answer apartment apple area

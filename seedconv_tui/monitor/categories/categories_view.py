@@ -169,7 +169,7 @@ class CategoriesView(StepScreen):
     ) -> None:
         step, outside = self.step_of(model), self._outside
         if self._inside and (step is None or self._inside.level not in levels.labels):
-            self._inside = None  # another category, or made anew without the level
+            self._inside = None  # another category, or made again without the level
         outside.take(levels, step)
         level = levels.labels.index(self._inside.level) if self._inside else outside.chosen
         colors = drawn(levels, outside.order, self._compared, level)

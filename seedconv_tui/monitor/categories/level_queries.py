@@ -37,7 +37,7 @@ class LevelSummary:
         """Read the summary and take the means over seeds."""
         from store.schema import ALL  # zarr: only once there is something to read
 
-        study.refresh()  # to what the generation tells of
+        study.refresh()  # to what the generation has
         names = study.categories(self.model)
         if not names:
             nothing, none = np.empty((0, 0)), np.empty(0, np.int64)

@@ -36,7 +36,7 @@ class WholeSummary:
         from store import SummaryReader
         from store.schema import ALL
 
-        study.refresh()  # to what the generation tells of
+        study.refresh()  # to what the generation has
         if ALL not in study.categories(self.model):
             return Whole(np.empty(0, np.int64), np.empty((0, 0)))
         reader = SummaryReader(study, self.model)

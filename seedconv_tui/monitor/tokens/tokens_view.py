@@ -50,7 +50,7 @@ class TokensView(StepScreen):
 
     _metric = 0
     _token = 0
-    _ranked = -1  # the token that was gone to as the highest; another: start anew
+    _ranked = -1  # the token that was gone to as the highest; another: start again
     _pinned: int | None = None  # a step; None: changes are since the step before
     _panel = 0
     _seed = ""  # a label
