@@ -239,13 +239,16 @@ def _records(source: Study, model: str, moments: NDArray[np.intp]) -> Iterator[d
     for step, moment in zip(STEPS, moments.tolist(), strict=False):
         for seed in SEEDS:
             yield {**known.scored[seed, moment], "model": model, "step": step}
-        yield {"kind": "reduced", "model": model, "step": step, "seeds": SEEDS}
+        of_step = {"model": model, "step": step, "seeds": SEEDS}
+        for pairs in known.pair_sums[moment]:
+            yield {"kind": "reduced", **of_step, "cells": pairs.cells, "means": pairs.means}
+        found = known.summaries[moment]
         yield {
             "kind": "summarised",
-            "model": model,
-            "step": step,
-            "seeds": SEEDS,
-            "categories": known.summaries[moment].categories,
+            **of_step,
+            "categories": found.categories,
+            "cells": found.cells,
+            "sums": found.sums,
         }
 
 

@@ -33,11 +33,12 @@ if TYPE_CHECKING:
     from store.reading.summary import Summary, SummaryReader
     from store.storage.arrays import limit_threads
     from store.storage.durable import write_file
-    from store.storage.places import refuse_remote
+    from store.storage.places import Files, refuse_remote
     from store.study import Study, open_study
 
 _HOME = {
     "REPRESENTATIONS": "store.reading.log_probs",
+    "Files": "store.storage.places",
     "Ledger": "store.commits.ledger",
     "LogProbs": "store.reading.log_probs",
     "ModelLedger": "store.commits.ledger",
@@ -59,6 +60,7 @@ __all__ = [
     "STALE_SECONDS",
     "BusyError",
     "DamagedError",
+    "Files",
     "Ledger",
     "LogProbs",
     "ModelLedger",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,6 +17,7 @@ from store.reading.summary import Summary, read_summary
 from store.schema.category import ALL
 from store.schema.keys import CheckpointName
 from store.schema.snapshot import ModelSnapshot, StudySnapshot
+from store.storage.places import Address
 
 if TYPE_CHECKING:
     import xarray
@@ -27,8 +27,10 @@ if TYPE_CHECKING:
 _TRIES = 3
 
 
-def open_study(path: str | Path) -> Study:
+def open_study(path: Address) -> Study:
     """Open the study at `path` for reading: a folder, or a remote copy's address.
+
+    Given the `files` of one that is open, what was read of a remote copy is not read again.
 
     Addresses (s3://, gs://, az://, https://) need the extra `remote`. Raise NotAStudyError when
     there is none or its format is not ours, DamagedError when what must be there cannot be read,
@@ -40,7 +42,7 @@ def open_study(path: str | Path) -> Study:
 class Study(StudyReader):
     """A study open for reading: `refresh` follows an engine that is still writing."""
 
-    def __init__(self, path: str | Path, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, path: Address, *, clock: Callable[[], float] = time.time) -> None:
         super().__init__(path, clock=clock)
         self._models: dict[str, tuple[int, ModelSnapshot]] = {}
 

@@ -114,9 +114,15 @@ class JournalWriter:
 def read_journal(files: Files, writers: Iterable[str], limit: int = 300) -> list[JournalEntry]:
     """Return the last entries of these processes' journals, oldest first, without damaged lines."""
     entries: list[JournalEntry] = []
+    files, writers = files.below(JOURNAL), tuple(writers)
+    try:
+        if len(writers) > 1:
+            files.look()
+    except (OSError, StoreError):
+        return []
     for writer in writers:
         try:
-            tail = files.read(f"{JOURNAL}/{writer}.jsonl", -_TAIL_BYTES)
+            tail = files.read(f"{writer}.jsonl", -_TAIL_BYTES)
         except (OSError, StoreError, ValueError):
             continue
         lines = tail.split(b"\n")

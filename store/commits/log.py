@@ -130,6 +130,7 @@ class CommitReader:
     def _open(self, number: int, first: Record | None = None) -> None:
         self.number = number  # the file being read
         self.offset = 0  # bytes of it that were taken in
+        self._version: object = None  # of it, where that is known without asking for it
         self._first = first  # its first record, which no other session's file has
         self._tail = b""  # the last line that was taken in
 
@@ -139,6 +140,7 @@ class CommitReader:
         Raise DamagedError when a record that must be there cannot be read.
         """
         before = self.ledger.changes
+        self._files.look()
         if self._files.near and not self.agrees():
             self.start_again()
         newest = self._newest() if self.number == 0 else 0
@@ -148,8 +150,10 @@ class CommitReader:
                 if self.number + 1 < newest:
                     missing = f"{self._files}/{self.number + 1}.log"
                     raise DamagedError(f"{missing}: missing, though there are later ones")
-                self._read_newest()
-                return self.ledger.changes != before
+                if self._read_newest():
+                    return self.ledger.changes != before
+                self.start_again()
+                continue
             if self.number:
                 limit = int(following["follows_bytes"])
                 if limit < self.offset:  # records taken in were void: another coordinator took over
@@ -209,10 +213,14 @@ class CommitReader:
             raise DamagedError(f"{self._files}/{number}.log: is a copy of another session's log")
         return record
 
-    def _read_newest(self) -> None:
-        """Read on in the last file, which may still grow, but not have lost its end."""
+    def _read_newest(self) -> bool:
+        """Read on in the last file, which may still grow, but not have lost its end.
+
+        Return false where it was replaced by another, if that can be seen at no cost.
+        """
         if self.number == 0:
-            return
+            return True
+        before, version = self.offset, self._files.version(f"{self.number}.log")
         sealed = self._sealed_bytes()  # before the file, which may grow past it
         self._read(limit=None)
         if sealed is not None and self.offset < sealed:
@@ -221,6 +229,10 @@ class CommitReader:
                 f"{name}.log: {self.offset} of its {sealed} bytes can be read; restore it from a "
                 f"copy, or remove {name}.end to have the rest done again"
             )
+        if version != self._version and self.offset == before > 0 and not self.agrees():
+            return False
+        self._version = version
+        return True
 
     def _sealed_bytes(self) -> int | None:
         """Return how long the file being read must be at least; None: its session has not ended.

@@ -26,7 +26,7 @@ from store.schema.checksums import checksum
 from store.schema.from_json import loads
 from store.schema.pair_metrics import USUAL, in_order
 from store.schema.snapshot import EngineStatus, ModelSnapshot, State, StudySnapshot
-from store.storage.places import Files, LocalFiles, open_files
+from store.storage.places import Address, Files, LocalFiles, open_files
 
 _ALIVE_SECONDS = 30.0  # older heartbeats do not count as work in progress
 _MOST_TOKENS = 2**31 - 1  # and entries of a vocabulary: ids are int32
@@ -36,7 +36,7 @@ _JOURNALS = 3  # sessions whose journals are shown
 class StudyProgress:
     """What is planned and done of a study, and what its engine does."""
 
-    def __init__(self, path: str | Path, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, path: Address, *, clock: Callable[[], float] = time.time) -> None:
         """Open the study's log. Raise what `open_study` raises."""
         self.files = open_files(path)
         self.path = path if isinstance(path, Path) else str(self.files)

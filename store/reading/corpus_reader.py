@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from store.schema import layout
 from store.schema.checksums import corpus_checksum, vocabulary_checksum
 from store.schema.corpus import Corpus, Vocabulary
 from store.schema.from_json import loads
-from store.storage.arrays import expect, open_array, read
+from store.storage.arrays import Array, expect, fetch, open_array, read
 from store.storage.places import Files
 
 CORPUS_ARRAYS = {  # name -> dtype, dimension, description
@@ -29,6 +29,9 @@ CORPUS_ARRAYS = {  # name -> dtype, dimension, description
     "vocabulary_end": ("int64", "vocab", "offset past an entry's last byte in vocabulary"),
     "unigram_count": ("int64", "vocab", "occurrences of the entry in the reference text"),
 }
+
+_OF_TOKENS = ("token_id", "context_id", "document", "char_start", "char_end")
+_EVERYTHING = (slice(None),)
 
 
 def corpus_layout(name: str, size: int) -> dict[str, Any]:
@@ -54,10 +57,19 @@ class CorpusReader:
         """Read below `files`; `root` are the study's attributes."""
         self._files, self._store, self._root = files, store, root
 
-    def _load(self, name: str) -> NDArray[Any]:
-        """Return an array of the corpus."""
-        array = open_array(self._store, f"{layout.CORPUS}/{name}")
-        return read(expect(array, **corpus_layout(name, array.size)), (slice(None),))
+    def _load(self, *names: str) -> Iterator[NDArray[Any]]:
+        """Yield arrays of the corpus."""
+        arrays = [self._open(name) for name in names]
+        fetch(((array, _EVERYTHING) for array in arrays), soon=True)
+        for array in arrays:
+            yield read(array, _EVERYTHING)
+
+    def _open(self, name: str) -> Array:
+        path, dim = f"{layout.CORPUS}/{name}", CORPUS_ARRAYS[name][1]
+        size = {"token": self._root["n_tokens"], "vocab": self._root["vocab_size"]}.get(dim)
+        made = corpus_layout(name, size) if size else None
+        array = open_array(self._store, path, made)
+        return expect(array, **corpus_layout(name, array.size))
 
     def _corpus_attributes(self) -> dict[str, Any]:
         group = loads(self._files.read(f"{layout.CORPUS}/zarr.json"))
@@ -71,19 +83,15 @@ class CorpusReader:
         where = f"{self._files}/{layout.CORPUS}"
         try:
             names = self._corpus_attributes()["document_names"]
-            text = self._load("text").tobytes().decode("utf-32-le", "surrogatepass")
+            code_points, *arrays = self._load("text", *_OF_TOKENS, "document_start")
+            text = code_points.tobytes().decode("utf-32-le", "surrogatepass")
         except (OSError, ValueError, KeyError, TypeError) as error:
             if lacks_files(error):
                 raise
             raise DamagedError(f"{where}: the corpus cannot be read ({error})") from error
         corpus = Corpus(
-            token_id=self._load("token_id"),
-            context_id=self._load("context_id"),
-            document=self._load("document"),
-            char_start=self._load("char_start"),
-            char_end=self._load("char_end"),
+            **dict(zip((*_OF_TOKENS, "document_start"), arrays, strict=True)),
             text=text,
-            document_start=self._load("document_start"),
             document_name=tuple(names),
         )
         if corpus_checksum(corpus) != self._root["corpus_crc32"]:
@@ -116,8 +124,8 @@ class CorpusReader:
     def vocabulary(self) -> Vocabulary:
         """Return entries and counts. Raise DamagedError as `corpus` does."""
         where = f"{self._files}/{layout.CORPUS}"
-        ends, counts = self._load("vocabulary_end"), self._load("unigram_count")
-        joined = self._load("vocabulary").tobytes()
+        ends, counts, found = self._load("vocabulary_end", "unigram_count", "vocabulary")
+        joined = found.tobytes()
         starts = np.concatenate([[0], ends[:-1]])
         try:
             source = str(self._corpus_attributes()["unigram_source"])

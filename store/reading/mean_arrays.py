@@ -56,6 +56,11 @@ class MeanReader:
         self._refuse_others(array, values, recorded, stored, list(self._known.steps))
         return values[order]
 
+    def recorded(self, order: NDArray[np.intp], committed: Bools) -> Floats | None:
+        """Return the means as the log has them, see `all`; None: it lacks one, or has it as NaN."""
+        found = recorded_means(self._known, self._name)[order]
+        return None if np.isnan(found[committed]).any() else np.where(committed, found, np.nan)
+
     def at(self, array: Array, step: int) -> Floats:
         """Return the means of a step that is reduced, (seed, other_seed). Raise DamagedError."""
         known = self._known

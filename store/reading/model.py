@@ -18,18 +18,22 @@ def read_model(study: StudyReader, name: str) -> ModelSnapshot:
     known = study.ledger(name)
     seeds, steps = tuple(known.seeds), sorted(known.steps)
 
+    def means(variable: str) -> NDArray[np.float64]:
+        # A remote store need not be asked for what the log says already.
+        return study.means(name, variable, recorded=not study.files.near)
+
     def over_seeds(variable: str) -> NDArray[np.float64]:
-        return mean_over_seeds(study.means(name, variable))
+        return mean_over_seeds(means(variable))
 
     return ModelSnapshot(
         name=name,
         seeds=seeds,
         steps=np.array(steps, np.int64),
         state=states(known, seeds, steps),
-        kl=study.means(name, "mean_kl"),
+        kl=means("mean_kl"),
         reduced=study.committed(name, "mean_kl"),
-        cross_entropy=study.means(name, "cross_entropy"),
-        entropy=study.means(name, "mean_entropy"),
+        cross_entropy=means("cross_entropy"),
+        entropy=means("mean_entropy"),
         storage_floor=over_seeds("storage_floor"),
         noise_floor=over_seeds("noise_floor"),
         errors=known.errors(),

@@ -6,7 +6,7 @@ Readers never write, lock or see half a result.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,14 +22,17 @@ from store.reading.category_arrays import read_category
 from store.reading.corpus_reader import CorpusReader
 from store.reading.log_probs import LogProbs, open_log_probs
 from store.reading.mean_arrays import MeanReader
+from store.reading.per_token import Place, fetch_parts, locate
 from store.reading.probe_arrays import open_results, read_probe
 from store.schema import layout
 from store.schema.category import Category
 from store.schema.corpus import Corpus, Vocabulary
-from store.schema.keys import CheckpointName, Key
+from store.schema.keys import CheckpointName, Key, ResultPart
+from store.schema.packed import all_known
 from store.schema.probe import Probe
 from store.schema.schedule import Schedule, of_model
 from store.storage.arrays import Array, expect, open_array, read
+from store.storage.places import Address
 
 _EVERYTHING = slice(None)
 _Read = TypeVar("_Read")
@@ -38,13 +41,14 @@ _Read = TypeVar("_Read")
 class StudyReader:
     """A study open for reading: `refresh` follows an engine that is still writing."""
 
-    def __init__(self, path: str | Path, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, path: Address, *, clock: Callable[[], float] = time.time) -> None:
         self._progress = StudyProgress(path, clock=clock)
         self._begin()
 
     def _begin(self) -> None:
         progress = self._progress
         self._replaced = progress.replaced
+        self.files = progress.files
         self.path = progress.path  # what messages name
         self.name = progress.name
         self.n_tokens = progress.n_tokens
@@ -204,26 +208,22 @@ class StudyReader:
         Given `tokens`, only of those. Raise StoreError when it is not committed, DamagedError when
         it cannot be read.
         """
+        part = ResultPart(model, name, step, seed, other, tokens or _EVERYTHING)
         while True:
             try:
-                return self._values(model, name, seed, step, other, tokens)
+                return read(*self._locate(part))
             except DamagedError:
                 if not self._follow():  # else an engine may have computed it once more
                     raise
 
-    def _values(
-        self, model: str, name: str, seed: str, step: int, other: str | None, tokens: slice | None
-    ) -> Any:
-        known, by_pair = self.ledger(model), layout.VARIABLES[name].by_pair
-        seeds = known.reduced.get(step, frozenset()) if by_pair else known.scored_at(step)
-        asked = (seed, other) if by_pair and other is not None else (seed,)
-        if not seeds.issuperset(asked) or len(set(asked)) != 1 + by_pair:
-            raise StoreError(
-                f"{self.path}: {name} of {model}, {asked}, step {step}: no such result"
-            )
-        index = tuple(known.seeds[label] for label in asked)
-        part = slice(None) if tokens is None else tokens
-        return read(self.array(model, name), (known.steps[step], *index, part))
+    def _locate(self, part: ResultPart) -> Place:
+        open_it = partial(self.array, part.model)
+        return locate(self.path, self.ledger(part.model), part, open_it)
+
+    def fetch(self, parts: Iterable[ResultPart]) -> None:
+        """Ask a remote store at once for what will be read, if the log has its checksums."""
+        if not self.files.near:
+            fetch_parts(parts, self._locate)
 
     def pair_means(self, model: str, name: str, step: int) -> NDArray[np.float64]:
         """Read a mean over tokens of every pair at a step, (seed, other_seed), e.g. `mean_js`.
@@ -235,18 +235,22 @@ class StudyReader:
             raise StoreError(f"{self.path}: {name} of {model}, step {step}: no such result")
         return self.mean_reader(model, name).at(self.array(model, name), step)
 
-    def means(self, model: str, name: str) -> NDArray[np.float64]:
+    def means(self, model: str, name: str, *, recorded: bool = False) -> NDArray[np.float64]:
         """Read a mean over tokens of every checkpoint or pair: (step, seed[, other_seed]).
 
         Steps ascend, seeds are in the order of `ModelSnapshot.seeds`; NaN where not committed, or
-        where a token's value is. In the units of `layout.VARIABLES[name]`. Raise StoreError,
-        DamagedError.
+        where a token's value is. In the units of `layout.VARIABLES[name]`. With `recorded`, those
+        that the commit log holds are taken from there, and their array is not read. Raise
+        StoreError, DamagedError.
         """
         known, committed = self.ledger(model), self.committed(model, name)
         if not committed.any():
             return np.full(committed.shape, np.nan)
         order = np.array([known.steps[step] for step in sorted(known.steps)], np.intp)
-        return self.mean_reader(model, name).all(self.array(model, name), order, committed)
+        reader = self.mean_reader(model, name)
+        if recorded and (found := reader.recorded(order, committed)) is not None:
+            return found
+        return reader.all(self.array(model, name), order, committed)
 
     def committed(self, model: str, name: str) -> NDArray[np.bool_]:
         """Return which checkpoints or pairs have a result: (step, seed[, other_seed]).
@@ -265,7 +269,7 @@ class StudyReader:
         """Return whether all of a cell's results per token are; read once. Raise as `values`."""
         cell = model, name, seed, step, other
         if cell not in self._finite:
-            values = self._values(model, name, seed, step, other, _EVERYTHING)
+            values = read(*self._locate(ResultPart(model, name, step, seed, other)))
             self._finite[cell] = bool(np.isfinite(values).all())
         return self._finite[cell]
 
@@ -275,31 +279,29 @@ class StudyReader:
         Raise StoreError when the study does not have such results, DamagedError when its metadata
         are not what they must be.
         """
-        known = self.ledger(model)
+        known, path = self.ledger(model), f"{layout.model_path(model)}/{name}"
         if name in layout.ARRAYS.keys() - layout.arrays_of(self.divergences).keys():
             there = ", ".join(self.divergences)
             raise StoreError(f"{self.path}: has no {name}; its divergences are: {there}")
-        array = open_array(self._store, f"{layout.model_path(model)}/{name}")
         if name not in layout.ARRAYS:  # a coordinate: the commit log is what counts
-            return array
+            return open_array(self._store, path)
         variable, sizes = layout.ARRAYS[name], (len(known.steps), len(known.seeds))
         made = variable.layout(*sizes, self.n_tokens, self.n_levels)
-        return expect(array, **made, growing=variable.growing)
+        return expect(open_array(self._store, path, made), **made, growing=variable.growing)
 
     def token_kl(self, model: str, step: int, tokens: slice = _EVERYTHING) -> NDArray[np.float32]:
         """Read the KL at each token, mean over ordered pairs of seeds: (token,), nats.
 
         Raise StoreError when the step is not summarised, DamagedError.
         """
-
-        def read_tokens() -> NDArray[np.float32]:
-            known = self.ledger(model)
-            if step not in known.summaries:
-                raise StoreError(f"{self.path}: {model}, step {step}: not summarised (yet)")
-            array = self.array(model, f"{layout.SUMMARY}/token_kl")
-            return read(array, (known.steps[step], tokens))
-
-        return self.consistent({model: [step]}, read_tokens)
+        part = ResultPart(model, "token_kl", step, tokens=tokens)
+        while (known := self.ledger(model).summaries.get(step)) and all_known(known.cells):
+            try:
+                return read(*self._locate(part))  # each chunk is what this record says
+            except DamagedError:
+                if not self._follow():  # else an engine may have summarised it once more
+                    raise
+        return self.consistent({model: [step]}, lambda: read(*self._locate(part)))
 
     # -- categories ------------------------------------------------------------------------------
 

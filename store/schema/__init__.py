@@ -5,7 +5,7 @@ from store.schema.builtin_categories import CATEGORIES, CHARTED, CHOSEN_BY_NAME
 from store.schema.category import ALL, CONTEXT, Category
 from store.schema.corpus import Corpus, Vocabulary
 from store.schema.damage import Damage, Part
-from store.schema.keys import CheckpointName, Key
+from store.schema.keys import CheckpointName, Key, ResultPart
 from store.schema.layout import (
     ARRAYS,
     COMMITS,
@@ -88,6 +88,7 @@ __all__ = [
     "Probe",
     "ProbeValues",
     "Representation",
+    "ResultPart",
     "Schedule",
     "Schedules",
     "State",

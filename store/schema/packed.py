@@ -28,6 +28,12 @@ def checksum_at(packed: Any, position: int) -> str | None:
     return found if len(found) == _DIGITS and found != NOT_KNOWN else None
 
 
+def all_known(packed: Any) -> bool:
+    """Return whether there are checksums, and none of them is unknown."""
+    n = n_checksums(packed)
+    return n > 0 and all(checksum_at(packed, position) is not None for position in range(n))
+
+
 def n_checksums(packed: Any) -> int:
     """Return how many checksums there are."""
     return len(packed) // _DIGITS if isinstance(packed, str) else 0

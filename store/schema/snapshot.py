@@ -256,3 +256,4 @@ class StudySnapshot:
     # life, as the file system knows it; None: as the heartbeat says
     divergences: tuple[str, ...] = USUAL  # of pairs of seeds, KL first
     replaced: int = 0  # how often its reader found another study, or an older copy, in its place
+    asked_every: float | None = None  # seconds between two questions to its store, where seldom

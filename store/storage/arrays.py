@@ -5,8 +5,8 @@ from __future__ import annotations
 import itertools
 import json
 import math
-from collections.abc import Callable, Collection, Iterator
-from functools import lru_cache
+from collections.abc import Callable, Collection, Iterable, Iterator
+from functools import lru_cache, partial
 from typing import Any, Literal
 
 import numpy as np
@@ -19,12 +19,13 @@ from zarr.core.buffer import default_buffer_prototype
 from zarr.storage import LocalStore, MemoryStore
 
 from store.errors import DamagedError, StoreError, lacks_files
-from store.storage.checked_stores import CheckedStore, CommittedStore, Opened
+from store.storage.checked_stores import CheckedStore, CommittedStore, FarStore, Opened
 from store.storage.direct_chunks import (
     CLEVEL,
     CNAME,
     ChunkGrid,
     Selection,
+    chunk_keys,
     read_directly,
     write_directly,
 )
@@ -67,8 +68,14 @@ def create_array(
     )
 
 
-def open_array(store: Store, path: str) -> Array:
-    """Open an array. Raise DamagedError when there is none that can be read."""
+def open_array(store: Store, path: str, made: dict[str, Any] | None = None) -> Array:
+    """Open an array. Raise DamagedError when there is none that can be read.
+
+    Given what it was made with, see `create_array`, a remote store is not asked for that.
+    """
+    if isinstance(store, FarStore) and made is not None:
+        document = partial(metadata, **made)
+        return store.open_as(path, made["shape"], document, lambda: _open(store, path)).array
     if isinstance(store, CommittedStore):
         return store.opened.get(path, lambda path: Opened.of(_open(store, path))).array
     return _open(store, path)
@@ -148,6 +155,8 @@ def _known(array: Array) -> Opened:
     store = array.store
     if isinstance(store, CommittedStore) and (found := store.opened.known(array)):
         return found
+    if isinstance(store, FarStore) and (found := store.known(array)):
+        return found
     return Opened.of(array)
 
 
@@ -173,7 +182,9 @@ def read(array: Array, selection: Selection) -> NDArray[Any]:
     if _count_chunks(opened.grid, selection) > _MOST_CHUNKS:
         raise DamagedError(f"{place(array)}: has more chunks than any array of a study")
     try:
-        if isinstance(store, CommittedStore) and opened.plain:
+        if isinstance(store, CommittedStore | FarStore) and opened.plain:
+            if isinstance(store, FarStore):
+                store.fetch(chunk_keys(opened.grid, selection))
             found = read_directly(opened.grid, selection, store.get_bytes)
             if found is not None:
                 return found
@@ -186,6 +197,21 @@ def read(array: Array, selection: Selection) -> NDArray[Any]:
         if lacks_files(error):
             raise
         raise DamagedError(f"{place(array)}: cannot be read ({error})") from error
+
+
+def fetch(parts: Iterable[tuple[Array, Selection]], *, soon: bool = False) -> None:
+    """Have what will be read of these arrays at hand: a remote store is asked for all at once.
+
+    Chunks of which the log has no checksum may be others by the time they are read: only `soon`.
+    """
+    keys: list[str] = []
+    far: FarStore | None = None  # all lie in one study
+    for array, selection in parts:
+        if isinstance(array.store, FarStore):
+            far = array.store
+            keys += chunk_keys(_known(array).grid, selection)
+    if far is not None:
+        far.fetch([key for key in keys if soon or far.expected(key) is not None])
 
 
 def _count_chunks(grid: ChunkGrid, selection: Selection) -> int:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import zarr
@@ -232,3 +232,24 @@ class CommittedStore(CheckedFolder):
 
 def _missing(path: object) -> DamagedError:
     return DamagedError(f"{path}: missing, though it was committed")
+
+
+@runtime_checkable
+class FarStore(Protocol):
+    """A store in which every question takes long: what it holds is known without, or asked at once.
+
+    See `store.storage.remote.CommittedObjects`.
+    """
+
+    expected: ChecksumOf
+
+    def open_as(
+        self,
+        path: str,
+        shape: tuple[int, ...],
+        document: Callable[[], bytes],
+        open_it: Callable[[], zarr.Array[Any]],
+    ) -> Opened: ...
+    def known(self, array: zarr.Array[Any]) -> Opened | None: ...
+    def get_bytes(self, key: str) -> NDArray[np.uint8]: ...
+    def fetch(self, keys: Iterable[str]) -> None: ...

@@ -50,16 +50,13 @@ def read_directly(grid: ChunkGrid, selection: Selection, get: GetChunk) -> NDArr
     slices = _slices(grid, selection)
     if slices is None:
         return None
-    along = [
-        range(part.start // size, -(-part.stop // size))
-        for part, size in zip(slices, grid.chunks, strict=True)
-    ]
+    along = _along(grid, slices)
     n_chunks, chunk_bytes = math.prod(map(len, along)), math.prod(grid.chunks) * grid.dtype.itemsize
     if n_chunks > 1 and n_chunks * chunk_bytes > _MOST_BYTES:
         return None
     values = np.empty([part.stop - part.start for part in slices], grid.dtype)
     for index in itertools.product(*along):
-        key = "/".join((grid.path, "c", *map(str, index)))
+        key = _key(grid, index)
         chunk = _unpack(key, get(key)).view(grid.dtype).reshape(grid.chunks)
         inside, place = [], []
         for at, size, part in zip(index, grid.chunks, slices, strict=True):
@@ -68,6 +65,26 @@ def read_directly(grid: ChunkGrid, selection: Selection, get: GetChunk) -> NDArr
             place.append(slice(first - part.start, last - part.start))
         values[tuple(place)] = chunk[tuple(inside)]
     return values[tuple(0 if isinstance(part, int) else slice(None) for part in selection)]
+
+
+def chunk_keys(grid: ChunkGrid, selection: Selection) -> list[str]:
+    """Return the keys of the chunks that hold part of an array; none: it is better left to Zarr."""
+    slices = _slices(grid, selection)
+    if slices is None:
+        return []
+    return [_key(grid, index) for index in itertools.product(*_along(grid, slices))]
+
+
+def _key(grid: ChunkGrid, index: tuple[int, ...]) -> str:
+    return "/".join((grid.path, "c", *map(str, index)))
+
+
+def _along(grid: ChunkGrid, slices: list[slice]) -> list[range]:
+    """Return which chunks these runs meet along each axis."""
+    return [
+        range(part.start // size, -(-part.stop // size))
+        for part, size in zip(slices, grid.chunks, strict=True)
+    ]
 
 
 def _slices(grid: ChunkGrid, selection: Selection) -> list[slice] | None:

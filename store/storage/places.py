@@ -33,6 +33,26 @@ class Files(Protocol):
         """
         ...
 
+    def look(self) -> None:
+        """Take in which files lie here now, where one question answers that for all of them.
+
+        What is read until the next call is of that moment: which files there are, and versions.
+        """
+        ...
+
+    def version(self, name: str) -> object:
+        """Return what changes with a file, as of the last `look`; None: it is not known."""
+        ...
+
+    @property
+    def resting(self) -> bool:
+        """Whether nothing is asked for again that is known; see `rest`."""
+        ...
+
+    def rest(self, seconds: float) -> None:
+        """Ask for so long for nothing again that is known, also not whether it has changed."""
+        ...
+
     def stamp(self, name: str) -> tuple[int, ...] | None:
         """Return device, inode, bytes and times of a file; None: no such file, or not known."""
         ...
@@ -57,7 +77,7 @@ class Files(Protocol):
 class LocalFiles:
     """Files of a folder. No link below `root` is followed."""
 
-    near = True
+    near, resting = True, False
 
     def __init__(self, root: Path, folder: str = "") -> None:
         self._root, self._folder = root, folder
@@ -82,6 +102,15 @@ class LocalFiles:
                 refuse_longer(path, size - start, MOST_METADATA)
             file.seek(start)
             return file.read(MOST_METADATA if stop is None else stop - start)
+
+    def look(self) -> None:
+        """See `Files`: each file is asked itself."""
+
+    def version(self, name: str) -> None:
+        """See `Files`: whoever wants to know asks for its `stamp`."""
+
+    def rest(self, seconds: float) -> None:
+        """See `Files`: asking costs nothing."""
 
     def stamp(self, name: str) -> tuple[int, ...] | None:
         """See `Files`."""
@@ -110,11 +139,18 @@ class LocalFiles:
         return CommittedStore(self._path())
 
 
-def open_files(address: str | Path) -> Files:
+Address = str | Path | Files
+"""Where a study is: a folder, a remote store's URL, or files that are open already."""
+
+
+def open_files(address: Address) -> Files:
     """Return the files at a path, or at an address such as s3://bucket/study.zarr.
 
+    Files that are open already share what they remember of a remote store.
     Raise UnsupportedError for addresses that this installation cannot read.
     """
+    if not isinstance(address, str | Path):
+        return address
     if isinstance(address, Path) or "://" not in address:
         return LocalFiles(Path(address))
     from store.storage.remote import open_remote  # optional, and slow to import

@@ -6,28 +6,48 @@ Credentials and endpoints come from the environment variables that other clients
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import re
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import timedelta
+from operator import sub
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+import numpy as np
+from numpy.typing import NDArray
+
 from store.errors import DamagedError, RemoteError, UnsupportedError
-from store.storage.checked_stores import CheckedStore, ChunkSizes
+from store.storage.checked_stores import CheckedStore, ChunkSizes, Opened
+from store.storage.kept_objects import (
+    MOST_WHOLE,
+    KeptChunks,
+    KeptFile,
+    KeptFiles,
+    Listing,
+    version_of,
+)
 from store.storage.links import MOST_METADATA, refuse_longer
 
 try:
     import obstore
-    from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError
+    from obstore.exceptions import (
+        BaseError,
+        NotModifiedError,
+        NotSupportedError,
+        PermissionDeniedError,
+        UnauthenticatedError,
+    )
     from obstore.store import AzureStore, GCSStore, HTTPStore, S3Store
 except ModuleNotFoundError as error:
     raise UnsupportedError(
         "reading a remote store needs obstore: pip install 'seedconv-tui[remote]'"
     ) from error
 
+import zarr
 from zarr.core.sync import sync
 from zarr.storage import ObjectStore
 
@@ -37,7 +57,7 @@ if TYPE_CHECKING:
 
 # One more attempt, none after 10 s: a monitor asks again anyway, a user wants to know.
 _RETRY: Any = {"max_retries": 1, "retry_timeout": timedelta(seconds=10)}
-_CACHED_BYTES = 2**20
+_AT_ONCE = 32  # requests for chunks
 
 _CREDENTIALS = {
     "s3": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (AWS_SKIP_SIGNATURE=true: public bucket)",
@@ -83,49 +103,123 @@ def open_remote(address: str) -> RemoteFiles:
 
 
 class RemoteFiles:
-    """Objects below one prefix. Every file is replaced whole there, as a copying tool does it."""
+    """Objects below one prefix. Every file is replaced whole there, as a copying tool does it.
+
+    What was read is kept with its version, so that what did not change is not sent again; all
+    folders `below` share that.
+    """
 
     near = False
 
-    def __init__(self, store: Any, shown: str, scheme: str, folder: str = "") -> None:
+    def __init__(
+        self, store: Any, shown: str, scheme: str, folder: str = "", kept: KeptFiles | None = None
+    ) -> None:
         self._store, self._shown, self._scheme, self._folder = store, shown, scheme, folder
-        self._last: dict[str, tuple[tuple[str, int, int], bytes]] = {}
+        self._kept = KeptFiles() if kept is None else kept
+        self._seen: Listing | None = None  # what lies here, as of the last `look`
 
     def __str__(self) -> str:
         return self._shown + (f"/{self._folder}" if self._folder else "")
+
+    @property
+    def resting(self) -> bool:
+        """Whether nothing is asked for again that is known; see `rest`."""
+        return self._kept.resting
+
+    def rest(self, seconds: float) -> None:
+        """Ask for so long for nothing again that is known, also not whether it has changed."""
+        self._kept.rest(seconds)
+
+    def look(self) -> None:
+        """See `store.storage.places.Files`. Web servers are asked file by file."""
+        if not isinstance(self._store, HTTPStore):
+            self._seen = self._kept.listings.get(self._folder) if self.resting else None
+            if self._seen is None:
+                found = self._listed()["objects"]
+                self._seen = {PurePosixPath(each["path"]).name: each for each in found}
+                self._kept.listings[self._folder] = self._seen
+
+    def version(self, name: str) -> object:
+        """See `store.storage.places.Files`."""
+        return version_of((self._seen or {}).get(name))
 
     def read(self, name: str, start: int = 0, stop: int | None = None) -> bytes:
         """See `store.storage.places.Files`. Asks for nothing again that did not change."""
         key = str(PurePosixPath(self._folder, name))
         with self.translated(key):
-            found = _wait(obstore.head_async, self._store, key)
-            size = found["size"]
-            start = max(0, size + start) if start < 0 else start
-            end = size if stop is None else min(stop, size)
-            if stop is None:
-                refuse_longer(f"{self}/{name}", size - start, MOST_METADATA)
-            if start >= end:
+            listed = None
+            if self._seen is not None and "/" not in name:
+                if name not in self._seen:
+                    raise FileNotFoundError(errno.ENOENT, "no such object", key)
+                listed = self._seen[name]
+            known = self._kept.get(key)
+            if self.resting and self._kept.is_absent(key):
+                raise FileNotFoundError(errno.ENOENT, "no such object", key)
+            if known is not None and (self.resting or known.is_version(listed)):
+                part = known.part(start, stop)
+                if part is not None:
+                    return part
+            if listed is not None and start >= listed["size"]:
                 return b""
-            version = (found["e_tag"] or "", start, end)
-            if version[0] and key in self._last and self._last[key][0] == version:
-                return self._last[key][1]
-            if end - start == size:  # whole, and all of it when it was replaced just now
-                data = bytes(_wait(self._whole, key))[:stop]
-            else:
-                get = obstore.get_range_async
-                data = bytes(_wait(get, self._store, key, start=start, end=end))
-        if len(data) <= _CACHED_BYTES:
-            self._last[key] = version, data
-        return data
+            found = self._ask(key, start, stop, known, listed)
+        part = found.part(start, stop)
+        if part is None:
+            raise RemoteError(f"{self}/{name}: cannot be read; the server sent less than it has")
+        return part
 
-    async def _whole(self, key: str) -> Any:
-        return await (await obstore.get_async(self._store, key)).bytes_async()
+    def _ask(
+        self, key: str, start: int, stop: int | None, known: KeptFile | None, listed: Any
+    ) -> KeptFile:
+        """Return the object, or as much of it as is best asked for at once."""
+        size = listed["size"] if listed is not None else known.size if known is not None else 0
+        options: dict[str, Any] = {}
+        if start > 0:
+            options["range"] = {"offset": start} if stop is None else (start, stop)
+        elif start < 0 and size > -2 * start:
+            options["range"] = {"suffix": -start}
+        elif start == 0 and stop is not None and size > MOST_WHOLE:
+            options["range"] = (start, stop)
+        whole = known is not None and known.part(start, stop) is not None
+        if known is not None and known.e_tag and whole and listed is None:
+            options["if_none_match"] = known.e_tag
+        try:
+            found, data = _wait(self._get, key, options, None if start < 0 else stop)
+        except NotModifiedError:
+            assert known is not None
+            return known
+        except NotSupportedError:  # a server that knows no ranges
+            found, data = _wait(self._get, key, {}, None)
+        except FileNotFoundError:
+            self._kept.say_absent(key)
+            raise
+        except BaseError as error:
+            if "416 Range Not Satisfiable" not in str(error):
+                raise
+            return KeptFile(None, None, start, start, b"")  # it ends before
+        first, _ = found.range
+        meta = found.meta
+        return self._kept.keep(
+            key, KeptFile(version_of(listed), meta["e_tag"], meta["size"], first, data)
+        )
+
+    async def _get(self, key: str, options: Any, stop: int | None) -> tuple[Any, bytes]:
+        found = await obstore.get_async(self._store, key, options=options)
+        if "range" not in options:
+            if stop is None:
+                refuse_longer(f"{self._shown}/{key}", found.meta["size"], MOST_METADATA)
+            elif found.meta["size"] > MOST_WHOLE:  # which was not known
+                found = await obstore.get_async(self._store, key, options={"range": (0, stop)})
+        elif stop is None:
+            refuse_longer(f"{self._shown}/{key}", -sub(*found.range), MOST_METADATA)
+        return found, bytes(await found.bytes_async())
 
     def stamp(self, name: str) -> None:
         """See `store.storage.places.Files`: asking would cost as much as reading."""
 
     def names(self) -> list[str]:
         """See `store.storage.places.Files`. Web servers do not list."""
+        if self._seen is not None:
+            return list(self._seen)
         return [PurePosixPath(found["path"]).name for found in self._listed()["objects"]]
 
     def exists(self) -> bool:
@@ -143,7 +237,7 @@ class RemoteFiles:
     def below(self, folder: str) -> RemoteFiles:
         """See `store.storage.places.Files`."""
         inside = str(PurePosixPath(self._folder, folder))
-        return RemoteFiles(self._store, self._shown, self._scheme, inside)
+        return RemoteFiles(self._store, self._shown, self._scheme, inside, self._kept)
 
     def arrays(self) -> CommittedObjects:
         """See `store.storage.places.Files`."""
@@ -165,6 +259,9 @@ class CommittedObjects(CheckedStore, ObjectStore[Any]):
         super().__init__(store, read_only=True)
         self._files = files
         self.sizes = ChunkSizes()
+        self._documents: dict[str, bytes] = {}  # `zarr.json` that are known without asking
+        self._opened: dict[str, Opened] = {}
+        self._chunks = KeptChunks()
 
     def __str__(self) -> str:
         return str(self._files)
@@ -176,16 +273,80 @@ class CommittedObjects(CheckedStore, ObjectStore[Any]):
         byte_range: ByteRequest | None = None,
     ) -> Buffer | None:
         """Read one object. Raise DamagedError for a missing chunk, RemoteError."""
+        if key in self._documents:
+            return prototype.buffer.from_bytes(self._documents[key])
         with self._files.translated(key):
             value = await super().get(key, prototype, byte_range)
         if value is None and not key.endswith("zarr.json"):
-            raise DamagedError(
-                f"{self}/{key}: missing, though it was committed; a copy that is still growing "
-                "takes in `commits` last"
-            )
+            raise self._missing(key)
         if value is not None:
             self.expect(key, value.as_numpy_array())
         return value
+
+    def _missing(self, key: str) -> DamagedError:
+        return DamagedError(
+            f"{self}/{key}: missing, though it was committed; a copy that is still growing "
+            "takes in `commits` last"
+        )
+
+    def open_as(
+        self,
+        path: str,
+        shape: tuple[int, ...],
+        document: Callable[[], bytes],
+        open_it: Callable[[], zarr.Array[Any]],
+    ) -> Opened:
+        """Return the array at `path`, whose metadata can be but these: they are not asked for.
+
+        Numbers cannot be wrong for that: each chunk is checked against its size and the log.
+        """
+        known = self._opened.get(path)
+        if known is None or known.grid.shape != shape:
+            self._documents[f"{path}/zarr.json"] = document()
+            known = self._opened[path] = Opened.of(open_it())
+        return known
+
+    def known(self, array: Any) -> Opened | None:
+        """Return what is known of an array that was opened here with `open_as`."""
+        found = self._opened.get(array.path)
+        return found if found is not None and found.array is array else None
+
+    def get_bytes(self, key: str) -> NDArray[np.uint8]:
+        """Read one chunk without Zarr, (byte,). Raise DamagedError like `get`, RemoteError."""
+        value = self._chunks.take(key, self.expected(key))
+        if value is None:
+            value = _wait(self._chunk, key)
+        self.expect(key, value)
+        self._chunks.keep(key, value)
+        return value
+
+    def fetch(self, keys: Iterable[str]) -> None:
+        """Ask for all these chunks at once; what is wrong with one is said when it is read."""
+        new = (key for key in keys if not self._chunks.has(key, self.expected(key)))
+        missing = list(dict.fromkeys(new))
+        if len(missing) < 2:
+            return
+
+        async def fetch_all() -> list[Any]:
+            slots = asyncio.Semaphore(_AT_ONCE)
+
+            async def fetch_one(key: str) -> NDArray[np.uint8]:
+                async with slots:
+                    return await self._chunk(key)
+
+            return await asyncio.gather(*map(fetch_one, missing), return_exceptions=True)
+
+        found = zip(missing, sync(fetch_all()), strict=True)
+        self._chunks.add({k: v for k, v in found if isinstance(v, np.ndarray)}, self.expected)
+
+    async def _chunk(self, key: str) -> NDArray[np.uint8]:
+        try:
+            with self._files.translated(key):
+                found = await obstore.get_async(self.store, key)
+                refuse_longer(f"{self}/{key}", found.meta["size"], self.sizes.most_bytes(key))
+                return np.frombuffer(bytes(await found.bytes_async()), np.uint8)
+        except FileNotFoundError:
+            raise self._missing(key) from None
 
 
 def _wait(request: Callable[..., Awaitable[Any]], *arguments: Any, **options: Any) -> Any:

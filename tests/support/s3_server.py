@@ -1,7 +1,7 @@
 """A small server that speaks as much of S3 as reading takes, and remembers what was asked.
 
-Path-style addresses; GET (whole and with Range), HEAD and ListObjectsV2; requests must be signed,
-signatures are not checked. Every object is replaced whole, as in S3.
+Path-style addresses; GET (also with Range and If-None-Match), HEAD and ListObjectsV2; requests must
+be signed, signatures are not checked. Every object is replaced whole, as in S3.
 """
 
 from __future__ import annotations
@@ -59,6 +59,10 @@ class S3Server:
         self._http.server_close()
 
 
+def _e_tag(data: bytes) -> str:
+    return f'"{hashlib.md5(data).hexdigest()}"'
+
+
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     wbufsize = -1  # one packet an answer
@@ -89,15 +93,19 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _object(self, key: str, data: bytes) -> None:
         headers = {
-            "ETag": f'"{hashlib.md5(data).hexdigest()}"',
+            "ETag": _e_tag(data),
             "Last-Modified": "Tue, 24 Nov 2026 06:00:00 GMT",
         }
+        if self.headers.get("If-None-Match") == headers["ETag"]:
+            self._answer(304, key, b"", headers)
+            return
         asked = self.headers.get("Range")
         if asked is None:
             self._answer(200, key, data, headers)
             return
         first, last = asked.removeprefix("bytes=").split("-")
-        start, stop = int(first), min(int(last or len(data)) + 1, len(data))
+        start = int(first) if first else max(0, len(data) - int(last))  # else the last so many
+        stop = min(int(last) + 1, len(data)) if first and last else len(data)
         if start >= len(data):
             self._fail(416, "InvalidRange", key)
             return
@@ -113,9 +121,10 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             folders = []
         found = [
-            f"<Contents><Key>{escape(key)}</Key><Size>{len(self.bucket.objects[key])}</Size>"
+            f"<Contents><Key>{escape(key)}</Key><Size>{len(data)}</Size>"
+            f"<ETag>{escape(_e_tag(data))}</ETag>"
             "<LastModified>2026-11-24T06:00:00.000Z</LastModified></Contents>"
-            for key in keys
+            for key, data in ((key, self.bucket.objects[key]) for key in keys)
         ]
         found += [f"<CommonPrefixes><Prefix>{escape(f)}</Prefix></CommonPrefixes>" for f in folders]
         text = "".join(found)

@@ -85,6 +85,8 @@ class TopBar(Canvas):
         if feed.trouble or feed.unread() > SILENT_AFTER:
             return [(f"last read {coarse(feed.unread())} ago ", palette.warn)]
         words, style = engine_words(feed, feed.progress.engine, self.look)
+        if feed.progress.asked_every:
+            words = f"{words}, read every {duration(feed.progress.asked_every)}"
         return [(("engine " if feed.is_silent_now else "") + words + " ", style)]
 
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
+from itertools import chain
 from threading import Lock, Thread
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar, cast, runtime_checkable
 
 from textual.message import Message
 
@@ -17,15 +18,17 @@ from seedconv_tui.monitor.data.feed import Crashed
 from store import StoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Collection, Iterable
 
     from seedconv_tui.monitor.data.feed import SnapshotSource
     from store import Study
+    from store.schema import ResultPart
 
 Answer_co = TypeVar("Answer_co", covariant=True)
 
 _BATCH_SECONDS = 0.05  # answers that come faster than this are posted together
 _REFRESH_SECONDS = 1.0
+_AHEAD = 31  # questions that are asked together with the first, of a remote store
 
 
 class Query(Protocol[Answer_co]):
@@ -35,6 +38,15 @@ class Query(Protocol[Answer_co]):
 
     def read(self, study: Study) -> Answer_co:
         """Answer it; called in a thread. Raise StoreError."""
+        ...
+
+
+@runtime_checkable
+class ReadsParts(Protocol):
+    """A question that knows beforehand what it reads: a remote store is asked for more at once."""
+
+    def parts(self, study: Study) -> Iterable[ResultPart]:
+        """Return what it reads of the study, as far as it is there."""
         ...
 
 
@@ -133,6 +145,7 @@ class Details:
     def _read_all(self) -> None:
         answers: list[tuple[Any, object]] = []
         study, refreshed, posted, of_study = None, 0.0, time.monotonic(), self._of_study
+        ahead: Collection[Any] = ()
         try:
             while (query := self._next()) is not None:
                 now = time.monotonic()
@@ -142,6 +155,8 @@ class Details:
                 try:
                     if study is None or now - refreshed > _REFRESH_SECONDS:
                         study, refreshed = self._source.study(), now
+                    if not study.files.near and query not in ahead:
+                        ahead = self._fetch(study, query)
                     answer: object = query.read(study)
                 except (StoreError, OSError) as error:
                     answer = Failed(str(error) or type(error).__name__)
@@ -156,6 +171,14 @@ class Details:
             self._send(Crashed(error))
         if answers:
             self._send(Answered(self, answers, of_study))
+
+    def _fetch(self, study: Study, query: Any) -> Collection[Any]:
+        """Have at hand what this question and the next ones read; return which they are."""
+        with self._lock:
+            queries = [query, *self._wanted[:_AHEAD]]
+        parts = [each.parts(study) for each in queries if isinstance(each, ReadsParts)]
+        study.fetch(chain.from_iterable(parts))
+        return set(queries)
 
     def _send(self, message: Message) -> None:
         try:

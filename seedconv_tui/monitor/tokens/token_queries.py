@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, permutations
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from seedconv_tui.monitor.common.reflow import TextRows, reflow
 from store import StoreError
-from store.schema import TOP
+from store.schema import TOP, ResultPart
 
 if TYPE_CHECKING:
     from store import Study
@@ -76,6 +76,13 @@ class TokenValues:
 
     KEEP: ClassVar[int] = 12
 
+    def parts(self, study: Study) -> list[ResultPart]:
+        """Return the results that it reads."""
+        if self.name == "kl":
+            return [ResultPart(self.model, "token_kl", self.step)]
+        seeds = _scored(study, self.model, self.step)
+        return [ResultPart(self.model, "surprisal", self.step, seed) for seed in seeds]
+
     def read(self, study: Study) -> NDArray[np.float32]:
         """Read them: (token,)."""
         if self.name == "kl":
@@ -98,6 +105,11 @@ class Course:
 
     KEEP: ClassVar[int] = 1024
     TOKENS: ClassVar[int] = 1024
+
+    def parts(self, study: Study) -> list[ResultPart]:
+        """Return the results that it reads."""
+        part = _part(self.block, self.TOKENS)
+        return [ResultPart(self.model, "token_kl", self.step, tokens=part)]
 
     def read(self, study: Study) -> NDArray[np.float32]:
         """Read them: (token of the block,), nats."""
@@ -125,6 +137,15 @@ class TokenPredictions:
 
     KEEP: ClassVar[int] = 64
     TOKENS: ClassVar[int] = 32
+
+    def parts(self, study: Study) -> list[ResultPart]:
+        """Return the results that it reads."""
+        part = _part(self.block, self.TOKENS)
+        return [
+            ResultPart(self.model, name, self.step, seed, tokens=part)
+            for seed in _scored(study, self.model, self.step)
+            for name in ("top_id", "top_log_prob", "surprisal")
+        ]
 
     def read(self, study: Study) -> Guesses:
         """Read them and look up their texts."""
@@ -158,6 +179,15 @@ class TokenPairs:
 
     KEEP: ClassVar[int] = 64
     TOKENS: ClassVar[int] = 32
+
+    def parts(self, study: Study) -> list[ResultPart]:
+        """Return the results that it reads."""
+        members = study.ledger(self.model).reduced.get(self.step, frozenset())
+        part = _part(self.block, self.TOKENS)
+        return [
+            ResultPart(self.model, "kl", self.step, seed, other, part)
+            for seed, other in permutations(members, 2)
+        ]
 
     def read(self, study: Study) -> NDArray[np.float64]:
         """Read them: (seed, other_seed, token), nats, NaN where not reduced."""

@@ -1,0 +1,45 @@
+"""Where results per token lie, by what they are called."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterable
+
+from store.commits.ledger import ModelLedger
+from store.errors import StoreError
+from store.schema import layout
+from store.schema.keys import ResultPart
+from store.storage.arrays import Array, fetch
+from store.storage.direct_chunks import Selection
+
+Place = tuple[Array, Selection]
+
+
+def locate(
+    path: object, known: ModelLedger, part: ResultPart, open_it: Callable[[str], Array]
+) -> Place:
+    """Return array and selection of a part of the study at `path`; `open_it` opens arrays by name.
+
+    Raise StoreError when it is not committed, DamagedError.
+    """
+    model, step = part.model, part.step
+    if part.seed is None:
+        if step not in known.summaries:
+            raise StoreError(f"{path}: {model}, step {step}: not summarised (yet)")
+        return open_it(f"{layout.SUMMARY}/{part.name}"), (known.steps[step], part.tokens)
+    by_pair = layout.VARIABLES[part.name].by_pair
+    seeds = known.reduced.get(step, frozenset()) if by_pair else known.scored_at(step)
+    asked = (part.seed, part.other) if by_pair and part.other is not None else (part.seed,)
+    if not seeds.issuperset(asked) or len(set(asked)) != 1 + by_pair:
+        raise StoreError(f"{path}: {part.name} of {model}, {asked}, step {step}: no such result")
+    index = tuple(known.seeds[label] for label in asked)
+    return open_it(part.name), (known.steps[step], *index, part.tokens)
+
+
+def fetch_parts(parts: Iterable[ResultPart], where: Callable[[ResultPart], Place]) -> None:
+    """Ask a remote store for all of these at once, but for what is not committed or readable."""
+    found = []
+    for part in parts:
+        with contextlib.suppress(StoreError):  # whoever reads it hears why
+            found.append(where(part))
+    fetch(found)
