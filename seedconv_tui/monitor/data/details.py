@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from itertools import chain
 from threading import Lock, Thread
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar, cast, runtime_checkable
 
@@ -155,7 +154,7 @@ class Details:
                 try:
                     if study is None or now - refreshed > _REFRESH_SECONDS:
                         study, refreshed = self._source.study(), now
-                    if not study.files.near and query not in ahead:
+                    if isinstance(query, ReadsParts) and query not in ahead:
                         ahead = self._fetch(study, query)
                     answer: object = query.read(study)
                 except (StoreError, OSError) as error:
@@ -176,8 +175,8 @@ class Details:
         """Have at hand what this question and the next ones read; return which they are."""
         with self._lock:
             queries = [query, *self._wanted[:_AHEAD]]
-        parts = [each.parts(study) for each in queries if isinstance(each, ReadsParts)]
-        study.fetch(chain.from_iterable(parts))
+        knowing = (each for each in queries if isinstance(each, ReadsParts))
+        study.fetch(part for each in knowing for part in each.parts(study))
         return set(queries)
 
     def _send(self, message: Message) -> None:
