@@ -189,6 +189,17 @@ BENCHMARKS = (
         ),
         small=None,
     ),
+    Benchmark(
+        "remote",
+        "requests of the monitor to an object store, big store",
+        2,
+        (
+            Figure("until Runs is shown", "runs.requests", "requests", "40", ".0f"),
+            Figure("for Tokens after that", "tokens.requests", "requests", "250", ".0f"),
+            Figure("20 polls of a finished study", "polls.requests", "requests", "0", ".0f"),
+        ),
+        small=None,
+    ),
     Benchmark("tui_tokens", "Tokens and Seeds on 100,000 tokens", 4, small=None),
     Benchmark(
         "chart",

@@ -1,4 +1,4 @@
-"""What the monitor asks of an object store: `python -m benchmarks.remote --dir FOLDER`.
+"""What the monitor asks of an object store: `python -m benchmarks.remote`.
 
 The big study of `benchmarks.tui_store` (5 models x 154 steps x 10 seeds x 5,000 tokens, finished),
 behind a local server that speaks S3 and counts. Prints as JSON how many requests it takes to show
@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import contextlib
 import json
 import os
+import tempfile
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -82,7 +84,7 @@ async def measure(server: S3Server) -> dict[str, object]:
         for _ in range(POLLS):
             app.poll()
             await settled(app)
-        count(f"{POLLS} polls")
+        count("polls")
         await pilot.press(str(SCREENS.index("Tokens") + 1))
         for _ in range(10):  # each answer may ask for more
             await pilot.pause()
@@ -94,8 +96,15 @@ async def measure(server: S3Server) -> dict[str, object]:
 def main() -> None:
     """Make the study if it is not there, serve it and print what was asked."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--dir", type=Path, required=True, help="folder for the study, kept")
-    store = made(parser.parse_args().dir)
+    parser.add_argument("--dir", type=Path, help="folder for the study, kept and used again")
+    with contextlib.ExitStack() as stack:
+        folder = parser.parse_args().dir
+        store = made(folder or Path(stack.enter_context(tempfile.TemporaryDirectory())))
+        print(json.dumps(serve(store), indent=2))
+
+
+def serve(store: Path) -> dict[str, object]:
+    """Return what is asked of a server that has this store."""
     server = S3Server(Folder(store))  # type: ignore[arg-type]
     os.environ |= {
         "AWS_ENDPOINT_URL": server.endpoint,
@@ -103,8 +112,9 @@ def main() -> None:
         "AWS_SECRET_ACCESS_KEY": "secret",
         "AWS_ALLOW_HTTP": "true",
     }
-    print(json.dumps(asyncio.run(measure(server)), indent=2))
+    found = asyncio.run(measure(server))
     server.close()
+    return found
 
 
 if __name__ == "__main__":
