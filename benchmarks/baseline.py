@@ -1,17 +1,14 @@
-"""The usual script that seedconv is measured against; it shares no code with it.
+"""A script like the paper's, which seedconv is measured against; it shares no code with it.
 
     python -m benchmarks.baseline DIR OUT --seeds 1 2 3 --steps 20 --tokens 2048
 
-Per checkpoint: loaded with `transformers`, one forward pass per window in float32, log-softmax over
-the whole vocabulary, surprisal, entropy, top 10 by argsort; log-probs kept as float16 `.npy`. Then
-per step and ordered pair of seeds: both files loaded, KL by numpy, block by block.
-Writes `.npy` per checkpoint and pair and two CSV files of means; nats throughout. Reads
-DIR/runs/seed<seed>/step<step>, DIR/tokenizer and DIR/text.txt. Tells on stderr what it does, one
-JSON object a line, with the seconds of each part.
-
-`--arithmetic` says how KL is computed from the float16 files: in float16 as they are, as such
-scripts do, or in float32. float16 is the slower, because nearly all p (log p - log q) are subnormal
-there. With both, pairs are compared twice, and each says what it took.
+Step by step: each seed's checkpoint loaded with `transformers`, one forward pass per window in
+float32, log-softmax over the whole vocabulary, surprisal, entropy, the top 10 by `argsort`; then KL
+of each ordered pair of seeds by torch in float32, block by block, from the step's log-probs, which
+are all kept in memory. Writes `.npy` per checkpoint and pair and two CSV files of means; nats
+throughout. Log-probs are not written, so that its time is the least that such a script takes.
+Reads DIR/runs/seed<seed>/step<step>, DIR/tokenizer and DIR/text.txt. Says on stderr what it does,
+one JSON object a line, with the seconds of each part.
 """
 
 from __future__ import annotations
@@ -29,7 +26,6 @@ from typing import Any
 import numpy as np
 import torch
 import transformers
-from numpy.typing import NDArray
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 TOP = 10
@@ -66,8 +62,8 @@ def windows(n_inputs: int, window: int, overlap: int) -> Iterator[tuple[int, int
 
 def log_probs_of(
     folder: Path, ids: torch.Tensor, options: argparse.Namespace, clock: Clock
-) -> NDArray[np.float32]:
-    """Log-probs of one checkpoint, (token, vocab)."""
+) -> torch.Tensor:
+    """Log-probs of one checkpoint, (token, vocab), float32, in the host's memory."""
     model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32)
     model.to(options.device).eval()
     clock.lap("load")
@@ -78,54 +74,48 @@ def log_probs_of(
         if options.device != "cpu":
             torch.cuda.synchronize()
         clock.lap("forward")
-        parts.append(torch.log_softmax(logits, dim=-1)[new - start :].cpu().numpy())
+        parts.append(torch.log_softmax(logits[new - start :], dim=-1).cpu())
         clock.lap("log_softmax")
-    return np.concatenate(parts)
+    return torch.cat(parts)
 
 
 def score(
     seed: int, step: int, ids: torch.Tensor, options: argparse.Namespace, clock: Clock
-) -> dict[str, Any]:
-    """Score one checkpoint, write what is kept of it, and return its means."""
+) -> tuple[torch.Tensor, dict[str, Any]]:
+    """Score one checkpoint and write its results; return its log-probs and its means."""
     folder = options.folder / "runs" / f"seed{seed}" / f"step{step}"
     log_probs = log_probs_of(folder, ids, options, clock)
-    name = f"seed{seed}_step{step}.npy"
-    targets = ids[1:].numpy()
-    surprisal = -log_probs[np.arange(len(targets)), targets]
-    entropy = -(np.exp(log_probs) * log_probs).sum(axis=-1)
-    clock.lap("surprisal_entropy")
-    top_id = np.argsort(-log_probs, axis=-1)[:, :TOP]
-    top_log_prob = np.take_along_axis(log_probs, top_id, axis=-1)
-    clock.lap("top_10")
-    np.save(options.out / f"log_probs_{name}", log_probs.astype(np.float16))
-    for kind, values in {
+    surprisal = -log_probs.gather(1, ids[1:, None])[:, 0]
+    entropy, top_id, top_log_prob = [], [], []
+    for block in log_probs.split(BLOCK):
+        entropy.append(-(block.exp() * block).sum(-1))
+        clock.lap("surprisal_entropy")
+        top = torch.argsort(block, dim=-1, descending=True)[:, :TOP]
+        top_id.append(top.int())
+        top_log_prob.append(block.gather(1, top))
+        clock.lap("top_10")
+    values = {
         "surprisal": surprisal,
-        "entropy": entropy,
-        "top_id": top_id.astype(np.int32),
-        "top_log_prob": top_log_prob,
-    }.items():
-        np.save(options.out / f"{kind}_{name}", values)
+        "entropy": torch.cat(entropy),
+        "top_id": torch.cat(top_id),
+        "top_log_prob": torch.cat(top_log_prob),
+    }
+    for kind, found in values.items():
+        np.save(options.out / f"{kind}_seed{seed}_step{step}.npy", found.numpy())
     clock.lap("save")
     tell("scored", seed=seed, step=step)
-    means = {"surprisal": surprisal.mean(dtype=np.float64), "entropy": entropy.mean(dtype=float)}
-    return {"seed": seed, "step": step, **means}
+    means = {name: float(values[name].double().mean()) for name in ("surprisal", "entropy")}
+    return log_probs, {"seed": seed, "step": step, **means}
 
 
 def compare(
-    i: int, j: int, step: int, dtype: str, options: argparse.Namespace, clock: Clock
+    log_probs: dict[int, torch.Tensor], i: int, j: int, step: int, options: argparse.Namespace
 ) -> dict[str, Any]:
-    """KL of one ordered pair at every token, from the files; returns its mean."""
-    a = np.load(options.out / f"log_probs_seed{i}_step{step}.npy")
-    b = np.load(options.out / f"log_probs_seed{j}_step{step}.npy")
-    clock.lap("read_pairs")
-    kl = np.empty(len(a), dtype)
-    for start in range(0, len(a), BLOCK):
-        p = a[start : start + BLOCK].astype(dtype, copy=False)
-        q = b[start : start + BLOCK].astype(dtype, copy=False)
-        kl[start : start + BLOCK] = (np.exp(p) * (p - q)).sum(axis=-1)
-    np.save(options.out / f"kl_{dtype}_seed{i}_seed{j}_step{step}.npy", kl)
-    clock.lap("pairs")
-    return {"step": step, "seed": i, "other_seed": j, "kl": kl.mean(dtype=np.float64)}
+    """KL of one ordered pair at every token; returns its mean."""
+    blocks = zip(log_probs[i].split(BLOCK), log_probs[j].split(BLOCK), strict=True)
+    kl = torch.cat([(p.exp() * (p - q)).sum(-1) for p, q in blocks])
+    np.save(options.out / f"kl_seed{i}_seed{j}_step{step}.npy", kl.numpy())
+    return {"step": step, "seed": i, "other_seed": j, "kl": float(kl.double().mean())}
 
 
 def write_table(file: Path, rows: list[dict[str, Any]]) -> None:
@@ -137,7 +127,7 @@ def write_table(file: Path, rows: list[dict[str, Any]]) -> None:
 
 
 def main() -> None:
-    """Score all checkpoints, then compare all pairs."""
+    """Score all checkpoints and compare all pairs, step by step."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
@@ -149,8 +139,6 @@ def main() -> None:
     parser.add_argument("--window", type=int, default=2048)
     parser.add_argument("--overlap", type=int, default=1024)
     parser.add_argument("--device", default="cpu")
-    kinds = ["float16", "float32"]
-    parser.add_argument("--arithmetic", nargs="+", choices=kinds, default=kinds[:1])
     options = parser.parse_args()
     transformers.utils.logging.disable_progress_bar()
     options.out.mkdir(parents=True, exist_ok=True)
@@ -160,21 +148,18 @@ def main() -> None:
     ids = ids[: options.tokens + 1]
     tell("started")
     clock = Clock()
-    checkpoints = [
-        score(seed, step, ids, options, clock)
-        for step, seed in itertools.product(options.steps, options.seeds)
-    ]
+    checkpoints, pairs = [], []
+    for step in options.steps:
+        log_probs = {}
+        for seed in options.seeds:
+            log_probs[seed], means = score(seed, step, ids, options, clock)
+            checkpoints.append(means)
+        for i, j in itertools.permutations(options.seeds, 2):
+            pairs.append(compare(log_probs, i, j, step, options))
+        clock.lap("pairs")
     write_table(options.out / "checkpoints.csv", checkpoints)
-    tell("scored_all", seconds=clock.seconds)
-    for dtype in options.arithmetic:
-        clock = Clock()
-        pairs = [
-            compare(i, j, step, dtype, options, clock)
-            for step in options.steps
-            for i, j in itertools.permutations(options.seeds, 2)
-        ]
-        write_table(options.out / f"pairs_{dtype}.csv", pairs)
-        tell("compared", arithmetic=dtype, seconds=clock.seconds)
+    write_table(options.out / "pairs.csv", pairs)
+    tell("ended", seconds=clock.seconds)
 
 
 if __name__ == "__main__":

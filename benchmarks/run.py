@@ -37,6 +37,7 @@ class Measured:
     seconds: float
     peak_mb: float  # most memory resident at once, of the command or the largest of its children
     events: tuple[dict[str, Any], ...]
+    processor_seconds: float  # of all its threads, and of its children that ended
 
     @property
     def start_up(self) -> float:
@@ -69,7 +70,8 @@ def measure(command: Sequence[str]) -> Measured:
     found = [json.loads(line) for line in lines if line.startswith("{")]
     events = tuple(event for event in found if "time" in event)
     unit = 1024**2 if sys.platform == "darwin" else 1024  # of ru_maxrss
-    return Measured(started, seconds, usage.ru_maxrss / unit, events)
+    processor = usage.ru_utime + usage.ru_stime
+    return Measured(started, seconds, usage.ru_maxrss / unit, events, processor)
 
 
 def run_study(study: Study) -> Measured:

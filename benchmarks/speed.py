@@ -1,8 +1,9 @@
-"""`seedconv run` against the usual script, end to end: `python -m benchmarks.speed`.
+"""`seedconv run` against a script like the paper's, end to end: `python -m benchmarks.speed`.
 
 Both are started from the command line on the same checkpoints and text, with nothing done before,
 and their results compared: with one another, and at every 16th token with KL in float64. Ratios are
-of the whole wall, start-up included, then of the wall without it.
+of the whole wall, start-up included, then of the wall without it, and of the processor time of all
+threads, start-up included, which other work on the machine changes least.
 """
 
 from __future__ import annotations
@@ -34,7 +35,7 @@ class DisagreementError(Exception):
 
 
 def run_baseline(folder: Path, out: Path, options: argparse.Namespace) -> Measured:
-    """The usual script, its results in `out`."""
+    """The script, its results in `out`."""
     shutil.rmtree(out, ignore_errors=True)
     settings = {
         "seeds": SEEDS,
@@ -43,37 +44,27 @@ def run_baseline(folder: Path, out: Path, options: argparse.Namespace) -> Measur
         "window": [WINDOW],
         "overlap": [OVERLAP],
         "device": [options.device],
-        "arithmetic": options.arithmetic,
     }
     flags = [[f"--{name}", *map(str, values)] for name, values in settings.items()]
     command = [sys.executable, "-m", "benchmarks.baseline", str(folder), str(out)]
     return measure([*command, *itertools.chain(*flags)])
 
 
-def baseline_seconds(runs: list[Measured], arithmetic: str) -> dict[str, Any]:
-    """Wall and parts of the script had it used one arithmetic only; medians over the runs."""
+def baseline_seconds(runs: list[Measured]) -> dict[str, Any]:
+    """Wall and parts of the script; medians over the runs."""
     found = []
     for run in runs:
-        (scored,) = (event["seconds"] for event in run.events if event["event"] == "scored_all")
-        compared = {
-            event["arithmetic"]: event["seconds"]
-            for event in run.events
-            if event["event"] == "compared"
-        }
-        others = sum(sum(compared[name].values()) for name in compared if name != arithmetic)
-        parts = {"start_up": run.start_up, **scored, **compared[arithmetic]}
-        found.append({"wall": run.seconds - others, **parts})
+        (parts,) = (event["seconds"] for event in run.events if event["event"] == "ended")
+        whole = {"wall": run.seconds, "processor": run.processor_seconds}
+        found.append({**whole, "start_up": run.start_up, **parts})
     return {name: round(median(one[name] for one in found), 2) for name in found[0]}
 
 
-def read_baseline(out: Path, arithmetic: str) -> dict[str, Any]:
+def read_baseline(out: Path) -> dict[str, Any]:
     """The script's means, and KL of every pair (step, pair, token)."""
     with (out / "checkpoints.csv").open(encoding="utf-8", newline="") as stream:
         rows = list(csv.DictReader(stream))
-    kl = [
-        [np.load(out / f"kl_{arithmetic}_seed{i}_seed{j}_step{step}.npy") for i, j in PAIRS]
-        for step in STEPS
-    ]
+    kl = [[np.load(out / f"kl_seed{i}_seed{j}_step{t}.npy") for i, j in PAIRS] for t in STEPS]
     top = [[np.load(out / f"top_id_seed{i}_step{t}.npy") for i in SEEDS] for t in STEPS]
     means = {name: [float(row[name]) for row in rows] for name in ("surprisal", "entropy")}
     return {"kl": np.array(kl, np.float64), "top_id": np.array(top), **means}
@@ -172,33 +163,31 @@ def run_all(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
         for kept in REPRESENTATIONS:
             runs[kept].append(run_study(Study(folder, options.tokens, kept, options.device)))
     exact = exact_kl(folder, options.tokens)
-    theirs = {name: read_baseline(out, name) for name in options.arithmetic}
-    usual = {name: baseline_seconds(scripts, name) for name in options.arithmetic}
+    theirs, usual = read_baseline(out), baseline_seconds(scripts)
     result: dict[str, Any] = {
         "tokens": options.tokens,
         "vocabulary": VOCAB,
         "checkpoints": f"{len(SEEDS)} seeds x {len(STEPS)} steps",
         "expected_kl": [round(value, 4) for value in exact.mean((1, 2))],
-        "script": {
-            name: {"seconds": usual[name], "error": errors(theirs[name]["kl"], exact)}
-            for name in options.arithmetic
-        },
+        "script": {"seconds": usual, "error": errors(theirs["kl"], exact)},
     }
     for kept in REPRESENTATIONS:
         ours = read_ours(Study(folder, options.tokens, kept).store)
         wall = median(run.seconds for run in runs[kept])
         work = median(run.work for run in runs[kept])
+        processor = median(run.processor_seconds for run in runs[kept])
+        without = (usual["wall"] - usual["start_up"]) / work
         result[kept] = {
-            "seconds": {"wall": round(wall, 2), "start_up": round(wall - work, 2)},
-            "times_faster": {
-                name: round(seconds["wall"] / wall, 2) for name, seconds in usual.items()
+            "seconds": {
+                "wall": round(wall, 2),
+                "processor": round(processor, 2),
+                "start_up": round(wall - work, 2),
             },
-            "times_faster_without_start_up": {
-                name: round((seconds["wall"] - seconds["start_up"]) / work, 2)
-                for name, seconds in usual.items()
-            },
+            "times_faster": round(usual["wall"] / wall, 2),
+            "times_faster_without_start_up": round(without, 2),
+            "times_less_processor": round(usual["processor"] / processor, 2),
             "error": errors(ours["kl"], exact),
-            "differs_from_script": {name: compare(ours, theirs[name]) for name in theirs},
+            "differs_from_script": compare(ours, theirs),
         }
     return result
 
@@ -210,10 +199,6 @@ def main() -> None:
     )
     add_options(parser, tokens=2048)
     add_save(parser)
-    kinds = ["float32", "float16"]
-    parser.add_argument(
-        "--arithmetic", nargs="+", choices=kinds, default=kinds, help="of the script's KL"
-    )
     parser.add_argument("--rounds", type=int, default=1, help="runs of each; medians are reported")
     options = parser.parse_args()
     with checkpoints(options) as folder:
