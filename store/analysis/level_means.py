@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,9 +14,12 @@ from store.reading.summary import OF_SEED
 from store.schema.array_types import Floats
 from store.schema.category import Category
 from store.schema.seed_pairs import pair_mean
-from store.statistics.clusters import cluster_sums, few_levels, token_clusters
-from store.statistics.intervals import interval
+from store.statistics.clusters import cluster_cells, token_clusters
+from store.statistics.intervals import interval_of_cells
 from store.statistics.spread import percentiles
+
+_AT_ONCE = 8  # results whose means are made together: 64 bytes of each token, a line of the cache
+_BLOCK = 2**13  # tokens
 
 
 @np.errstate(invalid="ignore")  # what is not finite comes to NaN, or to infinity
@@ -27,19 +31,28 @@ def summarise(
     Means over tokens are summed in float64. Levels without tokens are NaN. Raise DamagedError
     when per-token results cannot be read.
     """
-    tables = [_Table(category, len(seeds)) for category in categories]
+    one_hots = _one_hots(categories, study.n_tokens)
+    tables = [
+        _Table(category, one_hot, len(seeds))
+        for category, one_hot in zip(categories, one_hots, strict=True)
+    ]
     token_kl: Floats = np.zeros(study.n_tokens)
-    for i, j in itertools.permutations(range(len(seeds)), 2):
-        kl = study.values(model, "kl", seeds[i], step, seeds[j]).astype(np.float64)
-        token_kl += kl
+    pairs = list(itertools.permutations(range(len(seeds)), 2))
+    for start in range(0, len(pairs), _AT_ONCE):
+        few = pairs[start : start + _AT_ONCE]
+        rows = [study.values(model, "kl", seeds[i], step, seeds[j]) for i, j in few]
+        for kl in rows:
+            token_kl += kl
+        together = _side_by_side(rows)
         for table in tables:
-            table.kl[i, j] = table.mean(kl)
-    token_kl /= len(seeds) * (len(seeds) - 1)
+            table.kl[tuple(np.transpose(few))] = table.means(together)
+    token_kl /= len(pairs)
     for index, seed in enumerate(seeds):
-        for name, of in OF_SEED.items():
-            values = study.values(model, of, seed, step).astype(np.float64)
-            for table in tables:
-                table.by_seed[name][index] = table.mean(values)
+        rows = [study.values(model, of, seed, step) for of in OF_SEED.values()]
+        together = _side_by_side(rows)
+        for table in tables:
+            for name, means in zip(OF_SEED, table.means(together), strict=True):
+                table.by_seed[name][index] = means
     clusters = token_clusters(study.corpus)
     order = np.argsort(token_kl, kind="stable")
     return token_kl.astype(np.float32), {
@@ -47,28 +60,57 @@ def summarise(
     }
 
 
+def _one_hots(categories: Sequence[Category], n_tokens: int) -> list[Any]:
+    """Return, of each category, the sparse (level + 1, token) matrix of ones; row 0: in no level.
+
+    All share what does not depend on the category.
+    """
+    from scipy.sparse import csc_array  # late: whoever only reads needs no scipy
+
+    ones, ends = np.ones(n_tokens), np.arange(n_tokens + 1, dtype=np.int32)
+    return [
+        csc_array(
+            (ones, category.level.astype(np.int32) + 1, ends),
+            shape=(len(category.labels) + 1, n_tokens),
+        )
+        for category in categories
+    ]
+
+
+def _side_by_side(rows: Sequence[NDArray[Any]]) -> Floats:
+    """Return (token,) results as float64, (token, result), written block by block: in the cache."""
+    together = np.empty((len(rows[0]), len(rows)))
+    for start in range(0, len(together), _BLOCK):
+        block = slice(start, start + _BLOCK)
+        for column, row in enumerate(rows):
+            together[block, column] = row[block]
+    return together
+
+
 class _Table:
     """The summaries of one category while they are made."""
 
-    def __init__(self, category: Category, n_seeds: int) -> None:
+    def __init__(self, category: Category, one_hot: Any, n_seeds: int) -> None:
         n_levels = len(category.labels)
         self.category = category
         self.kl = np.full((n_seeds, n_seeds, n_levels), np.nan)
         self.by_seed = {name: np.full((n_seeds, n_levels), np.nan) for name in OF_SEED}
-        self._level = category.level.astype(np.intp) + 1  # 0: in none
+        self._one_hot = one_hot
         self._n = category.counts
 
-    def mean(self, values: Floats) -> Floats:
-        """Return the mean of (token,) values over each level's tokens, (level,)."""
-        total = np.bincount(self._level, values, minlength=len(self._n) + 1)[1:]
+    def means(self, values: Floats) -> Floats:
+        """Return the means of (token, result) values over each level's tokens, (result, level).
+
+        The product with the one-hot levels: sums in the order of tokens, in one pass for all.
+        """
         with np.errstate(invalid="ignore"):
-            return np.asarray(total / self._n)
+            return np.asarray((self._one_hot @ values)[1:].T / self._n)
 
     def finish(
         self, token_kl: Floats, order: NDArray[np.intp], clusters: NDArray[np.int64]
     ) -> dict[str, Floats]:
         """Return everything of `layout.SUMMARIES` that has levels."""
-        low, high = self._interval(token_kl, clusters)
+        low, high = interval_of_cells(self.kl, cluster_cells(token_kl, clusters, self.category))
         return {
             "kl": self.kl,
             "expected_kl": pair_mean(self.kl),
@@ -77,10 +119,3 @@ class _Table:
             "kl_percentile": percentiles(token_kl, self.category.level, len(self._n), order),
             **self.by_seed,
         }
-
-    def _interval(self, token_kl: Floats, clusters: NDArray[np.int64]) -> tuple[Floats, Floats]:
-        low, high = np.full(len(self._n), np.nan), np.full(len(self._n), np.nan)
-        for part, few in few_levels(self.category, clusters):
-            total, n = cluster_sums(token_kl, clusters, few)
-            low[part], high[part] = interval(self.kl[..., part], total, n)
-        return low, high

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -16,6 +16,14 @@ if TYPE_CHECKING:
 
 _RUN = 256  # tokens that stand for a document where there is only one
 _WIDE = 2**22  # cells of a table (cluster, level) that are made at once
+
+
+class ClusterCells(NamedTuple):
+    """Clusters that have tokens in a level, each with what they come to there, (cell,) each."""
+
+    level: Ints  # of each cell; a level's cells ascend by cluster
+    total: Floats  # sums of values
+    n: Ints  # tokens, 1 at least
 
 
 def token_clusters(corpus: Corpus) -> Ints:
@@ -36,6 +44,24 @@ def cluster_sums(values: Floats, clusters: Ints, category: Category) -> tuple[Fl
     total: Floats = np.bincount(code, values, minlength=n_clusters * width).astype(np.float64)
     n = np.bincount(code, minlength=n_clusters * width)
     return total.reshape(shape)[:, 1:], n.reshape(shape)[:, 1:]
+
+
+def cluster_cells(values: Floats, clusters: Ints, category: Category) -> ClusterCells:
+    """Return the cells of `cluster_sums` that have tokens.
+
+    There are never more of them than tokens, whereas a table of as many documents as levels
+    would hold the square.
+    """
+    n_levels = len(category.labels)
+    if (int(clusters.max()) + 1) * n_levels <= _WIDE:
+        total, n = cluster_sums(values, clusters, category)
+        cluster, level = np.nonzero(n)
+        return ClusterCells(level, total[cluster, level], n[cluster, level])
+    known = category.level >= 0
+    code = clusters[known] * n_levels + category.level[known]
+    cell, place = np.unique(code, return_inverse=True)
+    sums: Floats = np.bincount(place, values[known], minlength=len(cell)).astype(np.float64)
+    return ClusterCells(cell % n_levels, sums, np.bincount(place, minlength=len(cell)))
 
 
 def few_levels(category: Category, clusters: Ints) -> Iterator[tuple[slice, Category]]:

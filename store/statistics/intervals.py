@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from store.schema.array_types import Floats
 from store.schema.seed_pairs import pair_mean, without_diagonal
+from store.statistics.clusters import ClusterCells
 from store.statistics.means import mean_of_known
 
 FEWEST_SEEDS = 3  # below which nothing is said of the spread over seeds
@@ -68,13 +69,25 @@ def cluster_variance(total: Floats, n: NDArray[Any]) -> tuple[Floats, Floats]:
     level's tokens pulls the mean to itself, so its square is divided by 1 - h (Bell and McCaffrey
     2002); clusters of one size give the usual factor C / (C - 1). Effective clusters: Kish (1965).
     """
-    n_tokens = n.sum(axis=0)
-    clusters = np.count_nonzero(n, axis=0)
+    cluster, level = np.nonzero(n)
+    cells = ClusterCells(level, total[cluster, level], n[cluster, level])
+    return _cells_variance(cells, n.shape[1])
+
+
+def _cells_variance(cells: ClusterCells, n_levels: int) -> tuple[Floats, Floats]:
+    """Return what `cluster_variance` does, of the cells that have tokens."""
+    level = cells.level
+
+    def of_level(values: NDArray[Any]) -> Floats:
+        return np.bincount(level, values, minlength=n_levels).astype(np.float64)
+
+    n_tokens, clusters = of_level(cells.n), np.bincount(level, minlength=n_levels)
     with np.errstate(invalid="ignore", divide="ignore"):
-        share = n / n_tokens
-        miss = total / n_tokens - share * (total.sum(axis=0) / n_tokens)
-        variance = (miss**2 / (1 - share)).sum(axis=0)
-        df = np.maximum(1 / (share**2).sum(axis=0) - 1, 1.0)
+        mean = of_level(cells.total) / n_tokens
+        share = cells.n / n_tokens[level]
+        miss = cells.total / n_tokens[level] - share * mean[level]
+        variance = of_level(miss**2 / (1 - share))
+        df = np.maximum(1 / of_level(share**2) - 1, 1.0)
     variance = np.where(clusters == 1, 0.0, np.where(clusters == 0, np.nan, variance))
     return variance, np.where(clusters > 1, df, 0.0)
 
@@ -95,8 +108,22 @@ def interval(
         low and high, (level,), nats; low is never below zero (unless the mean itself is, by
         rounding). NaN with fewer than 3 seeds, and in a level without tokens.
     """
+    return _around_mean(kl, cluster_variance(total, n), confidence)
+
+
+@np.errstate(invalid="ignore")  # what is not finite comes to NaN, or to infinity
+def interval_of_cells(
+    kl: Floats, cells: ClusterCells, confidence: float = 0.95
+) -> tuple[Floats, Floats]:
+    """Return what `interval` does, of the cells that have tokens."""
+    return _around_mean(kl, _cells_variance(cells, kl.shape[2]), confidence)
+
+
+def _around_mean(
+    kl: Floats, documents: tuple[Floats, Floats], confidence: float
+) -> tuple[Floats, Floats]:
     mean = pair_mean(kl)
-    half = _half_width([seed_jackknife(kl), cluster_variance(total, n)], confidence)
+    half = _half_width([seed_jackknife(kl), documents], confidence)
     return np.minimum(np.maximum(mean - half, 0.0), mean), mean + half
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from store.schema import PERCENTILES, Floats
+from store.schema import PERCENTILES, Category, Floats
 from store.statistics import (
     cluster_variance,
     difference,
@@ -21,6 +21,8 @@ from store.statistics import (
     percentiles,
     seed_jackknife,
 )
+from store.statistics.clusters import cluster_cells, cluster_sums
+from store.statistics.intervals import interval_of_cells
 from tests.support.plain_statistics import (
     plain_cluster,
     plain_half,
@@ -61,6 +63,28 @@ def test_variances_and_intervals_are_those_of_loops(n_seeds: int) -> None:
         assert low[level] == pytest.approx(max(mean - half, 0), rel=1e-9)
         off = [kl[i, j, level] for i in range(n_seeds) for j in range(n_seeds) if i != j]
         assert pair_std(kl)[level] == pytest.approx(np.std(off), rel=1e-12)
+
+
+@pytest.mark.parametrize("size", [7, 2100])  # documents, and levels: a small table, and a large one
+def test_an_interval_of_the_cells_that_have_tokens_is_that_of_the_table(size: int) -> None:
+    rng = np.random.default_rng(size)
+    clusters = np.sort(np.append(rng.integers(0, size, 5 * size), size - 1))
+    level = np.where(
+        rng.random(len(clusters)) < 0.5, clusters, rng.integers(-1, size, len(clusters))
+    )
+    level[level == 3] = -1  # a level without tokens
+    level[level == 4] = 5
+    level[0] = 4  # and one of a single document
+    parts = Category("c", tuple(map(str, range(size))), level.astype(np.int32), "")
+    values = rng.gamma(3, 0.1, len(clusters))
+    values[:3] = 0.0, np.nan, np.inf  # which spoil the levels that they are in
+    kl = rng.gamma(3, 0.1, (3, 3, size))
+    cells = cluster_cells(values, clusters, parts)
+    assert (cells.n > 0).all()
+    assert cells.n.sum() == (level >= 0).sum()
+    total, n = cluster_sums(values, clusters, parts)
+    for found, expected in zip(interval_of_cells(kl, cells), interval(kl, total, n), strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-12)
 
 
 @pytest.mark.parametrize("same_seeds", [True, False])
