@@ -7,6 +7,9 @@ import math
 import unicodedata
 from typing import TYPE_CHECKING, Any
 
+from store.words import counted as counted
+from store.words import nats as nats
+
 if TYPE_CHECKING:
     from store.schema import CheckpointName, Phase
 
@@ -66,24 +69,9 @@ def cut(units: list[str], room: int, more: str) -> list[str]:
     return [*(kept[:-1] if units[room - 1] == "" else kept), more]
 
 
-def nats(x: float) -> str:
-    """Write a divergence or entropy in 8 cells: `0.3412`, `12.341`, `1.2e-05`; NaN is `-`."""
-    size = abs(x)
-    if math.isnan(x):
-        return "-"
-    if math.isinf(x):
-        return "inf" if x > 0 else "-inf"
-    if size == 0:
-        return "0.0000"
-    if size < 0.001 or size >= 1000:
-        return f"{x:.1e}"
-    return f"{x:.{4 if size < 10 else 3 if size < 100 else 2}f}"
-
-
 def without(pairs: int) -> str:
     """Return what a mean over pairs is without, in words; empty: nothing."""
-    what = "1 pair" if pairs == 1 else f"{pairs:,} pairs"
-    return f"without {what} whose KL is not finite" if pairs else ""
+    return f"without {counted(pairs, 'pair')} whose KL is not finite" if pairs else ""
 
 
 def signed(x: float) -> str:
@@ -92,12 +80,14 @@ def signed(x: float) -> str:
 
 
 def step_label(step: int) -> str:
-    """Write a training step: `512`, `1k`, `143k`, `2M`; shortened only where nothing is lost."""
-    if step and step % 1_000_000 == 0:
-        return f"{step // 1_000_000}M"
-    if step and step % 1000 == 0:
-        return f"{step // 1000}k"
+    """Write a training step: `512`, `1k`, `143k`, `2M`, `5G`; shortened where nothing is lost."""
+    for unit, letter in _STEPS:
+        if step and step % unit == 0:
+            return f"{step // unit}{letter}"
     return str(step)
+
+
+_STEPS = ((10**12, "T"), (10**9, "G"), (10**6, "M"), (10**3, "k"))
 
 
 def phase_words(phase: Phase, ascii: bool = False) -> str:  # noqa: A002
@@ -110,7 +100,7 @@ def phase_words(phase: Phase, ascii: bool = False) -> str:  # noqa: A002
 
 def restored_words(n: int) -> str:
     """Return that results of so many checkpoints were computed again; empty: of none."""
-    checkpoints = f"{n:,} checkpoint{'s' * (n != 1)}"
+    checkpoints = counted(n, "checkpoint")
     return f"computed again from stored log-probs: results of {checkpoints}" if n else ""
 
 

@@ -11,6 +11,7 @@ from engine.events import Level
 from engine.workers.messages import Pass
 from store.schema import CheckpointName, Failure, Key, ModelSnapshot, Phase
 from store.statistics import distance, newly_outlying
+from store.words import counted, nats
 from store.writing import StudyWriter
 
 
@@ -98,8 +99,8 @@ class ResultReports:
         self._session.say(
             "info",
             "reduced",
-            f"reduced {model.name}, step {step}: expected KL {value:.4g} nats over "
-            f"{len(seeds)} seeds",
+            f"reduced {model.name}, step {step}: expected KL {nats(value)} nats over "
+            f"{counted(len(seeds), 'seed')}",
             model=model.name,
             step=step,
             seeds=list(seeds),
@@ -137,8 +138,8 @@ class ResultReports:
                 "warning",
                 "outlier",
                 f"{model.name}, seed {seed} is an outlier at step {step} and the step beside it: "
-                f"mean KL {value:.4g} nats to and from the other seeds, median of seeds "
-                f"{median:.4g}",
+                f"mean KL {nats(value)} nats to and from the other seeds, median of seeds "
+                f"{nats(median)}",
                 model=model.name,
                 seed=seed,
                 step=step,

@@ -12,6 +12,7 @@ from engine.sources.base import Listing, Source
 from engine.study_file.models_section import ModelSection
 from engine.workers.messages import seed_order
 from store.schema import Key
+from store.words import counted
 from store.writing import StudyWriter
 
 
@@ -136,7 +137,8 @@ class SourceReports:
             return
         seeds = sorted({seed for seed, _ in keys}, key=seed_order)
         steps = {step for _, step in keys}
-        text = f"{len(keys)} checkpoints, {len(seeds)} seeds, {len(steps)} steps"
+        numbers = {"checkpoint": keys, "seed": seeds, "step": steps}
+        text = ", ".join(counted(len(these), noun) for noun, these in numbers.items())
         if self._models[name].source_kind.captured:  # the others were released
             text += f" captured since; {len(known.scored)} checkpoints were scored before"
         self._session.say("info", "found", f"model {name}: {text}", model=name)

@@ -13,7 +13,7 @@ from rich.cells import cell_len, set_cell_size
 from seedconv_tui.chart.drawing import Cells, Mark, draw
 from seedconv_tui.chart.glyphs import AXIS, MARK, MARKERS, Glyphs
 from seedconv_tui.chart.view import Series, fit
-from seedconv_tui.text import count, nats, phase_words, step_label, visible, without
+from seedconv_tui.text import count, counted, nats, phase_words, step_label, visible, without
 from store.schema import ModelSnapshot, State, StudySnapshot
 
 if TYPE_CHECKING:
@@ -74,7 +74,9 @@ def plot_text(
         glyphs=glyphs,
         y_label="expected KL (nats)",
     )
-    lines = [f"{name}: mean KL over {count(snapshot.n_tokens)} tokens and ordered pairs of seeds"]
+    lines = [
+        f"{name}: mean KL over {counted(snapshot.n_tokens, 'token')} and ordered pairs of seeds"
+    ]
     lines += [_painted(cells, row) for row in range(len(cells.text))] if color else cells.lines()
     lines += ["band: standard deviation over ordered pairs of seeds"]
     lines += _wrapped(_phase_names(common, ascii_only), width) if common else []
@@ -169,7 +171,7 @@ def _legend(
 
 def _steps(n_left_out: NDArray[np.int64]) -> str:
     n = int(np.count_nonzero(n_left_out))
-    return f"{n} step{'s' * (n != 1)}"
+    return counted(n, "step")
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from seedconv_tui.cli.aligned import aligned, level_label, sure
 from seedconv_tui.cli.options import add_ascii, add_json, add_store, only_ascii
 from seedconv_tui.exit_codes import OK, USAGE
-from seedconv_tui.text import count, finite, json_text, nats, shorten, visible
+from seedconv_tui.text import count, counted, finite, json_text, nats, shorten, visible
 
 if TYPE_CHECKING:
     import numpy as np
@@ -217,7 +217,7 @@ def _text(
     if change.same_seeds:
         start, end = f"step {first[1]}", f"step {second[1]}"
         title = f"{name(study.name)}: {name(first[0])}, from {start} to {end}"
-        seeds = f"{change.n_seeds[0]} seeds at both steps"
+        seeds = f"{counted(change.n_seeds[0], 'seed')} at both steps"
     else:
         start, end = name(first[0]), name(second[0])
         title = f"{name(study.name)}: from {start} to {end}, at step {first[1]}"

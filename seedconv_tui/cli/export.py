@@ -101,7 +101,7 @@ def _event_files(options: argparse.Namespace, choice: Choice) -> int:
     from seedconv_tui.listeners.scalars import read_rows
     from seedconv_tui.listeners.tensorboard import EventFiles
     from seedconv_tui.tables.selection import ChoiceError, chosen_categories
-    from seedconv_tui.text import visible
+    from seedconv_tui.text import counted, visible
     from store import open_study
     from store.schema import CHARTED
 
@@ -116,7 +116,7 @@ def _event_files(options: argparse.Namespace, choice: Choice) -> int:
             n += len(rows)
     files.close()
     folder = visible(str(options.tensorboard))
-    print(f"wrote {n} steps to {folder}; tensorboard --logdir {folder}", file=sys.stderr)
+    print(f"wrote {counted(n, 'step')} to {folder}; tensorboard --logdir {folder}", file=sys.stderr)
     if not n:
         print(
             f"seedconv: {visible(str(options.store))}: {_why_nothing(study, '')}", file=sys.stderr

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from seedconv_tui.cli.options import add_json, add_local_store, add_models, at_least, say
 from seedconv_tui.exit_codes import OK
 from seedconv_tui.tables.step_ranges import steps_argument
-from seedconv_tui.text import count, json_text, size, visible
+from seedconv_tui.text import count, counted, json_text, size, visible
 
 if TYPE_CHECKING:
     from store.maintenance import Prunable
@@ -76,8 +76,8 @@ def report_text(store: Path, chosen: list[Prunable], *, dry_run: bool) -> str:
     verb = "would free" if dry_run else "freed"
     models = _by_model(chosen)
     lines = [
-        f"{visible(model)}: {verb} {size(n_bytes)}: log-probs of {count(checkpoints)} checkpoints "
-        f"at {count(len(steps))} steps"
+        f"{visible(model)}: {verb} {size(n_bytes)}: log-probs of "
+        f"{counted(checkpoints, 'checkpoint')} at {counted(len(steps), 'step')}"
         for model, (n_bytes, checkpoints, steps) in models.items()
     ]
     if captured := sum(entry.captured for entry in chosen):

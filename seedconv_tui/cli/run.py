@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from seedconv_tui.cli.stopping import Stop, lasting_stderr, stopping
 from seedconv_tui.exit_codes import FAILED, OK
 from seedconv_tui.listeners.setup import add_listener_options
+from seedconv_tui.text import counted
 
 if TYPE_CHECKING:
     from engine.coordination.coordinator import Coordinator
@@ -139,14 +140,14 @@ def _work(
 
 
 def _summary(file: Path, study: StudyFile, totals: Totals) -> None:
-    parts = [f"{totals.scored} checkpoints scored", f"{totals.reduced} steps reduced"]
+    parts = [f"{counted(totals.scored, 'checkpoint')} scored"]
+    parts.append(f"{counted(totals.reduced, 'step')} reduced")
     if totals.probed:
-        parts.append(f"{totals.probed} checkpoints probed")
+        parts.append(f"{counted(totals.probed, 'checkpoint')} probed")
     if totals.missing:
         parts.append(f"{totals.missing} missing")
     if totals.uncompared:
-        steps = f"{totals.uncompared} step{'s' * (totals.uncompared > 1)}"
-        parts.append(f"{steps} with pairs that cannot be computed")
+        parts.append(f"{counted(totals.uncompared, 'step')} with pairs that cannot be computed")
     if totals.failed:
         parts.append(f"{totals.failed} failed")
     if totals.probes_failed:

@@ -24,6 +24,7 @@ from seedconv_tui.health import (
 )
 from seedconv_tui.text import (
     count,
+    counted,
     duration,
     json_text,
     nats,
@@ -200,8 +201,8 @@ def status_text(snapshot: StudySnapshot, now: float | None = None) -> str:
     ]
     for model in report["models"]:
         parts = ", ".join(f"{n} {state}" for state, n in model["checkpoints"].items())
-        seeds, steps = len(model["seeds"]), model["steps"]
-        lines.append(f"{visible(model['model'])}: {seeds} seeds x {steps} steps: {parts}")
+        seeds, steps = counted(len(model["seeds"]), "seed"), counted(model["steps"], "step")
+        lines.append(f"{visible(model['model'])}: {seeds} x {steps}: {parts}")
         if latest := model["latest"]:
             spread = f"std over pairs {nats(latest['std_over_pairs'])}"
             if latest["interval"]:
@@ -209,7 +210,7 @@ def status_text(snapshot: StudySnapshot, now: float | None = None) -> str:
                 spread = f"95 % interval {low} to {high}, {spread}"
             lines.append(
                 f"  expected KL {nats(latest['expected_kl'])} nats at step {latest['step']} "
-                f"({latest['seeds']} seeds, {spread})"
+                f"({counted(latest['seeds'], 'seed')}, {spread})"
             )
             if left_out := latest["pairs_left_out"]:
                 lines.append(f"  left out of that mean: pairs whose KL is not finite, {left_out}")
@@ -222,7 +223,7 @@ def status_text(snapshot: StudySnapshot, now: float | None = None) -> str:
             phases = ", ".join(phase_words(Phase(**phase)) for phase in model["phases"])
             lines.append(f"  phases: {phases}")
         if captured := model["captured"]:
-            lines.append(f"  captured in training: {count(captured)} scored checkpoints")
+            lines.append(f"  captured in training: {counted(captured, 'scored checkpoint')}")
         if restored := restored_words(len(model["restored"])):
             lines.append(f"  {restored} (--json lists them)")
         lines += _first_few(model["errors"], "errors", _failed)

@@ -163,7 +163,7 @@ def test_a_probe_that_comes_later_touches_nothing_else(
     capsys.readouterr()
     assert run(["run", str(study)]) == 0
     err = capsys.readouterr().err
-    assert "3 checkpoints scored, 1 steps reduced, 3 checkpoints probed" in err
+    assert "3 checkpoints scored, 1 step reduced, 3 checkpoints probed" in err
     opened.refresh()
     assert opened.ledger("m").probed["long"] == set(itertools.product("123", (5, 10)))
     # Without it in the study file, it stays.
@@ -214,7 +214,7 @@ def test_a_probe_that_fails_is_told_apart_from_scores(
     err = capsys.readouterr().err
     where = f"{tmp_path}/runs/seed1/step5"
     assert f"probe pairs: {where}: of its own; tried once, parked until it changes" in err
-    assert "2 checkpoints scored, 1 steps reduced, 2 checkpoints probed, 1 probe failed (1 p" in err
+    assert "2 checkpoints scored, 1 step reduced, 2 checkpoints probed, 1 probe failed (1 p" in err
     known = open_study(store).ledger("m")
     assert known.probed == {"pairs": {("2", 5)}, "long": {("1", 5), ("2", 5)}}
     assert not known.failed
@@ -227,7 +227,7 @@ def test_a_probe_that_fails_is_told_apart_from_scores(
     assert (error["seed"], error["step"], error["error"]) == ("1", 5, f"{where}: of its own")
     assert (error["attempts"], error["retry_at"]) == (1, None)
     assert (long["answered"], long["errors"]) == (2, [])
-    assert "m: 2 seeds x 1 steps: 2 done\n" in text
+    assert "m: 2 seeds x 1 step: 2 done\n" in text
     assert "  probe pairs: 1 of 2 scored checkpoints, 1 failed\n" in text
     assert f"  probe pairs, seed 1, step 5: {where}: of its own (tried once, parked" in text
     assert "next: 1 probe of scored checkpoints failed and is left alone until these" in text
@@ -258,7 +258,7 @@ def test_weights_that_cannot_be_read_again_fail_the_probes_alone(
     assert run(["run", str(study)]) == 1
     err = capsys.readouterr().err
     assert err.count("its weights are not those that its results are of") == 2  # for each probe
-    assert "1 checkpoints probed, 2 probes failed (2 parked" in err
+    assert "1 checkpoint probed, 2 probes failed (2 parked" in err
     known = open_study(store).ledger("m")
     assert known.reduced == {5: {"1", "2"}}
     assert known.probe_failures.keys() == {"pairs", "long"}
@@ -388,7 +388,7 @@ def test_what_is_deleted_before_its_turn_is_told_and_not_tried_again(
     for seed in (2, 3):
         gone = f"runs/seed{seed}/step5 is gone: deleted before it was asked probe pairs, long"
         assert err.count(gone) == 1
-    assert "3 checkpoints scored, 1 steps reduced, 1 checkpoints probed; look at it" in err
+    assert "3 checkpoints scored, 1 step reduced, 1 checkpoint probed; look at it" in err
     assert status(tmp_path / "study.zarr", capsys)[2] == 0
 
 

@@ -335,7 +335,7 @@ def test_equal_weights_are_flagged_once_in_the_whole_study(
     assert shown[0].marked.tolist() == [[State.DONE, State.DONE, State.DUPLICATE]]
     assert run(["status", str(tmp_path / "study.zarr")]) == 0
     told = capsys.readouterr().out
-    assert "m: 3 seeds x 1 steps: 3 done" in told
+    assert "m: 3 seeds x 1 step: 3 done" in told
     assert "  seed 3, step 0: same weights as m, seed 1, step 0" in told
     assert run(["status", "--json", str(tmp_path / "study.zarr")]) == 0
     assert json.loads(capsys.readouterr().out)["models"][0]["duplicates"] == [

@@ -275,14 +275,19 @@ def test_nats(value: float, shown: str) -> None:
 
 
 def test_quantities() -> None:
-    assert [text.step_label(n) for n in (0, 512, 1000, 1500, 143_000, 2_000_000)] == [
+    assert [
+        text.step_label(n) for n in (0, 512, 1000, 1500, 143_000, 2_000_000, 10**9, 10**12)
+    ] == [
         "0",
         "512",
         "1k",
         "1500",
         "143k",
         "2M",
+        "1G",
+        "1T",
     ]
+    assert [text.counted(n, "seed") for n in (0, 1, 1200)] == ["0 seeds", "1 seed", "1,200 seeds"]
     spans = (0, 42.4, 59.6, 200, 4320, 7200, 90_000, 172_800, float("nan"), float("inf"), -1)
     assert [text.duration(s) for s in spans] == [
         "0 s",

@@ -151,12 +151,12 @@ async def test_pausing_stops_reading_and_goes_on() -> None:
 async def test_a_late_heartbeat_is_told_in_words() -> None:
     async with terminal() as screen:
         assert "silent" not in screen.text
-        screen.clock.now += 10
+        screen.clock.now += 29
         await screen.poll()
         assert "silent" not in screen.text
         screen.clock.now += 2
         await screen.poll()
-        assert "engine silent for 10 s" in screen.row("demo > Runs")
+        assert "engine silent for 30 s" in screen.row("demo > Runs")
         screen.clock.now = START + 200
         await screen.poll()
         assert "engine silent for 3 min" in screen.row("demo > Runs")
@@ -180,9 +180,9 @@ async def test_an_engine_whose_clock_is_wrong_is_not_called_silent_while_it_beat
         screen.clock.now += 1
         await screen.poll(make_study(engine=make_engine(heartbeat=START - 499)))
         assert "silent" not in screen.text
-        screen.clock.now += 11
+        screen.clock.now += 31
         await screen.poll()
-        assert "silent for 10 s" in screen.text
+        assert "silent for 30 s" in screen.text
 
 
 async def test_nothing_new_sends_nothing() -> None:
@@ -193,7 +193,7 @@ async def test_nothing_new_sends_nothing() -> None:
             screen.clock.now += 1
             await screen.poll(make_study())
         assert sent(screen) == ""
-        screen.clock.now += 20
+        screen.clock.now += 40
         await screen.poll()
         words = sent(screen)
         assert "silent" in words

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from seedconv_tui.chart import QUIET, Series
 from seedconv_tui.monitor.categories.level_queries import counterpart
 from seedconv_tui.tables.level_results import base
-from seedconv_tui.text import nats, signed
+from seedconv_tui.text import counted, nats, signed
 from store.schema import Floats
 
 if TYPE_CHECKING:
@@ -160,8 +160,10 @@ def category_facts(levels: Levels, step: int | None) -> list[str]:
         facts.append("nothing is summarised yet")
     else:
         n = int(levels.n_seeds[np.searchsorted(levels.steps, step)])
-        facts.append(f"{n} seeds" + ("; an interval needs 3" if n < 3 else ""))
-    facts.append(f"{len(levels.labels):,} levels, {int(levels.counts.sum()):,} tokens")
+        facts.append(counted(n, "seed") + ("; an interval needs 3" if n < 3 else ""))
+    facts.append(
+        f"{counted(len(levels.labels), 'level')}, {counted(int(levels.counts.sum()), 'token')}"
+    )
     return facts
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from rich.cells import cell_len
 
 from seedconv_tui.monitor.common.canvas import Canvas, Line, line_width, spread
-from seedconv_tui.monitor.data.feed import SILENT_AFTER
+from seedconv_tui.monitor.data.feed import UNREAD_AFTER
 from seedconv_tui.text import duration
 from store.schema import State
 
@@ -82,7 +82,7 @@ class TopBar(Canvas):
             return [("paused, P goes on ", palette.warn)]
         if feed.progress is None:
             return []
-        if feed.trouble or feed.unread() > SILENT_AFTER:
+        if feed.trouble or feed.unread() > UNREAD_AFTER:
             return [(f"last read {coarse(feed.unread())} ago ", palette.warn)]
         words, style = engine_words(feed, feed.progress.engine, self.look)
         if feed.progress.asked_every:

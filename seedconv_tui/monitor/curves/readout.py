@@ -12,7 +12,7 @@ from rich.style import Style
 from seedconv_tui.chart import MARKERS
 from seedconv_tui.monitor.common.canvas import Canvas, Line, line_width, spread
 from seedconv_tui.monitor.curves.curve_metrics import INTERVAL, SPREAD
-from seedconv_tui.text import nats, phase_words, step_label, without
+from seedconv_tui.text import counted, nats, phase_words, step_label, without
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -92,9 +92,9 @@ def _filled(entry: Entry, of: StudyModel, at: int, *, tokens: bool) -> Entry:
     curve, value = of.curve, float(of.curve.value[at])
     counts = f"{curve.n_seeds[at]}/{len(of.model.seeds)} seeds"
     if curve.n_pairs is not None:
-        counts += f", {curve.n_pairs[at]} pairs"
+        counts += f", {counted(int(curve.n_pairs[at]), 'pair')}"
     if tokens:
-        counts += f", {of.study.n_tokens:,} tokens"
+        counts += f", {counted(of.study.n_tokens, 'token')}"
     below = curve.floor is not None and value < curve.floor[at]
     caution = "below rounding floor" if below else ""
     if curve.n_left_out is not None and curve.n_left_out[at]:

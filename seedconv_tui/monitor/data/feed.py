@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING, Protocol
 
 from textual.message import Message
 
+from store import STALE_SECONDS
 from store.schema import ACTIVE_STATES
 
 if TYPE_CHECKING:
     from store import Study
     from store.schema import EngineStatus, StudySnapshot
 
-SILENT_AFTER = 10.0
-"""Seconds without a heartbeat, or without an answer from the store, before it is said."""
+UNREAD_AFTER = 10.0
+"""Seconds without an answer from the store, before it is said."""
 
 
 class SnapshotSource(Protocol):
@@ -108,4 +109,4 @@ class Feed:
 
     def is_silent(self, engine: EngineStatus) -> bool:
         """Return whether a heartbeat is overdue."""
-        return engine.state in ACTIVE_STATES and self.silence() > SILENT_AFTER
+        return engine.state in ACTIVE_STATES and self.silence() >= STALE_SECONDS

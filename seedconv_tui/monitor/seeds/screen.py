@@ -19,7 +19,7 @@ from seedconv_tui.monitor.common.step_picker import STEP_KEYS, StepScreen
 from seedconv_tui.monitor.common.study_screen import Columns
 from seedconv_tui.monitor.seeds.pair_columns import pair_columns
 from seedconv_tui.monitor.seeds.pair_queries import PairMeans
-from seedconv_tui.text import nats, without
+from seedconv_tui.text import counted, nats, without
 from store.schema import KL, PAIR_METRICS, USUAL, Floats, PairMetric, metrics_of
 from store.statistics import distance, outliers
 
@@ -186,7 +186,7 @@ class SeedsScreen(StepScreen):
         history = [
             f"seed {first}",
             f"{nats(float(rest[at, seed]))} from the rest",
-            f"outlier at {int(far[:, seed].sum())} of {known} steps",
+            f"outlier at {int(far[:, seed].sum())} of {counted(known, 'step')}",
             f"{int(model.n_seeds[at])}/{len(model.seeds)} seeds at this step",
             *filter(None, [without(int(model.n_left_out[at]))]),
             f"cross-entropy {nats(float(model.cross_entropy[at, seed]))}",
