@@ -26,6 +26,7 @@ from engine.study_file.file import load_study_file
 from seedconv_tui.cli.main import run
 from store import open_study
 from store.schema import EngineStatus
+from store.words import counted
 from tests.support.deadline import DEADLINE, until
 from tests.support.gated_engine import STARTING, Gate, records
 from tests.support.hub_server import HubServer
@@ -159,7 +160,8 @@ def test_a_stop_says_where_the_work_stands_and_a_second_run_does_the_rest(
     assert state(tmp_path) == "stopped"
     expect_nothing_uncommitted(tmp_path / "study.zarr")
     assert run(["run", str(file)]) == 0
-    assert f"{9 - n} checkpoints scored, {3 - reduced} steps reduced" in capsys.readouterr().err
+    done = f"{counted(9 - n, 'checkpoint')} scored, {counted(3 - reduced, 'step')} reduced"
+    assert done in capsys.readouterr().err
     assert scored(tmp_path) == 9  # none of them twice
 
 
