@@ -215,6 +215,13 @@ BENCHMARKS = (
         ),
         small=None,
     ),
+    Benchmark(
+        "reading",
+        "CPU time to read a chunk, to verify a part, to export tokens",
+        0.5,
+        (Figure("one chunk of results", "chunk_cpu_ms", "ms", "0.1", ".3f"),),
+        small=None,
+    ),
     Benchmark("tui_tokens", "Tokens and Seeds on 100,000 tokens", 4, small=None),
     Benchmark(
         "chart",
