@@ -339,7 +339,7 @@ def test_equal_weights_are_flagged_once_in_the_whole_study(
     assert "  seed 3, step 0: same weights as m, seed 1, step 0" in told
     assert run(["status", "--json", str(tmp_path / "study.zarr")]) == 0
     assert json.loads(capsys.readouterr().out)["models"][0]["duplicates"] == [
-        {"seed": "3", "step": 0, "of": {"model": "m", "seed": "1", "step": 0}}
+        {"seed": "3", "step": 0, "of": {"model": "m", "seed": "1", "step": 0}, "captured": False}
     ]
     shutil.copytree(tmp_path / "runs/seed2", tmp_path / "runs/seed4")
     assert run(["run", str(file)]) == 0

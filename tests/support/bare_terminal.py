@@ -7,6 +7,7 @@ import fcntl
 import os
 import pty
 import re
+import signal
 import struct
 import subprocess
 import sys
@@ -20,6 +21,12 @@ from tests.support.deadline import until
 _COMMAND = (sys.executable, "-m", "seedconv_tui")
 _MODE = re.compile(rb"\x1b\[\?(\d+)([hl])")
 _SHOWN = {b"7", b"25"}  # line wrap and cursor, which a terminal has on by itself
+
+
+def _hear() -> None:
+    """Ignore no signal, as a program from a shell: the tests may run where some are ignored."""
+    for number in (signal.SIGHUP, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_DFL)
 
 
 class BareTerminal:
@@ -37,6 +44,7 @@ class BareTerminal:
             stderr=self._theirs,
             cwd=Path(__file__).parents[2],
             start_new_session=True,
+            preexec_fn=_hear,
             env={**os.environ, "TERM": "xterm-256color", **environment},
         )
         threading.Thread(target=self._read, daemon=True).start()
