@@ -128,15 +128,17 @@ def measure(folder: Path) -> dict[str, Any]:
 
 def count(path: Path) -> dict[str, Any]:
     """Number and size of files of the study with all its models, from the one that was written."""
-    files, sizes = Counter[str](), Counter[str]()
-    for file in path.rglob("*"):
-        if file.is_file():
-            parts = file.relative_to(path).parts
-            kind = parts[2] if parts[0] == "models" and len(parts) > 3 else "rest"
-            times = 1 if parts[0] != "models" or len(parts) < 3 else MODELS
+    files, sizes, folders = Counter[str](), Counter[str](), Counter[str]()
+    for entry in path.rglob("*"):
+        parts = entry.relative_to(path).parts
+        kind = parts[2] if parts[0] == "models" and len(parts) > 3 else "rest"
+        times = 1 if parts[0] != "models" or len(parts) < 3 else MODELS
+        if entry.is_file():
             files[kind] += times
-            sizes[kind] += times * file.stat().st_size
-    for kinds in (files, sizes):
+            sizes[kind] += times * entry.stat().st_size
+        else:
+            folders[kind] += times
+    for kinds in (files, sizes, folders):
         del kinds["log_probs"]
     chunks = math.ceil(TOKENS / log_prob_rows(VOCAB_COUNTED))
     checkpoints = MODELS * STEPS * SEEDS
@@ -145,6 +147,7 @@ def count(path: Path) -> dict[str, Any]:
         "how": "one model written and counted, times five; log-probs from their chunk shape",
         "number": dict(files.most_common()),
         "number_without_log_probs": files.total(),
+        "folders_without_log_probs": folders.total(),
         "number_of_log_probs": checkpoints * (chunks + 1) + MODELS * (SEEDS + 1),
         "megabytes": {name: round(size / 1e6, 1) for name, size in sizes.most_common()},
         "gigabytes_without_log_probs": round(sizes.total() / 1e9, 2),

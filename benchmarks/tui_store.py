@@ -26,10 +26,10 @@ from store.analysis import summarise
 from store.commits.ledger import phases_record
 from store.commits.log import CommitReader, CommitWriter
 from store.schema import (
-    ARRAYS,
     COMMITS,
     SUMMARIES,
     SUMMARY,
+    USUAL,
     VARIABLES,
     Category,
     Corpus,
@@ -39,6 +39,7 @@ from store.schema import (
     State,
     Vocabulary,
     Work,
+    arrays_of,
     model_path,
 )
 from store.statistics import MEAN_OF
@@ -66,7 +67,7 @@ _PHASES = (
 )
 _FLOORS = {"storage_floor": 1e-5, "noise_floor": 2e-6}
 _SPLIT = tuple(  # arrays whose chunks hold one step alone, and are linked; others hold many
-    name for name, variable in ARRAYS.items() if variable.chunks(TOKENS)[0] == 1
+    name for name, variable in arrays_of(USUAL).items() if variable.chunks(TOKENS)[0] == 1
 )
 
 
@@ -209,9 +210,9 @@ def _write_study(
         moments = moment_of(number)[: len(STEPS) - (HELD_BACK if number == 0 else 0)]
         for index, moment in enumerate(moments.tolist()):
             _link(source.folder, path, _MOMENTS, moment, model, index)
-        arrays = ModelArrays(store, model, TOKENS)
+        arrays = ModelArrays(store, model, TOKENS, USUAL)
         arrays.grow(STEPS, SEEDS, reader.ledger.n_levels, {})
-        for name in ARRAYS.keys() - set(_SPLIT):
+        for name in arrays_of(USUAL).keys() - set(_SPLIT):
             arrays[name][: len(moments)] = np.asarray(source.array(_MOMENTS, name)[:])[moments]
         phases = phases_record(model, _PHASES, settled=True)
         commits.append(*_records(source, model, moments), phases)
@@ -232,6 +233,11 @@ def _link(source: Path, target: Path, of: str, index: int, model: str, step: int
             for file in names:
                 if not (inner / file).exists():  # of a step that was taken back
                     (inner / file).hardlink_to(Path(folder, file))
+        for pack in (source / model_path(of) / name).glob(f"c.{index}.*"):
+            rest = pack.name.removeprefix(f"c.{index}.")
+            named = target / model_path(model) / name / f"c.{step}.{rest}"
+            if not named.exists():
+                named.hardlink_to(pack)
 
 
 def _records(source: Study, model: str, moments: NDArray[np.intp]) -> Iterator[dict[str, Any]]:

@@ -35,6 +35,7 @@ COMMANDS = (
     "report",
     "verify",
     "prune",
+    "migrate",
 )
 """All of them, in the order of the help: each is a module beside this one (`options.Command`)."""
 

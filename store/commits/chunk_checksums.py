@@ -23,7 +23,7 @@ class ChunkChecksums:
 
     def __call__(self, key: str) -> str | None:
         """Return the checksum in hex digits that a chunk must have; None: the log does not say."""
-        group, _, chunk = key.partition("/c/")
+        group, _, chunk = key.rpartition("/c/")
         parts = group.split("/")
         if parts[0] != layout.MODELS or len(parts) < 3 or not chunk:
             return None
@@ -72,11 +72,11 @@ def _find(known: ModelLedger, axes: _Axes, array: list[str], at: list[int]) -> s
                     return checksum_at(cells.get(key), at[2])
         case [layout.SUMMARY, "token_kl"]:
             return checksum_at(known.summaries[axes.steps[at[0]]].cells, at[1])
-        case [name] if name in RESULTS:
+        case [layout.LOOSE, name] if name in RESULTS:
             packed = known.scored[axes.seeds[at[1]], axes.steps[at[0]]].get("cells")
             n_chunks = n_checksums(packed) // len(RESULTS)
             return checksum_at(packed, RESULTS.index(name) * n_chunks + at[2])
-        case [name] if name in layout.VARIABLES and layout.VARIABLES[name].by_pair:
+        case [layout.LOOSE, name] if name in layout.VARIABLES and layout.VARIABLES[name].by_pair:
             pair = axes.seeds[at[1]], axes.seeds[at[2]]
             found = known.pair_checksums(axes.steps[at[0]], name, pair)
             return found[at[3]] if found else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -17,6 +17,14 @@ from store.schema.seed_pairs import ordered_pairs
 Pair = tuple[str, str]  # seed, other seed
 
 
+def once(pairs: Iterable[Pair]) -> list[Pair]:
+    """Return the first of both orders of each two seeds, in the order in which they come."""
+    found: dict[frozenset[str], Pair] = {}
+    for pair in pairs:
+        found.setdefault(frozenset(pair), pair)
+    return list(found.values())
+
+
 @dataclass(frozen=True)
 class PairSums:
     """One record of a reduction, of the pairs that it added or wrote again."""
@@ -27,16 +35,19 @@ class PairSums:
     ]  # the pairs among these were there, and earlier records say what they are
     cells: Mapping[str, Any]  # by array of results per token: checksums, pair by pair
     means: Mapping[str, Any]  # by array of means: numbers, pair by pair
+    once: frozenset[str] = frozenset()  # those arrays whose cells have each two seeds once
 
     @classmethod
     def of(cls, record: Mapping[str, Any]) -> PairSums:
         """Return what a record says; one of an earlier version says nothing."""
-        cells, means, before = (record.get(name) for name in ("cells", "means", "before"))
+        names = ("cells", "means", "before", "once")
+        cells, means, before, once = (record.get(name) for name in names)
         return cls(
             tuple(map(str, record["seeds"])),
             frozenset(map(str, before)) if isinstance(before, list) else frozenset(),
             cells if isinstance(cells, dict) else {},
             means if isinstance(means, dict) else {},
+            frozenset(map(str, once)) if isinstance(once, list) else frozenset(),
         )
 
     def pairs(self) -> Iterator[Pair]:
@@ -50,6 +61,12 @@ class PairSums:
         """Where each pair is; kept, as all pairs of many seeds are often read one by one."""
         return {pair: place for place, pair in enumerate(self.pairs())}
 
+    @cached_property
+    def _place_once(self) -> Mapping[Pair, int]:
+        """The same where both orders of two seeds are one."""
+        places = {pair: place for place, pair in enumerate(once(self.pairs()))}
+        return places | {(j, i): place for (i, j), place in places.items()}
+
     @property
     def n_pairs(self) -> int:
         """How many pairs there are, counted without going through them."""
@@ -60,10 +77,13 @@ class PairSums:
         """Return the checksums of one pair's chunks; None when it is not among the pairs."""
         if not set(pair) <= set(self.seeds) or set(pair) <= self.before or pair[0] == pair[1]:
             return None
-        n_chunks = n_checksums(self.cells.get(name)) // self.n_pairs
+        once = name in self.once
+        n_chunks = n_checksums(self.cells.get(name)) // (
+            self.n_pairs // 2 if once else self.n_pairs
+        )
         if not n_chunks:  # the record does not say, as one of an earlier version
             return ()
-        first = self._place[pair] * n_chunks
+        first = (self._place_once if once else self._place)[pair] * n_chunks
         return tuple(checksum_at(self.cells.get(name), first + n) for n in range(n_chunks))
 
     def put_numbers(self, name: str, seeds: Mapping[str, int], values: Floats) -> None:

@@ -195,7 +195,7 @@ class StudyProgress:
 def refuse_other_study(path: object, root: dict[str, Any], ledger: Ledger) -> None:
     """Raise DamagedError when the log was not written for the study of these attributes."""
     wanted = (ledger.session or {}).get("root", root.get("crc32"))
-    if wanted != root.get("crc32"):
+    if wanted not in (root.get("crc32"), *root.get("earlier", ())):
         raise DamagedError(
             f"{path}: zarr.json and commits/ are of two studies; restore both from one copy"
         )
@@ -240,15 +240,15 @@ def states(known: ModelLedger, seeds: tuple[str, ...], steps: list[int]) -> NDAr
     return np.array(cells, np.uint8).reshape(len(steps), len(seeds))
 
 
-def read_root(path: str | Path) -> dict[str, Any]:
-    """Return the study's own attributes.
+def read_root(path: str | Path, *, migrating: bool = False) -> dict[str, Any]:
+    """Return the study's own attributes; `migrating`: also of a format that can be migrated.
 
     Raise NotAStudyError, in one line that says what to do; DamagedError when it was a study.
     """
-    return _root(open_files(path))
+    return _root(open_files(path), migrating=migrating)
 
 
-def _root(files: Files) -> dict[str, Any]:
+def _root(files: Files, *, migrating: bool = False) -> dict[str, Any]:
     def refuse(why: str) -> StoreError:
         try:
             files.read(f"{layout.COMMITS}/1.log", 0, 1)
@@ -274,7 +274,14 @@ def _root(files: Files) -> dict[str, Any]:
         raise refuse("is not a seedconv study") from None
     if type(found) is not int:  # true and 1.0 are not 1 in JSON
         raise NotAStudyError(f"{files}: is not a seedconv study")
-    if found != layout.FORMAT:
+    old = found in layout.MIGRATED or "migrating" in root
+    if old and not migrating:
+        command = f"`seedconv migrate {files}`"
+        if not isinstance(files, LocalFiles):
+            command = "`seedconv migrate` where it was made, and copy it here again"
+        what = f"has store format {root.get('migrating', found)}"
+        raise NotAStudyError(f"{files}: {what}; bring it to format {layout.FORMAT} by {command}")
+    if found != layout.FORMAT and not old:
         raise NotAStudyError(
             f"{files}: has store format {found}, this seedconv reads format {layout.FORMAT}; "
             "use the version that made it"
@@ -308,6 +315,10 @@ def _are_divergences(value: object) -> bool:
     return value is None or (type(value) is list and "kl" in value and all(map(_is_text, value)))
 
 
+def _are_texts(value: object) -> bool:
+    return value is None or (type(value) is list and all(map(_is_text, value)))
+
+
 def _is_identity(value: object) -> bool:
     scalars = (str, int, float, bool)
     return type(value) is dict and all(type(part) in scalars for part in value.values())
@@ -319,6 +330,7 @@ _ROOT: dict[str, Callable[[object], bool]] = {
     "vocab_size": _is_size,
     "identity": _is_identity,
     "divergences": _are_divergences,
+    "earlier": _are_texts,
     "corpus_crc32": _is_text,
     "vocabulary_crc32": _is_text,
 }

@@ -115,7 +115,10 @@ class _Walk:
         """Check groups and arrays of a model; arrays that fail here are not read later."""
         found = metadata_damage(self.study, model)
         group = layout.model_path(model)
-        self._results.unreadable |= {(model, d.path.removeprefix(f"{group}/")) for d in found}
+        paths = {d.path.removeprefix(f"{group}/") for d in found}
+        arrays = layout.VARIABLES.keys() | layout.ARRAYS.keys() | paths
+        unreadable = {name for name in arrays if layout.array_path(name) in paths}
+        self._results.unreadable |= {(model, name) for name in unreadable}
         return found
 
     def means(self, model: str) -> list[Damage]:

@@ -61,7 +61,7 @@ def metadata_damage(study: Study, model: str) -> list[Damage]:
 
 
 def _check_array(study: Study, model: str, name: str) -> None:
-    array, known = study.array(model, name), study.ledger(model)
+    array, known = study.array_at(model, name), study.ledger(model)
     expect_nothing_else(study.folder, array)
     sizes = len(known.steps), len(known.seeds), study.n_tokens, study.n_levels
     shape = layout.ARRAYS[name].shape(*sizes)

@@ -54,7 +54,10 @@ class ResultReader:
             if (model, name) in self.unreadable:
                 continue
             known = self.study.ledger(model)
-            cell = (known.steps[step], known.seeds[i], known.seeds[j])
+            t, *index = known.steps[step], known.seeds[i], known.seeds[j]
+            cell = (t, *layout.VARIABLES[name].seed_cell(*index))
+            if cell[1:] != tuple(index):  # of which the other order is kept
+                continue
             message = twice(
                 self.study,
                 partial(self._read, model, name, cell),
@@ -77,6 +80,9 @@ class ResultReader:
             total += float(block.sum(dtype=np.float64))
             size += float(np.abs(block).sum(dtype=np.float64))
         self.means[model, name, cell] = total / n_tokens, size / n_tokens
+        if layout.VARIABLES[name].symmetric:
+            t, i, j = cell
+            self.means[model, name, (t, j, i)] = self.means[model, name, cell]
 
 
 def log_prob_damage(study: Study, model: str, seed: str, step: int) -> list[Damage]:

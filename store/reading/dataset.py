@@ -50,7 +50,8 @@ class _CommittedArray(BackendArray):
         where = [axis.ravel() for axis in np.broadcast_arrays(*axes)]
         for n in np.flatnonzero(committed.ravel()):
             step, *rest = (int(axis[n]) for axis in where)
-            cells[n] = read(self._array, (self._order[step], *rest, *token_key))
+            at = self._order[step], *self._variable.seed_cell(*rest)
+            cells[n] = read(self._array, (*at, *token_key))
         return cells.reshape(*committed.shape, *tail)
 
 

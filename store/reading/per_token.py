@@ -32,7 +32,7 @@ def locate(
     asked = (part.seed, part.other) if by_pair and part.other is not None else (part.seed,)
     if not seeds.issuperset(asked) or len(set(asked)) != 1 + by_pair:
         raise StoreError(f"{path}: {part.name} of {model}, {asked}, step {step}: no such result")
-    index = tuple(known.seeds[label] for label in asked)
+    index = layout.VARIABLES[part.name].seed_cell(*(known.seeds[label] for label in asked))
     return open_it(part.name), (known.steps[step], *index, part.tokens)
 
 

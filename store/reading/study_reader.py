@@ -274,20 +274,24 @@ class StudyReader:
         return self._finite[cell]
 
     def array(self, model: str, name: str) -> Array:
-        """Open a results array as it is on disk; only committed cells of it mean anything.
+        """Open an array of results, packed or loose; only committed cells of it mean anything.
 
-        Raise StoreError when the study does not have such results, DamagedError when its metadata
-        are not what they must be.
+        Those per token are at `Variable.seed_cell`. Raise StoreError when the study has no such
+        results, DamagedError when its metadata are not what they must be.
         """
-        known, path = self.ledger(model), f"{layout.model_path(model)}/{name}"
-        if name in layout.ARRAYS.keys() - layout.arrays_of(self.divergences).keys():
-            there = ", ".join(self.divergences)
+        return self.array_at(model, layout.array_path(name))
+
+    def array_at(self, model: str, path: str) -> Array:
+        """Open an array by its path below the model's group. Raise DamagedError like `array`."""
+        known, whole = self.ledger(model), f"{layout.model_path(model)}/{path}"
+        if path in layout.ARRAYS.keys() - layout.arrays_of(self.divergences).keys():
+            name, there = path.removeprefix(f"{layout.LOOSE}/"), ", ".join(self.divergences)
             raise StoreError(f"{self.path}: has no {name}; its divergences are: {there}")
-        if name not in layout.ARRAYS:  # a coordinate: the commit log is what counts
-            return open_array(self._store, path)
-        variable, sizes = layout.ARRAYS[name], (len(known.steps), len(known.seeds))
+        if path not in layout.ARRAYS:  # a coordinate: the commit log is what counts
+            return open_array(self._store, whole)
+        variable, sizes = layout.ARRAYS[path], (len(known.steps), len(known.seeds))
         made = variable.layout(*sizes, self.n_tokens, self.n_levels)
-        return expect(open_array(self._store, path, made), **made, growing=variable.growing)
+        return expect(open_array(self._store, whole, made), **made, growing=variable.growing)
 
     def token_kl(self, model: str, step: int, tokens: slice = _EVERYTHING) -> NDArray[np.float32]:
         """Read the KL at each token, mean over ordered pairs of seeds: (token,), nats.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import PurePosixPath
 from typing import Any
@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from store.schema.pair_metrics import PAIR_METRICS, metrics_of
 
-FORMAT = 3
+FORMAT = 4
+MIGRATED = (3,)  # earlier ones that `seedconv migrate` brings to this one
 TOP = 10  # predictions kept per token
 PERCENTILES = (50.0, 90.0, 95.0, 99.0, 99.9, 100.0)  # of tokens' KL
 
@@ -22,6 +23,7 @@ CORPUS = "corpus"
 MODELS = "models"
 LOG_PROBS = "log_probs"
 SUMMARY = "summary"
+LOOSE = "loose"  # of a model: results per token that are not packed yet
 CATEGORY = "category"
 COMMITS = "commits"
 STATUS = "status"
@@ -33,6 +35,7 @@ _CHUNK_TOKENS = 65_536  # per-token results: 256 kB of float32 a chunk
 _CHUNK_BYTES = 8 * 2**20  # log-probs: uncompressed bytes a chunk
 _CHUNK_STEPS, _CHUNK_SEEDS = 64, 16  # means: one chunk holds many checkpoints and is replaced whole
 _CHUNK_LEVELS = 1024
+PACK_SEEDS = 16  # along each axis of seeds, in one file of packed results
 _GROWING = frozenset({"step", "seed", "other_seed", "level"})
 
 
@@ -82,6 +85,8 @@ class Variable:
     units: str
     description: str
     per_token: bool
+    symmetric: bool = False  # of a pair: kept once, with the lower index of a seed first
+    packed: bool = False  # many chunks lie in one file (a shard of Zarr)
 
     @property
     def attributes(self) -> dict[str, str]:
@@ -97,6 +102,10 @@ class Variable:
     def by_pair(self) -> bool:
         """Whether it holds one value per ordered pair of seeds rather than per seed."""
         return "other_seed" in self.dims
+
+    def seed_cell(self, *seeds: int) -> tuple[int, ...]:
+        """Return where on the axes of seeds the values per token of these are kept."""
+        return tuple(sorted(seeds)) if self.symmetric else seeds
 
     def shape(
         self, n_steps: int, n_seeds: int, n_tokens: int, n_levels: int = 0
@@ -123,6 +132,7 @@ class Variable:
             "dtype": self.dtype,
             "dims": self.dims,
             "attributes": self.attributes,
+            **({"shards": self.shards(n_tokens)} if self.packed else {}),
         }
 
     def cells(self, step: int, seeds: Sequence[int], levels: range) -> tuple[NDArray[Any], ...]:
@@ -154,7 +164,13 @@ class Variable:
         }
         return tuple(sizes[dim] for dim in self.dims)
 
+    def shards(self, n_tokens: int) -> tuple[int, ...]:
+        """Return the shape of what lies in one file, once packed: one step of many seeds."""
+        chunks = zip(self.dims, self.chunks(n_tokens), strict=True)
+        return tuple(PACK_SEEDS if dim in _SEEDS else size for dim, size in chunks)
 
+
+_SEEDS = ("seed", "other_seed")
 _CHECKPOINT = ("step", "seed")
 _PAIR = ("step", "seed", "other_seed")
 
@@ -193,6 +209,7 @@ VARIABLES: dict[str, Variable] = {
             metric.units,
             metric.token_description,
             per_token=True,
+            symmetric=metric.symmetric,
         )
         for metric in PAIR_METRICS
         if metric.is_divergence
@@ -288,7 +305,8 @@ SUMMARIES: dict[str, Variable] = {  # in a model's group `summary`; all derived 
 }
 
 ARRAYS: dict[str, Variable] = {  # every array of a model but log-probs and coordinates, by path
-    **VARIABLES,
+    **{name: replace(variable, packed=variable.per_token) for name, variable in VARIABLES.items()},
+    **{f"{LOOSE}/{name}": variable for name, variable in VARIABLES.items() if variable.per_token},
     **{f"{SUMMARY}/{name}": variable for name, variable in SUMMARIES.items()},
 }
 
@@ -305,4 +323,13 @@ def variables_of(divergences: tuple[str, ...]) -> Mapping[str, Variable]:
 def arrays_of(divergences: tuple[str, ...]) -> Mapping[str, Variable]:
     """Return those of `ARRAYS` that a study with these divergences has."""
     names = VARIABLES.keys() - variables_of(divergences).keys()
-    return {path: variable for path, variable in ARRAYS.items() if path not in names}
+    lacking = names | {f"{LOOSE}/{name}" for name in names}
+    return {path: variable for path, variable in ARRAYS.items() if path not in lacking}
+
+
+def array_path(name: str) -> str:
+    """Return the path below a model's group at which the chunks of an array are asked for.
+
+    Results per token are asked for where they are loose; what is not there is in a pack.
+    """
+    return f"{LOOSE}/{name}" if name in VARIABLES and VARIABLES[name].per_token else name

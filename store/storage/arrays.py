@@ -14,11 +14,12 @@ import zarr
 from numcodecs import blosc
 from numpy.typing import NDArray
 from zarr.abc.store import Store
-from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec
+from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec, ShardingCodec
 from zarr.core.buffer import default_buffer_prototype
 from zarr.storage import LocalStore, MemoryStore
 
 from store.errors import DamagedError, StoreError, lacks_files
+from store.schema.layout import LOOSE
 from store.storage.checked_stores import CheckedStore, CommittedStore, FarStore, Opened
 from store.storage.direct_chunks import (
     CLEVEL,
@@ -51,15 +52,21 @@ def create_array(
     dtype: str,
     dims: tuple[str, ...],
     attributes: dict[str, Any],
+    shards: tuple[int, ...] | None = None,
 ) -> Array:
-    """Make an array: blosc (lz4, bitshuffle) and crc32c, NaN or -1 where nothing was written."""
+    """Make an array: blosc (lz4, bitshuffle) and crc32c, NaN or -1 where nothing was written.
+
+    With `shards`, so large parts of it are one file each, whose name has no folders.
+    """
     floating = np.issubdtype(np.dtype(dtype), np.floating)
     return zarr.create_array(
         store,
         name=path,
         shape=shape,
         chunks=chunks,
+        shards=shards,
         dtype=dtype,
+        chunk_key_encoding={"name": "default", "separator": "." if shards else "/"},
         fill_value=np.nan if floating else (0 if dtype.startswith("uint") else -1),
         compressors=[BloscCodec(cname=CNAME, clevel=CLEVEL, shuffle="bitshuffle"), Crc32cCodec()],
         dimension_names=dims,
@@ -100,7 +107,10 @@ def _open(store: Store, path: str) -> Array:
 
 def _refuse_codecs(array: Array) -> None:
     """Raise DamagedError for a codec that is not ours: some unpack without a limit."""
-    found = [type(codec) for codec in getattr(array.metadata, "codecs", ())]
+    codecs: Any = getattr(array.metadata, "codecs", ())
+    if len(codecs) == 1 and isinstance(codecs[0], ShardingCodec):  # packed: never read by Zarr here
+        codecs = codecs[0].codecs
+    found = [type(codec) for codec in codecs]
     if found != [BytesCodec, BloscCodec, Crc32cCodec]:
         raise DamagedError(f"{place(array)}: codecs in its zarr.json were altered")
 
@@ -111,12 +121,14 @@ def metadata(
     dtype: str,
     dims: tuple[str, ...],
     attributes: dict[str, Any],
+    shards: tuple[int, ...] | None = None,
 ) -> bytes:
     """Return the `zarr.json` of such an array."""
     memory = MemoryStore()
     create_array(
-        memory, "a", shape=shape, chunks=chunks, dtype=dtype, dims=dims, attributes=attributes
-    )
+        memory, "a", shape=shape, chunks=chunks, dtype=dtype, dims=dims, attributes=attributes,
+        shards=shards,
+    )  # fmt: skip
     document = memory.get_sync("a/zarr.json", prototype=default_buffer_prototype())
     assert document is not None
     return document.to_bytes()
@@ -130,6 +142,7 @@ def expect(
     dtype: str,
     dims: tuple[str, ...],
     attributes: dict[str, Any],
+    shards: tuple[int, ...] | None = None,
     growing: Collection[int] = (),
 ) -> Array:
     """Return `array` if it is as `create_array` makes it, else raise DamagedError.
@@ -137,7 +150,7 @@ def expect(
     Zarr keeps no checksum of metadata, so an altered shape, chunk or codec would be served as other
     numbers. The axes `growing` may be longer than `shape`: an engine may be adding to them.
     """
-    expected = _expected(chunks, dtype, dims, json.dumps(attributes))
+    expected = _expected(chunks, dtype, dims, json.dumps(attributes), shards)
     for name, found in _known(array).document.items():
         if name != "shape" and found != expected.get(name):
             raise DamagedError(f"{place(array)}: {name} in its zarr.json was altered")
@@ -162,11 +175,15 @@ def _known(array: Array) -> Opened:
 
 @lru_cache(maxsize=256)
 def _expected(
-    chunks: tuple[int, ...], dtype: str, dims: tuple[str, ...], attributes: str
+    chunks: tuple[int, ...],
+    dtype: str,
+    dims: tuple[str, ...],
+    attributes: str,
+    shards: tuple[int, ...] | None,
 ) -> dict[str, Any]:
     array = create_array(
         MemoryStore(), "a", shape=chunks, chunks=chunks, dtype=dtype, dims=dims,
-        attributes=json.loads(attributes),
+        attributes=json.loads(attributes), shards=shards,
     )  # fmt: skip
     return dict(array.metadata.to_dict())
 
@@ -174,6 +191,12 @@ def _expected(
 def place(array: Array) -> str:
     """Return where an array lies: a path, or a remote address."""
     return str(array.store_path).removeprefix("file://")
+
+
+def _named(array: Array) -> str:
+    """Return where an array lies, of one that is read through its loose chunks the array itself."""
+    above, loose, name = array.path.rpartition(f"/{LOOSE}/")
+    return place(array).removesuffix(array.path) + (f"{above}/{name}" if loose else name)
 
 
 def read(array: Array, selection: Selection) -> NDArray[Any]:
@@ -192,11 +215,11 @@ def read(array: Array, selection: Selection) -> NDArray[Any]:
     except StoreError:
         raise
     except MemoryError as error:
-        raise DamagedError(f"{place(array)}: is larger than the memory ({error})") from error
+        raise DamagedError(f"{_named(array)}: is larger than the memory ({error})") from error
     except (OSError, ValueError, RuntimeError, IndexError) as error:
         if lacks_files(error):
             raise
-        raise DamagedError(f"{place(array)}: cannot be read ({error})") from error
+        raise DamagedError(f"{_named(array)}: cannot be read ({error})") from error
 
 
 def fetch(parts: Iterable[tuple[Array, Selection]], *, soon: bool = False) -> None:

@@ -13,11 +13,12 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 from zarr.abc.store import ByteRequest, Store
-from zarr.core.buffer import Buffer, BufferPrototype
+from zarr.core.buffer import Buffer, BufferPrototype, default_buffer_prototype
 from zarr.storage import LocalStore
 
 from store.errors import DamagedError
 from store.schema.packed import CHECKSUM_BYTES
+from store.schema.packs import place_of
 from store.storage.direct_chunks import ChunkGrid
 from store.storage.links import (
     MOST_METADATA,
@@ -26,6 +27,7 @@ from store.storage.links import (
     refuse_longer,
     refuse_other_than_file,
 )
+from store.storage.pack_files import packed_chunk
 
 _METADATA = ("zarr.json", ".zarray", ".zgroup", ".zattrs")
 _KEYS = {"name": "default", "configuration": {"separator": "/"}}
@@ -93,9 +95,12 @@ class CheckedStore(Store):
     sizes: ChunkSizes
     expected: ChecksumOf = staticmethod(lambda key: None)
 
-    def expect(self, key: str, value: NDArray[Any]) -> None:
-        """Raise DamagedError for a chunk, (byte,), that is not the one that was committed."""
-        where = f"{self.root if isinstance(self, LocalStore) else self}/{key}"
+    def expect(self, key: str, value: NDArray[Any], file: str = "") -> None:
+        """Raise DamagedError for a chunk, (byte,), that is not the one that was committed.
+
+        `file` names the pack in which it lies, if it does.
+        """
+        where = f"{self.root if isinstance(self, LocalStore) else self}/{file or key}"
         self.sizes.expect(key, where, value)
         wanted = None if key.endswith(".json") else self.expected(key)
         if wanted is not None and checksum_of(value) != wanted:
@@ -140,6 +145,18 @@ class CheckedFolder(CheckedStore, LocalStore):
     def _checked(self, key: str, value: Buffer | None) -> Buffer | None:
         if value is not None:
             self.expect(key, value.as_numpy_array())
+            return value
+        packed = self._packed(key)
+        return None if packed is None else default_buffer_prototype().buffer.from_bytes(packed)
+
+    def _packed(self, key: str) -> bytes | None:
+        """Return a chunk that is not loose; None: it is in no pack either."""
+        place = place_of(key)
+        if place is None:
+            return None
+        value = packed_chunk(self.root, place, self.sizes.most_bytes(key))
+        if value is not None:
+            self.expect(key, np.frombuffer(value, np.uint8), place.key)
         return value
 
 
@@ -217,21 +234,28 @@ class CommittedStore(CheckedFolder):
                 refuse_longer(path, size, self.sizes.most_bytes(key))
                 value = np.fromfile(file, np.uint8, size)
         except FileNotFoundError:
+            packed = self._packed(key)
             self.check()
-            raise _missing(path) from None
+            if packed is None:
+                raise self._missing(key) from None
+            return np.frombuffer(packed, np.uint8)
         self.check()
         self.expect(key, value)
         return value
 
     def _checked(self, key: str, value: Buffer | None) -> Buffer | None:
+        value = super()._checked(key, value)
         self.check()
         if value is None and not key.endswith(_METADATA):
-            raise _missing(self.root / key)
-        return super()._checked(key, value)
+            raise self._missing(key)
+        return value
 
-
-def _missing(path: object) -> DamagedError:
-    return DamagedError(f"{path}: missing, though it was committed")
+    def _missing(self, key: str) -> DamagedError:
+        place = place_of(key)
+        if place is not None and (self.root / place.key).exists():
+            return DamagedError(f"{self.root}/{place.key}: lacks a chunk that was committed")
+        file = key if place is None else place.key
+        return DamagedError(f"{self.root}/{file}: missing, though it was committed")
 
 
 @runtime_checkable

@@ -67,6 +67,21 @@ class DurableStore(CheckedFolder):
         """Write one object durably, without Zarr."""
         path = self.root / key
         refuse_link(self.root, path.parent)
+        try:
+            folders = self._write(path, value)
+        except FileNotFoundError:
+            if not self.root.exists():
+                raise
+            folders = self._write(path, value)  # the folder was empty, and packing removed it
+        if path.name == "zarr.json":
+            self.sizes.know_written(key.rpartition("/")[0], json.loads(value))
+        with self._lock:
+            self._folders.update(folders)
+            if not key.endswith(".json"):
+                self._written[key] = value[-CHECKSUM_BYTES:].hex()
+
+    def _write(self, path: Path, value: bytes) -> list[Path]:
+        """Write a file with the folders above it; return those with new entries."""
         made = []
         folder = path.parent
         while folder != self.root and not folder.exists():
@@ -75,12 +90,7 @@ class DurableStore(CheckedFolder):
         for missing in reversed(made):  # the study's own is there, or has gone for good
             missing.mkdir(exist_ok=True)
         write_file(path, value, check=self._check)
-        if path.name == "zarr.json":
-            self.sizes.know_written(key.rpartition("/")[0], json.loads(value))
-        with self._lock:
-            self._folders.update((path.parent, folder, *made))
-            if not key.endswith(".json"):
-                self._written[key] = value[-CHECKSUM_BYTES:].hex()
+        return [path.parent, folder, *made]
 
     def flush(self) -> None:
         """Make every entry written since the last call permanent."""

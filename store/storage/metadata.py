@@ -21,7 +21,8 @@ def model_groups(model: str, seeds: Iterable[str], *, probes: bool) -> dict[str,
     """Return the attributes of a model's groups by path, a group above those it holds."""
     group = layout.model_path(model)
     log_probs = f"{group}/{layout.LOG_PROBS}"
-    empty = [log_probs, f"{group}/{layout.SUMMARY}", f"{group}/{layout.CATEGORY}"]
+    empty = [f"{group}/{name}" for name in (layout.LOG_PROBS, layout.SUMMARY, layout.CATEGORY)]
+    empty.append(f"{group}/{layout.LOOSE}")
     if probes:
         empty.append(f"{group}/{layout.PROBE}")
     of_seeds = {f"{log_probs}/{layout.safe_name(seed)}": {"seed": seed} for seed in seeds}

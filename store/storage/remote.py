@@ -21,7 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from store.errors import DamagedError, RemoteError, UnsupportedError
+from store.schema.packs import PackedPlace, place_of
 from store.storage.checked_stores import CheckedStore, ChunkSizes, Opened
+from store.storage.far_packs import FarPacks
 from store.storage.kept_objects import (
     MOST_WHOLE,
     KeptChunks,
@@ -258,6 +260,7 @@ class CommittedObjects(CheckedStore, ObjectStore[Any]):
     def __init__(self, store: Any, files: RemoteFiles) -> None:
         super().__init__(store, read_only=True)
         self._files = files
+        self._packs = FarPacks(files, self._whole, self._part)
         self.sizes = ChunkSizes()
         self._documents: dict[str, bytes] = {}  # `zarr.json` that are known without asking
         self._opened: dict[str, Opened] = {}
@@ -275,6 +278,11 @@ class CommittedObjects(CheckedStore, ObjectStore[Any]):
         """Read one object. Raise DamagedError for a missing chunk, RemoteError."""
         if key in self._documents:
             return prototype.buffer.from_bytes(self._documents[key])
+        place = None if byte_range else place_of(key)
+        if place is not None:
+            found = await self._result(key, place)
+            self.expect(key, found, place.key)
+            return prototype.buffer.from_bytes(found.tobytes())
         with self._files.translated(key):
             value = await super().get(key, prototype, byte_range)
         if value is None and not key.endswith("zarr.json"):
@@ -282,6 +290,27 @@ class CommittedObjects(CheckedStore, ObjectStore[Any]):
         if value is not None:
             self.expect(key, value.as_numpy_array())
         return value
+
+    async def _result(self, key: str, place: PackedPlace) -> NDArray[np.uint8]:
+        found = await self._packs.result(key, place, self.expected(key))
+        if found is None:
+            raise self._missing(place.key)
+        return np.frombuffer(found, np.uint8)
+
+    async def _whole(self, key: str, most: int | None) -> bytes | int | None:
+        """Return an object, or its length where that is more than `most`; None: it is not there."""
+        try:
+            with self._files.translated(key):
+                found = await obstore.get_async(self.store, key)
+                if most is not None and found.meta["size"] > most:
+                    return int(found.meta["size"])
+                return bytes(await found.bytes_async())
+        except FileNotFoundError:
+            return None
+
+    async def _part(self, key: str, start: int, end: int) -> bytes:
+        with self._files.translated(key):
+            return bytes(await obstore.get_range_async(self.store, key, start=start, end=end))
 
     def _missing(self, key: str) -> DamagedError:
         return DamagedError(
@@ -340,6 +369,8 @@ class CommittedObjects(CheckedStore, ObjectStore[Any]):
         self._chunks.add({k: v for k, v in found if isinstance(v, np.ndarray)}, self.expected)
 
     async def _chunk(self, key: str) -> NDArray[np.uint8]:
+        if (place := place_of(key)) is not None:
+            return await self._result(key, place)
         try:
             with self._files.translated(key):
                 found = await obstore.get_async(self.store, key)

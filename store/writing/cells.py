@@ -17,7 +17,7 @@ import numpy as np
 from store.commits.chunk_checksums import ChunkChecksums
 from store.commits.ledger import RESULTS, ModelLedger
 from store.commits.log import CommitReader, refuse_lost
-from store.commits.pair_sums import Pair
+from store.commits.pair_sums import Pair, once
 from store.commits.study_progress import divergences_of, read_root
 from store.reading.log_probs import REPRESENTATIONS, create_log_probs, log_prob_chunks
 from store.schema import layout
@@ -107,14 +107,15 @@ class CellWriter:
 
         def flush(pairs: Iterable[Pair]) -> dict[str, str]:
             self.store.flush()
-            t = known.steps[step]
-            cells = [(t, chosen[i], chosen[j]) for i, j in pairs]
-            return {
-                name: self.store.take_checksums(
-                    key for cell in cells for key in self._keys(model, name, cell)
-                )
-                for name in arrays
-            }
+            pairs, t = list(pairs), known.steps[step]
+            found = {}
+            for name in arrays:
+                variable = layout.VARIABLES[name]
+                kept = once(pairs) if variable.symmetric else pairs
+                cells = [(t, *variable.seed_cell(chosen[i], chosen[j])) for i, j in kept]
+                keys = (key for cell in cells for key in self._keys(model, name, cell))
+                found[name] = self.store.take_checksums(keys)
+            return found
 
         return PendingPairs(arrays, known.steps[step], chosen, new, self._pool, flush)
 
@@ -159,7 +160,8 @@ class CellWriter:
         axes = len(known.steps), len(known.seeds)
         found = self._arrays.get((model, name))
         if found is None or found[0] != axes:
-            found = axes, open_array(self.store, f"{layout.model_path(model)}/{name}")
+            path = f"{layout.model_path(model)}/{layout.array_path(name)}"
+            found = axes, open_array(self.store, path)
             self._arrays[model, name] = found
         return found[1]
 
@@ -177,12 +179,14 @@ def remove_pair(
     """Remove what one ordered pair has per token from disk."""
     for name, variable in layout.VARIABLES.items():
         if variable.per_token and variable.by_pair:
-            index = known.steps[step], known.seeds[seed], known.seeds[other]
-            _remove_cell(path, model, name, *index)
+            index = variable.seed_cell(known.seeds[seed], known.seeds[other])
+            _remove_cell(path, model, name, known.steps[step], *index)
 
 
 def _remove_cell(path: Path, model: str, name: str, *index: int) -> None:
-    remove_tree(path, path / layout.model_path(model) / name / "c" / "/".join(map(str, index)))
+    """Remove a loose cell. What is packed is no more when the step is packed again."""
+    cell = f"{layout.array_path(name)}/c/{'/'.join(map(str, index))}"
+    remove_tree(path, path / layout.model_path(model) / cell)
 
 
 def _bytes_below(folder: Path) -> int:

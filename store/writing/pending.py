@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from store.commits.ledger import Record
 from store.commits.pair_sums import Pair
 from store.reading.log_probs import REPRESENTATIONS
+from store.schema.layout import VARIABLES
 from store.schema.output_layer import Representation
 from store.statistics.means import MEAN_OF
 from store.storage.arrays import Array, writer_of
@@ -205,7 +206,7 @@ class PendingPairs:
         self._labels, self._index = list(seeds), list(seeds.values())
         self._pairs = np.argwhere(new)  # positions in the reduction, not on the array's axes
         self._buffers = {
-            name: TokenBuffer(array.chunks[3], self._writer(array), pool)
+            name: TokenBuffer(array.chunks[3], self._writer(name, array), pool)
             for name, array in arrays.items()
         }
         self._sums = {name: np.zeros(new.shape) for name in arrays}
@@ -221,16 +222,17 @@ class PendingPairs:
             buffer.append(block[name])
             self._sums[name] += block[name].sum(axis=0, dtype=np.float64)
 
-    def _writer(self, array: Array) -> Callable[[int, NDArray[Any]], None]:
-        put = writer_of(array)
+    def _writer(self, name: str, array: Array) -> Callable[[int, NDArray[Any]], None]:
+        put, variable = writer_of(array), VARIABLES[name]
 
         def write(start: int, chunk: NDArray[np.float32]) -> None:
             tokens = slice(start, start + len(chunk))
 
             def write_pair(pair: NDArray[np.intp]) -> None:
                 i, j = pair
-                where = (self._step_index, self._index[i], self._index[j], tokens)
-                put(where, chunk[:, i, j])
+                cell = self._index[i], self._index[j]
+                if cell == variable.seed_cell(*cell):  # else the other order is kept
+                    put((self._step_index, *cell, tokens), chunk[:, i, j])
 
             side_by_side(write_pair, self._pairs)
 

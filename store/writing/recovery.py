@@ -36,7 +36,7 @@ def remove_leftovers(store: DurableStore, ledger: Ledger) -> None:
         stored = {(layout.safe_name(seed), str(step)) for seed, step in known.stored}
         _keep(store.root, f"{path}/{layout.LOG_PROBS}", 2, stored)
         for name, variable in layout.VARIABLES.items():
-            array = f"{path}/{name}"
+            array = f"{path}/{layout.array_path(name)}"
             if variable.per_token:
                 names = {
                     tuple(map(str, cell))

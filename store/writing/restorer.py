@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from store.commits.ledger import RESULTS, Record
-from store.commits.pair_sums import Pair, recorded_pairs
+from store.commits.pair_sums import Pair, once, recorded_pairs
 from store.errors import StoreError
 from store.schema import layout
 from store.schema.packed import NOT_KNOWN, checksum_at, chunk_keys, n_checksums, pack_numbers
@@ -80,10 +80,13 @@ class Restorer:
         for pair, of in values.items():
             i, j = (known.seeds[seed] for seed in pair)
             for name, cell in of.items():
-                written[name, pair] = self._write(name, (known.steps[step], i, j), cell)
+                at = known.steps[step], *layout.VARIABLES[name].seed_cell(i, j)
+                written[name, pair] = self._write(name, at, cell)
             for mean, name in MEAN_OF.items():
                 if name in of:
                     means[mean][i, j] = of[name].mean(dtype=np.float64)
+                    if layout.VARIABLES[name].symmetric:
+                        means[mean][j, i] = means[mean][i, j]
         for pair in both if again is not None else []:
             if again in pair:
                 i, j = (known.seeds[seed] for seed in pair)
@@ -97,6 +100,7 @@ class Restorer:
                 "seeds": seeds,
                 "before": [],
                 "cells": self._checksums(step, both, written),
+                "once": [name for name, variable in layout.VARIABLES.items() if variable.symmetric],
                 "means": {
                     name: pack_numbers(row[known.seeds[i], known.seeds[j]] for i, j in both)
                     for name, row in means.items()
@@ -126,15 +130,22 @@ class Restorer:
             if variable.by_pair and variable.per_token:
                 n_chunks = -(-n_tokens // variable.chunks(n_tokens)[-1])
                 packed[name] = ""
-                for pair in pairs:
-                    before = known.pair_checksums(step, name, pair) or (None,) * n_chunks
-                    kept = "".join(found or NOT_KNOWN for found in before)
-                    packed[name] += written.get((name, pair)) or kept
+                for pair in once(pairs) if variable.symmetric else pairs:
+                    i, j = pair
+                    cell = variable.seed_cell(known.seeds[i], known.seeds[j])
+                    kept = pair if cell[0] == known.seeds[i] else (j, i)
+                    found = known.pair_checksums(step, name, kept) or (None,) * n_chunks
+                    before = "".join(checksum or NOT_KNOWN for checksum in found)
+                    again = written.get((name, (i, j)))
+                    if variable.symmetric:
+                        again = written.get((name, (j, i))) or again
+                    packed[name] += again or before
         return packed
 
     def _write(self, name: str, at: tuple[int, ...], values: NDArray[Any]) -> str:
         """Write one cell in the place of what is there; return the checksums of its chunks."""
-        store, path = self._writer.files, f"{layout.model_path(self._model)}/{name}"
+        store = self._writer.files
+        path = f"{layout.model_path(self._model)}/{layout.array_path(name)}"
         remove_tree(store.root, store.root / path / "c" / "/".join(map(str, at)))
         array = open_array(store, path)
         array[at] = values

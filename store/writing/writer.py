@@ -38,6 +38,7 @@ from store.study import Study
 from store.writing.cells import CellWriter, remove_pair, remove_results
 from store.writing.create import Header, create_study, refuse_mismatch
 from store.writing.model_arrays import StudyArrays
+from store.writing.packing import Packer, is_complete
 from store.writing.pending import CheckpointResult, PairsResult
 from store.writing.probe_writer import ProbeWriter
 from store.writing.records import reduced_record, scored_record
@@ -104,6 +105,7 @@ class StudyWriter:
             if not clean:
                 remove_leftovers(self._store, self.ledger)
                 self._store.flush()
+            self._packer.pack_loose(is_complete)
         except OSError:  # as on a full disk, where there may be room for this one line
             with contextlib.suppress(OSError, StoreError):
                 self._commits.append({"kind": "end", "how": "failed"})
@@ -115,6 +117,7 @@ class StudyWriter:
         self._arrays = StudyArrays(self._store, self._reader, self.n_tokens, self.divergences)
         parts = self._store, self._commits, self._reader, self._arrays
         self.summaries, self.probes = SummaryWriter(*parts), ProbeWriter(*parts)
+        self._packer = Packer(self._store, lambda: self.ledger, self.n_tokens)
 
     def reopen(self) -> None:
         """Start a new session in place of this one, which failed to write and can commit no more.
@@ -255,6 +258,8 @@ class StudyWriter:
             records.append(reduced_record(model, step, pairs, rows, known.seeds))
         self._store.flush()
         self._commits.append(*records)
+        if is_complete(known, step):
+            self._packer.try_to_pack(model, step)
 
     def _write_pair_means(self, model: str, t: int, pairs: PairsResult) -> dict[str, Floats]:
         """Write means of pairs; return all of the step, (seed, other_seed), by array."""
@@ -354,6 +359,8 @@ class StudyWriter:
             remove_results(self.path, model, known, seed, step)
             remove_values(self.path, model, known, self.ledger.probes, (seed, step))
             remove_tree(self.path, self.path / layout.log_probs_path(model, seed, step))
+        self._packer.try_to_pack(model, step, again=True)
+        self._packer.remove_packs(model, step)
 
     @property
     def files(self) -> DurableStore:
@@ -373,6 +380,8 @@ class StudyWriter:
     def close(self, how: str) -> None:
         """Give the study back: `how` is "finished", "stopped" or "failed"."""
         self.results.close()
+        if how == "finished":  # the rest may be long in coming
+            self._packer.pack_loose(lambda known, step: True)
         try:
             self._commits.append({"kind": "end", "how": how})
             self._commits.seal()

@@ -209,7 +209,8 @@ def test_damage_of_each_is_found_and_computed_again(made: Path, tmp_path: Path) 
     study = open_study(store)
     before = {name: study.values("m", name, "1", 5, "2") for name in DIVERGENCES}
     for name in DIVERGENCES:
-        shutil.rmtree(store / f"models/m/{name}/c")
+        for pack in (store / f"models/m/{name}").glob("c.*"):
+            pack.unlink()
         (store / f"models/m/mean_{name}/c/0/0/0").write_bytes(b"damaged")
     assert run(["verify", str(store)]) == 1
     assert run(["verify", str(store), "--mend"]) == 0

@@ -13,10 +13,11 @@ import pytest
 from seedconv_tui.cli.main import run
 from store import NotAStudyError, open_study
 from store.schema import FORMAT
+from store.schema.layout import MIGRATED
 from tests.support.made_store import files, open_writer
 from tests.support.tiny_models import make_runs, write_study
 
-OTHERS = [FORMAT - 1, FORMAT + 1, -1, 10**30]
+OTHERS = [FORMAT - 2, FORMAT - 1, FORMAT + 1, -1, 10**30]
 NONSENSE = [str(FORMAT), float(FORMAT), True, None, [FORMAT], {}, "\x1b[2J"]
 COMMANDS = [["run"], ["watch"], ["status"], ["status", "--json"], ["plot"]]
 
@@ -45,10 +46,17 @@ def message(value: Any) -> str:
     """What must be said of a study whose format is `value`."""
     if type(value) is not int:
         return "study.zarr: is not a seedconv study"
+    if value in MIGRATED:
+        return f"study.zarr: has store format {value}; bring it to format {FORMAT} by "
     return (
         f"study.zarr: has store format {value}, this seedconv reads format {FORMAT}; "
         "use the version that made it"
     )
+
+
+def said_of(value: Any) -> str:
+    """The same as the end of a line, with the path that it may name once more."""
+    return re.escape(message(value)) + ("`seedconv migrate .*`$" if value in MIGRATED else "$")
 
 
 @pytest.mark.parametrize("value", [*OTHERS, *NONSENSE])
@@ -58,10 +66,10 @@ def test_readers_and_writers_refuse(folder: Path, value: Any) -> None:
     set_format(study, value)
     before = files(folder)
     for attempt in (open_study, open_writer):
-        with pytest.raises(NotAStudyError, match=re.escape(message(value)) + "$"):
+        with pytest.raises(NotAStudyError, match=said_of(value)):
             attempt(study)
         assert files(folder) == before
-    with pytest.raises(NotAStudyError, match=re.escape(message(value)) + "$"):
+    with pytest.raises(NotAStudyError, match=said_of(value)):
         opened.refresh()  # open before: another study lies there now
     assert opened.models == ("m",)
     assert files(folder) == before
@@ -78,7 +86,7 @@ def test_commands_refuse(
     assert run([command[0], str(folder / target), *command[1:]]) == 2
     said = capsys.readouterr()
     assert said.out == ""
-    assert said.err.splitlines()[-1].endswith(message(value))
+    assert re.search(said_of(value), said.err.splitlines()[-1])
     assert "Traceback" not in said.err
     assert files(folder) == before
 

@@ -214,7 +214,7 @@ def test_a_full_disk_stops_the_engine_and_loses_nothing(
     needed = 4 * sum((len(data) + 4095) // 4096 for data in reference.results.values())
     rng = random.Random(3)
     store, shown = disk.folder / "study.zarr", []
-    for size in (64, *sorted(rng.sample(range(540, needed, 4), 9))):
+    for size in (64, *sorted(rng.sample(range(760, needed, 4), 9))):
         disk.mount(size)
         study = write_same_study(reference.folder, tmp_path, store)
         ended = engines.run(study, command_line=True)

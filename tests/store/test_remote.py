@@ -257,7 +257,7 @@ def test_logs_that_arrive_in_the_wrong_order(bucket: S3Server, study: Path) -> N
 
 def test_a_missing_chunk_is_damage(bucket: S3Server) -> None:
     opened = open_study(URL)
-    bucket.delete(f"{PREFIX}/models/m/kl/c/0/1/0/0")
+    bucket.delete(f"{PREFIX}/models/m/kl/c.0.0.0.0")
     with pytest.raises(DamagedError, match=f"{URL}/models/m/kl.*missing, though it was committed"):
         committed(opened)
     folder = f"{PREFIX}/{log_probs_path('m', '1', 0)}"
@@ -320,7 +320,7 @@ def test_a_store_that_goes_away(bucket: S3Server) -> None:
     bucket.close()
     with pytest.raises(RemoteError, match=f"{URL}/commits: cannot be read"):
         opened.refresh()
-    with pytest.raises(RemoteError, match=f"{URL}/models/m/kl"):
+    with pytest.raises(RemoteError, match=f"{URL}/models/m/loose/kl"):
         opened.values("m", "kl", "1", 0, "2")
 
 

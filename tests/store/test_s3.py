@@ -159,6 +159,6 @@ def test_nothing_there(bucket: Any, capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_a_missing_object_is_damage(bucket: Any) -> None:
     opened = open_study(URL)
-    bucket.delete_object(Bucket=BUCKET, Key=f"{PREFIX}/models/m/kl/c/0/1/0/0")
+    bucket.delete_object(Bucket=BUCKET, Key=f"{PREFIX}/models/m/kl/c.0.0.0.0")
     with pytest.raises(DamagedError, match=f"{URL}/models/m/kl.*missing, though it was committed"):
         committed(opened)

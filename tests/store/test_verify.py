@@ -15,6 +15,7 @@ from store import DamagedError, open_study
 from store.maintenance import verify
 from store.schema import Part, State, log_probs_path
 from store.storage.arrays import open_array
+from tests.support.loose import loosen
 from tests.support.made_store import (
     Clock,
     committed,
@@ -43,7 +44,7 @@ def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def study(template: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(template, tmp_path / "study.zarr"))
+    return loosen(Path(shutil.copytree(template, tmp_path / "study.zarr")))
 
 
 def spoil(file: Path) -> None:
@@ -75,9 +76,9 @@ def test_a_sound_study_is_read_and_not_touched(
 def test_each_damaged_checkpoint_is_a_line_and_what_mends_it_is_said(
     study: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    spoil(study / "models/m/surprisal/c/1/2/0")
+    spoil(study / "models/m/loose/surprisal/c/1/2/0")
     (study / log_probs_path("m", "1", 0) / "c/0/0").unlink()
-    spoil(study / "models/m/kl/c/0/1/2/0")
+    spoil(study / "models/m/loose/kl/c/0/1/2/0")
     assert run(["verify", str(study)]) == 1
     lines = said(capsys)
     assert [line.split(": ")[:2] for line in lines] == [
@@ -100,9 +101,9 @@ def test_what_was_damaged_is_queued_again_and_the_rest_stays(
 ) -> None:
     before, follower = committed(open_study(study)), open_study(study)
     follower.snapshot()
-    spoil(study / "models/m/surprisal/c/1/2/0")
+    spoil(study / "models/m/loose/surprisal/c/1/2/0")
     spoil(study / log_probs_path("m", "3", 8) / "c/0/0")  # of which it could be computed again
-    spoil(study / "models/m/kl/c/0/0/2/0")
+    spoil(study / "models/m/loose/kl/c/0/0/2/0")
     spoil(study / log_probs_path("m", "1", 0) / "c/0/0")
     assert run(["verify", str(study), "--mend"]) == 0
     lines = said(capsys)
@@ -118,7 +119,7 @@ def test_what_was_damaged_is_queued_again_and_the_rest_stays(
     assert model.state.tolist() == [
         [State.SCORED, State.DONE, State.DONE], [State.DONE, State.DONE, State.MISSING]
     ]  # fmt: skip
-    assert not (study / "models/m/surprisal/c/1/2").exists()
+    assert not (study / "models/m/loose/surprisal/c/1/2").exists()
     assert "its results were damaged" in model.errors["3", 8]
     stored = open_array(follower._store, "models/m/cross_entropy")  # any client's view
     assert np.isnan(np.asarray(stored[1, 2]))
@@ -232,7 +233,7 @@ def test_mending_is_refused_while_an_engine_works(
 ) -> None:
     import time
 
-    spoil(study / "models/m/surprisal/c/1/2/0")
+    spoil(study / "models/m/loose/surprisal/c/1/2/0")
     writer = open_writer(study, time.time)
     assert run(["verify", str(study), "--mend"]) == 1
     assert "is working on this study" in capsys.readouterr().err
@@ -261,9 +262,9 @@ def test_an_engine_computes_what_was_forgotten_again(
     file = write_study(tmp_path, log_probs__representation="none")
     assert run(["run", str(file)]) == 0
     store = tmp_path / "study.zarr"
-    before = committed(open_study(store))
-    spoil(store / "models/m/entropy/c/1/2/0")
-    spoil(store / "models/m/kl/c/0/1/2/0")
+    before = committed(open_study(loosen(store)))
+    spoil(store / "models/m/loose/entropy/c/1/2/0")
+    spoil(store / "models/m/loose/kl/c/0/1/2/0")
     assert run(["verify", str(store), "--mend"]) == 0
     assert run(["run", str(file)]) == 0
     assert "1 checkpoint scored, 2 steps reduced" in capsys.readouterr().err
@@ -284,12 +285,12 @@ def test_results_are_computed_again_from_log_probs_without_the_checkpoint(
     file = write_study(tmp_path, log_probs__representation=kept)
     assert run(["run", str(file)]) == 0
     store = tmp_path / "study.zarr"
-    before = committed(open_study(store))
+    before = committed(open_study(loosen(store)))
     shutil.rmtree(tmp_path / "runs")
     for name in ("surprisal", "entropy", "kl_unigram", "top_id", "top_log_prob"):
-        spoil(next(f for f in (store / f"models/m/{name}/c/1/2").rglob("*") if f.is_file()))
-    spoil(store / "models/m/kl/c/0/1/2/0")
-    (store / "models/m/js/c/0/1/2/0").unlink()
+        spoil(next(f for f in (store / f"models/m/loose/{name}/c/1/2").rglob("*") if f.is_file()))
+    spoil(store / "models/m/loose/kl/c/0/1/2/0")
+    (store / "models/m/loose/js/c/0/1/2/0").unlink()
     assert run(["verify", str(store), "--mend"]) == 0
     assert run(["verify", str(store)]) == 0
     after = committed(open_study(store))
@@ -315,7 +316,8 @@ def test_what_cannot_be_had_again_is_missing_and_status_says_why(
     assert run(["run", str(file)]) == 0
     store = tmp_path / "study.zarr"
     (tmp_path / "runs").rename(tmp_path / "away")
-    spoil(store / "models/m/entropy/c/1/2/0")
+    loosen(store)
+    spoil(store / "models/m/loose/entropy/c/1/2/0")
     assert run(["verify", str(store), "--mend"]) == 0
     run(["run", str(file)])
     capsys.readouterr()
@@ -334,11 +336,16 @@ def test_what_cannot_be_had_again_is_missing_and_status_says_why(
 @pytest.mark.parametrize(
     ("source", "target", "part", "cell"),
     [
-        ("kl/c/0/1/2/0", "kl/c/0/0/1/0", Part.PAIRS, ("1", 0, "2")),
-        ("js/c/0/1/2/0", "kl/c/0/1/2/0", Part.PAIRS, ("2", 0, "3")),
-        ("surprisal/c/0/1/0", "surprisal/c/1/0/0", Part.RESULTS, ("1", 8, None)),
-        ("entropy/c/1/1/0", "surprisal/c/1/1/0", Part.RESULTS, ("2", 8, None)),
-        ("top_log_prob/c/0/1/0/0", "top_log_prob/c/1/0/0/0", Part.RESULTS, ("1", 8, None)),
+        ("loose/kl/c/0/1/2/0", "loose/kl/c/0/0/1/0", Part.PAIRS, ("1", 0, "2")),
+        ("loose/js/c/0/1/2/0", "loose/kl/c/0/1/2/0", Part.PAIRS, ("2", 0, "3")),
+        ("loose/surprisal/c/0/1/0", "loose/surprisal/c/1/0/0", Part.RESULTS, ("1", 8, None)),
+        ("loose/entropy/c/1/1/0", "loose/surprisal/c/1/1/0", Part.RESULTS, ("2", 8, None)),
+        (
+            "loose/top_log_prob/c/0/1/0/0",
+            "loose/top_log_prob/c/1/0/0/0",
+            Part.RESULTS,
+            ("1", 8, None),
+        ),
         ("log_probs/1/0/c/0/0", "log_probs/2/8/c/0/0", Part.LOG_PROBS, ("2", 8, None)),
         ("summary/token_kl/c/0/0", "summary/token_kl/c/1/0", Part.SUMMARY, (None, 8, None)),
     ],
@@ -366,7 +373,9 @@ def test_means_of_a_study_without_checksums_are_not_believed_over_values(
     assert not [d for checked in verify(study) for d in checked.damage]
     before = open_study(study).values("m", "surprisal", "1", 8)
     mean = open_study(study).means("m", "cross_entropy")[1, 0]
-    shutil.copyfile(study / "models/m/surprisal/c/0/1/0", study / "models/m/surprisal/c/1/0/0")
+    shutil.copyfile(
+        study / "models/m/loose/surprisal/c/0/1/0", study / "models/m/loose/surprisal/c/1/0/0"
+    )
     assert run(["verify", str(study), "--mend"]) == 0
     line = "computed again from stored log-probs: results of 1 checkpoint"
     assert said(capsys)[-1] == f"{line} (`seedconv status --json` lists them)"
@@ -386,7 +395,8 @@ def test_a_study_of_an_earlier_version_is_continued_with_checksums(study: Path) 
     after = committed(open_study(study))
     expect_nothing_changed(before, after)
     assert not [d for checked in verify(study) for d in checked.damage]
-    shutil.copyfile(study / "models/m/js/c/0/1/2/0", study / "models/m/js/c/2/1/2/0")
+    loosen(study)
+    shutil.copyfile(study / "models/m/loose/js/c/0/1/2/0", study / "models/m/loose/js/c/2/1/2/0")
     damage = [damage for checked in verify(study) for damage in checked.damage]
     assert [(d.part, d.step) for d in damage] == [(Part.PAIRS, 16)]
 

@@ -70,7 +70,10 @@ class Engines:
         kill_at_change: int | None = None,
         command_line: bool = False,
     ) -> Ended:
-        """Work through a study; killed after so many seconds, or before its n-th file change."""
+        """Work through a study; killed after so many seconds, or before its n-th file change.
+
+        By the command line, given a store in place of a study file, migrate it.
+        """
         assert self._server.stdin is not None
         assert self._server.stdout is not None
         order = [str(study), kill_after, kill_at_change, command_line]
@@ -119,7 +122,8 @@ def _engine(study: Path, kill_at: int | None, command_line: bool, report: int) -
         if command_line:
             from seedconv_tui.cli.main import run
 
-            return run(["run", str(study)])
+            with contextlib.redirect_stdout(sys.stderr):  # stdout is for what is reported
+                return run(["migrate" if study.suffix == ".zarr" else "run", str(study)])
         engine = build_coordinator(load_study_file(study), _Silent())
         watch.opened_at = watch.changes
         totals = engine.run()

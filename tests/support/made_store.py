@@ -310,9 +310,10 @@ def expect_nothing_uncommitted(store: Path) -> None:
             assert not (store / f"models/m/log_probs/{seed}/{step}").exists()
             for name, variable in _VARIABLES.items():
                 if variable.per_token and not variable.by_pair:
-                    assert not (store / f"models/m/{name}/c/{t}/{s}").exists()
+                    assert not (store / f"models/m/loose/{name}/c/{t}/{s}").exists()
         if step not in known.reduced:
-            assert not list((store / "models/m/kl/c" / str(t)).glob("*/*/*"))
+            assert not list((store / "models/m/loose/kl/c" / str(t)).glob("*/*/*"))
+            assert not list((store / "models/m/kl").glob(f"c.{t}.*"))
     assert not list(store.rglob("*.partial"))
 
 
