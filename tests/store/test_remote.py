@@ -320,7 +320,7 @@ def test_a_store_that_goes_away(bucket: S3Server) -> None:
     bucket.close()
     with pytest.raises(RemoteError, match=f"{URL}/commits: cannot be read"):
         opened.refresh()
-    with pytest.raises(RemoteError, match=f"{URL}/models/m/loose/kl"):
+    with pytest.raises(RemoteError, match=f"{URL}/models/m/kl"):
         opened.values("m", "kl", "1", 0, "2")
 
 
