@@ -21,10 +21,10 @@ KEPT = {Path("engine/callback.py"), Path("engine/announcing.py")}
 # Where each large library is imported: when it changes, one place changes. Torch has two: it is
 # what the engine runs, and what the scripts train with that `training` serves.
 DOORS = {
-    "accelerate": "engine/models/spreading.py",
+    "accelerate": ("engine/models/spreading.py",),
     "google_crc32c": ("store/storage",),
     "numcodecs": ("store/storage",),
-    "obstore": ("store/storage/remote.py",),
+    "obstore": ("store/storage/remote.py", "store/storage/committed_objects.py"),
     "psutil": ("engine/machine",),
     "pydantic": ("engine/study_file",),
     "ray": ("engine/workers/ray.py",),

@@ -22,7 +22,7 @@ from store.reading.category_arrays import read_category
 from store.reading.corpus_reader import CorpusReader
 from store.reading.log_probs import LogProbs, open_log_probs
 from store.reading.mean_arrays import MeanReader
-from store.reading.per_token import Place, fetch_parts, locate
+from store.reading.per_token import Place, fetch_parts, locate, refuse_absent
 from store.reading.probe_arrays import open_results, read_probe
 from store.schema import layout
 from store.schema.category import Category
@@ -274,19 +274,16 @@ class StudyReader:
         return self._finite[cell]
 
     def array(self, model: str, name: str) -> Array:
-        """Open an array of results, packed or loose; only committed cells of it mean anything.
+        """Open an array of results; those per token are at `Variable.seed_cell`.
 
-        Those per token are at `Variable.seed_cell`. Raise StoreError when the study has no such
-        results, DamagedError when its metadata are not what they must be.
+        Only committed cells mean anything. Raise StoreError where the study has none, DamagedError.
         """
         return self.array_at(model, layout.array_path(name))
 
     def array_at(self, model: str, path: str) -> Array:
         """Open an array by its path below the model's group. Raise DamagedError like `array`."""
         known, whole = self.ledger(model), f"{layout.model_path(model)}/{path}"
-        if path in layout.ARRAYS.keys() - layout.arrays_of(self.divergences).keys():
-            name, there = path.removeprefix(f"{layout.LOOSE}/"), ", ".join(self.divergences)
-            raise StoreError(f"{self.path}: has no {name}; its divergences are: {there}")
+        refuse_absent(self.path, path, self.divergences)
         if path not in layout.ARRAYS:  # a coordinate: the commit log is what counts
             return open_array(self._store, whole)
         variable, sizes = layout.ARRAYS[path], (len(known.steps), len(known.seeds))

@@ -262,7 +262,7 @@ class CommittedStore(CheckedFolder):
 class FarStore(Protocol):
     """A store in which every question takes long: what it holds is known without, or asked at once.
 
-    See `store.storage.remote.CommittedObjects`.
+    See `store.storage.committed_objects.CommittedObjects`.
     """
 
     expected: ChecksumOf

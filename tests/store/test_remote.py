@@ -22,6 +22,7 @@ from store import DamagedError, NotAStudyError, RemoteError, UnsupportedError, o
 from store.schema import ResultPart, log_probs_path
 from store.writing import StudyWriter
 from tests.support.deadline import DEADLINE
+from tests.support.loose import loosen
 from tests.support.made_store import (
     Clock,
     committed,
@@ -126,19 +127,41 @@ async def test_the_monitor_asks_nothing_twice(bucket: S3Server) -> None:
         assert "read every 1 d" in "".join(strip.text for strip in strips)
 
 
-def test_chunks_are_asked_for_at_once(bucket: S3Server) -> None:
+def test_a_pack_is_asked_for_once(bucket: S3Server) -> None:
+    """All that a screen needs, before any of it is read; a pack that is gone is found then."""
+    parts = [ResultPart("m", "kl", 8, i, j) for i in SEEDS for j in SEEDS if i != j]
+    opened = open_study(URL)
+    bucket.asked.clear()
+    opened.fetch(parts)
+    assert len(bucket.asked) == 1
+    for part in parts:
+        assert len(opened.values("m", "kl", str(part.seed), 8, part.other)) == opened.n_tokens
+    assert len(bucket.asked) == 1
+    opened = open_study(URL)
+    bucket.delete(f"{PREFIX}/models/m/kl/c.2.0.0.0")
+    opened.fetch(parts)
+    with pytest.raises(DamagedError, match=r"kl/c\.2\.0\.0\.0: missing, though it was committed"):
+        opened.values("m", "kl", SEEDS[0], 8, SEEDS[1])
+
+
+def test_chunks_are_asked_for_at_once(bucket: S3Server, study: Path) -> None:
     """All that a screen needs, before any of it is read; damage is found when it is read."""
+    loosen(study)
+    for key in list(bucket.objects):
+        bucket.delete(key)
+    bucket.upload(study, PREFIX)
     opened = open_study(URL)
     parts = [ResultPart("m", "kl", 8, i, j) for i in SEEDS for j in SEEDS if i != j]
-    bucket.delete(f"{PREFIX}/models/m/kl/c/2/0/1/0")
-    bucket.put(f"{PREFIX}/models/m/kl/c/2/1/0/0", bucket.objects[f"{PREFIX}/models/m/kl/c/2/1/2/0"])
+    loose = f"{PREFIX}/models/m/loose/kl/c/2"
+    bucket.delete(f"{loose}/0/1/0")
+    bucket.put(f"{loose}/1/0/0", bucket.objects[f"{loose}/1/2/0"])
     bucket.asked.clear()
     opened.fetch([*parts, ResultPart("m", "kl", 8, "1", "no such seed")])
-    assert len(bucket.asked) == len(parts)
+    assert len(bucket.asked) == len(parts) + 2  # whether there is a pack, and since then one
     bucket.asked.clear()
     assert len(opened.values("m", "kl", SEEDS[0], 8, SEEDS[2])) == opened.n_tokens
     assert not bucket.asked
-    with pytest.raises(DamagedError, match="kl/c/2/0/1/0: missing, though it was committed"):
+    with pytest.raises(DamagedError, match=r"kl/c\.2\.0\.0\.0: missing, though it was committed"):
         opened.values("m", "kl", SEEDS[0], 8, SEEDS[1])
     with pytest.raises(DamagedError, match="kl/c/2/1/0/0: is not what was committed"):
         opened.values("m", "kl", SEEDS[1], 8, SEEDS[0])
