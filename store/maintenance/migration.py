@@ -112,8 +112,8 @@ def _session(
     commits, how = CommitWriter(path / layout.COMMITS, reader, session), "failed"
 
     def beat(state: str) -> None:
-        now = time.time()
-        write_status(path, EngineStatus(writer, host, pid, now, started, state, "migrating"))
+        now, what = time.time(), "migrating" if state == "working" else ""
+        write_status(path, EngineStatus(writer, host, pid, now, started, state, what))
 
     try:
         beat("working")
