@@ -145,9 +145,9 @@ def _make_room(store: DurableStore, reader: CommitReader, root: dict[str, Any]) 
         group = store.root / layout.model_path(model)
         refuse_link(store.root, group / layout.LOOSE)
         (group / layout.LOOSE).mkdir(parents=True, exist_ok=True)
-        for name, variable in layout.VARIABLES.items():
+        for name in layout.PER_TOKEN:
             old, new = group / name, group / layout.array_path(name)
-            if variable.per_token and old.is_dir() and not new.exists():
+            if old.is_dir() and not new.exists():
                 refuse_link(store.root, old)
                 old.rename(new)
         sync_folders([group, group / layout.LOOSE])

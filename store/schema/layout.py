@@ -304,9 +304,12 @@ SUMMARIES: dict[str, Variable] = {  # in a model's group `summary`; all derived 
     ),
 }
 
+PER_TOKEN = {name: variable for name, variable in VARIABLES.items() if variable.per_token}
+"""Those of `VARIABLES` that are kept loose, and packed once their step is complete."""
+
 ARRAYS: dict[str, Variable] = {  # every array of a model but log-probs and coordinates, by path
     **{name: replace(variable, packed=variable.per_token) for name, variable in VARIABLES.items()},
-    **{f"{LOOSE}/{name}": variable for name, variable in VARIABLES.items() if variable.per_token},
+    **{f"{LOOSE}/{name}": variable for name, variable in PER_TOKEN.items()},
     **{f"{SUMMARY}/{name}": variable for name, variable in SUMMARIES.items()},
 }
 
@@ -332,4 +335,4 @@ def array_path(name: str) -> str:
 
     Results per token are asked for where they are loose; what is not there is in a pack.
     """
-    return f"{LOOSE}/{name}" if name in VARIABLES and VARIABLES[name].per_token else name
+    return f"{LOOSE}/{name}" if name in PER_TOKEN else name

@@ -34,8 +34,8 @@ def place_of(key: str) -> PackedPlace | None:
     """Return where the loose chunk of this key is packed; None: it is the key of something else."""
     group, _, chunk = key.rpartition("/c/")
     above, loose, name = group.rpartition(f"/{layout.LOOSE}/")
-    variable = layout.VARIABLES.get(name)
-    if not loose or not chunk or variable is None or not variable.per_token:
+    variable = layout.PER_TOKEN.get(name)
+    if not loose or not chunk or variable is None:
         return None
     try:
         step, *rest = (int(number) for number in chunk.split("/"))

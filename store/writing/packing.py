@@ -54,10 +54,9 @@ class Packer:
         known = self._ledger().model(model)
         group = layout.model_path(model)
         packs: list[_Pack] = []
-        for name, variable in layout.VARIABLES.items():
-            if variable.per_token:
-                array = f"{group}/{layout.array_path(name)}"
-                packs += self._packs(array, variable, committed_cells(known, step, variable))
+        for name, variable in layout.PER_TOKEN.items():
+            array = f"{group}/{layout.array_path(name)}"
+            packs += self._packs(array, variable, committed_cells(known, step, variable))
         done: list[str] = []
 
         def write(pack: _Pack) -> None:
@@ -87,8 +86,8 @@ class Packer:
         """Remove packs of a step of which nothing is committed."""
         known = self._ledger().model(model)
         t = known.steps[step]
-        for name, variable in layout.VARIABLES.items():
-            if variable.per_token and not committed_cells(known, step, variable):
+        for name, variable in layout.PER_TOKEN.items():
+            if not committed_cells(known, step, variable):
                 folder = self._store.root / layout.model_path(model) / name
                 refuse_link(self._store.root, folder)
                 for file in folder.glob(f"c.{t}.*"):
@@ -100,8 +99,8 @@ class Packer:
         Only where the one that is kept is packed.
         """
         known, root = self._ledger().model(model), self._store.root
-        for name, variable in layout.VARIABLES.items():
-            if variable.per_token and variable.symmetric:
+        for name, variable in layout.PER_TOKEN.items():
+            if variable.symmetric:
                 array = f"{layout.model_path(model)}/{layout.array_path(name)}/c"
                 for t, i, j in committed_cells(known, step, variable):
                     if not any((root / f"{array}/{t}/{i}/{j}").glob("*")):
@@ -111,10 +110,9 @@ class Packer:
     def loose(self, model: str) -> list[int]:
         """Return the steps of which something is loose, in order."""
         known, found = self._ledger().model(model), set()
-        for name, variable in layout.VARIABLES.items():
-            if variable.per_token:
-                array = self._store.root / layout.model_path(model) / layout.array_path(name)
-                found |= {int(at.name) for at in array.glob("c/*") if at.name.isdecimal()}
+        for name in layout.PER_TOKEN:
+            array = self._store.root / layout.model_path(model) / layout.array_path(name)
+            found |= {int(at.name) for at in array.glob("c/*") if at.name.isdecimal()}
         return sorted(step for step, t in known.steps.items() if t in found)
 
     def _packs(self, array: str, variable: Variable, cells: Iterable[Cell]) -> Iterable[_Pack]:
@@ -138,7 +136,7 @@ class Packer:
             return []
         try:
             chunks = {number: self._chunks.get_bytes(key) for number, key in keys.items()}
-        except DamagedError:  # whoever reads it is told
+        except DamagedError:  # whoever reads it hears of it
             return []
         data = make_pack({number: chunk.tobytes() for number, chunk in chunks.items()}, pack.size)
         self._store.put(pack.key, data)

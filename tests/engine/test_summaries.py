@@ -29,15 +29,10 @@ from tests.support.made_store import (
     score,
     summarise_step,
 )
-from tests.support.tiny_models import make_runs, write_study
+from tests.support.tiny_models import CUSTOM, make_runs, write_study
 
 SEEDS, STEPS = ("1", "2", "3"), (0, 4, 8)
 RESULTS = ("surprisal", "entropy", "kl_unigram")
-CUSTOM = """
-[[categories.custom]]
-name = "vowel"
-pattern = "[aeiou]"
-"""
 
 
 @pytest.fixture(scope="module")

@@ -20,14 +20,9 @@ from seedconv_tui.cli.main import run
 from store import open_study
 from store.schema import EngineStatus
 from tests.support.listening import Heard
-from tests.support.tiny_models import finish, make_runs, write_study
+from tests.support.tiny_models import CUSTOM, finish, make_runs, write_study
 
 SEEDS, OLD, NEW = ("1", "2"), (0, 1, 2, 3, 4, 5), 6
-CUSTOM = """
-[[categories.custom]]
-name = "vowel"
-pattern = "[aeiou]"
-"""
 
 
 @pytest.fixture(scope="module")

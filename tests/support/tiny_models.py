@@ -27,6 +27,11 @@ TEXT = (
     "careful ones measure it, token by token, step by step.\n"
 ) * 4
 END = "<|endoftext|>"
+CUSTOM = """
+[[categories.custom]]
+name = "vowel"
+pattern = "[aeiou]"
+"""
 
 
 def make_tokenizer(folder: Path, size: int = 300) -> Tokenizer:
