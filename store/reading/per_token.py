@@ -43,10 +43,3 @@ def fetch_parts(parts: Iterable[ResultPart], where: Callable[[ResultPart], Place
         with contextlib.suppress(StoreError):  # whoever reads it hears why
             found.append(where(part))
     fetch(found)
-
-
-def refuse_absent(study: object, path: str, divergences: tuple[str, ...]) -> None:
-    """Raise StoreError for an array of a divergence that the study at `study` does not keep."""
-    if path in layout.ARRAYS.keys() - layout.arrays_of(divergences).keys():
-        name = path.removeprefix(f"{layout.LOOSE}/")
-        raise StoreError(f"{study}: has no {name}; its divergences are: {', '.join(divergences)}")

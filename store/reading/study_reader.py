@@ -22,8 +22,9 @@ from store.reading.category_arrays import read_category
 from store.reading.corpus_reader import CorpusReader
 from store.reading.log_probs import LogProbs, open_log_probs
 from store.reading.mean_arrays import MeanReader
-from store.reading.per_token import Place, fetch_parts, locate, refuse_absent
+from store.reading.per_token import Place, fetch_parts, locate
 from store.reading.probe_arrays import open_results, read_probe
+from store.reading.result_arrays import ResultArrays
 from store.schema import layout
 from store.schema.category import Category
 from store.schema.corpus import Corpus, Vocabulary
@@ -31,7 +32,7 @@ from store.schema.keys import CheckpointName, Key, ResultPart
 from store.schema.packed import all_known
 from store.schema.probe import Probe
 from store.schema.schedule import Schedule, of_model
-from store.storage.arrays import Array, expect, open_array, read
+from store.storage.arrays import Array, read
 from store.storage.places import Address
 
 _EVERYTHING = slice(None)
@@ -60,6 +61,9 @@ class StudyReader:
             self._store.check = partial(progress.refuse_replaced, self._replaced)
         self._commits = progress.commits
         self._store.expected = ChunkChecksums(lambda: self._commits.ledger)
+        self._arrays = ResultArrays(
+            self.path, self._store, self.n_tokens, self.divergences, lambda: self.n_levels
+        )
         self._corpus_files = CorpusReader(progress.files, self._store, progress.root)
         self._corpus: Corpus | None = None
         self._vocabulary: Vocabulary | None = None
@@ -282,13 +286,7 @@ class StudyReader:
 
     def array_at(self, model: str, path: str) -> Array:
         """Open an array by its path below the model's group. Raise DamagedError like `array`."""
-        known, whole = self.ledger(model), f"{layout.model_path(model)}/{path}"
-        refuse_absent(self.path, path, self.divergences)
-        if path not in layout.ARRAYS:  # a coordinate: the commit log is what counts
-            return open_array(self._store, whole)
-        variable, sizes = layout.ARRAYS[path], (len(known.steps), len(known.seeds))
-        made = variable.layout(*sizes, self.n_tokens, self.n_levels)
-        return expect(open_array(self._store, whole, made), **made, growing=variable.growing)
+        return self._arrays.open(model, path, self.ledger(model))
 
     def token_kl(self, model: str, step: int, tokens: slice = _EVERYTHING) -> NDArray[np.float32]:
         """Read the KL at each token, mean over ordered pairs of seeds: (token,), nats.

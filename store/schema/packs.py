@@ -8,7 +8,8 @@ of them stays true. Loose chunks count before packed ones.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from functools import lru_cache
+from typing import NamedTuple
 
 from store.schema import layout
 from store.schema.packed import CHECKSUM_BYTES
@@ -16,8 +17,7 @@ from store.schema.packed import CHECKSUM_BYTES
 ENTRY_BYTES = 16  # of the index, for each chunk: where it begins, and how long it is
 
 
-@dataclass(frozen=True)
-class PackedPlace:
+class PackedPlace(NamedTuple):
     """Where a chunk of results per token is, once it is packed."""
 
     key: str  # of the pack
@@ -33,18 +33,31 @@ class PackedPlace:
 def place_of(key: str) -> PackedPlace | None:
     """Return where the loose chunk of this key is packed; None: it is the key of something else."""
     group, _, chunk = key.rpartition("/c/")
-    above, loose, name = group.rpartition(f"/{layout.LOOSE}/")
-    variable = layout.PER_TOKEN.get(name)
-    if not loose or not chunk or variable is None:
+    found = _packed_array(group)
+    if found is None or not chunk:
         return None
+    array, n_seeds, n_axes = found
     try:
-        step, *rest = (int(number) for number in chunk.split("/"))
+        at = [int(number) for number in chunk.split("/")]
     except ValueError:
         return None
-    n_seeds, size, number = 1 + variable.by_pair, layout.PACK_SEEDS, 0
-    if len(rest) != len(variable.dims) - 1:
+    if len(at) != n_axes:
         return None
-    for seed in rest[:n_seeds]:
-        number = number * size + seed % size
-    at = [step, *(seed // size for seed in rest[:n_seeds]), *rest[n_seeds:]]
-    return PackedPlace(f"{above}/{name}/c.{'.'.join(map(str, at))}", number, size**n_seeds)
+    size, number = layout.PACK_SEEDS, 0
+    for axis in range(1, 1 + n_seeds):
+        at[axis], within = divmod(at[axis], size)
+        number = number * size + within
+    return PackedPlace(f"{array}/c.{'.'.join(map(str, at))}", number, size**n_seeds)
+
+
+@lru_cache(maxsize=1024)
+def _packed_array(loose: str) -> tuple[str, int, int] | None:
+    """Return the path of an array that is packed, and how many axes of seeds and in all it has.
+
+    Given that of its loose chunks; None: nothing of it is packed.
+    """
+    above, separator, name = loose.rpartition(f"/{layout.LOOSE}/")
+    variable = layout.PER_TOKEN.get(name)
+    if not separator or variable is None:
+        return None
+    return f"{above}/{name}", 1 + variable.by_pair, len(variable.dims)

@@ -24,6 +24,8 @@ from store.storage.checked_stores import CheckedStore, CommittedStore, FarStore,
 from store.storage.direct_chunks import (
     CLEVEL,
     CNAME,
+    MOST_CHUNKS,
+    AlteredChunkError,
     ChunkGrid,
     Selection,
     chunk_keys,
@@ -33,8 +35,6 @@ from store.storage.direct_chunks import (
 from store.storage.durable_store import DurableStore
 
 Array = zarr.Array[Any]
-
-_MOST_CHUNKS = 2**17  # that are read at once: each takes memory before the first is read
 
 
 def limit_threads(threads: int) -> None:
@@ -80,11 +80,11 @@ def open_array(store: Store, path: str, made: dict[str, Any] | None = None) -> A
 
     Given what it was made with, see `create_array`, a remote store is not asked for that.
     """
+    if isinstance(store, CommittedStore):
+        return store.opened.get(path, lambda path: Opened.of(_open(store, path))).array
     if isinstance(store, FarStore) and made is not None:
         document = partial(metadata, **made)
         return store.open_as(path, made["shape"], document, lambda: _open(store, path)).array
-    if isinstance(store, CommittedStore):
-        return store.opened.get(path, lambda path: Opened.of(_open(store, path))).array
     return _open(store, path)
 
 
@@ -202,18 +202,25 @@ def _named(array: Array) -> str:
 def read(array: Array, selection: Selection) -> NDArray[Any]:
     """Read part of an array. Raise DamagedError for a chunk that is missing or altered."""
     opened, store = _known(array), array.store
-    if _count_chunks(opened.grid, selection) > _MOST_CHUNKS:
-        raise DamagedError(f"{place(array)}: has more chunks than any array of a study")
     try:
-        if isinstance(store, CommittedStore | FarStore) and opened.plain:
-            if isinstance(store, FarStore):
-                store.fetch(chunk_keys(opened.grid, selection))
+        if opened.plain and isinstance(store, CommittedStore):
+            found = read_directly(opened.grid, selection, store.get_bytes)
+            if found is not None:
+                return found
+        if _count_chunks(opened.grid, selection) > MOST_CHUNKS:
+            raise DamagedError(f"{place(array)}: has more chunks than any array of a study")
+        if opened.plain and isinstance(store, FarStore):
+            store.fetch(chunk_keys(opened.grid, selection))
             found = read_directly(opened.grid, selection, store.get_bytes)
             if found is not None:
                 return found
         return np.asarray(array[selection])
     except StoreError:
         raise
+    except AlteredChunkError as error:
+        file = store.file_of(error.key) if isinstance(store, CommittedStore) else error.key
+        where = place(array).removesuffix(array.path) + file
+        raise DamagedError(f"{where}: cannot be read (its checksum does not match)") from error
     except MemoryError as error:
         raise DamagedError(f"{_named(array)}: is larger than the memory ({error})") from error
     except (OSError, ValueError, RuntimeError, IndexError) as error:

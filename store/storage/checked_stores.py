@@ -27,7 +27,7 @@ from store.storage.links import (
     refuse_longer,
     refuse_other_than_file,
 )
-from store.storage.pack_files import packed_chunk
+from store.storage.pack_files import PackReader
 
 _METADATA = ("zarr.json", ".zarray", ".zgroup", ".zattrs")
 _KEYS = {"name": "default", "configuration": {"separator": "/"}}
@@ -115,6 +115,7 @@ class CheckedFolder(CheckedStore, LocalStore):
     def __init__(self, root: Path, *, read_only: bool) -> None:
         super().__init__(root, read_only=read_only)
         self.sizes = ChunkSizes()
+        self._packs = PackReader(root)
 
     async def get(
         self,
@@ -154,7 +155,7 @@ class CheckedFolder(CheckedStore, LocalStore):
         place = place_of(key)
         if place is None:
             return None
-        value = packed_chunk(self.root, place, self.sizes.most_bytes(key))
+        value = self._packs.chunk(place, self.sizes.most_bytes(key))
         if value is not None:
             self.expect(key, np.frombuffer(value, np.uint8), place.key)
         return value
@@ -196,14 +197,15 @@ class OpenedArrays:
         Raise what it raises, and DamagedError for a link.
         """
         file = f"{self._root}/{path}/zarr.json"
-        refuse_link(self._root, file)
         try:
             found = os.lstat(file)
         except OSError:
+            refuse_link(self._root, file)
             return open_it(path)  # it knows what to say
         stamp = found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
         known = self._known.get(path)
         if known is None or known[0] != stamp:
+            refuse_link(self._root, file)
             known = self._known[path] = stamp, open_it(path)
         return known[1]
 
@@ -227,9 +229,9 @@ class CommittedStore(CheckedFolder):
     def get_bytes(self, key: str) -> NDArray[np.uint8]:
         """Read one chunk without Zarr, (byte,). Raise DamagedError like `get`, and OSError."""
         path = f"{self.root}/{key}"
-        refuse_link(self.root, path)
         try:
             with open_plain(path) as file:
+                refuse_link(self.root, path)  # whose target may be there; else it is as not there
                 size = os.fstat(file.fileno()).st_size
                 refuse_longer(path, size, self.sizes.most_bytes(key))
                 value = np.fromfile(file, np.uint8, size)
@@ -239,6 +241,9 @@ class CommittedStore(CheckedFolder):
             if packed is None:
                 raise self._missing(key) from None
             return np.frombuffer(packed, np.uint8)
+        except OSError:
+            refuse_link(self.root, path)
+            raise
         self.check()
         self.expect(key, value)
         return value
@@ -251,11 +256,25 @@ class CommittedStore(CheckedFolder):
         return value
 
     def _missing(self, key: str) -> DamagedError:
+        refuse_link(self.root, self.root / key)
+        return DamagedError(f"{self.root}/{self.file_of(key)}: missing, though it was committed")
+
+    def file_of(self, key: str) -> str:
+        """Return the file in which a chunk is, or should be: its own, or a pack.
+
+        What is in no pack was not packed yet, if its step has a pack or others of it are loose.
+        """
         place = place_of(key)
-        if place is not None and (self.root / place.key).exists():
-            return DamagedError(f"{self.root}/{place.key}: lacks a chunk that was committed")
-        file = key if place is None else place.key
-        return DamagedError(f"{self.root}/{file}: missing, though it was committed")
+        if place is None or (self.root / key).exists():
+            return key
+        try:
+            if self._packs.chunk(place, self.sizes.most_bytes(key)) is not None:
+                return place.key
+        except DamagedError:
+            return place.key
+        array, _, chunk = key.rpartition("/c/")
+        of_step = self.root / array / "c" / chunk.partition("/")[0]
+        return key if of_step.exists() or (self.root / place.key).exists() else place.key
 
 
 @runtime_checkable

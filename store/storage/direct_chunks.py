@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -26,9 +26,17 @@ PutChunk = Callable[[str, bytes], None]
 CNAME: Final = "lz4"  # of Blosc, with bit shuffle
 CLEVEL: Final = 5
 
-_MOST_BYTES = (
-    2**24
-)  # unpacked, of several chunks: for more, Zarr's threads are worth what they cost
+# Unpacked, of several chunks: for more, Zarr's threads are worth what they cost.
+_MOST_BYTES = 2**24
+MOST_CHUNKS: Final = 2**17  # that are read at once: each takes memory before the first is read
+
+
+class AlteredChunkError(ValueError):
+    """A chunk is not what its checksum says. `key` names it."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__(f"stored and computed checksum do not match in {key}")
+        self.key = key
 
 
 @dataclass(frozen=True)
@@ -44,20 +52,27 @@ class ChunkGrid:
 def read_directly(grid: ChunkGrid, selection: Selection, get: GetChunk) -> NDArray[Any] | None:
     """Return part of an array; None for what is better left to Zarr.
 
-    Raise ValueError for a chunk that is altered, RuntimeError for one that does not unpack, and
-    what `get` raises.
+    Raise AlteredChunkError, ValueError or RuntimeError for a chunk that does not unpack, and what
+    `get` raises.
     """
+    within_one = _within_one(grid, selection)
+    if within_one is not None:  # as nearly always
+        which, within = within_one
+        key = _key(grid, which)
+        chunk = _unpack(key, get(key), grid)
+        found = chunk[within]
+        return found if found.size == chunk.size else found.copy()  # else it holds all of it
     slices = _slices(grid, selection)
     if slices is None:
         return None
     along = _along(grid, slices)
     n_chunks, chunk_bytes = math.prod(map(len, along)), math.prod(grid.chunks) * grid.dtype.itemsize
-    if n_chunks > 1 and n_chunks * chunk_bytes > _MOST_BYTES:
+    if n_chunks > MOST_CHUNKS or n_chunks * chunk_bytes > _MOST_BYTES:
         return None
     values = np.empty([part.stop - part.start for part in slices], grid.dtype)
     for index in itertools.product(*along):
         key = _key(grid, index)
-        chunk = _unpack(key, get(key)).view(grid.dtype).reshape(grid.chunks)
+        chunk = _unpack(key, get(key), grid)
         inside, place = [], []
         for at, size, part in zip(index, grid.chunks, slices, strict=True):
             first, last = max(part.start, at * size), min(part.stop, (at + 1) * size)
@@ -75,8 +90,33 @@ def chunk_keys(grid: ChunkGrid, selection: Selection) -> list[str]:
     return [_key(grid, index) for index in itertools.product(*_along(grid, slices))]
 
 
-def _key(grid: ChunkGrid, index: tuple[int, ...]) -> str:
+def _key(grid: ChunkGrid, index: Iterable[int]) -> str:
     return "/".join((grid.path, "c", *map(str, index)))
+
+
+def _within_one(
+    grid: ChunkGrid, selection: Selection
+) -> tuple[list[int], tuple[int | slice, ...]] | None:
+    """Return which chunk holds all that is selected, and where in it; None: no single one does."""
+    if len(selection) > len(grid.shape):
+        return None
+    index: list[int] = []
+    within: list[int | slice] = []
+    for axis, (n, size) in enumerate(zip(grid.shape, grid.chunks, strict=True)):
+        part = selection[axis] if axis < len(selection) else slice(None)
+        if isinstance(part, int):
+            if not 0 <= part < n:
+                return None
+            at = part // size
+            within.append(part - at * size)
+        else:
+            start, stop, stride = part.indices(n)
+            at = start // size
+            if stride != 1 or not start < stop <= (at + 1) * size:
+                return None
+            within.append(slice(start - at * size, stop - at * size))
+        index.append(at)
+    return index, tuple(within)
 
 
 def _along(grid: ChunkGrid, slices: list[slice]) -> list[range]:
@@ -101,11 +141,15 @@ def _slices(grid: ChunkGrid, selection: Selection) -> list[slice] | None:
     return slices
 
 
-def _unpack(key: str, packed: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    data, stored = packed[:-CHECKSUM_BYTES], bytes(packed[-CHECKSUM_BYTES:])
+def _unpack(key: str, packed: NDArray[np.uint8], grid: ChunkGrid) -> NDArray[Any]:
+    data, stored = packed[:-CHECKSUM_BYTES], packed[-CHECKSUM_BYTES:].tobytes()
     if google_crc32c.value(data).to_bytes(CHECKSUM_BYTES, "little") != stored:
-        raise ValueError(f"stored and computed checksum do not match in {key}")
-    return np.frombuffer(blosc.decompress(data), np.uint8)
+        raise AlteredChunkError(key)
+    chunk = np.empty(grid.chunks, grid.dtype)
+    if int.from_bytes(data[4:8].tobytes(), "little") != chunk.nbytes:  # else some were left empty
+        raise ValueError(f"{key} unpacks to another size than its array's chunks have")
+    blosc.decompress(data, chunk)
+    return chunk
 
 
 def write_directly(

@@ -19,9 +19,11 @@ MOST_METADATA = 2**26  # bytes of a `zarr.json`, which names every document of a
 
 def refuse_link(root: Path, path: Path | str) -> None:
     """Raise DamagedError when `path`, which lies below `root`, is reached through a link."""
-    above, whole = str(root), str(path)  # not paths, which are slow: every reading asks
-    ends = [i for i in range(len(above) + 1, len(whole)) if whole[i] == os.sep]
-    for end in (*ends, len(whole)) if len(whole) > len(above) else ():
+    whole = str(path)  # not a path, which is slow: every reading asks
+    end = len(str(root))
+    while end < len(whole):
+        end = whole.find(os.sep, end + 1)
+        end = len(whole) if end < 0 else end
         try:
             linked = stat.S_ISLNK(os.lstat(whole[:end]).st_mode)
         except (OSError, ValueError):  # it is not there, or no file can have this name
@@ -35,16 +37,27 @@ def refuse_link(root: Path, path: Path | str) -> None:
 
 def open_plain(path: Path | str) -> BinaryIO:
     """Open a file for reading. Raise DamagedError where something else has its name, or OSError."""
+    return os.fdopen(open_descriptor(path)[0], "rb")
+
+
+def open_descriptor(path: Path | str) -> tuple[int, os.stat_result]:
+    """Return a file's descriptor, to be closed, and what the system says of it.
+
+    Raise as `open_plain`.
+    """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except FileNotFoundError:
+        raise
     except OSError as error:
         if Path(path).exists() and not Path(path).is_file():  # a socket, or without a driver
             raise _not_plain(path) from error
         raise
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+    found = os.fstat(descriptor)
+    if not stat.S_ISREG(found.st_mode):
         os.close(descriptor)
         raise _not_plain(path)
-    return os.fdopen(descriptor, "rb")
+    return descriptor, found
 
 
 def refuse_other_than_file(path: Path, most_bytes: int) -> None:

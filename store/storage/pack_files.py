@@ -12,33 +12,63 @@ import google_crc32c
 from store.errors import DamagedError
 from store.schema.packed import CHECKSUM_BYTES
 from store.schema.packs import PackedPlace
-from store.storage.links import open_plain, refuse_link, refuse_longer
+from store.storage.links import open_descriptor, refuse_link, refuse_longer
 
 _ENTRY = struct.Struct("<QQ")
 _NOT_THERE = 2**64 - 1
+_HELD = 64  # indexes: a step has one for each array, and 4 kB are many
 
 
-def packed_chunk(root: Path, place: PackedPlace, most_bytes: int) -> bytes | None:
-    """Return a chunk that is packed; None: there is no pack, or it is not in it.
+class PackReader:
+    """Reads chunks out of packs below one folder, and holds the indexes of those it read last."""
 
-    Raise DamagedError for a pack that cannot be understood, and OSError.
-    """
-    path = f"{root}/{place.key}"
-    refuse_link(root, path)
-    try:
-        with open_plain(path) as file:
-            size = os.fstat(file.fileno()).st_size
-            file.seek(max(0, size - place.index_bytes))
-            part = part_of(place, file.read(place.index_bytes), size)
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._indexes: dict[str, tuple[tuple[int, ...], bytes]] = {}  # by path; the oldest first
+
+    def chunk(self, place: PackedPlace, most_bytes: int) -> bytes | None:
+        """Return a chunk that is packed; None: there is no pack, or it is not in it.
+
+        Raise DamagedError for a pack that cannot be understood, or is reached through a link, and
+        OSError.
+        """
+        path = f"{self._root}/{place.key}"
+        try:
+            descriptor, found = open_descriptor(path)
+        except OSError as error:
+            refuse_link(self._root, path)
+            if isinstance(error, FileNotFoundError):
+                return None
+            raise
+        try:
+            index = self._index(path, place, descriptor, found)
+            part = _part_at(place, index, found.st_size)
             if part is None:
                 return None
             refuse_longer(path, part[1] - part[0], most_bytes)
-            file.seek(part[0])
-            return file.read(part[1] - part[0])
-    except FileNotFoundError:
-        return None
-    except ValueError as error:
-        raise DamagedError(f"{path}: {error}") from None
+            return os.pread(descriptor, part[1] - part[0], part[0])
+        except ValueError as error:
+            raise DamagedError(f"{path}: {error}") from None
+        finally:
+            os.close(descriptor)
+
+    def _index(
+        self, path: str, place: PackedPlace, descriptor: int, found: os.stat_result
+    ) -> bytes:
+        """Return the index of a pack. One that is held is of the same file, so that is no link."""
+        known = found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns
+        held = self._indexes.get(path)
+        if held is not None and held[0] == known:
+            return held[1]
+        refuse_link(self._root, path)
+        start = max(0, found.st_size - place.index_bytes)
+        index = os.pread(descriptor, place.index_bytes, start)
+        _expect_sound(place, index)
+        self._indexes.pop(path, None)
+        self._indexes[path] = known, index
+        if len(self._indexes) > _HELD:
+            self._indexes.pop(next(iter(self._indexes)), None)
+        return index
 
 
 def part_of(place: PackedPlace, index: bytes, n_bytes: int) -> tuple[int, int] | None:
@@ -47,10 +77,18 @@ def part_of(place: PackedPlace, index: bytes, n_bytes: int) -> tuple[int, int] |
     `index` are the last bytes of the pack, which has `n_bytes`. Raise ValueError for an index that
     was altered.
     """
+    _expect_sound(place, index)
+    return _part_at(place, index, n_bytes)
+
+
+def _expect_sound(place: PackedPlace, index: bytes) -> None:
     entries, stored = index[:-CHECKSUM_BYTES], index[-CHECKSUM_BYTES:]
     if len(index) != place.index_bytes or _checksum(entries) != stored:
         raise ValueError("its index was altered")
-    start, length = _ENTRY.unpack_from(entries, place.number * _ENTRY.size)
+
+
+def _part_at(place: PackedPlace, index: bytes, n_bytes: int) -> tuple[int, int] | None:
+    start, length = _ENTRY.unpack_from(index, place.number * _ENTRY.size)
     if start == length == _NOT_THERE:
         return None
     if start + length > n_bytes - len(index):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -187,6 +188,50 @@ def test_a_pack_of_another_step_is_no_number(study: Path) -> None:
     with pytest.raises(DamagedError, match=r"entropy/c\.1\.0\.0: is not what was committed"):
         open_study(study).values("m", "entropy", "2", 8)
     assert damage_of(study) == {("results", seed, 8) for seed in SEEDS}
+
+
+def test_what_is_missing_is_named_by_the_file_that_it_was_in(study: Path) -> None:
+    writer = open_writer(study)
+    writer.plan("m", [(seed, 16) for seed in SEEDS], {})
+    score(writer, "m", "1", 16)
+    score(writer, "m", "2", 16)
+    (study / "models/m/loose/entropy/c/2/1/0").unlink()  # its step is not packed yet
+    shutil.rmtree(study / "models/m/loose/surprisal/c/2/0")
+    (study / "models/m/entropy/c.1.0.0").unlink()
+    for seed, step, name, file in (
+        ("2", 16, "entropy", "loose/entropy/c/2/1/0"),
+        ("1", 16, "surprisal", "loose/surprisal/c/2/0/0"),
+        ("2", 8, "entropy", "entropy/c.1.0.0"),
+    ):
+        with pytest.raises(DamagedError, match=rf"models/m/{re.escape(file)}: missing, though"):
+            open_study(study).values("m", name, seed, step)
+
+
+def test_a_pack_that_is_replaced_is_read_from_then_on(study: Path) -> None:
+    reader = open_study(study)
+    before = reader.values("m", "kl", "1", 8, "2")
+    pack = study / "models/m/kl/c.1.0.0.0"
+    pack.rename(other := study / "models/m/kl/c.9.0.0.0")
+    with pytest.raises(DamagedError, match=r"kl/c\.1\.0\.0\.0: missing"):
+        reader.values("m", "kl", "1", 8, "2")
+    shutil.copyfile(study / "models/m/kl/c.0.0.0.0", pack)
+    with pytest.raises(DamagedError, match="is not what was committed"):
+        reader.values("m", "kl", "1", 8, "2")
+    other.replace(pack)
+    np.testing.assert_array_equal(reader.values("m", "kl", "1", 8, "2"), before)
+
+
+@pytest.mark.parametrize("name", ["kl", "kl/c.1.0.0.0"])
+def test_a_pack_is_not_read_through_a_link(study: Path, name: str) -> None:
+    reader = open_study(study)
+    reader.values("m", "kl", "1", 8, "2")
+    target = study.parent / "elsewhere"
+    (study / "models/m" / name).rename(target)
+    copy = study.parent / "copy"
+    (shutil.copytree if target.is_dir() else shutil.copyfile)(target, copy)
+    (study / "models/m" / name).symlink_to(copy)
+    with pytest.raises(DamagedError, match="is a symbolic link"):
+        reader.values("m", "kl", "1", 8, "2")
 
 
 def test_what_is_forgotten_leaves_its_pack(study: Path) -> None:

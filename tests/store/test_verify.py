@@ -93,7 +93,8 @@ def test_each_damaged_checkpoint_is_a_line_and_what_mends_it_is_said(
         ("results", "3", 8, None), ("log_probs", "1", 0, None), ("pairs", "2", 0, "3")
     ]  # fmt: skip
     assert found[0]["path"] == "models/m/surprisal"
-    assert "study.zarr/models/m/surprisal: cannot be read" in found[0]["message"]
+    file = "study.zarr/models/m/loose/surprisal/c/1/2/0"
+    assert f"{file}: cannot be read" in found[0]["message"]
 
 
 def test_what_was_damaged_is_queued_again_and_the_rest_stays(
