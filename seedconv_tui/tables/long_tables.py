@@ -15,7 +15,7 @@ from seedconv_tui.tables.rows import PERCENTILE_COLUMNS, Batch
 from seedconv_tui.tables.selection import Choice
 from seedconv_tui.tables.token_rows import CONTEXT
 from store import Study
-from store.analysis import PROBE_KINDS
+from store.analysis import KL_MEASURES, PROBE_KINDS
 from store.schema import KL, MORE_METRICS, PERCENTILES, PairMetric
 
 
@@ -230,8 +230,10 @@ TABLES: dict[str, LongTable] = {
             Column("label", "str", "", "task of minimal pairs, `all` for every one; which loss, or "
                    "the difference of which"),
             Column("term", "str", "", "linguistic term of the task"),
-            Column("measure", "str", "", "`accuracy`, `probability` (of the good sentence, mean) "
-                   "or `expected_kl` of minimal pairs; `loss` or `score` of long documents"),
+            Column("measure", "str", "", "of minimal pairs `accuracy`, `probability` (of the good "
+                   "sentence, mean), "
+                   + ", ".join(f"`{name}` ({said})" for name, said in KL_MEASURES.items())
+                   + "; of long documents `loss` or `score`"),
             Column("n", "int", "", "items, or documents, that it is a mean over"),
             Column("value", "float", "nats", "the value; accuracy and probability have no unit"),
             Column("low", "float", "nats", "lower end of its 95 % interval: of a KL over seeds, of "

@@ -6,12 +6,14 @@ from store.analysis.difference import Difference
 from store.analysis.level_means import summarise
 from store.analysis.probe_scores import (
     ALL_TASKS,
+    KL_MEASURES,
     PROBE_KINDS,
     blimp,
     blimp_summary,
     icl,
     icl_summary,
     probe_summary,
+    probed_seeds,
     probed_steps,
 )
 from store.analysis.token_regression import (
@@ -30,6 +32,7 @@ __all__ = [
     "COUNT",
     "FEWEST_TOKENS",
     "FEW_CLUSTERS",
+    "KL_MEASURES",
     "MODEL",
     "PROBE_KINDS",
     "Difference",
@@ -45,6 +48,7 @@ __all__ = [
     "kl_between",
     "mean_kl_between",
     "probe_summary",
+    "probed_seeds",
     "probed_steps",
     "regression",
     "regressions",

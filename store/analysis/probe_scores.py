@@ -17,12 +17,18 @@ from store.errors import StoreError
 from store.reading.study_reader import StudyReader
 from store.schema.array_types import Floats
 from store.schema.probe import BAD, GOOD, Probe
-from store.schema.seed_pairs import pair_mean
+from store.schema.seed_pairs import ordered_pairs, pair_mean
 from store.statistics.intervals import Estimate, mean_interval, seed_interval
 
 Row = dict[str, Any]
 
 ALL_TASKS = "all"  # the first of the tasks: all items
+
+KL_MEASURES: Mapping[str, str] = {
+    "kl_of_means": "KL of the means: of the seeds' mean distributions over a task's items",
+    "mean_of_kl": "mean of the items' KL",
+}
+"""What is told of the KL between seeds on minimal pairs, the paper's first; fields of `Blimp`."""
 
 
 @dataclass(frozen=True)
@@ -35,10 +41,10 @@ class Blimp:
     n: NDArray[np.int64]  # (task,) items
     accuracy: Floats  # (seed, task) share of items whose good sentence is more probable
     probability: Floats  # (seed, task) mean probability of the good sentence, given either
-    kl: Floats  # (seed, other_seed, task) mean over items, nats; 0 on the diagonal
-    expected_kl: Floats  # (task,) mean over items and ordered pairs of seeds, nats
-    kl_low: Floats  # (task,) its 95 % interval over draws of seeds; NaN below three
-    kl_high: Floats
+    kl: Floats  # (seed, other_seed, task) mean of the items' KL, nats; 0 on the diagonal
+    kl_between_means: Floats  # (seed, other_seed, task) KL of mean distributions; `all`: of tasks
+    mean_of_kl: Estimate  # (task,) `kl`, mean over ordered pairs; 95 % interval over draws of seeds
+    kl_of_means: Estimate  # (task,) the same of `kl_between_means`, the paper's
 
     def rows(self) -> Iterator[Row]:
         """Yield what the table `probes` has of it, in long form: values by the names of columns."""
@@ -48,15 +54,9 @@ class Blimp:
                 for measure in ("accuracy", "probability"):
                     value = float(getattr(self, measure)[row, at])
                     yield {**of, "seed": seed, "measure": measure, "value": value}
-            if len(self.seeds) > 1:
-                value, low, high = self.expected_kl[at], self.kl_low[at], self.kl_high[at]
-                yield {
-                    **of,
-                    "measure": "expected_kl",
-                    "value": float(value),
-                    "low": float(low),
-                    "high": float(high),
-                }
+            for measure in KL_MEASURES if len(self.seeds) > 1 else ():
+                value, low, high = (float(part[at]) for part in getattr(self, measure))
+                yield {**of, "measure": measure, "value": value, "low": low, "high": high}
 
 
 @dataclass(frozen=True)
@@ -96,23 +96,15 @@ class Icl:
 # -- pure functions ------------------------------------------------------------------------------
 
 
-def good_probability(values: NDArray[Any]) -> Floats:
-    """Return the probability of the good sentence given that it is one of the two: (..., item).
+def kl_of_means(good: Floats, bad: Floats) -> Floats:
+    """Return the KL of every ordered pair of seeds between their mean two-way distributions.
 
-    Of (..., item, variant) log-probs, nats: sigmoid(good - bad).
+    Of (seed, task) means over items of the probabilities of the good and of the bad sentence:
+    (seed, other_seed, task), nats.
     """
-    return np.asarray(np.exp(-np.logaddexp(0.0, -_log_odds(values))))
-
-
-@np.errstate(invalid="ignore")
-def two_way_kl(values: NDArray[Any]) -> Floats:
-    """Return the KL of every ordered pair of seeds between their distributions over good and bad.
-
-    Of (seed, item, variant) log-probs: (seed, other_seed, item), nats.
-    """
-    odds = _log_odds(values)
-    log_p = -np.logaddexp(0.0, np.stack([-odds, odds]))  # (2, seed, item): of good, of bad
-    p = np.exp(log_p)[:, :, None]
+    p = np.stack([good, bad])[:, :, None]
+    with np.errstate(divide="ignore"):
+        log_p = np.log(np.stack([good, bad]))
     return np.asarray(np.where(p == 0, 0.0, p * (log_p[:, :, None] - log_p[:, None])).sum(axis=0))
 
 
@@ -149,23 +141,26 @@ def blimp(
         return np.asarray((sums / n).reshape(*of.shape[:-1], len(n)))
 
     odds = _log_odds(values)
+    log_p = -np.logaddexp(0.0, np.stack([-odds, odds]))  # (2, seed, item): of good, of bad
+    p = np.exp(log_p)
     kl = np.zeros((len(seeds), len(seeds), len(n)))
-    for i in range(len(seeds)):  # a seed at a time: items are many
-        for j in range(len(seeds)):
-            if i != j:
-                kl[i, j] = by_task(two_way_kl(values[[i, j]])[0, 1])
-    low, high = seed_interval(kl)
+    for i, j in np.argwhere(ordered_pairs(len(seeds))).tolist():  # one at a time: items are many
+        apart = np.where(p[:, i] == 0, 0.0, p[:, i] * (log_p[:, i] - log_p[:, j]))
+        kl[i, j] = by_task(apart.sum(axis=0))
+    of_good, of_bad = by_task(p)
+    between = kl_of_means(of_good, of_bad)
+    between[..., 0] = between[..., 1:].mean(axis=-1)  # tasks count alike, as in the paper's figure
     return Blimp(
         seeds=tuple(seeds),
         tasks=(ALL_TASKS, *tasks),
         terms=("", *terms),
         n=n,
         accuracy=by_task(np.where(np.isnan(odds), np.nan, odds > 0)),
-        probability=by_task(good_probability(values)),
+        probability=of_good,
         kl=kl,
-        expected_kl=pair_mean(kl),
-        kl_low=low,
-        kl_high=high,
+        kl_between_means=between,
+        mean_of_kl=Estimate(pair_mean(kl), *seed_interval(kl)),
+        kl_of_means=Estimate(pair_mean(between), *seed_interval(between)),
     )
 
 
@@ -254,10 +249,11 @@ class ProbeKind:
 
     summarise: Callable[[NDArray[Any], Probe, Sequence[str]], Blimp | Icl]  # (seed, item, variant)
     complete: bool  # whether every item has a value of every variant
+    of_pairs: bool = False  # whether items are minimal pairs, and results `Blimp`
 
 
 PROBE_KINDS: Mapping[str, ProbeKind] = {
-    "blimp": ProbeKind(_summarise_blimp, complete=True),
+    "blimp": ProbeKind(_summarise_blimp, complete=True, of_pairs=True),
     "icl": ProbeKind(_summarise_icl, complete=False),
 }
 """Every kind of probe by its name; how each is asked is a table in `engine.probes.questions`."""

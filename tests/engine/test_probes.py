@@ -253,18 +253,31 @@ def test_what_pairs_come_to_is_what_loops_find() -> None:
                         total += math.exp(log[0]) * (log[0] - log[1])
                 kl[i, j, at] = total / len(items)
     np.testing.assert_allclose(found.kl, kl, rtol=1e-9, atol=1e-12)
+    # The paper's: mean distributions first, then their KL; over all, the mean of the tasks'.
+    of_means = np.zeros((4, 4, 3))
+    for at in (1, 2):
+        mean = [np.mean([p[i][n] for n in np.flatnonzero(task == at - 1)]) for i in range(4)]
+        for i in range(4):
+            for j in range(4):
+                of_means[i, j, at] = mean[i] * math.log(mean[i] / mean[j]) + (
+                    1 - mean[i]
+                ) * math.log((1 - mean[i]) / (1 - mean[j]))
+    of_means[..., 0] = (of_means[..., 1] + of_means[..., 2]) / 2
+    np.testing.assert_allclose(found.kl_between_means, of_means, rtol=1e-9, atol=1e-12)
     off = ~np.eye(4, dtype=bool)
-    np.testing.assert_allclose(found.expected_kl, kl[off].mean(axis=0))
-    left_out = []
-    for seed in range(4):  # the jackknife, by leaving seeds out
-        rest = [s for s in range(4) if s != seed]
-        part = kl[np.ix_(rest, rest)]
-        left_out.append(part[~np.eye(3, dtype=bool)].mean(axis=0))
-    variance = 3 / 4 * ((np.array(left_out) - np.mean(left_out, axis=0)) ** 2).sum(axis=0)
-    half = 3.182446305 * np.sqrt(variance)  # Student's t, 3 degrees of freedom
-    np.testing.assert_allclose(found.kl_high - found.expected_kl, half, rtol=1e-6)
-    low = np.maximum(found.expected_kl - half, 0)
-    np.testing.assert_allclose(found.kl_low, low, rtol=1e-6, atol=1e-12)
+    for estimate, pairs in ((found.mean_of_kl, kl), (found.kl_of_means, of_means)):
+        np.testing.assert_allclose(estimate.value, pairs[off].mean(axis=0))
+        left_out = []
+        for seed in range(4):  # the jackknife, by leaving seeds out
+            rest = [s for s in range(4) if s != seed]
+            part = pairs[np.ix_(rest, rest)]
+            left_out.append(part[~np.eye(3, dtype=bool)].mean(axis=0))
+        variance = 3 / 4 * ((np.array(left_out) - np.mean(left_out, axis=0)) ** 2).sum(axis=0)
+        half = 3.182446305 * np.sqrt(variance)  # Student's t, 3 degrees of freedom
+        np.testing.assert_allclose(estimate.high - estimate.value, half, rtol=1e-6)
+        low = np.maximum(estimate.value - half, 0)
+        np.testing.assert_allclose(estimate.low, low, rtol=1e-6, atol=1e-12)
+    assert (found.mean_of_kl.value > 2 * found.kl_of_means.value).all()  # they are two measures
 
 
 def test_what_long_documents_come_to_is_what_loops_find() -> None:
@@ -466,13 +479,14 @@ def test_export_has_what_the_summaries_have(
     study = open_study(store)
     pairs, long = blimp_summary(study, "m", "pairs", 10), icl_summary(study, "m", "long", 10)
     at = [row for row in rows if row["step"] == 10]
-    assert len(rows) == 2 * len(at) == 2 * (3 * (2 * 2 + 1) + 2 * (4 + 2))
+    assert len(rows) == 2 * len(at) == 2 * (3 * (2 * 2 + 2) + 2 * (4 + 2))
     of = {(row["seed"], row["label"], row["measure"]): row for row in at}
     assert of["2", "order", "accuracy"]["value"] == pairs.accuracy[1, 2]
     assert of["2", "order", "accuracy"]["n"] == 2
     assert of["1", "all", "probability"]["value"] == pairs.probability[0, 0]
-    assert of[None, "agreement", "expected_kl"]["value"] == pairs.expected_kl[1]
-    assert of[None, "agreement", "expected_kl"]["low"] is None  # two seeds tell no spread
+    assert of[None, "agreement", "mean_of_kl"]["value"] == pairs.mean_of_kl.value[1]
+    assert of[None, "all", "kl_of_means"]["value"] == pairs.kl_of_means.value[0]
+    assert of[None, "agreement", "mean_of_kl"]["low"] is None  # two seeds tell no spread
     assert of["2", "loss at 20 - loss at 4", "score"]["high"] == long.high[1, 0]
     assert of["1", "loss with 15", "loss"]["value"] == long.loss[0, 3]
     with pytest.raises(StoreError, match="is of kind 'blimp', not 'icl'"):

@@ -12,7 +12,7 @@ from textual import events
 
 from seedconv_tui.monitor.common.chart_widget import ChartView
 from store import Study
-from store.schema import Phase
+from store.schema import Phase, Probe, ProbeValues
 from tests.support.made_store import checkpoint, fill, open_writer
 from tests.support.terminal import (
     START,
@@ -151,6 +151,50 @@ async def test_m_goes_through_the_metrics() -> None:
         await screen.settle()
         assert "no KL to unigram yet" in screen.text
         assert "there is no store behind this study" in screen.text
+        await screen.press("m")
+        assert "expected KL" in screen.text
+
+
+async def test_minimal_pairs_have_their_kl_in_both_senses(tmp_path: Path) -> None:
+    writer = open_writer(tmp_path / "study")
+    fill(writer, "m", ("a", "b", "c"), (0, 8))
+    task = np.array([0, 0, 1, 1], np.int32)
+    probe = Probe("pairs", "blimp", ("good", "bad"), ("x", "y"), task, ("", ""), "made")
+    writer.probes.set(probe)
+    said = np.random.default_rng(0).normal(-9, 2, (2, 3, 4, 2)).astype(np.float32)
+
+    def ask(at: int, step: int) -> None:
+        of = zip("abc", said[at], strict=True)
+        answers = [ProbeValues("pairs", probe.digest, seed, values) for seed, values in of]
+        writer.probes.commit("m", step, answers)
+
+    def words(at: int) -> tuple[str, str]:
+        odds = np.diff(said[at].astype(np.float64))[..., 0]
+        p = 1 / (1 + np.exp(odds))
+        means = p.reshape(3, 2, 2).mean(axis=2)  # (seed, task)
+        pairs = [(i, j) for i in range(3) for j in range(3) if i != j]
+
+        def kl(p: np.ndarray, q: np.ndarray) -> float:
+            return float((p * np.log(p / q) + (1 - p) * np.log((1 - p) / (1 - q))).mean())
+
+        each = [np.mean([kl(of[i], of[j]) for i, j in pairs]) for of in (means, p)]
+        return f"{each[0]:.4f} 95 %", f"{each[1]:.4f} 95 %"
+
+    ask(0, 0)
+    async with terminal(store=tmp_path / "study") as screen:
+        await screen.press("2", *["m"] * 5)
+        await screen.settle()
+        assert "minimal pairs, KL of the means, nats" in screen.text
+        assert "step 0 (latest)" in screen.text
+        assert words(0)[0] in screen.row("━━ m")
+        ask(1, 8)
+        await screen.poll(Study(tmp_path / "study").snapshot())
+        assert words(1)[0] in screen.row("━━ m")
+        await screen.press("m")
+        await screen.settle()
+        assert "minimal pairs, mean of the KL, nats" in screen.text
+        assert words(1)[1] in screen.row("━━ m")
+        assert "3/3 seeds, 6 pairs" in screen.row("━━ m")
         await screen.press("m")
         assert "expected KL" in screen.text
 

@@ -15,6 +15,7 @@ from store.statistics import mean_over_seeds
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from seedconv_tui.monitor.curves.minimal_pairs import PairsCurve
     from seedconv_tui.monitor.curves.whole_summary import Whole
     from store.schema import ModelSnapshot
 
@@ -46,6 +47,7 @@ class Beside:
 
     vocab_size: int
     whole: Whole | None  # None: not read
+    pairs: PairsCurve | None = None  # minimal pairs; None: not read, or there are none
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +86,30 @@ def _kl_unigram(model: ModelSnapshot, beside: Beside) -> Curve:
     return _over_seeds(model.steps, values)
 
 
+def _of_pairs(measure: str) -> Callable[[ModelSnapshot, Beside], Curve]:
+    def curve(_model: ModelSnapshot, beside: Beside) -> Curve:
+        pairs = beside.pairs
+        steps, n_seeds = (pairs.steps, pairs.n_seeds) if pairs is not None else ((), ())
+        value, low, high = pairs.of(measure) if pairs is not None else np.empty((3, 0))
+        n = np.array(n_seeds, np.int64)
+        bands = {INTERVAL: (low, high)}
+        return Curve(np.array(steps, np.int64), value, bands, n, n * (n - 1))
+
+    return curve
+
+
 INTERVAL, SPREAD, RANGE = "95 % interval", "std over pairs", "min to max over seeds"
+
+OF_PAIRS: tuple[Metric, ...] = tuple(
+    Metric(
+        f"minimal pairs, {short}",
+        (INTERVAL,),
+        "two seeds asked minimal pairs at one step",
+        _of_pairs(measure),
+    )
+    for measure, short in (("kl_of_means", "KL of the means"), ("mean_of_kl", "mean of the KL"))
+)
+"""Only of studies that have probes; the measures are those of `store.analysis.KL_MEASURES`."""
 
 KL_UNIGRAM = Metric("KL to unigram", (RANGE,), "a step that is summarised", _kl_unigram)
 
@@ -109,5 +134,6 @@ METRICS: tuple[Metric, ...] = (
         lambda model, beside: _over_seeds(model.steps, np.log(beside.vocab_size) - model.entropy),
     ),
     KL_UNIGRAM,
+    *OF_PAIRS,
 )
 """The metrics, in the order in which the key goes through them."""

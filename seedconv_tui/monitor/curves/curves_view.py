@@ -14,7 +14,14 @@ from seedconv_tui.monitor.common.search import SearchBar
 from seedconv_tui.monitor.common.study_screen import MIN_WIDTH, Columns, StudyScreen
 from seedconv_tui.monitor.curves.chart_window import ChartWindow
 from seedconv_tui.monitor.curves.curve_columns import curve_columns
-from seedconv_tui.monitor.curves.curve_metrics import KL_UNIGRAM, METRICS, Beside, Metric
+from seedconv_tui.monitor.curves.curve_metrics import (
+    KL_UNIGRAM,
+    METRICS,
+    OF_PAIRS,
+    Beside,
+    Metric,
+)
+from seedconv_tui.monitor.curves.minimal_pairs import PairsCurve, pairs_curve, questions
 from seedconv_tui.monitor.curves.model_choice import (
     ModelChoice,
     ModelKey,
@@ -33,6 +40,7 @@ if TYPE_CHECKING:
 
     from textual.widget import Widget
 
+    from seedconv_tui.monitor.data.details import Query
     from seedconv_tui.monitor.data.remembered import Remembered
     from seedconv_tui.monitor.data.watched_studies import Studies, Watch
     from store.schema import StudySnapshot
@@ -54,6 +62,7 @@ class CurvesView(StudyScreen):
         self._window = ChartWindow()
         self._band = {}
         self._whole: dict[ModelKey, Whole] = {}  # as it was read last
+        self._pairs: dict[ModelKey, PairsCurve] = {}
 
     def compose_body(self) -> Iterable[Widget]:
         yield ChartTitle()
@@ -112,12 +121,15 @@ class CurvesView(StudyScreen):
         read = self._read()
         labels = study_labels([snapshot for _, _, snapshot in read])
         for (number, watch, snapshot), label in zip(read, labels, strict=True):
-            for query in self._queries(snapshot):
-                if (whole := watch.details.get(query)) is not None:
-                    self._whole[ModelKey(number, query.model)] = whole
             for model in snapshot.models:
                 key = ModelKey(number, model.name)
-                beside = Beside(snapshot.vocab_size, self._whole.get(key))
+                whole = watch.details.get(WholeSummary(model.name, snapshot.generation))
+                pairs = pairs_curve(watch.details, model.name, snapshot.generation)
+                if whole is not None:
+                    self._whole[key] = whole
+                if pairs is not None:
+                    self._pairs[key] = pairs
+                beside = Beside(snapshot.vocab_size, self._whole.get(key), self._pairs.get(key))
                 color = len(found) % len(chart.MARKERS)
                 curve = metric.curve(model, beside)
                 found.append(StudyModel(key, label, color, snapshot, model, curve))
@@ -130,18 +142,21 @@ class CurvesView(StudyScreen):
         number = self._band.get(metric.title, 0)
         return metric.bands[number] if number < len(metric.bands) else None
 
-    def _queries(self, snapshot: StudySnapshot) -> list[WholeSummary]:
+    def _queries(self, watch: Watch, snapshot: StudySnapshot) -> list[Query[object]]:
         """Return what the metric needs beyond a snapshot."""
-        if METRICS[self._metric] is not KL_UNIGRAM:
-            return []
-        return [WholeSummary(model.name, snapshot.generation) for model in snapshot.models]
+        names, generation = [model.name for model in snapshot.models], snapshot.generation
+        if METRICS[self._metric] is KL_UNIGRAM:
+            return [WholeSummary(name, generation) for name in names]
+        if METRICS[self._metric] in OF_PAIRS:
+            return [each for name in names for each in questions(watch.details, name, generation)]
+        return []
 
     def _unread(self) -> str:
         """Return why that could not be read; empty: it could."""
         reasons = (
             watch.details.failure(query)
             for _, watch, snapshot in self._read()
-            for query in self._queries(snapshot)
+            for query in self._queries(watch, snapshot)
         )
         return next(filter(None, reasons), "")
 
@@ -180,7 +195,7 @@ class CurvesView(StudyScreen):
         self.query_one(ChartTitle).show(title, *self._window.words(steps), measure=title[0])
         self._show_numbers(models, steps)
         for _, watch, snapshot in self._read():
-            watch.details.want(*self._queries(snapshot))
+            watch.details.want(*self._queries(watch, snapshot))
         self.refresh_bindings()
 
     def _draw_pane(

@@ -7,7 +7,7 @@ from textual.binding import Binding
 from seedconv_tui.monitor.common.chart_widget import ChartView
 from seedconv_tui.monitor.common.search import SearchBar, found_in, step_in
 from seedconv_tui.monitor.common.study_screen import MIN_WIDTH
-from seedconv_tui.monitor.curves.curve_metrics import METRICS
+from seedconv_tui.monitor.curves.curve_metrics import METRICS, OF_PAIRS
 from seedconv_tui.monitor.curves.curves_view import CurvesView
 from seedconv_tui.monitor.curves.model_choice import steps_of
 
@@ -119,8 +119,11 @@ class CurvesScreen(CurvesView):
         self._draw()
 
     def action_metric(self) -> None:
-        """Draw the next metric."""
+        """Draw the next metric that the studies can have."""
+        probed = any(model.probed for _, _, read in self._read() for model in read.models)
         self._metric = (self._metric + 1) % len(METRICS)
+        while METRICS[self._metric] in OF_PAIRS and not probed:
+            self._metric = (self._metric + 1) % len(METRICS)
         self._refit()
 
     def action_log_y(self) -> None:

@@ -13,7 +13,7 @@ from seedconv_tui.report.study_data import SEEDS_BAND, StudyData, over_seeds
 from seedconv_tui.tables.long_tables import TABLES
 from seedconv_tui.tables.selection import Choice, ChoiceError
 from seedconv_tui.text import count
-from store.analysis import ALL_TASKS
+from store.analysis import ALL_TASKS, KL_MEASURES
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -91,27 +91,28 @@ def _minimal_pairs(source: StudyData, name: str, rows: Sequence[Row]) -> Figure:
     about = "linguistic term" if by == "term" else "task"
     caption = (
         f"Minimal pairs of {name} ({count(n)}). (a) Share of pairs whose good sentence is more "
-        f"probable: mean over seeds; dotted: chance. {SEEDS_BAND} (b) KL between seeds of the "
-        "two-way distribution over good and bad sentence: mean over pairs of sentences and ordered "
-        "pairs of seeds, bands: 95 % intervals over seeds, none below three. "
-        f"(c) Accuracy of {last}, mean over seeds and tasks, by {about}: "
+        f"probable: mean over seeds; dotted: chance. {SEEDS_BAND} "
+        f"(b) Accuracy of {last}, mean over seeds and tasks, by {about}: "
         + ", ".join(f"{key} {count(sizes[key])}" for key in shown)
-        + "."
+        + ". (c, d) KL between seeds of the two-way distribution over good and bad sentence, mean "
+        "over ordered pairs of seeds; bands: 95 % intervals over seeds, none below three. (c) The "
+        "paper's: of the mean distributions over a task's pairs of sentences, mean over tasks. (d) "
+        "Of each pair of sentences, mean over these."
     )  # fmt: skip
 
     def draw() -> Drawing:
-        figure, axes = style.grid(1, 3, width=style.TWO_COLUMNS, height=2.7)
-        first, second, third = axes[0]
+        figure, axes = style.grid(2, 2, width=style.TWO_COLUMNS, height=4.8)
+        (first, second), below = axes
         lines = []
         for at, (model, look) in enumerate(zip(models, style.ordinal(len(models)), strict=True)):
             of = [row for row in rows if row["model"] == model and row["label"] == ALL_TASKS]
             accuracy = [row for row in of if row["measure"] == "accuracy"]
             lines.append(_over_seeds(first, accuracy, look, at, model))
-            kl = [row for row in of if row["measure"] == "expected_kl"]
-            _with_interval(second, kl, look, at)
+            for panel, measure in zip(below, KL_MEASURES, strict=True):
+                _with_interval(panel, [row for row in of if row["measure"] == measure], look, at)
         parts = [
             _over_seeds(
-                third,
+                second,
                 [row for row in rows if row["model"] == last and row["measure"] == "accuracy"
                  and row["label"] != ALL_TASKS and row[by] == key],
                 look, at, key, band=False,
@@ -120,17 +121,19 @@ def _minimal_pairs(source: StudyData, name: str, rows: Sequence[Row]) -> Figure:
         ]  # fmt: skip
         names = (
             "accuracy",
-            "KL between seeds",
             f"accuracy by {'term' if by == 'term' else 'task'}",
+            "KL of the means (the paper's)",
+            "mean of the KL of each pair",
         )
-        for index, (panel, title) in enumerate(zip(axes[0], names, strict=True)):
+        for index, (panel, title) in enumerate(zip((*axes[0], *below), names, strict=True)):
             style.step_axis(panel, sorted({row["step"] for row in rows}))
-            panel.set_ylabel("expected KL (nats)" if index == 1 else "accuracy")
-            style.letter(panel, index, title, of=3)
-        second.set_ylim(bottom=0)
-        for panel in (first, third):
+            panel.set_ylabel("accuracy" if index < 2 else "KL (nats)")
+            style.letter(panel, index, title, of=4)
+        for panel in below:
+            panel.set_ylim(bottom=0)
+        for panel in (first, second):
             style.level_line(panel, _CHANCE)
-        style.legend(third, parts, width=style.TWO_COLUMNS / 3)
+        style.legend(second, parts, width=style.TWO_COLUMNS / 2)
         style.legend(figure, lines, width=style.TWO_COLUMNS)
         return figure
 
