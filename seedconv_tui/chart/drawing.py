@@ -27,7 +27,7 @@ from seedconv_tui.chart.glyphs import (
     Glyphs,
 )
 from seedconv_tui.chart.ticks import Tick, even_step_ticks, log_value_ticks, step_ticks, value_ticks
-from seedconv_tui.chart.view import Series, View
+from seedconv_tui.chart.view import Series, View, nothing_above_zero
 from seedconv_tui.text import cut, units_of
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from store.schema import Floats
 
 _NAME_MAX = 18  # cells of a line's name beside the plot
+_NOTHING = "no value is above 0: nothing on a logarithmic axis"
 
 
 @dataclass(frozen=True)
@@ -112,6 +113,7 @@ def draw(
 
     Axes, header and names give way to the data where there is little room; any size >= 0 works.
     `cursor` is a step. With `names`, each line's name stands at its right end if there is room.
+    Where a logarithmic axis has no place for any value, the first row says so.
     All labels may be untrusted text.
     """
     pen = _Pen(max(width, 0), max(height, 0), glyphs)
@@ -143,6 +145,9 @@ def draw(
         pen.mark_labels(marks, plot, header - 1, used + 1 if used and header == 1 else 0)
     if names:
         pen.names(series, plot, taken, ends)
+    if view.log_y and nothing_above_zero(series):
+        units = cut(list(_NOTHING), plot.columns, pen.signs.more)
+        pen.put(plot.top, plot.left + (plot.columns - len(units)) // 2, units, LABEL)
     return cells
 
 

@@ -113,6 +113,15 @@ class View:
         return float(10**place - 1) if self.log_x else place
 
 
+def nothing_above_zero(series: Iterable[Series]) -> bool:
+    """Return whether there are values, but none that has a place on a logarithmic axis.
+
+    Lines of a negative `color` do not count: they are what others are compared with.
+    """
+    values = _joined(s.y[np.isfinite(s.y)] for s in series if s.color >= 0)
+    return len(values) > 0 and not (values > _TINY).any()
+
+
 def fit(series: Sequence[Series], *, log_y: bool = False, log_x: bool = True) -> View:
     """Return the view that shows every finite value, bands included; its limits are its steps.
 

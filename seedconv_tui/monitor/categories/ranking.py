@@ -87,7 +87,7 @@ class Ranking(Canvas):
     def paint(self, width: int, height: int) -> list[Line]:
         palette, ranked, corpus = self.look.palette, self._ranked, self._corpus
         head: Line = [(f"{'rank':>10}{'KL':>10}{'surprisal':>10}", palette.dim)]
-        head = spread(head, [(f"  {self._order} ", palette.dim)], width)
+        head = spread(head, [(f"  {self._order} ", palette.dim)], width, self.look.more)
         if ranked is None or corpus is None or not len(ranked.tokens):
             return [head, [(f"   {self.look.visible(self._nothing)}", palette.dim)]]
         n = len(ranked.tokens)

@@ -72,7 +72,7 @@ class TopBar(Canvas):
             (" > ", palette.dim),
             (place, palette.accent),
         ]
-        return [spread(left, right, width)]
+        return [spread(left, right, width, self.look.more)]
 
     def _status(self) -> Line:
         feed, palette = self._feed, self.look.palette
@@ -167,7 +167,7 @@ class KeyBar(Canvas):
             if line_width(left) + line_width(item) > room:
                 break
             left += item
-        return [spread(left, right, width)]
+        return [spread(left, right, width, self.look.more)]
 
 
 class Notice(Canvas):

@@ -24,11 +24,28 @@ def line_width(line: Line) -> int:
     return Strip(Segment(text) for text, _ in line).cell_length
 
 
-def spread(left: Line, right: Line, width: int) -> Line:
-    """Return `left` and `right` at the two ends of a row; `left` is cut where they would meet."""
+def cut(line: Line, width: int, more: str) -> Line:
+    """Return a line of at most `width` cells; where more than blanks is cut off, `more` says so."""
+    strip = Strip(Segment(text, style) for text, style in line)
+    if strip.cell_length <= width:
+        return line
+    if width < 1:
+        return []
+    kept = strip.crop(0, width)
+    if strip.crop(width).text.strip():
+        ends_in = list(kept)[-1].style  # of what is cut: its colour goes on
+        kept = Strip([*strip.crop(0, width - 1), Segment(more, ends_in)])
+    return [(segment.text, segment.style or Style()) for segment in kept]
+
+
+def spread(left: Line, right: Line, width: int, more: str) -> Line:
+    """Return `left` and `right` at the two ends of a row.
+
+    `left` is cut where they would meet, and ends in `more` (`Appearance.more`) if it is.
+    """
     room = max(0, width - line_width(right))
-    strip = Strip(Segment(text, style) for text, style in left).adjust_cell_length(room)
-    return [(segment.text, segment.style or Style()) for segment in strip] + right
+    left = cut(left, room, more)
+    return [*left, (" " * (room - line_width(left)), left[-1][1] if left else Style()), *right]
 
 
 def scrolled(first: int, chosen: int, shown: int, n: int) -> int:
@@ -50,7 +67,7 @@ class Canvas(Widget):
         return cast("HasLook", self.app).look
 
     def paint(self, width: int, height: int) -> list[Line]:
-        """Return the rows to show, at most `height`; longer rows are cut at `width` cells."""
+        """Return the rows to show, at most `height`; longer ones are cut, which is seen."""
         raise NotImplementedError
 
     def redraw(self) -> None:
@@ -74,12 +91,13 @@ class Canvas(Widget):
 
     def _draw(self) -> list[Strip]:
         width, height = self.size
-        base = self.rich_style
+        base, more = self.rich_style, self.look.more
+        lines = (cut(line, width, more) for line in self.paint(width, height)[:height])
         strips = [
             Strip(Segment(text, base + style) for text, style in line).adjust_cell_length(
                 width, base
             )
-            for line in self.paint(width, height)[:height]
+            for line in lines
         ]
         return strips + [Strip.blank(width, base)] * (height - len(strips))
 

@@ -57,7 +57,7 @@ class ChartTitle(Canvas):
         line: Line = [(" ", palette.strong)]
         for number, text in enumerate(texts):
             line.append((look.dot * bool(number) + text, palette.dim if number else palette.strong))
-        return [spread(line, [right], width)]
+        return [spread(line, [right], width, self.look.more)]
 
     def _fitting(self, room: int) -> list[str]:
         """Return the parts for which there is room; a sign stands for those that are left out."""

@@ -54,7 +54,9 @@ class Pager(Canvas):
         below = len(self._wrapped) - self._top - room
         palette = self.look.palette
         rest = f" {below:,} more lines" if below > 0 else ""
-        title = spread([(self._title, palette.accent)], [(rest, palette.dim)], width)
+        title = spread(
+            [(self._title, palette.accent)], [(rest, palette.dim)], width, self.look.more
+        )
         rule: Line = [(self.look.rule * width, palette.faint)]
         return [title, rule, *self._wrapped[self._top : self._top + room]]
 

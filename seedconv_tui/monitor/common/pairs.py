@@ -133,7 +133,7 @@ class PairMatrix(Canvas):
             line[0] = (line[0][0][:-1] + look.pick("◂", "<"), palette.dim)
         if self._left + columns < n:
             more = look.pick("▸", ">")
-            return spread(line, [(more, palette.accent)], width)
+            return spread(line, [(more, palette.accent)], width, self.look.more)
         return line
 
     def _row(

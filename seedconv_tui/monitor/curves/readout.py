@@ -90,7 +90,7 @@ def heading(
 def _filled(entry: Entry, of: StudyModel, at: int, *, tokens: bool) -> Entry:
     """Return the entry with the numbers at a position."""
     curve, value = of.curve, float(of.curve.value[at])
-    counts = f"{curve.n_seeds[at]}/{len(of.model.seeds)} seeds"
+    counts = f"{curve.n_seeds[at]}/{counted(len(of.model.seeds), 'seed')}"
     if curve.n_pairs is not None:
         counts += f", {counted(int(curve.n_pairs[at]), 'pair')}"
     if tokens:
@@ -165,22 +165,23 @@ class Readout(Canvas):
         for part in map(self.look.visible, self._heading):
             longer = heading + (self.look.dot if heading else " ") + part
             heading = longer if cell_len(longer) + line_width(more) <= width else heading
-        head = spread([(heading, self.look.palette.strong)], more, width)
+        head = spread([(heading, self.look.palette.strong)], more, width, self.look.more)
         window = range(self._top, min(self._top + rows, len(self._entries)))
         return [head, *self._rows(window, names, room, width)]
 
     def _rows(self, window: range, names: list[str], room: int, width: int) -> list[Line]:
-        """Return an entry's words, but not the band's where not even a count fits beside them."""
+        """Return an entry's words; where they do not fit a count less, else none of the band's."""
         wide = max((len(entry.spread) for entry in self._entries), default=0)
-        rows = [self._row(number, names[number], room, wide) for number in window]
-        later = [len(self._entries[number].counts.partition(", ")[2]) for number in window]
-        needed = (line_width(row) - n for row, n in zip(rows, later, strict=True))
-        if max(needed, default=0) > width + len(", "):
-            return [self._row(number, names[number], room, 0) for number in window]
+        rows: list[Line] = []
+        for spread_width, less in ((wide, 0), (wide, 1), (0, 0)):
+            rows = [self._row(n, names[n], room, spread_width, less) for n in window]
+            if max(map(line_width, rows), default=0) <= width:
+                break
         return rows
 
-    def _row(self, number: int, name: str, room: int, spread_width: int) -> Line:
+    def _row(self, number: int, name: str, room: int, spread_width: int, less: int) -> Line:
         entry, look, palette = self._entries[number], self.look, self.look.palette
+        counts = entry.counts.split(", ")
         chosen = number == self._chosen
         mark = look.pick("▸", ">") if chosen else " "
         short = look.shorten(name, room)
@@ -202,7 +203,7 @@ class Readout(Canvas):
             line.append((f"{entry.spread:<{spread_width}}", palette.text))
         if entry.caution:
             line.append((f"  {entry.caution}", palette.warn))
-        line.append((f"  {entry.counts}", palette.dim))
+        line.append((f"  {', '.join(counts[: len(counts) - less])}", palette.dim))
         return line
 
     def _swatch(self, color: int) -> str:

@@ -58,7 +58,7 @@ def device_rows(
         room = width - line_width(right)
         head: Line = [(label if several else "", look.palette.strong)]
         head += _work(device.work, more, look, room - line_width(head), stale=stale)
-        rows.append(spread(head, right, width))
+        rows.append(spread(head, right, width, look.more))
     return rows
 
 

@@ -105,4 +105,4 @@ class JournalPanel(Canvas):
         if not shown:
             nothing = " no such entry" if self._entries else " nothing yet"
             lines.append([(nothing, palette.dim)])
-        return [spread(line, [], width) for line in lines]
+        return [spread(line, [], width, self.look.more) for line in lines]

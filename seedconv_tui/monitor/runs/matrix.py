@@ -202,7 +202,7 @@ class Matrix(Canvas):
         note = f" {hidden} rows {word} "
         if line_width(line) + len(note) > width:
             note = self.look.pick("▴", "^") if word == "above" else self.look.pick("▾", "v")
-        return spread(line, [(note, self.look.palette.accent)], width)
+        return spread(line, [(note, self.look.palette.accent)], width, self.look.more)
 
     def _keep_in_window(self, row: int, height: int) -> None:
         """Keep the cursor in the window, with the title and axis above it if they are near."""
@@ -223,7 +223,8 @@ class Matrix(Canvas):
         if row.kind == "title":
             return self._title(model, fold, width, chosen=row.model == number)
         if row.kind == "axis":
-            return self._axis(model, fold, label_width, step if row.model == number else None)
+            chosen_step = step if row.model == number else None
+            return self._axis(model, fold, label_width, width, chosen_step)
         chosen = row.model == number and row.seed == seed
         mark = self.look.pick("▸", ">") if chosen else " "
         name = self.look.shorten(self.look.visible(model.seeds[row.seed]), _MAX_LABEL)
@@ -281,17 +282,20 @@ class Matrix(Canvas):
     def _short_name(self, model: ModelSnapshot, width: int) -> str:
         return self.look.shorten(self.look.visible(model.name), max(width // 3, 8))
 
-    def _axis(self, model: ModelSnapshot, fold: Fold, label_width: int, step: int | None) -> Line:
-        """Return step labels under which there is room; the chosen step's comes first."""
-        width = fold.n_cells * fold.cell_width
-        text = np.full(width + _MAX_LABEL, " ")
+    def _axis(
+        self, model: ModelSnapshot, fold: Fold, label_width: int, width: int, step: int | None
+    ) -> Line:
+        """Return step labels for which there is room; the chosen step's comes first."""
+        text = np.full(max(width - label_width, 1), " ")
         taken = np.zeros(len(text) + 1, dtype=bool)
 
         def write(index: int) -> slice | None:
             start = index // fold.steps_per_cell * fold.cell_width
             label = step_label(int(model.steps[index]))
+            if index == step:  # it is shown, if need be further to the left
+                start = max(min(start, len(text) - len(label)), 0)
             place = slice(start, start + len(label))
-            if taken[max(start - 1, 0) : place.stop + 1].any():
+            if place.stop > len(text) or taken[max(start - 1, 0) : place.stop + 1].any():
                 return None
             text[place] = list(label)
             taken[place] = True

@@ -122,7 +122,12 @@ class StudyStrip(Canvas):
         room = width - cell_len(self._facts(first, width)) - 1
         disk = self._disk(snapshot, room)
         facts = self._facts([*first, *more], width - cell_len(disk) - 1)
-        return spread([(facts, self.look.palette.text)], [(disk, self.look.palette.dim)], width)
+        return spread(
+            [(facts, self.look.palette.text)],
+            [(disk, self.look.palette.dim)],
+            width,
+            self.look.more,
+        )
 
     def _disk(self, snapshot: StudySnapshot, room: int) -> str:
         """Return what the study takes of the disk and what is free, in as many words as fit."""

@@ -194,4 +194,4 @@ class HeatLegend(Canvas):
             said = (f"  {look.visible(note)} ", look.palette.accent)
             if line_width([*line, *right, said]) <= width:
                 right.append(said)
-        return [spread(line, right, width)]
+        return [spread(line, right, width, self.look.more)]

@@ -61,7 +61,7 @@ class PredictionTable(Canvas):
             style = palette.strong if seed == self._seed else palette.dim
             head.append((name + " " * (cell - cell_len(name)), style))
         more = "" if columns == n else f"{self._left + 1}-{self._left + columns}/{n}"
-        lines = [spread(head, [(more, palette.accent)], width) if more else head]
+        lines = [spread(head, [(more, palette.accent)], width, self.look.more) if more else head]
         right = look.pick("▸", ">")
         lines.append([(f"   {right} ", palette.good)])
         for seed in window:
