@@ -29,6 +29,7 @@ from engine.workers.executor import Executor
 from engine.workers.messages import Pass
 from store import DamagedError
 from store.schema import Schedule
+from store.words import counted
 from store.writing import StudyWriter
 
 _MOST_AMISS = 50  # lines that a heartbeat carries
@@ -211,13 +212,13 @@ class Coordinator:
     def _where_it_stands(self) -> str:
         done, steps = self._recorder.totals, self._inventory.left()
         score, reduce = sum(len(step.score) for step in steps), sum(step.reduce for step in steps)
-        left = f"{_count(score, 'checkpoint')} to score and {_count(reduce, 'step')} to reduce"
+        left = f"{counted(score, 'checkpoint')} to score and {counted(reduce, 'step')} to reduce"
         if self._probes:
             unasked = score + sum(step.seed is not None for step in steps)
-            left = f"{left.replace(' and ', ', ')} and {_count(unasked, 'checkpoint')} to probe"
+            left = f"{left.replace(' and ', ', ')} and {counted(unasked, 'checkpoint')} to probe"
         return (
-            f"stopped; what was committed stays: {_count(done.scored, 'checkpoint')} scored and "
-            f"{_count(done.reduced, 'step')} reduced, {left} are left; "
+            f"stopped; what was committed stays: {counted(done.scored, 'checkpoint')} scored and "
+            f"{counted(done.reduced, 'step')} reduced, {left} are left; "
             "run the same command again to go on"
         )
 
@@ -285,7 +286,7 @@ class Coordinator:
         # The reduction that ends a kept step was announced with its scoring.
         if plan.why not in reported and (step.score or step.probes or not reported):
             reported.add(plan.why)
-            text = f"{step.model}, from step {step.step}: {plan.name}: {plan.why}"
+            text = f"{step.model}, from step {step.step:,}: {plan.name}: {plan.why}"
             self._session.say("info", "plan", text, model=step.model, plan=plan.name)
         return plan.passes
 
@@ -310,7 +311,3 @@ class Coordinator:
                     "with its checkpoints may run",
                     model=model.name,
                 )
-
-
-def _count(n: int, what: str) -> str:
-    return f"{n} {what}{'s' * (n != 1)}"

@@ -25,6 +25,7 @@ from seedconv_tui.training.spool import remove_abandoned
 from seedconv_tui.training.work_order import WorkOrder
 from store import read_root
 from store.schema import TOP, Key
+from store.words import counted
 from store.writing import refuse_mismatch
 
 _MOST_TRIED = 20  # checkpoints of a model whose configuration is read, until one has a vocabulary
@@ -131,7 +132,7 @@ def _spelt_out(special: Mapping[str, int]) -> str:
     of_each = ", ".join(f"{token!r} {count:,} times" for token, count in special.items())
     are, were = ("is", "was") if n == 1 else ("are", "were")
     return (
-        f"corpus.files: {n:,} special token{'s' * (n != 1)} {are} spelt out in the text "
+        f"corpus.files: {counted(n, 'special token')} {are} spelt out in the text "
         f"({of_each}) and {were} read as such. If that is plain text, set "
         'corpus.special_tokens = "text" and use a new store'
     )
@@ -147,7 +148,7 @@ def _choose_size(
     """
     least, size = tokenizer.least, tokenizer.size
     n = size - least
-    tokens = f"{n} tokens" if n > 1 else f"the token {tokenizer.names[least]!r}"
+    tokens = counted(n, "token") if n > 1 else f"the token {tokenizer.names[least]!r}"
     since: float | None = None
     while True:
         there, rows = _rows_of_first(sources)

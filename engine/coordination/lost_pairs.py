@@ -12,6 +12,7 @@ from engine.study_file.scoring_section import LogProbsSection
 from engine.workers.messages import seed_order
 from store import REPRESENTATIONS, ModelLedger
 from store.schema import Key
+from store.words import counted
 
 _MOST_STEPS = 8  # that are named one by one
 
@@ -133,10 +134,10 @@ def _what_to_do(lost: LostPairs, model: ModelSection, settings: LogProbsSection)
 
 def _steps(steps: list[int]) -> str:
     if len(steps) == 1:
-        return f"step {steps[0]}"
+        return f"step {steps[0]:,}"
     if len(steps) <= _MOST_STEPS:
-        return f"steps {', '.join(map(str, steps))}"
-    return f"{len(steps)} steps from {steps[0]} to {steps[-1]}"
+        return f"steps {', '.join(f'{step:,}' for step in steps)}"
+    return f"{counted(len(steps), 'step')} from {steps[0]:,} to {steps[-1]:,}"
 
 
 def _seeds(seeds: Collection[str]) -> str:

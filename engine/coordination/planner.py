@@ -9,6 +9,7 @@ from itertools import chain
 from engine.workers.messages import Pass, seed_order
 from store import REPRESENTATIONS, Ledger, ModelLedger
 from store.schema import Key, Representation
+from store.words import counted
 
 
 @dataclass(frozen=True)
@@ -61,19 +62,20 @@ def make_plan(
     if not step.reduce:
         stored = ()
     if REPRESENTATIONS[keep] is None and live:
-        what = f"{len(live)} seeds are scored side by side and nothing is kept"
+        are = "are scored side by side" if len(live) > 1 else "is scored"
+        what = f"{counted(len(live), 'seed')} {are} and nothing is kept"
         if stored:
             what += f"; {len(stored)} more are read, as they were kept before"
         return Plan("fused", what, (Pass(step.model, at, live, stored, keep, step.reduce),))
     if not live:
-        what = f"log-probs of {len(stored)} seeds are stored"
+        what = f"log-probs of {counted(len(stored), 'seed')} are stored"
         return Plan("kept", what, (Pass(step.model, at, (), stored, keep, reduce=True),))
     compared = known.reduced.get(at, frozenset()) >= set(stored) or len(stored) == 1
     if len(live) == 1 and stored and compared:
         what = f"one seed joins {len(stored)} whose log-probs are stored"
         return Plan("incremental", what, (Pass(step.model, at, live, stored, keep, reduce=True),))
     kept = "as captured" if captured else keep
-    what = f"log-probs of {len(live)} seeds are kept {kept} and reduced from the store"
+    what = f"log-probs of {counted(len(live), 'seed')} are kept {kept} and reduced from the store"
     passes = tuple(Pass(step.model, at, (seed,), (), keep, reduce=False) for seed in live)
     return Plan("kept", what if step.reduce else f"log-probs are kept {kept}", passes)
 

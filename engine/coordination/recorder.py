@@ -66,7 +66,7 @@ class Recorder:
         task = outcome.task
         self._writer.results.check()  # before anything else is blamed
         for note in outcome.notes:
-            self._session.say("warning", "note", f"{task.model}, step {task.step}: {note}")
+            self._session.say("warning", "note", f"{task.model}, step {task.step:,}: {note}")
         if outcome.failed is not None:
             seed, why = outcome.failed
             self._fail(task, seed, why, task.probes, passing=outcome.passing, trace=outcome.trace)
@@ -203,7 +203,7 @@ class Recorder:
         """Have another device do the pass of one that failed, unless the pass seems to blame."""
         self._writer.results.discard(task.model, task.step, task.live, task.seeds)
         self._losses[task] += 1
-        text = f"{task.model}, step {task.step}: {why}"
+        text = f"{task.model}, step {task.step:,}: {why}"
         if self._losses[task] < _MOST_LOSSES:
             self._session.say("warning", "lost", f"{text}; it is planned again", model=task.model)
             return

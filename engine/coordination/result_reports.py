@@ -37,7 +37,7 @@ class ResultReports:
         self._session.say(
             "info",
             "scored",
-            f"scored {task.model}, seed {seed}, step {task.step}{how} in {seconds:.1f} s",
+            f"scored {task.model}, seed {seed}, step {task.step:,}{how} in {seconds:.1f} s",
             model=task.model,
             seed=seed,
             step=task.step,
@@ -56,10 +56,11 @@ class ResultReports:
             return
         self._windows.add(model)
         text = (
-            f"{model}, seed {key[0]}, step {key[1]} was read in windows of {other[0]} tokens that "
-            f"overlap by {other[1]}, seed {first[0]}, step {first[1]} in {one[0]} that overlap by "
-            f"{one[1]}: a KL between them is one of contexts, too. Set scoring.window to what all "
-            "seeds take, in a new study"
+            f"{model}, seed {key[0]}, step {key[1]:,} was read in windows of {other[0]} "
+            f"tokens that overlap by {other[1]}, "
+            f"seed {first[0]}, step {first[1]:,} in {one[0]} that overlap by {one[1]}: a KL "
+            "between them is one of contexts, too. Set scoring.window to what all seeds take, in a "
+            "new study"
         )
         self._session.say("warning", "windows", text, model=model)
 
@@ -71,7 +72,7 @@ class ResultReports:
         self._duplicates.add((model, key))
         captured = self._writer.ledger.model(model).scored[key].get("captured")
         same = "says the same, to the last digit, as" if captured else "same weights as"
-        text = "{}, seed {}, step {}: {} {}, seed {}, step {}"
+        text = "{}, seed {}, step {:,}: {} {}, seed {}, step {:,}"
         text = text.format(model, *key, same, *first)
         self._session.say("warning", "duplicate", text, model=model)
 
@@ -89,7 +90,7 @@ class ResultReports:
     def probed(self, task: Pass, names: Sequence[str]) -> None:
         """Report the probes that a checkpoint was asked."""
         (seed,) = task.live
-        text = f"probed {task.model}, seed {seed}, step {task.step}: {', '.join(names)}"
+        text = f"probed {task.model}, seed {seed}, step {task.step:,}: {', '.join(names)}"
         fields = {"model": task.model, "seed": seed, "step": task.step, "probes": names}
         self._session.say("info", "probed", text, **fields)
 
@@ -99,7 +100,7 @@ class ResultReports:
         self._session.say(
             "info",
             "reduced",
-            f"reduced {model.name}, step {step}: expected KL {nats(value)} nats over "
+            f"reduced {model.name}, step {step:,}: expected KL {nats(value)} nats over "
             f"{counted(len(seeds), 'seed')}",
             model=model.name,
             step=step,
@@ -110,11 +111,11 @@ class ResultReports:
 
     def phase(self, model: str, step: int, now: Phase) -> None:
         """Report the phase that training is in."""
-        between = "" if now.low is None else f" ({now.low} to {now.high})"
+        between = "" if now.low is None else f" ({now.low:,} to {now.high:,})"
         self._session.say(
             "info",
             "phase",
-            f"{model} is in the phase {now.name}, from step {now.start}{between}",
+            f"{model} is in the phase {now.name}, from step {now.start:,}{between}",
             model=model,
             step=step,
             phase=now.name,
@@ -137,7 +138,7 @@ class ResultReports:
             self._session.say(
                 "warning",
                 "outlier",
-                f"{model.name}, seed {seed} is an outlier at step {step} and the step beside it: "
+                f"{model.name}, seed {seed} is an outlier at step {step:,} and the step beside it: "
                 f"mean KL {nats(value)} nats to and from the other seeds, median of seeds "
                 f"{nats(median)}",
                 model=model.name,
@@ -168,7 +169,7 @@ class ResultReports:
 
     def damaged(self, task: Pass, failure: Failure) -> None:
         """Report that a step cannot be reduced."""
-        text = f"cannot reduce {task.model}, step {task.step}: {failure.error}"
+        text = f"cannot reduce {task.model}, step {task.step:,}: {failure.error}"
         if not failure.parked:
             text += f"; {failure.fate}"
         level: Level = "error" if failure.parked else "warning"

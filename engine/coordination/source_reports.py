@@ -73,7 +73,7 @@ class SourceReports:
                 first = min(parked, key=lambda it: (it[0], *place(it[1])))
                 probe, (seed, step) = first
                 text = f"probe {probe} of " if probe else ""
-                text += f"seed {seed}, step {step} is parked: {found[first].error}"
+                text += f"seed {seed}, step {step:,} is parked: {found[first].error}"
                 text += _more(parked)
                 text = f"model {name}: {text}; --retry-failed tries again what is parked"
                 self._session.say("warning", "parked", text, model=name, parked=len(parked))
@@ -83,7 +83,7 @@ class SourceReports:
         (seed, step), n = gone[0], len(gone)
         if self._models[name].source_kind.captured:
             text = (
-                f"model {name}: seed {seed}, step {step} was captured without probe {probe}, and "
+                f"model {name}: seed {seed}, step {step:,} was captured without probe {probe}, and "
                 "cannot be asked it any more: its work order did not have it, or its answers were "
                 "damaged. Others like it are not reported"
             )
@@ -94,8 +94,8 @@ class SourceReports:
             name,
             "warning",
             "gone",
-            f"model {name}: {n} scored checkpoint{'s' * (n > 1)} {are} not at the source "
-            f"any more and cannot be asked probe {probe}: seed {seed}, step {step}{more}",
+            f"model {name}: {counted(n, 'scored checkpoint')} {are} not at the source "
+            f"any more and cannot be asked probe {probe}: seed {seed}, step {step:,}{more}",
         )
 
     def ambiguous(self, name: str, scored: Sequence[Key], found: Listing) -> None:
@@ -140,7 +140,9 @@ class SourceReports:
         numbers = {"checkpoint": keys, "seed": seeds, "step": steps}
         text = ", ".join(counted(len(these), noun) for noun, these in numbers.items())
         if self._models[name].source_kind.captured:  # the others were released
-            text += f" captured since; {len(known.scored)} checkpoints were scored before"
+            were = "was" if len(known.scored) == 1 else "were"
+            before = counted(len(known.scored), "checkpoint")
+            text += f" captured since; {before} {were} scored before"
         self._session.say("info", "found", f"model {name}: {text}", model=name)
         absent = [why for k, why in known.missing.items() if k not in keys and k not in gone]
         if absent:

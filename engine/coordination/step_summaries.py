@@ -98,7 +98,7 @@ class StepSummaries:
         if (model, step) not in self._reported:
             self._reported.add((model, step))
             text = (
-                f"{model}, step {step}: cannot be summarised: {error}; "
+                f"{model}, step {step:,}: cannot be summarised: {error}; "
                 f"`seedconv verify {self._study.path} --mend` has it computed again"
             )
             self.failed.append(text)

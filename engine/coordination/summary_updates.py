@@ -18,6 +18,7 @@ from engine.coordination.step_summaries import StepSummaries
 from engine.study_file.categories_section import CategoriesSection
 from store import DamagedError, ModelLedger
 from store.schema import CONTEXT, Category
+from store.words import counted
 from store.writing import StudyWriter
 
 _SURPRISAL = "surprisal"
@@ -135,7 +136,7 @@ class Summaries:
             self._set_waiting(model, sorted(steps, reverse=True))
             return
         if len(steps) > 1:
-            text = f"{model}: summarising {len(steps)} steps"
+            text = f"{model}: summarising {counted(len(steps), 'step')}"
             self._session.say("info", "summarising", text, model=model, steps=len(steps))
         self._done = 0
         self._set_waiting(model, sorted(steps, reverse=True))
@@ -209,7 +210,7 @@ class Summaries:
         for category in made.values():
             self._writer.summaries.set_category(category, model, step)
         self._study.refresh()
-        text = f"{model}: levels of surprisal are those of step {step} now"
+        text = f"{model}: levels of surprisal are those of step {step:,} now"
         self._session.say("info", "reference", text, model=model, step=step)
 
     def _categories(self, model: str) -> Iterator[Category]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 
 from engine.errors import ConfigError
+from store.words import counted
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ def describe_devices(groups: Sequence[DeviceGroup]) -> str:
 
 def _describe(group: DeviceGroup, threads: int) -> str:
     if not group.gpus:
-        return f"CPU, {threads} thread{'s' * (threads != 1)}"
+        return f"CPU, {counted(threads, 'thread')}"
     kinds = Counter(map(torch.cuda.get_device_name, group.gpus))
     names = " + ".join(f"{n} {name}" if n > 1 else name for name, n in kinds.items())
     return f"({names})" if group.splits else names

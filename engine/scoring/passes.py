@@ -23,6 +23,7 @@ from engine.scoring.scorer import Scorer, rows_within
 from engine.scoring.top_predictions import largest
 from engine.scoring.transfer import HostCopies
 from store.schema import TOP
+from store.words import counted
 from store.writing import PendingCheckpoint, PendingPairs
 
 _BLOCK_BYTES = {"cpu": 2**20, "cuda": 2**27}  # float32 log-probs of one seed
@@ -136,7 +137,9 @@ class CorpusPass:
                     self._reserve()
                     continue
                 if self._shrunk:
-                    self._scorer.note(f"out of memory; going on with {self._rows} tokens at once")
+                    self._scorer.note(
+                        f"out of memory; going on with {counted(self._rows, 'token')} at once"
+                    )
                     self._shrunk = False
                 if before is not None:  # one behind: its copy ran while this one was computed
                     self._append(*before)

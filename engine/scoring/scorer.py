@@ -27,6 +27,7 @@ from engine.study_file.scoring_section import ScoringSection
 from engine.text.counts import log_unigram
 from engine.text.evaluation_text import EvaluationText, TokenSequence
 from seedconv_tui.training.windows import Window, batches, plan_windows
+from store.words import counted
 
 _PROBE_TOKENS = 16
 _NOISE_TOKENS = 32
@@ -181,7 +182,7 @@ class Scorer:
         n = window.length
         taken = max(1, peak_bytes(lambda: self._forward(model, [window])))
         if lacking := self._memory.lacks(taken):
-            self.note(f"a window of {n} tokens takes {lacking}; lower scoring.window")
+            self.note(f"a window of {counted(n, 'token')} takes {lacking}; lower scoring.window")
         fitting = int(_SHARE_FOR_BATCHES * left / taken)
         if n * max(1, fitting) < self._room.tokens:
             self._room.tokens = n * max(1, fitting)
@@ -268,7 +269,8 @@ class Scorer:
                 if not middle:
                     raise
             self._room.tokens = longest * middle
-            self.note(f"out of memory with {len(batch)} windows at once; going on with {middle}")
+            windows = counted(len(batch), "window")
+            self.note(f"out of memory with {windows} at once; going on with {middle}")
             if self.device.type == "cuda":
                 torch.cuda.empty_cache()
         return torch.cat([self.forward(model, part) for part in (batch[:middle], batch[middle:])])

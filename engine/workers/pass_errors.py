@@ -35,7 +35,7 @@ def no_memory(task: Pass, seed: str, *, loading: bool) -> NoMemoryError:
             f"with {len(task.live)} models at once; set log_probs.representation to "
             '"factored" or "dense"'
         )
-    where = f"{task.model}, seed {seed}, step {task.step}"
+    where = f"{task.model}, seed {seed}, step {task.step:,}"
     return NoMemoryError(seed, f"{where}: out of memory {what}")
 
 

@@ -263,7 +263,7 @@ def _odd_levels(change: Difference) -> list[str]:
     odd = (change.counts > 0) & ~(np.isfinite(change.kl_a) & np.isfinite(change.kl_b))
     if not odd.any():
         return []
-    levels = f"{odd.sum()} levels" if odd.sum() > 1 else "1 level"
+    levels = counted(int(odd.sum()), "level")
     return [f"not finite for {levels}, as the KL of a pair is not (`seedconv export --what pairs`)"]
 
 

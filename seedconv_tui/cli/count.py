@@ -7,6 +7,7 @@ from pathlib import Path
 
 from seedconv_tui.cli.sample import add_source, origin_of, say
 from seedconv_tui.exit_codes import OK
+from seedconv_tui.text import counted
 
 HELP = "count tokens in files or a dataset, for `counts` of a study file"
 EXAMPLE = "seedconv count text/*.txt --tokenizer runs/tokenizer -o counts.npy"
@@ -60,5 +61,5 @@ def run(options: argparse.Namespace) -> int:
         report=say,
         special_tokens=options.special_tokens,
     )
-    say(f"wrote counts of {total:,} tokens to {options.output}")
+    say(f"wrote counts of {counted(total, 'token')} to {options.output}")
     return OK

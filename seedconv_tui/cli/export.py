@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn
 from seedconv_tui.cli.options import add_models, add_store, at_least
 from seedconv_tui.exit_codes import OK, USAGE
 from seedconv_tui.tables.step_ranges import steps_argument
+from seedconv_tui.text import counted
 
 if TYPE_CHECKING:
     from seedconv_tui.tables.long_tables import Column
@@ -170,7 +171,7 @@ def _write(store: str | Path, what: str, choice: Choice, kind: str, output: Path
     if infinite := getattr(writer, "n_infinite", 0):
         print(f"{count(infinite)} infinite values are null: JSON has none", file=sys.stderr)
     if output is not None:
-        print(f"wrote {count(n_rows)} rows to {visible(str(output))}", file=sys.stderr)
+        print(f"wrote {counted(n_rows, 'row')} to {visible(str(output))}", file=sys.stderr)
     if not n_rows:
         print(f"seedconv: {visible(str(store))}: {_why_nothing(study, what)}", file=sys.stderr)
     return OK

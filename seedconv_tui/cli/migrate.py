@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from seedconv_tui.cli.options import add_json, add_local_store, say
 from seedconv_tui.exit_codes import OK
-from seedconv_tui.text import count, json_text, visible
+from seedconv_tui.text import count, counted, json_text, visible
 
 if TYPE_CHECKING:
     from store.maintenance import Migrated
@@ -72,7 +72,7 @@ def report_text(store: Path, found: Migrated | None) -> str:
     if found is None:
         return f"{where}: has store format {FORMAT}, nothing to do"
     lines = [
-        f"{where}: brought to store format {FORMAT}: {count(found.steps)} steps packed, "
+        f"{where}: brought to store format {FORMAT}: {counted(found.steps, 'step')} packed, "
         f"{count(found.before.files)} files and {count(found.before.folders)} folders became "
         f"{count(found.after.files)} and {count(found.after.folders)}"
     ]

@@ -117,7 +117,7 @@ def _text(study: Study, found: Regression, *, ascii_only: bool) -> str:
         return visible(text, ascii_only)
 
     lines = [
-        f"{name(study.name)}: convergence (minus KL, nats) of a token at step {found.step}: "
+        f"{name(study.name)}: convergence (minus KL, nats) of a token at step {found.step:,}: "
         f"{', '.join(map(name, found.models))}",
         f"least squares over {count(found.n_tokens)} tokens"
         + (f" of each of {len(found.models)} models" if len(found.models) > 1 else "")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from seedconv_tui.cli.options import at_least
 from seedconv_tui.exit_codes import OK
+from seedconv_tui.text import counted
 
 if TYPE_CHECKING:
     from engine.text.sampling import Origin
@@ -71,5 +72,5 @@ def run(options: argparse.Namespace) -> int:
         among=options.first,
         report=say,
     )
-    say(f"wrote {n:,} documents to {options.output}")
+    say(f"wrote {counted(n, 'document')} to {options.output}")
     return OK

@@ -209,7 +209,7 @@ def status_text(snapshot: StudySnapshot, now: float | None = None) -> str:
                 low, high = map(nats, latest["interval"])
                 spread = f"95 % interval {low} to {high}, {spread}"
             lines.append(
-                f"  expected KL {nats(latest['expected_kl'])} nats at step {latest['step']} "
+                f"  expected KL {nats(latest['expected_kl'])} nats at step {latest['step']:,} "
                 f"({counted(latest['seeds'], 'seed')}, {spread})"
             )
             if left_out := latest["pairs_left_out"]:
@@ -253,7 +253,7 @@ def _elsewhere(model: dict[str, Any]) -> list[str]:
     ]
     if not others:
         return []
-    steps = f"{len(others)} other steps" if len(others) > 1 else f"step {others[0]['step']}"
+    steps = f"{len(others):,} other steps" if len(others) > 1 else f"step {others[0]['step']:,}"
     n = sum(one["pairs"] for one in others)
     return [f"  left out at {steps}: pairs whose KL is not finite, {n} (--json has each step)"]
 
@@ -277,7 +277,7 @@ def _first_few(
     found: list[dict[str, Any]], what: str, tell: Callable[[dict[str, Any]], str]
 ) -> list[str]:
     lines = [
-        f"  seed {visible(one['seed'])}, step {one['step']}: {tell(one)}" for one in found[:_FEW]
+        f"  seed {visible(one['seed'])}, step {one['step']:,}: {tell(one)}" for one in found[:_FEW]
     ]
     if len(found) > _FEW:
         lines.append(f"  and {len(found) - _FEW} more {what} (--json lists all)")
@@ -297,7 +297,7 @@ def _engine_line(engine: dict[str, Any] | None, health: str) -> str:
     for work in engine["works"]:  # one for each device that is busy
         who = f"seed {work['seed']}, " if work["seed"] is not None else ""
         share = 100 * work["tokens_done"] // max(1, work["tokens_total"])
-        where = f"{visible(work['model'])}, {who}step {work['step']} ({share} %)"
+        where = f"{visible(work['model'])}, {who}step {work['step']:,} ({share} %)"
         probe = f" for probe {visible(work['probe'])}" if work["probe"] else ""
         parts.append(f"{work['state']} {where}{probe}")
     if engine["queued"]:

@@ -100,7 +100,7 @@ class _Live(_Plain):
             doing = State(work.state).name.lower()
             others = f" (and {len(status.works) - 1} more)" if len(status.works) > 1 else ""
             fields = {
-                "description": visible(f"{doing} {work.model}, {seed}, step {work.step}{others}"),
+                "description": visible(f"{doing} {work.model}, {seed}, step {work.step:,}{others}"),
                 "total": work.tokens_total,
                 "completed": work.tokens_done,
             }

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from seedconv_tui.tables.level_results import Levels, base, levels_of
 from seedconv_tui.tables.selection import Choice, chosen_categories, chosen_models
-from seedconv_tui.text import count
+from seedconv_tui.text import count, counted
 from store import Study, Summary
 from store.schema import ALL, CATEGORIES, CONTEXT, UNDECIDED, Phase, Schedule, Schedules, of_model
 from store.statistics import FEWEST_SEEDS, Estimate, mean_interval
@@ -230,5 +230,5 @@ def few_words(taken: Sequence[int], of: Sequence[int]) -> str:
     if len(of) == 1:
         return f"Step: {count(of[0])}."
     if len(taken) == len(of):
-        return f"All {len(of)} steps."
-    return f"{len(taken)} of {len(of)} steps, evenly over log(step + 1)."
+        return f"All {counted(len(of), 'step')}."
+    return f"{len(taken):,} of {counted(len(of), 'step')}, evenly over log(step + 1)."

@@ -15,8 +15,9 @@ import torch
 import xarray
 from transformers import GPTNeoXForCausalLM
 
+from engine.coordination.planner import Step, make_plan
 from seedconv_tui.cli.main import run
-from store import open_study
+from store import ModelLedger, open_study
 from tests.support.tiny_models import make_runs, write_study
 
 CHECKPOINT = ("surprisal", "entropy", "top_id", "top_log_prob", "cross_entropy", "mean_entropy")
@@ -309,3 +310,10 @@ def test_the_shape_of_batches_does_not_matter(tmp_path: Path) -> None:
         other = score(tmp_path, f"{size}.zarr", **exact, scoring__batch_tokens=size)
         np.testing.assert_allclose(other.kl, usual.kl, rtol=1e-4, atol=2e-6)
         np.testing.assert_allclose(other.surprisal, usual.surprisal, rtol=1e-5, atol=1e-5)
+
+
+def test_one_seed_is_one_seed_in_words() -> None:
+    plan = make_plan(Step("m", 0, ("1",), reduce=True), ModelLedger(), "none")
+    assert plan.why == "1 seed is scored and nothing is kept"
+    plan = make_plan(Step("m", 0, ("1", "2"), reduce=True), ModelLedger(), "none")
+    assert plan.why == "2 seeds are scored side by side and nothing is kept"

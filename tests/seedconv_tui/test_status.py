@@ -250,3 +250,10 @@ def test_metrics_are_those_of_the_store_whatever_names_say(tmp_path: Path) -> No
         } | {"seedconv_probe_failures"}  # fmt: skip  # which this engine did not tell
         (probed,) = (m for m in metrics(everything()) if m.name == "seedconv_probe_failures")
         assert [(s.labels["probe"], s.value) for s in probed.samples] == [("blimp", 1), ("icl", 0)]
+
+
+def test_steps_are_written_with_their_thousands() -> None:
+    model = make_model(steps=(0, 1000, 143_000), failed=(2, 0), n_done=2)
+    text = status_text(make_study(model), START)
+    assert "at step 1,000 (3 seeds" in text
+    assert "seed 1, step 143,000: CUDA out of memory" in text

@@ -18,7 +18,7 @@ async def test_a_row_that_is_cut_ends_in_a_sign(ascii_only: bool, more: str) -> 
         row = screen.row("0.1000")
         assert row.rstrip().endswith(f"rounding floo{more}")
         assert len(row) == 60
-        await screen.resize(80, 24)
+        await screen.resize(100, 24)
         assert "3/3 seeds, 6 pairs" in screen.row("0.1000")
 
 

@@ -12,7 +12,7 @@ from seedconv_tui.monitor.common.bars import coarse, engine_words
 from seedconv_tui.monitor.common.canvas import Canvas, Line, line_width, spread
 from seedconv_tui.monitor.common.theme import RELEVANCE
 from seedconv_tui.monitor.runs.device_rows import device_rows, devices_of
-from seedconv_tui.text import count, duration, size, summarising_words
+from seedconv_tui.text import count, counted, duration, size, summarising_words
 from store.schema import ACTIVE_STATES, State
 
 if TYPE_CHECKING:
@@ -114,9 +114,9 @@ class StudyStrip(Canvas):
 
     def _study_row(self, snapshot: StudySnapshot, width: int) -> Line:
         done, total = progress(self._counts)
-        first = [f"{done:,}/{total:,} done", f"{snapshot.n_tokens:,} tokens"]
+        first = [f"{done:,}/{total:,} done", counted(snapshot.n_tokens, "token")]
         more = [
-            f"{len(snapshot.models)} model{'s' * (len(snapshot.models) != 1)}",
+            counted(len(snapshot.models), "model"),
             f"vocabulary {snapshot.vocab_size:,}",
         ]
         room = width - cell_len(self._facts(first, width)) - 1

@@ -11,7 +11,7 @@ from seedconv_tui.report import style
 from seedconv_tui.report.parts import Figure, Omitted, gathered, nats, text, whole
 from seedconv_tui.report.result_cache import ResultCache
 from seedconv_tui.report.study_data import StudyData, spread
-from seedconv_tui.text import count, step_label
+from seedconv_tui.text import count, counted, step_label
 from store.analysis import mean_kl_between
 from store.schema import CheckpointName, Floats
 from store.statistics import ordered_pairs
@@ -69,7 +69,7 @@ def between_steps(source: StudyData, kept: ResultCache, progress: Progress) -> F
     if not maps:
         return Omitted("kl_between_steps", _NONE_STORED)
     taken = "; ".join(
-        f"{model}: {len(steps)} steps, {n} seed{'s' * (n != 1)}"
+        f"{model}: {counted(len(steps), 'step')}, {counted(n, 'seed')}"
         for model, (steps, _, n) in maps.items()
     )
     caption = (
@@ -115,7 +115,7 @@ def between_models(source: StudyData, kept: ResultCache, progress: Progress) -> 
         ]
     caption = (
         f"KL between models at step {count(step)}, from the model of the row to that of the "
-        f"column: mean over tokens and over {len(seeds)} seed{'s' * (len(seeds) != 1)} of the "
+        f"column: mean over tokens and over {counted(len(seeds), 'seed')} of the "
         f"same label, from stored log-probs. White: zero. No interval is drawn. {source.settings}"
     )
     return Figure(
