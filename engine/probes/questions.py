@@ -89,10 +89,12 @@ class _Builder:
         """Count the first tokens of a sequence that are not predicted: one needs another before."""
         return 0 if self._masked or self._tokenizer.bos is not None else 1
 
-    def add(self, ids: list[int], item: int, variant: int, *, first: int = 0) -> None:
-        """Ask for the tokens of `ids` from `first` on."""
+    def add(
+        self, ids: list[int], item: int, variant: int, *, first: int = 0, bare: bool = False
+    ) -> None:
+        """Ask for the tokens of `ids` from `first` on; `bare`: with nothing in front of them."""
         bos, end = self._tokenizer.bos, self._tokenizer.end_of_text
-        before = [] if bos is None else [bos]
+        before = [] if bos is None or bare else [bos]
         sequence = before + ids + ([end] if self._masked and end is not None else [])
         start = len(before) + max(first, self.skipped)
         places = list(range(start, len(before) + len(ids)))
@@ -242,8 +244,8 @@ def _long_documents(
 ) -> Questions:
     assert probe.files is not None
     where = f"probes.{probe.name}.files"
-    (early, late), (less, more) = probe.positions, probe.contexts
-    variants = (f"loss at {early}", f"loss at {late}", f"loss with {less}", f"loss with {more}")
+    places = probe.places
+    (early, late), token, variants = places.positions, places.token, places.variants
     builder = _Builder(tokenizer, masked=False)
     least = max(early, builder.skipped + 1)  # tokens without which there is nothing to ask
     names: list[str] = []
@@ -261,11 +263,12 @@ def _long_documents(
         for variant, place in ((0, early), (1, late)):
             if len(ids) >= place > builder.skipped:
                 builder.add(ids[:place], item, variant, first=place - 1)
-        if len(ids) > more:  # the first token with so many before it
-            for variant, context in ((2, less), (3, more)):
-                builder.add(ids[more - context : more + 1], item, variant, first=context)
+        if len(ids) >= token:
+            for variant, context in enumerate(places.contexts, 2):
+                part = ids[token - 1 - context : token]
+                builder.add(part, item, variant, first=context, bare=not places.first_token)
         short[1] += len(ids) < late
-        short[2] += len(ids) <= more
+        short[2] += len(ids) < token
     if not names:
         raise ConfigError(
             f"{where}: none of {n_read} documents has {least} tokens, so there is nothing to ask"
@@ -275,7 +278,7 @@ def _long_documents(
         warnings.append(f"probe {probe.name}: {text}")
     for n, tokens, what in (
         (short[1], late, variants[1]),
-        (short[2], more + 1, f"{variants[2]}, {variants[3]}"),
+        (short[2], token, f"{variants[2]}, {variants[3]}"),
     ):
         if n:
             text = f"{n} of {len(names)} documents have fewer than {tokens} tokens: no {what}"

@@ -30,7 +30,7 @@ _KINDS = {
     "blimp": _Kind("folder", ("per_task",)),
     "icl": _Kind(
         "files",
-        ("separator", "documents", "positions", "contexts"),
+        ("separator", "documents", "icl", "positions", "contexts", "token", "first_token"),
         needs_causal="the loss given what stands before a token",
     ),
 }
@@ -39,6 +39,34 @@ if TYPE_CHECKING:
     Kind = str
 else:  # pydantic lists them when it is another
     Kind = Literal[tuple(_KINDS)]
+
+
+@dataclass(frozen=True)
+class IclPlaces:
+    """Which tokens of a long document are predicted, counted from 1, and from what."""
+
+    positions: tuple[int, int]  # the earlier and the later one, with all that is before each
+    contexts: tuple[int, int]  # tokens shown before `token`, the fewer and the more
+    token: int
+    first_token: bool  # whether what `tokenizer.bos` says stands before the contexts as well
+
+    @property
+    def variants(self) -> tuple[str, str, str, str]:
+        """Return what each loss is called: positions, then contexts."""
+        (early, late), (less, more) = self.positions, self.contexts
+        of = "" if self.token == more + 1 else f"of {self.token} "
+        only = "" if self.first_token else "only "
+        with_less, with_more = (f"loss {of}with {only}{n}" for n in (less, more))
+        return f"loss at {early}", f"loss at {late}", with_less, with_more
+
+
+_ICL = {"paper": IclPlaces((51, 501), (51, 401), 501, first_token=False)}
+"""Presets of `icl`: what a paper's scripts compute."""
+
+if TYPE_CHECKING:
+    IclPreset = str
+else:
+    IclPreset = Literal[tuple(_ICL)]
 
 Places = Annotated[list[Annotated[int, Field(ge=1)]], Field(min_length=2, max_length=2)]
 
@@ -55,6 +83,9 @@ class ProbeSection(Section):
     documents: int = Field(default=500, ge=1)  # at most, the first that are long enough
     positions: Places = [50, 500]  # loss at the earlier and the later token of a document
     contexts: Places = [50, 400]  # tokens before one and the same token
+    token: int | None = Field(default=None, ge=2)  # that one; None: the first that has so many
+    first_token: bool = True  # whether `tokenizer.bos` stands before the contexts as well
+    icl: IclPreset | None = None  # all of the four above as a paper has them
 
     @field_validator("name")
     @classmethod
@@ -79,7 +110,20 @@ class ProbeSection(Section):
             for field in kind.fields:
                 if field in self.model_fields_set - set(_KINDS[self.kind].fields):
                     raise ValueError(f'{field}: says nothing where kind = "{self.kind}"')
+        for field in ("positions", "contexts", "token", "first_token") if self.icl else ():
+            if field in self.model_fields_set:
+                raise ValueError(f'{field}: says nothing where icl = "{self.icl}"; leave one out')
+        if self.token is not None and self.token <= self.contexts[1]:
+            raise ValueError(f"token: should be above {self.contexts[1]}, the longer context")
         return self
+
+    @property
+    def places(self) -> IclPlaces:
+        """Return which losses long documents are asked for."""
+        if self.icl is not None:
+            return _ICL[self.icl]
+        (early, late), (less, more) = self.positions, self.contexts
+        return IclPlaces((early, late), (less, more), self.token or more + 1, self.first_token)
 
 
 def check_probes(probes: Sequence[ProbeSection], *, causal: bool) -> None:

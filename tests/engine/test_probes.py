@@ -141,7 +141,10 @@ def test_a_sentence_longer_than_the_window_is_read_as_a_document_of_the_corpus_i
 
 
 def test_learning_in_context_at_the_usual_places(tmp_path: Path) -> None:
-    """Tokens 50 and 500, and token 401 given 50 and 400, as a window of 512 can be asked."""
+    """Tokens 50 and 500, and token 401 given 50 and 400, as a window of 512 can be asked.
+
+    And what the scripts of the paper ask instead.
+    """
     vocab = make_tokenizer(tmp_path / "tokenizer").get_vocab_size()
     (tmp_path / "text.txt").write_text(TEXT)
     tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "tokenizer")
@@ -162,7 +165,10 @@ def test_learning_in_context_at_the_usual_places(tmp_path: Path) -> None:
         models[seed].double()
     study = write_study(tmp_path, scoring__window=512, scoring__overlap=256)
     with study.open("a") as file:
-        file.write('\n[[probes]]\nname = "icl"\nkind = "icl"\nfiles = ["long*.txt"]\n')
+        for name, preset in (("icl", ""), ("theirs", 'icl = "paper"\n')):
+            file.write(
+                f'\n[[probes]]\nname = "{name}"\nkind = "icl"\nfiles = ["long*.txt"]\n{preset}'
+            )
     assert run(["run", str(study)]) == 0
     opened = open_study(tmp_path / "study.zarr")
     values = np.full((2, 3, 4), np.nan)
@@ -179,6 +185,24 @@ def test_learning_in_context_at_the_usual_places(tmp_path: Path) -> None:
                 values[seed - 1, item, variant] = -float(log_p[ids[number - 1]])
         found = opened.probe_values("m", "icl", str(seed), 5)
         np.testing.assert_allclose(found, values[seed - 1], rtol=1e-5, atol=1e-4)
+        # The paper's: everything is a slice of the text with the end-of-text token in front.
+        theirs = opened.probe_values("m", "theirs", str(seed), 5)
+        for item, text in enumerate(texts[:2]):
+            ids = [0, *tokenizer.encode(text)]
+            for variant, (cut, target) in enumerate(
+                [(slice(0, 51), 51), (slice(0, 501), 501), (slice(450, 501), 501),
+                 (slice(100, 501), 501)]
+            ):  # fmt: skip
+                with torch.no_grad():
+                    log_p = model(torch.tensor([ids[cut]])).logits[0, -1].log_softmax(-1)
+                assert theirs[item, variant] == pytest.approx(-float(log_p[ids[target]]), rel=1e-5)
+        assert np.isnan(theirs[2, 1:]).all()  # too short
+    assert opened.probe("theirs").variants == (
+        "loss at 51",
+        "loss at 501",
+        "loss of 501 with only 51",
+        "loss of 501 with only 401",
+    )
     assert np.isnan(values).sum() == 2
     variants = ("loss at 50", "loss at 500", "loss with 50", "loss with 400")
     assert opened.probe("icl").variants == variants
@@ -434,6 +458,14 @@ def test_a_bad_line_is_named(
         (
             'kind = "icl"\nfiles = ["text.txt"]\npositions = [900, 990]',
             "has 900 tokens, so there is",
+        ),
+        (
+            'kind = "icl"\nfiles = ["text.txt"]\nicl = "paper"\ntoken = 9',
+            'token: says nothing where icl = "paper"; leave one out',
+        ),
+        (
+            'kind = "icl"\nfiles = ["text.txt"]\ntoken = 400',
+            "token: should be above 400, the longer context",
         ),
         (
             'kind = "icl"\nfiles = ["text.txt"]\ncontexts = [5, 4]',
