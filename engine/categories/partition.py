@@ -28,6 +28,7 @@ FREQUENCIES = ("0", "1-9", "10-99", "100-999", "1e3-1e4", "1e4-1e5", "1e5-1e6", 
 SURPRISALS = ("0-1", "1-2", "2-4", "4-8", "8+")  # nats
 WORD_CLASSES = ("function", "content", "other")
 WORD_POSITIONS = ("begin", "inside", "end", "whole", "none")
+MEAN_OVER_SEEDS = "mean over seeds"
 _FUNCTION = {"ADP", "AUX", "CCONJ", "DET", "PART", "PRON", "SCONJ"}
 _CONTENT = {"ADJ", "ADV", "INTJ", "NOUN", "PROPN", "VERB"}
 _SPACE_MARK = "▁"  # of SentencePiece
@@ -58,11 +59,12 @@ def surprisal_category(
     surprisal: NDArray[np.floating[Any]],
     step: int,
     context: NDArray[np.int64] | None = None,
+    whose_seeds: str = MEAN_OVER_SEEDS,
 ) -> Category:
     """Return levels of surprisal at a step, in nats: of the target or, given `context`, before it.
 
-    `surprisal` is (token,), the mean over seeds; where it is NaN a token is in no level. `context`
-    is what `context_targets` returns.
+    `surprisal` is (token,), the mean over seeds, or as `whose_seeds` says; where it is NaN a token
+    is in no level. `context` is what `context_targets` returns.
     """
     level = np.digitize(surprisal, [1, 2, 4, 8]).astype(np.int32)
     level[np.isnan(surprisal)] = -1
@@ -71,7 +73,7 @@ def surprisal_category(
         name,
         SURPRISALS,
         level if context is None else _of_context(level, context),
-        f"surprisal of {whose} in nats, mean over seeds at step {step}",
+        f"surprisal of {whose} in nats, {whose_seeds} at step {step}",
     )
 
 

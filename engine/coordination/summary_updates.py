@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.categories.partition import surprisal_category
+from engine.categories.partition import MEAN_OVER_SEEDS, surprisal_category
 from engine.coordination.board import ProgressBoard
 from engine.coordination.session import Session
 from engine.coordination.step_summaries import StepSummaries
@@ -126,9 +126,22 @@ class Summaries:
         for model in self._study.models:
             known = self._study.ledger(model)
             wanted, before = self._reference(known), self._step_of(model, known)
-            if wanted is not None and (exactly or before is None or self._settings_changed(before)):
+            if exactly and wanted is None:
+                self._warn_of_seed(model, known)
+            if wanted is not None and (
+                exactly or before is None or self._settings_changed(model, before)
+            ):
                 self._move(model, wanted)
             self._expect(model, self._steps.all_lacking(model))
+
+    def _warn_of_seed(self, model: str, known: ModelLedger) -> None:
+        seed = self._settings.surprisal_seed
+        if seed is not None and known.reduced and seed not in set().union(*known.reduced.values()):
+            text = (
+                f"{model}: no reduced step has seed {seed} of categories.surprisal_seed; levels of "
+                "surprisal stay as they are"
+            )
+            self._session.say("warning", "reference", text, model=model)
 
     def _expect(self, model: str, steps: Sequence[int]) -> None:
         """Take note of all steps of a model that wait now, and say so when there are more."""
@@ -156,16 +169,27 @@ class Summaries:
         """Where `surprisal` should be taken: as set, or the newest step that all seeds reached."""
         if _SURPRISAL not in self._settings.include or not known.reduced:
             return None
+        seed = self._settings.surprisal_seed
+        there = {
+            step: seeds for step, seeds in known.reduced.items() if seed is None or seed in seeds
+        }
         if isinstance(self._settings.surprisal_step, int):
             step = self._settings.surprisal_step
-            return step if step in known.reduced else None
-        most = max(map(len, known.reduced.values()))
-        return max(step for step, seeds in known.reduced.items() if len(seeds) == most)
+            return step if step in there else None
+        most = max(map(len, there.values()), default=0)
+        return max((step for step, seeds in there.items() if len(seeds) == most), default=None)
 
-    def _settings_changed(self, before: int) -> bool:
-        return isinstance(self._settings.surprisal_step, int) and (
-            self._settings.surprisal_step != before
-        )
+    @property
+    def _whose_seeds(self) -> str:
+        seed = self._settings.surprisal_seed
+        return MEAN_OVER_SEEDS if seed is None else f"seed {seed}"
+
+    def _settings_changed(self, model: str, before: int) -> bool:
+        step = self._settings.surprisal_step
+        if isinstance(step, int) and step != before:
+            return True
+        ending = f"{self._whose_seeds} at step {before}"
+        return not self._own[model][_SURPRISAL].description.endswith(ending)
 
     def _step_of(self, model: str, known: ModelLedger) -> int | None:
         partition = known.categories.get(_SURPRISAL)
@@ -190,7 +214,8 @@ class Summaries:
     def _move(self, model: str, step: int) -> None:
         """Part the tokens by their surprisal at `step`; no step is summarised by that yet."""
         known = self._study.ledger(model)
-        seeds = sorted(known.reduced[step])
+        one = self._settings.surprisal_seed
+        seeds = sorted(known.reduced[step]) if one is None else [one]
         total = np.zeros(self._study.n_tokens)
         try:
             for seed in seeds:
@@ -202,7 +227,8 @@ class Summaries:
         made = {}
         for name in names:
             context = self._context if name.endswith(CONTEXT) else None
-            made[name] = surprisal_category(name, total / len(seeds), step, context)
+            mean = total / len(seeds)
+            made[name] = surprisal_category(name, mean, step, context, self._whose_seeds)
         self._own[model] = made
         before = [found.digest for found in known.categories.values()]
         if all(category.digest in before for category in made.values()):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
+from engine.study_file.models_section import SeedLabel
 from engine.study_file.section import Section
 from store.schema import ALL, CATEGORIES, CHOSEN_BY_NAME, CONTEXT
 
@@ -60,6 +61,7 @@ class CategoriesSection(Section):
     context: bool = True  # also by the token before the target, where that makes sense
     tagger: str = Field(default="auto", min_length=1)  # or "rules", or a spaCy pipeline
     surprisal_step: int | Literal["latest"] = "latest"  # the latest that all seeds have reached
+    surprisal_seed: SeedLabel | None = None  # whose surprisals; None: their mean over seeds
     custom: list[CustomSection] = []
 
     @field_validator("surprisal_step", mode="before")

@@ -59,6 +59,29 @@ class StudyFile(Section):
         return self
 
     @model_validator(mode="after")
+    def _surprisals(self) -> Self:
+        seed = self.categories.surprisal_seed
+        for model in self.models if seed is not None else ():
+            if (listed := model.listed_seeds) is not None and seed not in listed:
+                raise ValueError(
+                    f'categories.surprisal_seed: model "{model.name}" has no seed "{seed}"; '
+                    "name one that all models have"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _ends(self) -> Self:
+        scoring = self.scoring
+        if self.corpus.final_end_of_text and (
+            scoring.windowing != "stream" or scoring.prediction != "causal"
+        ):
+            raise ValueError(
+                'corpus.final_end_of_text: is for scoring.windowing = "stream" and '
+                'scoring.prediction = "causal"; leave it out'
+            )
+        return self
+
+    @model_validator(mode="after")
     def _loaders(self) -> Self:
         loaded = [model.name for model in self.models if model.loader is not None]
         if loaded and self.scoring.prediction != "causal":

@@ -22,6 +22,9 @@ def _label(value: object) -> object:
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
+SeedLabel = Annotated[str, BeforeValidator(_label)]
+
+
 def _lacking(place: str, template: str, seed: bool, step: bool) -> str:
     """Say which fields a template lacks, by which checkpoints are told apart, and what to do."""
     says = f"{place} {template!r} has no"
@@ -42,7 +45,7 @@ class ModelSection(Section):
 
     name: str = Field(min_length=1, max_length=60)
     source: str | dict[str, str]  # a template, a preset's name, "captured", or a template per seed
-    seeds: Literal["discover"] | list[Annotated[str, BeforeValidator(_label)]] = "discover"
+    seeds: Literal["discover"] | list[SeedLabel] = "discover"
     steps: Literal["discover"] | list[Annotated[int, Field(ge=0)]] = "discover"
     config: str | None = None  # config.json, or its folder, where it is not beside the weights
     # A function of the user's, "package.module:function", that makes a model of a checkpoint.

@@ -89,9 +89,9 @@ def _loaded(file: Path, tokenizer: Tokenizer) -> NDArray[np.int64]:
         raise _refused(file, "is not a .npy file of numbers; write one with numpy.save") from None
     if not isinstance(array, np.ndarray):
         raise _refused(file, "is a .npz file; write one array with numpy.save")
-    if array.ndim != 1 or array.dtype.kind not in "iu":
+    if array.ndim != 1 or array.dtype.kind not in "iuf":
         found = f"{array.dtype} of shape {array.shape}"
-        raise _refused(file, f"should hold integers of shape ({vocab_size},), found {found}")
+        raise _refused(file, f"should hold whole numbers of shape ({vocab_size},), found {found}")
     missing = range(len(array), vocab_size)
     if not tokenizer.added.issuperset(missing) or array[vocab_size:].any():
         raise _refused(
@@ -101,6 +101,14 @@ def _loaded(file: Path, tokenizer: Tokenizer) -> NDArray[np.int64]:
         )
     count = np.zeros(vocab_size, array.dtype)
     count[: len(array)] = array[:vocab_size]
+    broken = count != np.rint(count)  # of floats; NaN as well
+    if broken.any():
+        token = int(broken.argmax())
+        raise _refused(
+            file,
+            f"token {token} has the count {count[token]}, no whole number, as have "
+            f"{broken.sum() - 1:,} others; count again, into zeros, or round them with numpy.rint",
+        )
     impossible = (count < 0) | (count > _MOST)
     if impossible.any():
         token = int(impossible.argmax())

@@ -49,10 +49,11 @@ def build_text(study: StudyFile, tokenizer: Tokenizer) -> EvaluationText:
     """Tokenise the corpus for the study's windowing.
 
     `stream` is one sequence: bos, then the documents with the end-of-text token between them (the
-    paper's way). `document` is one sequence per document, each after bos. For masked models each
-    document stands between bos and the end-of-text token (BERT: [CLS] and [SEP]), and neither is
-    predicted. Nothing is read or tokenised that `corpus.max_tokens` leaves out; a document that is
-    cut off is kept as far as it was read. Raise ConfigError.
+    paper's way), and after the last as often as `corpus.final_end_of_text` says. `document` is one
+    sequence per document, each after bos. For masked models each document stands between bos and
+    the end-of-text token (BERT: [CLS] and [SEP]), and neither is predicted. Nothing is read or
+    tokenised that `corpus.max_tokens` leaves out; a document that is cut off is kept as far as it
+    was read. Raise ConfigError.
     """
     stream = study.scoring.windowing == "stream"
     masked = study.scoring.prediction != "causal"
@@ -104,6 +105,13 @@ def build_text(study: StudyFile, tokenizer: Tokenizer) -> EvaluationText:
         offset += sum(map(len, read))
     if masked:
         show(tokenizer.end_of_text)
+    elif study.corpus.final_end_of_text and tokenizer.end_of_text is None:
+        raise ConfigError(
+            "corpus.final_end_of_text: the tokenizer has no end-of-text token; leave it out"
+        )
+    for _ in range(study.corpus.final_end_of_text if files else 0):
+        if tokenizer.end_of_text is not None and (limit is None or len(columns) < limit):
+            feed(tokenizer.end_of_text, len(files) - 1, offset, offset)
     if not files:
         raise ConfigError("corpus.files: hold no text")
     if not columns:

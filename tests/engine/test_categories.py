@@ -122,6 +122,15 @@ def test_frequency_from_a_file_has_all_decades(tmp_path: Path) -> None:
     assert built.labels("frequency_context")[0] == decade(int(counts[bos]))
 
 
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_counts_may_be_floats_that_are_whole(tmp_path: Path, dtype: type) -> None:
+    make_tokenizer(tmp_path / "tokenizer", size=300)
+    np.save(tmp_path / "counts.npy", np.arange(302, dtype=dtype) * (np.arange(302) < 300))
+    counts = build(tmp_path, corpus__counts="counts.npy").text.counts
+    assert counts.count.dtype == np.int64
+    np.testing.assert_array_equal(counts.count, np.arange(300))
+
+
 def test_frequency_in_text_files(tmp_path: Path) -> None:
     texts = {"a": "The seeds of a model.\nThe same text\n", "b": TEXT, "c": "Other text."}
     for name, text in texts.items():
@@ -150,7 +159,11 @@ def test_unigram_distribution() -> None:
     [
         (b"1 2 3", "is not a .npy file of numbers"),
         (b"", "is not a .npy file of numbers"),
-        (np.arange(300.0), "should hold integers of shape (300,), found float64 of shape (300,)"),
+        (np.arange(300.0) + 6e-312, "token 0 has the count 6e-312, no whole number, as have 0 oth"),
+        (np.arange(300.0) / 2, "token 1 has the count 0.5, no whole number, as have 149 others"),
+        (np.full(300, np.nan), "token 0 has the count nan, no whole number"),
+        (np.full(300, 1e300), "token 0 has the count 1e+300, which cannot be"),
+        (np.full(300, "1"), "should hold whole numbers of shape (300,), found <U1 of shape"),
         (np.ones((300, 1), np.int64), "found int64 of shape (300, 1)"),
         (np.ones(300, np.bool_), "found bool of shape (300,)"),
         (np.array([object()]), "is not a .npy file of numbers"),

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from engine.errors import ConfigError
 from engine.sources.hub_client import HubClient
 from engine.study_file.file import load_study_file
 from engine.text import streams
@@ -50,3 +51,31 @@ def test_ids_are_those_of_the_whole_text_which_is_not_read_to_its_end(
     for at in (0, 1500, 2999):
         span = slice(made.corpus.char_start[at], made.corpus.char_end[at])
         assert made.corpus.text[span].strip() in backend.decode([expected[at]]) or not span.stop
+
+
+def test_the_text_of_the_paper_ends_with_two_end_of_text_tokens(tmp_path: Path) -> None:
+    """Its documents end in one each, and its tokenizer adds one before and after the text."""
+    backend = make_tokenizer(tmp_path / "tokenizer")
+    documents = ["The seeds of a model.", "They learn the same."]
+    (tmp_path / "all.txt").write_text("".join(text + END for text in documents))
+    settings = {"corpus__files": ["all.txt"], "corpus__separator": END}
+    study = load_study_file(write_study(tmp_path, corpus__final_end_of_text=2, **settings))
+    made = build_text(study, load_tokenizer(study, HubClient(threading.Event())))
+    end = backend.token_to_id(END)
+    theirs = [end, *(n for text in documents for n in (*backend.encode(text).ids, end)), end]
+    assert made.corpus.token_id.tolist() == theirs[1:]
+    assert made.corpus.context_id.tolist() == theirs[:-1]
+    assert [sequence.inputs.tolist() for sequence in made.sequences] == [theirs[:-1]]
+    assert made.corpus.document.tolist()[-2:] == [1, 1]
+    few = write_study(
+        tmp_path, corpus__final_end_of_text=2, corpus__max_tokens=len(theirs) - 2, **settings
+    )
+    study = load_study_file(few)
+    made = build_text(study, load_tokenizer(study, HubClient(threading.Event())))
+    assert made.corpus.token_id.tolist() == theirs[1:-1]
+
+
+def test_no_end_of_text_is_added_to_documents_on_their_own(tmp_path: Path) -> None:
+    file = write_study(tmp_path, corpus__final_end_of_text=1, scoring__windowing="document")
+    with pytest.raises(ConfigError, match=r"corpus\.final_end_of_text: is for scoring\.windowing"):
+        load_study_file(file)

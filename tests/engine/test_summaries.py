@@ -244,6 +244,31 @@ def test_surprisals_at_a_step_of_choice(copy: Path) -> None:
     assert open_study(copy / "study.zarr").summary("m", "surprisal").step_of_levels == 4
 
 
+def test_surprisals_of_a_seed_of_choice(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The paper takes its first seed's; what was made of the mean is made again."""
+    seed, step = SEEDS[1], 4
+    only = {"categories__include": ["surprisal"], "categories__surprisal_step": step}
+    for chosen in ({}, {"categories__surprisal_seed": seed}, {}):
+        assert run(["run", str(write_study(copy, **only, **chosen))]) == 0
+        study = open_study(copy / "study.zarr")
+        of = [study.values("m", "surprisal", each, step).astype(np.float64) for each in SEEDS]
+        expected = of[1] if chosen else np.mean(of, axis=0)
+        found = study.category("m", "surprisal")
+        assert found.level.tolist() == np.digitize(expected, [1, 2, 4, 8]).tolist()
+        whose = f"seed {seed}" if chosen else "mean over seeds"
+        assert found.description == f"surprisal of the target in nats, {whose} at step {step}"
+        summary = study.summary("m", "surprisal")
+        assert summary.counts.tolist() == np.bincount(found.level, minlength=5).tolist()
+    other = {**only, "categories__surprisal_seed": "none"}
+    capsys.readouterr()
+    assert run(["run", str(write_study(copy, **other))]) == 0  # seeds are discovered
+    message = "m: no reduced step has seed none of categories.surprisal_seed"
+    assert message in capsys.readouterr().err
+    assert run(["run", str(write_study(copy, models__seeds=list(SEEDS), **other))]) == 2
+    message = 'categories.surprisal_seed: model "m" has no seed "none"; name one that all models'
+    assert message in capsys.readouterr().err
+
+
 # -- the store's side ------------------------------------------------------------------------------
 
 
