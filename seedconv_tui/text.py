@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from store.words import counted as counted
 from store.words import nats as nats
+from store.words import quoted as quoted
 
 if TYPE_CHECKING:
     from store.schema import CheckpointName, Phase

@@ -1,7 +1,8 @@
-"""Numbers in words, the same in what an engine says and what a terminal shows."""
+"""Numbers and names in words, the same in what an engine says and what a terminal shows."""
 
 from __future__ import annotations
 
+import json
 import math
 
 
@@ -22,3 +23,16 @@ def nats(x: float) -> str:
     if size < 0.001 or size >= 1000:
         return f"{x:.1e}"
     return f"{x:.{4 if size < 10 else 3 if size < 100 else 2}f}"
+
+
+def quoted(label: str) -> str:
+    """Write the label of a level as it can stand in a sentence or a list: `NOUN`, `","`, `"a, b"`.
+
+    In quotes are marks alone, what has white space at an end, and what holds a mark that parts a
+    list. Characters that cannot be shown are the business of who shows them.
+    """
+    plain = any(map(str.isalnum, label)) and label == label.strip() and not set(label) & _PARTS
+    return label if plain else json.dumps(label, ensure_ascii=False)
+
+
+_PARTS = set(',;"')  # marks that part a list, or begin and end a quotation

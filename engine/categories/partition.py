@@ -13,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.categories.custom import custom_category
+from engine.categories.groups import group_levels, grouped
+from engine.errors import ConfigError
 from engine.study_file.file import StudyFile
 from engine.text.evaluation_text import EvaluationText
 from engine.text.tokenizer import Tokenizer
@@ -40,7 +42,7 @@ def build_categories(
     """Return every category of a study that depends on its text alone: `all` first, in one order.
 
     `surprisal` depends on models too: see `surprisal_category`. Raise ConfigError when a tagger
-    or a file of labels cannot be used.
+    or a file of labels cannot be used, or a group names a level that is none.
     """
     return tuple(_categories(study, tokenizer, text))
 
@@ -119,6 +121,27 @@ def _categories(study: StudyFile, tokenizer: Tokenizer, text: EvaluationText) ->
 
 
 def _each(given: _Given) -> Iterator[_Made]:
+    """Yield all of them, groups after what they are made of."""
+    there: dict[str, _Made] = {}
+    for made in _ungrouped(given):
+        there[made.category.name] = made
+        yield made
+    for group in given.study.categories.groups:
+        if group.of == "surprisal":  # made, and grouped, while reducing
+            group_levels(group, SURPRISALS)  # a wrong name is found now
+            continue
+        if group.of not in there:
+            raise ConfigError(
+                f"categories.groups {group.name!r}: of: the tagger gives no {group.of}; set "
+                "categories.tagger to one that does, or group another category"
+            )
+        of = there[group.of]
+        levels = group_levels(group, of.category.labels)
+        of_id = None if of.of_id is None else levels[of.of_id]
+        yield _Made(grouped(of.category, group), of.by_context, of_id)
+
+
+def _ungrouped(given: _Given) -> Iterator[_Made]:
     settings = given.study.categories
     for name in CATEGORIES:
         if name in settings.include and name in _COMPUTED:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.categories.groups import grouped
 from engine.categories.partition import MEAN_OVER_SEEDS, surprisal_category
 from engine.coordination.board import ProgressBoard
 from engine.coordination.session import Session
@@ -132,6 +133,8 @@ class Summaries:
                 exactly or before is None or self._settings_changed(model, before)
             ):
                 self._move(model, wanted)
+            elif before is not None:
+                self._regroup(model, before)
             self._expect(model, self._steps.all_lacking(model))
 
     def _warn_of_seed(self, model: str, known: ModelLedger) -> None:
@@ -229,7 +232,7 @@ class Summaries:
             context = self._context if name.endswith(CONTEXT) else None
             mean = total / len(seeds)
             made[name] = surprisal_category(name, mean, step, context, self._whose_seeds)
-        self._own[model] = made
+        self._own[model] = made = self._with_groups(made)
         before = [found.digest for found in known.categories.values()]
         if all(category.digest in before for category in made.values()):
             return
@@ -238,6 +241,21 @@ class Summaries:
         self._study.refresh()
         text = f"{model}: levels of surprisal are those of step {step:,} now"
         self._session.say("info", "reference", text, model=model, step=step)
+
+    def _with_groups(self, made: dict[str, Category]) -> dict[str, Category]:
+        """Return surprisals' levels with what the study file groups them to."""
+        groups = [group for group in self._settings.groups if group.of == _SURPRISAL]
+        found = [grouped(category, group) for group in groups for category in made.values()]
+        return made | {category.name: category for category in found}
+
+    def _regroup(self, model: str, step: int) -> None:
+        """Keep the groups of surprisals' levels as the study file has them by now."""
+        own = self._own[model]
+        names = [name for name in (_SURPRISAL, _SURPRISAL + CONTEXT) if name in own]
+        self._own[model] = self._with_groups({name: own[name] for name in names})
+        for category in self._own[model].values():
+            self._writer.summaries.set_category(category, model, step)
+        self._study.refresh()
 
     def _categories(self, model: str) -> Iterator[Category]:
         yield from self._corpus.values()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
@@ -11,11 +12,23 @@ from pydantic import Field, field_validator, model_validator
 from engine.study_file.models_section import SeedLabel
 from engine.study_file.section import Section
 from store.schema import ALL, CATEGORIES, CHOSEN_BY_NAME, CONTEXT
+from store.words import quoted
 
 if TYPE_CHECKING:
     Partition = str
 else:  # pydantic lists them when it is another
     Partition = Literal[CHOSEN_BY_NAME]
+
+
+def _usable_name(name: str) -> str:
+    """Return the name of a category of the user's. Raise ValueError."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):
+        raise ValueError("should be of letters, digits, _ and -")
+    if name.lower() in {ALL, *CATEGORIES}:
+        raise ValueError("is the name of a built-in category; choose another")
+    if name.lower().endswith(CONTEXT):
+        raise ValueError(f"must not end in {CONTEXT}, as categories by the token before do")
+    return name
 
 
 class CustomSection(Section):
@@ -29,13 +42,7 @@ class CustomSection(Section):
     @field_validator("name")
     @classmethod
     def _name(cls, name: str) -> str:
-        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):
-            raise ValueError("should be of letters, digits, _ and -")
-        if name.lower() in {ALL, *CATEGORIES}:
-            raise ValueError("is the name of a built-in category; choose another")
-        if name.lower().endswith(CONTEXT):
-            raise ValueError(f"must not end in {CONTEXT}, as categories by the token before do")
-        return name
+        return _usable_name(name)
 
     @field_validator("pattern")
     @classmethod
@@ -54,6 +61,30 @@ class CustomSection(Section):
         return self
 
 
+class GroupSection(Section):
+    """A category whose levels are levels of another one, put together."""
+
+    name: str = Field(max_length=60)
+    of: str  # the category that it is made of
+    levels: dict[str, list[str]] = Field(min_length=1)  # label -> labels of `of`, or patterns
+    rest: str = "other"  # label of all other levels; "": their tokens are in none
+
+    @field_validator("name")
+    @classmethod
+    def _name(cls, name: str) -> str:
+        return _usable_name(name)
+
+    @model_validator(mode="after")
+    def _labels(self) -> Self:
+        if not all(label.strip() for label in self.levels):
+            raise ValueError("levels: a level should have a name, found an empty one")
+        if empty := [label for label, names in self.levels.items() if not names]:
+            raise ValueError(f"levels: {quoted(empty[0])} should name a level or more, found []")
+        if self.rest in self.levels:
+            raise ValueError(f"rest: {quoted(self.rest)} is one of the levels; choose another")
+        return self
+
+
 class CategoriesSection(Section):
     """How tokens are grouped."""
 
@@ -63,6 +94,11 @@ class CategoriesSection(Section):
     surprisal_step: int | Literal["latest"] = "latest"  # the latest that all seeds have reached
     surprisal_seed: SeedLabel | None = None  # whose surprisals; None: their mean over seeds
     custom: list[CustomSection] = []
+    groups: list[GroupSection] = []
+
+    def _own_names(self) -> Iterator[str]:
+        yield from (custom.name for custom in self.custom)
+        yield from (group.name for group in self.groups)
 
     @field_validator("surprisal_step", mode="before")
     @classmethod
@@ -77,6 +113,7 @@ class CategoriesSection(Section):
         for field, names in (
             ("include", self.include),
             ("custom", [custom.name.lower() for custom in self.custom]),
+            ("groups", [name.lower() for name in self._own_names()]),
         ):
             twice = sorted({name for name in names if names.count(name) > 1})
             if twice:

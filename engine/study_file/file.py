@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Self
 
@@ -51,12 +52,33 @@ class StudyFile(Section):
         return models
 
     @model_validator(mode="after")
+    def _grouped(self) -> Self:
+        there = list(self._ungrouped())
+        for group in self.categories.groups:
+            if group.of not in there:
+                raise ValueError(
+                    f"categories.groups {group.name!r}: of: should be a category of the study "
+                    f"({', '.join(there)}), found {group.of!r}"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _charted(self) -> Self:
-        there = {*CATEGORIES, *(custom.name for custom in self.categories.custom)}
+        groups = [group.name for group in self.categories.groups]
+        there = {*CATEGORIES, *self._ungrouped(), *groups}
         for name in self.scalars.categories:
             if name.removesuffix(CONTEXT) not in there:
                 raise ValueError(f"scalars.categories: no category is named {name!r}")
         return self
+
+    def _ungrouped(self) -> Iterator[str]:
+        """Yield the names of the study's categories of the target, without groups of their levels.
+
+        Those that come with another are among them, though a tagger may not give them.
+        """
+        include = self.categories.include
+        yield from (name for name, of in CATEGORIES.items() if (of.comes_with or name) in include)
+        yield from (custom.name for custom in self.categories.custom)
 
     @model_validator(mode="after")
     def _surprisals(self) -> Self:

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
     from store.schema import Phase
 
+LINES = 7
+"""Lines in a chart at most: no two have one colour. More models, or levels, have more charts."""
+
 _SGR = (36, 33, 35, 32, 31, 34, 95, 96)  # readable on light and on dark backgrounds
 _SCORED = (State.SCORED, State.REDUCING, State.DONE, State.PRUNED)
 
@@ -59,9 +62,32 @@ def plot_text(
             "a step needs two seeds"
         )
 
-    series = [_series(model, number) for number, model in enumerate(shown)]
-    if log_y and not any((each.y > 0).any() for each in series):
+    if log_y and not any((model.expected_kl > 0).any() for model in shown):
         return f"{name}: nothing to draw on a logarithmic axis: no expected KL is above 0"
+    lines = [
+        f"{name}: mean KL over {counted(snapshot.n_tokens, 'token')} and ordered pairs of seeds"
+    ]
+    for first in range(0, len(shown), LINES):
+        panel = shown[first : first + LINES]
+        lines += [""] * bool(first)
+        lines += _panel(panel, width, height, log_y, log_x, glyphs, color=color)
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def _panel(
+    shown: Sequence[ModelSnapshot],
+    width: int,
+    height: int,
+    log_y: bool,
+    log_x: bool,
+    glyphs: Glyphs,
+    *,
+    color: bool,
+) -> list[str]:
+    """Return one chart, and the table of what it shows."""
+    ascii_only = glyphs is Glyphs.ASCII
+    series = [_series(model, number) for number, model in enumerate(shown)]
+    log_y = log_y and any((each.y > 0).any() for each in series)
     phases = {model.phases for model in shown if model.phases}
     marks = {tuple(Mark(phase.start, phase.name) for phase in of) for of in phases}
     common = next(iter(phases)) if len(phases) == 1 else ()  # with their intervals, that is
@@ -74,14 +100,10 @@ def plot_text(
         glyphs=glyphs,
         y_label="expected KL (nats)",
     )
-    lines = [
-        f"{name}: mean KL over {counted(snapshot.n_tokens, 'token')} and ordered pairs of seeds"
-    ]
-    lines += [_painted(cells, row) for row in range(len(cells.text))] if color else cells.lines()
+    lines = painted(cells, color=color)
     lines += ["band: standard deviation over ordered pairs of seeds"]
     lines += _wrapped(_phase_names(common, ascii_only), width) if common else []
-    lines += ["", *_legend(shown, ascii_only, color, width, say_phases=not common)]
-    return "\n".join(line.rstrip() for line in lines)
+    return [*lines, "", *_legend(shown, ascii_only, color, width, say_phases=not common)]
 
 
 def _marks(phases: Sequence[Phase]) -> tuple[Mark, ...]:
@@ -103,6 +125,11 @@ def _selected(
 def _series(model: ModelSnapshot, color: int) -> Series:
     kl, std = model.expected_kl, model.pair_std
     return Series(model.name, model.steps.astype(np.float64), kl, kl - std, kl + std, color)
+
+
+def painted(cells: Cells, *, color: bool) -> list[str]:
+    """Return the lines of a chart, in colour or without."""
+    return [_painted(cells, row) for row in range(len(cells.text))] if color else cells.lines()
 
 
 def _painted(cells: Cells, row: int) -> str:
@@ -139,8 +166,7 @@ def _legend(
     head = f"   {set_cell_size('model', room)}  seeds  steps  "
     lines = [head + "".join(f"{part:18}" for part in ("first", "minimum", "latest"))]
     for number, (model, name) in enumerate(zip(models, names, strict=True)):
-        key = MARKERS[number % len(MARKERS)] * 2 if ascii_only else "━━"
-        key = _sgr(key, number, dim=False) if color else key
+        key = key_of(number, ascii_only, color=color)
         start = f"{key} {set_cell_size(name, room)}"
         reduced = np.flatnonzero(model.n_pairs)
         if not len(reduced):
@@ -167,6 +193,12 @@ def _legend(
             )
             lines += _wrapped(note, width, "   ")
     return lines
+
+
+def key_of(number: int, ascii_only: bool, *, color: bool) -> str:
+    """Return what stands for a line of the chart beside its name, two cells."""
+    key = MARKERS[number % len(MARKERS)] * 2 if ascii_only else "━━"
+    return _sgr(key, number, dim=False) if color else key
 
 
 def _steps(n_left_out: NDArray[np.int64]) -> str:

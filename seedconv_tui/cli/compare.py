@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from seedconv_tui.cli.aligned import aligned, level_label, sure
 from seedconv_tui.cli.options import add_ascii, add_json, add_store, only_ascii
 from seedconv_tui.exit_codes import OK, USAGE
-from seedconv_tui.text import count, counted, finite, json_text, nats, shorten, visible
+from seedconv_tui.text import count, counted, finite, json_text, nats, quoted, shorten, visible
 
 if TYPE_CHECKING:
     import numpy as np
@@ -247,7 +247,7 @@ def _levels(change: Difference, start: str, end: str, ascii_only: bool) -> list[
         numbers = [float(values[at]) for values in columns]
         rows.append(
             [
-                level_label(label, ascii_only),
+                level_label(quoted(label), ascii_only),
                 count(int(change.counts[at])),
                 *map(nats, numbers),
                 sure(*numbers[-2:]),

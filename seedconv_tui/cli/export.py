@@ -10,7 +10,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn
 
-from seedconv_tui.cli.options import add_models, add_store, at_least
+from seedconv_tui.cli.options import add_levels, add_models, add_store, at_least
 from seedconv_tui.exit_codes import OK, USAGE
 from seedconv_tui.tables.step_ranges import steps_argument
 from seedconv_tui.text import counted
@@ -34,7 +34,12 @@ _SUFFIXES = {
     ".jsonl": "json",
     ".ndjson": "json",
 }
-_OPTIONS = {"categories": "--category", "steps": "--steps", "count": "--count"}
+_OPTIONS = {
+    "categories": "--category",
+    "levels": "--level",
+    "steps": "--steps",
+    "count": "--count",
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -49,6 +54,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add_models(parser)
     parser.add_argument("--category", action="append", help="only this one (may be repeated)")
+    add_levels(parser)
     parser.add_argument(
         "--steps",
         type=steps_argument,
@@ -85,7 +91,8 @@ def run(options: argparse.Namespace) -> int:
     from seedconv_tui.tables.selection import Choice, ChoiceError
     from seedconv_tui.text import visible
 
-    choice = Choice(options.model, options.category, options.steps, options.count)
+    chosen = options.model, options.category, options.steps, options.count, options.level
+    choice = Choice(*chosen)
     try:
         if options.tensorboard is not None:
             return _event_files(options, choice)
@@ -106,7 +113,7 @@ def _event_files(options: argparse.Namespace, choice: Choice) -> int:
     from store import open_study
     from store.schema import CHARTED
 
-    for field in ("what", "format", "output", "steps", "count"):
+    for field in ("what", "format", "output", "level", "steps", "count"):
         if getattr(options, field) is not None:
             raise ChoiceError(f"--{field} says nothing to --tensorboard, which has all steps")
     study, n = open_study(options.store), 0

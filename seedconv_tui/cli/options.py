@@ -59,6 +59,13 @@ def add_models(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", action="append", help="only this model (may be repeated)")
 
 
+def add_levels(parser: argparse.ArgumentParser) -> None:
+    """Add the choice of levels: a list of labels, or None for all."""
+    parser.add_argument(
+        "--level", action="append", metavar="LABEL", help="only this level (may be repeated)"
+    )
+
+
 def add_json(parser: argparse._ActionsContainer) -> None:
     """Add the choice of JSON in place of text."""
     parser.add_argument("--json", action="store_true", help="as one JSON object")

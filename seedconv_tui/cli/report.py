@@ -9,7 +9,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from seedconv_tui.cli.options import add_models, add_store
+from seedconv_tui.cli.options import add_levels, add_models, add_store
 from seedconv_tui.exit_codes import FAILED, OK, USAGE
 from seedconv_tui.report.families import FAMILIES, FORMATS, figures_of
 
@@ -35,6 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--category", action="append", help="only by this one (may be repeated; the usual ones)"
     )
+    add_levels(parser)
     parser.add_argument(
         "--without",
         action="append",
@@ -88,7 +89,8 @@ def _write(options: argparse.Namespace) -> int:
     if options.output.exists() and not options.output.is_dir():
         raise ChoiceError(f"{options.output}: is no folder; name one for the report")
     study = open_study(options.store)
-    source = StudyData(study, options.model, options.category, _schedules(options, study))
+    chosen = options.model, options.category, options.level
+    source = StudyData(study, *chosen, schedules=_schedules(options, study))
     if not source.models:
         print(
             f"seedconv: {visible(str(options.store))}: nothing is summarised yet; a step needs two "

@@ -15,6 +15,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing
 
 
+LINES = 7
+"""Lines in a panel at most: as many as there are colours that are told apart in print."""
+
+
 @dataclass(frozen=True, eq=False)
 class Figure:
     """One figure. Title and caption are plain text that may hold names from outside."""

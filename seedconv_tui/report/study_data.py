@@ -9,6 +9,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from seedconv_tui.report.parts import LINES
 from seedconv_tui.tables.level_results import Levels, base, levels_of
 from seedconv_tui.tables.selection import Choice, chosen_categories, chosen_models
 from seedconv_tui.text import count, counted
@@ -41,6 +42,8 @@ class StudyData:
         study: Study,
         models: Sequence[str] | None,
         categories: Sequence[str] | None,
+        levels: Sequence[str] | None = None,
+        *,
         schedules: Schedules | None = None,
     ) -> None:
         """`schedules` of learning rates stand in for the study's.
@@ -49,6 +52,7 @@ class StudyData:
         """
         self.study, self._schedules = study, schedules
         self.categories_chosen = categories is not None
+        self.levels_chosen = None if levels is None else frozenset(levels)
         choice = Choice(models, categories)
         self.models = in_order_of_size(
             [
@@ -58,13 +62,12 @@ class StudyData:
             ]
         )
         default = None if categories is None else frozenset(map(base, categories))
-        there = chosen_categories(study, Choice(models, categories))
+        there = chosen_categories(study, Choice(models, categories, levels=levels))
         names = dict.fromkeys(base(name) for of in there.values() for name in of)
-        self.categories = tuple(
-            name
-            for name in names
-            if (name not in _NOT_USUAL if default is None else name in default and name != ALL)
-        )
+        if default is None:
+            default = frozenset(names if levels is not None else names.keys() - _NOT_USUAL)
+        wanted = default - {ALL}
+        self.categories = tuple(name for name in names if name in wanted)
         self._steps = {model: frozenset(study.ledger(model).summaries) for model in self.models}
         self._summaries: dict[tuple[str, str], Summary] = {}
         self._levels: dict[tuple[str, str], Levels] = {}
@@ -81,6 +84,16 @@ class StudyData:
             self._levels[model, category] = levels_of(self.summary(model, category), names)
         found = self._levels[model, category]
         return found if len(found.steps) and found.counts.any() else None
+
+    @property
+    def drawn(self) -> tuple[str, ...]:
+        """Models that have a line of their own where all are in one panel; the others have not."""
+        at = np.linspace(0, len(self.models) - 1, min(len(self.models), LINES)).round()
+        return tuple(self.models[int(place)] for place in at)
+
+    def is_chosen(self, label: str) -> bool:
+        """Return whether a level is among those that were chosen, or none were."""
+        return self.levels_chosen is None or label in self.levels_chosen
 
     def over_seeds(self, model: str, field: str, category: str = ALL) -> Estimate:
         """Average a field of `Summary` over seeds, at the steps of `levels`: (step, level) each."""
@@ -158,6 +171,14 @@ class StudyData:
             every = " of each model" if len(each) > 1 else ""
             return f"Seeds: {next(iter(each.values()))}{every}."
         return "Seeds: " + ", ".join(f"{model} {n}" for model, n in each.items()) + "."
+
+    @property
+    def undrawn(self) -> str:
+        """Which models have no line where all are in one panel, in a sentence; empty: none."""
+        left = [model for model in self.models if model not in self.drawn]
+        if not left:
+            return ""
+        return f"Drawn: {LINES} of {len(self.models)} models; in the data alone: {', '.join(left)}."
 
     def gaps(self, models: Sequence[str] | None = None) -> str:
         """Return at which steps expected KL is not finite, in a sentence; empty: at none."""

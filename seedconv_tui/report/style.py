@@ -62,6 +62,8 @@ _DASHES: tuple[Any, ...] = ("-", (0, (4, 1.4)), (0, (1, 1)), (0, (5, 1, 1, 1)))
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 _QUIET = "0.45"
 _ROOM = 1.5  # times the highest line is what an axis shows of bands
+# Fills of several bands mix to grey, so they are faint; the edges keep the colour of their line.
+_FILL, _EDGE = 0.08, 0.4  # opacity of a band and of its edges
 _APART, _LEFT = 0.17, 0.4  # inches: ticks at least, and what is left of the axes
 _MARKS = 7  # markers on a line
 _LABEL = 34  # characters of a label
@@ -166,14 +168,10 @@ def curve(
     x, y = steps[known].astype(np.float64), values[known]
     if low is not None and high is not None:
         sure = np.isfinite(low) & np.isfinite(high)
-        axes.fill_between(
-            steps[sure].astype(np.float64),
-            low[sure],
-            high[sure],
-            color=look.color,
-            alpha=0.18,
-            linewidth=0,
-        )
+        band = steps[sure].astype(np.float64), low[sure], high[sure]
+        axes.fill_between(*band, color=look.color, alpha=_FILL, linewidth=0)
+        for edge in band[1:]:
+            axes.plot(band[0], edge, color=look.color, alpha=_EDGE, linewidth=0.4, zorder=1.5)
     (line,) = axes.plot(
         x,
         y,

@@ -14,7 +14,7 @@ from seedconv_tui.tables.long_tables import TABLES
 from seedconv_tui.tables.rows import PERCENTILE_COLUMNS
 from seedconv_tui.tables.selection import Choice
 from seedconv_tui.tables.step_ranges import Steps
-from seedconv_tui.text import count, nats
+from seedconv_tui.text import count, nats, quoted
 from store.schema import ALL, CONTEXT, KL, PERCENTILES, Floats, PairMetric, metrics_of
 from store.statistics import FEWEST_TO_COMPARE, outliers
 
@@ -107,10 +107,14 @@ def levels(source: StudyData, category: str) -> PageTable:
     found = {model: source.levels(model, category) for model in models}
     of = found[ranking]
     assert of is not None
-    order = [n for n in np.argsort(-np.nan_to_num(of.kl[-1]), kind="stable") if of.counts[n]]
+    order = [
+        n
+        for n in np.argsort(-np.nan_to_num(of.kl[-1]), kind="stable")
+        if of.counts[n] and source.is_chosen(of.labels[n])
+    ]
     rows = []
     for place, n in enumerate(order[:_LEVELS], 1):
-        row = [of.labels[n], str(place), count(int(of.counts[n]))]
+        row = [quoted(of.labels[n]), str(place), count(int(of.counts[n]))]
         for each in found.values():
             at = each.labels.index(of.labels[n]) if each and of.labels[n] in each.labels else None
             if each is None or at is None:

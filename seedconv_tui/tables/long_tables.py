@@ -11,7 +11,7 @@ from typing import Literal
 
 from seedconv_tui.tables import rows, token_rows
 from seedconv_tui.tables.probe_rows import probes
-from seedconv_tui.tables.rows import PERCENTILE_COLUMNS, Batch
+from seedconv_tui.tables.rows import PERCENTILE_COLUMNS, Batch, only_levels
 from seedconv_tui.tables.selection import Choice
 from seedconv_tui.tables.token_rows import CONTEXT
 from store import Study
@@ -48,7 +48,8 @@ class LongTable:
 
     def batches(self, study: Study, choice: Choice) -> Iterator[Batch]:
         """Yield rows by model, category and step. Raise ChoiceError, StoreError, DamagedError."""
-        return self.read(study, choice)
+        found = self.read(study, choice)
+        return found if choice.levels is None else (only_levels(b, choice.levels) for b in found)
 
 
 def _token_labels(study: Study, choice: Choice) -> tuple[Column, ...]:
@@ -127,7 +128,7 @@ TABLES: dict[str, LongTable] = {
             ),
         ),
         rows.levels,
-        frozenset({"models", "categories", "steps"}),
+        frozenset({"models", "categories", "levels", "steps"}),
     ),
     "seeds": LongTable(
         "One row for each seed, by level and summarised step: which seed stands apart.",
@@ -142,7 +143,7 @@ TABLES: dict[str, LongTable] = {
             Column("outlier", "bool", "", "farther from the others than chance; only for `all`"),
         ),
         rows.seeds,
-        frozenset({"models", "categories", "steps"}),
+        frozenset({"models", "categories", "levels", "steps"}),
     ),
     "pairs": LongTable(
         "One row for each ordered pair of seeds at each summarised step, of all tokens unless "
@@ -157,14 +158,14 @@ TABLES: dict[str, LongTable] = {
             *map(_of_all_tokens, MORE_METRICS),
         ),
         rows.pairs,
-        frozenset({"models", "categories", "steps"}),
+        frozenset({"models", "categories", "levels", "steps"}),
     ),
     "tokens": LongTable(
         "One row for each token, at the newest summarised step of each model unless steps are "
         "chosen. A column `category_NAME` for each category has the token's label.",
         (_MODEL, _STEP, *_TOKEN, _TEXT, _DOCUMENT, *_CHECKPOINT_KL),
         token_rows.tokens,
-        frozenset({"models", "categories", "steps"}),
+        frozenset({"models", "categories", "levels", "steps"}),
         _token_labels,
     ),
     "extremes": LongTable(

@@ -45,6 +45,17 @@ def batch(n_rows: int, **columns: Any) -> Batch:
     }
 
 
+def only_levels(rows: Batch, levels: Sequence[str]) -> Batch:
+    """Return the rows of these levels; of a table of tokens, those of tokens in one of them."""
+    columns = [name for name in rows if name == "label" or name.startswith("category_")]
+    wanted, labels = set(levels), [rows[name] for name in columns]
+    kept = np.flatnonzero([not wanted.isdisjoint(of) for of in zip(*labels, strict=True)])
+    return {
+        name: values[kept] if isinstance(values, np.ndarray) else [values[at] for at in kept]
+        for name, values in rows.items()
+    }
+
+
 # -- by the levels of categories -----------------------------------------------------------------
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from seedconv_tui.tables.step_ranges import Steps
 from store import StoreError, Study, UnsupportedError
+from store.words import quoted
+
+_LISTED = 40  # levels that are named
 
 
 class ChoiceError(UnsupportedError):
@@ -21,6 +24,7 @@ class Choice:
     categories: Sequence[str] | None = None
     steps: Steps | None = None
     count: int | None = None  # tokens of each kind, for `extremes`
+    levels: Sequence[str] | None = None  # labels, of whichever of the categories has them
 
 
 def chosen_models(study: Study, choice: Choice) -> tuple[str, ...]:
@@ -36,7 +40,8 @@ def chosen_categories(
 ) -> dict[str, tuple[str, ...]]:
     """Return the chosen categories of each chosen model; where none is, what `default` takes.
 
-    Raise ChoiceError for one that none of these models has.
+    Where levels are chosen, the default is every category, and those that have none of these levels
+    are left out. Raise ChoiceError for a category, or a level, that none of these models has.
     """
     there = {model: study.categories(model) for model in chosen_models(study, choice)}
     names = list(dict.fromkeys(name for of in there.values() for name in of))
@@ -44,8 +49,30 @@ def chosen_categories(
         raise ChoiceError(
             f"{study.path}: no category {unknown[0]!r}; it has: {', '.join(names) or 'none yet'}"
         )
-    wanted = default if choice.categories is None else choice.categories.__contains__
-    return {model: tuple(filter(wanted, of)) for model, of in there.items()}
+    if choice.categories is not None:
+        default = choice.categories.__contains__
+    elif choice.levels is not None:
+        default = bool
+    wanted = {model: tuple(filter(default, of)) for model, of in there.items()}
+    return wanted if choice.levels is None else _with_levels(study, wanted, choice.levels)
+
+
+def _with_levels(
+    study: Study, wanted: Mapping[str, Sequence[str]], levels: Sequence[str]
+) -> dict[str, tuple[str, ...]]:
+    labels = {
+        (model, name): study.category(model, name).labels
+        for model, of in wanted.items()
+        for name in of
+    }
+    there = list(dict.fromkeys(label for of in labels.values() for label in of))
+    if unknown := [level for level in levels if level not in there]:
+        few = ", ".join(map(quoted, there[:_LISTED])) + ", ..." * (len(there) > _LISTED)
+        raise ChoiceError(f"{study.path}: no level {unknown[0]!r}; there are: {few or 'none yet'}")
+    return {
+        model: tuple(name for name in of if not set(levels).isdisjoint(labels[model, name]))
+        for model, of in wanted.items()
+    }
 
 
 def chosen_steps(

@@ -269,6 +269,93 @@ def test_surprisals_of_a_seed_of_choice(copy: Path, capsys: pytest.CaptureFixtur
     assert message in capsys.readouterr().err
 
 
+GROUPS = """
+[[categories.groups]]
+name = "common"
+of = "frequency"
+levels = { "often, here" = ["10-99", "1??-*"], seldom = ["1-9"] }
+[[categories.groups]]
+name = "sure"
+of = "surprisal"
+levels = { sure = ["0-1", "1-2"], unsure = ["4-8"] }
+rest = ""
+"""
+GROUPED = {  # by label of the category
+    "common": {"10-99": "often, here", "100-999": "often, here", "1-9": "seldom"},
+    "sure": {"0-1": "sure", "1-2": "sure", "4-8": "unsure"},
+}
+
+
+def check_groups(study: Study, of: str, name: str, labels: dict[str, str], rest: str) -> None:
+    """Hold a group's numbers against means over tokens by a label that is looked up in pandas."""
+    for end in ("", "_context"):
+        base, found = study.category("m", of + end), study.summary("m", name + end)
+        rows = long_form(study, 8)
+        rows["level"] = [
+            labels.get(base.labels[level], rest or None) if level >= 0 else None
+            for level in base.level[rows["token"]]
+        ]
+        wanted = rows.groupby("level")["kl"].mean()
+        got = pd.Series(found.expected_kl[STEPS.index(8)], found.labels).dropna()
+        pd.testing.assert_series_equal(got.sort_index(), wanted, check_names=False, rtol=1e-12)
+        tokens = rows.groupby("level")["token"].nunique()
+        assert {k: n for k, n in zip(found.labels, found.counts.tolist(), strict=True) if n} == (
+            tokens.to_dict()
+        )
+
+
+def test_groups_of_levels(copy: Path) -> None:
+    file = write_study(copy, categories__include=["frequency", "surprisal"])
+    plain = file.read_text()
+    file.write_text(plain + GROUPS)
+    assert run(["run", str(file)]) == 0
+    study = open_study(copy / "study.zarr")
+    assert study.category("m", "common").labels == ("often, here", "seldom", "other")
+    description = study.category("m", "common_context").description
+    assert "the token before the target" in description
+    assert 'grouped: "often, here" of 10-99, 1??-*; seldom of 1-9; other of all else' in description
+    check_groups(study, "frequency", "common", GROUPED["common"], "other")
+    check_groups(study, "surprisal", "sure", GROUPED["sure"], "")
+    assert study.summary("m", "sure").step_of_levels == 8
+
+    changed = GROUPS.replace('"0-1", "1-2"', '"0-1", "2-4"').replace('"1-9"', '"1-9", "0"')
+    file.write_text(plain + changed)
+    assert run(["run", str(file)]) == 0
+    study = open_study(copy / "study.zarr")
+    check_groups(study, "frequency", "common", GROUPED["common"] | {"0": "seldom"}, "other")
+    other = {"0-1": "sure", "2-4": "sure", "4-8": "unsure"}
+    check_groups(study, "surprisal", "sure", other, "")
+    assert run(["verify", str(copy / "study.zarr")]) == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (('"1-9"', '"1-8"'), "groups 'common': levels: seldom: frequency has no level '1-8'; it "),
+        (('"1-9"', '"1*"'), "level 10-99 of frequency is in two of them; leave it out of one"),
+        (('"4-8"', '"4-7"'), "groups 'sure': levels: unsure: surprisal has no level '4-7'; it has"),
+        (('of = "frequency"', 'of = "pos"'), "groups 'common': of: should be a category of the st"),
+        (('"common"', '"POS"'), "is the name of a built-in category"),
+        (('"common"', '"sure"'), "categories: groups: names sure twice"),
+        (('["1-9"]', "[]"), "levels: seldom should name a level or more, found []"),
+        (('rest = ""', 'rest = "sure"'), "rest: sure is one of the levels; choose another"),
+    ],
+)
+def test_a_wrong_group_is_said_in_one_line(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    change: tuple[str, str], said: str,
+) -> None:  # fmt: skip
+    for made in folder.iterdir():
+        if made.name not in {"study.toml", "study.zarr"}:
+            (tmp_path / made.name).symlink_to(made)
+    file = write_study(tmp_path, categories__include=["frequency", "surprisal"])
+    file.write_text(file.read_text() + GROUPS.replace(*change))
+    assert run(["run", str(file)]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    (line,) = [line for line in lines if line.startswith("seedconv: ")]
+    assert said in line
+
+
 # -- the store's side ------------------------------------------------------------------------------
 
 

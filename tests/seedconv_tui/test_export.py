@@ -28,6 +28,7 @@ from seedconv_tui.tables.step_ranges import parse_steps
 from store import Study, open_study
 from store.schema import Category
 from store.statistics import extremes
+from store.words import nats
 from store.writing import Header, StudyWriter
 from tests.support.made_store import (
     Clock,
@@ -462,6 +463,45 @@ def test_a_terminal_is_shown_control_characters(hostile: Path, kind: str, encodi
     assert ("␛[2J" in text) == (encoding == "utf-8")
 
 
+def test_levels_are_plotted(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    study = open_study(store)
+    options = ["--category", "frequency", "--level", "1-9", "--level", "10-99"]
+    assert run(["plot", str(store), *options, "--width", "80", "--height", "10"]) == 0
+    shown = capsys.readouterr().out
+    assert shown.count("expected KL (nats)") == 1
+    summary = study.summary("m", "frequency")
+    for label in ("1-9", "10-99"):
+        at = summary.labels.index(label)
+        (row,) = (line for line in shown.splitlines() if line[3:].startswith(f"{label} "))
+        assert f"{summary.expected_kl[-1, at]:.4f} @ 10" in row
+        assert f"{summary.counts[at]:,}" in row
+        assert f"{nats(summary.kl_low[-1, at])} to {nats(summary.kl_high[-1, at])}" in row
+    assert run(["plot", str(store), "--category", "frequency", "--level", "NOUN"]) == 2
+    assert "no level 'NOUN'; there are: 0, 1-9, 10-99" in told(capsys)
+
+
+def test_levels_of_choice(study: Study) -> None:
+    """Rows of these levels and no others; without a category, of whichever has them."""
+    whole = table("levels", study)
+    chosen = table("levels", study, levels=["0-1", "begin"])
+    wanted = whole[whole.label.isin(["0-1", "begin"])]
+    assert set(wanted.category) == {
+        "surprisal", "surprisal_context", "word_position", "word_position_context"
+    }  # fmt: skip
+    pd.testing.assert_frame_equal(chosen, wanted.reset_index(drop=True), check_dtype=False)
+    for what in ("seeds", "pairs"):
+        options = {"categories": ["surprisal"]}
+        whole = table(what, study, **options)
+        chosen = table(what, study, levels=["0-1"], **options)
+        wanted = whole[whole.label == "0-1"].reset_index(drop=True)
+        pd.testing.assert_frame_equal(chosen, wanted, check_dtype=False)
+    tokens = table("tokens", study, categories=["word_position"])
+    chosen = table("tokens", study, categories=["word_position"], levels=["begin", "end"])
+    wanted = tokens[tokens.category_word_position.isin(["begin", "end"])]
+    assert 0 < len(wanted) < len(tokens)
+    pd.testing.assert_frame_equal(chosen, wanted.reset_index(drop=True), check_dtype=False)
+
+
 # -- wrong choices ---------------------------------------------------------------------------------
 
 
@@ -476,6 +516,9 @@ def test_a_terminal_is_shown_control_characters(hostile: Path, kind: str, encodi
         (["--what", "checkpoints", "--steps", "7"], "step 7 is not of this study"),
         (["--what", "phases", "--steps", "0"], "--steps says nothing to --what phases, only to:"),
         (["--what", "extremes", "--category", "all"], "--category says nothing to --what extremes"),
+        (["--level", "x"], "no level 'x'; there are: all, 0, 1-9"),
+        (["--category", "document", "--level", "begin"], "no level 'begin'; there are: "),
+        (["--what", "extremes", "--level", "begin"], "--level says nothing to --what extremes"),
         (["--count", "3"], "--count says nothing to --what levels, only to: extremes"),
         (["--format", "parquet"], "Parquet is written to files only; name one with -o FILE"),
         (["-o", "x.xlsx"], "x.xlsx: its suffix names no format; give one of .csv, .parquet"),

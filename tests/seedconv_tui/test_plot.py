@@ -13,6 +13,7 @@ from rich.cells import cell_len
 
 from seedconv_tui import text
 from seedconv_tui.chart import Glyphs
+from seedconv_tui.chart.level_plot import LevelCurve, plot_levels
 from seedconv_tui.chart.plot import plot_text, table_rows, table_text
 from seedconv_tui.cli.status import status_json, status_text
 from store.schema import ModelSnapshot, Phase, State, StudySnapshot
@@ -77,6 +78,46 @@ def test_golden(glyphs: Glyphs) -> None:
     assert drawn == path.read_text(encoding="utf-8")
     assert "\x1b" not in drawn
     assert drawn.isascii() == (glyphs is Glyphs.ASCII)
+
+
+def test_more_models_than_colours_have_more_charts() -> None:
+    models = [model(f"m{n:02}", 1 + n / 10) for n in range(10)]
+    shown = plot_text(study(*models), width=80, height=12, color=True)
+    first, second = shown.split("expected KL (nats)")[1:]
+    for chart, names in ((first, models[:7]), (second, models[7:])):
+        legend = [line for line in chart.splitlines() if "━━" in line]
+        assert [re.sub(r"\x1b\[\d+m", "", line).split()[1] for line in legend] == [
+            each.name for each in names
+        ]
+        colors = [re.findall(r"\x1b\[(\d+)m", line)[0] for line in legend]
+        assert len(set(colors)) == len(colors) <= 7
+
+
+def curve(label: str, n: int, *, kl: float = 0.2) -> LevelCurve:
+    values = kl * (1 + 0.1 * np.sin(np.arange(len(STEPS))))
+    return LevelCurve(label, n, STEPS, values, 0.9 * values, 1.2 * values)
+
+
+@pytest.mark.parametrize("glyphs", Glyphs)
+def test_levels_are_told_apart(glyphs: Glyphs) -> None:
+    curves = [curve(label, 100 + n, kl=0.1 * (n + 1)) for n, label in enumerate(",;.ABCDEF")]
+    shown = plot_levels(
+        "a\x1b[2J", curves, left_out=3, width=80, height=12, glyphs=glyphs, color=True
+    )
+    plain = re.sub(r"\x1b\[\d+m", "", shown)
+    assert "\x1b" not in plain, "names are shown, never obeyed"
+    assert plain.count("expected KL (nats)") == 2
+    rows = [line for line in shown.splitlines() if "to 0." in line]
+    assert len(rows) == len(curves)
+    labels = ['","', '";"', '"."', *"ABCDEF"]
+    assert [re.sub(r"\x1b\[\d+m", "", row).split()[1] for row in rows] == labels
+    assert len({re.findall(r"\x1b\[(\d+)m", row)[0] for row in rows[:7]}) == 7
+    last = curves[-1].kl
+    assert f"0.{round(last[-1] * 1e4):04} @ 768" in plain.splitlines()[-2]
+    assert plain.endswith("left out: 3 levels with fewer tokens; --level draws one")
+    one = plot_levels("t", curves[:1], width=80, height=12, glyphs=glyphs)
+    assert "band: 95 % interval" in one
+    assert "band" not in plain
 
 
 def test_colour_adds_only_escapes() -> None:

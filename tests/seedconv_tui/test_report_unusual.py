@@ -13,7 +13,7 @@ import pytest
 from seedconv_tui.report import style
 from seedconv_tui.report.figures import by_level, by_token, over_training
 from seedconv_tui.report.figures.between_checkpoints import between_steps
-from seedconv_tui.report.parts import Figure, Omitted, PageTable
+from seedconv_tui.report.parts import LINES, Figure, Omitted, PageTable
 from seedconv_tui.report.result_cache import ResultCache
 from seedconv_tui.report.study_data import StudyData
 from seedconv_tui.report.summary_tables import tables
@@ -145,6 +145,38 @@ def test_levels_without_tokens_and_with_long_names(writer: StudyWriter) -> None:
     assert height > 1, "inches: a legend of many lines leaves the axes their room"
 
 
+def test_levels_of_choice_are_all_drawn(writer: StudyWriter) -> None:
+    for step in (0, 9):
+        add(writer, "m", step, "abc", (ALL, KIND, MANY))
+    study, labels = open_study(writer.path), MANY.labels[1:11]
+    source = StudyData(study, None, None, labels)
+    assert source.categories == ("many",), "those without such a level are left out"
+    parts = [part for part in by_level.figures(source) if isinstance(part, Figure)]
+    names = ["kl_by_many", "kl_2_by_many", "cross_entropy_by_many", "cross_entropy_2_by_many"]
+    assert [part.name for part in parts] == names
+    check_legible(parts)
+    for first, second in (parts[:2], parts[2:]):
+        assert "part 1 of 2" in first.title
+        shown = [*dict.fromkeys(first.rows["label"]), *dict.fromkeys(second.rows["label"])]
+        assert shown == list(labels)
+        assert len(set(first.rows["label"])) == LINES
+    table = next(t for t in tables(source) if t.title.endswith(": many"))
+    assert isinstance(table, PageTable)
+    assert len(table.rows) == len(labels)
+
+
+def test_labels_that_are_marks_are_quoted(writer: StudyWriter) -> None:
+    marks = Category("marks", (",", "``", "a, b", "plain"), index % 4, "made in the test")
+    add(writer, "m", 0, "abc", (ALL, marks))
+    add(writer, "m", 9, "abc", (ALL, marks))
+    figure = of(list(by_level.figures(source_of(writer))), "kl_by_marks")
+    assert '"," 60, "``" 60, "a, b" 60, plain 60 (made in the test)' in figure.caption
+    with style.styled():
+        (legend,) = style.laid_out(figure.draw()).legends
+    assert {t.get_text() for t in legend.get_texts()} == {'","', '"``"', '"a, b"', "plain"}
+    assert set(figure.rows["label"]) == set(marks.labels), "data are as they are"
+
+
 def test_levels_of_a_models_own_results(writer: StudyWriter) -> None:
     for model, size in (("m-1m", 30), ("m-2m", 90)):
         own = Category("surprisal", ("low", "high"), (index >= size).astype(np.int32), model)
@@ -168,7 +200,12 @@ def test_many_models_of_long_names(writer: StudyWriter) -> None:
         with style.styled():
             drawing = style.laid_out(figure.draw())
         (legend,) = drawing.legends
-        assert len({text.get_text() for text in legend.get_texts()}) == len(names)
+        assert len({text.get_text() for text in legend.get_texts()}) == LINES
+        assert "Drawn: 7 of 10 models; in the data alone: " in figure.caption
+        left = figure.caption.rpartition("alone: ")[2].removesuffix(".").split(", ")
+        assert len(left) == 3
+        assert set(left) < set(names[1:-1])
+        assert set(figure.rows["model"]) == set(names)
         for axes in drawing.axes:
             assert axes.get_window_extent().height / drawing.dpi > 1
     (by_kind,) = (table for table in tables(source) if table.title.endswith(": kind"))

@@ -5,11 +5,12 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Sequence
 
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure as Drawing
 from matplotlib.text import Text
 
 from seedconv_tui.report import style
-from seedconv_tui.report.parts import Figure, Omitted
+from seedconv_tui.report.parts import LINES, Figure, Omitted
 
 
 def shown_texts(drawing: Drawing) -> Iterator[Text]:
@@ -53,3 +54,9 @@ def check_legible(figures: Sequence[Figure | Omitted]) -> None:
                     if not str(line.get_label()).startswith("_")
                 ]
                 assert len(looks) == len(set(looks)), f"{figure.name}: colour alone differs"
+                colors = [
+                    to_hex(line.get_color())
+                    for line in axes.get_lines()
+                    if not str(line.get_label()).startswith("_")
+                ]
+                assert len(colors) == len(set(colors)) <= LINES, f"{figure.name}: two of a colour"

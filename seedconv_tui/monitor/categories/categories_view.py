@@ -35,7 +35,7 @@ from seedconv_tui.monitor.common.facts import Facts
 from seedconv_tui.monitor.common.search import SearchBar
 from seedconv_tui.monitor.common.step_picker import StepScreen
 from seedconv_tui.monitor.common.study_screen import Columns
-from seedconv_tui.text import nats
+from seedconv_tui.text import nats, quoted
 from store.schema import ACTIVE_STATES
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ class CategoriesView(StepScreen):
     def crumbs(self) -> tuple[str, ...]:
         if (levels := self._known()) is None:
             return ()
-        return (levels.category, self._inside.level) if self._inside else (levels.category,)
+        return (levels.category, *([quoted(self._inside.level)] if self._inside else []))
 
     def _known(self) -> Levels | None:
         """Return what is known of the chosen model, if there is anything to show of it."""
@@ -244,7 +244,7 @@ class CategoriesView(StepScreen):
             f"token {token + 1:,} of {len(corpus):,}",
             f"KL {nats(float(inside.ranked.kl[at]))}",
             f"surprisal {nats(float(inside.ranked.surprisal[at]))}",
-            f"{at + 1:,} of {len(inside.ranked.tokens):,} in {inside.level}",
+            f"{at + 1:,} of {len(inside.ranked.tokens):,} in {quoted(inside.level)}",
             corpus.document_name[int(corpus.document[token])],
         ]
 

@@ -13,7 +13,7 @@ from textual.message import Message
 from seedconv_tui.chart import MARKERS, QUIET
 from seedconv_tui.monitor.categories.levels_at_step import spark, spark_column
 from seedconv_tui.monitor.common.canvas import Canvas, Line, scrolled
-from seedconv_tui.text import nats, signed
+from seedconv_tui.text import nats, quoted, signed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -85,7 +85,7 @@ class LevelTable(Canvas):
             return []
         self._top = scrolled(self._top, table.chosen, self.page, len(table.order))
         shown = table.order[self._top : self._top + self.page]
-        names = {n: self.look.visible(table.levels.labels[n]) for n in shown}
+        names = {n: self.look.visible(quoted(table.levels.labels[n])) for n in shown}
         columns, room = _share(width, max(map(cell_len, names.values()), default=_LABEL))
         lines = [self._header(table, columns, room)]
         if not table.order:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from seedconv_tui.chart import QUIET, Series
 from seedconv_tui.monitor.categories.level_queries import counterpart
 from seedconv_tui.tables.level_results import base
-from seedconv_tui.text import counted, nats, signed
+from seedconv_tui.text import counted, nats, quoted, signed
 from store.schema import Floats
 
 if TYPE_CHECKING:
@@ -170,7 +170,7 @@ def category_facts(levels: Levels, step: int | None) -> list[str]:
 def level_facts(at: StepOfLevels, level: int) -> list[str]:
     """Return all that is known of a level at a step, in words."""
     n, tokens = int(at.counts[level]), max(int(at.counts.sum()), 1)
-    facts = [at.labels[level], f"{n:,} token{'s' * (n != 1)} ({n / tokens:.1%})"]
+    facts = [quoted(at.labels[level]), f"{n:,} token{'s' * (n != 1)} ({n / tokens:.1%})"]
     if not n:
         return facts
     facts.append(f"KL {nats(float(at.kl[level]))}")

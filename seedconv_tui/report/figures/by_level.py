@@ -10,6 +10,7 @@ import numpy as np
 
 from seedconv_tui.report import style
 from seedconv_tui.report.parts import (
+    LINES,
     MODEL,
     STEP,
     Figure,
@@ -22,7 +23,7 @@ from seedconv_tui.report.parts import (
 )
 from seedconv_tui.report.study_data import SEEDS_BAND, StudyData
 from seedconv_tui.tables.level_results import Levels, base
-from seedconv_tui.text import count
+from seedconv_tui.text import count, quoted
 from store.schema import CATEGORIES
 from store.statistics import Estimate
 
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing
     from matplotlib.lines import Line2D
 
-_MOST = 8  # levels in a panel
 _OTHERS = "marks and others"
 _POS = {  # universal parts of speech, nouns and verbs first
     "nouns and verbs": ("NOUN", "PROPN", "VERB", "AUX"),
@@ -67,12 +67,12 @@ def figures(source: StudyData) -> Iterator[Figure | Omitted]:
         models = [m for m in source.models if any(source.levels(m, v) for v in variants)]
         ends = tuple(dict.fromkeys((models[-1], models[0])))
         for metric in ("kl", "cross_entropy"):
-            if category == "pos":
+            if category == "pos" and source.levels_chosen is None:
                 for model in ends:
                     size = () if model == ends[0] else ("smallest",)
                     yield _by_pos(source, model, variants, metric, size)
             else:
-                yield _by_level(source, category, ends[::-1], variants, metric)
+                yield from _by_level(source, category, ends[::-1], variants, metric)
     if not source.categories:
         chosen = "none but `all` was chosen" if source.categories_chosen else "the study has none"
         why = f"there is no category: {chosen}; `[categories] include` in the study file names them"
@@ -81,11 +81,33 @@ def figures(source: StudyData) -> Iterator[Figure | Omitted]:
 
 def _by_level(
     source: StudyData, category: str, models: Sequence[str], variants: Sequence[str], metric: str
-) -> Figure:
-    """Draw models below each other, target and token before side by side."""
+) -> Iterator[Figure | Omitted]:
+    """Draw models below each other, target and token before side by side.
+
+    Levels that were chosen are all drawn: as many to a figure as lines go into a panel.
+    """
     found = [(m, v, of) for m in models for v in variants if (of := source.levels(m, v))]
     known = CATEGORIES.get(category)
-    looks = _looks([of for _, _, of in found], ordered=known is not None and known.is_scale)
+    scale, title = (known.is_scale, known.title) if known else (False, category)
+    each = _looks(source, [of for _, _, of in found], ordered=scale)
+    if not each:
+        yield Omitted(file_name(metric, "by", category), "the chosen levels have no tokens")
+    for part, looks in enumerate(each, 1):
+        rows = _rows(source, models, variants, found, metric, looks)
+        number = (str(part),) if part > 1 else ()
+        which = f"{title}, part {part} of {len(each)}" if len(each) > 1 else title
+        yield _figure(source, file_name(metric, *number, "by", category), which, rows, metric)
+
+
+def _rows(
+    source: StudyData,
+    models: Sequence[str],
+    variants: Sequence[str],
+    found: Sequence[tuple[str, str, Levels]],
+    metric: str,
+    looks: Mapping[str, style.Look],
+) -> list[tuple[str, list[_Panel]]]:
+    """Return each model with its panels, one for each of the variants that it has."""
     rows = []
     for model in models:
         panels = [
@@ -99,8 +121,7 @@ def _by_level(
             if of_model == model
         ]
         rows.append((model, panels))
-    name = file_name(metric, "by", category)
-    return _figure(source, name, known.title if known else category, rows, metric)
+    return rows
 
 
 def _by_pos(
@@ -113,7 +134,7 @@ def _by_pos(
     groups = {group: [label for label in names if label in there] for group, names in _POS.items()}
     groups[_OTHERS] += [label for label in there if label not in named]
     looks = {
-        group: dict(zip(labels, style.nominal(len(labels)), strict=True))
+        group: dict(zip(labels[:LINES], style.nominal(len(labels[:LINES])), strict=True))
         for group, labels in groups.items()
         if labels
     }
@@ -125,15 +146,27 @@ def _by_pos(
     return _figure(source, name, "part of speech", rows, metric)
 
 
-def _looks(found: Sequence[Levels], *, ordered: bool) -> dict[str, style.Look]:
-    """Choose the levels with most tokens in these, in order; the same look in all panels."""
+def _looks(
+    source: StudyData, found: Sequence[Levels], *, ordered: bool
+) -> list[dict[str, style.Look]]:
+    """Return the levels of each figure, in order, with the same look in all of its panels.
+
+    They are those that were chosen, or else, in one figure, those with most tokens in these.
+    """
     there = _with_tokens(found)
-    most = sorted(there, key=lambda label: -there[label])[:_MOST]
-    if ordered:
-        looks = dict(zip(there, style.ordinal(len(there)), strict=True))
+    if source.levels_chosen is None:
+        most = sorted(there, key=lambda label: -there[label])[:LINES]
+        shown = [label for label in there if label in most]
     else:
-        looks = dict(zip(filter(most.__contains__, there), style.nominal(len(most)), strict=True))
-    return {label: look for label, look in looks.items() if label in most}
+        shown = [label for label in there if source.is_chosen(label)]
+    scale = dict(zip(there, style.ordinal(len(there)), strict=True))
+    parts = [shown[at : at + LINES] for at in range(0, len(shown), LINES)]
+    return [
+        {label: scale[label] for label in part}
+        if ordered
+        else dict(zip(part, style.nominal(len(part)), strict=True))
+        for part in parts
+    ]
 
 
 def _with_tokens(found: Sequence[Levels]) -> dict[str, int]:
@@ -237,11 +270,12 @@ def _caption(
             told.add((of.category, own))
             shown = list(dict.fromkeys(n for _, p in panels if p.of is of for n in p.levels))
             left = sum(bool(n) for n in of.counts) - len(shown)
-            sizes = ", ".join(f"{of.labels[n]} {count(of.counts[n])}" for n in shown)
+            sizes = ", ".join(f"{quoted(of.labels[n])} {count(of.counts[n])}" for n in shown)
             which = f" of the token before ({of.category})" if of.category != base(of.category) \
                 else ""  # fmt: skip
             which += f" for {own}" if own else ""
-            more = f"; {left} with fewer tokens are left out" if left else ""
+            fewer = "with fewer tokens " if source.levels_chosen is None else ""
+            more = f"; {left} {fewer}are left out" if left else ""
             parts.append(f"Tokens by level{which}: {sizes}{more} ({of.description}). ")
     return "".join(parts) + f"{source.seeds(models)} {source.steps_words(models)} {source.settings}"
 
@@ -286,6 +320,6 @@ def _lines(axes: Axes, panel: _Panel) -> dict[str, Line2D]:
     for at, (n, look) in enumerate(zip(panel.levels, panel.looks, strict=True)):
         value, low, high = (values[:, n] for values in panel.drawn)
         lines[of.labels[n]] = style.curve(
-            axes, of.steps, value, look, low=low, high=high, at=at, name=of.labels[n]
+            axes, of.steps, value, look, low=low, high=high, at=at, name=quoted(of.labels[n])
         )
     return lines

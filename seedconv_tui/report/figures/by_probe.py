@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from seedconv_tui.report import style
-from seedconv_tui.report.parts import Figure, Omitted, file_name, gathered
+from seedconv_tui.report.parts import LINES, Figure, Omitted, file_name, gathered
 from seedconv_tui.report.study_data import SEEDS_BAND, StudyData, over_seeds
 from seedconv_tui.tables.long_tables import TABLES
 from seedconv_tui.tables.selection import Choice, ChoiceError
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 Row = Mapping[str, Any]
 
-_MOST = 8  # terms, or tasks, in a panel
 _CHANCE = 0.5  # accuracy of guessing
 
 
@@ -66,7 +65,7 @@ def _figure(source: StudyData, name: str, title: str, caption: str, rows: Sequen
         f"at {_number([step for _, step in of], 'step')}"
         for model, of in asked.items()
     )
-    words = f"{caption} Asked: {of_models}. {source.settings}"
+    words = f"{caption} Asked: {of_models}. {source.settings} {source.undrawn}".rstrip()
     data = gathered(columns, [[row[column.name] for column in columns] for row in rows])
     return Figure(name, title, words, columns, data, draw)
 
@@ -79,14 +78,14 @@ def _number(of: Sequence[Any], what: str) -> str:
 def _minimal_pairs(source: StudyData, name: str, rows: Sequence[Row]) -> Figure:
     """Draw accuracy and the KL between seeds by model; accuracy by what the pairs are about."""
     models = [model for model in source.models if any(row["model"] == model for row in rows)]
-    last = models[-1]
+    drawn, last = [model for model in source.drawn if model in models], models[-1]
     by = "term" if any(row["term"] for row in rows) else "label"
     most: dict[str, set[tuple[str, int]]] = {}
     for row in rows:
         if row["label"] != ALL_TASKS and row[by]:
             most.setdefault(row[by], set()).add((row["label"], row["n"]))
     sizes = {key: sum(n for _, n in of) for key, of in most.items()}
-    shown = sorted(sorted(sizes, key=lambda key: -sizes[key])[:_MOST])
+    shown = sorted(sorted(sizes, key=lambda key: -sizes[key])[:LINES])
     n = max((row["n"] for row in rows if row["label"] == ALL_TASKS), default=0)
     about = "linguistic term" if by == "term" else "task"
     caption = (
@@ -104,7 +103,7 @@ def _minimal_pairs(source: StudyData, name: str, rows: Sequence[Row]) -> Figure:
         figure, axes = style.grid(2, 2, width=style.TWO_COLUMNS, height=4.8)
         (first, second), below = axes
         lines = []
-        for at, (model, look) in enumerate(zip(models, style.ordinal(len(models)), strict=True)):
+        for at, (model, look) in enumerate(zip(drawn, style.ordinal(len(drawn)), strict=True)):
             of = [row for row in rows if row["model"] == model and row["label"] == ALL_TASKS]
             accuracy = [row for row in of if row["measure"] == "accuracy"]
             lines.append(_over_seeds(first, accuracy, look, at, model))
@@ -145,6 +144,7 @@ def _learning(source: StudyData, name: str, rows: Sequence[Row]) -> Figure:
     """Draw a panel for each definition of the score."""
     scores = list(dict.fromkeys(row["label"] for row in rows if row["measure"] == "score"))
     models = [model for model in source.models if any(row["model"] == model for row in rows)]
+    drawn = [model for model in source.drawn if model in models]
     sizes = {row["label"]: row["n"] for row in rows if row["measure"] == "score"}
     caption = (
         f"In-context learning score of {name} over training: later minus earlier loss, so below "
@@ -164,7 +164,7 @@ def _learning(source: StudyData, name: str, rows: Sequence[Row]) -> Figure:
                 _over_seeds(panel, [row for row in rows if row["model"] == model
                                     and row["label"] == score], look, at, model)
                 for at, (model, look) in enumerate(
-                    zip(models, style.ordinal(len(models)), strict=True))
+                    zip(drawn, style.ordinal(len(drawn)), strict=True))
             ]  # fmt: skip
             panel.axhline(0, color="0.3", linewidth=0.6)
             style.step_axis(panel, sorted({row["step"] for row in rows}))

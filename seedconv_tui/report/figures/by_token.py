@@ -97,7 +97,7 @@ def contexts(source: StudyData) -> Figure | Omitted:
         f"targets that occur at least {OFTEN} times ({count(len(often))} tokens). (b) Share of the "
         "variance over these tokens that contexts make; the rest is between targets. (c) "
         f"Percentiles of the KL over all tokens, {source.models[-1]}. No interval is drawn. "
-        f"{steps} {source.seeds()} {source.settings}"
+        f"{steps} {source.seeds()} {source.settings} {source.undrawn}".rstrip()
     )
     return Figure(
         "contexts",
@@ -105,7 +105,7 @@ def contexts(source: StudyData) -> Figure | Omitted:
         caption,
         columns,
         gathered(columns, rows),
-        lambda: _draw_contexts(source.models, rows),
+        lambda: _draw_contexts(source.drawn, rows),
     )
 
 

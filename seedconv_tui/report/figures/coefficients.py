@@ -58,7 +58,7 @@ def figure(source: StudyData, kept: ResultCache) -> Figure | Omitted:
         _caption(source, rows, few_words(steps, known)),
         REGRESSION_COLUMNS,
         {of.name: [row[of.name] for row in rows] for of in REGRESSION_COLUMNS},
-        lambda: _draw(rows, models),
+        lambda: _draw(rows, source.drawn),
     )
 
 
@@ -81,7 +81,7 @@ def _caption(source: StudyData, rows: Sequence[dict[str, Any]], steps: str) -> s
         + (" (few: they may be too narrow)" if clusters < FEW_CLUSTERS else "")
         + f". {steps} {source.seeds()} {source.settings}"
     )
-    return " ".join(parts)
+    return " ".join([*parts, source.undrawn]).rstrip()
 
 
 def _draw(rows: Sequence[dict[str, Any]], models: Sequence[str]) -> Drawing:

@@ -67,14 +67,15 @@ def expected_kl(source: StudyData) -> Figure:
         "Expected KL between seeds over training: mean over ordered pairs of seeds and all tokens. "
         f"Bands: 95 % intervals of the mean ({source.interval}; none below three seeds). "
         f"Diamonds: where a model's phases begin. {source.phase_words(largest)} "
-        f"{source.seeds()} {source.steps_words()} {source.settings} {source.gaps()}".rstrip()
-    )
+        f"{source.seeds()} {source.steps_words()} {source.settings} "
+        + " ".join(filter(None, (source.gaps(), source.undrawn)))
+    ).rstrip()
 
     def draw() -> Drawing:
         figure, axes = style.grid(1, 1, width=style.ONE_COLUMN, height=2.5)
         lines, panel = [], axes[0][0]
-        looks = style.ordinal(len(source.models))
-        for at, (model, look) in enumerate(zip(source.models, looks, strict=True)):
+        looks = style.ordinal(len(source.drawn))
+        for at, (model, look) in enumerate(zip(source.drawn, looks, strict=True)):
             of = source.whole(model)
             kl, low, high = of.kl[:, 0], of.kl_low[:, 0], of.kl_high[:, 0]
             lines.append(
@@ -138,7 +139,7 @@ def over_seeds(
     ]
     caption = (
         f"{title}, by model: mean over all tokens and seeds. {SEEDS_BAND} {source.seeds()} "
-        f"{source.steps_words()} {source.settings}"
+        f"{source.steps_words()} {source.settings} {source.undrawn}".rstrip()
     )
 
     def draw() -> Drawing:
@@ -149,7 +150,7 @@ def over_seeds(
         for panel, (field, axis) in zip(axes[0], metrics, strict=True):
             lines = []
             for at, (model, look) in enumerate(
-                zip(source.models, style.ordinal(len(source.models)), strict=True)
+                zip(source.drawn, style.ordinal(len(source.drawn)), strict=True)
             ):
                 mean, low, high = (values[:, 0] for values in found[model, field])
                 steps = source.whole(model).steps
@@ -192,8 +193,9 @@ def learning_rate(source: StudyData) -> Figure | Omitted:
     def draw() -> Drawing:
         figure, axes = style.grid(1, 1, width=style.ONE_COLUMN, height=2.2)
         lines, panel = [], axes[0][0]
-        looks = dict(zip(source.models, style.ordinal(len(source.models)), strict=True))
-        for at, (model, of) in enumerate(known.items()):
+        shown = [(model, of) for model, of in known.items() if model in source.drawn]
+        looks = dict(zip(source.drawn, style.ordinal(len(source.drawn)), strict=True))
+        for at, (model, of) in enumerate(shown):
             steps, rates = np.array(of.steps), np.array(of.rates)
             lines.append(style.curve(panel, steps, rates, looks[model], at=at, name=model))
         style.step_axis(panel, sorted({step for of in known.values() for step in of.steps}))
@@ -204,7 +206,8 @@ def learning_rate(source: StudyData) -> Figure | Omitted:
         style.legend(figure, lines, width=style.ONE_COLUMN)
         return figure
 
-    caption = f"Learning rate over training, as the study was told it. {source.settings}"
+    caption = "Learning rate over training, as the study was told it. "
+    caption += f"{source.settings} {source.undrawn}".rstrip()
     return Figure(
         "learning_rate", "Learning-rate schedule", caption, columns, gathered(columns, rows), draw
     )
