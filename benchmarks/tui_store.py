@@ -247,7 +247,8 @@ def _records(source: Study, model: str, moments: NDArray[np.intp]) -> Iterator[d
             yield {**known.scored[seed, moment], "model": model, "step": step}
         of_step = {"model": model, "step": step, "seeds": SEEDS}
         for pairs in known.pair_sums[moment]:
-            yield {"kind": "reduced", **of_step, "cells": pairs.cells, "means": pairs.means}
+            sums = {"cells": pairs.cells, "means": pairs.means, "once": sorted(pairs.once)}
+            yield {"kind": "reduced", **of_step, **sums}
         found = known.summaries[moment]
         yield {
             "kind": "summarised",

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import numpy as np
 
-from store.errors import DamagedError
+from store.errors import DamagedError, StoreError
 from store.maintenance.twice import twice
 from store.reading.log_probs import REPRESENTATIONS
 from store.schema import layout
@@ -17,6 +18,9 @@ from store.storage.checked_stores import CommittedStore
 from store.storage.metadata import expect_group, expect_nothing_else
 from store.study import Study
 
+# An array, where in it, and of which seed or seeds.
+_Cell = tuple[str, tuple[int, ...], tuple[str, str | None]]
+_Still = Callable[[str, str | None], bool]
 Means = dict[tuple[str, str, tuple[int, ...]], tuple[float, float]]
 
 
@@ -30,55 +34,70 @@ class ResultReader:
 
     def of_checkpoint(self, model: str, seed: str, step: int) -> list[Damage]:
         """Return what is wrong with the per-token results of one checkpoint."""
-        record, found = self.study.ledger(model).scored.get((seed, step)), []
-        for name, variable in layout.VARIABLES.items():
-            if not variable.per_token or variable.by_pair or (model, name) in self.unreadable:
-                continue
-            known = self.study.ledger(model)
-            cell = (known.steps[step], known.seeds[seed])
-            message = twice(
-                self.study,
-                partial(self._read, model, name, cell),
-                lambda: self.study.ledger(model).scored.get((seed, step)) == record,
+        known = self.study.ledger(model)
+        record = known.scored.get((seed, step))
+        cells = [
+            (name, (known.steps[step], known.seeds[seed]), (seed, None))
+            for name, variable in layout.PER_TOKEN.items()
+            if not variable.by_pair
+        ]
+
+        def still(seed: str, other: str | None) -> bool:
+            return record is not None and (
+                self.study.ledger(model).scored.get((seed, step)) == record
             )
-            if message:
-                path = f"{layout.model_path(model)}/{name}"
-                found.append(Damage(Part.RESULTS, path, message, model, seed, step))
-        return found
+
+        return self._damage(Part.RESULTS, model, step, cells, still)
 
     def of_pairs(self, model: str, step: int) -> list[Damage]:
         """Return what is wrong with the divergences per token of all pairs reduced at a step."""
-        names = self.study.divergences
-        found, seeds = [], sorted(self.study.ledger(model).reduced.get(step, ()))
-        for name, (i, j) in itertools.product(names, itertools.permutations(seeds, 2)):
-            if (model, name) in self.unreadable:
-                continue
-            known = self.study.ledger(model)
-            t, *index = known.steps[step], known.seeds[i], known.seeds[j]
-            cell = (t, *layout.VARIABLES[name].seed_cell(*index))
-            if cell[1:] != tuple(index):  # of which the other order is kept
-                continue
+        known = self.study.ledger(model)
+        t, seeds = known.steps[step], sorted(known.reduced.get(step, ()))
+        cells = []
+        for name, (i, j) in itertools.product(
+            self.study.divergences, itertools.permutations(seeds, 2)
+        ):
+            index = known.seeds[i], known.seeds[j]
+            if layout.VARIABLES[name].seed_cell(*index) == index:  # else the other order is kept
+                cells.append((name, (t, *index), (i, j)))
+
+        def still(seed: str, other: str | None) -> bool:
+            return {seed, other} <= self.study.ledger(model).reduced.get(step, frozenset())
+
+        return self._damage(Part.PAIRS, model, step, cells, still)
+
+    def _damage(
+        self, part: Part, model: str, step: int, cells: Sequence[_Cell], still: _Still
+    ) -> list[Damage]:
+        """Return which of these cells cannot be read, though they are `still` committed."""
+        readable = [cell for cell in cells if (model, cell[0]) not in self.unreadable]
+        try:
+            for name, at, _ in readable:
+                self._read(model, name, at)
+        except StoreError:  # then each is looked at by itself
+            pass
+        else:
+            return []
+        found = []
+        for name, at, (seed, other) in readable:
             message = twice(
-                self.study,
-                partial(self._read, model, name, cell),
-                lambda i=i, j=j: (  # type: ignore[misc]
-                    {i, j} <= self.study.ledger(model).reduced.get(step, frozenset())
-                ),
+                self.study, partial(self._read, model, name, at), partial(still, seed, other)
             )
             if message:
                 path = f"{layout.model_path(model)}/{name}"
-                found.append(Damage(Part.PAIRS, path, message, model, i, step, j))
+                found.append(Damage(part, path, message, model, seed, step, other))
         return found
 
     @np.errstate(invalid="ignore")  # what is not finite comes to NaN, or to infinity
     def _read(self, model: str, name: str, cell: tuple[int, ...]) -> None:
         """Read all tokens of a cell, and keep their mean."""
-        array, total, size = self.study.array(model, name), 0.0, 0.0
-        rows, n_tokens = array.chunks[len(cell)], self.study.n_tokens
+        array, total, size, n_tokens = self.study.array(model, name), 0.0, 0.0, self.study.n_tokens
+        rows = layout.VARIABLES[name].chunks(n_tokens)[len(cell)]
         for start in range(0, n_tokens, rows):
             block = read(array, (*cell, slice(start, min(start + rows, n_tokens))))
-            total += float(block.sum(dtype=np.float64))
-            size += float(np.abs(block).sum(dtype=np.float64))
+            part = float(block.sum(dtype=np.float64))
+            total += part
+            size += part if block.min() >= 0 else float(np.abs(block).sum(dtype=np.float64))
         self.means[model, name, cell] = total / n_tokens, size / n_tokens
         if layout.VARIABLES[name].symmetric:
             t, i, j = cell

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 
 import numpy as np
+from numpy.typing import NDArray
 
 from store.errors import DamagedError
 from store.maintenance.twice import twice
 from store.reading.category_arrays import category_path
 from store.reading.summary import SummaryReader
 from store.schema import layout
+from store.schema.array_types import Floats
 from store.schema.damage import Damage, Part
 from store.schema.seed_pairs import ordered_pairs, pair_mean
 from store.storage.metadata import expect_group
 from store.study import Study
 
 Cell = tuple[int, ...]
+Counts = Callable[[str, str], NDArray[np.int64]]  # category, its digest -> tokens of each level
 
 _ROUNDING = 1e-10  # of float64 sums over tokens, relative to the size of what is summed
 _SINGLE = 1e-5  # of token_kl, which is float32
@@ -49,11 +53,17 @@ def summary_damage(study: Study, model: str, kl: Mapping[Cell, float]) -> list[D
     """
     found = []
     path = f"{layout.model_path(model)}/{layout.SUMMARY}"
+    reader, tried = SummaryReader(study, model), -1
+    counts = cache(lambda category, _digest: study.category(model, category).counts)
     for step in sorted(study.ledger(model).summaries):
 
         def check(step: int = step) -> None:
+            nonlocal reader, tried
+            if step == tried:  # an engine may have written since it read
+                reader = SummaryReader(study, model)
+            tried = step
             if step in study.ledger(model).summaries:
-                for error in _contradictions(study, model, step, kl):
+                for error in _contradictions(study, reader, model, step, kl, counts):
                     raise DamagedError(f"{study.folder / path}: step {step}: {error}")
 
         if message := twice(study, check):
@@ -62,7 +72,12 @@ def summary_damage(study: Study, model: str, kl: Mapping[Cell, float]) -> list[D
 
 
 def _contradictions(
-    study: Study, model: str, step: int, of_pairs: Mapping[Cell, float]
+    study: Study,
+    reader: SummaryReader,
+    model: str,
+    step: int,
+    of_pairs: Mapping[Cell, float],
+    counts: Counts,
 ) -> Iterator[str]:
     """Yield what does not fit together in one step's summaries. Raise DamagedError."""
     known = study.ledger(model)
@@ -73,7 +88,6 @@ def _contradictions(
     t = known.steps[step]
     means = np.array([[of_pairs.get((t, i, j), np.nan) for j in index] for i in index])
     known_pairs = bool(np.isfinite(means[off]).all())  # else that is said of them
-    reader = SummaryReader(study, model)
     token_kl = study.token_kl(model, step)
     scale = float(np.abs(means[off]).mean())
     if (
@@ -81,28 +95,38 @@ def _contradictions(
         and not abs(token_kl.mean(dtype=np.float64) - means[off].mean()) <= _SINGLE * scale
     ):
         yield "token_kl is not the mean over pairs"
-    for category in summary.categories:
-        partition = study.partition(model, category)
-        if partition is None or partition.digest != summary.categories[category]:
-            continue  # void: to be made again
+    valid = [
+        name
+        for name, digest in summary.categories.items()  # others are void: to be made again
+        if (partition := study.partition(model, name)) and partition.digest == digest
+    ]
+    at = reader.of_step(step, valid)
+    for category in valid:
         try:
-            n = study.category(model, category).counts
+            n = counts(category, summary.categories[category])
         except DamagedError:  # said of the category itself
             continue
-        kl = reader.at(step, "kl", category)[np.ix_(index, index)]
+        kl = at("kl", category)[np.ix_(index, index)]
         full = n > 0
         if known_pairs and full.any() and n.sum() == study.n_tokens:
             joined = kl[..., full] @ n[full] / n.sum()
-            if not np.allclose(joined[off], means[off], rtol=0, atol=_ROUNDING * max(scale, 1e-9)):
+            if not _close(joined[off], means[off], absolute=_ROUNDING * max(scale, 1e-9)):
                 yield f"kl by {category} does not add up to mean_kl"
-        expected = reader.at(step, "expected_kl", category)
-        if not np.allclose(expected, pair_mean(kl), rtol=1e-9, atol=1e-15, equal_nan=True):
+        expected = at("expected_kl", category)
+        if not _close(expected, pair_mean(kl), absolute=1e-15, relative=1e-9):
             yield f"expected_kl by {category} is not the mean over pairs"
-        low, high = (reader.at(step, name, category) for name in ("kl_low", "kl_high"))
+        low, high = at("kl_low", category), at("kl_high", category)
         if (low > expected).any() or (high < expected).any():
             yield f"the interval by {category} does not hold its expected_kl"
         for name, variable in layout.SUMMARIES.items():
             if "level" in variable.dims and reader.lacks(
-                name, category, step, reader.at(step, name, category), full
+                name, category, step, at(name, category), full
             ):
                 yield f"{name} by {category} lacks values"
+
+
+@np.errstate(invalid="ignore")  # of two that are infinite
+def _close(a: Floats, b: Floats, *, absolute: float, relative: float = 0.0) -> bool:
+    """Return whether all are as good as equal, or both NaN; what `allclose` does takes longer."""
+    near = np.abs(a - b) <= absolute + relative * np.abs(b)
+    return bool(near.all() or (near | (a == b) | (np.isnan(a) & np.isnan(b))).all())

@@ -35,5 +35,6 @@ def recorded_means(known: ModelLedger, name: str) -> Floats:
 
 def numbers_checksum(values: NDArray[np.float64]) -> str:
     """Return the CRC-32, in eight hex digits, of numbers as little-endian float64; one NaN."""
-    plain = np.where(np.isnan(values), np.nan, values).astype("<f8")
-    return f"{zlib.crc32(np.ascontiguousarray(plain).tobytes()):08x}"
+    plain = np.array(values, "<f8", order="C")
+    plain[np.isnan(plain)] = np.nan
+    return f"{zlib.crc32(plain.data):08x}"

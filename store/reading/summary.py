@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cache, cached_property, partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,6 +15,7 @@ from store.errors import DamagedError
 from store.reading.recorded_means import numbers_checksum
 from store.reading.study_reader import StudyReader
 from store.schema import layout
+from store.schema.array_types import Floats
 from store.schema.packed import checksum_at
 from store.schema.seed_pairs import ordered_pairs
 from store.statistics.intervals import FEWEST_SEEDS
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 BY_LEVEL = tuple(name for name, v in layout.SUMMARIES.items() if "level" in v.dims)
 """Summaries by level, in the order in which records have the checksums of their numbers."""
+
+OfStep = Callable[[str, str], Floats]  # name of a summary, category -> one step's ([...,] level)
 
 
 @dataclass(frozen=True)
@@ -98,6 +101,8 @@ class SummaryReader:
         self._known = study.ledger(model)
         self.steps = np.array(sorted(self._known.steps), np.int64)
         self._order = [self._known.steps[int(step)] for step in self.steps]
+        # What `of_step` has read, by name: index of the first step, values, levels.
+        self._held: dict[str, tuple[int, Floats, int]] = {}
 
     @property
     def summarised(self) -> NDArray[np.bool_]:
@@ -183,11 +188,42 @@ class SummaryReader:
 
     def at(self, step: int, name: str, category: str) -> NDArray[np.float64]:
         """Return the same of one step that is summarised: ([...,] level)."""
-        span, t = self._study.levels(category), self._known.steps[step]
+        t = self._known.steps[step]
+        block = self._read_steps(name, t, t + 1, self._study.levels(category).stop)
+        return self._of_block(block, t, step, name, category)
+
+    def of_step(self, step: int, categories: Iterable[str]) -> OfStep:
+        """Return what does as `at`, of these categories of a step.
+
+        It reads each chunk once, for all of them and for the steps that follow, and believes from
+        then on what it has read.
+        """
+        t = self._known.steps[step]
+        stop = max((self._study.levels(name).stop for name in categories), default=0)
+
+        @cache
+        def at(name: str, category: str) -> Floats:
+            held = self._held.get(name)
+            if held is None or not held[0] <= t < held[0] + len(held[1]) or held[2] < stop:
+                array = self._array(name)
+                first = t - t % array.chunks[0]
+                last = min(first + array.chunks[0], len(self._known.steps))
+                block = self._read_steps(name, first, last, stop)
+                held = self._held[name] = first, block, stop
+            return self._of_block(held[1], held[0], step, name, category)
+
+        return at
+
+    def _read_steps(self, name: str, start: int, end: int, stop: int) -> Floats:
+        """Return values of these steps, by index, up to a level: (step[, ...], level)."""
         inner = (slice(None),) * (len(layout.SUMMARIES[name].dims) - 2)
-        row = read(self._array(name), (slice(t, t + 1), *inner, slice(0, span.stop)))
-        self._refuse_others(name, category, step, row, first=t)
-        return np.asarray(row[0][..., span.start :])
+        return read(self._array(name), (slice(start, end), *inner, slice(0, stop)))
+
+    def _of_block(self, block: Floats, first: int, step: int, name: str, category: str) -> Floats:
+        """Return one step's values, out of those of steps from the index `first` on."""
+        span = self._study.levels(category)
+        self._refuse_others(name, category, step, block, first=first)
+        return np.asarray(block[self._known.steps[step] - first][..., span.start : span.stop])
 
     def pairs(self, step: int) -> NDArray[np.float64]:
         """Return the KL of the pairs that a step is summarised of, all categories at once, nats.

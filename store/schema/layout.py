@@ -10,7 +10,6 @@ from typing import Any
 from urllib.parse import quote
 
 import numpy as np
-from numpy.typing import NDArray
 
 from store.schema.pair_metrics import PAIR_METRICS, metrics_of
 
@@ -135,15 +134,17 @@ class Variable:
             **({"shards": self.shards(n_tokens)} if self.packed else {}),
         }
 
-    def cells(self, step: int, seeds: Sequence[int], levels: range) -> tuple[NDArray[Any], ...]:
+    def cells(self, step: int, seeds: Sequence[int], levels: range) -> tuple[Any, ...]:
         """Return the index of a summary's cells at these positions on its axes."""
-        axes = {
-            "step": [step],
+        axes: dict[str, Sequence[int]] = {
+            "step": (step,),
             "seed": seeds,
             "other_seed": seeds,
             "percentile": range(len(PERCENTILES)),
             "level": levels,
         }
+        if seeds and list(seeds) == list(range(seeds[0], seeds[-1] + 1)):  # no copy is made then
+            return tuple(slice(axes[dim][0], axes[dim][-1] + 1) for dim in self.dims)
         return np.ix_(*(np.array(axes[dim], np.intp) for dim in self.dims))
 
     def chunks(self, n_tokens: int) -> tuple[int, ...]:

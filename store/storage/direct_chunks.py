@@ -141,10 +141,16 @@ def _slices(grid: ChunkGrid, selection: Selection) -> list[slice] | None:
     return slices
 
 
+def is_sound(packed: NDArray[np.uint8] | bytes) -> bool:
+    """Return whether a chunk ends with the `crc32c` of the rest."""
+    found = google_crc32c.value(packed[:-CHECKSUM_BYTES]).to_bytes(CHECKSUM_BYTES, "little")
+    return bool(found == bytes(packed[-CHECKSUM_BYTES:]))
+
+
 def _unpack(key: str, packed: NDArray[np.uint8], grid: ChunkGrid) -> NDArray[Any]:
-    data, stored = packed[:-CHECKSUM_BYTES], packed[-CHECKSUM_BYTES:].tobytes()
-    if google_crc32c.value(data).to_bytes(CHECKSUM_BYTES, "little") != stored:
+    if not is_sound(packed):
         raise AlteredChunkError(key)
+    data = packed[:-CHECKSUM_BYTES]
     chunk = np.empty(grid.chunks, grid.dtype)
     if int.from_bytes(data[4:8].tobytes(), "little") != chunk.nbytes:  # else some were left empty
         raise ValueError(f"{key} unpacks to another size than its array's chunks have")

@@ -26,6 +26,10 @@ class PackReader:
         self._root = root
         self._indexes: dict[str, tuple[tuple[int, ...], bytes]] = {}  # by path; the oldest first
 
+    def holds(self, place: PackedPlace) -> bool:
+        """Return whether the index of this pack was read before."""
+        return f"{self._root}/{place.key}" in self._indexes
+
     def chunk(self, place: PackedPlace, most_bytes: int) -> bytes | None:
         """Return a chunk that is packed; None: there is no pack, or it is not in it.
 

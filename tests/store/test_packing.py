@@ -13,7 +13,7 @@ import zarr
 from seedconv_tui.cli.main import run
 from store import DamagedError, open_study
 from store.maintenance import verify
-from tests.support.loose import loosen
+from tests.support.loose import loosen, packed
 from tests.support.made_store import (
     PER_TOKEN,
     Clock,
@@ -218,6 +218,24 @@ def test_a_pack_that_is_replaced_is_read_from_then_on(study: Path) -> None:
     with pytest.raises(DamagedError, match="is not what was committed"):
         reader.values("m", "kl", "1", 8, "2")
     other.replace(pack)
+    np.testing.assert_array_equal(reader.values("m", "kl", "1", 8, "2"), before)
+
+
+def test_a_sound_loose_chunk_counts_before_an_altered_packed_one(study: Path) -> None:
+    reader, key = open_study(study), "models/m/loose/kl/c/1/0/1/0"
+    before = reader.values("m", "kl", "1", 8, "2")
+    pack = study / "models/m/kl/c.1.0.0.0"
+    data, chunk = pack.read_bytes(), packed(study, key)
+    assert chunk is not None
+    (study / key).parent.mkdir(parents=True)
+    (study / key).write_bytes(chunk)
+    at = data.index(chunk) + len(chunk) // 2
+    pack.write_bytes(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
+    for _ in range(2):
+        np.testing.assert_array_equal(reader.values("m", "kl", "1", 8, "2"), before)
+        reader.values("m", "kl", "1", 8, "3")
+    open_writer(study).close("stopped")
+    assert pack.read_bytes() == data
     np.testing.assert_array_equal(reader.values("m", "kl", "1", 8, "2"), before)
 
 
