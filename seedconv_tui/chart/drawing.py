@@ -138,7 +138,7 @@ def draw(
         return cells
     taken, ends = pen.data(series, plot, marks, cursor)
     if has_axes:
-        pen.axes(plot, ticks, x_label)
+        pen.axes(plot, ticks, x_label, _last_step(series))
         pen.on_axis(plot, marks, cursor)
     if header:
         used = pen.put(0, 0, units_of(y_label, pen.ascii)[: pen.width], LABEL)
@@ -214,8 +214,8 @@ class _Pen:
             ends.append(_last_cell(lit, plot))
         return taken, ends
 
-    def axes(self, plot: Plot, ticks: Sequence[Tick], x_label: str) -> None:
-        """Draw both axes with their ticks."""
+    def axes(self, plot: Plot, ticks: Sequence[Tick], x_label: str, last: float | None) -> None:
+        """Draw both axes with their ticks; `last` is the data's last step."""
         upright, tick_left, corner, level, tick_down, minor_down = tuple(self.signs.frame)
         line, labels = plot.top + plot.rows, plot.top + plot.rows + 1
         self.put(line, plot.left, level * plot.columns, AXIS)
@@ -233,9 +233,9 @@ class _Pen:
 
         free = np.ones(self.width + 1, dtype=np.bool_)  # a cell more: the gap after the last label
         of_steps = step_ticks if plot.view.log_x else even_step_ticks
-        for tick in of_steps(plot.view.x_min, plot.view.x_max, plot.columns):
+        for tick in of_steps(plot.view.x_min, plot.view.x_max, plot.columns, last):
             at = plot.column_of(tick.value)
-            if at is None:
+            if at is None or (not tick.label and self.text[line, at] == tick_down):
                 continue
             self.put(line, at, tick_down if tick.label else minor_down, AXIS)
             start = max(min(at - (len(tick.label) - 1) // 2, self.width - len(tick.label)), 0)
@@ -243,7 +243,7 @@ class _Pen:
                 self.put(labels, start, tick.label, LABEL)
                 free[start : start + len(tick.label)] = False
         units = units_of(x_label, self.ascii)
-        for start in (plot.left - 1 - len(units), self.width - len(units)):
+        for start in (plot.left - 1 - len(units), *range(self.width - len(units), -1, -1)):
             if start >= 0 and free[max(start - 1, 0) : start + len(units) + 1].all():
                 self.put(labels, start, units, LABEL)
                 break
@@ -335,6 +335,12 @@ def _dot_rows(y: Floats, plot: Plot, grid: raster.Grid, *, foot: bool = False) -
     part = np.clip((y - low) / (high - low), -1e6, 1e6)
     rows: Floats = np.where(np.isfinite(y), (1 - part) * (grid.height - 1), np.nan)
     return rows
+
+
+def _last_step(series: Sequence[Series]) -> float | None:
+    """Return the last step that has a value, of what is not only there to be compared with."""
+    known = (s.x[np.isfinite(s.y)] for s in series if s.color >= 0)
+    return max((float(steps[-1]) for steps in known if len(steps)), default=None)
 
 
 def _y_ticks(view: View, height: int) -> list[Tick]:

@@ -22,11 +22,12 @@ def nice_step(span: float, most: int) -> float:
     return next(m * power for m in (1, 2, 5, 10) if raw <= m * power * (1 + 1e-9))
 
 
-def step_ticks(low: float, high: float, columns: int) -> list[Tick]:
+def step_ticks(low: float, high: float, columns: int, last: float | None = None) -> list[Tick]:
     """Return ticks of an axis of log(step + 1) from step `low` to `high` over `columns` cells.
 
-    Step 0 and the decades come first in the list and so have the first claim to a label; 2 and 5
-    follow where a decade is wide, and even steps where the view is less than a few of those.
+    Step 0, `last`, the data's last step, and the decades come first in the list and so have the
+    first claim to a label; 2 and 5 follow where a decade is wide, and even steps where the view is
+    less than a few of those.
     """
     span = math.log10(high + 1) - math.log10(low + 1)
     per_decade = columns / span
@@ -37,19 +38,29 @@ def step_ticks(low: float, high: float, columns: int) -> list[Tick]:
         labelled += [m * 10**e for e in exponents for m in (2, 5)]
     labelled = [step for step in labelled if low <= step <= high]
     if len(labelled) < 3:
-        return even_step_ticks(low, high, columns)
+        return even_step_ticks(low, high, columns, last)
     multiples = range(2, 10) if per_decade >= 20 else (2, 5) if per_decade >= 8 else ()
     minor = {m * 10**e for e in exponents for m in multiples} - set(labelled)
-    return [Tick(step, step_label(step)) for step in labelled] + [
+    return [*_ends(low, high, last), *(Tick(step, step_label(step)) for step in labelled)] + [
         Tick(step, "") for step in sorted(minor) if low <= step <= high
     ]
 
 
-def even_step_ticks(low: float, high: float, columns: int) -> list[Tick]:
-    """Return ticks of a linear axis from step `low` to `high` over `columns` cells: whole steps."""
+def even_step_ticks(low: float, high: float, columns: int, last: float | None = None) -> list[Tick]:
+    """Return ticks of a linear axis from step `low` to `high` over `columns` cells: whole steps.
+
+    Step 0 and `last` have the first claim to a label, as in `step_ticks`.
+    """
     even = max(1, round(nice_step(high - low, max(1, columns // 8))))
-    first, last = math.ceil(low / even), math.floor(high / even)
-    return [Tick(k * even, step_label(k * even)) for k in range(first, last + 1)]
+    first, final = math.ceil(low / even), math.floor(high / even)
+    steps = [Tick(k * even, step_label(k * even)) for k in range(first, final + 1)]
+    return [*_ends(low, high, last), *steps]
+
+
+def _ends(low: float, high: float, last: float | None) -> list[Tick]:
+    """Return step 0 and the last one, where they are in view."""
+    steps = dict.fromkeys([0, *([] if last is None else [round(last)])])
+    return [Tick(step, step_label(step)) for step in steps if low <= step <= high]
 
 
 def value_ticks(low: float, high: float, rows: int) -> list[Tick]:

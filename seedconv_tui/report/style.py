@@ -65,6 +65,7 @@ _ROOM = 1.5  # times the highest line is what an axis shows of bands
 # Fills of several bands mix to grey, so they are faint; the edges keep the colour of their line.
 _FILL, _EDGE = 0.08, 0.4  # opacity of a band and of its edges
 _APART, _LEFT = 0.17, 0.4  # inches: ticks at least, and what is left of the axes
+_GAP = 0.05  # inches between labels of ticks
 _MARKS = 7  # markers on a line
 _LABEL = 34  # characters of a label
 _LINE, _HANDLE, _CHARACTER = 0.135, 0.42, 0.062  # inches of a legend: a line, a handle, a letter
@@ -195,21 +196,31 @@ def _marked(x: Floats, at: int) -> list[int]:
 
 
 def step_axis(axes: Axes, steps: Sequence[int]) -> None:
-    """Scale training steps by log(step + 1), so that step 0 has a place."""
+    """Scale training steps by log(step + 1), so that step 0 has a place.
+
+    Step 0, where it is one of them, and the last one are labelled, and decades that fit between.
+    """
     first, last = np.log1p(min(steps)), np.log1p(max(steps))
     pad = max(0.03 * (last - first), 0.05)
     axes.set_xscale("function", functions=(_log1p, np.expm1))
     axes.set_xlim(float(np.expm1(first - pad)), float(np.expm1(last + pad)))
-    decades = [0, *(10**k for k in range(10))]
-    ticks = [step for step in decades if min(steps) <= step <= max(steps)]
-    inches = _panel_width(axes)
-    if 1 in ticks and 0 in ticks and np.log(2) / (last - first + 2 * pad) * inches < _APART:
-        ticks.remove(1)
+    scale = _panel_width(axes) / (last - first + 2 * pad)  # inches for each unit of log(step + 1)
+    ticks = sorted({0, max(steps)} & set(steps))
+    for step in [10**k for k in range(9, -1, -1)]:
+        if min(steps) <= step < max(steps) and all(_apart(step, by, scale) for by in ticks):
+            ticks.append(step)
     if len(ticks) < 2:
         ticks = sorted({min(steps), max(steps)})
+    ticks.sort()
     axes.set_xticks(ticks, [step_label(step) for step in ticks])
     axes.set_xticks([], minor=True)
     axes.set_xlabel("training step")
+
+
+def _apart(step: int, other: int, scale: float) -> bool:
+    """Return whether the labels of two steps have room beside each other."""
+    room = (len(step_label(step)) + len(step_label(other))) / 2 * _CHARACTER + _GAP
+    return bool(abs(np.log1p(step) - np.log1p(other)) * scale >= max(room, _APART))
 
 
 def _log1p(steps: Floats) -> Floats:

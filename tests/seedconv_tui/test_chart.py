@@ -434,11 +434,25 @@ def test_refused_input() -> None:
 def test_tick_labels_are_true_steps() -> None:
     series = [Series("s", np.array([0.0, 143_000.0]), np.array([0.1, 0.2]))]
     cells = draw(series, fit(series), 100, 20)
-    assert cells.lines()[-1].split() == ["step", "0", "1", "10", "100", "1k", "10k", "100k"]
+    assert cells.lines()[-1].split() == ["step", "0", "1", "10", "100", "1k", "10k", "143k"]
     for label, step in (("0", 0), ("1", 1), ("100", 100), ("10k", 10_000)):
         at = f" {cells.lines()[-1]} ".index(f" {label} ") + (len(label) - 1) // 2
         assert cells.plot.column_of(step) == at
         assert cells.text[-2, at] == "┼"
+
+
+@pytest.mark.parametrize("log_x", [True, False])
+@pytest.mark.parametrize("width", [30, 60, 100, 250])
+def test_the_first_and_the_last_step_are_labelled(log_x: bool, width: int) -> None:
+    for last in (7, 512, 999, 1001, 14_321, 143_000):
+        series = [Series("s", np.array([0.0, 1.0, last]), np.array([0.1, 0.2, 0.1]))]
+        cells = draw(series, fit(series, log_x=log_x), width, 20, names=False)
+        labels = cells.lines()[-1].split()
+        assert labels[:2] == ["step", "0"] or labels[0] == "0"
+        assert labels[-1] == ("143k" if last == 143_000 else str(last))
+        assert cells.text[-2, cells.plot.column_of(last)] == "┼"
+    view = fit(series, log_x=log_x).zoom(4, 0.0)  # the last step is not in view
+    assert "143k" not in draw(series, view, width, 20).lines()[-1]
 
 
 def test_imports_numpy_only() -> None:

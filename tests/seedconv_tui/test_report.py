@@ -18,6 +18,7 @@ from PIL import Image
 from scipy import stats
 
 from seedconv_tui.cli.main import run
+from seedconv_tui.report import style
 from seedconv_tui.report.figures import (
     between_checkpoints,
     by_level,
@@ -31,6 +32,7 @@ from seedconv_tui.report.parts import Figure, Omitted, file_name
 from seedconv_tui.report.result_cache import ResultCache
 from seedconv_tui.report.study_data import StudyData, in_order_of_size, spread
 from seedconv_tui.report.summary_tables import tables
+from seedconv_tui.text import step_label
 from store import open_study
 from store.analysis import summarise
 from store.schema import Category, Phase, Schedule
@@ -301,6 +303,19 @@ def test_probes(tmp_path: Path) -> None:
     for name in ("blimp_pairs", "icl_long"):
         assert (out / f"{name}.pdf").is_file()
     check_legible([*by_probe.figures(StudyData(study, None, None))])
+
+
+@pytest.mark.parametrize("width", [style.ONE_COLUMN, style.TWO_COLUMNS / 3])
+def test_the_first_and_the_last_step_are_labelled(width: float) -> None:
+    for steps in ([0, 1, 7], [0, 512], [0, 1, 1000, 1001], [0, 64, 14_321], [0, 1000, 143_000]):
+        with style.styled():
+            figure, ((panel,),) = style.grid(1, 1, width=width, height=2.0)
+            style.step_axis(panel, steps)
+            style.laid_out(figure)
+            labels = [label.get_text() for label in panel.get_xticklabels()]
+            assert (labels[0], labels[-1]) == ("0", step_label(steps[-1]))
+            boxes = [label.get_window_extent() for label in panel.get_xticklabels()]
+            assert all(a.x1 < b.x0 for a, b in itertools.pairwise(boxes)), labels
 
 
 # -- figures as they are printed ------------------------------------------------------------------
