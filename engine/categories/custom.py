@@ -14,7 +14,7 @@ from engine.study_file.file import StudyFile
 from engine.text.documents import read_text
 from store.schema import Category, Corpus
 
-_MOST_LEVELS = 1000  # each has its summaries at every step
+MOST_LEVELS = 1000  # each has its summaries at every step
 
 
 def custom_category(
@@ -44,9 +44,9 @@ def custom_category(
             )
     names = [name.strip() for name in names]
     labels = tuple(dict.fromkeys(name for name in names if name))
-    if not 1 <= len(labels) <= _MOST_LEVELS:
+    if not 1 <= len(labels) <= MOST_LEVELS:
         raise ConfigError(
-            f"{field}: {file}: holds {len(labels):,} labels; there should be 1 to {_MOST_LEVELS:,}"
+            f"{field}: {file}: holds {len(labels):,} labels; there should be 1 to {MOST_LEVELS:,}"
         )
     known = {label: level for level, label in enumerate(labels)}
     levels = np.full(vocab_size if table else len(corpus), -1, np.int32)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.categories.custom import custom_category
+from engine.categories.custom import MOST_LEVELS, custom_category
 from engine.categories.groups import group_levels, grouped
 from engine.errors import ConfigError
 from engine.study_file.file import StudyFile
@@ -20,6 +20,7 @@ from engine.text.evaluation_text import EvaluationText
 from engine.text.tokenizer import Tokenizer
 from seedconv_tui.training.windows import plan_windows
 from store.schema import ALL, CATEGORIES, CONTEXT, Category
+from store.words import counted
 
 if TYPE_CHECKING:
     from engine.categories.tagging import Tags
@@ -146,6 +147,8 @@ def _ungrouped(given: _Given) -> Iterator[_Made]:
     for name in CATEGORIES:
         if name in settings.include and name in _COMPUTED:
             yield from _COMPUTED[name](given)
+    for field, name in zip(given.study.corpus.fields, given.study.field_categories, strict=True):
+        yield _field(given, field, name)
     for custom in settings.custom:
         category, of_id = custom_category(given.study, custom, given.corpus, given.tokenizer.size)
         wanted = settings.context if custom.context is None else custom.context
@@ -248,6 +251,22 @@ def _document(given: _Given) -> Iterator[_Made]:
     labels = tuple(_distinct(corpus.document_name))
     category = Category("document", labels, corpus.document, "document that the target is in")
     yield _Made(category, by_context=False)
+
+
+def _field(given: _Given, field: str, name: str) -> _Made:
+    """Part tokens by what the record of their document says in a field."""
+    said = given.text.fields[field]
+    labels = tuple(dict.fromkeys(value for value in said if value is not None))
+    if not 1 <= len(labels) <= MOST_LEVELS:
+        raise ConfigError(
+            f"corpus.fields: {field!r} has {counted(len(labels), 'value')} in the documents of "
+            f"the corpus; there should be 1 to {MOST_LEVELS:,}"
+        )
+    known = {label: level for level, label in enumerate(labels)}
+    of_document = np.array([-1 if value is None else known[value] for value in said], np.int32)
+    level = of_document[given.corpus.document]
+    what = f"field {field!r} of the document that the target is in"
+    return _Made(Category(name, labels, level, what), by_context=False)
 
 
 def _distinct(names: tuple[str, ...]) -> Iterator[str]:

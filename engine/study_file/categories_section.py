@@ -20,7 +20,7 @@ else:  # pydantic lists them when it is another
     Partition = Literal[CHOSEN_BY_NAME]
 
 
-def _usable_name(name: str) -> str:
+def usable_name(name: str) -> str:
     """Return the name of a category of the user's. Raise ValueError."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", name):
         raise ValueError("should be of letters, digits, _ and -")
@@ -42,7 +42,7 @@ class CustomSection(Section):
     @field_validator("name")
     @classmethod
     def _name(cls, name: str) -> str:
-        return _usable_name(name)
+        return usable_name(name)
 
     @field_validator("pattern")
     @classmethod
@@ -72,7 +72,7 @@ class GroupSection(Section):
     @field_validator("name")
     @classmethod
     def _name(cls, name: str) -> str:
-        return _usable_name(name)
+        return usable_name(name)
 
     @model_validator(mode="after")
     def _labels(self) -> Self:
@@ -96,7 +96,8 @@ class CategoriesSection(Section):
     custom: list[CustomSection] = []
     groups: list[GroupSection] = []
 
-    def _own_names(self) -> Iterator[str]:
+    def own_names(self) -> Iterator[str]:
+        """Yield the names of the user's categories, and of groups."""
         yield from (custom.name for custom in self.custom)
         yield from (group.name for group in self.groups)
 
@@ -113,7 +114,7 @@ class CategoriesSection(Section):
         for field, names in (
             ("include", self.include),
             ("custom", [custom.name.lower() for custom in self.custom]),
-            ("groups", [name.lower() for name in self._own_names()]),
+            ("groups", [name.lower() for name in self.own_names()]),
         ):
             twice = sorted({name for name in names if names.count(name) > 1})
             if twice:

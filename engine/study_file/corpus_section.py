@@ -6,7 +6,13 @@ from typing import Literal
 
 from pydantic import Field, field_validator
 
+from engine.study_file.categories_section import usable_name
 from engine.study_file.section import Section
+
+
+def field_category(name: str) -> str:
+    """Return the name of the category that a field of the documents makes."""
+    return name.replace(".", "_")
 
 
 class CorpusSection(Section):
@@ -14,10 +20,24 @@ class CorpusSection(Section):
 
     files: list[str] = Field(min_length=1)
     separator: str = ""  # "" makes each file one document
+    fields: list[str] = []  # of JSON lines, beside "text": each makes a category
     special_tokens: Literal["tokens", "text"] = "tokens"  # what they are where a text has them
     final_end_of_text: int = Field(default=0, ge=0, le=2)  # so many after the last document
     max_tokens: int | None = Field(default=None, ge=2)
     counts: str | list[str] = "corpus"  # or a .npy file, id -> count, or text files to count in
+
+    @field_validator("fields")
+    @classmethod
+    def _fields(cls, fields: list[str]) -> list[str]:
+        names = [field_category(name) for name in fields]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"names {', '.join(twice)} twice")
+        for name, category in zip(fields, names, strict=True):
+            try:
+                usable_name(category)
+            except ValueError as error:
+                raise ValueError(f"{name!r} {error}") from None
+        return fields
 
     @field_validator("counts", mode="before")
     @classmethod

@@ -11,7 +11,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from engine.errors import ConfigError
 from engine.study_file.categories_section import CategoriesSection
-from engine.study_file.corpus_section import CorpusSection, TokenizerSection
+from engine.study_file.corpus_section import CorpusSection, TokenizerSection, field_category
 from engine.study_file.findings import findings
 from engine.study_file.limits_section import NO_LIMITS, LimitsSection
 from engine.study_file.models_section import ModelSection
@@ -52,6 +52,17 @@ class StudyFile(Section):
         return models
 
     @model_validator(mode="after")
+    def _fields(self) -> Self:
+        own = {name.lower() for name in self.categories.own_names()}
+        for name in self.field_categories:
+            if name.lower() in own:
+                raise ValueError(
+                    f"corpus.fields: {name!r} is the name of a category in [categories] too; give "
+                    "that another one"
+                )
+        return self
+
+    @model_validator(mode="after")
     def _grouped(self) -> Self:
         there = list(self._ungrouped())
         for group in self.categories.groups:
@@ -78,6 +89,7 @@ class StudyFile(Section):
         """
         include = self.categories.include
         yield from (name for name, of in CATEGORIES.items() if (of.comes_with or name) in include)
+        yield from self.field_categories
         yield from (custom.name for custom in self.categories.custom)
 
     @model_validator(mode="after")
@@ -127,6 +139,11 @@ class StudyFile(Section):
                     f'training, as model "{model}" is, found "{self.scoring.prediction}"'
                 )
         return self
+
+    @property
+    def field_categories(self) -> tuple[str, ...]:
+        """Return the names of the categories that `corpus.fields` make, in its order."""
+        return tuple(map(field_category, self.corpus.fields))
 
     @property
     def captured(self) -> tuple[str, ...]:

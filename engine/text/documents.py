@@ -57,15 +57,19 @@ def read_documents(
 
 
 def stream_documents(
-    study: StudyFile, field: str, entries: Iterable[str], separator: str
+    study: StudyFile,
+    field: str,
+    entries: Iterable[str],
+    separator: str,
+    fields: Sequence[str] = (),
 ) -> Iterator[tuple[Path, Iterator[Piece]]]:
     """Yield the documents that are not blank as (file, pieces); nothing is read before its time.
 
-    The pieces of a document must be taken before the next document. Raise ConfigError naming the
-    field and the file or pattern at fault.
+    The pieces of a document must be taken before the next document. They have what its record says
+    in `fields`. Raise ConfigError naming the field and the file or pattern at fault.
     """
     for file in find_files(study, field, entries):
-        stream = read_pieces([file], separator, where=f"{field}: ")
+        stream = read_pieces([file], separator, fields=fields, where=f"{field}: ")
         for piece in stream:
             first = [piece]
             while first[-1].more and not first[-1].text.strip():

@@ -15,7 +15,7 @@ from engine.errors import ConfigError
 from engine.study_file.file import StudyFile
 from engine.text.counts import Counts, reference_counts
 from engine.text.documents import document_names, stream_documents
-from engine.text.streams import Piece
+from engine.text.streams import Fields, Piece
 from engine.text.token_runs import document_runs
 from engine.text.tokenizer import Tokenizer
 from store.schema import Corpus
@@ -42,6 +42,7 @@ class EvaluationText:
     counts: Counts  # of the vocabulary in reference text
     pad: int = 0  # id that fills a batch up
     mask: int | None = None  # id that stands for a token that is not shown
+    fields: Mapping[str, Fields] = field(default_factory=dict)  # (document,) each, by name
     special: Mapping[str, int] = field(default_factory=dict)  # spelt out in it, and how often
 
 
@@ -78,7 +79,10 @@ def build_text(study: StudyFile, tokenizer: Tokenizer) -> EvaluationText:
             sequences[-1].append(number)
 
     show(tokenizer.bos)
-    documents = stream_documents(study, "corpus.files", study.corpus.files, study.corpus.separator)
+    settings, said = study.corpus, list[Fields]()
+    documents = stream_documents(
+        study, "corpus.files", settings.files, settings.separator, settings.fields
+    )
     for index, (file, pieces) in enumerate(documents):
         if limit is not None and len(columns) >= limit:
             break
@@ -92,7 +96,8 @@ def build_text(study: StudyFile, tokenizer: Tokenizer) -> EvaluationText:
         if index and (masked or not stream):
             show(tokenizer.bos)
         read: list[str] = []  # of the document's text, as far as it is needed
-        for run in document_runs(tokenizer.backend, _kept(pieces, read)):
+        fields: list[Fields] = []
+        for run in document_runs(tokenizer.backend, _kept(pieces, read, fields)):
             for number, (start, end) in zip(run.ids.tolist(), run.offsets(), strict=True):
                 if limit is not None and len(columns) >= limit:
                     break
@@ -100,6 +105,7 @@ def build_text(study: StudyFile, tokenizer: Tokenizer) -> EvaluationText:
             if limit is not None and len(columns) >= limit:
                 break
         texts += read
+        said.append(fields[0])
         starts.append(offset)
         files.append(file)
         offset += sum(map(len, read))
@@ -145,6 +151,7 @@ def build_text(study: StudyFile, tokenizer: Tokenizer) -> EvaluationText:
         reference_counts(study, tokenizer, corpus),
         tokenizer.pad,
         tokenizer.mask,
+        dict(zip(settings.fields, zip(*said, strict=True), strict=True)),
         _spelt_out(corpus, tokenizer.special),
     )
 
@@ -159,8 +166,9 @@ def _spelt_out(corpus: Corpus, special: Mapping[int, str]) -> dict[str, int]:
     return dict(found.most_common())
 
 
-def _kept(pieces: Iterator[Piece], read: list[str]) -> Iterator[Piece]:
-    """Yield the pieces of a document, and put the text of those that were taken into `read`."""
+def _kept(pieces: Iterator[Piece], read: list[str], fields: list[Fields]) -> Iterator[Piece]:
+    """Yield the pieces of a document; text and fields of those that were taken go into lists."""
     for piece in pieces:
         read.append(piece.text[piece.shared :])
+        fields.append(piece.fields)
         yield piece

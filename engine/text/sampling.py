@@ -14,8 +14,8 @@ import json
 import re
 import shutil
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,14 +24,24 @@ from numpy.typing import NDArray
 
 from engine.errors import ConfigError
 from engine.text.counting import count_tokens
-from engine.text.streams import START, Piece, Position, read_pieces, text_of, whole
+from engine.text.streams import (
+    START,
+    Fields,
+    Piece,
+    Position,
+    fields_of,
+    joined,
+    read_pieces,
+    text_of,
+)
 from store import write_file
+from store.words import counted
 
 SEPARATOR = "\n\f\n"  # between documents in one text file
 _SAVE_SECONDS = 30.0  # between two saves of the state
 _TABLES = {".parquet", ".arrow"}
 _FILES = {".txt", ".json", ".jsonl", ".csv", ".tsv", ".md", ".gz", ".zst", *_TABLES}
-_Heap = list[tuple[int, int, str]]  # (-key, position, document): the largest key first
+_Heap = list[tuple[int, int, str, Fields]]  # (-key, position, document): the largest key first
 
 Report = Callable[[str], None]
 
@@ -44,6 +54,7 @@ class Origin:
     config: str | None = None  # of a dataset on the hub
     split: str = "train"
     field: str = "text"  # of a record
+    fields: tuple[str, ...] = ()  # others that documents bring along
 
     @property
     def on_hub(self) -> bool:
@@ -67,7 +78,7 @@ class Origin:
         files = self._files()
         suffixes = {file.suffix for file in files}
         if not suffixes & _TABLES:
-            return read_pieces(files, SEPARATOR, start=start, field=self.field)
+            return read_pieces(files, SEPARATOR, start=start, field=self.field, fields=self.fields)
         if len(suffixes) > 1:
             raise ConfigError(f"{', '.join(sorted(suffixes))}: are read one kind at a time")
         return self._records(
@@ -77,7 +88,10 @@ class Origin:
     def settings(self) -> dict[str, Any]:
         """Return what must be the same for going on, by its name. Raise ConfigError."""
         sizes = [] if self.on_hub else [file.stat().st_size for file in self._files()]
-        return {**asdict(self), "sizes of the files": sizes}
+        own = asdict(self)
+        if not self.fields:  # states of before there were any go on
+            del own["fields"]
+        return {**own, "sizes of the files": sizes}
 
     def _files(self) -> list[Path]:
         files = [Path(source) for source in self.sources]
@@ -98,7 +112,9 @@ class Origin:
         try:
             stream = load_dataset(source, streaming=True, **options)
             for n, record in enumerate(stream.skip(start.offset), start.offset + 1):
-                yield Piece(text_of(record, self.field, f"{name}: record {n}"), Position(0, n))
+                at = f"{name}: record {n}"
+                text, fields = text_of(record, self.field, at), fields_of(record, self.fields, at)
+                yield Piece(text, Position(0, n), fields=fields)
         except ConfigError:
             raise
         except Exception as error:  # of many libraries: files, hub, formats
@@ -106,6 +122,30 @@ class Origin:
             if self.on_hub:
                 reason = f"there is no such file, and as a dataset on the hub: {reason}"
             raise ConfigError(f"{name}: cannot be read: {reason}") from None
+
+
+@dataclass(frozen=True)
+class Filter:
+    """Which documents are sampled; the others are read, and passed over."""
+
+    shortest: int | None = None  # characters
+    longest: int | None = None
+    values: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # by field: one of these
+
+    def takes(self, text: str, fields: Mapping[str, str | None]) -> bool:
+        """Return whether a document is one of them."""
+        return (
+            len(text) >= (self.shortest or 0)
+            and (self.longest is None or len(text) <= self.longest)
+            and all(fields[name] in allowed for name, allowed in self.values.items())
+        )
+
+    def settings(self) -> dict[str, Any]:
+        """Return what it goes by."""
+        return {name: value for name, value in asdict(self).items() if value}
+
+
+EVERY = Filter()
 
 
 @dataclass(frozen=True)
@@ -118,13 +158,21 @@ class _Step:
 
 
 def sample(
-    origin: Origin, target: Path, *, n: int, seed: int, among: int | None, report: Report
+    origin: Origin,
+    target: Path,
+    *,
+    n: int,
+    seed: int,
+    among: int | None,
+    report: Report,
+    only: Filter = EVERY,
 ) -> int:
     """Sample documents, each equally likely, and write them in their order; return how many.
 
-    `target` is a .jsonl file, which holds them exactly, a .txt file with a form feed between them,
-    or a folder that gets a file for each. Of the first `among` documents, or all. A document is
-    taken by a hash of seed and position, so equal input gives equal output. Raise ConfigError.
+    `target` is a .jsonl file, which holds them exactly, with the origin's `fields`, a .txt file
+    with a form feed between them, or a folder that gets a file for each. Of the first `among`
+    documents, or all. A document is taken by a hash of seed and position, so equal input gives
+    equal output; what `only` passes over changes nothing for the others. Raise ConfigError.
     """
     if target.suffix not in ("", ".txt", ".jsonl"):
         raise ConfigError(f"{target}: should end in .txt or .jsonl, or be the name of a folder")
@@ -132,32 +180,40 @@ def sample(
     def take(step: _Step) -> Iterator[_Step]:
         # What was read after the state was saved is read again, and must not be there twice.
         kept: _Heap = [
-            (-int(key), at, text) for key, at, text in step.kept or () if at < step.documents
+            (-int(key), at, text, tuple(fields[0] if fields else ()))
+            for key, at, text, *fields in step.kept or ()
+            if at < step.documents
         ]
         heapq.heapify(kept)
         yield _Step(step.documents, step.position, kept)
         pieces = _first(origin.read(step.position), among, step.documents)
-        for at, (text, position) in enumerate(whole(pieces), step.documents):
-            if text.strip():
-                item = (-_key(seed, at), at, text)
+        for at, document in enumerate(joined(pieces), step.documents):
+            text, fields = document.text, document.fields
+            if text.strip() and only.takes(text, dict(zip(origin.fields, fields, strict=True))):
+                item = (-_key(seed, at), at, text, fields)
                 if len(kept) < n:
                     heapq.heappush(kept, item)
                 else:
                     heapq.heappushpop(kept, item)
-            yield _Step(at + 1, position, kept)
+            yield _Step(at + 1, document.position, kept)
 
     def finish(step: _Step) -> int:
-        texts = [text for _, _, text in sorted(step.kept, key=lambda item: item[1])]
-        if texts:
-            _write(target, texts)
-        return len(texts)
+        found = [item[2:] for item in sorted(step.kept, key=lambda item: item[1])]
+        if not found and only != EVERY:
+            raise ConfigError(
+                f"{', '.join(origin.sources)}: none of {counted(step.documents, 'document')} is of "
+                "that length and those values; loosen --shortest, --longest or --where"
+            )
+        if found:
+            _write(target, found, origin.fields)
+        return len(found)
 
     return _gather(
         target,
-        {**origin.settings(), "n": n, "seed": seed, "first": among},
+        {**origin.settings(), "n": n, "seed": seed, "first": among, **only.settings()},
         take,
         finish,
-        as_json=lambda kept: [(str(-key), at, text) for key, at, text in kept],
+        as_json=lambda kept: [(str(-key), *document) for key, *document in kept],
         report=lambda step: report(f"{step.documents:,} documents read"),
     )
 
@@ -284,9 +340,14 @@ def _key(seed: int, position: int) -> int:
     return int.from_bytes(hashlib.blake2b(f"{seed} {position}".encode(), digest_size=8).digest())
 
 
-def _write(target: Path, texts: list[str]) -> None:
+def _write(target: Path, found: list[tuple[str, Fields]], names: Sequence[str]) -> None:
+    texts = [text for text, _ in found]
     if target.suffix == ".jsonl":
-        lines = "".join(json.dumps({"text": text}, ensure_ascii=False) + "\n" for text in texts)
+        records = (
+            {"text": text} | {k: v for k, v in zip(names, fields, strict=True) if v is not None}
+            for text, fields in found
+        )
+        lines = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
         write_file(target, lines.encode())
     elif target.suffix == ".txt":  # as it will be read: with plain newlines, parted nowhere else
         plain = (text.replace("\r\n", "\n").replace("\r", "\n") for text in texts)

@@ -21,6 +21,9 @@ SHARED = 2**12  # characters that a piece has in common with the next one
 _CHUNK = 2**16  # characters read at once
 
 
+Fields = tuple[str | None, ...]  # what a record says beside its text; None: nothing
+
+
 class Position(NamedTuple):
     """From where a list of files is read."""
 
@@ -41,6 +44,7 @@ class Piece:
     position: Position  # from where what follows is read
     shared: int = 0  # characters at the start that the piece before has as well
     more: bool = False  # whether the document goes on
+    fields: Fields = ()  # of its record, as many as were asked for
 
 
 def is_json_lines(file: Path) -> bool:
@@ -54,12 +58,14 @@ def read_pieces(
     *,
     start: Position = START,
     field: str = "text",
+    fields: Sequence[str] = (),
     where: str = "",
 ) -> Iterator[Piece]:
     """Yield the documents of files, in order, from a position on; blank ones as well.
 
-    `separator` parts text files ("": each is one document), `field` is that of a record, and
-    `where` comes before the name of the file in messages. Raise ConfigError naming file and line.
+    `separator` parts text files ("": each is one document), `field` is that of a record, `fields`
+    are others that its piece brings along, which text files have not, and `where` comes before the
+    name of the file in messages. Raise ConfigError naming file and line.
     """
     for index in range(start.file, len(files)):
         here = start if index == start.file else Position(index)
@@ -67,7 +73,11 @@ def read_pieces(
         try:
             with _open(file) as raw:
                 if is_json_lines(file):
-                    yield from _records(raw, name, field, here)
+                    yield from _records(raw, name, field, fields, here)
+                elif fields:
+                    raise ConfigError(
+                        f"{name}: is text, which has no field {fields[0]!r}; write it as JSON lines"
+                    )
                 else:
                     with TextIOWrapper(raw, encoding="utf-8") as stream:
                         yield from _parts(stream, name, separator, here)
@@ -86,11 +96,16 @@ def _open(file: Path) -> BinaryIO:
 
 def whole(pieces: Iterable[Piece]) -> Iterator[tuple[str, Position]]:
     """Yield documents in one piece, and from where what follows each is read."""
+    yield from ((document.text, document.position) for document in joined(pieces))
+
+
+def joined(pieces: Iterable[Piece]) -> Iterator[Piece]:
+    """Yield documents in one piece each."""
     parts: list[str] = []
     for piece in pieces:
         parts.append(piece.text[piece.shared :] if parts else piece.text)
         if not piece.more:
-            yield "".join(parts), piece.position
+            yield Piece("".join(parts), piece.position, fields=piece.fields)
             parts.clear()
 
 
@@ -133,7 +148,9 @@ def _read(stream: TextIOWrapper[BinaryIO], name: str) -> str:
         raise ConfigError(f"{name}: byte {at} is not UTF-8") from None
 
 
-def _records(lines: BinaryIO, name: str, field: str, start: Position) -> Iterator[Piece]:
+def _records(
+    lines: BinaryIO, name: str, field: str, fields: Sequence[str], start: Position
+) -> Iterator[Piece]:
     """Yield records of JSON lines; `skip` of their positions are lines that were read."""
     offset = lines.seek(start.offset)
     for number, line in enumerate(lines, start.skip + 1):
@@ -148,7 +165,8 @@ def _records(lines: BinaryIO, name: str, field: str, start: Position) -> Iterato
         except (ValueError, RecursionError) as error:
             reason = getattr(error, "msg", "nested too deeply")
             raise ConfigError(f"{at}: is not JSON: {reason}") from None
-        yield Piece(text_of(record, field, at), Position(start.file, offset, number))
+        text, position = text_of(record, field, at), Position(start.file, offset, number)
+        yield Piece(text, position, fields=fields_of(record, fields, at))
 
 
 def text_of(record: Any, field: str, where: str) -> str:
@@ -162,3 +180,26 @@ def text_of(record: Any, field: str, where: str) -> str:
     if not text.isascii() and any("\ud800" <= character <= "\udfff" for character in text):
         raise ConfigError(f"{where}: {field!r} holds half a surrogate pair, which is no character")
     return text
+
+
+def fields_of(record: Any, names: Sequence[str], where: str) -> Fields:
+    """Return what a record says in its fields, as text; None where it has no such field.
+
+    A name is that of a field or, where there is none, of fields within each other: `meta.source`.
+    Raise ConfigError, beginning with `where`, for what is no text, number or truth value.
+    """
+    return tuple(_value(record, name, where) for name in names)
+
+
+def _value(record: Any, name: str, where: str) -> str | None:
+    found = record
+    if name in record:
+        found = record[name]
+    else:
+        for part in name.split("."):
+            found = found.get(part) if isinstance(found, dict) else None
+    if found is not None and not isinstance(found, str | int | float):
+        raise ConfigError(
+            f"{where}: {name!r} should be text or a number, found {str(found)[:40]!r}"
+        )
+    return None if found is None or not str(found).strip() else str(found).strip()

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from seedconv_tui.cli.options import at_least
-from seedconv_tui.exit_codes import OK
+from seedconv_tui.exit_codes import OK, USAGE
 from seedconv_tui.text import counted
 
 if TYPE_CHECKING:
@@ -23,6 +24,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_source(parser)
     parser.add_argument("-n", type=at_least(1), default=100, help="documents (%(default)s)")
     parser.add_argument("--seed", type=at_least(0), default=0, help="of the draw (%(default)s)")
+    parser.add_argument("--shortest", type=at_least(1), metavar="N", help="of N characters or more")
+    parser.add_argument("--longest", type=at_least(1), metavar="N", help="of N characters or fewer")
+    parser.add_argument(
+        "--where",
+        type=_condition,
+        action="append",
+        default=[],
+        metavar="FIELD=VALUE",
+        help="of records with this value (may be repeated: any of a field's values, all fields)",
+    )
+    parser.add_argument(
+        "--keep",
+        action="append",
+        default=[],
+        metavar="FIELD",
+        help="write this field too, for [corpus] fields (may be repeated; .jsonl)",
+    )
     parser.add_argument(
         "-o",
         "--output",
@@ -48,6 +66,13 @@ def add_source(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _condition(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not (name and equals and value.strip()):
+        raise argparse.ArgumentTypeError(f"should be FIELD=VALUE, found {text!r}")
+    return name, value.strip()
+
+
 def origin_of(options: argparse.Namespace) -> Origin:
     """Return where text comes from."""
     from engine.text.sampling import Origin
@@ -62,15 +87,23 @@ def say(text: str) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Draw documents and write them."""
-    from engine.text.sampling import sample
+    from engine.text.sampling import Filter, sample
 
+    if options.keep and options.output.suffix != ".jsonl":
+        say("seedconv: --keep goes with -o NAME.jsonl; text files have no fields")
+        return USAGE
+    values: dict[str, tuple[str, ...]] = {}
+    for name, value in options.where:
+        values[name] = (*values.get(name, ()), value)
+    fields = tuple(dict.fromkeys([*options.keep, *values]))
     n = sample(
-        origin_of(options),
+        replace(origin_of(options), fields=fields),
         options.output,
         n=options.n,
         seed=options.seed,
         among=options.first,
         report=say,
+        only=Filter(options.shortest, options.longest, values),
     )
     say(f"wrote {counted(n, 'document')} to {options.output}")
     return OK

@@ -6,8 +6,10 @@ import json
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from engine.text import sampling, streams
@@ -80,6 +82,98 @@ def test_samples_are_fixed_by_the_seed_also_when_interrupted(
     assert (tmp_path / "c.txt").read_bytes() != (tmp_path / "a.txt").read_bytes()
     assert run([*command, str(tmp_path / "folder"), "--first", "20"]) == 0
     assert [f.read_text() for f in sorted((tmp_path / "folder").iterdir())] == DOCUMENTS[:20]
+
+
+def records() -> list[dict[str, Any]]:
+    """Documents with metadata, some without, as a dataset has them."""
+    sources = ["web", "code", "books", None]
+    return [
+        {"text": text + "!" * (n % 50), "source": sources[n % 4], "meta": {"language": f"l{n % 3}"}}
+        | ({} if n % 11 else {"n": n})
+        for n, text in enumerate(DOCUMENTS)
+    ]
+
+
+def test_samples_by_length_and_metadata(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, every = tmp_path / "all.jsonl", records()
+    file.write_text("".join(json.dumps(record) + "\n" for record in every))
+    chosen = ["--shortest", "50", "--longest", "80", "--where", "source=web"]
+    chosen += ["--where", "source=code", "--where", "meta.language=l1"]
+    command = ["sample", str(file), "-n", "20", *chosen, "--keep", "n", "-o"]
+    with monkeypatch.context() as patch:
+        break_off(patch, 500)
+        assert run([*command, str(tmp_path / "a.jsonl")]) == 130
+    assert run([*command, str(tmp_path / "a.jsonl")]) == 0
+    found = [json.loads(line) for line in (tmp_path / "a.jsonl").read_text().splitlines()]
+    fit = [
+        {"text": r["text"], "source": r["source"], "meta.language": r["meta"]["language"]}
+        | ({"n": str(r["n"])} if "n" in r else {})
+        for r in every
+        if 50 <= len(r["text"]) <= 80
+        and r["source"] in ("web", "code")
+        and r["meta"]["language"] == "l1"
+    ]
+    assert len(found) == 20 < len(fit)
+    assert [r for r in fit if r in found] == found, "in the order of the file"
+    assert run(["sample", str(file), "-n", "9999", "-o", str(tmp_path / "b.jsonl")]) == 0
+    whole = [json.loads(line) for line in (tmp_path / "b.jsonl").read_text().splitlines()]
+    assert whole == [{"text": r["text"]} for r in every]
+    capsys.readouterr()
+    none = ["sample", str(file), "--where", "source=nowhere", "-o", str(tmp_path / "c.jsonl")]
+    assert run(none) == 2
+    assert "none of 1,000 documents is of that length and those values" in capsys.readouterr().err
+    assert run(["sample", str(file), "--keep", "n", "-o", str(tmp_path / "c.txt")]) == 2
+    assert "--keep goes with -o NAME.jsonl" in capsys.readouterr().err
+    (tmp_path / "plain.txt").write_text("text")
+    target = str(tmp_path / "d.jsonl")
+    assert run(["sample", str(tmp_path / "plain.txt"), "--where", "a=b", "-o", target]) == 2
+    assert "plain.txt: is text, which has no field 'a'; write it as JSON" in capsys.readouterr().err
+
+
+def test_metadata_of_documents_are_categories(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_runs(tmp_path, seeds=("1", "2"), steps=(0,))
+    every = records()[:40]
+    (tmp_path / "all.jsonl").write_text("".join(json.dumps(r) + "\n" for r in every))
+    options: dict[str, Any] = {"corpus__files": ["all.jsonl"], "corpus__max_tokens": 300}
+    options |= {"categories__include": ["document"]}
+    assert run(["run", str(write_study(tmp_path, **options))]) == 0, "fields may come later"
+    options |= {"corpus__fields": ["source", "meta.language"]}
+    file = write_study(tmp_path, **options)
+    text = file.read_text()
+    group = 'name = "prose"\nof = "source"\nlevels = { prose = ["web", "b*"] }\n'
+    file.write_text(f"{text}[[categories.groups]]\n{group}")
+    assert run(["run", str(file)]) == 0
+    study = open_study(tmp_path / "study.zarr")
+    assert set(study.categories("m")) == {"all", "document", "source", "meta_language", "prose"}
+    of_token = {
+        "source": [every[n]["source"] for n in study.corpus.document],
+        "meta_language": [every[n]["meta"]["language"] for n in study.corpus.document],
+    }
+    of_token["prose"] = [
+        None if s is None else "prose" if s in ("web", "books") else "other"
+        for s in of_token["source"]
+    ]
+    kl = study.token_kl("m", 0).astype(np.float64)
+    for name, labels in of_token.items():
+        summary = study.summary("m", name)
+        expected = pd.Series(kl).groupby(pd.Series(labels)).mean()
+        got = dict(zip(summary.labels, summary.expected_kl[0], strict=True))
+        assert got == pytest.approx(expected.to_dict(), rel=1e-6)
+        category = study.category("m", name)
+        assert [category.labels[n] if n >= 0 else None for n in category.level] == labels
+    for fields, said in (
+        (["pos"], "corpus.fields: 'pos' is the name of a built-in category; choose another"),
+        (["a.b", "a_b"], "corpus.fields: names a_b twice"),
+        (["missing"], "'missing' has 0 values in the documents of the corpus; there should be 1"),
+        (["meta"], "all.jsonl: line 1: 'meta' should be text or a number, found"),
+    ):
+        capsys.readouterr()
+        assert run(["run", str(write_study(tmp_path, **options | {"corpus__fields": fields}))]) == 2
+        assert said in capsys.readouterr().err
 
 
 def test_parquet_is_read_through_datasets(tmp_path: Path) -> None:
