@@ -244,7 +244,9 @@ class Coordinator:
             while submitted < self._executor.capacity and (ready or waiting):
                 if ready:
                     self._board.check_stop()
-                    self._executor.submit(ready.popleft())
+                    workers = max(1, self._executor.capacity // 2)
+                    ahead = sum(step.reduce for step in waiting) // workers
+                    self._executor.submit(replace(ready.popleft(), ahead=ahead))
                     submitted += 1
                 elif waiting[0].seed is not None and left.total():
                     break

@@ -67,6 +67,9 @@ class Recorder:
         self._writer.results.check()  # before anything else is blamed
         for note in outcome.notes:
             self._session.say("warning", "note", f"{task.model}, step {task.step:,}: {note}")
+        for text in outcome.said:
+            text = f"{task.model}, step {task.step:,}: {text}"
+            self._session.say("info", "compiling", text, model=task.model)
         if outcome.failed is not None:
             seed, why = outcome.failed
             self._fail(task, seed, why, task.probes, passing=outcome.passing, trace=outcome.trace)

@@ -6,6 +6,7 @@ Blocks are small enough to stay in the caches of a CPU between the dozen things 
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from engine.errors import CheckpointError, first_line
 from engine.machine.faults import is_fault
 from engine.scoring.captured_seed import CapturedSeed
-from engine.scoring.divergence import SPARE, divergences
+from engine.scoring.divergence import SPARE
 from engine.scoring.log_prob_rows import LiveSeed, Rows
 from engine.scoring.scorer import Scorer, rows_within
 from engine.scoring.top_predictions import largest
@@ -77,12 +78,15 @@ class CorpusPass:
         seeds: Sequence[Live | Rows],
         pairs: PendingPairs | None,
         progress: Callable[[int], None],
+        ahead: int = 0,
     ) -> None:
         """Take `seeds`, live or stored, in the order of the seeds of `pairs`.
 
-        `progress` is called with the number of tokens done and may raise to stop.
+        `progress` is called with the number of tokens done and may raise to stop. `ahead` is how
+        many such passes will follow, as far as is known.
         """
         self._scorer, self._pairs, self._progress = scorer, pairs, progress
+        self._ahead = ahead
         self._sources = [seed.seed.rows if isinstance(seed, Live) else seed for seed in seeds]
         self._live = {n: seed for n, seed in enumerate(seeds) if isinstance(seed, Live)}
         self._rows = rows_within(_BLOCK_BYTES[scorer.device.type], scorer.vocab_size)
@@ -158,7 +162,7 @@ class CorpusPass:
         for seed, source in enumerate(self._sources):
             with self._blamed(seed):
                 source.fill(start, stop, log_p[seed])
-        torch.exp(log_p, out=p)
+        _exp(log_p, p)
         targets = self._scorer.targets[start:stop, None]
         shared = {"lowest": log_p.amin(-1)}  # NaN or infinite where anything of a row is
         results: list[dict[str, torch.Tensor]] = []
@@ -176,11 +180,23 @@ class CorpusPass:
                     # As a later reduction would read them: what comes of a pair must not depend on
                     # which of its seeds came first.
                     torch.log_softmax(found["log_probs"].float(), -1, out=log_p[seed])
-                    torch.exp(log_p[seed], out=p[seed])
+                    _exp(log_p[seed], p[seed])
             results.append(found)
         if self._pairs is not None:
-            shared |= divergences(log_p, p, self._pairs.divergences, spare)
+            shared |= self._compare(stop, log_p, p, spare)
         return [*results, shared]
+
+    def _compare(
+        self, stop: int, log_p: torch.Tensor, p: torch.Tensor, spare: torch.Tensor
+    ) -> dict[str, torch.Tensor]:
+        """Return divergences of a block that ends at `stop`; what it works on is overwritten."""
+        assert self._pairs is not None
+        ahead = None  # the last one is smaller: not worth code of its own
+        if log_p.shape[1] == self._rows:
+            n_tokens = len(self._scorer.targets)
+            ahead = (n_tokens - stop + self._ahead * n_tokens) // self._rows
+        names = self._pairs.divergences
+        return self._scorer.comparison.divergences(log_p, p, names, spare, ahead=ahead)
 
     def _refuse_not_finite(self, lowest: NDArray[np.float32], start: int) -> None:
         """Raise the error for log-probs, (seed, token) the least of each, that are no such.
@@ -242,6 +258,18 @@ class CorpusPass:
             live.pending.append(found)
         if self._pairs is not None:
             self._pairs.append(shared)
+
+
+def _exp(log_p: torch.Tensor, out: torch.Tensor) -> None:
+    """Put exponentials into `out`.
+
+    On a CPU by powers of two: that is vector code everywhere, where MKL's `exp` takes twice as long
+    on some processors. What is rounded once more is less than the log-prob's own rounding.
+    """
+    if log_p.device.type == "cpu":
+        torch.mul(log_p, 1 / math.log(2), out=out).exp2_()
+    else:
+        torch.exp(log_p, out=out)
 
 
 def _rounded(log_p: torch.Tensor, p: torch.Tensor) -> dict[str, torch.Tensor]:

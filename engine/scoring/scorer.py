@@ -22,6 +22,7 @@ from engine.models.maker_settings import MakerSettings
 from engine.models.makers import Makers
 from engine.models.residency import Place, Residence, Stage
 from engine.scoring.batching import ANY, Batching, distinguishing_length, find_batching
+from engine.scoring.compiled import Comparison
 from engine.study_file.limits_section import NO_LIMITS, LimitsSection
 from engine.study_file.scoring_section import ScoringSection
 from engine.text.counts import log_unigram
@@ -56,8 +57,12 @@ class Scorer:
         devices: DeviceGroup,
         note: Callable[[str], None] = lambda text: None,
         limits: LimitsSection = NO_LIMITS,
+        say: Callable[[str], None] = lambda text: None,
     ) -> None:
-        """Call `note` with what the user should know: that memory ran out and work went on."""
+        """Call `note` with what the user should know: that memory ran out and work went on.
+
+        `say` takes what is merely of interest.
+        """
         self.text, self.vocab_size, self.devices, self.note = text, vocab_size, devices, note
         self.device = device = devices.output  # where ids come from, and log-probs are made
         self._settings = settings
@@ -78,6 +83,7 @@ class Scorer:
         self._batchings: dict[object, Batching] = {}
         self._lengths: dict[tuple[int, int], tuple[int, frozenset[int]]] = {}  # window, overlap
         self._stage = Stage()
+        self.comparison = Comparison(say)
         self.targets = torch.from_numpy(text.corpus.token_id).long().to(device)
         self.log_unigram = torch.from_numpy(log_unigram(text.counts.count)).float().to(device)
         quiet: Any = transformers.utils.logging

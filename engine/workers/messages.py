@@ -59,6 +59,7 @@ class Pass:
     probes: tuple[str, ...] = ()  # that the one live seed, which is scored, is asked instead
     # Of the live seeds, as they were found; the pass is the same one wherever they are.
     checkpoints: tuple[Reference, ...] = field(default=(), compare=False)
+    ahead: int = field(default=0, compare=False)  # steps that come after it, as far as is known
 
     def located(self, sources: Mapping[str, Source]) -> Pass:
         """Return this pass with its checkpoints as the sources, by model, have found them."""
@@ -90,6 +91,7 @@ class Outcome:
     damaged: str | None = None  # why stored log-probs cannot be reduced
     lost: str | None = None  # the device failed, or its process ended
     notes: tuple[str, ...] = ()  # what the user should know besides
+    said: tuple[str, ...] = ()  # what is merely of interest
     probes: tuple[ProbeValues, ...] = ()
     unprobed: tuple[tuple[str, str, bool], ...] = ()  # probes, why, and whether that may pass
 

@@ -78,9 +78,11 @@ class Worker:
         self._models = {model.name: model for model in study.models}
         self._results, self._report = results, report
         self._notes: list[str] = []
+        self._said: list[str] = []
         self._scorer = Scorer(
-            text, tokenizer.size, study.scoring, devices, self._notes.append, study.limits
-        )
+            text, tokenizer.size, study.scoring, devices, self._notes.append, study.limits,
+            self._said.append,
+        )  # fmt: skip
         self._offload = study.scoring.offload is not None
         self._weights = WeightsReader(study, sources, tokenizer, text)
         self._store = Study(study.store)
@@ -109,6 +111,7 @@ class Worker:
         """
         started = time.perf_counter()
         self._notes.clear()
+        self._said.clear()
         outcome = Outcome(task, 0.0)
         done = task.live
         try:
@@ -142,7 +145,8 @@ class Worker:
             if not self._wanted_again(task, outcome, (seed, task.step)):
                 self._checkpoint(task, seed).release()
         seconds = time.perf_counter() - started
-        return replace(outcome, seconds=seconds, notes=tuple(self._notes))
+        notes, said = tuple(self._notes), tuple(self._said)
+        return replace(outcome, seconds=seconds, notes=notes, said=said)
 
     def _fails(self, task: Pass, outcome: Outcome, error: BaseException) -> Outcome:
         """Return the outcome of a pass in which something else went wrong, whatever it is.
@@ -193,6 +197,7 @@ class Worker:
                     [entries[seed] for seed in task.seeds],
                     pairs,
                     lambda n: self._report(replace(work, state=state, tokens_done=n)),
+                    task.ahead,
                 ).run()
             results = []
             for seed in task.live:

@@ -263,7 +263,7 @@ def test_a_step_that_cannot_be_reduced_is_told(
     def never(*blocks: torch.Tensor) -> Any:
         raise torch.OutOfMemoryError("out of memory")
 
-    monkeypatch.setattr("engine.scoring.passes.divergences", never)
+    monkeypatch.setattr("engine.scoring.compiled.divergences", never)
     assert run(["run", str(write_study(tmp_path))]) == 1
     message = capsys.readouterr().err
     assert "cannot reduce m, step 0: out of memory on cpu with log-probs of 3 stored" in message
