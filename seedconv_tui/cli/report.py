@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, TypeVar
 
 from seedconv_tui.cli.options import add_levels, add_models, add_store
 from seedconv_tui.exit_codes import FAILED, OK, USAGE
-from seedconv_tui.report.families import FAMILIES, FORMATS, figures_of
+from seedconv_tui.report.choices import BANDS, FORMATS
+from seedconv_tui.report.families import FAMILIES, figures_of
 
 if TYPE_CHECKING:
     from seedconv_tui.report.parts import Figure, Omitted
@@ -42,6 +43,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         choices=FAMILIES,
         help="leave these figures out (may be repeated)",
+    )
+    parser.add_argument(
+        "--band",
+        choices=BANDS,
+        default=BANDS[0],
+        help="bands of figures: 95 %% intervals, or the paper's (interval)",
     )
     parser.add_argument(
         "--format", type=_formats, default=FORMATS, metavar="pdf,png", help="of figures (both)"
@@ -90,7 +97,7 @@ def _write(options: argparse.Namespace) -> int:
         raise ChoiceError(f"{options.output}: is no folder; name one for the report")
     study = open_study(options.store)
     chosen = options.model, options.category, options.level
-    source = StudyData(study, *chosen, schedules=_schedules(options, study))
+    source = StudyData(study, *chosen, schedules=_schedules(options, study), band=options.band)
     if not source.models:
         print(
             f"seedconv: {visible(str(options.store))}: nothing is summarised yet; a step needs two "

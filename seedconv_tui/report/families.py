@@ -1,4 +1,4 @@
-"""What a report can hold: families of figures, in the order of the page, and kinds of files."""
+"""What a report can hold: families of figures, in the order of the page."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ if TYPE_CHECKING:
     from seedconv_tui.report.result_cache import ResultCache
     from seedconv_tui.report.study_data import StudyData
 
-FORMATS = ("pdf", "png")
 FAMILIES = ("curves", "levels", "tokens", "probes", "regression", "between")
 """What takes longest comes last. Each is a module of `figures`, which `figures_of` knows."""
 

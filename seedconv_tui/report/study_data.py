@@ -9,13 +9,16 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from seedconv_tui.report.parts import LINES
+from seedconv_tui.report import bands
+from seedconv_tui.report.choices import INTERVAL, PAPER
+from seedconv_tui.report.parts import LINES, nats
 from seedconv_tui.tables.level_results import Levels, base, levels_of
+from seedconv_tui.tables.long_tables import Column
 from seedconv_tui.tables.selection import Choice, chosen_categories, chosen_models
 from seedconv_tui.text import count, counted
 from store import Study, Summary
 from store.schema import ALL, CATEGORIES, CONTEXT, UNDECIDED, Phase, Schedule, Schedules, of_model
-from store.statistics import FEWEST_SEEDS, Estimate, mean_interval
+from store.statistics import Estimate
 
 _SIZE = re.compile(r"(?<![A-Za-z0-9.])(\d+(?:\.\d+)?)([kmb])(?![A-Za-z0-9])", re.IGNORECASE)
 _FACTOR = {"k": 1e3, "m": 1e6, "b": 1e9}
@@ -30,8 +33,9 @@ NUMERALS = {
 }
 """What phases are marked with."""
 
-SEEDS_BAND = "Bands: 95 % intervals over seeds (Student's t), of this text alone; none below three."
-"""What a caption says of `over_seeds`."""
+_SEEDS_BAND = (
+    "Bands: 95 % intervals over seeds (Student's t), of this text alone; none below three."
+)
 
 
 class StudyData:
@@ -45,12 +49,14 @@ class StudyData:
         levels: Sequence[str] | None = None,
         *,
         schedules: Schedules | None = None,
+        band: str = INTERVAL,
     ) -> None:
-        """`schedules` of learning rates stand in for the study's.
+        """`schedules` of learning rates stand in for the study's; `band` is one of `BANDS`.
 
         Raise ChoiceError for what the study does not have.
         """
         self.study, self._schedules = study, schedules
+        self.band, self.paper = band, band == PAPER
         self.categories_chosen = categories is not None
         self.levels_chosen = None if levels is None else frozenset(levels)
         choice = Choice(models, categories)
@@ -98,7 +104,24 @@ class StudyData:
     def over_seeds(self, model: str, field: str, category: str = ALL) -> Estimate:
         """Average a field of `Summary` over seeds, at the steps of `levels`: (step, level) each."""
         found = self.summary(model, category)
-        return over_seeds(getattr(found, field)[found.n_seeds > 0].swapaxes(0, 1))
+        values = getattr(found, field)[found.n_seeds > 0].swapaxes(0, 1)
+        if self.paper and category != ALL:
+            return bands.over_seeds_of_pairs(values)
+        return bands.over_seeds(values, self.band)
+
+    def expected_kl(self, model: str, category: str = ALL) -> Estimate:
+        """Return expected KL with the band that is drawn, (step, level) each.
+
+        Raise DamagedError.
+        """
+        of = self.levels(model, category)
+        assert of is not None
+        if not self.paper:
+            return Estimate(of.kl, of.kl_low, of.kl_high)
+        steps = of.steps.tolist()
+        if category == ALL:
+            return bands.around(of.kl, bands.over_tokens(self.study, model, steps)[:, None])
+        return bands.around(of.kl, bands.over_pairs(self.study, model, category, steps))
 
     def summary(self, model: str, category: str = ALL) -> Summary:
         """Return it as the study has it, read once, without steps that came since the beginning."""
@@ -153,6 +176,22 @@ class StudyData:
         if scoring:
             words.append(", ".join(f"{key} {value}" for key, value in scoring.items()))
         return "; ".join(words) + "."
+
+    def band_words(self, otherwise: str = _SEEDS_BAND, paper: str = bands.OVER_SEEDS) -> str:
+        """Return what bands are: what `over_seeds` makes, or these."""
+        return paper if self.paper else otherwise
+
+    def ends(self, name: str) -> tuple[Column, Column]:
+        """Return the columns of a band's ends."""
+        if self.paper:
+            return (
+                nats(f"{name}_minus", "the value less the paper's band"),
+                nats(f"{name}_plus", "the value and the paper's band"),
+            )
+        return (
+            nats(f"{name}_low", "lower end of its 95 % interval; missing below three seeds"),
+            nats(f"{name}_high", "upper end of its 95 % interval"),
+        )
 
     @property
     def interval(self) -> str:
@@ -210,11 +249,6 @@ class StudyData:
             for phase in phases
         ]
         return f"Phases of {model} (dotted): " + ", ".join(marks) + "."
-
-
-def over_seeds(values: NDArray[np.float64]) -> Estimate:
-    """Return the mean over the first axis with its interval, which is NaN below three seeds."""
-    return mean_interval(values, fewest=FEWEST_SEEDS)
 
 
 def in_order_of_size(models: Sequence[str]) -> tuple[str, ...]:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import matplotlib as mpl
 
 from seedconv_tui.report import page, style
-from seedconv_tui.report.families import FORMATS
+from seedconv_tui.report.choices import FORMATS
 from seedconv_tui.report.parts import Block, Figure, Omitted, PageTable
 from seedconv_tui.report.result_cache import digest
 from seedconv_tui.tables.writers import CsvWriter, new_file

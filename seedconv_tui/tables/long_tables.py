@@ -114,7 +114,7 @@ TABLES: dict[str, LongTable] = {
             _nats("expected_kl", "KL, mean over the level's tokens and ordered pairs of seeds"),
             _nats("kl_low", "lower end of its 95 % interval; missing below three seeds"),
             _nats("kl_high", "upper end of its 95 % interval"),
-            _nats("pair_std", "the paper's band: standard deviation over ordered pairs"),
+            _nats("pair_std", "standard deviation over ordered pairs of seeds, divisor n"),
             _nats("floor", "KL that rounding alone makes at this step; less says nothing"),
             *_baselines(" and seeds"),
             *(

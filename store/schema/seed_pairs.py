@@ -42,7 +42,7 @@ def pair_mean(kl: Floats) -> Floats:
 
 @np.errstate(invalid="ignore")  # of what is not finite: NaN
 def pair_std(kl: Floats) -> Floats:
-    """Return the paper's band, as `pair_mean`: standard deviation over ordered pairs, divisor n."""
+    """Return the standard deviation over ordered pairs, divisor n; axes are as for `pair_mean`."""
     if len(kl) < 2:
         return np.full(kl.shape[2:], np.nan)
     return np.asarray(kl[ordered_pairs(len(kl))].std(axis=0))

@@ -160,7 +160,7 @@ class ModelSnapshot:
 
     @cached_property
     def pair_std(self) -> NDArray[np.float64]:
-        """The paper's band: standard deviation over ordered pairs (divisor n), (step,), nats."""
+        """Standard deviation over ordered pairs (divisor n), (step,), nats."""
         return over_pairs(self.kl, np.std)
 
     @cached_property

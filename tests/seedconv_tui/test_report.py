@@ -185,6 +185,39 @@ def test_levels(folder: Path, category: str, model: str | None, labels: tuple[st
         np.testing.assert_allclose(values, with_interval(of_seed), **EXACT)
 
 
+def test_bands_are_the_papers_where_that_is_asked_for(store: Path, tmp_path: Path) -> None:
+    """As pandas makes them of the rows that the paper's scripts draw: `sd`, divisor n - 1."""
+    others = ("tokens", "probes", "regression", "between")
+    without = [word for family in others for word in ("--without", family)]
+    out = ["-o", str(tmp_path / "out"), "--format", "png", "--band", "paper"]
+    assert run(["report", str(store), *out, *without]) == 0
+    found = data(tmp_path / "out", "expected_kl")
+    assert len(found) == len(MODELS) * len(STEPS)
+    for row in found.itertuples():
+        half = pd.Series(pair_kl(row.model, row.step).mean(axis=0)).std()  # over tokens
+        ends = [row.expected_kl - half, row.expected_kl + half]
+        np.testing.assert_allclose([row.kl_minus, row.kl_plus], ends, **EXACT)
+    for row in data(tmp_path / "out", "cross_entropy").itertuples():
+        half = pd.Series(over_seeds(row.model, row.step, "surprisal").mean(axis=1)).std()
+        ends = [row.cross_entropy - half, row.cross_entropy + half]
+        np.testing.assert_allclose([row.cross_entropy_minus, row.cross_entropy_plus], ends, **EXACT)
+    kl, surprisal = (data(tmp_path / "out", f"{name}_by_pos") for name in ("kl", "cross_entropy"))
+    both = kl.merge(surprisal, on=["model", "step", "category", "label", "n"])
+    assert len(both) == 2 * len(POS) * len(STEPS)
+    for row in both.itertuples():
+        of = level(row.category) == POS.index(row.label)
+        half = pd.Series(pair_kl(row.model, row.step)[:, of].mean(axis=1)).std()  # over pairs
+        ends = [row.expected_kl - half, row.expected_kl + half]
+        np.testing.assert_allclose([row.kl_minus, row.kl_plus], ends, **EXACT)
+        of_seed = over_seeds(row.model, row.step, "surprisal")[:, of].mean(axis=1)
+        half = pd.Series([first for first, _ in itertools.permutations(of_seed, 2)]).std()
+        ends = [row.cross_entropy - half, row.cross_entropy + half]
+        np.testing.assert_allclose([row.cross_entropy_minus, row.cross_entropy_plus], ends, **EXACT)
+    captions = (tmp_path / "out/captions.md").read_text()
+    assert "standard deviation over tokens of the KL" in captions
+    assert "95 %" not in captions
+
+
 def test_contexts(folder: Path) -> None:
     found = data(folder, "contexts")
     for row in found.itertuples():
@@ -302,6 +335,35 @@ def test_probes(tmp_path: Path) -> None:
         np.testing.assert_allclose(scores.value, later, **EXACT)
     for name in ("blimp_pairs", "icl_long"):
         assert (out / f"{name}.pdf").is_file()
+    again = ["report", str(study.path), "-o", str(out), "--format", "pdf", *without]
+    assert run([*again, "--band", "paper"]) == 0
+    pairs, long = data(out, "blimp_pairs"), data(out, "icl_long")
+    task = study.probe("pairs").task
+    for step in (0, 10):
+        said = [study.probe_values(model, "pairs", seed, step) for seed in seeds]
+        p = [1 / (1 + np.exp(bad - good)) for good, bad in (v.astype(float).T for v in said)]
+        rows = pd.Series(
+            [
+                np.sum([x * np.log(x / y) for x, y in ((a, b), (1 - a, 1 - b))])
+                for i, j in itertools.combinations(range(3), 2)
+                for a, b in ((p[i][task == n].mean(), p[j][task == n].mean()) for n in (0, 1))
+            ]
+        )
+        (row,) = pairs[
+            (pairs.step == step) & (pairs.label == "all") & (pairs.measure == "kl_of_means")
+        ].itertuples()
+        np.testing.assert_allclose(row.high - row.value, rows.sem(), **EXACT)
+        np.testing.assert_allclose(row.value - row.low, rows.sem(), **EXACT)
+        values = [study.probe_values(model, "long", seed, step).astype(float) for seed in seeds]
+        of_all = long[(long.step == step) & long.seed.isna()]
+        for n, row in enumerate(of_all.itertuples()):
+            scores = pd.Series(np.concatenate([v[:, 2 * n + 1] - v[:, 2 * n] for v in values]))
+            np.testing.assert_allclose(
+                [row.value, row.high - row.value], [scores.mean(), scores.sem()], **EXACT
+            )
+        assert len(of_all) == 2
+    source = StudyData(study, None, None, band="paper")
+    check_legible([*by_probe.figures(source)])
     check_legible([*by_probe.figures(StudyData(study, None, None))])
 
 

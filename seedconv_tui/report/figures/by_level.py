@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from seedconv_tui.report import style
+from seedconv_tui.report import bands, style
 from seedconv_tui.report.parts import (
     LINES,
     MODEL,
@@ -21,7 +21,7 @@ from seedconv_tui.report.parts import (
     text,
     whole,
 )
-from seedconv_tui.report.study_data import SEEDS_BAND, StudyData
+from seedconv_tui.report.study_data import StudyData
 from seedconv_tui.tables.level_results import Levels, base
 from seedconv_tui.text import count, quoted
 from store.schema import CATEGORIES
@@ -130,20 +130,26 @@ def _by_pos(
     """One model; groups of parts of speech side by side, target and context below each other."""
     found = [of for variant in variants if (of := source.levels(model, variant))]
     there = _with_tokens(found)
-    named = {label for names in _POS.values() for label in names}
-    groups = {group: [label for label in names if label in there] for group, names in _POS.items()}
-    groups[_OTHERS] += [label for label in there if label not in named]
-    looks = {
-        group: dict(zip(labels[:LINES], style.nominal(len(labels[:LINES])), strict=True))
-        for group, labels in groups.items()
-        if labels
-    }
+    looks = pos_looks(there)
     rows = []
     for of in found:
         drawn = _drawn(source, model, of, metric)
         rows.append((model, [_panel(group, of, drawn, look) for group, look in looks.items()]))
     name = file_name(metric, *size, "by", "pos")
     return _figure(source, name, "part of speech", rows, metric)
+
+
+def pos_looks(labels: Iterable[str]) -> dict[str, dict[str, style.Look]]:
+    """Return these parts of speech by group, a panel each, and what they look like."""
+    there = list(labels)
+    named = {label for names in _POS.values() for label in names}
+    groups = {group: [label for label in names if label in there] for group, names in _POS.items()}
+    groups[_OTHERS] += [label for label in there if label not in named]
+    return {
+        group: dict(zip(of[:LINES], style.nominal(len(of[:LINES])), strict=True))
+        for group, of in groups.items()
+        if of
+    }
 
 
 def _looks(
@@ -180,7 +186,7 @@ def _with_tokens(found: Sequence[Levels]) -> dict[str, int]:
 
 def _drawn(source: StudyData, model: str, of: Levels, metric: str) -> Estimate:
     if metric == "kl":
-        return Estimate(of.kl, of.kl_low, of.kl_high)
+        return source.expected_kl(model, of.category)
     return source.over_seeds(model, metric, of.category)
 
 
@@ -219,8 +225,7 @@ def _figure(
         text("label", "the category's level"),
         whole("n", "tokens", "tokens of the level"),
         nats(_NAMES[metric], f"mean over the level's tokens and {over}"),
-        nats(f"{metric}_low", "lower end of its 95 % interval; missing below three seeds"),
-        nats(f"{metric}_high", "upper end of its 95 % interval"),
+        *source.ends(metric),
     )
     data = [
         (
@@ -256,12 +261,13 @@ def _caption(
     panels: Sequence[tuple[str, _Panel]],
     metric: str,
 ) -> str:
-    over, bands = "seeds", SEEDS_BAND
+    over, drawn = "seeds", source.band_words(paper=bands.OVER_SEEDS_OF_PAIRS)
     if metric == "kl":
         over = "ordered pairs of seeds"
-        bands = f"Bands: 95 % intervals ({source.interval}), cut where they leave the panel."
+        intervals = f"Bands: 95 % intervals ({source.interval}), cut where they leave the panel."
+        drawn = source.band_words(intervals, bands.OVER_PAIRS)
     parts = [f"{what} by {title} over training ({', '.join(models)}): mean over {over} and the "
-             f"tokens of a level. {bands} "]  # fmt: skip
+             f"tokens of a level. {drawn} "]  # fmt: skip
     told = set()
     for model, panel in panels:
         of = panel.of

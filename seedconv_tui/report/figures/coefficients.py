@@ -1,13 +1,15 @@
-"""The figure of regression coefficients over training, for frequency and for the models."""
+"""The figure of regression coefficients over training: frequency, models and parts of speech."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from seedconv_tui.report import style
+from seedconv_tui.report.figures.by_level import pos_looks
 from seedconv_tui.report.parts import Figure, Omitted
 from seedconv_tui.report.result_cache import ResultCache, digest
 from seedconv_tui.report.study_data import StudyData, few_words, spread
@@ -21,6 +23,16 @@ if TYPE_CHECKING:
 
 _CATEGORY = "pos"
 _STEPS = 40  # at most, a fit each
+_ACROSS = 3  # panels side by side
+
+
+@dataclass(frozen=True)
+class _Panel:
+    """What one pair of axes shows."""
+
+    factor: str
+    title: str
+    looks: Mapping[str, style.Look]  # by level
 
 
 def figures(source: StudyData, kept: ResultCache) -> Iterator[Figure | Omitted]:
@@ -71,44 +83,61 @@ def _caption(source: StudyData, rows: Sequence[dict[str, Any]], steps: str) -> s
         + (f" (against {pos})" if pos else "")
         + (" and the model." if len(models) > 1 else ".")
     ]
+    parts.append("(a) Per tenfold count.")
     if len(models) > 1:
-        parts.append(f"(a) Per tenfold count. (b) Models, against {models[0]}.")
-    else:
-        parts.append("The coefficient is per tenfold count.")
+        parts.append(f"(b) Models, against {models[0]}.")
+    if groups := [panel for panel in _panels(rows, source.drawn) if panel.factor == _CATEGORY]:
+        first = "bc"[len(models) > 1]
+        letters = first if len(groups) == 1 else f"{first} to {chr(ord(first) + len(groups) - 1)}"
+        parts.append(f"({letters}) Parts of speech, against {pos}.")
     parts.append(
         f"{count(rows[0]['n_tokens'])} tokens of each model; bands: 95 % intervals, clustered by "
         f"{count(clusters)} documents or runs of tokens"
         + (" (few: they may be too narrow)" if clusters < FEW_CLUSTERS else "")
-        + f". {steps} {source.seeds()} {source.settings}"
+        + "."
+        + " The band of the paper's regressions is not known, so these are drawn." * source.paper
+        + f" {steps} {source.seeds()} {source.settings}"
     )
     return " ".join([*parts, source.undrawn]).rstrip()
 
 
-def _draw(rows: Sequence[dict[str, Any]], models: Sequence[str]) -> Drawing:
-    n = 2 if len(models) > 1 else 1
-    width = style.TWO_COLUMNS if n == 2 else style.ONE_COLUMN
-    figure, axes = style.grid(1, n, width=width, height=2.4)
-    steps = sorted({int(row["step"]) for row in rows})
+def _panels(rows: Sequence[dict[str, Any]], models: Sequence[str]) -> list[_Panel]:
+    """Return what each pair of axes shows: frequency, models, parts of speech by group."""
     looks = style.ordinal(len(models))
-    panels = [(COUNT, "", style.nominal(1)[0], 0)]
-    panels += [(MODEL, model, looks[at], at) for at, model in enumerate(models) if at]
-    lines = []
-    for factor, level, look, at in panels:
-        panel = axes[0][0 if factor == COUNT else 1]
-        of = [row for row in rows if row["factor"] == factor and row["level"] == level]
-        if not of:
-            continue
-        x = np.array([row["step"] for row in of])
-        value, low, high = (
-            np.array([row[name] for row in of], np.float64)
-            for name in ("coefficient", "low", "high")
-        )
-        line = style.curve(panel, x, value, look, low=low, high=high, at=at, name=level)
-        lines += [line] if level else []
-    for index, panel in enumerate(axes[0]):
-        panel.axhline(0, color="0.3", linewidth=0.6)
-        style.step_axis(panel, steps)
-        style.letter(panel, index, "frequency" if index == 0 else "model", of=n)
-    axes[0][0].set_ylabel("coefficient (nats)")
-    style.legend(figure, lines, width=width)
+    found = [_Panel(COUNT, "frequency", {"": style.nominal(1)[0]})]
+    if len(models) > 1:
+        of_models = dict(zip(models[1:], looks[1:], strict=True))
+        found.append(_Panel(MODEL, "model", of_models))
+    levels = dict.fromkeys(row["level"] for row in rows if row["factor"] == _CATEGORY)
+    for group, of in pos_looks(levels).items():
+        found.append(_Panel(_CATEGORY, group, of))
+    return found
+
+
+def _draw(rows: Sequence[dict[str, Any]], models: Sequence[str]) -> Drawing:
+    panels = _panels(rows, models)
+    columns = min(len(panels), _ACROSS)
+    n_rows = -(-len(panels) // columns)
+    width = style.TWO_COLUMNS if columns > 1 else style.ONE_COLUMN
+    figure, axes = style.grid(n_rows, columns, width=width, height=2.4 * n_rows)
+    steps = sorted({int(row["step"]) for row in rows})
+    places = [place for row in axes for place in row]
+    for place in places[len(panels) :]:
+        place.set_visible(False)
+    for index, (place, panel) in enumerate(zip(places, panels, strict=False)):
+        lines = []
+        for at, (level, look) in enumerate(panel.looks.items()):
+            of = [row for row in rows if row["factor"] == panel.factor and row["level"] == level]
+            x = np.array([row["step"] for row in of], np.int64)
+            value, low, high = (
+                np.array([row[name] for row in of], np.float64)
+                for name in ("coefficient", "low", "high")
+            )
+            line = style.curve(place, x, value, look, low=low, high=high, at=at, name=level)
+            lines += [line] if level else []
+        place.axhline(0, color="0.3", linewidth=0.6)
+        style.step_axis(place, steps)
+        style.letter(place, index, panel.title, of=len(panels))
+        place.set_ylabel("coefficient (nats)" if index % columns == 0 else "")
+        style.legend(place, lines, width=width / columns)
     return figure

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from seedconv_tui.report import style
+from seedconv_tui.report import bands, style
 from seedconv_tui.report.parts import MODEL, STEP, Figure, Omitted, gathered, nats, text, whole
-from seedconv_tui.report.study_data import NUMERALS, SEEDS_BAND, StudyData
+from seedconv_tui.report.study_data import NUMERALS, StudyData
 from seedconv_tui.tables.long_tables import Column
 
 if TYPE_CHECKING:
@@ -42,11 +42,10 @@ def expected_kl(source: StudyData) -> Figure:
         STEP,
         whole("n_seeds", "seeds", "seeds whose pairs were taken"),
         nats("expected_kl", "KL, mean over tokens and ordered pairs of seeds"),
-        nats("kl_low", "lower end of its 95 % interval; missing below three seeds"),
-        nats("kl_high", "upper end of its 95 % interval"),
+        *source.ends("kl"),
         text("phase", "phase that the step is in; missing: not known"),
     )
-    rows = []
+    rows, found = [], {model: source.expected_kl(model) for model in source.models}
     for model in source.models:
         of = source.whole(model)
         for at, step in enumerate(of.steps.tolist()):
@@ -56,16 +55,15 @@ def expected_kl(source: StudyData) -> Figure:
                     model,
                     step,
                     int(of.n_seeds[at]),
-                    float(of.kl[at, 0]),
-                    float(of.kl_low[at, 0]),
-                    float(of.kl_high[at, 0]),
+                    *(float(values[at, 0]) for values in found[model]),
                     phase[-1] if phase else None,
                 )
             )
     largest = source.models[-1]
+    intervals = f"Bands: 95 % intervals of the mean ({source.interval}; none below three seeds)."
     caption = (
         "Expected KL between seeds over training: mean over ordered pairs of seeds and all tokens. "
-        f"Bands: 95 % intervals of the mean ({source.interval}; none below three seeds). "
+        f"{source.band_words(intervals, bands.OVER_TOKENS)} "
         f"Diamonds: where a model's phases begin. {source.phase_words(largest)} "
         f"{source.seeds()} {source.steps_words()} {source.settings} "
         + " ".join(filter(None, (source.gaps(), source.undrawn)))
@@ -77,7 +75,7 @@ def expected_kl(source: StudyData) -> Figure:
         looks = style.ordinal(len(source.drawn))
         for at, (model, look) in enumerate(zip(source.drawn, looks, strict=True)):
             of = source.whole(model)
-            kl, low, high = of.kl[:, 0], of.kl_low[:, 0], of.kl_high[:, 0]
+            kl, low, high = (values[:, 0] for values in found[model])
             lines.append(
                 style.curve(panel, of.steps, kl, look, low=low, high=high, at=at, name=model)
             )
@@ -114,12 +112,11 @@ def over_seeds(
         MODEL,
         STEP,
         *(
-            nats(column, f"{axis.removesuffix(' (nats)')}, {which}")
+            column
             for field, axis in metrics
-            for column, which in (
-                (field, "mean over tokens and seeds"),
-                (f"{field}_low", "lower end of its 95 % interval; missing below three seeds"),
-                (f"{field}_high", "upper end of its 95 % interval"),
+            for column in (
+                nats(field, f"{axis.removesuffix(' (nats)')}, mean over tokens and seeds"),
+                *source.ends(field),
             )
         ),
     )
@@ -138,8 +135,8 @@ def over_seeds(
         for at, step in enumerate(source.steps(model))
     ]
     caption = (
-        f"{title}, by model: mean over all tokens and seeds. {SEEDS_BAND} {source.seeds()} "
-        f"{source.steps_words()} {source.settings} {source.undrawn}".rstrip()
+        f"{title}, by model: mean over all tokens and seeds. {source.band_words()} "
+        f"{source.seeds()} {source.steps_words()} {source.settings} {source.undrawn}".rstrip()
     )
 
     def draw() -> Drawing:
