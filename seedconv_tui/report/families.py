@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from seedconv_tui.report.result_cache import ResultCache
     from seedconv_tui.report.study_data import StudyData
 
-FAMILIES = ("curves", "levels", "tokens", "probes", "regression", "between")
+FAMILIES = ("curves", "levels", "models", "tokens", "probes", "regression", "between")
 """What takes longest comes last. Each is a module of `figures`, which `figures_of` knows."""
 
 
@@ -27,12 +27,14 @@ def figures_of(
         by_probe,
         by_token,
         coefficients,
+        model_differences,
         over_training,
     )
 
     made: dict[str, Callable[[], Iterable[Figure | Omitted]]] = {
         "curves": lambda: over_training.figures(source),
         "levels": lambda: by_level.figures(source),
+        "models": lambda: model_differences.figures(source),
         "tokens": lambda: by_token.figures(source),
         "probes": lambda: by_probe.figures(source),
         "regression": lambda: coefficients.figures(source, kept),

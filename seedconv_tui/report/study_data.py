@@ -260,6 +260,27 @@ def in_order_of_size(models: Sequence[str]) -> tuple[str, ...]:
     return tuple(sorted(models, key=known.__getitem__))
 
 
+SAME, AGAINST, OTHERS = "of one size", "against the smallest", "against the first"
+
+
+def model_pairs(models: Sequence[str]) -> dict[str, list[tuple[str, str]]]:
+    """Return which models are held against which, by what that shows; {} where there is one.
+
+    Those of one size, such as duped and deduped, against each other, and of each size one against
+    the smallest, where all names have a size; else all against the first.
+    """
+    if None in (sizes := [size_of(model) for model in models]):
+        pairs = {OTHERS: [(models[0], model) for model in models[1:]]}
+    else:
+        of: dict[float | None, list[str]] = {}
+        for model, size in zip(models, sizes, strict=True):
+            of[size] = sorted([*of.get(size, ()), model], key=lambda name: (len(name), name))
+        one = [names[0] for names in of.values()]
+        pairs = {SAME: [(names[0], name) for names in of.values() for name in names[1:]],
+                 AGAINST: [(one[0], name) for name in one[1:]]}  # fmt: skip
+    return {what: found for what, found in pairs.items() if found}
+
+
 def size_of(model: str) -> float | None:
     """Read the number of parameters from a name, `pythia-1.4b`; None where it has none."""
     found = _SIZE.findall(model)

@@ -313,6 +313,15 @@ def letter(axes: Axes, index: int, title: str, *, of: int) -> None:
     axes.set_title(f"({chr(ord('a') + index)}) {title}" if of > 1 else title, loc="left")
 
 
+def difference_axis(axes: Axes, values: Sequence[Floats]) -> None:
+    """Show zero, all that the lines reach and 1.5 times as much of bands on either side."""
+    known = [0.0, *(float(x) for of in values for x in of if np.isfinite(x))]
+    low, high = axes.get_ylim()
+    room = (max(known) - min(known)) * _ROOM
+    if room:
+        axes.set_ylim(max(low, min(known) - room), min(high, max(known) + room))
+
+
 def kl_axis(axes: Axes, highest: float) -> None:
     """Show from zero to all that the lines reach, `highest`; bands do not make them flat."""
     top = min(axes.get_ylim()[1], _ROOM * highest)

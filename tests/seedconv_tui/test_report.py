@@ -25,12 +25,13 @@ from seedconv_tui.report.figures import (
     by_probe,
     by_token,
     coefficients,
+    model_differences,
     over_training,
 )
 from seedconv_tui.report.markup import md, tex
 from seedconv_tui.report.parts import Figure, Omitted, file_name
 from seedconv_tui.report.result_cache import ResultCache
-from seedconv_tui.report.study_data import StudyData, in_order_of_size, spread
+from seedconv_tui.report.study_data import StudyData, in_order_of_size, model_pairs, spread
 from seedconv_tui.report.summary_tables import tables
 from seedconv_tui.text import step_label
 from store import open_study
@@ -40,6 +41,7 @@ from store.writing import StudyWriter
 from tests.support import made_store
 from tests.support.legible import check_legible
 from tests.support.made_store import VOCAB, Values, make_corpus, make_vocabulary, open_writer
+from tests.support.plain_statistics import plain_cluster, plain_half, plain_jackknife
 from tests.support.probe_studies import probed
 from tests.support.tiny_models import make_runs
 
@@ -282,6 +284,55 @@ def test_between(folder: Path) -> None:
         np.testing.assert_allclose(kl, (np.exp(p) * (p - q)).sum(axis=1).mean(), atol=1e-9)
 
 
+def test_models_over_training(folder: Path) -> None:
+    """Differences and their intervals by plain loops; KL between models in float64."""
+    shown = data(folder, "kl_difference")
+    assert list(shown.step) == list(STEPS)
+    assert set(shown.from_model) == {SMALL}
+    by_pos = data(folder, "kl_difference_by_pos")
+    document = made_store.make_corpus(N).document
+    for rows, level_of in ((shown, None), (by_pos, level("pos"))):
+        for row in rows.itertuples():
+            inside = np.ones(N, bool) if level_of is None else level_of == POS.index(row.label)
+            parts, means, tokens = [], [], []
+            for model in (row.to_model, row.from_model):
+                kl = pair_kl(model, row.step)[:, inside]
+                square = np.full((3, 3), np.nan)
+                for (i, j), value in zip(itertools.permutations(range(3), 2), kl, strict=True):
+                    square[i, j] = value.mean()
+                parts.append((plain_jackknife(square), 2))
+                means.append(kl.mean())
+                tokens.append(kl.mean(axis=0))
+            apart = means[0] - means[1]
+            assert row.n == inside.sum()
+            assert (row.seeds_from, row.seeds_to) == (3, 3)
+            np.testing.assert_allclose(
+                [row.expected_kl_to, row.expected_kl_from, row.difference],
+                [*means, apart], rtol=1e-5, atol=1e-7,
+            )  # fmt: skip
+            of = document[inside]
+            sums = np.bincount(of, tokens[0] - tokens[1]), np.bincount(of).astype(float)
+            half = plain_half([*parts, plain_cluster(*sums)], 0.95)
+            np.testing.assert_allclose([row.low, row.high], [apart - half, apart + half], rtol=1e-3)
+    between = data(folder, "kl_between_models_by_step")
+    assert len(between) == len(STEPS) * len(SEEDS)
+    for row in between.itertuples():
+        p, q = (log_probs(model, row.seed, row.step) for model in (row.from_model, row.to_model))
+        np.testing.assert_allclose(row.kl, (np.exp(p) * (p - q)).sum(axis=1).mean(), atol=1e-9)
+
+
+def test_which_models_are_held_against_which() -> None:
+    duped = ("pythia-14m", "pythia-14m-deduped", "pythia-70m-deduped", "pythia-70m", "pythia-410m")
+    assert model_pairs(duped) == {
+        "of one size": [
+            ("pythia-14m", "pythia-14m-deduped"), ("pythia-70m", "pythia-70m-deduped"),
+        ],
+        "against the smallest": [("pythia-14m", "pythia-70m"), ("pythia-14m", "pythia-410m")],
+    }  # fmt: skip
+    assert model_pairs(("a", "b-1m", "c")) == {"against the first": [("a", "b-1m"), ("a", "c")]}
+    assert model_pairs(("a-1m",)) == {}
+
+
 def test_tables(folder: Path, source: StudyData) -> None:
     made_tables = {table.title: table for table in tables(source)}
     kl = made_tables["Expected KL by model and step"]
@@ -388,6 +439,7 @@ def every_figure(source: StudyData, tmp_path: Path) -> list[Figure]:
     parts = [
         *over_training.figures(source),
         *by_level.figures(source),
+        *model_differences.figures(source),
         *by_token.figures(source),
         coefficients.figure(source, kept),
         *between_checkpoints.figures(source, kept, lambda what, share: None),
@@ -427,13 +479,21 @@ def test_damage_takes_only_what_needs_it(
     assert f"left out between: {chunk}: unpacks to another size" in said
     assert "Traceback" not in said
     names = {path.name for path in folder.iterdir() if path.suffix != ".png"}
-    there = {name for name in names if "kl_between" not in name and "_by_" not in name}
+    there = {
+        name
+        for name in names
+        if "kl_between" not in name and ("_by_" not in name or "difference" in name)
+    }
     assert {path.name for path in out.iterdir()} == there
     assert "between" in (out / "summary.md").read_text()
 
 
 def test_what_is_left_out_is_not_made(store: Path, tmp_path: Path) -> None:
-    without = [word for family in ("levels", "between", "tokens") for word in ("--without", family)]
+    without = [
+        word
+        for family in ("levels", "between", "tokens", "models")
+        for word in ("--without", family)
+    ]
     assert run(["report", str(store), "-o", str(tmp_path), "--format", "pdf", *without]) == 0
     assert {file.stem for file in tmp_path.glob("*.csv")} == {
         "expected_kl", "cross_entropy", "baselines", "learning_rate", "regression",

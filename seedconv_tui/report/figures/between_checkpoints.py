@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from seedconv_tui.report import style
-from seedconv_tui.report.parts import Figure, Omitted, gathered, nats, text, whole
+from seedconv_tui.report.parts import LINES, Figure, Omitted, gathered, nats, text, whole
 from seedconv_tui.report.result_cache import ResultCache
-from seedconv_tui.report.study_data import StudyData, spread
+from seedconv_tui.report.study_data import StudyData, model_pairs, spread
 from seedconv_tui.text import count, counted, step_label
 from store.analysis import mean_kl_between
 from store.schema import CheckpointName, Floats
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 Progress = Callable[[str, float], None]  # what is computed, and the share that is done
 
 _STEPS = 12  # at most, of a model
+_MODEL_STEPS = 6  # at most, of two models; each is computed for each of their seeds
 _MODELS = 8  # up to so many, cells have their numbers
 _ROW = 3  # heat maps side by side
 _TICKS = 6  # labels on an axis
@@ -36,6 +37,7 @@ def figures(source: StudyData, kept: ResultCache, progress: Progress) -> Iterato
     yield between_steps(source, kept, progress)
     if len(source.models) > 1:
         yield between_models(source, kept, progress)
+        yield models_over_steps(source, kept, progress)
     else:
         yield Omitted("kl_between_models", "there is one model")
 
@@ -126,6 +128,60 @@ def between_models(source: StudyData, kept: ResultCache, progress: Progress) -> 
         gathered(columns, rows),
         lambda: _draw_models(source.models, np.mean(found, axis=0)),
     )
+
+
+def models_over_steps(source: StudyData, kept: ResultCache, progress: Progress) -> Figure | Omitted:
+    """Return KL from one model to another over training, seeds of one label."""
+    columns = (
+        text("from_model", "model whose predictions the KL is taken over"),
+        text("to_model", "model that they are compared with"),
+        whole("step", "training steps", "training step"),
+        text("seed", "label of the training run, the same in both models"),
+        nats("kl", "KL from the one to the other, mean over tokens"),
+    )
+    rows: list[tuple[Any, ...]] = []
+    pairs = [pair for of in model_pairs(source.models).values() for pair in of]
+    for a, b in pairs:
+        seeds_at: dict[int, list[str]] = {}
+        for seed, step in sorted(set.intersection(*(
+            set(source.study.ledger(model).stored) for model in (a, b)
+        ))):  # fmt: skip
+            seeds_at.setdefault(step, []).append(seed)
+        for step in spread(sorted(seeds_at), _MODEL_STEPS):
+            for seed in seeds_at[step]:
+                what = f"from {a} to {b}, seed {seed}, step {step}"
+                kl = _matrix(source, kept, progress, what, [(a, seed, step)], [(b, seed, step)])
+                rows.append((a, b, step, seed, float(kl[0, 0])))
+    lines = {pair: [row for row in rows if row[:2] == pair] for pair in pairs}
+    shown = [pair for pair, of in lines.items() if len({row[2] for row in of}) > 1][:LINES]
+    if not shown:
+        why = "no two steps of which log-probs of two models are stored, seeds of one label"
+        return Omitted("kl_between_models_by_step", why)
+    caption = (
+        "KL from one model to another over training: mean over tokens and over seeds of the same "
+        f"label, from stored log-probs, at up to {_MODEL_STEPS} steps. No interval is drawn; seeds "
+        f"are in the data. {source.settings}"
+    )
+
+    def draw() -> Drawing:
+        figure, axes = style.grid(1, 1, width=style.ONE_COLUMN, height=2.5)
+        panel, drawn = axes[0][0], []
+        for at, (pair, look) in enumerate(zip(shown, style.nominal(len(shown)), strict=True)):
+            of = lines[pair]
+            steps = sorted({row[2] for row in of})
+            kl = [np.mean([row[4] for row in of if row[2] == step]) for step in steps]
+            name = f"{pair[0]} to {pair[1]}"
+            drawn.append(style.curve(panel, np.array(steps), np.array(kl), look, at=at, name=name))
+        style.step_axis(panel, sorted({row[2] for row in rows}))
+        panel.set_ylim(0, 1.1 * max(panel.get_ylim()[1], 1e-12))
+        panel.set_ylabel("KL (nats)")
+        style.legend(figure, drawn, width=style.ONE_COLUMN)
+        return figure
+
+    return Figure(
+        "kl_between_models_by_step", "KL between models over training", caption, columns,
+        gathered(columns, rows), draw,
+    )  # fmt: skip
 
 
 def _stored(source: StudyData, model: str) -> tuple[list[str], list[int]]:
