@@ -8,6 +8,8 @@ from collections.abc import Callable, Collection
 
 import torch
 
+from store.schema.ensemble import TO_MEAN
+
 _TINY = 1e-37  # smaller than any probability that counts; its logarithm is finite
 SPARE = 3  # blocks of one seed's size that `divergences` works in
 
@@ -23,11 +25,12 @@ def divergences(
     Args:
         log_p: (seed, token, vocab) float32 or float64, normalised natural log-probs. Overwritten.
         p: their exponentials. Overwritten.
-        names: which, of `store.schema.pair_metrics.DIVERGENCES`.
+        names: which, of `store.schema.pair_metrics.CHOICES`.
         spare: (SPARE, token, vocab), to work in.
 
     Returns:
-        Arrays (token, seed, other_seed) of the input's dtype by name, in the units of that table.
+        Arrays (token, seed, other_seed) of the input's dtype by name, in the units of that table;
+        of the KL to the mean of all seeds (token, seed).
         Diagonals are exactly zero; `hellinger` and `tv` are at least zero, other values below it by
         no more than rounding.
 
@@ -40,12 +43,14 @@ def divergences(
     if spare is None:
         spare = log_p.new_empty(SPARE, *log_p.shape[1:])
     found: dict[str, torch.Tensor] = {}
-    if {"kl", "js"} & {*names}:
+    if {"kl", "js", TO_MEAN} & {*names}:
         mean = torch.mean(log_p, 0, out=spare[0])
         log_p -= mean
         products = torch.bmm(p.transpose(0, 1), log_p.permute(1, 2, 0))
         own = products.diagonal(dim1=1, dim2=2)
         found["kl"] = own[:, :, None] - products
+    if TO_MEAN in names:
+        found[TO_MEAN] = _to_mean(p, own, spare)
     if "tv" in names:
         found["tv"] = _tv(p, spare[1])
     if "js" in names:
@@ -53,6 +58,14 @@ def divergences(
     if "hellinger" in names:  # last: nothing is left of p
         found["hellinger"] = _hellinger(p, spare[0])
     return {name: found[name] for name in names}
+
+
+def _to_mean(p: torch.Tensor, own: torch.Tensor, spare: torch.Tensor) -> torch.Tensor:
+    """Return KL(p_i || m) with m the mean of all p, (token, seed); `own` and spare as for `_js`."""
+    mean, m, _ = spare
+    torch.mean(p, 0, out=m)
+    m.clamp_min_(_TINY).log_().sub_(mean)
+    return own - torch.stack([torch.linalg.vecdot(of_seed, m) for of_seed in p], -1)
 
 
 def _js(p: torch.Tensor, own: torch.Tensor, spare: torch.Tensor) -> torch.Tensor:

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from engine.study_file.section import Section
-from store.schema import DIVERGENCES, KL, USUAL, Representation
+from store.schema import CHOICES, KL, USUAL, Representation
 
 if TYPE_CHECKING:
     Divergence = str
 else:  # pydantic says which there are when it is another
-    Divergence = Literal[DIVERGENCES]
+    Divergence = Literal[CHOICES]
 Prediction = Literal["causal", "visible", "pseudo"]
 
 _WORKER = r"(cpu|cuda(:\d+)?|cuda:\d+(\+cuda:\d+)+)"  # what one worker works on

@@ -7,7 +7,7 @@ before it rounds. Divergences are of rounded log-probs either way.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -74,12 +74,31 @@ def pair_again(
 
     Holds a block of log-probs of both. Raise StoreError when those are not stored, DamagedError.
     """
-    found = {name: np.empty(study.n_tokens, np.float32) for name in study.divergences}
+    names = [name for name in study.divergences if name in _OF_PAIRS]
+    found = {name: np.empty(study.n_tokens, np.float32) for name in names}
     both = [study.log_probs(model, label, step) for label in (seed, other)]
     for start, p, log_p in normal_blocks(both):
         part = slice(start, start + len(p))
         for name, values in found.items():
             values[part] = _OF_PAIRS[name](p, log_p)
+    return found
+
+
+@np.errstate(invalid="ignore")  # as for `_results`
+def to_mean_again(
+    study: StudyReader, model: str, step: int, seeds: Sequence[str]
+) -> dict[str, NDArray[np.float32]]:
+    """Return the KL of each of these seeds to the mean of all by seed, (token,), nats.
+
+    Holds a block of log-probs of all. Raise StoreError when one's are not stored, DamagedError.
+    """
+    found = {seed: np.empty(study.n_tokens, np.float32) for seed in seeds}
+    every = [study.log_probs(model, seed, step) for seed in seeds]
+    for start, p, log_p in normal_blocks(every):
+        log_mean = np.log(np.maximum(p.mean(axis=1), _TINY))
+        kl = np.einsum("tsv,tsv->st", p, log_p - log_mean[:, None])
+        for seed, values in zip(seeds, kl, strict=True):
+            found[seed][start : start + len(p)] = values
     return found
 
 

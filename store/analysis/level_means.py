@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from store.analysis.ensemble_means import EnsembleTokens, ensemble_summary, read_ensemble
 from store.reading.study_reader import StudyReader
 from store.reading.summary import OF_SEED
 from store.schema.array_types import Floats
 from store.schema.category import Category
+from store.schema.ensemble import STATISTICS, TO_MEAN, has_ensemble
 from store.schema.seed_pairs import pair_mean
 from store.statistics.clusters import cluster_cells, token_clusters
 from store.statistics.intervals import interval_of_cells
@@ -53,10 +55,12 @@ def summarise(
         for table in tables:
             for name, means in zip(OF_SEED, table.means(together), strict=True):
                 table.by_seed[name][index] = means
-    clusters = token_clusters(study.corpus)
+    clusters, ensemble = token_clusters(study.corpus), read_ensemble(study, model, step, seeds)
     order = np.argsort(token_kl, kind="stable")
     return token_kl.astype(np.float32), {
-        table.category.name: table.finish(token_kl, order, clusters) for table in tables
+        table.category.name: table.finish(token_kl, order, clusters)
+        | (table.together(ensemble, clusters) if has_ensemble(study.divergences) else {})
+        for table in tables
     }
 
 
@@ -119,3 +123,13 @@ class _Table:
             "kl_percentile": percentiles(token_kl, self.category.level, len(self._n), order),
             **self.by_seed,
         }
+
+    def together(
+        self, tokens: EnsembleTokens | None, clusters: NDArray[np.int64]
+    ) -> dict[str, Floats]:
+        """Return what all seeds come to together; NaN where that is not known."""
+        if tokens is None:
+            n_seeds, n_levels = self.by_seed["entropy"].shape
+            sizes = {TO_MEAN: n_seeds, "ensemble": len(STATISTICS)}
+            return {name: np.full((size, n_levels), np.nan) for name, size in sizes.items()}
+        return ensemble_summary(tokens, self.by_seed, self.means, self.category, clusters)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from store.commits.ledger import RESULTS, Ledger, ModelLedger
+from store.commits.seed_sets import SET_RESULTS
 from store.schema import layout
 from store.schema.packed import checksum_at, n_checksums
 
@@ -80,4 +81,8 @@ def _find(known: ModelLedger, axes: _Axes, array: list[str], at: list[int]) -> s
             pair = axes.seeds[at[1]], axes.seeds[at[2]]
             found = known.pair_checksums(axes.steps[at[0]], name, pair)
             return found[at[3]] if found else None
+        case [layout.LOOSE, name] if name in SET_RESULTS:
+            of = known.sets[axes.steps[at[0]]]
+            if at[2] == of.place:  # elsewhere are what no record names
+                return of.checksums(name, axes.seeds[at[1]])[at[3]]
     return None

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from store.commits.pair_sums import Pair, PairSums
+from store.commits.seed_sets import SeedSet
 from store.schema import layout
 from store.schema.keys import CheckpointName, Key
 from store.schema.schedule import Schedule, schedules_of
@@ -14,7 +15,7 @@ from store.schema.snapshot import Failure, Phase
 
 Record = dict[str, Any]
 
-RESULTS = tuple(name for name, v in layout.VARIABLES.items() if v.per_token and not v.by_pair)
+RESULTS = tuple(name for name, v in layout.VARIABLES.items() if v.of_checkpoint)
 """Results of a checkpoint per token, in the order in which its record has their checksums."""
 
 CHECKPOINT_MEANS = tuple(
@@ -76,6 +77,8 @@ class ModelLedger:
     log_prob_cells: dict[Key, dict[str, Any]] = field(default_factory=dict)
     probe_cells: dict[str, dict[Key, Any]] = field(default_factory=dict)
     pair_sums: dict[int, tuple[PairSums, ...]] = field(default_factory=dict)
+    # By step, the seeds of whose mean distribution there are results; the step may have others.
+    sets: dict[int, SeedSet] = field(default_factory=dict)
     # By probe, of scored checkpoints that could not be asked it: the last, until one can be.
     probe_failures: dict[str, dict[Key, Failure]] = field(default_factory=dict)
     changes: int = 0
@@ -105,6 +108,7 @@ class ModelLedger:
                     self.log_prob_cells[key] = cells if isinstance(cells, dict) else {}
             case {"kind": "reduced", "step": int(step), "seeds": list(seeds)}:
                 self.reduced[step] = frozenset(map(str, seeds))
+                self._take_set(step, SeedSet.of(record) or self.sets.get(step))
                 sums = PairSums.of(record)
                 self.pair_sums[step] = (
                     *(self.pair_sums.get(step, ()) if sums.before else ()),
@@ -184,6 +188,7 @@ class ModelLedger:
             self.reduced[step] = left
         else:
             self.pair_sums.pop(step, None)
+        self._take_set(step, self.sets.get(step))
         if not pairs_only:
             for seed in seeds:
                 self.scored.pop((seed, step), None)
@@ -194,6 +199,12 @@ class ModelLedger:
                     probed.discard((seed, step))
                 for found in self.probe_failures.values():
                     found.pop((seed, step), None)
+
+    def _take_set(self, step: int, found: SeedSet | None) -> None:
+        """Keep what there is of these seeds together, unless others are compared at the step."""
+        self.sets.pop(step, None)
+        if found is not None and self.reduced.get(step) == frozenset(found.seeds):
+            self.sets[step] = found
 
     def errors(self) -> dict[Key, str]:
         """Return why checkpoints are missing or failed, and what is next for the failed."""

@@ -24,6 +24,7 @@ from store.errors import DamagedError
 from store.maintenance.recomputing import (
     restore_pairs,
     restore_results,
+    restore_sets,
     restore_summaries,
     unproven,
 )
@@ -117,6 +118,7 @@ def _mend_model(writer: StudyWriter, model: str, damage: list[Damage]) -> None:
         if any(d.path.endswith(f"/{name}") for d in damage if d.part is not Part.METADATA):
             lost |= {key for key, record in known.scored.items() if name not in record}
     pairs = restore_pairs(writer, study, model, damage, bad)
+    pairs += restore_sets(writer, study, model, damage, bad)
     for seed, step in sorted(lost):
         if (seed, step) in known.scored:
             why = _LOST_CAPTURE if known.scored[seed, step].get("captured") else _LOST
@@ -210,6 +212,9 @@ def _fewest(damage: list[Damage]) -> dict[int, set[str]]:
         if d.step is not None and d.seed is not None and d.other_seed is not None:
             pairs.setdefault(d.step, []).append((d.seed, d.other_seed))
     chosen: dict[int, set[str]] = {}
+    for d in damage:  # one seed less, and what all have together is computed again
+        if d.step is not None and d.seed is not None and d.other_seed is None:
+            chosen.setdefault(d.step, {d.seed})
     for step, left in pairs.items():
         while left:
             worst, _ = Counter(seed for pair in left for seed in pair).most_common(1)[0]

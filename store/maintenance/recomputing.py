@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 
 import numpy as np
 
-from store.analysis.again import pair_again, results_again
+from store.analysis.again import pair_again, results_again, to_mean_again
 from store.analysis.level_means import summarise
 from store.errors import StoreError
 from store.reading.recorded_means import recorded_means
@@ -97,7 +97,7 @@ def restore_pairs(
     """Compute damaged divergences again; return the damage for which it cannot be done."""
     steps: dict[int, list[Damage]] = defaultdict(list)
     for d in damage:
-        if d.part is Part.PAIRS and d.step is not None:
+        if d.part is Part.PAIRS and d.step is not None and d.other_seed is not None:
             steps[d.step].append(d)
     known, left = writer.ledger.model(model), []
     for step, of in steps.items():
@@ -114,6 +114,29 @@ def restore_pairs(
                 pass
             left += [d for d in of if (d.seed, d.other_seed) == pair]
         Restorer(writer, study, model).pairs(step, restored)
+    return left
+
+
+def restore_sets(
+    writer: StudyWriter, study: Study, model: str, damage: Sequence[Damage], bad: Collection[Key]
+) -> list[Damage]:
+    """Compute what depends on all seeds of a step again; return the damage where it cannot be."""
+    known, left = writer.ledger.model(model), []
+    study.refresh()
+    of_sets = [d for d in damage if d.part is Part.PAIRS and d.other_seed is None]
+    for step in dict.fromkeys(d.step for d in of_sets if d.step is not None):
+        of = known.sets.get(step)
+        keys = {(seed, step) for seed in of.seeds} if of is not None else set()
+        try:
+            if of is not None and keys <= known.stored - {*bad}:
+                values = to_mean_again(study, model, step, of.seeds)
+                wrong = {d.seed for d in of_sets if d.step == step}
+                again = {seed: of_seed for seed, of_seed in values.items() if seed in wrong}
+                Restorer(writer, study, model).to_mean(step, again)
+                continue
+        except StoreError:
+            pass
+        left += [d for d in of_sets if d.step == step]
     return left
 
 

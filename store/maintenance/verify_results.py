@@ -8,6 +8,7 @@ from functools import partial
 
 import numpy as np
 
+from store.commits.seed_sets import SET_RESULTS
 from store.errors import DamagedError, StoreError
 from store.maintenance.twice import twice
 from store.reading.log_probs import REPRESENTATIONS
@@ -39,7 +40,7 @@ class ResultReader:
         cells = [
             (name, (known.steps[step], known.seeds[seed]), (seed, None))
             for name, variable in layout.PER_TOKEN.items()
-            if not variable.by_pair
+            if variable.of_checkpoint
         ]
 
         def still(seed: str, other: str | None) -> bool:
@@ -54,15 +55,30 @@ class ResultReader:
         known = self.study.ledger(model)
         t, seeds = known.steps[step], sorted(known.reduced.get(step, ()))
         cells = []
-        for name, (i, j) in itertools.product(
-            self.study.divergences, itertools.permutations(seeds, 2)
-        ):
+        names = [name for name in self.study.divergences if layout.VARIABLES[name].by_pair]
+        for name, (i, j) in itertools.product(names, itertools.permutations(seeds, 2)):
             index = known.seeds[i], known.seeds[j]
             if layout.VARIABLES[name].seed_cell(*index) == index:  # else the other order is kept
                 cells.append((name, (t, *index), (i, j)))
 
         def still(seed: str, other: str | None) -> bool:
             return {seed, other} <= self.study.ledger(model).reduced.get(step, frozenset())
+
+        found = self._damage(Part.PAIRS, model, step, cells, still)
+        return found + self._of_set(model, step)
+
+    def _of_set(self, model: str, step: int) -> list[Damage]:
+        """Return what is wrong with results per token that depend on all seeds of a step."""
+        known = self.study.ledger(model)
+        if (of := known.sets.get(step)) is None:
+            return []
+        cells = [
+            (name, (known.steps[step], known.seeds[seed], of.place), (seed, None))
+            for name, seed in itertools.product(SET_RESULTS, of.seeds)
+        ]
+
+        def still(seed: str, other: str | None) -> bool:
+            return self.study.ledger(model).sets.get(step) == of
 
         return self._damage(Part.PAIRS, model, step, cells, still)
 

@@ -118,7 +118,7 @@ def _contradictions(
         low, high = at("kl_low", category), at("kl_high", category)
         if (low > expected).any() or (high < expected).any():
             yield f"the interval by {category} does not hold its expected_kl"
-        for name, variable in layout.SUMMARIES.items():
+        for name, variable in layout.summaries_of(study.divergences).items():
             if "level" in variable.dims and reader.lacks(
                 name, category, step, at(name, category), full
             ):

@@ -25,9 +25,19 @@ class _CommittedArray(BackendArray):
         self._array = study.array(model, name)
         self._means, known = study.mean_reader(model, name), study.ledger(model)
         steps, seeds = sorted(known.steps), list(known.seeds)
+        self._study, self._model, self._name = study, model, name
+        self._steps, self._seeds = steps, seeds
         self._order = [known.steps[step] for step in steps]
         self._committed = study.committed(model, name)
-        self.shape = self._variable.shape(len(steps), len(seeds), study.n_tokens)
+        sizes = dict(
+            zip(
+                self._variable.dims,
+                self._variable.shape(len(steps), len(seeds), study.n_tokens),
+                strict=True,
+            )
+        )
+        self.dims = tuple(dim for dim in sizes if dim != "compared")  # of each step, the last
+        self.shape = tuple(sizes[dim] for dim in self.dims)
         self.dtype = np.dtype(self._variable.dtype)
 
     def __getitem__(self, key: Any) -> Any:
@@ -50,13 +60,23 @@ class _CommittedArray(BackendArray):
         where = [axis.ravel() for axis in np.broadcast_arrays(*axes)]
         for n in np.flatnonzero(committed.ravel()):
             step, *rest = (int(axis[n]) for axis in where)
+            if self._variable.by_set:  # elsewhere once other seeds are compared
+                cells[n] = self._of_set(step, *rest)[token_key]
+                continue
             at = self._order[step], *self._variable.seed_cell(*rest)
             cells[n] = read(self._array, (*at, *token_key))
         return cells.reshape(*committed.shape, *tail)
 
+    def _of_set(self, step: int, seed: int) -> NDArray[Any]:
+        study, model, name = self._study, self._model, self._name
+        values: NDArray[Any] = study.values(model, name, self._seeds[seed], self._steps[step])
+        return values
+
 
 class _ExpectedKl(BackendArray):
     """Means over the committed pairs; the array on disk may be ahead of what is committed."""
+
+    dims = ("step",)
 
     def __init__(self, study: StudyReader, model: str) -> None:
         self._means = _CommittedArray(study, model, "mean_kl")
@@ -118,12 +138,11 @@ def model_dataset(study: StudyReader, model: str) -> xr.Dataset:
     variables = {}
     for name, variable in layout.variables_of(study.divergences).items():
         expected = name == "expected_kl"
-        lazy = indexing.LazilyIndexedArray(
-            _ExpectedKl(study, model) if expected else _CommittedArray(study, model, name)
-        )
+        array = _ExpectedKl(study, model) if expected else _CommittedArray(study, model, name)
         attributes = {"units": variable.units, "long_name": variable.description}
-        variables[name] = xr.Variable(variable.dims, lazy, attributes)
-    for name, variable in layout.SUMMARIES.items():
+        lazy = indexing.LazilyIndexedArray(array)
+        variables[name] = xr.Variable(array.dims, lazy, attributes)
+    for name, variable in layout.summaries_of(study.divergences).items():
         lazy = indexing.LazilyIndexedArray(_SummaryArray(study, model, name))
         attributes = {"units": variable.units, "long_name": variable.description}
         dataset_name = name if variable.per_token else f"level_{name}"

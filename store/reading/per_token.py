@@ -27,12 +27,19 @@ def locate(
         if step not in known.summaries:
             raise StoreError(f"{path}: {model}, step {step}: not summarised (yet)")
         return open_it(f"{layout.SUMMARY}/{part.name}"), (known.steps[step], part.tokens)
-    by_pair = layout.VARIABLES[part.name].by_pair
+    variable = layout.VARIABLES[part.name]
+    if variable.by_set:
+        of = known.sets.get(step)
+        if of is None or part.seed not in of.seeds:
+            raise StoreError(f"{path}: {part.name} of {model}, {part.seed}, step {step}: not there")
+        cell = known.steps[step], known.seeds[part.seed], of.place
+        return open_it(part.name), (*cell, part.tokens)
+    by_pair = variable.by_pair
     seeds = known.reduced.get(step, frozenset()) if by_pair else known.scored_at(step)
     asked = (part.seed, part.other) if by_pair and part.other is not None else (part.seed,)
     if not seeds.issuperset(asked) or len(set(asked)) != 1 + by_pair:
         raise StoreError(f"{path}: {part.name} of {model}, {asked}, step {step}: no such result")
-    index = layout.VARIABLES[part.name].seed_cell(*(known.seeds[label] for label in asked))
+    index = variable.seed_cell(*(known.seeds[label] for label in asked))
     return open_it(part.name), (known.steps[step], *index, part.tokens)
 
 

@@ -16,6 +16,7 @@ from store.reading.recorded_means import numbers_checksum
 from store.reading.study_reader import StudyReader
 from store.schema import layout
 from store.schema.array_types import Floats
+from store.schema.ensemble import ENDS, ENSEMBLE_METRICS, STATISTICS, SUMMARY_ARRAYS, TO_MEAN
 from store.schema.packed import checksum_at
 from store.schema.seed_pairs import ordered_pairs
 from store.statistics.intervals import FEWEST_SEEDS
@@ -51,12 +52,25 @@ class Summary:
     entropy: NDArray[np.float64]  # (step, seed, level) nats
     kl_unigram: NDArray[np.float64]  # (step, seed, level) from prediction to unigram, nats
     kl_percentile: NDArray[np.float64]  # (step, percentile, level) of tokens' KL, nats
+    # Of a study that has it, else NaN:
+    kl_to_mean: NDArray[np.float64]  # (step, seed, level) from seed to the mean of the seeds, nats
+    ensemble: NDArray[np.float64]  # (step, statistic, level) see `of_ensemble`, nats
 
     @cached_property
     def kl_uniform(self) -> NDArray[np.float64]:
         """KL from the prediction to the uniform distribution: log V - entropy, nats."""
         uniform: NDArray[np.float64] = np.log(self.vocab_size) - self.entropy
         return uniform
+
+    def of_ensemble(self, name: str, end: str = "value") -> NDArray[np.float64]:
+        """Return one of `ENSEMBLE_METRICS`, (step, level), nats; or an `end` of its interval."""
+        place = [metric.name for metric in ENSEMBLE_METRICS].index(name)
+        return self.ensemble[:, len(ENDS) * place + ENDS.index(end)]
+
+    @property
+    def has_ensemble(self) -> bool:
+        """Whether anything is known of the seeds' mean distribution."""
+        return bool(np.isfinite(self.ensemble).any())
 
     def dataset(self) -> xarray.Dataset:
         """Return the same as an `xarray.Dataset`. Needs the extra `xarray`."""
@@ -82,6 +96,7 @@ class Summary:
                 "seed": ("seed", list(self.seeds)),
                 "level": ("level", list(self.labels)),
                 "percentile": ("percentile", list(layout.PERCENTILES)),
+                "statistic": ("statistic", list(STATISTICS)),
                 "n": ("level", self.counts),
                 "n_seeds": ("step", self.n_seeds),
             },
@@ -178,10 +193,13 @@ class SummaryReader:
         summary = self._known.summaries[step]
         if checksum_at(summary.sums.get(category), BY_LEVEL.index(name)) is not None:
             return False  # else that was said when they were read
+        if name in SUMMARY_ARRAYS and step not in self._known.sets:
+            return False  # of which nothing is known
         labels = [seed for seed in self._known.seeds if seed in summary.seeds]
         if not _lacks_values(name, values, [self._known.seeds[seed] for seed in labels], full):
             return False
-        finite, of = partial(self._study.all_finite, self._model), OF_SEED.get(name)
+        of = TO_MEAN if name in SUMMARY_ARRAYS else OF_SEED.get(name)
+        finite = partial(self._study.all_finite, self._model)
         if of is not None:
             return all(finite(of, seed, step) for seed in labels)
         return all(finite("kl", i, step, j) for i, j in itertools.permutations(labels, 2))
@@ -276,6 +294,8 @@ def _lacks_values(
     if name in ("kl_low", "kl_high") and len(seeds) < FEWEST_SEEDS:
         return False
     variable = layout.SUMMARIES[name]
+    if name == "ensemble" and len(seeds) < FEWEST_SEEDS:
+        values = values[:: len(ENDS)]
     if variable.by_pair:
         values = values[np.ix_(seeds, seeds)][ordered_pairs(len(seeds))]
     elif "seed" in variable.dims:
@@ -299,10 +319,13 @@ def _read_summary(study: StudyReader, model: str, category: str) -> Summary:
     ]
     values = {
         name: reader.read(name, category)
-        for name, variable in layout.SUMMARIES.items()
+        for name, variable in layout.summaries_of(study.divergences).items()
         if "level" in variable.dims and not variable.by_pair
     }
     reader.expect_whole(category, found.counts > 0, values)
+    sizes = len(known.steps), len(known.seeds), 0, len(found.labels)
+    for name in layout.SUMMARIES.keys() - layout.summaries_of(study.divergences).keys():
+        values[name] = np.full(layout.SUMMARIES[name].shape(*sizes), np.nan)
     return Summary(
         model=model,
         category=category,

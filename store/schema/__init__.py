@@ -5,6 +5,7 @@ from store.schema.builtin_categories import CATEGORIES, CHARTED, CHOSEN_BY_NAME
 from store.schema.category import ALL, CONTEXT, Category
 from store.schema.corpus import Corpus, Vocabulary
 from store.schema.damage import Damage, Part
+from store.schema.ensemble import ENSEMBLE_METRICS, TO_MEAN, EnsembleMetric, has_ensemble
 from store.schema.keys import CheckpointName, Key, ResultPart
 from store.schema.layout import (
     ARRAYS,
@@ -20,10 +21,12 @@ from store.schema.layout import (
     log_probs_path,
     model_path,
     safe_name,
+    summaries_of,
     variables_of,
 )
 from store.schema.output_layer import OutputLayer, Representation
 from store.schema.pair_metrics import (
+    CHOICES,
     DIVERGENCES,
     KL,
     MORE_METRICS,
@@ -55,10 +58,12 @@ __all__ = [
     "ARRAYS",
     "CATEGORIES",
     "CHARTED",
+    "CHOICES",
     "CHOSEN_BY_NAME",
     "COMMITS",
     "CONTEXT",
     "DIVERGENCES",
+    "ENSEMBLE_METRICS",
     "FORMAT",
     "KL",
     "MORE_METRICS",
@@ -67,6 +72,7 @@ __all__ = [
     "SUMMARIES",
     "SUMMARY",
     "TOP",
+    "TO_MEAN",
     "UNDECIDED",
     "USUAL",
     "VARIABLES",
@@ -75,6 +81,7 @@ __all__ = [
     "Corpus",
     "Damage",
     "EngineStatus",
+    "EnsembleMetric",
     "Failure",
     "Floats",
     "Gpu",
@@ -96,6 +103,7 @@ __all__ = [
     "Vocabulary",
     "Work",
     "arrays_of",
+    "has_ensemble",
     "in_order",
     "log_prob_rows",
     "log_probs_path",
@@ -104,5 +112,6 @@ __all__ = [
     "of_model",
     "read_schedules",
     "safe_name",
+    "summaries_of",
     "variables_of",
 ]

@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 import numpy as np
 
+from store.schema.ensemble import STATISTICS, SUMMARY_ARRAYS, TO_MEAN, has_ensemble
 from store.schema.pair_metrics import PAIR_METRICS, metrics_of
 
 FORMAT = 4
@@ -35,7 +36,7 @@ _CHUNK_BYTES = 8 * 2**20  # log-probs: uncompressed bytes a chunk
 _CHUNK_STEPS, _CHUNK_SEEDS = 64, 16  # means: one chunk holds many checkpoints and is replaced whole
 _CHUNK_LEVELS = 1024
 PACK_SEEDS = 16  # along each axis of seeds, in one file of packed results
-_GROWING = frozenset({"step", "seed", "other_seed", "level"})
+_GROWING = frozenset({"step", "seed", "other_seed", "compared", "level"})
 
 
 def safe_name(label: str) -> str:
@@ -102,6 +103,25 @@ class Variable:
         """Whether it holds one value per ordered pair of seeds rather than per seed."""
         return "other_seed" in self.dims
 
+    @property
+    def by_set(self) -> bool:
+        """Whether its values depend on all seeds that were compared at the step.
+
+        The axis `compared` has one place less than there were: what a step has of more seeds lies
+        beside what it had of fewer, which goes once the other is committed.
+        """
+        return "compared" in self.dims
+
+    @property
+    def of_checkpoint(self) -> bool:
+        """Whether it holds results per token that one checkpoint has by itself."""
+        return self.per_token and not (self.by_pair or self.by_set)
+
+    @property
+    def n_seed_axes(self) -> int:
+        """How many of its axes are as long as there are seeds."""
+        return sum(dim in _SEEDS for dim in self.dims)
+
     def seed_cell(self, *seeds: int) -> tuple[int, ...]:
         """Return where on the axes of seeds the values per token of these are kept."""
         return tuple(sorted(seeds)) if self.symmetric else seeds
@@ -114,6 +134,8 @@ class Variable:
             "step": n_steps,
             "seed": n_seeds,
             "other_seed": n_seeds,
+            "compared": n_seeds,
+            "statistic": len(STATISTICS),
             "token": n_tokens,
             "level": n_levels,
             "rank": TOP,
@@ -140,6 +162,7 @@ class Variable:
             "step": (step,),
             "seed": seeds,
             "other_seed": seeds,
+            "statistic": range(len(STATISTICS)),
             "percentile": range(len(PERCENTILES)),
             "level": levels,
         }
@@ -158,6 +181,8 @@ class Variable:
             "step": steps,
             "seed": seeds,
             "other_seed": seeds,
+            "compared": seeds,
+            "statistic": len(STATISTICS),
             "token": min(max(n_tokens, 1), _CHUNK_TOKENS),
             "level": levels,
             "rank": TOP,
@@ -171,7 +196,7 @@ class Variable:
         return tuple(PACK_SEEDS if dim in _SEEDS else size for dim, size in chunks)
 
 
-_SEEDS = ("seed", "other_seed")
+_SEEDS = ("seed", "other_seed", "compared")
 _CHECKPOINT = ("step", "seed")
 _PAIR = ("step", "seed", "other_seed")
 
@@ -215,6 +240,14 @@ VARIABLES: dict[str, Variable] = {
         for metric in PAIR_METRICS
         if metric.is_divergence
     },
+    TO_MEAN: Variable(
+        "float32",
+        (*_CHECKPOINT, "compared", "token"),
+        "nats",
+        "KL divergence from seed to the mean distribution of the seeds that were compared, of "
+        "which there are one more than the index `compared`",
+        per_token=True,
+    ),
     **{
         metric.array: Variable(
             "float64", _PAIR, metric.units, metric.array_description, per_token=False
@@ -303,6 +336,20 @@ SUMMARIES: dict[str, Variable] = {  # in a model's group `summary`; all derived 
         "kl_unigram, mean over the level's tokens",
         per_token=False,
     ),
+    TO_MEAN: Variable(
+        "float64",
+        (*_CHECKPOINT, "level"),
+        "nats",
+        "kl_to_mean, mean over the level's tokens",
+        per_token=False,
+    ),
+    "ensemble": Variable(
+        "float64",
+        ("step", "statistic", "level"),
+        "nats",
+        "of the seeds' mean distribution: " + ", ".join(STATISTICS),
+        per_token=False,
+    ),
 }
 
 PER_TOKEN = {name: variable for name, variable in VARIABLES.items() if variable.per_token}
@@ -320,7 +367,15 @@ def variables_of(divergences: tuple[str, ...]) -> Mapping[str, Variable]:
     """Return the results arrays of a study that has these divergences, by name."""
     lacking = set(PAIR_METRICS) - set(metrics_of(divergences))
     names = {name for metric in lacking for name in (metric.name, metric.array)}
+    names |= set() if has_ensemble(divergences) else {TO_MEAN}
     return {name: variable for name, variable in VARIABLES.items() if name not in names}
+
+
+@cache
+def summaries_of(divergences: tuple[str, ...]) -> Mapping[str, Variable]:
+    """Return those of `SUMMARIES` that a study with these divergences has."""
+    lacking = () if has_ensemble(divergences) else SUMMARY_ARRAYS
+    return {name: variable for name, variable in SUMMARIES.items() if name not in lacking}
 
 
 @cache
@@ -328,6 +383,7 @@ def arrays_of(divergences: tuple[str, ...]) -> Mapping[str, Variable]:
     """Return those of `ARRAYS` that a study with these divergences has."""
     names = VARIABLES.keys() - variables_of(divergences).keys()
     lacking = names | {f"{LOOSE}/{name}" for name in names}
+    lacking |= {f"{SUMMARY}/{name}" for name in SUMMARIES.keys() - summaries_of(divergences).keys()}
     return {path: variable for path, variable in ARRAYS.items() if path not in lacking}
 
 

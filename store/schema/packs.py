@@ -60,4 +60,4 @@ def _packed_array(loose: str) -> tuple[str, int, int] | None:
     variable = layout.PER_TOKEN.get(name)
     if not separator or variable is None:
         return None
-    return f"{above}/{name}", 1 + variable.by_pair, len(variable.dims)
+    return f"{above}/{name}", variable.n_seed_axes, len(variable.dims)

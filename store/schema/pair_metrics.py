@@ -12,6 +12,8 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
+from store.schema.ensemble import TO_MEAN
+
 
 @dataclass(frozen=True)
 class PairMetric:
@@ -130,13 +132,16 @@ PAIR_METRICS = (KL, *MORE_METRICS)
 DIVERGENCES = tuple(metric.name for metric in PAIR_METRICS if metric.is_divergence)
 """Names of those that may have an array of values per token, (step, seed, other_seed, token)."""
 
+CHOICES = (*DIVERGENCES, TO_MEAN)
+"""What `scoring.divergences` may name: these, and the KL of each seed to the mean of all."""
+
 USUAL = ("kl", "js")
 """The divergences that are computed unless the study file says otherwise."""
 
 
 def in_order(divergences: Collection[str]) -> tuple[str, ...]:
     """Return these divergences in the order of the table; those that it lacks are left out."""
-    return tuple(name for name in DIVERGENCES if name in divergences)
+    return tuple(name for name in CHOICES if name in divergences)
 
 
 def metrics_of(divergences: Collection[str]) -> tuple[PairMetric, ...]:

@@ -230,6 +230,25 @@ def seeds_mean(of_seed: Floats, total: Floats, n: NDArray[Any]) -> Estimate:
     return Estimate(value, value - half, value + half)
 
 
+@np.errstate(invalid="ignore")  # what is not finite comes to NaN, or to infinity
+def pseudo_interval(value: Floats, pseudo: Floats, cells: ClusterCells) -> Estimate:
+    """Return a number of all seeds together, (level,), with its 95 % interval, cut at zero.
+
+    Args:
+        value: (level,) of all seeds.
+        pseudo: (seed, level) its pseudo-values, up to a constant that all share: S times the
+            value less S - 1 times that without the seed (Tukey 1958).
+        cells: sums over tokens of what `value` is the mean of.
+
+    Returns:
+        The interval is NaN with fewer than 3 seeds.
+    """
+    n_seeds = len(pseudo)
+    spread = pseudo.var(axis=0, ddof=1) / n_seeds if n_seeds >= FEWEST_SEEDS else value * np.nan
+    half = _half_width([(spread, n_seeds - 1), _cells_variance(cells, len(value))], 0.95)
+    return Estimate(value, np.minimum(np.maximum(value - half, 0.0), value), value + half)
+
+
 def _half_width(sources: list[tuple[Floats, Any]], confidence: float) -> Floats:
     """Return half the interval of a sum of independent sources, (level,).
 

@@ -18,6 +18,7 @@ from store.commits.chunk_checksums import ChunkChecksums
 from store.commits.ledger import RESULTS, ModelLedger
 from store.commits.log import CommitReader, refuse_lost
 from store.commits.pair_sums import Pair, once
+from store.commits.seed_sets import SET_RESULTS
 from store.commits.study_progress import divergences_of, read_root
 from store.reading.log_probs import REPRESENTATIONS, create_log_probs, log_prob_chunks
 from store.schema import layout
@@ -75,7 +76,7 @@ class CellWriter:
         arrays = {
             name: self.array(model, name)
             for name, variable in layout.VARIABLES.items()
-            if variable.per_token and not variable.by_pair and (seed, step) not in known.scored
+            if variable.of_checkpoint and (seed, step) not in known.scored
         }
 
         width = 0 if layer is None else layer.weight.shape[1]
@@ -94,7 +95,10 @@ class CellWriter:
         return PendingCheckpoint(seed, arrays, index, kept, representation, self._pool, flush)
 
     def begin_pairs(self, model: str, step: int, seeds: Iterable[str]) -> PendingPairs:
-        """Start writing the pairs among `seeds` that are not reduced yet."""
+        """Start writing the pairs among `seeds` that are not reduced yet.
+
+        What depends on all of them is written beside what is there of fewer.
+        """
         known = self._known(model)
         chosen = {seed: known.seeds[seed] for seed in seeds}
         done = np.array([seed in known.reduced.get(step, ()) for seed in chosen], bool)
@@ -102,7 +106,7 @@ class CellWriter:
         arrays = {
             name: self.array(model, name)
             for name, variable in layout.variables_of(self.divergences).items()
-            if variable.per_token and variable.by_pair
+            if variable.per_token and not variable.of_checkpoint
         }
 
         def flush(pairs: Iterable[Pair]) -> dict[str, str]:
@@ -113,6 +117,8 @@ class CellWriter:
                 variable = layout.VARIABLES[name]
                 kept = once(pairs) if variable.symmetric else pairs
                 cells = [(t, *variable.seed_cell(chosen[i], chosen[j])) for i, j in kept]
+                if variable.by_set:
+                    cells = [(t, index, len(chosen) - 1) for index in chosen.values()]
                 keys = (key for cell in cells for key in self._keys(model, name, cell))
                 found[name] = self.store.take_checksums(keys)
             return found
@@ -132,10 +138,12 @@ class CellWriter:
                 self._remove(layout.log_probs_path(model, seed, step))
             if (seed, step) not in known.scored:
                 remove_results(self.path, model, known, seed, step)
-        done = known.reduced.get(step, frozenset())
+        pairs, done = list(pairs), known.reduced.get(step, frozenset())
         for i, j in itertools.permutations(pairs, 2):
             if not {i, j} <= done:
                 remove_pair(self.path, model, known, i, j, step)
+        if len(pairs) > 1:
+            remove_other_sets(self.path, model, known, step)
 
     def close(self) -> None:
         """Wait for writes under way."""
@@ -169,7 +177,7 @@ class CellWriter:
 def remove_results(path: Path, model: str, known: ModelLedger, seed: str, step: int) -> None:
     """Remove one checkpoint's per-token results from disk."""
     for name, variable in layout.VARIABLES.items():
-        if variable.per_token and not variable.by_pair:
+        if variable.of_checkpoint:
             _remove_cell(path, model, name, known.steps[step], known.seeds[seed])
 
 
@@ -181,6 +189,16 @@ def remove_pair(
         if variable.per_token and variable.by_pair:
             index = variable.seed_cell(known.seeds[seed], known.seeds[other])
             _remove_cell(path, model, name, known.steps[step], *index)
+
+
+def remove_other_sets(path: Path, model: str, known: ModelLedger, step: int) -> None:
+    """Remove what a step has of other seeds together than those that are committed."""
+    kept, t = known.sets.get(step), known.steps[step]
+    for name in SET_RESULTS:
+        array = path / layout.model_path(model) / layout.array_path(name)
+        for cell in (array / "c" / str(t)).glob("*/*"):
+            if kept is None or cell.name != str(kept.place):
+                remove_tree(path, cell)
 
 
 def _remove_cell(path: Path, model: str, name: str, *index: int) -> None:

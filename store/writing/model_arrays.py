@@ -98,7 +98,7 @@ class StudyArrays:
         divergences: tuple[str, ...],
     ) -> None:
         self._store, self._reader, self._n_tokens = store, reader, n_tokens
-        self._divergences = divergences
+        self.divergences = divergences  # that the study has
         self._models: dict[str, ModelArrays] = {}
 
     def __contains__(self, model: str) -> bool:
@@ -118,7 +118,7 @@ class StudyArrays:
         """Give the model's arrays axes of these steps and seeds; None: the levels committed."""
         ledger = self._reader.ledger
         if model not in self._models:
-            made = ModelArrays(self._store, model, self._n_tokens, self._divergences)
+            made = ModelArrays(self._store, model, self._n_tokens, self.divergences)
             self._models[model] = made
         n_levels = ledger.n_levels if n_levels is None else n_levels
         self._models[model].grow(list(steps), list(seeds), n_levels, ledger.probes)

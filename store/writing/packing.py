@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -68,7 +68,19 @@ class Packer:
             for pack in packs:
                 write(pack)
         self._store.flush()
+        self._remove_void(model, step, {pack.key for pack in packs})
         self._remove_loose(done, (key for pack in packs for key in pack.loose.values()))
+
+    def _remove_void(self, model: str, step: int, kept: Collection[str]) -> None:
+        """Remove packs of nothing but what a step had of fewer seeds."""
+        root, known = self._store.root, self._ledger().model(model)
+        for name, variable in layout.PER_TOKEN.items():
+            if variable.by_set:
+                folder = root / layout.model_path(model) / name
+                refuse_link(root, folder)
+                for file in folder.glob(f"c.{known.steps[step]}.*"):
+                    if str(file.relative_to(root)) not in kept:
+                        file.unlink(missing_ok=True)
 
     def try_to_pack(self, model: str, step: int, *, again: bool = False) -> None:
         """Pack a step as far as there is room: all that is committed stays, packed or not."""
@@ -156,6 +168,9 @@ class Packer:
 def committed_cells(known: ModelLedger, step: int, variable: Variable) -> list[Cell]:
     """Return where on the axes of steps and seeds what a step has per token is committed."""
     t = known.steps[step]
+    if variable.by_set:
+        of = known.sets.get(step)
+        return [(t, known.seeds[seed], of.place) for seed in of.seeds] if of is not None else []
     if not variable.by_pair:
         return [(t, known.seeds[seed]) for seed in known.scored_at(step)]
     index = [known.seeds[seed] for seed in known.reduced.get(step, ())]

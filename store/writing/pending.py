@@ -120,6 +120,7 @@ class PairsResult:
     seeds: tuple[str, ...]  # all of them: some pairs may have been committed before
     means: tuple[tuple[str, str, Mapping[str, float]], ...]  # (seed, other, by array, nats)
     cells: Mapping[str, str] = field(default_factory=dict)  # by array: checksums, pair by pair
+    of_set: Mapping[str, str] = field(default_factory=dict)  # the same, seed by seed
 
 
 class PendingCheckpoint:
@@ -200,7 +201,8 @@ class PendingPairs:
     ) -> None:
         """Take the seeds of the reduction, each with its index on the axes of the arrays.
 
-        `flush` makes all permanent and returns checksums of these pairs by array.
+        `flush` makes all permanent and returns checksums by array: of these pairs, and of each
+        seed where values depend on all of them.
         """
         self._step_index, self._seeds, self._flush = step_index, seeds, flush
         self._labels, self._index = list(seeds), list(seeds.values())
@@ -209,7 +211,7 @@ class PendingPairs:
             name: TokenBuffer(array.chunks[3], self._writer(name, array), pool)
             for name, array in arrays.items()
         }
-        self._sums = {name: np.zeros(new.shape) for name in arrays}
+        self._sums = {name: np.zeros(new.shape) for name in arrays if not VARIABLES[name].by_set}
 
     @property
     def divergences(self) -> tuple[str, ...]:
@@ -217,10 +219,14 @@ class PendingPairs:
         return tuple(self._buffers)
 
     def append(self, block: Mapping[str, NDArray[np.float32]]) -> None:
-        """Add the next tokens: each divergence by name, (n, seed, other_seed) float32, nats."""
+        """Add the next tokens: each divergence by name, (n, seed, other_seed) float32, nats.
+
+        The KL to the mean of all is (n, seed).
+        """
         for name, buffer in self._buffers.items():
             buffer.append(block[name])
-            self._sums[name] += block[name].sum(axis=0, dtype=np.float64)
+            if name in self._sums:
+                self._sums[name] += block[name].sum(axis=0, dtype=np.float64)
 
     def _writer(self, name: str, array: Array) -> Callable[[int, NDArray[Any]], None]:
         put, variable = writer_of(array), VARIABLES[name]
@@ -234,7 +240,14 @@ class PendingPairs:
                 if cell == variable.seed_cell(*cell):  # else the other order is kept
                     put((self._step_index, *cell, tokens), chunk[:, i, j])
 
-            side_by_side(write_pair, self._pairs)
+            def write_seed(i: int) -> None:
+                cell = self._index[i], len(self._index) - 1
+                put((self._step_index, *cell, tokens), chunk[:, i])
+
+            if variable.by_set:
+                side_by_side(write_seed, range(len(self._index)))
+            else:
+                side_by_side(write_pair, self._pairs)
 
         return write
 
@@ -255,8 +268,10 @@ class PendingPairs:
             )
             for i, j in self._pairs
         )
-        cells = self._flush((i, j) for i, j, _ in means)
-        return PairsResult(tuple(self._labels), means, cells)
+        flushed = self._flush((i, j) for i, j, _ in means)
+        cells = {name: of for name, of in flushed.items() if not VARIABLES[name].by_set}
+        of_set = {name: of for name, of in flushed.items() if VARIABLES[name].by_set}
+        return PairsResult(tuple(self._labels), means, cells, of_set)
 
     def abandon(self) -> None:
         """Give up: wait for writes under way, leave the rest unwritten."""

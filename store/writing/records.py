@@ -7,6 +7,7 @@ import math
 from collections.abc import Mapping
 
 from store.commits.ledger import CHECKPOINT_MEANS, Record
+from store.commits.seed_sets import FIELD
 from store.schema.array_types import Floats
 from store.schema.layout import VARIABLES
 from store.schema.packed import pack_numbers
@@ -59,6 +60,7 @@ def reduced_record(
         "seeds": list(pairs.seeds),
         "before": [seed for seed in pairs.seeds if seed in there],
         "cells": {name: cells for name, cells in pairs.cells.items() if cells},
+        **({FIELD: dict(pairs.of_set)} if pairs.of_set else {}),
         "once": sorted(name for name in pairs.cells if VARIABLES[name].symmetric),
         "means": {name: pack_numbers(row[pair] for pair in added) for name, row in rows.items()},
     }

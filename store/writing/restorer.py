@@ -12,8 +12,10 @@ from numpy.typing import NDArray
 
 from store.commits.ledger import RESULTS, Record
 from store.commits.pair_sums import Pair, once, recorded_pairs
+from store.commits.seed_sets import FIELD
 from store.errors import StoreError
 from store.schema import layout
+from store.schema.ensemble import TO_MEAN
 from store.schema.packed import NOT_KNOWN, checksum_at, chunk_keys, n_checksums, pack_numbers
 from store.statistics.means import MEAN_OF, PAIR_OF
 from store.storage.arrays import open_array
@@ -105,6 +107,30 @@ class Restorer:
                     name: pack_numbers(row[known.seeds[i], known.seeds[j]] for i, j in both)
                     for name, row in means.items()
                 },
+            }
+        )
+        self._study.refresh()
+
+    def to_mean(self, step: int, values: Mapping[str, NDArray[np.float32]]) -> None:
+        """Commit the KL of these seeds, (token,), to the mean of all that are compared there."""
+        known = self._writer.ledger.model(self._model)
+        of, t = known.sets[step], known.steps[step]
+        packed = ""
+        for seed in of.seeds:
+            if seed in values:
+                cell = t, known.seeds[seed], of.place
+                packed += self._write(TO_MEAN, cell, values[seed])
+            else:
+                found = of.checksums(TO_MEAN, seed)
+                packed += "".join(checksum or NOT_KNOWN for checksum in found)
+        self._writer.commit_restored(
+            {
+                "kind": "reduced",
+                "model": self._model,
+                "step": step,
+                "seeds": list(of.seeds),
+                "before": list(of.seeds),
+                FIELD: {**of.cells, TO_MEAN: packed},
             }
         )
         self._study.refresh()

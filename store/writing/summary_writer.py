@@ -109,6 +109,7 @@ class SummaryWriter(PartWriter):
         blocks = [
             _Block(name, run, read(arrays[f"{layout.SUMMARY}/{name}"], (run,)))
             for name in BY_LEVEL
+            if name in layout.summaries_of(self._arrays.divergences)
             for run in _runs((known.steps[one.step] for one in made), layout.SUMMARIES[name])
         ]
         others = [one.step for one in made if not self._goes_on(model, one)]

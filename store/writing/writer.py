@@ -35,7 +35,7 @@ from store.storage.links import remove_tree
 from store.storage.places import refuse_remote
 from store.storage.side_by_side import side_by_side
 from store.study import Study
-from store.writing.cells import CellWriter, remove_pair, remove_results
+from store.writing.cells import CellWriter, remove_other_sets, remove_pair, remove_results
 from store.writing.create import Header, create_study, refuse_mismatch
 from store.writing.model_arrays import StudyArrays
 from store.writing.packing import Packer, is_complete
@@ -258,6 +258,8 @@ class StudyWriter:
             records.append(reduced_record(model, step, pairs, rows, known.seeds))
         self._store.flush()
         self._commits.append(*records)
+        if pairs is not None:
+            remove_other_sets(self.path, model, known, step)
         if is_complete(known, step):
             self._packer.try_to_pack(model, step)
 
@@ -355,6 +357,7 @@ class StudyWriter:
         for seed, other in itertools.product(gone, known.seeds):
             for pair in ((seed, other), (other, seed)):
                 remove_pair(self.path, model, known, *pair, step)
+        remove_other_sets(self.path, model, known, step)
         for seed in [] if pairs_only else gone:
             remove_results(self.path, model, known, seed, step)
             remove_values(self.path, model, known, self.ledger.probes, (seed, step))

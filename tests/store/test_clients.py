@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 
 from store import open_study
 from store.schema import (
-    SUMMARIES,
     SUMMARY,
     USUAL,
     VARIABLES,
@@ -32,6 +31,7 @@ from store.schema import (
     arrays_of,
     log_probs_path,
     model_path,
+    summaries_of,
     variables_of,
 )
 from tests.support.made_store import (
@@ -50,6 +50,7 @@ from tests.support.made_store import (
 )
 
 RESULTS = variables_of(USUAL)
+SUMMARIES = summaries_of(USUAL)
 MODEL, SEEDS, STEPS = "my model/é", ("1", "x y/z", "late"), (64, 0, 8)
 
 

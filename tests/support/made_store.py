@@ -20,13 +20,14 @@ from store.analysis import summarise
 from store.commits.log import decode, encode
 from store.commits.owner import Watching
 from store.schema import (
-    SUMMARIES,
+    TO_MEAN,
     USUAL,
     Category,
     Corpus,
     EngineStatus,
     Vocabulary,
     in_order,
+    summaries_of,
     variables_of,
 )
 from store.writing import Header, StudyWriter
@@ -186,9 +187,22 @@ def pair_block(
     """Divergences of all tokens, (token, seed, other_seed) each, as a reducer passes them on."""
     rows = [[of_pair(model, i, j, step, writer.n_tokens) for j in seeds] for i in seeds]
     return {
-        name: np.array([[of[name] for of in row] for row in rows], np.float32).transpose(2, 0, 1)
+        name: to_mean(model, seeds, step, writer.n_tokens).T
+        if name == TO_MEAN
+        else np.array([[of[name] for of in row] for row in rows], np.float32).transpose(2, 0, 1)
         for name in writer.divergences
     }
+
+
+def to_mean(
+    model: str, seeds: tuple[str, ...], step: int, n_tokens: int = N_TOKENS
+) -> NDArray[np.float32]:
+    """What reducing these seeds together gives, (seed, token), nats."""
+    logs = np.stack(
+        [checkpoint(model, s, step, n_tokens)["log_probs"].astype(float) for s in seeds]
+    )
+    mean = np.logaddexp.reduce(logs) - np.log(len(seeds))
+    return np.asarray((np.exp(logs) * (logs - mean)).sum(-1), np.float32)
 
 
 def fill(writer: StudyWriter, model: str, seeds: Iterable[str], steps: Iterable[int]) -> None:
@@ -273,8 +287,11 @@ def committed(study: Study) -> dict[tuple[Any, ...], bytes]:
             members = tuple(sorted(seeds))
             found[name, "expected_kl", members, step] = snapshot.expected_kl[rows[step]].tobytes()
             for i in seeds:
+                if TO_MEAN in study.divergences and step in known.sets:
+                    values = study.values(name, TO_MEAN, i, step)
+                    found[name, TO_MEAN, i, members, step] = values.tobytes()
                 for j in seeds - {i}:
-                    for variable in study.divergences:
+                    for variable in {*study.divergences} - {TO_MEAN}:
                         values = study.values(name, variable, i, step, j)
                         found[name, variable, i, j, step] = values.tobytes()
                     mean = snapshot.kl[rows[step], columns[i], columns[j]]
@@ -285,7 +302,7 @@ def committed(study: Study) -> dict[tuple[Any, ...], bytes]:
             for category in study.categories(name):
                 values = study.summary(name, category)
                 at = int(np.searchsorted(values.steps, step))
-                for field, variable in SUMMARIES.items():
+                for field, variable in summaries_of(study.divergences).items():
                     if hasattr(values, field):
                         row = getattr(values, field)[at]
                         if "seed" in variable.dims:
