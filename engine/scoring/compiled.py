@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 import torch
 
 from engine.errors import first_line
-from engine.scoring.divergence import divergences
+from engine.scoring.divergence import divergences, kl_to_mean
 from engine.scoring.divergence_sums import divergence_sums
+from store.schema import TO_MEAN
 
 WORTH_SECONDS = 20.0  # of the plain way: compiling takes half as long at most, once
 _SAMPLES = 3  # blocks whose time is taken
@@ -153,14 +154,15 @@ def _whole(
     """Return a function of a block like this one: its sums compiled, the rest as it is."""
     n_seeds = len(log_p)
     first, second = torch.triu_indices(n_seeds, n_seeds, 1, device=log_p.device).unbind()
-    sums = compiler(functools.partial(divergence_sums, names=names, first=first, second=second))
+    of_pairs = [name for name in names if name != TO_MEAN]
+    sums = compiler(functools.partial(divergence_sums, names=of_pairs, first=first, second=second))
     above, below = first * n_seeds + second, second * n_seeds + first
 
     def whole(log_p: torch.Tensor, p: torch.Tensor) -> Named:
         of_runs = sums(log_p, p)
         summed = iter(torch.stack(of_runs).sum(2))  # each (token, pair)
         found = {}
-        for name in names:
+        for name in of_pairs:
             there = next(summed)
             back = next(summed) if name == "kl" else there
             if name == "hellinger":
@@ -168,6 +170,8 @@ def _whole(
             table = there.new_zeros(len(there), n_seeds**2)
             table.index_copy_(1, above, there).index_copy_(1, below, back)
             found[name] = table.view(-1, n_seeds, n_seeds)
+        if TO_MEAN in names:  # takes one logarithm of each entry, whatever it is written in
+            found[TO_MEAN] = kl_to_mean(log_p, p)
         return found
 
     return whole

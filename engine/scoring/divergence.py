@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection
 
 import torch
 
-from store.schema.ensemble import TO_MEAN
+from store.schema import TO_MEAN
 
 _TINY = 1e-37  # smaller than any probability that counts; its logarithm is finite
 SPARE = 3  # blocks of one seed's size that `divergences` works in
@@ -43,14 +43,14 @@ def divergences(
     if spare is None:
         spare = log_p.new_empty(SPARE, *log_p.shape[1:])
     found: dict[str, torch.Tensor] = {}
-    if {"kl", "js", TO_MEAN} & {*names}:
+    if TO_MEAN in names:
+        found[TO_MEAN] = kl_to_mean(log_p, p, spare)
+    if {"kl", "js"} & {*names}:
         mean = torch.mean(log_p, 0, out=spare[0])
         log_p -= mean
         products = torch.bmm(p.transpose(0, 1), log_p.permute(1, 2, 0))
         own = products.diagonal(dim1=1, dim2=2)
         found["kl"] = own[:, :, None] - products
-    if TO_MEAN in names:
-        found[TO_MEAN] = _to_mean(p, own, spare)
     if "tv" in names:
         found["tv"] = _tv(p, spare[1])
     if "js" in names:
@@ -60,12 +60,22 @@ def divergences(
     return {name: found[name] for name in names}
 
 
-def _to_mean(p: torch.Tensor, own: torch.Tensor, spare: torch.Tensor) -> torch.Tensor:
-    """Return KL(p_i || m) with m the mean of all p, (token, seed); `own` and spare as for `_js`."""
-    mean, m, _ = spare
-    torch.mean(p, 0, out=m)
-    m.clamp_min_(_TINY).log_().sub_(mean)
-    return own - torch.stack([torch.linalg.vecdot(of_seed, m) for of_seed in p], -1)
+def kl_to_mean(
+    log_p: torch.Tensor, p: torch.Tensor, spare: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Return KL(p_i || m) with m the mean of all p, (token, seed), as `divergences` does.
+
+    Neither `log_p` nor `p` is overwritten. Logarithms are subtracted before the product, which is
+    then as small as the seeds' disagreement.
+    """
+    log_m, apart = log_p.new_empty(2, *log_p.shape[1:]) if spare is None else spare[:2]
+    torch.mean(p, 0, out=log_m)
+    log_m.clamp_min_(_TINY).log_()
+    of_seeds = [
+        torch.linalg.vecdot(of_seed, torch.sub(log_of_seed, log_m, out=apart))
+        for log_of_seed, of_seed in zip(log_p, p, strict=True)
+    ]
+    return torch.stack(of_seeds, -1)
 
 
 def _js(p: torch.Tensor, own: torch.Tensor, spare: torch.Tensor) -> torch.Tensor:

@@ -15,7 +15,16 @@ from seedconv_tui.tables.rows import PERCENTILE_COLUMNS
 from seedconv_tui.tables.selection import Choice
 from seedconv_tui.tables.step_ranges import Steps
 from seedconv_tui.text import count, nats, quoted
-from store.schema import ALL, CONTEXT, KL, PERCENTILES, Floats, PairMetric, metrics_of
+from store.schema import (
+    ALL,
+    CONTEXT,
+    ENSEMBLE_METRICS,
+    KL,
+    PERCENTILES,
+    Floats,
+    PairMetric,
+    metrics_of,
+)
 from store.statistics import FEWEST_TO_COMPARE, outliers
 
 _TURN = "sharp divergence"  # the phase that begins where the KL is lowest
@@ -211,6 +220,15 @@ def statistics_of(source: StudyData, model: str) -> Block:
             _pair_line(metric, source.study.pair_means(model, metric.array, step))
             for metric in metrics_of(source.study.divergences)
             if metric != KL
+        ),
+        *(
+            _line(
+                metric.in_report,
+                row[metric.name],
+                f"95 % {_interval(row[f'{metric.name}_low'], row[f'{metric.name}_high'])}",
+            )
+            for metric in ENSEMBLE_METRICS
+            if metric.name in row
         ),
         _line("Cross-entropy", row["cross_entropy"]),
         _line("Entropy", row["entropy"]),

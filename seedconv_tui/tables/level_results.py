@@ -36,6 +36,12 @@ class Levels:
     cross_entropy: Floats  # this and the following: mean over seeds
     kl_uniform: Floats
     kl_unigram: Floats
+    ensemble: Floats  # (step, statistic, level) see `Summary.of_ensemble`; NaN: the study has none
+
+    @property
+    def has_ensemble(self) -> bool:
+        """Whether anything is known of the seeds' mean distribution."""
+        return bool(np.isfinite(self.ensemble).any())
 
 
 def read_levels(study: Study, model: str, category: str) -> Levels:
@@ -61,6 +67,7 @@ def levels_of(found: Summary, categories: tuple[str, ...]) -> Levels:
         cross_entropy=mean_over_seeds(found.cross_entropy[done]),
         kl_uniform=mean_over_seeds(found.kl_uniform[done]),
         kl_unigram=mean_over_seeds(found.kl_unigram[done]),
+        ensemble=found.ensemble[done],
     )
 
 

@@ -16,7 +16,15 @@ from seedconv_tui.tables.selection import Choice
 from seedconv_tui.tables.token_rows import CONTEXT
 from store import Study
 from store.analysis import KL_MEASURES, PROBE_KINDS
-from store.schema import KL, MORE_METRICS, PERCENTILES, PairMetric
+from store.schema import (
+    ENSEMBLE_METRICS,
+    KL,
+    MORE_METRICS,
+    PERCENTILES,
+    TO_MEAN,
+    EnsembleMetric,
+    PairMetric,
+)
 
 
 @dataclass(frozen=True)
@@ -96,6 +104,14 @@ def _of_all_tokens(metric: PairMetric) -> Column:
     return Column(metric.name, "float", metric.units, said, divergence=metric.name)
 
 
+def _together(metric: EnsembleMetric) -> Iterator[Column]:
+    said = f"{metric.description}; of the level's tokens, if the study has `{TO_MEAN}`"
+    yield Column(metric.name, "float", "nats", said, TO_MEAN)
+    for end, which in (("low", "lower"), ("high", "upper")):
+        said = f"{which} end of its 95 % interval"
+        yield Column(f"{metric.name}_{end}", "float", "nats", said, TO_MEAN)
+
+
 _CHECKPOINT_KL = (
     _nats("kl", "KL, mean over ordered pairs of seeds"),
     _nats("surprisal", "surprisal, mean over seeds"),
@@ -126,6 +142,7 @@ TABLES: dict[str, LongTable] = {
                 )
                 for name, q in zip(PERCENTILE_COLUMNS, PERCENTILES, strict=True)
             ),
+            *(column for metric in ENSEMBLE_METRICS for column in _together(metric)),
         ),
         rows.levels,
         frozenset({"models", "categories", "levels", "steps"}),
@@ -138,6 +155,8 @@ TABLES: dict[str, LongTable] = {
             _SEED,
             *_LEVEL,
             *_baselines(""),
+            Column(TO_MEAN, "float", "nats", "KL from it to the mean distribution of all seeds, "
+                   "mean over the level's tokens, if the study has it", TO_MEAN),
             _nats("kl_to", "KL from it to the other seeds, mean over the level's tokens"),
             _nats("kl_from", "KL from the other seeds to it, likewise"),
             Column("outlier", "bool", "", "farther from the others than chance; only for `all`"),

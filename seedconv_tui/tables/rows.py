@@ -21,7 +21,17 @@ from seedconv_tui.tables.selection import (
     summarised,
 )
 from store import Study, Summary, SummaryReader, statistics
-from store.schema import ALL, KL, PERCENTILES, Floats, State, metrics_of
+from store.schema import (
+    ALL,
+    KL,
+    PERCENTILES,
+    STATISTICS,
+    TO_MEAN,
+    Floats,
+    State,
+    has_ensemble,
+    metrics_of,
+)
 
 Batch = dict[str, Any]  # column -> list or array, all of one length; missing: None or NaN
 
@@ -79,6 +89,7 @@ def _level_rows(study: Study, spread: _Spread, category: str, steps: Sequence[in
     of_seeds = (summary.cross_entropy, summary.entropy, summary.kl_unigram)
     fewest = np.min([np.isfinite(values).sum(axis=1) for values in of_seeds], axis=0)
     left_out = np.where(summary.counts > 0, summary.n_seeds[:, None] - fewest, 0)
+    together = STATISTICS if has_ensemble(study.divergences) else ()
     span, snapshot = study.levels(category), study.model_snapshot(spread.model)
     floor = dict(zip(snapshot.steps.tolist(), snapshot.floor.tolist(), strict=True))
     for at, step in _present(summary, steps):
@@ -99,6 +110,7 @@ def _level_rows(study: Study, spread: _Spread, category: str, steps: Sequence[in
                 floor=floor[step],
                 **{name: values[at] for name, values in by_seed.items()},
                 **dict(zip(PERCENTILE_COLUMNS, summary.kl_percentile[at], strict=True)),
+                **dict(zip(together, summary.ensemble[at], strict=False)),
             )
         )
     return batches
@@ -117,7 +129,7 @@ def seeds(study: Study, choice: Choice) -> Iterator[Batch]:
 def _seed_rows(study: Study, spread: _Spread, category: str, steps: Sequence[int]) -> list[Batch]:
     batches = []
     summary, span = study.summary(spread.model, category), study.levels(category)
-    n_levels = len(summary.labels)
+    n_levels, to_mean = len(summary.labels), has_ensemble(study.divergences)
     for at, step in _present(summary, steps):
         pairs = spread.of(step)
         far = list(pairs.outlier) if category == ALL else [None] * len(pairs.seeds)
@@ -136,6 +148,7 @@ def _seed_rows(study: Study, spread: _Spread, category: str, steps: Sequence[int
                     entropy=summary.entropy[at, row],
                     kl_uniform=summary.kl_uniform[at, row],
                     kl_unigram=summary.kl_unigram[at, row],
+                    **({TO_MEAN: summary.kl_to_mean[at, row]} if to_mean else {}),
                     kl_to=pairs.kl_to[index, span.start : span.stop],
                     kl_from=pairs.kl_from[index, span.start : span.stop],
                     outlier=outlier,

@@ -5,7 +5,14 @@ from store.schema.builtin_categories import CATEGORIES, CHARTED, CHOSEN_BY_NAME
 from store.schema.category import ALL, CONTEXT, Category
 from store.schema.corpus import Corpus, Vocabulary
 from store.schema.damage import Damage, Part
-from store.schema.ensemble import ENSEMBLE_METRICS, TO_MEAN, EnsembleMetric, has_ensemble
+from store.schema.ensemble import (
+    ENDS,
+    ENSEMBLE_METRICS,
+    STATISTICS,
+    TO_MEAN,
+    EnsembleMetric,
+    has_ensemble,
+)
 from store.schema.keys import CheckpointName, Key, ResultPart
 from store.schema.layout import (
     ARRAYS,
@@ -63,12 +70,14 @@ __all__ = [
     "COMMITS",
     "CONTEXT",
     "DIVERGENCES",
+    "ENDS",
     "ENSEMBLE_METRICS",
     "FORMAT",
     "KL",
     "MORE_METRICS",
     "PAIR_METRICS",
     "PERCENTILES",
+    "STATISTICS",
     "SUMMARIES",
     "SUMMARY",
     "TOP",

@@ -20,6 +20,7 @@ class EnsembleMetric:
 
     name: str  # of its columns in tables, with `_low` and `_high` for its interval
     title: str  # on a screen
+    in_report: str  # in a report's statistics
     description: str
 
 
@@ -27,21 +28,25 @@ ENSEMBLE_METRICS = (
     EnsembleMetric(
         "seed_divergence",
         "divergence of the seeds",
+        "Seeds to mean KLD",
         "kl_to_mean, mean over seeds: the generalised Jensen-Shannon divergence, log S at most",
     ),
     EnsembleMetric(
         "ensemble_entropy",
         "entropy of the ensemble",
+        "Ensemble entropy",
         "entropy of the seeds' mean distribution",
     ),
     EnsembleMetric(
         "ensemble_cross_entropy",
         "cross-entropy of the ensemble",
+        "Ensemble x-entropy",
         "surprisal of the target under the seeds' mean distribution",
     ),
     EnsembleMetric(
         "ambiguity",
         "ambiguity",
+        "Ambiguity",
         "cross-entropy, mean over seeds, less that of the ensemble",
     ),
 )

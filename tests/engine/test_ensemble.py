@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from engine.scoring.compiled import Comparison
 from engine.scoring.divergence import divergences
 from seedconv_tui.cli.main import run
 from store import open_study
@@ -121,3 +122,18 @@ def test_a_token_that_no_seed_gives_any_probability() -> None:
     found = divergences(log_p, log_p.exp(), [TO_MEAN])[TO_MEAN]
     assert torch.isfinite(found).all()
     assert found.max() <= np.log(3) + 1e-6
+
+
+def test_it_is_the_same_where_pairs_are_compared_by_compiled_code() -> None:
+    generator = torch.Generator().manual_seed(0)
+    shared = 3 * torch.randn(1, 4, 1000, generator=generator)
+    log_p = (shared + torch.randn(3, 4, 1000, generator=generator)).log_softmax(-1)
+    heard: list[str] = []
+    comparison = Comparison(heard.append, lambda sums: sums, worth=0, fast=np.inf)
+    found = [
+        comparison.divergences(log_p.clone(), log_p.exp(), ["kl", "js", TO_MEAN], ahead=10)
+        for _ in range(5)
+    ]
+    assert "by compiled code" in heard[0]
+    assert list(found[-1]) == ["kl", "js", TO_MEAN]
+    assert torch.equal(found[-1][TO_MEAN], found[0][TO_MEAN])

@@ -16,14 +16,15 @@ from seedconv_tui.monitor.categories.level_queries import (
 )
 from seedconv_tui.monitor.categories.level_table import LevelTable, ListedLevels
 from seedconv_tui.monitor.categories.levels_at_step import (
+    ALL_METRICS,
     COLUMNS,
     COMPARED,
-    METRICS,
     at_step,
     category_facts,
     category_words,
     curves,
     drawn,
+    interval,
     level_facts,
     series,
 )
@@ -196,12 +197,12 @@ class CategoriesView(StepScreen):
         latest = " (latest)" if self._held is None else ""
         title = [f"step {step:,}{latest}"] if step is not None else []
         title += [category_words(levels)]
-        measure = f"{METRICS[self._metric]}, nats{', log' if self._log_y else ''}"
+        measure = f"{ALL_METRICS[self._metric]}, nats{', log' if self._log_y else ''}"
         title += [measure, model.name]
         title += [phase.name for phase in model.phases if step is not None and phase.start <= step][
             -1:
         ]
-        title += ["band: 95 % interval"] if self._band and not self._metric else []
+        title += ["band: 95 % interval"] if self._band and interval(levels, self._metric) else []
         held = trouble or self.held(model)
         self.query_one(ChartTitle).show(tuple(title), held, measure=measure)
         about = category_facts(levels, step)
@@ -254,7 +255,7 @@ class CategoriesView(StepScreen):
         return super().state() | {
             "category": self._category,
             "compared": list(self._compared),
-            "metric": METRICS[self._metric],
+            "metric": ALL_METRICS[self._metric],
             "log_y": self._log_y,
             "band": self._band,
             "levels": self._outside.state(),
@@ -264,7 +265,7 @@ class CategoriesView(StepScreen):
     def restore(self, kept: Remembered) -> None:
         super().restore(kept)
         self._category, self._compared = kept.text("category"), kept.texts("compared")[-COMPARED:]
-        self._metric = kept.choice("metric", METRICS)
+        self._metric = kept.choice("metric", ALL_METRICS)
         self._log_y, self._band = kept.flag("log_y", False), kept.flag("band", True)
         self._outside = LevelRows.restored(kept.part("levels"))
         self._inside = TokenRows.restored(kept.part("tokens"))

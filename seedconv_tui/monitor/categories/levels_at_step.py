@@ -12,7 +12,7 @@ from seedconv_tui.chart import QUIET, Series
 from seedconv_tui.monitor.categories.level_queries import counterpart
 from seedconv_tui.tables.level_results import base
 from seedconv_tui.text import counted, nats, quoted, signed
-from store.schema import Floats
+from store.schema import ENDS, ENSEMBLE_METRICS, Floats
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -24,6 +24,9 @@ COLUMNS = ("level", "n", "KL", "change", "cross-entropy")
 
 METRICS = ("expected KL", "cross-entropy", "KL to unigram", "KL to uniform")
 """What the curves can show."""
+
+ALL_METRICS = (*METRICS, *(metric.title for metric in ENSEMBLE_METRICS))
+"""With what they can show only of a study that keeps `kl_to_mean`."""
 
 COMPARED = 5
 """Levels that can be kept in the chart in colours of their own."""
@@ -77,7 +80,18 @@ def at_step(levels: Levels, step: int | None) -> StepOfLevels:
 
 def curves(levels: Levels, metric: int) -> Floats:
     """Return what one of the metrics is of every level over the steps, (step, level), nats."""
+    if metric >= len(METRICS):
+        return levels.ensemble[:, len(ENDS) * (metric - len(METRICS))]
     return (levels.kl, levels.cross_entropy, levels.kl_unigram, levels.kl_uniform)[metric]
+
+
+def interval(levels: Levels, metric: int) -> tuple[Floats, Floats] | None:
+    """Return the ends of the metric's 95 % interval, (step, level) each; None: it has none."""
+    if metric >= len(METRICS):
+        first = len(ENDS) * (metric - len(METRICS))
+        low, high = (levels.ensemble[:, first + ENDS.index(end)] for end in ("low", "high"))
+        return low, high
+    return None if metric else (levels.kl_low, levels.kl_high)
 
 
 def drawn(
@@ -107,9 +121,9 @@ def series(levels: Levels, metric: int, colors: Mapping[int, int], *, band: bool
     """Return the curves of these levels; with `band`, the last one has its 95 % interval."""
     steps, values = levels.steps.astype(np.float64), curves(levels, metric)
     lines = [Series(levels.labels[n], steps, values[:, n], color=colors[n]) for n in colors]
-    if band and lines and not metric:
+    if band and lines and (ends := interval(levels, metric)):
         n = list(colors)[-1]
-        lines[-1] = replace(lines[-1], low=levels.kl_low[:, n], high=levels.kl_high[:, n])
+        lines[-1] = replace(lines[-1], low=ends[0][:, n], high=ends[1][:, n])
     return lines
 
 

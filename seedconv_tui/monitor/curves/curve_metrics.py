@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from store.schema import Floats
+from store.schema import ENDS, ENSEMBLE_METRICS, Floats
 from store.statistics import mean_over_seeds
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ class Metric:
     bands: tuple[str, ...]  # what its bands are, the one that is shown at first in front
     needs: str  # what must be there before anything can be drawn
     curve: Callable[[ModelSnapshot, Beside], Curve]
+    summarised: bool = False  # whether it is in summaries alone: `Beside.whole` is needed
 
 
 def _expected_kl(model: ModelSnapshot, _beside: Beside) -> Curve:
@@ -77,12 +79,18 @@ def _over_seeds(steps: NDArray[np.int64], values: Floats) -> Curve:
     return Curve(steps, mean_over_seeds(values), {RANGE: band}, np.isfinite(values).sum(axis=1))
 
 
+def _at_steps(model: ModelSnapshot, whole: Whole, of_summaries: Floats) -> Floats:
+    """Return (step, ...) of summarised steps at all of the model's; NaN at the others."""
+    values = np.full((len(model.steps), *of_summaries.shape[1:]), np.nan)
+    shared = np.isin(model.steps, whole.steps)
+    values[shared] = of_summaries[np.searchsorted(whole.steps, model.steps[shared])]
+    return values
+
+
 def _kl_unigram(model: ModelSnapshot, beside: Beside) -> Curve:
     whole, values = beside.whole, np.full((len(model.steps), 1), np.nan)
     if whole is not None and whole.kl_unigram.size:
-        values = np.full((len(model.steps), whole.kl_unigram.shape[1]), np.nan)
-        shared = np.isin(model.steps, whole.steps)
-        values[shared] = whole.kl_unigram[np.searchsorted(whole.steps, model.steps[shared])]
+        values = _at_steps(model, whole, whole.kl_unigram)
     return _over_seeds(model.steps, values)
 
 
@@ -98,6 +106,15 @@ def _of_pairs(measure: str) -> Callable[[ModelSnapshot, Beside], Curve]:
     return curve
 
 
+def _together(place: int, model: ModelSnapshot, beside: Beside) -> Curve:
+    whole, values = beside.whole, np.full((len(model.steps), 3), np.nan)
+    if whole is not None and whole.ensemble.size:
+        first = len(ENDS) * place
+        values = _at_steps(model, whole, whole.ensemble[:, first : first + len(ENDS)])
+    value, low, high = values.T
+    return Curve(model.steps, value, {INTERVAL: (low, high)}, model.n_seeds)
+
+
 INTERVAL, SPREAD, RANGE = "95 % interval", "std over pairs", "min to max over seeds"
 
 OF_PAIRS: tuple[Metric, ...] = tuple(
@@ -111,7 +128,17 @@ OF_PAIRS: tuple[Metric, ...] = tuple(
 )
 """Only of studies that have probes; the measures are those of `store.analysis.KL_MEASURES`."""
 
-KL_UNIGRAM = Metric("KL to unigram", (RANGE,), "a step that is summarised", _kl_unigram)
+TOGETHER: tuple[Metric, ...] = tuple(
+    Metric(
+        metric.title,
+        (INTERVAL,),
+        "two seeds compared at a step",
+        partial(_together, place),
+        summarised=True,
+    )
+    for place, metric in enumerate(ENSEMBLE_METRICS)
+)
+"""Only of studies that keep `kl_to_mean`."""
 
 METRICS: tuple[Metric, ...] = (
     Metric("expected KL", (INTERVAL, SPREAD), "two seeds scored at one step", _expected_kl),
@@ -133,7 +160,8 @@ METRICS: tuple[Metric, ...] = (
         "one scored checkpoint",
         lambda model, beside: _over_seeds(model.steps, np.log(beside.vocab_size) - model.entropy),
     ),
-    KL_UNIGRAM,
+    Metric("KL to unigram", (RANGE,), "a step that is summarised", _kl_unigram, summarised=True),
     *OF_PAIRS,
+    *TOGETHER,
 )
 """The metrics, in the order in which the key goes through them."""

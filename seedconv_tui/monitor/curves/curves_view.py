@@ -15,9 +15,9 @@ from seedconv_tui.monitor.common.study_screen import MIN_WIDTH, Columns, StudySc
 from seedconv_tui.monitor.curves.chart_window import ChartWindow
 from seedconv_tui.monitor.curves.curve_columns import curve_columns
 from seedconv_tui.monitor.curves.curve_metrics import (
-    KL_UNIGRAM,
     METRICS,
     OF_PAIRS,
+    TOGETHER,
     Beside,
     Metric,
 )
@@ -33,7 +33,7 @@ from seedconv_tui.monitor.curves.model_choice import (
 )
 from seedconv_tui.monitor.curves.readout import Readout, entries, heading
 from seedconv_tui.monitor.curves.whole_summary import Whole, WholeSummary
-from store.schema import ACTIVE_STATES, State
+from store.schema import ACTIVE_STATES, State, has_ensemble
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -135,6 +135,13 @@ class CurvesView(StudyScreen):
                 found.append(StudyModel(key, label, color, snapshot, model, curve))
         return found
 
+    def _offers(self, metric: Metric) -> bool:
+        """Whether one of the studies can have it."""
+        read = [snapshot for _, _, snapshot in self._read()]
+        if metric in OF_PAIRS:
+            return any(model.probed for snapshot in read for model in snapshot.models)
+        return metric not in TOGETHER or any(has_ensemble(each.divergences) for each in read)
+
     @property
     def _shown_band(self) -> str | None:
         """Which of the metric's bands is shown; None: none of them."""
@@ -145,7 +152,7 @@ class CurvesView(StudyScreen):
     def _queries(self, watch: Watch, snapshot: StudySnapshot) -> list[Query[object]]:
         """Return what the metric needs beyond a snapshot."""
         names, generation = [model.name for model in snapshot.models], snapshot.generation
-        if METRICS[self._metric] is KL_UNIGRAM:
+        if METRICS[self._metric].summarised:
             return [WholeSummary(name, generation) for name in names]
         if METRICS[self._metric] in OF_PAIRS:
             return [each for name in names for each in questions(watch.details, name, generation)]

@@ -7,7 +7,7 @@ from textual.binding import Binding
 from seedconv_tui.monitor.common.chart_widget import ChartView
 from seedconv_tui.monitor.common.search import SearchBar, found_in, step_in
 from seedconv_tui.monitor.common.study_screen import MIN_WIDTH
-from seedconv_tui.monitor.curves.curve_metrics import METRICS, OF_PAIRS
+from seedconv_tui.monitor.curves.curve_metrics import METRICS, TOGETHER
 from seedconv_tui.monitor.curves.curves_view import CurvesView
 from seedconv_tui.monitor.curves.model_choice import steps_of
 
@@ -22,7 +22,12 @@ class CurvesScreen(CurvesView):
         Binding("right,l", "step(1)", "Step on", show=False, tooltip="cursor: next step"),
         Binding("home,g", "step(-100000)", "First", show=False, tooltip="cursor: first step"),
         Binding("end,G", "step(100000)", "Last", show=False, tooltip="cursor: last step"),
-        Binding("m", "metric", "Metric", tooltip=", ".join(m.title for m in METRICS)),
+        Binding(
+            "m",
+            "metric",
+            "Metric",
+            tooltip=", ".join(m.title for m in METRICS if m not in TOGETHER),
+        ),
         Binding("y", "log_y", "Log", tooltip="logarithmic or linear values"),
         Binding("x", "log_x", "Log steps", show=False, tooltip="logarithmic or linear steps"),
         Binding("plus,equals_sign", "zoom(1)", "Zoom", key_display="+ -", tooltip="zoom in"),
@@ -120,9 +125,8 @@ class CurvesScreen(CurvesView):
 
     def action_metric(self) -> None:
         """Draw the next metric that the studies can have."""
-        probed = any(model.probed for _, _, read in self._read() for model in read.models)
         self._metric = (self._metric + 1) % len(METRICS)
-        while METRICS[self._metric] in OF_PAIRS and not probed:
+        while not self._offers(METRICS[self._metric]):
             self._metric = (self._metric + 1) % len(METRICS)
         self._refit()
 

@@ -20,6 +20,7 @@ class Whole:
 
     steps: NDArray[np.int64]  # (step,) ascending
     kl_unigram: Floats  # (step, seed) from prediction to unigram, nats
+    ensemble: Floats  # (step, statistic) of all seeds together, nats; empty: the study has none
 
 
 @dataclass(frozen=True)
@@ -32,13 +33,16 @@ class WholeSummary:
     KEEP: ClassVar[int] = 64
 
     def read(self, study: Study) -> Whole:
-        """Read one array of the summary."""
+        """Read one array of the summary, or two."""
         from store import SummaryReader
-        from store.schema import ALL
+        from store.schema import ALL, has_ensemble
 
         study.refresh()  # to what the generation has
         if ALL not in study.categories(self.model):
-            return Whole(np.empty(0, np.int64), np.empty((0, 0)))
+            return Whole(np.empty(0, np.int64), np.empty((0, 0)), np.empty((0, 0)))
         reader = SummaryReader(study, self.model)
-        done = reader.valid(ALL)
-        return Whole(reader.steps[done], reader.read("kl_unigram", ALL)[done][..., 0])
+        done, ensemble = reader.valid(ALL), np.empty((0, 0))
+        if has_ensemble(study.divergences):
+            ensemble = reader.read("ensemble", ALL)[done][..., 0]
+        of_seeds = reader.read("kl_unigram", ALL)[done][..., 0]
+        return Whole(reader.steps[done], of_seeds, ensemble)

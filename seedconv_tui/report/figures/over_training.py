@@ -11,6 +11,7 @@ from seedconv_tui.report import bands, style
 from seedconv_tui.report.parts import MODEL, STEP, Figure, Omitted, gathered, nats, text, whole
 from seedconv_tui.report.study_data import NUMERALS, StudyData
 from seedconv_tui.tables.long_tables import Column
+from store.schema import ENDS, ENSEMBLE_METRICS, has_ensemble
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing
@@ -32,6 +33,8 @@ def figures(source: StudyData) -> Iterator[Figure | Omitted]:
         "KL to the uniform and to the unigram distribution",
         (("kl_uniform", "KL to uniform (nats)"), ("kl_unigram", "KL to unigram (nats)")),
     )
+    if has_ensemble(source.study.divergences):
+        yield ensemble(source)
     yield learning_rate(source)
 
 
@@ -162,6 +165,61 @@ def over_seeds(
         return figure
 
     return Figure(name, title, caption, columns, gathered(columns, rows), draw)
+
+
+def ensemble(source: StudyData) -> Figure:
+    """Show what the seeds come to together, a panel for each of `ENSEMBLE_METRICS`."""
+    columns = (
+        MODEL,
+        STEP,
+        whole("n_seeds", "seeds", "seeds whose mean distribution it is"),
+        *(
+            nats(f"{metric.name}{end}", which)
+            for metric in ENSEMBLE_METRICS
+            for end, which in (
+                ("", metric.description),
+                ("_low", "lower end of its 95 % interval; missing below three seeds"),
+                ("_high", "upper end of its 95 % interval"),
+            )
+        ),
+    )
+    rows = [
+        (model, step, int(of.n_seeds[at]), *of.ensemble[at, :, 0].tolist())
+        for model in source.models
+        for of in [source.whole(model)]
+        for at, step in enumerate(of.steps.tolist())
+    ]
+    caption = (
+        "The mean of the seeds' distributions over training, by model. (a) KL of a seed to that "
+        "mean, mean over seeds: the generalised Jensen-Shannon divergence, at most the logarithm "
+        "of the number of seeds. (b) Entropy of the mean. (c) Its cross-entropy. (d) By how much "
+        "that is less than the seeds' own, on average. Bands: 95 % intervals "
+        f"({source.interval}; none below three seeds). {source.seeds()} {source.steps_words()} "
+        f"{source.settings}"
+    )
+
+    def draw() -> Drawing:
+        figure, axes = style.grid(2, 2, width=style.TWO_COLUMNS, height=4.4)
+        panels = [panel for row in axes for panel in row]
+        lines: list[Line2D] = []
+        for place, (panel, metric) in enumerate(zip(panels, ENSEMBLE_METRICS, strict=True)):
+            lines = []
+            looks = style.ordinal(len(source.models))
+            for at, (model, look) in enumerate(zip(source.models, looks, strict=True)):
+                of = source.whole(model)
+                first = len(ENDS) * place
+                mean, low, high = of.ensemble[:, first : first + len(ENDS), 0].T
+                lines.append(
+                    style.curve(panel, of.steps, mean, look, low=low, high=high, at=at, name=model)
+                )
+            style.step_axis(panel, _all_steps(source))
+            panel.set_ylabel("nats")
+            style.letter(panel, place, metric.title, of=len(panels))
+        style.legend(figure, lines, width=style.TWO_COLUMNS)
+        return figure
+
+    title = "The seeds' mean distribution over training"
+    return Figure("ensemble", title, caption, columns, gathered(columns, rows), draw)
 
 
 def _all_steps(source: StudyData) -> list[int]:
