@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from store.commits.study_progress import StudyProgress, read_root
     from store.reading.log_probs import REPRESENTATIONS, LogProbs
     from store.reading.summary import Summary, SummaryReader
+    from store.shown_names import folder_names
     from store.storage.arrays import limit_threads
     from store.storage.durable import write_file
     from store.storage.places import Files, refuse_remote
@@ -48,6 +49,7 @@ _HOME = {
     "StudyProgress": "store.commits.study_progress",
     "Summary": "store.reading.summary",
     "SummaryReader": "store.reading.summary",
+    "folder_names": "store.shown_names",
     "limit_threads": "store.storage.arrays",
     "open_study": "store.study",
     "read_root": "store.commits.study_progress",
@@ -75,6 +77,7 @@ __all__ = [
     "Summary",
     "SummaryReader",
     "UnsupportedError",
+    "folder_names",
     "lacks_files",
     "lacks_room",
     "limit_threads",

@@ -36,6 +36,7 @@ COMMANDS = (
     "verify",
     "prune",
     "migrate",
+    "completion",
 )
 """All of them, in the order of the help: each is a module beside this one (`options.Command`)."""
 
@@ -58,11 +59,11 @@ def run(argv: list[str]) -> int:
     """Run one command and return its exit code."""
     if argv and not argv[0].startswith("-") and argv[0] not in COMMANDS:
         if not Path(argv[0]).exists() and os.sep not in argv[0] and not argv[0].endswith(".zarr"):
-            _parser(()).error(
+            full_parser(()).error(
                 f"{argv[0]!r} is neither a command nor a store; `seedconv --help` lists both"
             )
         argv = ["tui", *argv]
-    parser = _parser(_needed(argv))
+    parser = full_parser(_needed(argv))
     options = parser.parse_args(argv)
     if not hasattr(options, "run"):
         parser.print_help()
@@ -148,7 +149,8 @@ class _Version(argparse.Action):
         parser.exit()
 
 
-def _parser(names: Sequence[str] = COMMANDS) -> argparse.ArgumentParser:
+def full_parser(names: Sequence[str] = COMMANDS) -> argparse.ArgumentParser:
+    """Return what parses a command line with these commands."""
     parser = argparse.ArgumentParser(
         prog="seedconv",
         description="Watch language models trained with different seeds converge.",
