@@ -28,7 +28,7 @@ UNIVERSAL = (
     *("ADJ", "ADP", "ADV", "AUX", "CCONJ", "DET", "INTJ", "NOUN", "NUM", "PART", "PRON", "PROPN"),
     *("PUNCT", "SCONJ", "SYM", "VERB", "X", "SPACE"),
 )
-RULES = "seedconv rules"  # the name of our own tagger wherever its tags are shown
+RULES = "seedconv rules (English)"  # the name of our own tagger wherever its tags are shown
 _PREFERRED = "en_core_web_sm"  # what "auto" takes where it is installed
 
 _PIECE = 100_000  # characters: longer documents go through the pipeline in pieces
@@ -64,7 +64,7 @@ class TagSet:
 class Tags:
     """What a tagger says of the tokens of a corpus."""
 
-    tagger: str  # e.g. "seedconv rules", "en_core_web_sm 3.8.0"; untrusted if it is a folder's
+    tagger: str  # such as "en_core_web_sm 3.8.0"; untrusted if it is a folder's
     universal: TagSet  # labels are UNIVERSAL, every token has one
     fine: TagSet | None  # fine-grained tags, where the tagger gives them
 

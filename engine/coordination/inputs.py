@@ -19,6 +19,7 @@ from engine.study_file.file import StudyFile
 from engine.text.counts import Counts
 from engine.text.documents import find_files
 from engine.text.evaluation_text import EvaluationText, build_text
+from engine.text.language import not_english
 from engine.text.orders import make_order, publish_order
 from engine.text.tokenizer import Tokenizer, load_tokenizer
 from seedconv_tui.training.spool import remove_abandoned
@@ -40,6 +41,11 @@ class Inputs:
     text: EvaluationText
     probes: tuple[Questions, ...]
     warnings: tuple[tuple[str, str], ...]  # kinds of event, and what the user should know
+
+
+_ENGLISH_TAGGERS = {"auto", "rules"}
+_TAGGED = {"pos", "word_class"}  # categories that are made of tags
+_MANY = 0.1  # share of documents in another language from which on it is said
 
 
 def read_inputs(
@@ -65,6 +71,8 @@ def read_inputs(
     new = not study.store.exists()
     if new and text.special:
         warnings.append(("corpus", _spelt_out(text.special)))
+    if note := _other_language(study, text):
+        warnings.append(("tagger", note))
     if tokenizer.least < tokenizer.size:
         if new:
             waits = patience.waiting and not study.captured  # which come after the work order
@@ -135,6 +143,25 @@ def _spelt_out(special: Mapping[str, int]) -> str:
         f"corpus.files: {counted(n, 'special token')} {are} spelt out in the text "
         f"({of_each}) and {were} read as such. If that is plain text, set "
         'corpus.special_tokens = "text" and use a new store'
+    )
+
+
+def _other_language(study: StudyFile, text: EvaluationText) -> str:
+    """Return what to say where English parts of speech are given to other text; else empty."""
+    chosen = study.categories
+    if chosen.tagger not in _ENGLISH_TAGGERS or _TAGGED.isdisjoint(chosen.include):
+        return ""
+    n, seen = not_english(text.corpus)
+    documents = len(text.corpus.document_name)
+    if n < _MANY * documents or not n:
+        return ""
+    does = "does" if n == 1 else "do"
+    return (
+        f"categories.tagger: {n:,} of {counted(documents, 'document')} {does} not look English "
+        f"({seen.common / max(seen.words, 1):.0%} of the words are common English ones, "
+        f"{seen.foreign / max(seen.letters, 1):.0%} of the letters outside ASCII), and "
+        f'"{chosen.tagger}" tags English alone. Name a spaCy pipeline of the language, or take '
+        "another tagger's labels (docs/text.md); where the text is English, pass over this"
     )
 
 

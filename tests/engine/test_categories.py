@@ -469,7 +469,7 @@ def test_parts_of_speech_and_word_classes(tmp_path: Path) -> None:
     assert built.labels("word_class_context") == of_context(built, classes)
     categories = built.categories()
     assert list(categories) == ["all", "pos", "pos_context", "word_class", "word_class_context"]
-    assert "tagged by seedconv rules" in categories["pos"].description
+    assert "tagged by seedconv rules (English)" in categories["pos"].description
     alone = build(tmp_path, categories__include=["word_class"], categories__tagger="rules")
     assert list(alone.categories()) == ["all", "word_class", "word_class_context"]
 

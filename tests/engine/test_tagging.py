@@ -160,7 +160,7 @@ def test_every_token_takes_the_tag_of_most_of_its_characters(tokenizer: str) -> 
     short = [document for document in DOCUMENTS if len(document) < 1000]
     corpus = tokenise(TOKENIZERS[tokenizer](), short)
     tags = tagging.tag(corpus, "rules")
-    assert tags.tagger == "seedconv rules"
+    assert tags.tagger == "seedconv rules (English)"
     assert tags.fine is None
     assert tags.universal.labels == tagging.UNIVERSAL
     want = [tag or "X" for tag in expected(rules(), short, corpus, "pos_")]
@@ -278,7 +278,7 @@ def test_auto_takes_the_usual_pipeline_if_it_is_installed(
 ) -> None:
     corpus = tagged_text.corpus(["Dogs see."], [[0, 4]], [[4, 8]])
     if not spacy.util.is_package("en_core_web_sm"):
-        assert tagging.tag(corpus, "auto").tagger == "seedconv rules"
+        assert tagging.tag(corpus, "auto").tagger == "seedconv rules (English)"
     package = tmp_path / "en_core_web_sm"
     package.mkdir()
     nlp = spacy.load(pipelines / "both")
