@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 SOURCES := store engine seedconv_tui tests benchmarks docs examples
 
-.PHONY: demo reproduce test check lint ci soak bench gpu picture clean
+.PHONY: demo reproduce test check lint ci compat package soak bench gpu picture clean
 
 demo: $(VENV)/engine
 	$(BIN)/seedconv demo $(ARGS)
@@ -23,7 +23,7 @@ test: $(VENV)/dev
 
 COVERED := --cov --cov-report=term:skip-covered --cov-fail-under=85
 
-check: lint
+check: lint package
 	$(BIN)/python -m pytest $(SPREAD) $(COVERED)
 
 lint: $(VENV)/dev
@@ -36,6 +36,18 @@ lint: $(VENV)/dev
 # On every change, within a quarter of an hour: without coverage and without the longest attacks,
 # which `make check` has.
 ci: test lint
+
+# Tests with the lowest and the newest packages allowed, on each Python: some GB, half an hour.
+# ARGS="viewer-3.11-lowest" for one of them.
+compat: $(VENV)/dev
+	$(BIN)/python -m tests.compat $(ARGS)
+
+# What would be published, built from the files in git and held against what indexes ask for.
+package: $(VENV)/dev
+	rm -rf dist build
+	$(BIN)/python -m build --quiet
+	$(BIN)/twine check --strict dist/*
+	$(BIN)/check-wheel-contents dist/*.whl
 
 # Some minutes under fire, and the same in peace; ARGS="--seconds 600 --random-seed 7".
 soak: $(VENV)/dev
@@ -54,8 +66,14 @@ picture: $(VENV)/engine
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .coverage
 
+# Without `ensurepip`, which Debian packs apart, `venv` leaves half an environment behind.
 $(VENV)/bin/python:
-	$(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "$(PYTHON): Python 3.11 or newer is needed. Name one: make PYTHON=python3.12 ..." >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip' 2> /dev/null || { \
+		echo "$(PYTHON): has no ensurepip. Install it (Debian, Ubuntu: apt install python3-venv), or" \
+			"name another Python: make PYTHON=..." >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
 
 # One file marks each finished installation, so that a broken one is done again.
 $(VENV)/engine: $(VENV)/bin/python pyproject.toml constraints.txt
@@ -64,6 +82,6 @@ $(VENV)/engine: $(VENV)/bin/python pyproject.toml constraints.txt
 
 $(VENV)/dev: $(VENV)/engine
 	$(PIP) --editable '.[analysis,datasets,engine,metrics,ray,remote,report,tensorboard,xarray]' \
-		accelerate flask flask-cors import-linter mypy 'moto[s3]' py-spy pyte pytest pytest-asyncio \
-		pytest-cov pytest-xdist ruff tensorboard tensorstore
+		accelerate build check-wheel-contents flask flask-cors import-linter mypy 'moto[s3]' py-spy \
+		pyte pytest pytest-asyncio pytest-cov pytest-xdist ruff tensorboard tensorstore twine uv
 	touch $@

@@ -1,6 +1,8 @@
 """Errors of the store. Each message is one line that names the file and says what to do."""
 
 import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 
 class StoreError(Exception):
@@ -33,6 +35,18 @@ class BusyError(StoreError):
 
 class DamagedError(StoreError):
     """Something that was committed is missing, altered or unreadable."""
+
+
+@contextmanager
+def from_extra(what: str, extra: str) -> Iterator[None]:
+    """Raise `UnsupportedError` where a package that an extra brings is not installed."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise UnsupportedError(
+            f"{what} needs {error.name}, which is not installed: "
+            f"pip install 'seedconv-tui[{extra}]'"
+        ) from error
 
 
 _NO_ROOM = {errno.ENOSPC, errno.EDQUOT}

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from store.errors import DamagedError, ReplacedError
+from store.errors import DamagedError, ReplacedError, from_extra
 from store.reading.model import read_model
 from store.reading.study_reader import StudyReader
 from store.reading.summary import Summary, read_summary
@@ -80,7 +80,8 @@ class Study(StudyReader):
         Variables and units are those of `docs/store-format.md`; steps ascend, seeds are labels.
         Needs the extra `xarray`.
         """
-        from store.reading.dataset import model_dataset  # xarray: optional, and slow to import
+        with from_extra("a dataset", "xarray"):
+            from store.reading.dataset import model_dataset  # slow to import
 
         return model_dataset(self, model)
 

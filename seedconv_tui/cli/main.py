@@ -107,11 +107,11 @@ def _explain(error: Exception) -> int:
                 f"{error.filename or 'the store'}: too many files are open; raise the limit with "
                 "`ulimit -n`, or end what holds so many, and run the same command again"
             )
-        case ModuleNotFoundError(name=str(name)) if name.partition(".")[0] in _ENGINE_EXTRA:
+        case ModuleNotFoundError(name=str(name)) if extra := _extra_of(name):
             code = USAGE
             text = (
-                f"this command needs the engine, and {name} is not installed: "
-                "pip install 'seedconv-tui[engine]'"
+                f"this command needs {name.partition('.')[0]}, which is not installed: "
+                f"pip install 'seedconv-tui[{extra}]'"
             )
         case _ if type(error).__module__ == "engine.errors":
             from engine.errors import CheckpointError, ConfigError, EngineError, Interrupted
@@ -132,7 +132,23 @@ def _explain(error: Exception) -> int:
     return code
 
 
-_ENGINE_EXTRA = {"torch", "transformers", "tokenizers", "safetensors", "pydantic", "spacy"}
+# The extra that brings a package, where a command that needs it does not say so itself. Each is in
+# pyproject.toml; of several that bring one, the smallest.
+_EXTRAS = {
+    "engine": (
+        "httpx2 huggingface_hub psutil pydantic safetensors spacy threadpoolctl tokenizers torch "
+        "transformers"
+    ),
+    "analysis": "pandas pyarrow scipy statsmodels",
+    "report": "matplotlib",
+    "xarray": "xarray",
+}
+
+
+def _extra_of(module: str) -> str | None:
+    """Return the extra that brings a module, or None where no extra does."""
+    package = module.partition(".")[0]
+    return next((extra for extra, names in _EXTRAS.items() if package in names.split()), None)
 
 
 # -- the parser ----------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from store.errors import DamagedError
+from store.errors import DamagedError, from_extra
 from store.reading.recorded_means import numbers_checksum
 from store.reading.study_reader import StudyReader
 from store.schema import layout
@@ -74,7 +74,8 @@ class Summary:
 
     def dataset(self) -> xarray.Dataset:
         """Return the same as an `xarray.Dataset`. Needs the extra `xarray`."""
-        import xarray  # optional, and slow to import
+        with from_extra("a dataset", "xarray"):
+            import xarray  # slow to import
 
         variables = {}
         for name, variable in layout.SUMMARIES.items():
