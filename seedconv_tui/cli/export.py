@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 HELP = "results as CSV, Parquet or JSON lines, in long form"
 EXAMPLE = "seedconv export study.zarr --what tokens --steps 1000 -o tokens.parquet"
 
-WHAT = ("levels", "seeds", "pairs", "tokens", "extremes", "phases", "checkpoints", "probes")
+WHAT = (
+    "levels", "seeds", "pairs", "tokens", "extremes", "entries", "phases", "checkpoints", "probes",
+)  # fmt: skip
 FORMATS = ("csv", "parquet", "json")
 _SUFFIXES = {
     ".csv": "csv",
@@ -58,7 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--steps",
         type=steps_argument,
-        help="only these: A:B, :B, A: or a list 0,8,64 (all; tokens and extremes: the newest)",
+        help="only these: A:B, :B, A: or a list 0,8,64 (all; of tokens the newest)",
     )
     parser.add_argument(
         "--count", type=at_least(1), metavar="N", help="extremes: tokens of each kind (10)"

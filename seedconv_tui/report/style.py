@@ -186,6 +186,16 @@ def curve(
     return line
 
 
+def end_interval(
+    axes: Axes, steps: Sequence[int], low: float, high: float, look: Look, *, at: int
+) -> None:
+    """Draw an interval as a bar at the last step; `at`, its place among others, moves it left."""
+    first, last = np.log1p(min(steps)), np.log1p(max(steps))
+    x = float(np.expm1(last - 0.015 * at * (last - first)))
+    if np.isfinite(low) and np.isfinite(high):
+        axes.plot([x, x], [low, high], color=look.color, linewidth=0.9, alpha=0.7, zorder=1.5)
+
+
 def _marked(x: Floats, at: int) -> list[int]:
     """Choose a few points that are evenly spaced as drawn, other ones for each line."""
     if len(x) <= _MARKS:

@@ -25,7 +25,7 @@ from store.schema import (
     PairMetric,
     metrics_of,
 )
-from store.statistics import FEWEST_TO_COMPARE, outliers
+from store.statistics import FEWEST_TO_COMPARE, extremes, outliers
 
 _TURN = "sharp divergence"  # the phase that begins where the KL is lowest
 _MEANS = {
@@ -48,6 +48,7 @@ def tables(source: StudyData) -> Iterator[PageTable | Block]:
             yield levels(source, variant)
     yield outlier_seeds(source)
     yield tokens(source)
+    yield entries(source)
     for model in source.models:
         yield statistics_of(source, model)
 
@@ -79,7 +80,7 @@ def expected_kl(source: StudyData) -> PageTable:
     header = ("model", "where", "step", "seeds", "KL", "95 %", *_MEANS.values())
     note = (
         "Nats. KL: mean over all tokens and ordered pairs of seeds. "
-        f"{_interval_words(source)} Std of pairs: the paper's band. {source.settings} "
+        f"{_interval_words(source)} Std of pairs: over ordered pairs, divisor n. {source.settings} "
         f"{source.gaps()}"
     )
     return PageTable("Expected KL by model and step", header, rows, note.rstrip(), n_names=2)
@@ -190,6 +191,34 @@ def tokens(source: StudyData) -> PageTable:
     note = f"{model} at step {step}; nats, KL as mean over pairs, surprisal over seeds."
     header = ("", "token in its text", "KL", "surprisal")
     return PageTable("Tokens with the lowest, middle and highest KL", header, rows, note, n_names=2)
+
+
+def entries(source: StudyData) -> PageTable:
+    """List the vocabulary entries with the lowest, middle and highest KL of the largest model."""
+    model = source.models[-1]
+    known = list(_rows(source, "entries", Choice(models=[model])))
+    of = extremes(np.array([row["kl"] for row in known]), 10)
+    rows = [
+        (
+            kind,
+            row["text"],
+            count(row["n"]),
+            nats(float(row["kl"])),
+            _interval(row["kl_low"], row["kl_high"]),
+            nats(float(row["cross_entropy"])),
+        )
+        for kind, places in of._asdict().items()
+        for row in (known[place] for place in places.tolist())
+    ]
+    step = count(source.steps(model)[-1])
+    note = (
+        f"{model} at step {step}; nats. Means over the n occurrences of an entry as a target, and "
+        "over pairs or seeds, as the paper lists tokens. 95 %: over documents, of these seeds; "
+        "none where all are in one document."
+    )
+    header = ("", "entry", "n", "KL", "95 %", "cross-entropy")
+    title = "Vocabulary entries with the lowest, middle and highest KL"
+    return PageTable(title, header, rows, note, n_names=2)
 
 
 def statistics_of(source: StudyData, model: str) -> Block:

@@ -205,6 +205,26 @@ TABLES: dict[str, LongTable] = {
         token_rows.extremes,
         frozenset({"models", "steps", "count"}),
     ),
+    "entries": LongTable(
+        "One row for each vocabulary entry that occurs as a target, from the lowest KL on: means "
+        "over its occurrences (the paper's tokens), at the newest summarised step of each model "
+        "unless steps are chosen.",
+        (
+            _MODEL,
+            _STEP,
+            _TOKEN[1],
+            Column("text", "str", "", "what the entry stands for"),
+            Column("n", "int", "tokens", "occurrences as a target"),
+            Column("n_documents", "int", "", "documents that it occurs in, or runs of tokens of a "
+                   "lone one"),
+            _nats("kl", "KL, mean over occurrences and ordered pairs of seeds"),
+            _nats("kl_low", "lower end of its 95 % interval over documents; missing below two"),
+            _nats("kl_high", "upper end of its 95 % interval"),
+            _nats("cross_entropy", "surprisal, mean over occurrences and seeds"),
+        ),
+        token_rows.by_entry,
+        frozenset({"models", "steps"}),
+    ),
     "phases": LongTable(
         "One row for each phase of training of each model.",
         (

@@ -1,4 +1,4 @@
-"""Rows about tokens: their KL and levels at a step, and those that stand out."""
+"""Rows about tokens: each, those that stand out, and by vocabulary entry."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from seedconv_tui.tables.rows import Batch, batch
 from seedconv_tui.tables.selection import Choice, chosen_categories, chosen_steps, summarised
 from store import Study, statistics
+from store.analysis import entries_at, kl_and_surprisal
 from store.schema import ALL, Floats
 
 CONTEXT = 60  # characters on either side of a token
@@ -55,17 +56,7 @@ def _token_values(
     for name in categories:
         found = study.category(model, name)
         labels[name] = (*found.labels, None), found.level  # -1, the last: in no level
-    return *_kl_and_surprisal(study, model, step), labels
-
-
-def _kl_and_surprisal(study: Study, model: str, step: int) -> tuple[Floats, Floats]:
-    """Return means over the step's pairs and seeds, (token,) each, nats."""
-    kl = study.token_kl(model, step).astype(np.float64)
-    seeds = sorted(study.ledger(model).summaries[step].seeds)
-    total = np.zeros(study.n_tokens)
-    for seed in seeds:
-        total += study.values(model, "surprisal", seed, step)
-    return kl, total / len(seeds)
+    return *kl_and_surprisal(study, model, step), labels
 
 
 def _is_no_total(category: str) -> bool:
@@ -84,7 +75,7 @@ def extremes(study: Study, choice: Choice) -> Iterator[Batch]:
     ends = np.append(corpus.document_start[1:], len(corpus.text))
     for model, steps in chosen_steps(study, choice, summarised(study), newest=True).items():
         for step in steps:
-            read = partial(_kl_and_surprisal, study, model, step)
+            read = partial(kl_and_surprisal, study, model, step)
             kl, surprisal = study.consistent({model: [step]}, read)
             found = statistics.extremes(kl, 10 if choice.count is None else choice.count)
             for kind, tokens in found._asdict().items():
@@ -107,6 +98,28 @@ def extremes(study: Study, choice: Choice) -> Iterator[Batch]:
                     text=_cut(corpus.text, starts, stops),
                     after=_cut(corpus.text, stops, last),
                 )
+
+
+def by_entry(study: Study, choice: Choice) -> Iterator[Batch]:
+    """See `long_tables.TABLES`. Raise ChoiceError, StoreError, DamagedError."""
+    names = study.vocabulary.text
+    for model, steps in chosen_steps(study, choice, summarised(study), newest=True).items():
+        for step in steps:
+            found = study.consistent({model: [step]}, partial(entries_at, study, model, step))
+            order = np.argsort(found.kl.value, kind="stable")
+            yield batch(
+                len(order),
+                model=model,
+                step=step,
+                token_id=found.token_id[order],
+                text=[names[number] for number in found.token_id[order].tolist()],
+                n=found.n[order],
+                n_documents=found.n_documents[order],
+                kl=found.kl.value[order],
+                kl_low=found.kl.low[order],
+                kl_high=found.kl.high[order],
+                cross_entropy=found.cross_entropy[order],
+            )
 
 
 def _cut(text: str, starts: NDArray[np.int64], stops: NDArray[np.int64]) -> list[str]:

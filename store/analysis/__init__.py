@@ -1,6 +1,7 @@
 """What is computed from a study on request: steps, models and tokens compared, probes, claims."""
 
 from store.analysis.between import kl_between, mean_kl_between
+from store.analysis.by_entry import EntryMeans, entries, entries_at, kl_and_surprisal
 from store.analysis.claims import FEWEST_TOKENS, Finding, find, verdict
 from store.analysis.difference import Difference
 from store.analysis.level_means import summarise
@@ -36,15 +37,19 @@ __all__ = [
     "MODEL",
     "PROBE_KINDS",
     "Difference",
+    "EntryMeans",
     "Finding",
     "Regression",
     "Term",
     "blimp",
     "blimp_summary",
     "common_steps",
+    "entries",
+    "entries_at",
     "find",
     "icl",
     "icl_summary",
+    "kl_and_surprisal",
     "kl_between",
     "mean_kl_between",
     "probe_summary",

@@ -119,6 +119,22 @@ def interval_of_cells(
     return _around_mean(kl, _cells_variance(cells, kl.shape[2]), confidence)
 
 
+@np.errstate(invalid="ignore")  # what is not finite comes to NaN, or to infinity
+def documents_interval(
+    cells: ClusterCells, n_levels: int, confidence: float = 0.95
+) -> tuple[Floats, Floats]:
+    """Return the interval of a level's mean KL over draws of documents, of these very seeds.
+
+    low and high are as for `interval`; NaN also in a level of one document.
+    """
+    variance, df = _cells_variance(cells, n_levels)
+    half = np.where(df > 0, _half_width([(variance, df)], confidence), np.nan)
+    total = np.bincount(cells.level, cells.total, minlength=n_levels)
+    with np.errstate(divide="ignore"):
+        mean = total / np.bincount(cells.level, cells.n, minlength=n_levels)
+    return np.minimum(np.maximum(mean - half, 0.0), mean), mean + half
+
+
 def _around_mean(
     kl: Floats, documents: tuple[Floats, Floats], confidence: float
 ) -> tuple[Floats, Floats]:

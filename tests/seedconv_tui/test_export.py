@@ -19,6 +19,7 @@ import numpy as np
 import pandas as pd
 import pyarrow.parquet as pq
 import pytest
+from scipy import stats
 
 from seedconv_tui.cli.export import WHAT
 from seedconv_tui.cli.main import run
@@ -242,6 +243,34 @@ def test_extremes_with_their_context(study: Study) -> None:
             assert len(row.before) <= 60
     assert got[got.kind == "highest"].kl.is_monotonic_decreasing
     assert len(table("extremes", study)) == 30
+
+
+def test_entries_are_means_over_occurrences(study: Study) -> None:
+    """Against a table of single tokens, and intervals by the formula, document by document."""
+    got = table("entries", study)
+    single = table("tokens", study)
+    assert got.n.sum() == len(single)
+    assert got.kl.is_monotonic_increasing
+    for row in got.itertuples():
+        of = single[single.token_id == row.token_id]
+        assert row.text == study.vocabulary.text[row.token_id]
+        assert (row.n, row.n_documents) == (len(of), of.document.nunique())
+        np.testing.assert_allclose([row.kl, row.cross_entropy], of[["kl", "surprisal"]].mean())
+        variance = squares = 0.0
+        for _, document in of.groupby("document"):
+            share = len(document) / len(of)
+            squares += share**2
+            miss = document.kl.sum() / len(of) - share * of.kl.mean()
+            variance += miss**2 / (1 - share) if share < 1 else 0.0
+        if row.n_documents == 1:
+            assert np.isnan([row.kl_low, row.kl_high]).all()
+        else:
+            half = stats.t.ppf(0.975, max(1 / squares - 1, 1)) * variance**0.5
+            ends = [max(row.kl - half, 0), row.kl + half]
+            np.testing.assert_allclose([row.kl_low, row.kl_high], ends, rtol=1e-6, atol=1e-12)
+    assert (got.n_documents > 1).any()
+    both = table("entries", study, steps=parse_steps("0,10"))
+    assert set(both.step) == {0, 10}
 
 
 def test_checkpoints_and_phases(study: Study) -> None:

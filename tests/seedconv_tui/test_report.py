@@ -247,6 +247,23 @@ def test_tokens(folder: Path) -> None:
         np.testing.assert_allclose(row.kl, pair_kl(LARGE, row.step)[:, row.token].mean(), **EXACT)
 
 
+def test_entries(folder: Path, source: StudyData) -> None:
+    found, ids = data(folder, "entries"), source.study.corpus.token_id
+    last = pd.Series(pair_kl(LARGE, STEPS[-1]).mean(axis=0)).groupby(ids).mean().sort_values()
+    for kind, expected in (("lowest", last[:5]), ("highest", last[-5:])):
+        assert set(found.token_id[found.kind == kind]) == set(expected.index)
+    for row in found.itertuples():
+        of = ids == row.token_id
+        assert row.n == of.sum()
+        np.testing.assert_allclose(row.kl, pair_kl(LARGE, row.step)[:, of].mean(), **EXACT)
+        surprisal = over_seeds(LARGE, row.step, "surprisal")[:, of].mean()
+        np.testing.assert_allclose(row.cross_entropy, surprisal, **EXACT)
+        assert not row.kl_low > row.kl
+    summary = (folder / "summary.md").read_text()
+    assert "Vocabulary entries with the lowest, middle and highest KL" in summary
+    assert f"{last.iloc[0]:.4f}" in summary
+
+
 def test_regression(folder: Path) -> None:
     found = data(folder, "regression")
     assert sorted(set(found.step)) == list(STEPS)

@@ -217,7 +217,7 @@ async def test_steps_and_metrics(store: Path) -> None:
         assert "since 0, pinned" in screen.text
         change = float(LAST[0]) - float(mean_token_kl(0, N)[0])
         assert f"{change:+.4f} since step 0" in row_of_token(screen)
-        await screen.press("p", "m")
+        await screen.press("p", "m", "m")
         await screen.settle()
         assert "pinned" not in screen.text
         assert " KL, nats " in screen.text
@@ -468,3 +468,24 @@ def test_ranks_go_through_all_tokens_once() -> None:
     for _ in range(5):
         back.append(next_in_rank(size, back[-1], down=False))
     assert back == [4, 0, 2, 3, 1, 1]
+
+
+async def test_tokens_are_shown_by_their_entry(store: Path) -> None:
+    async with terminal(store=store, size=(160, 40)) as screen:
+        await screen.go_to(TokensScreen)
+        await screen.press("m", "m", "m")
+        await screen.settle()
+        assert "KL by entry, nats" in screen.text
+        corpus = Study(store).corpus
+        mean = np.array([LAST[corpus.token_id == number].mean() for number in corpus.token_id])
+        await screen.press("x")
+        assert token(screen) == int(np.argmax(mean))
+        of = corpus.token_id == corpus.token_id[token(screen)]
+        said = [
+            checkpoint(seed, 64, N, len(set(TEXT)))["surprisal"][of] for seed in range(len(SEEDS))
+        ]
+        row = row_of_token(screen)
+        assert f"{of.sum()} of it, KL {LAST[of].mean():.4f} 95 % " in row
+        assert f"cross-entropy {np.mean(said):.4f}" in row
+        await screen.press("m")
+        assert "cross-entropy" not in row_of_token(screen)

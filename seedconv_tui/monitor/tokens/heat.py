@@ -50,7 +50,8 @@ class Scale:
 KL = Scale("KL, nats", (0.1, 0.3, 1, 2, 4))
 SURPRISAL = Scale("surprisal, nats", (1, 2, 4, 8, 12))
 CHANGE = Scale("KL change, nats", (0.03, 0.3, 1), signed=True, marks=" ▵▴▲", ascii_marks=" '^A")
-SCALES = (KL, SURPRISAL, CHANGE)
+BY_ENTRY = Scale("KL by entry, nats", KL.edges)
+SCALES = (KL, SURPRISAL, CHANGE, BY_ENTRY)
 """What can be shown, in the order in which the key goes through it."""
 
 

@@ -31,7 +31,7 @@ class TokensScreen(TokensView):
         Binding("home,g", f"move({-_FAR})", "Start", show=False, tooltip="first token"),
         Binding("end,G", f"move({_FAR})", "End", show=False, tooltip="last token"),
         STEP_KEYS[0],
-        Binding("m", "metric", "Metric", tooltip="KL, surprisal, change of the KL"),
+        Binding("m", "metric", "Metric", tooltip="KL, surprisal, change, KL by entry"),
         Binding("x", "highest(True)", "Highest", tooltip="the highest, then the next highest"),
         Binding("X", "highest(False)", "Higher", show=False, tooltip="the next higher"),
         Binding("slash", "search", "Search", key_display="/", tooltip="search the text"),
@@ -81,7 +81,7 @@ class TokensScreen(TokensView):
         self.hold_nearest(message.step)
 
     def action_metric(self) -> None:
-        """Show the next of KL, surprisal and change."""
+        """Show the next of the scales."""
         self._metric = (self._metric + 1) % len(SCALES)
         self._ranked = -1
         self.draw()

@@ -11,11 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seedconv_tui.monitor.common.reflow import TextRows, reflow
-from store import StoreError
+from store import StoreError, UnsupportedError
 from store.schema import TOP, ResultPart
 
 if TYPE_CHECKING:
     from store import Study
+    from store.analysis import EntryMeans
 
 _MOST_FOUND = 100_000
 
@@ -92,6 +93,29 @@ class TokenValues:
         for seed in seeds:
             total += study.values(self.model, "surprisal", seed, self.step)
         return (total / max(len(seeds), 1)).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class EntryValues:
+    """Means over the occurrences of each vocabulary entry at a step."""
+
+    model: str
+    step: int
+    n: int  # pairs that there are so far
+
+    KEEP: ClassVar[int] = 4
+
+    def read(self, study: Study) -> EntryMeans:
+        """Read the KL and the surprisals of all tokens."""
+        from store.analysis import entries_at
+
+        _check_summarised(study, self.model, self.step)
+        try:
+            return entries_at(study, self.model, self.step)
+        except ImportError as error:
+            raise UnsupportedError(
+                f"the intervals of entries need {error.name}: pip install 'seedconv-tui[analysis]'"
+            ) from None
 
 
 @dataclass(frozen=True)
@@ -208,11 +232,15 @@ def _part(block: int, size: int) -> slice:
 
 def _token_kl(study: Study, model: str, step: int, tokens: slice) -> NDArray[np.float32]:
     """Return the KL of tokens over all pairs that are reduced, not those of an earlier moment."""
+    _check_summarised(study, model, step)
+    return study.token_kl(model, step, tokens)
+
+
+def _check_summarised(study: Study, model: str, step: int) -> None:
     known = study.ledger(model)
     summary = known.summaries.get(step)
     if summary is None or summary.seeds != known.reduced.get(step):
         raise StoreError(f"{model}, step {step}: not summarised over all its seeds yet")
-    return study.token_kl(model, step, tokens)
 
 
 def _scored(study: Study, model: str, step: int) -> frozenset[str]:

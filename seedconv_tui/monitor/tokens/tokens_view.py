@@ -14,13 +14,14 @@ from seedconv_tui.monitor.common.facts import Facts
 from seedconv_tui.monitor.common.search import SearchBar
 from seedconv_tui.monitor.common.step_picker import StepScreen, n_scored
 from seedconv_tui.monitor.common.study_screen import Columns
-from seedconv_tui.monitor.tokens.heat import CHANGE, SCALES, SURPRISAL
+from seedconv_tui.monitor.tokens.heat import BY_ENTRY, CHANGE, SCALES, SURPRISAL
 from seedconv_tui.monitor.tokens.heat_text import HeatLegend, HeatText
 from seedconv_tui.monitor.tokens.panel import PANELS, TokenPanel
 from seedconv_tui.monitor.tokens.predictions import Prediction, word
 from seedconv_tui.monitor.tokens.text_columns import text_columns
 from seedconv_tui.monitor.tokens.token_queries import (
     Course,
+    EntryValues,
     PatternMatches,
     Reflowed,
     TokenPairs,
@@ -137,6 +138,9 @@ class TokensView(StepScreen):
         n = model.n_pairs if name == "kl" else n_scored(model)
         return TokenValues(name, model.name, step, int(n[model.steps == step][0]))
 
+    def _entries(self, model: ModelSnapshot, step: int) -> EntryValues:
+        return EntryValues(model.name, step, int(model.n_pairs[model.steps == step][0]))
+
     def _since(self, model: ModelSnapshot, step: int) -> int | None:
         """Return the step that changes are counted from."""
         steps = super().steps_of(model)
@@ -149,6 +153,13 @@ class TokensView(StepScreen):
         self, model: ModelSnapshot, step: int, wanted: list[Query[Any]]
     ) -> tuple[Values | None, str]:
         """Return what is shown of each token, and while that is not there, why."""
+        if self.scale is BY_ENTRY:
+            of_entries = self._entries(model, step)
+            wanted.append(of_entries)
+            found = self.details.get(of_entries)
+            if found is None:
+                return None, self.details.failure(of_entries) or "reading"
+            return found.kl_of_token, ""
         name = "surprisal" if self.scale is SURPRISAL else "kl"
         queries = [self._query(name, model, step)]
         if self.scale is CHANGE:
@@ -245,12 +256,26 @@ class TokensView(StepScreen):
             if before is not None:
                 change = float(kl[token] - before[token])
                 facts.append(f"{'+' if change >= 0 else ''}{nats(change)} since step {since:,}")
+        if self.scale is BY_ENTRY and has_kl:
+            facts += self._entry_facts(model, step, token)
         known = surprisal[np.isfinite(surprisal)]
         if known.size:
             span = f"{nats(float(known.min()))} to {nats(float(known.max()))}"
             facts.append(f"surprisal {nats(float(known.mean()))}, {span}")
         facts.append(corpus.document_name[int(corpus.document[token])])
         self.query_one(Facts).show(facts)
+
+    def _entry_facts(self, model: ModelSnapshot, step: int, token: int) -> list[str]:
+        """Return what the token's entry comes to over all its occurrences."""
+        found = self.details.get(self._entries(model, step))
+        if found is None:
+            return []
+        at = int(found.place[token])
+        value, low, high = (float(part[at]) for part in found.kl)
+        of = f"entry {found.token_id[at]}: {found.n[at]:,} of it, KL {nats(value)}"
+        if np.isfinite(low):
+            of += f" 95 % {nats(low)} to {nats(high)}"
+        return [of, f"cross-entropy {nats(float(found.cross_entropy[at]))}"]
 
     def _neighbours(self, model: ModelSnapshot, step: int) -> list[Query[Any]]:
         """Return the steps that one may go to next."""
@@ -317,4 +342,6 @@ class TokensView(StepScreen):
         name = "surprisal" if self.scale is SURPRISAL else "kl"
         if self.scale is CHANGE:
             head, name = head | {"since": self._since(model, step)}, "kl_change"
+        elif self.scale is BY_ENTRY:
+            name = "kl_by_entry"
         return text_columns(head, rows.corpus, {name: values})

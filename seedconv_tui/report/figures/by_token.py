@@ -1,4 +1,4 @@
-"""Figures of single tokens: how KL varies over contexts; the lowest, middle and highest tokens."""
+"""Figures of tokens: how KL varies over contexts; the lowest, middle and highest at the end."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from seedconv_tui.report.parts import MODEL, STEP, Figure, Omitted, gathered, na
 from seedconv_tui.report.study_data import StudyData, few_words, spread
 from seedconv_tui.tables.long_tables import TABLES, Column
 from seedconv_tui.tables.selection import Choice
-from seedconv_tui.text import count
+from seedconv_tui.text import count, quoted
+from store import statistics
+from store.analysis import entries_at
 from store.schema import PERCENTILES, Floats
 
 if TYPE_CHECKING:
@@ -30,6 +32,7 @@ def figures(source: StudyData) -> Iterator[Figure | Omitted]:
     """Yield those of this family. Raise StoreError, DamagedError."""
     yield contexts(source)
     yield extremes(source)
+    yield entries(source)
 
 
 class Variation(NamedTuple):
@@ -193,6 +196,83 @@ def extremes(source: StudyData) -> Figure:
     return Figure(
         "tokens",
         "Tokens with the lowest, middle and highest KL",
+        caption,
+        columns,
+        gathered(columns, rows),
+        draw,
+    )
+
+
+def entries(source: StudyData) -> Figure:
+    """Show the vocabulary entries with the lowest, middle and highest KL at the end."""
+    study, model = source.study, source.models[-1]
+    steps = spread(source.steps(model), _STEPS)
+    found = [entries_at(study, model, step) for step in steps]
+    last = found[-1]
+    chosen = {
+        kind: places.tolist()
+        for kind, places in statistics.extremes(last.kl.value, _EACH)._asdict().items()
+    }
+    names = [quoted(study.vocabulary.text[number]) for number in last.token_id.tolist()]
+    columns = (
+        MODEL,
+        STEP,
+        text("kind", "lowest, middle or highest at the newest step"),
+        whole("token_id", "", "id of the entry in the vocabulary"),
+        text("text", "what it stands for"),
+        whole("n", "tokens", "occurrences as a target"),
+        nats("kl", "KL, mean over occurrences and ordered pairs of seeds"),
+        nats("kl_low", "lower end of its 95 % interval over documents; missing below two"),
+        nats("kl_high", "upper end of its 95 % interval"),
+        nats("cross_entropy", "surprisal, mean over occurrences and seeds"),
+    )
+    rows = [
+        (
+            model,
+            step,
+            kind,
+            int(at.token_id[n]),
+            study.vocabulary.text[at.token_id[n]],
+            int(at.n[n]),
+            *(float(values[n]) for values in at.kl),
+            float(at.cross_entropy[n]),
+        )
+        for kind, places in chosen.items()
+        for n in places
+        for step, at in zip(steps, found, strict=True)
+    ]
+    caption = (
+        f"KL by vocabulary entry over training ({model}): mean over all occurrences of an entry as "
+        f"a target and over ordered pairs of seeds; in brackets how many there are, and their "
+        f"cross-entropy at the end. The {_EACH} entries with "
+        f"the lowest, around the median, and with the highest KL at step {count(steps[-1])}, of "
+        f"{count(len(last.n))}. Bars at the end: 95 % intervals over documents, of these seeds; "
+        "none where all occurrences are in one. They are chosen by the values that are drawn, so "
+        "at that step they are more extreme than other seeds or text would have them. "
+        f"{few_words(steps, source.steps(model))} {source.seeds([model])} {source.settings}"
+    )
+
+    def draw() -> Drawing:
+        figure, axes = style.grid(1, 3, width=style.TWO_COLUMNS, height=2.9)
+        for index, (kind, places) in enumerate(chosen.items()):
+            panel, lines = axes[0][index], []
+            for at, (n, look) in enumerate(zip(places, style.nominal(len(places)), strict=True)):
+                kl = np.array([of.kl.value[n] for of in found])
+                name = f"{names[n]} ({count(last.n[n])}; {last.cross_entropy[n]:.2f})"
+                lines.append(style.curve(panel, np.array(steps), kl, look, at=at, name=name))
+                style.end_interval(panel, steps, last.kl.low[n], last.kl.high[n], look, at=at)
+            style.step_axis(panel, steps)
+            style.kl_axis(
+                panel, max(float(np.nanmax(of.kl.value[places], initial=0)) for of in found)
+            )
+            panel.set_ylabel("KL (nats)" if index == 0 else "")
+            style.letter(panel, index, f"{kind} at the end", of=3)
+            style.legend(panel, lines, width=style.TWO_COLUMNS / 3)
+        return figure
+
+    return Figure(
+        "entries",
+        "Vocabulary entries with the lowest, middle and highest KL",
         caption,
         columns,
         gathered(columns, rows),
