@@ -27,7 +27,7 @@ VIEWER = [
     "tests/seedconv_tui/test_chart.py",
     "tests/seedconv_tui/test_tui_app.py",
     "tests/seedconv_tui/test_tui_runs.py",
-    "tests/store/test_statistics.py",
+    "tests/store/test_commits.py",
 ]
 
 # From checkpoints to numbers, tables and figures, on checkpoints of real architectures.
