@@ -61,7 +61,8 @@ class CsvWriter:
     def _cells(self, column: Column, values: Any) -> list[str]:
         found = _plain(values)
         if column.dtype == "str":
-            return ["" if v is None else self._quoted(v) for v in found]
+            cells = {v: "" if v is None else self._quoted(v) for v in set(found)}  # they recur
+            return [cells[v] for v in found]
         if column.dtype == "bool":
             return ["" if v is None else "true" if v else "false" for v in found]
         return ["" if v is None else repr(v) for v in found]

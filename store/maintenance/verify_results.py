@@ -14,8 +14,7 @@ from store.maintenance.twice import twice
 from store.reading.log_probs import REPRESENTATIONS
 from store.schema import layout
 from store.schema.damage import Damage, Part
-from store.storage.arrays import open_array, read
-from store.storage.checked_stores import CommittedStore
+from store.storage.arrays import read
 from store.storage.metadata import expect_group, expect_nothing_else
 from store.study import Study
 
@@ -124,24 +123,24 @@ def log_prob_damage(study: Study, model: str, seed: str, step: int) -> list[Dama
     """Return what is wrong with the log-probs of one checkpoint, read block by block."""
 
     def check() -> None:  # whatever their representation
-        log_probs, at = study.log_probs(model, seed, step), 0
+        log_probs = study.log_probs(model, seed, step)
         shape = (study.n_tokens, study.vocab_size)
         where = study.folder / path
         if tuple(log_probs.shape) != shape:
             raise DamagedError(f"{where}: has shape {log_probs.shape} where {shape} belongs")
-        for start, block in log_probs.blocks():
-            if start != at or block.shape[1:] != shape[1:] or np.isnan(block).any():
-                raise DamagedError(f"{where}: no log-probs from token {at} on")
-            at += len(block)
-        if at != shape[0]:
-            raise DamagedError(f"{where}: ends at token {at} of {shape[0]}")
+        for start in range(0, shape[0], log_probs.block_rows):
+            stop = min(start + log_probs.block_rows, shape[0])
+            block = log_probs.stored(start, stop).astype(np.float32, copy=False)
+            # The row of a token can be normalised if its largest number is one.
+            if block.shape != (stop - start, shape[1]) or not np.isfinite(block.max(axis=1)).all():
+                raise DamagedError(f"{where}: no log-probs from token {start} on")
         kept = REPRESENTATIONS[str(study.ledger(model).scored[seed, step]["log_probs"])]
         if kept is not None and kept.has_factors:
             expect_group(study.folder, path, {})
         for name in kept.layouts(*shape, 1) if kept is not None else ():
-            node = f"{path}/{name}" if name else path
-            expect_nothing_else(study.folder, open_array(CommittedStore(study.folder), node))
+            expect_nothing_else(study.folder, study.array_at(model, f"{below}/{name}".rstrip("/")))
 
     path = layout.log_probs_path(model, seed, step)
+    below = path.removeprefix(f"{layout.model_path(model)}/")
     message = twice(study, check, lambda: (seed, step) in study.ledger(model).stored)
     return [Damage(Part.LOG_PROBS, path, message, model, seed, step)] if message else []

@@ -153,7 +153,7 @@ class SummaryReader:
         sizes = len(known.steps), len(known.seeds), self._study.n_tokens, span.stop
         committed = np.zeros(variable.shape(*sizes), bool)
         for step in self.steps[valid].tolist():
-            seeds = [known.seeds[seed] for seed in known.summaries[step].seeds]
+            seeds = sorted(known.seeds[seed] for seed in known.summaries[step].seeds)
             committed[variable.cells(known.steps[step], seeds, span)] = True
         values = read_cells(self._array(name), committed)
         for step in self.steps[valid].tolist():

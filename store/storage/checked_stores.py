@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 from collections.abc import Callable, Iterable, Mapping
@@ -33,6 +34,7 @@ _METADATA = ("zarr.json", ".zarray", ".zgroup", ".zattrs")
 _KEYS = {"name": "default", "configuration": {"separator": "/"}}
 _BIG = {"endian": "big"}
 _MOST_CHUNK = 2**31 - 1  # bytes, unpacked: Blosc makes none larger
+_MOST_OPENED = 2**12  # arrays that are held
 _PACKED_MORE = 2**16  # bytes by which a packed chunk may be longer, when nothing can be saved
 
 
@@ -189,7 +191,7 @@ class OpenedArrays:
 
     def __init__(self, root: Path) -> None:
         self._root = root
-        self._known: dict[str, tuple[tuple[int, ...], Opened]] = {}
+        self._known: dict[str, tuple[tuple[int, ...], Opened]] = {}  # the oldest first
 
     def get(self, path: str, open_it: Callable[[str], Opened]) -> Opened:
         """Return what `open_it` has returned for an array, or returns now.
@@ -206,7 +208,11 @@ class OpenedArrays:
         known = self._known.get(path)
         if known is None or known[0] != stamp:
             refuse_link(self._root, file)
-            known = self._known[path] = stamp, open_it(path)
+            known = stamp, open_it(path)
+            self._known.pop(path, None)
+            self._known[path] = known
+            if len(self._known) > _MOST_OPENED:  # each checkpoint's log-probs are arrays
+                self._known.pop(next(iter(self._known)), None)
         return known[1]
 
     def known(self, array: zarr.Array[Any]) -> Opened | None:
@@ -225,6 +231,13 @@ class CommittedStore(CheckedFolder):
         super().__init__(root, read_only=True)
         self.check: Callable[[], None] = _no_check  # after each reading; raises if it is void
         self.opened = OpenedArrays(root)
+
+    def document(self, key: str) -> dict[str, Any]:
+        """Read a JSON object. Raise DamagedError like `get`, ValueError for what is none."""
+        found = self.get_sync(key)
+        if found is None:
+            raise ValueError("there is none")
+        return dict(json.loads(found.to_bytes()))
 
     def get_bytes(self, key: str) -> NDArray[np.uint8]:
         """Read one chunk without Zarr, (byte,). Raise DamagedError like `get`, and OSError."""
