@@ -21,6 +21,8 @@ _modules = tempfile.TemporaryDirectory(prefix="seedconv-tests-")  # gone when th
 os.environ["HF_MODULES_CACHE"] = _modules.name
 _state = tempfile.TemporaryDirectory(prefix="seedconv-tests-")  # what the terminal remembers
 os.environ["XDG_STATE_HOME"] = _state.name
+_cache = tempfile.TemporaryDirectory(prefix="seedconv-tests-")  # what was computed of text
+os.environ["XDG_CACHE_HOME"] = _cache.name
 
 
 def pytest_collection_finish() -> None:

@@ -7,13 +7,15 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from engine.categories.custom import MOST_LEVELS, custom_category
 from engine.categories.groups import group_levels, grouped
+from engine.categories.known_tags import tags_of
+from engine.categories.tagging import Tags
 from engine.errors import ConfigError
 from engine.study_file.file import StudyFile
 from engine.text.evaluation_text import EvaluationText
@@ -21,9 +23,6 @@ from engine.text.tokenizer import Tokenizer
 from seedconv_tui.training.windows import plan_windows
 from store.schema import ALL, CATEGORIES, CONTEXT, Category
 from store.words import counted
-
-if TYPE_CHECKING:
-    from engine.categories.tagging import Tags
 
 Levels = NDArray[np.int32]
 
@@ -34,7 +33,6 @@ WORD_POSITIONS = ("begin", "inside", "end", "whole", "none")
 MEAN_OVER_SEEDS = "mean over seeds"
 _FUNCTION = {"ADP", "AUX", "CCONJ", "DET", "PART", "PRON", "SCONJ"}
 _CONTENT = {"ADJ", "ADV", "INTJ", "NOUN", "PROPN", "VERB"}
-_SPACE_MARK = "▁"  # of SentencePiece
 
 
 def build_categories(
@@ -99,11 +97,9 @@ class _Given:
     @cached_property
     def tags(self) -> Tags:
         """Return the parts of speech of all tokens. Raise ConfigError."""
-        from engine.categories.tagging import tag  # imports spaCy, which takes a while
-
         tagger = self.study.categories.tagger
         folder = self.study.path(tagger)
-        return tag(self.corpus, str(folder) if folder.is_dir() else tagger)
+        return tags_of(self.corpus, str(folder) if folder.is_dir() else tagger)
 
 
 def _categories(study: StudyFile, tokenizer: Tokenizer, text: EvaluationText) -> Iterator[Category]:
@@ -194,11 +190,9 @@ def _word_position(given: _Given) -> Iterator[_Made]:
     """
     corpus = given.corpus
     start, stop = corpus.char_start, corpus.char_end
-    ids, of_token = np.unique(corpus.token_id, return_inverse=True)
-    names = given.tokenizer.backend.convert_ids_to_tokens(ids.tolist())
     # SentencePiece puts its mark before a document too, and there it covers the first letter.
-    marks = np.array([not name.strip(_SPACE_MARK) for name in names])
-    stop = np.where(marks[of_token], start, stop)
+    marks = np.isin(corpus.token_id, list(given.tokenizer.marks))
+    stop = np.where(marks, start, stop)
     text = corpus.text[: stop.max() + 1]
     word = _word_characters(text)
     apart = np.zeros(len(text) + 1, np.bool_)  # whether nothing joins a place to that before

@@ -6,6 +6,7 @@ import itertools
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, distribution
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,7 @@ UNIVERSAL = (
     *("ADJ", "ADP", "ADV", "AUX", "CCONJ", "DET", "INTJ", "NOUN", "NUM", "PART", "PRON", "PROPN"),
     *("PUNCT", "SCONJ", "SYM", "VERB", "X", "SPACE"),
 )
+OURS = "rules"  # the setting that asks for our own tagger
 RULES = "seedconv rules (English)"  # the name of our own tagger wherever its tags are shown
 _PREFERRED = "en_core_web_sm"  # what "auto" takes where it is installed
 
@@ -169,13 +171,23 @@ def _tokenise(nlp: Any, text: str) -> Any:
     return Doc.from_docs([nlp.make_doc(part) for part in parts if part], ensure_whitespace=False)
 
 
+def choose(tagger: str) -> str:
+    """Return which tagger "auto" is: the pipeline that is preferred if it is installed, or ours."""
+    if tagger != "auto":
+        return tagger
+    try:
+        distribution(_PREFERRED)
+    except PackageNotFoundError:
+        return OURS
+    return _PREFERRED
+
+
 def load(tagger: str) -> tuple[Any, str]:
     """Return the pipeline without what tags do not need, and its name with its version."""
     import spacy
 
-    if tagger == "auto":
-        tagger = _PREFERRED if spacy.util.is_package(_PREFERRED) else "rules"
-    if tagger == "rules":
+    tagger = choose(tagger)
+    if tagger == OURS:
         from engine.categories.english import rule_tagger
 
         nlp = spacy.blank("en")

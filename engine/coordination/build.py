@@ -30,6 +30,7 @@ from engine.text.tokenizer import entry_texts
 from engine.workers.choice import find_devices
 from engine.workers.executor import Executor
 from engine.workers.messages import Job
+from engine.workers.on_demand import ExecutorOnDemand
 from store.schema import EngineStatus, Vocabulary
 from store.writing import StudyWriter, Watching
 
@@ -114,7 +115,7 @@ def build_coordinator(
         heartbeat=clock(),
         started=clock(),
         state="starting",
-        device=devices.description,
+        device=devices.describe(),
     )
     session = Session(writer, status, listener, clock, devices.read_gpus)
     board = ProgressBoard(session, stop)
@@ -126,7 +127,9 @@ def build_coordinator(
 
     def make_executor() -> Executor:
         job = Job.of(study, text, tokenizer, writer.results.session, probes)
-        return devices.executor(job, sources, writer.results, board)
+        executor = devices.executor(job, sources, writer.results, board)
+        session.show(device=devices.describe())  # torch is imported by now, and knows more
+        return executor
 
     return Coordinator(
         study,
@@ -150,7 +153,7 @@ def build_coordinator(
         ),
         DiskUse(study, sources, writer, session, tokenizer.size),
         BlockedStore(writer, session, board, clock),
-        make_executor,
+        lambda: ExecutorOnDemand(make_executor),
         clock,
     )
 

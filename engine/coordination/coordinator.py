@@ -241,7 +241,7 @@ class Coordinator:
         self._recorder.start()
         self._summaries.begin_passes()
         while True:
-            while submitted < self._executor.capacity and (ready or waiting):
+            while (ready or waiting) and submitted < self._executor.capacity:
                 if ready:
                     self._board.check_stop()
                     workers = max(1, self._executor.capacity // 2)

@@ -1,8 +1,11 @@
-"""What went wrong on a device: torch says much of it in words alone."""
+"""What went wrong on a device: torch says much of it in words alone.
+
+Nothing here imports torch: what reads text asks the same of its errors, where no device works.
+"""
 
 from __future__ import annotations
 
-import torch
+import sys
 
 _MEMORY = (
     "out of memory", "ALLOC_FAILED", "can't allocate memory", "not enough memory",
@@ -13,7 +16,10 @@ _DEVICE = ("CUDA error", "CUDA driver error", "cuDNN error", "CUBLAS_STATUS", "N
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Return whether a device, or the host, had no memory left. It may have some later."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+    torch = sys.modules.get("torch")  # no error is one of its own before it is imported
+    if isinstance(error, MemoryError):
+        return True
+    if torch is not None and isinstance(error, torch.OutOfMemoryError):
         return True
     return isinstance(error, RuntimeError) and any(sign in str(error) for sign in _MEMORY)
 

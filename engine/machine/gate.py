@@ -16,14 +16,17 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import TYPE_CHECKING
 
 import psutil
-import torch
 
 from engine.errors import ConfigError
 from engine.machine.devices import DeviceGroup
 from engine.study_file.limits_section import LimitsSection
 from store.schema import Work
+
+if TYPE_CHECKING:
+    import torch
 
 EVERY_SECONDS = 30.0  # of work between two looks at what others do
 REST_SECONDS = 1.5  # the driver looks back one second at most
@@ -122,6 +125,8 @@ def gated(limits: LimitsSection, devices: DeviceGroup, report: Report) -> Report
         return report
 
     def settle() -> None:
+        import torch
+
         for gpu in devices.gpus:
             torch.cuda.synchronize(gpu)
 
@@ -129,6 +134,8 @@ def gated(limits: LimitsSection, devices: DeviceGroup, report: Report) -> Report
 
 
 def _gpu_percent(device: torch.device) -> float | None:
+    import torch
+
     try:
         return float(torch.cuda.utilization(device))
     except Exception:  # the driver's library has errors of its own
@@ -136,6 +143,8 @@ def _gpu_percent(device: torch.device) -> float | None:
 
 
 def _refuse_unmeasurable(device: torch.device) -> None:
+    import torch
+
     try:
         torch.cuda.utilization(device)
     except Exception as error:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TypeVar
-
-import torch
+from typing import TYPE_CHECKING, TypeVar
 
 from engine.machine.devices import DeviceGroup, name_devices
 from store.schema import Gpu
+
+if TYPE_CHECKING:
+    import torch
 
 T = TypeVar("T")
 Number = TypeVar("Number", int, float)
@@ -26,7 +27,7 @@ def read_gpus(groups: Sequence[DeviceGroup]) -> tuple[Gpu, ...]:
     return tuple(
         _together(name, [_read(name, gpu, alone=alone) for gpu in group.gpus])
         for name, group in zip(name_devices(groups), groups, strict=True)
-        if group.gpus
+        if group.has_gpus
     )
 
 
@@ -49,6 +50,8 @@ def _sum(values: Sequence[Number | None]) -> Number | None:
 
 
 def _read(name: str, device: torch.device, *, alone: bool) -> Gpu:
+    import torch
+
     percent = _known(lambda: torch.cuda.utilization(device))
     used = _known(lambda: torch.cuda.device_memory_used(device))
     total = _known(lambda: torch.cuda.get_device_properties(device).total_memory)

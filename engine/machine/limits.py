@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 import warnings
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
 from threadpoolctl import threadpool_limits
 
 from engine.errors import ConfigError
@@ -18,6 +19,9 @@ from engine.machine.host_memory import resident_bytes
 from engine.study_file.limits_section import LimitsSection
 from store import limit_threads
 
+if TYPE_CHECKING:
+    import torch
+
 _TASKS = Path("/proc/self/task")
 _POOLS = ("OMP", "OPENBLAS", "MKL", "BLIS", "RAYON")  # of torch, numpy, spaCy, tokenizers
 
@@ -25,8 +29,8 @@ _POOLS = ("OMP", "OPENBLAS", "MKL", "BLIS", "RAYON")  # of torch, numpy, spaCy, 
 def limit_process(limits: LimitsSection) -> None:
     """Hold this process, and all that it starts, to priority and threads.
 
-    To be called before there is much work: pools of threads that some libraries make at their first
-    use take their size from the environment.
+    To be called before there is much work, and again once torch is imported: pools of threads that
+    some libraries make at their first use take their size from the environment.
     """
     if limits.nice is not None:
         _be_nice(limits.nice)
@@ -52,7 +56,8 @@ def _limit_threads(threads: int) -> None:
         own = os.environ.get(name, "")
         most = int(own) if own.isdecimal() and int(own) else os.cpu_count() or 1
         os.environ[name] = str(min(threads, most))
-    torch.set_num_threads(min(threads, torch.get_num_threads()))
+    if (torch := sys.modules.get("torch")) is not None:
+        torch.set_num_threads(min(threads, torch.get_num_threads()))
     with warnings.catch_warnings(action="ignore"):  # of two OpenMP libraries in one process
         threadpool_limits(threads)  # of libraries that are loaded already
     limit_threads(threads)
@@ -60,6 +65,8 @@ def _limit_threads(threads: int) -> None:
 
 def refuse_other_gpus(limits: LimitsSection, groups: Sequence[DeviceGroup]) -> None:
     """Raise ConfigError when a limit is about GPUs that are not there, or not as it takes them."""
+    if limits.gpu_memory_gb is None and limits.gpu_below is None:
+        return
     gpus = [gpu for group in groups for gpu in group.gpus]
     for name in ("gpu_memory_gb", "gpu_below"):
         if getattr(limits, name) is not None and not gpus:
@@ -74,6 +81,8 @@ def refuse_other_gpus(limits: LimitsSection, groups: Sequence[DeviceGroup]) -> N
             "limits.gpu_below: scoring.device names a GPU twice, and the two would wait for each "
             "other; name it once"
         )
+    import torch
+
     for gpu in gpus:
         total = torch.cuda.get_device_properties(gpu).total_memory / 1e9
         if limits.gpu_memory_gb is not None and limits.gpu_memory_gb > total:
@@ -85,6 +94,8 @@ def refuse_other_gpus(limits: LimitsSection, groups: Sequence[DeviceGroup]) -> N
 def refuse_too_little(limits: LimitsSection, processes: int) -> None:
     """Raise ConfigError when these processes alone, without any model, take more memory."""
     if limits.memory_gb is not None:
+        import transformers  # noqa: F401  which passes need, and torch; most of what is taken
+
         needed = processes * resident_bytes() / 1e9
         if needed >= limits.memory_gb:
             raise ConfigError(
@@ -100,6 +111,8 @@ def limit_gpus(limits: LimitsSection, devices: DeviceGroup) -> None:
     """
     if limits.gpu_memory_gb is None:
         return
+    import torch
+
     for gpu in devices.gpus:
         total = torch.cuda.get_device_properties(gpu).total_memory
         fraction = min(1.0, limits.gpu_memory_gb * 1e9 / total)
@@ -107,4 +120,6 @@ def limit_gpus(limits: LimitsSection, devices: DeviceGroup) -> None:
 
 
 def _index(device: torch.device) -> int:
+    import torch
+
     return torch.cuda.current_device() if device.index is None else device.index

@@ -9,29 +9,18 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Mapping, Sequence
-from importlib.util import find_spec
 from typing import Any
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from engine.errors import ConfigError
 from engine.machine.devices import DeviceGroup
 
 _PLENTY = 2**62  # bytes: more than there are anywhere
 _HOST, _AWAY = "cpu", torch.device("meta")  # where weights wait, and what a module then has of them
 _WAITING = "weights_in_host_memory"  # attribute of a module that has such weights
 _ATTACHED = ("forward", "_old_forward", "_hf_hook", "to", "cuda")  # to modules, as attributes
-
-
-def require_accelerate(field: str) -> None:
-    """Raise ConfigError that names a field of the study file which needs accelerate."""
-    if find_spec("accelerate") is None:
-        raise ConfigError(
-            f"{field}: it takes accelerate, which is not installed: "
-            "pip install 'seedconv-tui[engine,accelerate]'"
-        )
 
 
 def spread(

@@ -13,13 +13,11 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from engine.errors import ConfigError, first_line
 from engine.machine.faults import is_fault
@@ -120,10 +118,14 @@ def _beside(folder: Path) -> Iterator[None]:
 
 
 def _tf32() -> tuple[bool, bool]:
+    import torch
+
     return torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
 
 
 def _set_tf32(allowed: tuple[bool, bool]) -> None:
+    import torch
+
     torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = allowed
 
 
@@ -148,31 +150,37 @@ def _set_handlers(handlers: tuple[Any, ...]) -> None:
 
 
 _STOPS = (signal.SIGINT, signal.SIGTERM)
-# What user code may set for the whole process: how it is asked for, and set.
-_SETTINGS: tuple[tuple[Callable[[], Any], Callable[[Any], Any]], ...] = (
-    (torch.get_default_dtype, torch.set_default_dtype),
-    (
-        torch.get_default_device,
-        lambda device: torch.set_default_device(None if device.type == "cpu" else device),
-    ),
-    (torch.is_grad_enabled, torch.set_grad_enabled),
-    (torch.get_num_threads, torch.set_num_threads),
-    (torch.get_deterministic_debug_mode, torch.set_deterministic_debug_mode),
-    (_tf32, _set_tf32),
-    (_folder, os.chdir),
-    (_handlers, _set_handlers),
-)
+
+
+def _settings() -> Sequence[tuple[Callable[[], Any], Callable[[Any], Any]]]:
+    """Return what user code may set for the whole process: how it is asked for, and set."""
+    import torch  # only studies with such code need it before there is a pass
+
+    return (
+        (torch.get_default_dtype, torch.set_default_dtype),
+        (
+            torch.get_default_device,
+            lambda device: torch.set_default_device(None if device.type == "cpu" else device),
+        ),
+        (torch.is_grad_enabled, torch.set_grad_enabled),
+        (torch.get_num_threads, torch.set_num_threads),
+        (torch.get_deterministic_debug_mode, torch.set_deterministic_debug_mode),
+        (_tf32, _set_tf32),
+        (_folder, os.chdir),
+        (_handlers, _set_handlers),
+    )
 
 
 @contextlib.contextmanager
 def kept_settings() -> Iterator[None]:
     """Undo what the user's code sets for the whole process; what it prints goes to stderr."""
-    before = [ask() for ask, _ in _SETTINGS]
+    settings = _settings()
+    before = [ask() for ask, _ in settings]
     try:
         with contextlib.redirect_stdout(sys.stderr):  # stdout is for results
             yield
     finally:
-        for (ask, put), value in zip(_SETTINGS, before, strict=True):
+        for (ask, put), value in zip(settings, before, strict=True):
             if value is not None and ask() != value:
                 put(value)
 

@@ -20,8 +20,8 @@ from engine.errors import ConfigError, NotThereError
 from engine.study_file.file import StudyFile
 from engine.study_file.probes_section import ProbeSection
 from engine.text.documents import read_documents, read_text
-from engine.text.encoding import encode
 from engine.text.evaluation_text import TokenSequence
+from engine.text.token_memory import TokenMemory
 from engine.text.tokenizer import Tokenizer
 from seedconv_tui.training.work_order import Sequences
 from store.schema import Probe
@@ -73,7 +73,11 @@ def build_probes(
     Raise ConfigError naming the probe and the file, and the line where that is known.
     """
     warnings: list[str] = []
-    questions = [_BUILT_BY[probe.kind](study, probe, tokenizer, warnings) for probe in study.probes]
+    questions = []
+    for probe in study.probes:
+        memory = TokenMemory(tokenizer, [str(study.folder.absolute()), probe.name])
+        questions.append(_BUILT_BY[probe.kind](study, probe, tokenizer, memory, warnings))
+        memory.save()
     return tuple(questions), tuple(warnings)
 
 
@@ -145,9 +149,9 @@ class _Builder:
         )
 
 
-def _tokenise(tokenizer: Tokenizer, texts: Sequence[str]) -> Iterator[list[int]]:
+def _tokenise(memory: TokenMemory, texts: Sequence[str]) -> Iterator[list[int]]:
     for start in range(0, len(texts), _AT_ONCE):
-        yield from encode(tokenizer.backend, list(texts[start : start + _AT_ONCE]))["input_ids"]
+        yield from memory.ids(texts[start : start + _AT_ONCE])
 
 
 # -- minimal pairs -------------------------------------------------------------------------------
@@ -164,7 +168,11 @@ class _Pair:
 
 
 def _minimal_pairs(
-    study: StudyFile, probe: ProbeSection, tokenizer: Tokenizer, warnings: list[str]
+    study: StudyFile,
+    probe: ProbeSection,
+    tokenizer: Tokenizer,
+    memory: TokenMemory,
+    warnings: list[str],
 ) -> Questions:
     assert probe.folder is not None
     folder, where = study.path(probe.folder), f"probes.{probe.name}.folder"
@@ -182,7 +190,7 @@ def _minimal_pairs(
         raise ConfigError(f"{where}: {folder}: its files hold no pairs")
     builder = _Builder(tokenizer, masked=study.scoring.prediction != "causal")
     texts = [text for pair in pairs for text in (pair.good, pair.bad)]
-    for number, ids in enumerate(_tokenise(tokenizer, texts)):
+    for number, ids in enumerate(_tokenise(memory, texts)):
         item, variant = divmod(number, 2)
         if len(ids) <= builder.skipped:
             pair = pairs[item]
@@ -240,7 +248,11 @@ def _is_text(value: object) -> TypeGuard[str]:
 
 
 def _long_documents(
-    study: StudyFile, probe: ProbeSection, tokenizer: Tokenizer, warnings: list[str]
+    study: StudyFile,
+    probe: ProbeSection,
+    tokenizer: Tokenizer,
+    memory: TokenMemory,
+    warnings: list[str],
 ) -> Questions:
     assert probe.files is not None
     where = f"probes.{probe.name}.files"
@@ -254,7 +266,7 @@ def _long_documents(
         if len(names) == probe.documents:
             break
         n_read += 1
-        (ids,) = _tokenise(tokenizer, [text])
+        (ids,) = _tokenise(memory, [text])
         short[0] += len(ids) < least
         if len(ids) < least:
             continue
@@ -286,7 +298,8 @@ def _long_documents(
     return builder.build(probe, variants, names, {}, whole=True, surprisals=True)
 
 
-_BUILT_BY: Mapping[str, Callable[[StudyFile, ProbeSection, Tokenizer, list[str]], Questions]] = {
+_Build = Callable[[StudyFile, ProbeSection, Tokenizer, TokenMemory, list[str]], Questions]
+_BUILT_BY: Mapping[str, _Build] = {
     "blimp": _minimal_pairs,
     "icl": _long_documents,
 }

@@ -209,7 +209,7 @@ class Scorer:
 
     def free_bytes(self) -> tuple[int, ...] | None:
         """Return what each GPU has left for models, within the study's limits; None: a CPU."""
-        if not self.devices.gpus:
+        if not self.devices.has_gpus:
             return None
         self.let_go()
         return tuple(map(self._free_on, self.devices.gpus))

@@ -32,14 +32,24 @@ def load_backend(
 ) -> Any:
     """Load a fast transformers tokenizer: from `folder` if it exists, else from the hub.
 
+    Raise what `find_tokenizer` and `read_backend` raise.
+    """
+    folder = find_tokenizer(field, source, folder, revision, hub)
+    return read_backend(field, source, folder, special_tokens)
+
+
+def read_backend(
+    field: str, source: str, folder: Path, special_tokens: SpecialTokens = "tokens"
+) -> Any:
+    """Load a fast transformers tokenizer from a folder that holds one.
+
     Special tokens that are spelt out in a text are those tokens, or with "text" text like any
     other. Raise ConfigError naming the field when it cannot be loaded or gives no character
-    offsets, NotThereError when nothing is there that could be loaded.
+    offsets, NotThereError when it may be in the making.
     """
     from transformers import AutoTokenizer
 
     name = f"{field}: {source!r}"
-    folder = _find(name, source, folder, revision, hub)
     options = {"split_special_tokens": True} if special_tokens == "text" else {}
     try:
         with _quiet():
@@ -80,8 +90,12 @@ def _quiet() -> Iterator[None]:
         set_verbosity(before)
 
 
-def _find(name: str, source: str, folder: Path, revision: str, hub: HubClient) -> Path:
-    """Return the folder that holds the tokenizer's files. Raise ConfigError, NotThereError."""
+def find_tokenizer(field: str, source: str, folder: Path, revision: str, hub: HubClient) -> Path:
+    """Return the folder that holds a tokenizer's files: `folder` if it exists, else the hub's.
+
+    Raise ConfigError, and NotThereError when nothing is there that could be loaded.
+    """
+    name = f"{field}: {source!r}"
     if not folder.exists():
         if source.startswith(("/", ".", "~")) or source.count("/") > 1:  # no name on the hub
             raise NotThereError(

@@ -53,7 +53,7 @@ class Executor(Protocol):
 class FoundDevices:
     """Devices that were found. Nothing works yet."""
 
-    description: str  # of all of them, in one line, for people
+    describe: Callable[[], str]  # all of them, in one line, for people
     read_gpus: Callable[[], tuple[Gpu, ...]]  # how its GPUs are doing now; never raises
     # Sources are those that look for what is there.
     executor: Callable[[Job, Mapping[str, Source], CellWriter, Board], Executor]

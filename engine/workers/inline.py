@@ -8,7 +8,7 @@ from typing import Self
 
 from engine.machine.devices import DeviceGroup, name_devices
 from engine.machine.gate import gated
-from engine.machine.limits import limit_gpus
+from engine.machine.limits import limit_gpus, limit_process
 from engine.sources.base import Source
 from engine.workers.executor import Board
 from engine.workers.messages import Job, Outcome, Pass
@@ -31,6 +31,7 @@ class InlineExecutor:
     ) -> None:
         self._sources = sources
         limits, (name,) = job.study.limits, name_devices([devices])
+        limit_process(limits)  # torch's threads as well, now that it is imported
         limit_gpus(limits, devices)
         report = gated(limits, devices, lambda work: board.show(name, work))
         self._worker = Worker(

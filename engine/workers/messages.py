@@ -43,7 +43,7 @@ class Job:
         probes: tuple[Questions, ...] = (),
     ) -> Job:
         """Return a job that can be sent: scoring needs the tokenizer's facts, not its backend."""
-        return cls(study, text, replace(tokenizer, backend=None), session, Path.cwd(), probes)
+        return cls(study, text, tokenizer.without_backend(), session, Path.cwd(), probes)
 
 
 @dataclass(frozen=True)

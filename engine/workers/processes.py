@@ -51,10 +51,11 @@ class ProcessExecutor(Pool[_ProcessHandle]):
 
     def _start(self) -> None:
         context = multiprocessing.get_context("spawn")
-        threads = threads_each(self._groups)
+        on_cpu = any(not group.has_gpus for group in self._groups)
+        threads = threads_each(self._groups) if on_cpu else None
         for group, name in zip(self._groups, name_devices(self._groups), strict=True):
             ours, theirs = context.Pipe()
-            arguments = (theirs, str(group), None if group.gpus else threads)
+            arguments = (theirs, str(group), None if group.has_gpus else threads)
             process = context.Process(target=_work, args=arguments, name=name, daemon=True)
             with _deaf():
                 process.start()

@@ -61,7 +61,7 @@ def find_cluster(address: str, setting: str) -> FoundDevices:
     machines = f"{len(nodes)} machine{'s' * (len(nodes) > 1)}"
     description = f"Ray cluster: {machines}, {n} {kind}s"
     # No readings: GPUs are in other machines, whose drivers cannot be asked from here.
-    return FoundDevices(description, tuple, partial(RayExecutor, kind))
+    return FoundDevices(lambda: description, tuple, partial(RayExecutor, kind))
 
 
 class _RayHandle(WorkerHandle):

@@ -95,7 +95,7 @@ class RemoteWorker:
                 f"{log_file(commits, job.session).absolute()} is not there; the store and the "
                 "checkpoints must lie on a file system that all machines see under the same path"
             )
-        if devices.gpus:  # or pinned memory would take some of the first GPU's
+        if devices.has_gpus:  # or pinned memory would take some of the first GPU's
             torch.cuda.set_device(devices.output)
         elif self._threads is not None:
             torch.set_num_threads(self._threads)

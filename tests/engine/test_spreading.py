@@ -35,7 +35,7 @@ from tests.support.tiny_models import make_runs as make_tiny_runs
 from tests.support.tiny_models import write_study
 
 CPU, AWAY = torch.device("cpu"), torch.device("meta")
-ONE, TWO = DeviceGroup((CPU,)), DeviceGroup((CPU, CPU))
+ONE, TWO = DeviceGroup.parse("cpu"), DeviceGroup.parse("cpu+cpu")
 IDS = torch.arange(20)[None] % 13
 CHANGING = "rwkv, which changes its weights"
 
@@ -92,7 +92,7 @@ def test_the_first_device_has_the_first_layers(tied: bool) -> None:
     """The second one here is "meta", where nothing is computed, but tensors say that they are."""
     sizes = LLAMA | {"num_hidden_layers": 8, "tie_word_embeddings": tied}
     module = LlamaForCausalLM(LlamaConfig(vocab_size=120, **sizes))
-    spread(module, DeviceGroup((CPU, AWAY)), [None, None])
+    spread(module, DeviceGroup.parse("cpu+meta"), [None, None])
     places = [{p.device for p in layer.parameters()} for layer in module.model.layers]
     n_first = places.count({CPU})
     assert places == [{CPU}] * n_first + [{AWAY}] * (8 - n_first)
