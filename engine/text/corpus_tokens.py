@@ -38,7 +38,7 @@ class CorpusTokens:
     char_end: NDArray[np.int64]  # (token,)
 
 
-class CorpusText:
+class TextRead:
     """The documents as far as they were read."""
 
     def __init__(self) -> None:
@@ -79,7 +79,7 @@ class CorpusText:
         return "".join(self._parts)
 
 
-def read_corpus(study: StudyFile, tokenizer: Tokenizer) -> tuple[CorpusTokens, CorpusText]:
+def read_corpus(study: StudyFile, tokenizer: Tokenizer) -> tuple[CorpusTokens, TextRead]:
     """Return the tokens of the corpus, and its text.
 
     Nothing is read or tokenised that `corpus.max_tokens` leaves out; a document that is cut off is
@@ -98,11 +98,11 @@ def _documents(study: StudyFile) -> Iterator[tuple[Path, Iterator[Piece]]]:
 
 def _tokenised(
     study: StudyFile, tokenizer: Tokenizer, key: str | None
-) -> tuple[CorpusTokens, CorpusText]:
+) -> tuple[CorpusTokens, TextRead]:
     stream = study.scoring.windowing == "stream"
     masked = study.scoring.prediction != "causal"
     limit, end_of_text = study.corpus.max_tokens, tokenizer.end_of_text
-    text, ids, lengths = CorpusText(), list[int](), list[int]()
+    text, ids, lengths = TextRead(), list[int](), list[int]()
     begin = 0  # of the last sequence
     columns: list[tuple[int, int, int, int]] = []  # place in `ids`, document, start, end
 
@@ -195,7 +195,7 @@ def _key(study: StudyFile, tokenizer: Tokenizer) -> str | None:
     )
 
 
-def _as_arrays(tokens: CorpusTokens, text: CorpusText, *, ended: bool) -> Arrays:
+def _as_arrays(tokens: CorpusTokens, text: TextRead, *, ended: bool) -> Arrays:
     """Return what is kept; `ended`, the documents came to their end before there was enough."""
     return {
         "ids": tokens.ids.astype(np.int32),
@@ -214,9 +214,9 @@ def _narrow(places: NDArray[np.int64]) -> NDArray[np.integer]:
     return places.astype(np.int32) if places.max() < 2**31 else places
 
 
-def _recalled(study: StudyFile, kept: Arrays) -> tuple[CorpusTokens, CorpusText] | None:
+def _recalled(study: StudyFile, kept: Arrays) -> tuple[CorpusTokens, TextRead] | None:
     """Read the text that tokens were kept of, and return both; None: it is another one now."""
-    text, read, ended = CorpusText(), kept["read"].tolist(), bool(kept["ended"])
+    text, read, ended = TextRead(), kept["read"].tolist(), bool(kept["ended"])
     for index, (file, pieces) in enumerate(_documents(study)):
         if index == len(read):
             if ended:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
@@ -12,7 +11,7 @@ from engine.errors import ConfigError
 from engine.sources.hub_client import HubClient
 from engine.study_file.file import StudyFile
 from engine.text.derived_cache import as_array, as_value, digest_of, keep, recall
-from engine.text.tokenizer_facts import SPACE_MARK, facts_of, identity_of
+from engine.text.tokenizer_facts import SPACE_MARK, facts_of, identity_of, vocabulary_digest
 from engine.text.tokenizer_files import MOST_IDS, find_tokenizer, read_backend
 
 _FIELD = "tokenizer.source"
@@ -82,14 +81,6 @@ class Tokenizer:
         )
 
 
-def vocabulary_digest(vocabulary: dict[str, int]) -> str:
-    """Return the identity of a vocabulary, whatever files it came from."""
-    digest = hashlib.sha256()
-    for token, number in sorted(vocabulary.items(), key=lambda item: (item[1], item[0])):
-        digest.update(f"{number}\0{token}\0".encode("utf-8", "surrogatepass"))
-    return digest.hexdigest()[:16]
-
-
 def entry_names(vocabulary: dict[str, int]) -> tuple[str | None, ...]:
     """Return the tokens of a vocabulary by id; None where there is none of that id.
 
@@ -139,7 +130,7 @@ def load_tokenizer(study: StudyFile, hub: HubClient) -> Tokenizer:
     return Tokenizer(
         load=load,
         size=len(names),
-        digest=vocabulary_digest(vocabulary),
+        digest=facts.digest,
         bos=_bos(settings.bos, first, vocabulary),
         end_of_text=_first_of(facts.sep, end) if masked else end,
         pad=_first_of(facts.pad, bos, end) or 0,

@@ -6,6 +6,7 @@ the libraries that read it.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
@@ -29,10 +30,11 @@ _WEIGHTS = {".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack", "
 
 
 @dataclass(frozen=True)
-class Facts:
+class TokenizerFacts:
     """What a fast tokenizer says of itself."""
 
     vocabulary: dict[str, int]  # added tokens as well
+    digest: str  # of the vocabulary
     bos: int | None
     eos: int | None
     cls: int | None
@@ -63,20 +65,21 @@ def identity_of(folder: Path, special_tokens: SpecialTokens) -> str | None:
     return digest_of(code, content, names, versions, special_tokens)
 
 
-def facts_of(identity: str | None, load: Callable[[], Any]) -> Facts:
+def facts_of(identity: str | None, load: Callable[[], Any]) -> TokenizerFacts:
     """Return what is known of the tokenizer, or what one says that is loaded for it."""
     if (kept := recall(_KIND, identity)) is not None:
         fields = as_value(kept["facts"])
         added = {
             int(number): (name, special) for number, (name, special) in fields["added"].items()
         }
-        return Facts(**fields | {"added": added, "marks": tuple(fields["marks"])})
+        return TokenizerFacts(**fields | {"added": added, "marks": tuple(fields["marks"])})
     backend = load()
     vocabulary = backend.get_vocab()
     ids = sorted(set(vocabulary.values()))
     names = zip(ids, backend.convert_ids_to_tokens(ids), strict=True)
-    facts = Facts(
+    facts = TokenizerFacts(
         vocabulary=vocabulary,
+        digest=vocabulary_digest(vocabulary),
         bos=backend.bos_token_id,
         eos=backend.eos_token_id,
         cls=backend.cls_token_id,
@@ -91,3 +94,11 @@ def facts_of(identity: str | None, load: Callable[[], Any]) -> Facts:
     )
     keep(_KIND, identity, {"facts": as_array(asdict(facts))})
     return facts
+
+
+def vocabulary_digest(vocabulary: dict[str, int]) -> str:
+    """Return the identity of a vocabulary, whatever files it came from."""
+    digest = hashlib.sha256()
+    for token, number in sorted(vocabulary.items(), key=lambda item: (item[1], item[0])):
+        digest.update(f"{number}\0{token}\0".encode("utf-8", "surrogatepass"))
+    return digest.hexdigest()[:16]

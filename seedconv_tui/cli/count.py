@@ -36,7 +36,7 @@ def run(options: argparse.Namespace) -> int:
     from engine.errors import ConfigError
     from engine.sources.hub_client import HubClient
     from engine.text.sampling import count
-    from engine.text.tokenizer import vocabulary_digest
+    from engine.text.tokenizer_facts import vocabulary_digest
     from engine.text.tokenizer_files import load_backend
 
     if options.output.suffix != ".npy":
