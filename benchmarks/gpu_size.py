@@ -39,6 +39,7 @@ from benchmarks.gpu_trace import Trace
 from benchmarks.study import REPRESENTATIONS, Study
 from engine.coordination.build import build_coordinator
 from engine.events import Event
+from engine.scoring import compiled
 from engine.study_file.file import load_study_file
 from store import open_study
 from store.schema import EngineStatus
@@ -155,7 +156,7 @@ class Size:
         said = [e.text for e in heard.events if e.level != "info" or "compil" in e.text]
         return found | ({"said": said} if said else {})
 
-    def scoring(self, kept: str, dtype: str = "float32") -> None:
+    def scoring(self, kept: str, dtype: str = "float32", name: str | None = None) -> None:
         """One way to keep log-probs, end to end, over what cannot be avoided."""
         study = self.study(kept, dtype)
         found = self.score(study)
@@ -165,7 +166,16 @@ class Size:
         if kept == "dense":
             least = max(least, found["tokens"] / bare["write_dense_tokens_a_second"])
         found["over_the_larger"] = round(found["scoring_seconds"] / (len(SEEDS) * least), 2)
-        self.found[kept if dtype == "float32" else f"{kept}, {dtype}"] = found
+        self.found[name or kept] = found
+
+    def compiled(self) -> None:
+        """Seeds compared by compiled code from the first blocks on; twice, compiled by then."""
+        before, compiled.WORTH_SECONDS = compiled.WORTH_SECONDS, 0.0
+        try:
+            for name in ("none, compiling", "none, compiled"):
+                self.scoring("none", name=name)
+        finally:
+            compiled.WORTH_SECONDS = before
 
     def trace(self) -> None:
         """What the GPU does meanwhile: kernels, copies, and how far they overlap."""
@@ -181,8 +191,9 @@ class Size:
         parts: dict[str, Callable[[], None]] = {"make": self.make, "bare": self.bare}
         for kept in reversed(REPRESENTATIONS):
             parts[kept] = lambda kept=kept: self.scoring(kept)  # type: ignore[misc]
+        parts["compiled"] = self.compiled
         if self.cuda:
-            parts["none, bfloat16"] = lambda: self.scoring("none", "bfloat16")
+            parts["none, bfloat16"] = lambda: self.scoring("none", "bfloat16", "none, bfloat16")
             parts["trace"] = self.trace
         return parts
 

@@ -65,6 +65,18 @@ BENCHMARKS = (
         small=("--tokens", "1024", "--rounds", "1"),
     ),
     Benchmark(
+        "block",
+        "time of each part of a block of log-probs, one thread; traffic on a GPU, counted",
+        1,
+        (
+            Figure("a log-prob of a seed, without JS", "without_js", "ns", "4"),
+            Figure("a log-prob of a seed", "plain", "ns", "6"),
+            Figure("a log-prob of a seed, compiled", "compiled", "ns", "6"),
+            Figure("traffic on a GPU, plain", "on_a_gpu.plain.bytes_per_log_prob", "bytes", "60"),
+            Figure("the same, compiled", "on_a_gpu.compiled.bytes_per_log_prob", "bytes", "60"),
+        ),
+    ),
+    Benchmark(
         "scaling",
         "growth of time as steps, seeds, tokens and vocabulary double",
         4,

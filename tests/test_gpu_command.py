@@ -106,7 +106,8 @@ def test_it_runs_with_the_packages_that_the_docs_name(tmp_path: Path) -> None:
     tiny = found["sizes"]["tiny"]
     assert not tiny["skipped"]
     assert tiny["bare"]["forward_float32_tokens_a_second"] > 0
-    for kept in ("dense", "factored", "none"):
+    assert tiny["none, compiled"]["said"]
+    for kept in ("dense", "factored", "none", "none, compiled"):
         assert tiny[kept]["tokens_a_second"] > 0
         assert tiny[kept]["over_the_larger"] > 0
         assert "tiny " + kept in done.stdout

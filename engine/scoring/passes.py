@@ -169,7 +169,9 @@ class CorpusPass:
         for seed, live in self._live.items():
             found: dict[str, torch.Tensor] = {}
             if live.pending is not None or live.committed is not None:
-                found = self._summarise(log_p[seed], p[seed], targets, spare[0])
+                found = _summarise(
+                    log_p[seed], p[seed], targets, self._scorer.log_unigram, spare[0]
+                )
                 if live.kept == "log_probs" and isinstance(live.seed, CapturedSeed):
                     found |= _as_captured(live.seed.rows.states(start, stop), p[seed])
                 elif live.kept == "log_probs":
@@ -222,25 +224,6 @@ class CorpusPass:
                 raise
             raise LiveError(live.label, f"its model fails: {first_line(error)}") from error
 
-    def _summarise(
-        self, log_p: torch.Tensor, p: torch.Tensor, targets: torch.Tensor, spare: torch.Tensor
-    ) -> dict[str, torch.Tensor]:
-        """Return results per token of a block of one seed's log-probs, (token, vocab) float32.
-
-        None depends on which other seeds are in the pass, to the last bit.
-        """
-        top_log_prob, top_id = largest(log_p, TOP)
-        # Subtracted before the product, as in a KL of two seeds: near the unigram distribution
-        # the difference of two sums would be mostly rounding.
-        against = torch.sub(log_p, self._scorer.log_unigram, out=spare)
-        return {
-            "surprisal": -log_p.gather(-1, targets)[:, 0],
-            "entropy": -torch.linalg.vecdot(p, log_p),
-            "top_id": top_id.int(),
-            "top_log_prob": top_log_prob,
-            "kl_unigram": torch.linalg.vecdot(p, against),
-        }
-
     def _append(self, start: int, copied: Callable[[], list[dict[str, NDArray[Any]]]]) -> None:
         *results, shared = copied()
         self._refuse_not_finite(shared.pop("lowest"), start)
@@ -258,6 +241,30 @@ class CorpusPass:
             live.pending.append(found)
         if self._pairs is not None:
             self._pairs.append(shared)
+
+
+def _summarise(
+    log_p: torch.Tensor,
+    p: torch.Tensor,
+    targets: torch.Tensor,
+    log_unigram: torch.Tensor,
+    spare: torch.Tensor,
+) -> dict[str, torch.Tensor]:
+    """Return results per token of a block of one seed's log-probs, (token, vocab) float32.
+
+    None depends on which other seeds are in the pass, to the last bit.
+    """
+    top_log_prob, top_id = largest(log_p, TOP)
+    # Subtracted before the product, as in a KL of two seeds: near the unigram distribution
+    # the difference of two sums would be mostly rounding.
+    against = torch.sub(log_p, log_unigram, out=spare)
+    return {
+        "surprisal": -log_p.gather(-1, targets)[:, 0],
+        "entropy": -torch.linalg.vecdot(p, log_p),
+        "top_id": top_id.int(),
+        "top_log_prob": top_log_prob,
+        "kl_unigram": torch.linalg.vecdot(p, against),
+    }
 
 
 def _exp(log_p: torch.Tensor, out: torch.Tensor) -> None:
