@@ -18,6 +18,7 @@ from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import torch
@@ -39,7 +40,7 @@ from benchmarks.gpu_trace import Trace
 from benchmarks.study import REPRESENTATIONS, Study
 from engine.coordination.build import build_coordinator
 from engine.events import Event
-from engine.scoring import compiled
+from engine.scoring import compiled, passes
 from engine.study_file.file import load_study_file
 from store import open_study
 from store.schema import EngineStatus
@@ -170,12 +171,13 @@ class Size:
 
     def compiled(self) -> None:
         """Seeds compared by compiled code from the first blocks on; twice, compiled by then."""
-        before, compiled.WORTH_SECONDS = compiled.WORTH_SECONDS, 0.0
-        try:
+        smaller = {} if self.cuda else {"cpu": 2**16}  # or a tiny study would be one block
+        with (
+            mock.patch.object(compiled, "WORTH_SECONDS", 0.0),
+            mock.patch.dict(passes._BLOCK_BYTES, smaller),
+        ):
             for name in ("none, compiling", "none, compiled"):
                 self.scoring("none", name=name)
-        finally:
-            compiled.WORTH_SECONDS = before
 
     def trace(self) -> None:
         """What the GPU does meanwhile: kernels, copies, and how far they overlap."""
