@@ -3,7 +3,7 @@
 Nanoseconds of one thread for each log-prob of one of five seeds, on random data, each part by
 itself; seeds are compared by KL and Jensen-Shannon in the plain way and by compiled code. Then
 bytes that go through a GPU's memory for each, and kernels for a block, counted without a GPU
-(`benchmarks.block_traffic`).
+(`tests.support.block_traffic`).
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ from typing import Any
 
 import torch
 
-from benchmarks.block_traffic import HIDDEN, SEEDS, VOCAB, count_block
 from benchmarks.run import add_save, report
 from engine.models.output_head import Head
 from engine.scoring.compiled import Comparison
@@ -25,6 +24,7 @@ from engine.scoring.passes import _exp, _summarise
 from engine.scoring.scorer import rows_within
 from engine.scoring.top_predictions import largest
 from store.schema import TOP
+from tests.support.block_traffic import HIDDEN, SEEDS, VOCAB, count_block
 
 PRODUCT_BYTES, BLOCK_BYTES = 2**25, 2**20  # as on a CPU
 NAMES = ("kl", "js")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.block_traffic import count_block
+from tests.support.block_traffic import count_block
 
 
 def test_the_plain_way() -> None:
