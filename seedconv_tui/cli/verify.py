@@ -84,7 +84,9 @@ def _lost(store: Path, mended: list[Damage]) -> list[dict[str, str]]:
         why = errors.get(damage.model, {}).get((damage.seed, damage.step), "")
         if why.endswith(LOST_FOR_GOOD):
             name = _checkpoint(damage)
-            found[name] = {"checkpoint": name, "why": why.removeprefix(f"{name}: ")}
+            why = why.removeprefix(f"{damage.model}, ")  # so in reasons of earlier versions
+            why = why.removeprefix(f"seed {damage.seed}, step {damage.step}: ")
+            found[name] = {"checkpoint": name, "why": why}
     return list(found.values())
 
 
@@ -137,7 +139,7 @@ def report(store: Path, checked: int, damage: list[Damage], mended: list[Damage]
         "store": str(store),
         "sound": not damage,
         "checked": checked,
-        "damage": [{**asdict(found), "mend": _advice(store, found)} for found in damage],
+        "damage": [{**asdict(found), "mend": advice} for found, advice in _advised(store, damage)],
         "mended": [asdict(found) for found in mended],
     }
 
@@ -151,9 +153,8 @@ def report_text(
     """
     lines = [f"mended: {_name(found)}" for found in mended]
     lines += [f"damaged: {_name(found)}: {visible(found.message)}" for found in damage]
-    lines += [f"to mend: {visible(advice)}" for advice in dict.fromkeys(
-        _advice(store, found) for found in damage
-    )]  # fmt: skip
+    advice = dict.fromkeys(advice for _, advice in _advised(store, damage))
+    lines += [f"to mend: {visible(one)}" for one in advice]
     if mended and again:
         lines.append("what was forgotten is computed again by: seedconv run STUDY.toml")
     if not damage:
@@ -171,12 +172,26 @@ def _name(damage: Damage) -> str:
     return visible(", ".join(names))
 
 
-def _advice(store: Path, damage: Damage) -> str:
-    """Return what a user does about it."""
+def _advised(store: Path, damage: list[Damage]) -> list[tuple[Damage, str]]:
+    """Return each with what a user does about it."""
+    from store.maintenance import lost_by_mending
+
+    lost = lost_by_mending(store, damage)
+    return [(found, _advice(store, found, lost=found in lost)) for found in damage]
+
+
+def _advice(store: Path, damage: Damage, *, lost: bool) -> str:
+    """Return what a user does about it; `lost`: mending can only give it up."""
     from store.maintenance import MENDABLE
     from store.schema import Part
 
     where = shlex.quote(str(store))
+    if lost:
+        return (
+            "restore the file that is named from a copy: it was captured in training and cannot "
+            f"be scored again; without a copy, seedconv verify {where} --mend gives it up and "
+            "keeps the rest"
+        )
     if damage.part in MENDABLE:
         return f"seedconv verify {where} --mend, then: seedconv run STUDY.toml"
     if damage.part is Part.CORPUS:

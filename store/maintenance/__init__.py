@@ -1,5 +1,6 @@
 """Check a store, repair it, drop what is no longer needed, bring it to the present format."""
 
+from store.maintenance.captures import lost_by_mending
 from store.maintenance.mending import LOST_FOR_GOOD, MENDABLE, mend
 from store.maintenance.migration import Migrated, migrate
 from store.maintenance.pruning import Prunable, prunable, prune
@@ -10,6 +11,7 @@ __all__ = [
     "MENDABLE",
     "Migrated",
     "Prunable",
+    "lost_by_mending",
     "mend",
     "migrate",
     "prunable",

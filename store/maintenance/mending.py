@@ -122,7 +122,7 @@ def _mend_model(writer: StudyWriter, model: str, damage: list[Damage]) -> None:
     for seed, step in sorted(lost):
         if (seed, step) in known.scored:
             why = _LOST_CAPTURE if known.scored[seed, step].get("captured") else _LOST
-            why = _name(model, (seed, step)) + why
+            why = _name((seed, step)) + why
             writer.plan(model, [], {(seed, step): why})  # until its checkpoint is found
             writer.forget(model, step, [seed])
     for step, seeds in _fewest(pairs).items():
@@ -164,14 +164,14 @@ def _mend_log_probs(
                 captured = study.ledger(model).scored[key].get("captured")
                 writer.drop_log_probs(model, d.step, [d.seed], again=True)
                 if captured:
-                    writer.plan(model, [], {key: _name(model, key) + _LOST_LOG_PROBS})
+                    writer.plan(model, [], {key: _name(key) + _LOST_LOG_PROBS})
                 study.refresh()
                 dropped.add(key)
     return dropped
 
 
-def _name(model: str, key: Key) -> str:
-    return f"{model}, seed {key[0]}, step {key[1]}: "
+def _name(key: Key) -> str:
+    return f"seed {key[0]}, step {key[1]}: "
 
 
 def _restore_log_prob_metadata(writer: StudyWriter, model: str, key: Key) -> None:

@@ -519,8 +519,11 @@ def test_damage_of_what_cannot_be_scored_again(
     assert list(_damage(loosen(store), "loose/surprisal/c/0/0"))
     if lost:
         assert list(_damage(store, "log_probs"))
-    assert run(["verify", str(store)]) == 1
     capsys.readouterr()
+    assert run(["verify", str(store)]) == 1
+    advice = [line for line in capsys.readouterr().out.splitlines() if line.startswith("to mend")]
+    gives_up = f"seedconv verify {store} --mend gives it up"
+    assert [gives_up in line for line in advice] == [lost]
     assert run(["verify", str(store), "--mend"]) == 0
     told = capsys.readouterr().out
     if not lost:  # it follows from what is stored
@@ -552,7 +555,7 @@ def test_log_probs_that_were_damaged_are_named_where_a_pair_lacks_them(
     hand_over(study, model_of("2", 0), "4", 0)
     assert run(["run", str(study)]) == 1
     told = capsys.readouterr().err
-    assert "model m: m, seed 1, step 0: its log-probs were damaged and are dropped" in told
+    assert "model m: seed 1, step 0: its log-probs were damaged and are dropped" in told
     assert (
         "log-probs of seed 1 were damaged, and what was captured in training cannot be scored "
         "again. To have them compared, restore the study from a copy made before the damage."
