@@ -13,7 +13,7 @@ from engine.coordination.projection import projected_bytes, size_text
 from engine.study_file.file import load_study_file
 from engine.study_file.models_section import ModelSection
 from engine.study_file.patterns import HubTemplate
-from seedconv_tui.cli.main import _parser
+from seedconv_tui.cli.main import full_parser
 from store.schema import TOP, USUAL, variables_of
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -35,7 +35,7 @@ def test_examples_are_valid(name: str) -> None:
     assert study.store.parent.is_relative_to(EXAMPLES)
     for words in commands(name):
         if words[0] == "seedconv":
-            _parser().parse_args(words[1:])
+            full_parser().parse_args(words[1:])
 
 
 @pytest.mark.parametrize("name", ["pythia.toml", "multiberts.toml", "olmo2.toml"])
