@@ -26,6 +26,7 @@ from store.schema import (
     StudySnapshot,
     Work,
 )
+from tests.support.brisk_textual import make_textual_brisk
 from tests.support.deadline import DEADLINE
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from seedconv_tui.monitor.common.study_screen import StudyScreen
     from seedconv_tui.monitor.data.remembered import Memory
 
+make_textual_brisk()
 Pilot._wait_for_screen.__defaults__ = (DEADLINE,)  # a screen may take its time, not 30 seconds
 SCREENS = tuple(screen_class(name) for name in NAMES)
 START = 1_000_000.0
