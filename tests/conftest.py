@@ -15,6 +15,8 @@ import pytest
 from tests.support.hub_server import HubServer
 from tests.support.small_disk import SmallDisk
 
+_LONGEST = {"test_report", "test_tui_everywhere", "test_verify"}
+
 gc.disable()  # while all modules are imported, of which nothing can go
 os.environ["HF_HUB_OFFLINE"] = "1"
 _modules = tempfile.TemporaryDirectory(prefix="seedconv-tests-")  # gone when the process ends
@@ -23,6 +25,11 @@ _state = tempfile.TemporaryDirectory(prefix="seedconv-tests-")  # what the termi
 os.environ["XDG_STATE_HOME"] = _state.name
 _cache = tempfile.TemporaryDirectory(prefix="seedconv-tests-")  # what was computed of text
 os.environ["XDG_CACHE_HOME"] = _cache.name
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the longest files first: those who share out the files then end together."""
+    items.sort(key=lambda item: item.path.stem not in _LONGEST)
 
 
 def pytest_collection_finish() -> None:
