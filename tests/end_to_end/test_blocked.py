@@ -217,7 +217,8 @@ def test_a_request_to_stop_is_heard_while_there_is_no_room(
 def test_a_disk_that_is_full_from_the_start_is_waited_for(
     made: Path, disk: SmallDisk, monkeypatch: pytest.MonkeyPatch, size: int
 ) -> None:
-    monkeypatch.setattr("engine.coordination.patience.FIRST_SECONDS", 0.01)
+    for wait in ("patience", "blocked"):  # before there is a study, and before a session
+        monkeypatch.setattr(f"engine.coordination.{wait}.FIRST_SECONDS", 0.01)
     store = disk.folder / "study.zarr"
     disk.mount(size)
     file = study(made, store)

@@ -21,6 +21,7 @@ from seedconv_tui.listeners.tensorboard import EventFiles
 from seedconv_tui.listeners.trackers import Sent, Trackio, Wandb, sent_file
 from store import open_study
 from store.schema import UNDECIDED, Phase
+from tests.support.deadline import DEADLINE
 from tests.support.made_store import fill, open_writer, reduce, score, summarise_step
 from tests.support.terminal import make_engine
 from tests.support.tiny_models import write_study
@@ -101,7 +102,7 @@ class Seen:
 
     def wait_for(self, steps: list[int]) -> None:
         with self._changed:
-            assert self._changed.wait_for(lambda: self.steps == steps, 20), self.steps
+            assert self._changed.wait_for(lambda: self.steps == steps, DEADLINE), self.steps
 
     def close(self) -> None:
         pass

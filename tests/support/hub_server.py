@@ -119,7 +119,7 @@ class _Handler(BaseHTTPRequestHandler):
             if refusal.text in unquote(url.path) and refusal.times:
                 refusal.times -= 1
                 if not refusal.status:
-                    self.hub.over.wait(30)
+                    self.hub.over.wait()
                     self.close_connection = True
                     return
                 self._answer(refusal.status, b"", refusal.headers)
