@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +18,9 @@ from safetensors.torch import load_file, save_file
 from seedconv_tui.cli import main
 from seedconv_tui.cli.main import COMMANDS, run
 from store import open_study
-from tests.support.deadline import DEADLINE
-from tests.support.gated_engine import Gate
-from tests.support.tiny_models import make_runs, make_tokenizer, write_study
+from tests.support.deadline import DEADLINE, until
+from tests.support.gated_engine import Gate, records
+from tests.support.tiny_models import finish, make_runs, make_tokenizer, write_study
 
 
 def lines(capsys: pytest.CaptureFixture[str]) -> list[str]:
@@ -300,18 +301,23 @@ def test_json_events(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
 
 
 def test_watch_scores_what_arrives_and_ends_when_complete(tmp_path: Path) -> None:
-    make_runs(tmp_path, seeds=("1",), steps=(0, 10))
-    file = write_study(tmp_path, models__seeds=["1", "2"], models__steps=[0, 10])
-    for folder in (tmp_path / "runs").glob("*/*"):
-        (folder / "trainer_state.json").write_text("{}")
-    engine = seedconv("watch", str(file), "--until-complete")
-    late = tmp_path / "late"
-    make_runs(late, seeds=("2",), steps=(0, 10))
-    for folder in (late / "runs").glob("*/*"):
-        (folder / "trainer_state.json").write_text("{}")
-    (late / "runs" / "seed2").rename(tmp_path / "runs" / "seed2")
-    assert engine.wait(DEADLINE) == 0
-    model = open_study(tmp_path / "study.zarr").snapshot().models[0]
+    make_runs(tmp_path, seeds=("1", "2"), steps=(0, 10))
+    finish(tmp_path)
+    runs, store = tmp_path / "runs", tmp_path / "study.zarr"
+    (runs / "seed2").rename(tmp_path / "late")
+    file = write_study(
+        tmp_path, models__seeds=["1", "2"], models__steps=[0, 10], watch__poll_seconds=0.01
+    )
+
+    def arrive() -> None:
+        until(lambda: records(store, "scored") == 2)
+        (tmp_path / "late").rename(runs / "seed2")
+
+    arriving = threading.Thread(target=arrive)
+    arriving.start()
+    assert run(["watch", str(file), "--until-complete"]) == 0
+    arriving.join()
+    model = open_study(store).snapshot().models[0]
     assert model.n_pairs.tolist() == [2, 2]
 
 

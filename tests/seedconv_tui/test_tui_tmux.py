@@ -130,7 +130,14 @@ def test_it_follows_an_engine_takes_keys_and_sizes_and_ends_well(
     assert tmux.exit_status() == 0
 
 
-@pytest.mark.parametrize("tmux", ["screen", "tmux-256color", "vt100"], indirect=True)
+@pytest.mark.parametrize(
+    "tmux",
+    [
+        "vt100",
+        *(pytest.param(kind, marks=pytest.mark.long) for kind in ("screen", "tmux-256color")),
+    ],
+    indirect=True,
+)
 def test_every_screen_is_there_where_the_locale_is_c(
     tmux: Tmux, store: Path, engine: Engine
 ) -> None:

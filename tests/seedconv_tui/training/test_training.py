@@ -22,39 +22,47 @@ from seedconv_tui.training.work_order import (
 ROOT = Path(__file__).parents[3]
 
 
-@pytest.mark.parametrize("package", ["seedconv_tui.training", "engine.{module}"])
+PACKAGES = "seedconv_tui.training", "engine.{module}"  # of today, and what scripts used before
+
+
 @pytest.mark.parametrize(
     ("module", "name", "allowed"),
     [("announcing", "announce", set()), ("callback", "SeedconvCallback", {"transformers"})],
 )
-def test_what_a_training_script_imports_is_light(
-    package: str, module: str, name: str, allowed: set[str]
-) -> None:
-    """By the names of today and by those that scripts used before."""
-    package = package.format(module=module)
+def test_what_a_training_script_imports_is_light(module: str, name: str, allowed: set[str]) -> None:
+    """Each package in a process that has imported what a script has anyway, and nothing else."""
     ours = "engine", "store", "seedconv_tui"
+    packages = [package.format(module=module) for package in PACKAGES]
     code = f"""
-import sys
+import os, sys
 {"import transformers" if allowed else ""}
 {"from transformers import TrainerCallback" if allowed else ""}
 before = set(sys.modules)
-from {package} import {name}
-new = {{name for name in set(sys.modules) - before}}
-print(*sorted(name for name in new if name.partition(".")[0] in {ours!r}))
-print(*sorted({{name.partition(".")[0] for name in new}} - set(sys.stdlib_module_names)))
+for package in {packages}:
+    if child := os.fork():
+        if os.waitpid(child, 0)[1]:
+            sys.exit(1)
+        continue
+    exec(f"from {{package}} import {name}")
+    new = {{name for name in set(sys.modules) - before}}
+    print(*sorted(name for name in new if name.partition(".")[0] in {ours!r}))
+    print(*sorted({{name.partition(".")[0] for name in new}} - set(sys.stdlib_module_names)))
+    sys.exit()
 """
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
     )
-    modules, packages = done.stdout.splitlines()
-    training = {
-        "seedconv_tui", "seedconv_tui.training", "seedconv_tui.training.announcing",
-        "seedconv_tui.training.weight_files",
-        f"seedconv_tui.training.{module}",
-    }  # fmt: skip
-    alias = {"engine", package} if package.startswith("engine") else set()
-    assert set(modules.split()) == training | alias
-    assert set(packages.split()) <= {"seedconv_tui", *allowed, *(alias & {"engine"})}
+    lines = done.stdout.splitlines()
+    assert len(lines) == 2 * len(packages)
+    for package, modules, imported in zip(packages, lines[::2], lines[1::2], strict=True):
+        training = {
+            "seedconv_tui", "seedconv_tui.training", "seedconv_tui.training.announcing",
+            "seedconv_tui.training.weight_files",
+            f"seedconv_tui.training.{module}",
+        }  # fmt: skip
+        alias = {"engine", package} if package.startswith("engine") else set()
+        assert set(modules.split()) == training | alias
+        assert set(imported.split()) <= {"seedconv_tui", *allowed, *(alias & {"engine"})}
 
 
 def test_capture_is_light_where_torch_is_there() -> None:
