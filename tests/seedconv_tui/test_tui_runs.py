@@ -29,7 +29,7 @@ async def test_shows_study_engine_work_and_matrix_at_every_size(size: tuple[int,
         assert "25%" in screen.row("scoring pythia-14m")
         assert "3.0 TB free" in screen.text
         assert "× failed 1" in screen.text
-        assert "20/36  1 failed" in screen.row("pythia-14m  ")
+        assert "20/36  1 failed" in screen.row("pythia-14m  ━")
         cells = screen.row("▸ 2 ").split("2", 1)[1].split()
         assert cells == ["■"] * 3 + ["×"] + ["■"] * 3 + ["·"] * 5
         assert "scored seed 1 step 0" in screen.text
@@ -189,7 +189,7 @@ async def test_the_journal_follows_scrolls_filters_and_keeps_its_place() -> None
 async def test_the_journal_gets_the_rows_that_the_matrix_leaves() -> None:
     async with terminal(make_study(journal=entries(40))) as screen:
         shown = [row for row in screen.text.splitlines() if "entry number" in row]
-        assert len(shown) == 24 - 7 - 5 - 1 - 1  # bars, strip and detail; matrix; title; blank
+        assert len(shown) == 24 - 8 - 5 - 1 - 1  # bars, strip, model, detail; matrix; title; blank
         await screen.resize(80, 16)
         assert screen.text.count("entry number") == 2
 
@@ -274,7 +274,7 @@ async def test_a_probe_that_failed_is_told_though_its_checkpoint_is_done(
     engine = make_engine(works=(work,))
     async with terminal(make_study(model, engine=engine), size=size) as screen:
         assert "36/36 done" in screen.text
-        assert "36/36  1 probe failed" in screen.row("pythia-14m  ")
+        assert "36/36  1 probe failed" in screen.row("pythia-14m  ━")
         assert "scoring pythia-14m seed 2 step 4 for probe blimp" in screen.text
         await screen.press("home", "n")
         detail = screen.row("seed 2 · step 4 · ■ done · probe blimp failed: ")

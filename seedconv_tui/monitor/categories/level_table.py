@@ -11,8 +11,8 @@ from rich.cells import cell_len
 from textual.message import Message
 
 from seedconv_tui.chart import MARKERS, QUIET
-from seedconv_tui.monitor.categories.levels_at_step import spark, spark_column
 from seedconv_tui.monitor.common.canvas import Canvas, Line, scrolled
+from seedconv_tui.monitor.common.spark import spark, spark_column
 from seedconv_tui.text import nats, quoted, signed
 
 if TYPE_CHECKING:

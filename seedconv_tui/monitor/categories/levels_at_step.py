@@ -32,7 +32,6 @@ COMPARED = 5
 """Levels that can be kept in the chart in colours of their own."""
 
 _QUIET = 12  # levels that are drawn beside those
-_BARS, _ASCII_BARS = "▁▂▃▄▅▆▇█", "_.-=+*%#"
 
 
 @dataclass(frozen=True, eq=False)
@@ -125,36 +124,6 @@ def series(levels: Levels, metric: int, colors: Mapping[int, int], *, band: bool
         n = list(colors)[-1]
         lines[-1] = replace(lines[-1], low=ends[0][:, n], high=ends[1][:, n])
     return lines
-
-
-def spark(steps: NDArray[np.int64], values: Floats, width: int, ascii: bool) -> str:  # noqa: A002
-    """Return a curve over log(step + 1) as one row of bars, from its lowest value to its highest.
-
-    Between two steps the line between them counts; blank where nothing is known.
-    """
-    known = np.isfinite(values)
-    if width < 1 or not known.any():
-        return " " * max(width, 0)
-    columns, y = _columns(steps, width), values[known]
-    drawn = np.interp(np.arange(width), columns[known], y, left=np.nan, right=np.nan)
-    drawn[np.rint(columns[known]).astype(int)] = y  # so that no step is lost between two columns
-    low, high = float(y.min()), float(y.max())
-    part = (drawn - low) / (high - low) if high > low else drawn - low + 0.5
-    bars = _ASCII_BARS if ascii else _BARS
-    last = len(bars) - 1
-    return "".join(" " if np.isnan(p) else bars[min(int(p * len(bars)), last)] for p in part)
-
-
-def spark_column(steps: NDArray[np.int64], step: int, width: int) -> int:
-    """Return the column of `spark` that one of the steps lies in."""
-    return round(float(_columns(steps, width)[np.searchsorted(steps, step)]))
-
-
-def _columns(steps: NDArray[np.int64], width: int) -> Floats:
-    x = np.log1p(steps)
-    span = max(float(x[-1] - x[0]), 1e-9)
-    columns: Floats = (x - x[0]) / span * (width - 1)
-    return columns
 
 
 def category_words(levels: Levels) -> str:

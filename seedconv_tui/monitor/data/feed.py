@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from textual.message import Message
 
+from seedconv_tui.monitor.data.history import History
 from store import STALE_SECONDS
 from store.schema import ACTIVE_STATES
 
@@ -67,6 +68,7 @@ class Feed:
     trouble: str = ""  # why the last reading failed; empty: it did not
     absent: bool = False  # it failed because there is no study
     paused: bool = False
+    history: History = field(default_factory=History)
     _beat: float = 0.0
     _beat_seen: float = 0.0  # when it was seen to change, or when it beat if its clock is believed
 
@@ -75,6 +77,10 @@ class Feed:
         last, self.progress = self.progress, snapshot
         if results:
             last, self.snapshot = self.snapshot, snapshot
+            if last is not None and last.replaced != snapshot.replaced:
+                self.history = History()
+            if last is None or last.generation != snapshot.generation:
+                self.history.take(snapshot, self.now)
         recovered, self.trouble = bool(self.trouble), ""
         self.read_at = self.now
         if snapshot.engine and snapshot.engine.heartbeat != self._beat:

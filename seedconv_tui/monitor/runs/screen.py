@@ -17,6 +17,7 @@ from seedconv_tui.monitor.data.remembered import Remembered
 from seedconv_tui.monitor.runs.checkpoint_columns import checkpoint_columns
 from seedconv_tui.monitor.runs.journal import FILTERS, JournalPanel, journal_line
 from seedconv_tui.monitor.runs.matrix import Matrix, Spot
+from seedconv_tui.monitor.runs.model_lines import ModelLines
 from seedconv_tui.monitor.runs.strip import StudyStrip
 from seedconv_tui.text import nats, same_as, step_label
 from store.schema import State
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
 
 _OTHER_ROWS = 4  # the two bars, the detail, and a blank one
+_ROOMY = 20  # rows of a terminal with some to spare
 _FOLDERS = re.compile(r"^/?([^\s:/]+/)+")  # that a message begins with
 _CAPTURED = "captured in training"
 _ON_DUPLICATES = (
@@ -154,6 +156,7 @@ class RunsScreen(StudyScreen):
 
     def compose_body(self) -> Iterable[Widget]:
         yield StudyStrip()
+        yield ModelLines()
         yield Matrix(_spot(self._start))
         yield Detail()
         journal = JournalPanel(self._start.choice("journal", [name for name, _ in FILTERS]))
@@ -167,6 +170,7 @@ class RunsScreen(StudyScreen):
 
     def show_study(self, snapshot: StudySnapshot) -> None:
         self.query_one(StudyStrip).show(self.feed)
+        self.query_one(ModelLines).show(self.feed)
         self.query_one(Matrix).show(snapshot)
         self.query_one(JournalPanel).show(snapshot.journal)
         self._share_rows()
@@ -177,6 +181,9 @@ class RunsScreen(StudyScreen):
         height, strip = self.app.size.height, self.query_one(StudyStrip)
         rows = strip.rows_wanted(most=max((height - 16) // 4, 1))
         strip.styles.height = rows
+        lines = self.query_one(ModelLines)
+        rows += (own := lines.rows_wanted(most=height // 6 - (height < _ROOMY)))
+        lines.styles.height = own
         left = height - _OTHER_ROWS - rows - self.query_one(Matrix).rows_wanted
         self.query_one(JournalPanel).styles.height = max(min(height // 4 - 2, 12), 3, left)
 
@@ -188,6 +195,7 @@ class RunsScreen(StudyScreen):
         self.refresh_bindings()
         if (chosen := self._chosen()) is not None:
             model, spot = chosen
+            self.query_one(ModelLines).choose(model.name)
             sharing = matrix.steps_under(spot)
             engine = self.snapshot.engine if self.snapshot else None
             follows = matrix.follows and engine is not None and engine.work is not None
