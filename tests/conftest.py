@@ -25,6 +25,8 @@ _state = tempfile.TemporaryDirectory(prefix="seedconv-tests-")  # what the termi
 os.environ["XDG_STATE_HOME"] = _state.name
 _cache = tempfile.TemporaryDirectory(prefix="seedconv-tests-")  # what was computed of text
 os.environ["XDG_CACHE_HOME"] = _cache.name
+(Path(_state.name) / "seedconv").mkdir(mode=0o700)
+(Path(_state.name) / "seedconv" / "toured").touch()  # no first start, which begins with a tour
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

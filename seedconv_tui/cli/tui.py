@@ -32,6 +32,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def add_screen_options(parser: argparse.ArgumentParser) -> None:
     """Add what every command that opens the monitor takes."""
     add_glyphs(parser)
+    parser.add_argument(
+        "--tour", action="store_true", help="begin with the tour of five keys, as the first start"
+    )
     parser.add_argument("--no-mouse", action="store_true", help="leave the mouse to the terminal")
 
 
@@ -55,7 +58,7 @@ def show(*stores: str | Path, options: argparse.Namespace, fresh: bool) -> int:
     gc.disable()
     from seedconv_tui.monitor.app import SeedconvApp
     from seedconv_tui.monitor.data.live import StoreSource
-    from seedconv_tui.monitor.data.remembered import memory_of
+    from seedconv_tui.monitor.data.remembered import is_first_start, memory_of
     from seedconv_tui.text import visible
 
     if not all(stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr)):
@@ -74,6 +77,7 @@ def show(*stores: str | Path, options: argparse.Namespace, fresh: bool) -> int:
         ascii=only_ascii(options, drawn),
         glyphs=glyphs_of(options, drawn),
         memory=memory,
+        tour=is_first_start() or options.tour,
     )
     settled = Timer(_START_SECONDS, _settle)
     settled.daemon = True

@@ -23,6 +23,7 @@ from seedconv_tui.monitor.common.reader_dialog import ReaderScreen
 from seedconv_tui.monitor.common.save_dialog import ExportScreen
 from seedconv_tui.monitor.common.study_screen import GoTo, StudyScreen
 from seedconv_tui.monitor.common.theme import DARK, LIGHT, PALETTES, Appearance
+from seedconv_tui.monitor.common.tour import lead
 from seedconv_tui.monitor.data.details import Answered, Details
 from seedconv_tui.monitor.data.feed import Crashed, Feed
 from seedconv_tui.monitor.data.remembered import Memory, Remembered
@@ -81,6 +82,7 @@ class SeedconvApp(App[None], inherit_bindings=False):
         ascii: bool = False,  # noqa: A002  the name of the command's option
         glyphs: Glyphs = Glyphs.BRAILLE,
         memory: Memory | None = None,
+        tour: bool = False,
     ) -> None:
         """Make the app; `run` starts it.
 
@@ -91,6 +93,7 @@ class SeedconvApp(App[None], inherit_bindings=False):
             ascii: Send ASCII only.
             glyphs: What charts are drawn with, where more than ASCII may be sent.
             memory: Where it is kept what the user looks at; None: nowhere.
+            tour: Begin with the tour, on the first screen.
         """
         # Without colours Textual would use greys; with the terminal's own it sends none at all.
         super().__init__(ansi_color=True if "NO_COLOR" in os.environ else None)
@@ -105,7 +108,7 @@ class SeedconvApp(App[None], inherit_bindings=False):
         self.use_command_palette = not ascii  # it is drawn by Textual, and not in ASCII
         for theme in (DARK, LIGHT):
             self.register_theme(theme)
-        self._memory = memory
+        self._memory, self._tour = memory, tour
         self._kept = Remembered({}) if memory is None else memory.load()
         self._remembered: Mapping[str, Any] = {}
         self._at_exit: Mapping[str, Any] | None = None
@@ -151,7 +154,9 @@ class SeedconvApp(App[None], inherit_bindings=False):
         self.set_interval(self._poll_seconds, self.poll)
         if self._memory is not None:
             self.set_interval(_REMEMBER_SECONDS, self.remember)
-        if (name := self._kept.text("screen")) in SCREENS:
+        if self._tour:
+            lead(self, self.look)
+        elif (name := self._kept.text("screen")) in SCREENS:
             self.switch_mode(name)
 
     @property

@@ -256,6 +256,7 @@ async def terminal(
     ascii_only: bool = False,
     store: Path | None = None,
     memory: Memory | None = None,
+    tour: bool = False,
 ) -> AsyncIterator[Terminal]:
     """The app on sources with these answers, or on a store; polls only when told to."""
     if answer is None:
@@ -269,6 +270,7 @@ async def terminal(
         poll_seconds=86_400,
         ascii=ascii_only,
         memory=memory,
+        tour=tour,
     )
     app.driver_class = lean_driver(CountingDriver)
     async with app.run_test(size=size, headless=False) as pilot:

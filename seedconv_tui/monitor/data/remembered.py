@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 _Default = TypeVar("_Default")
 
 _VERSION = 1
+_TOURED = "toured"  # a file that says so
 _MOST_BYTES = 100_000
 _MOST = 2**53  # integers beyond are no step and no token
 _HUGE = 1e300
@@ -76,6 +77,21 @@ def memory_of(store: str | Path, *, fresh: bool) -> Memory | None:
         return Memory(memory_path(store), store, fresh=fresh)
     except RuntimeError:
         return None
+
+
+def is_first_start(environment: Mapping[str, str] = os.environ) -> bool:
+    """Return whether the monitor was never started before, and take note that it is now.
+
+    False as well where that cannot be noted, so that it is not the first start for ever.
+    """
+    try:
+        folder = memory_path("", environment).parent
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        known = any(folder.iterdir())
+        (folder / _TOURED).touch()
+    except (OSError, RuntimeError):
+        return False
+    return not known
 
 
 class Remembered:
