@@ -206,6 +206,8 @@ class Coordinator:
         with self._make_executor() as self._executor:
             self._keep_probes()
             self._writer.set_schedules(self._schedules)
+            for model in self._study.models:
+                self._writer.set_groups(model.name, model.groups)
             self._summaries.start()
             yield
 

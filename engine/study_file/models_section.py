@@ -47,6 +47,8 @@ class ModelSection(Section):
     source: str | dict[str, str]  # a template, a preset's name, "captured", or a template per seed
     seeds: Literal["discover"] | list[SeedLabel] = "discover"
     steps: Literal["discover"] | list[Annotated[int, Field(ge=0)]] = "discover"
+    # Seeds by what they have in common: a name for each group
+    groups: dict[Annotated[str, Field(min_length=1, max_length=40)], list[SeedLabel]] = {}
     config: str | None = None  # config.json, or its folder, where it is not beside the weights
     # A function of the user's, "package.module:function", that makes a model of a checkpoint.
     loader: Annotated[str, Field(pattern=_LOADER)] | None = None
@@ -167,6 +169,23 @@ class ModelSection(Section):
             last = max(self.steps, default=0) if isinstance(self.steps, list) else 0
             for seed in seeds:  # as `Capture` does
                 check_names(self.name, seed, last, "/")
+        return self
+
+    @model_validator(mode="after")
+    def _groups(self) -> Self:
+        if len(self.groups) == 1:
+            raise ValueError("groups: has one group; KL between groups needs two")
+        of: dict[str, str] = {}
+        for name, seeds in self.groups.items():
+            if not seeds:
+                raise ValueError(f"groups.{name}: is empty")
+            for seed in seeds:
+                if seed in of:
+                    raise ValueError(f"groups.{name}: {seed!r} is in {of[seed]} as well")
+                of[seed] = name
+                if self.listed_seeds is not None and seed not in self.listed_seeds:
+                    there = ", ".join(sorted(self.listed_seeds))
+                    raise ValueError(f"groups.{name}: {seed!r} is no seed; there are {there}")
         return self
 
     @model_validator(mode="after")

@@ -25,7 +25,8 @@ HELP = "results as CSV, Parquet or JSON lines, in long form"
 EXAMPLE = "seedconv export study.zarr --what tokens --steps 1000 -o tokens.parquet"
 
 WHAT = (
-    "levels", "seeds", "pairs", "tokens", "extremes", "entries", "phases", "checkpoints", "probes",
+    "levels", "seeds", "pairs", "tokens", "extremes", "entries", "groups", "phases", "checkpoints",
+    "probes",
 )  # fmt: skip
 FORMATS = ("csv", "parquet", "json")
 _SUFFIXES = {

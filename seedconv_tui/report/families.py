@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from seedconv_tui.report.result_cache import ResultCache
     from seedconv_tui.report.study_data import StudyData
 
-FAMILIES = ("curves", "levels", "models", "tokens", "probes", "regression", "between")
+FAMILIES = ("curves", "levels", "groups", "models", "tokens", "probes", "regression", "between")
 """What takes longest comes last. Each is a module of `figures`, which `figures_of` knows."""
 
 
@@ -23,6 +23,7 @@ def figures_of(
     """
     from seedconv_tui.report.figures import (  # late: matplotlib takes a second
         between_checkpoints,
+        by_group,
         by_level,
         by_probe,
         by_token,
@@ -34,6 +35,7 @@ def figures_of(
     made: dict[str, Callable[[], Iterable[Figure | Omitted]]] = {
         "curves": lambda: over_training.figures(source),
         "levels": lambda: by_level.figures(source),
+        "groups": lambda: by_group.figures(source),
         "models": lambda: model_differences.figures(source),
         "tokens": lambda: by_token.figures(source),
         "probes": lambda: by_probe.figures(source),

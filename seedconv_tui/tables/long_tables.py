@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from seedconv_tui.tables import rows, token_rows
+from seedconv_tui.tables.group_rows import group_rows
 from seedconv_tui.tables.probe_rows import probes
 from seedconv_tui.tables.rows import PERCENTILE_COLUMNS, Batch, only_levels
 from seedconv_tui.tables.selection import Choice
@@ -224,6 +225,31 @@ TABLES: dict[str, LongTable] = {
         ),
         token_rows.by_entry,
         frozenset({"models", "steps"}),
+    ),
+    "groups": LongTable(
+        "One row for each group of seeds, one for all pairs within groups and one for the pairs of "
+        "two groups, at each summarised step of models with `groups`; of all tokens unless "
+        "categories are chosen. `share` times `kl`, added over `within` and `between`, is the "
+        "expected KL of these seeds.",
+        (
+            _MODEL,
+            _STEP,
+            *_LEVEL,
+            Column("pairs", "str", "", "`group`: pairs within this group; `within`: within some "
+                   "group; `between`: of two groups"),
+            Column("group", "str", "", "name of the group; missing: all"),
+            Column("n_seeds", "int", "seeds", "seeds of the group, or of all groups"),
+            _nats("kl", "KL, mean over these ordered pairs and the level's tokens"),
+            Column("share", "float", "1", "share of `within` and `between` in all pairs"),
+            Column("p", "float", "1", "of `between`: that between less within is as large, if "
+                   "groups were drawn by lot; of `within`: that groups differ as much from each "
+                   "other"),
+            Column("arrangements", "int", "", "of the seeds in groups of these sizes: p is their "
+                   "share"),
+            Column("exact", "bool", "", "whether these are all there are"),
+        ),
+        group_rows,
+        frozenset({"models", "categories", "steps"}),
     ),
     "phases": LongTable(
         "One row for each phase of training of each model.",

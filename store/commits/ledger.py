@@ -68,6 +68,7 @@ class ModelLedger:
     phases_seen: set[str] = field(
         default_factory=set
     )  # names of those that were ever recorded as settled
+    groups: dict[str, tuple[str, ...]] = field(default_factory=dict)  # of seeds, as recorded
     categories: dict[str, Partition] = field(default_factory=dict)  # the model's own
     summaries: dict[int, Summarised] = field(default_factory=dict)  # by step
     probed: dict[str, set[Key]] = field(default_factory=dict)  # by probe
@@ -171,6 +172,8 @@ class ModelLedger:
                 self.summaries.pop(step, None)
             case {"kind": "forgotten", "step": int(step), "seeds": list(seeds), "what": str(what)}:
                 self.forget(step, frozenset(map(str, seeds)), pairs_only=what == "pairs")
+            case {"kind": "groups", "groups": dict(groups)}:
+                self.groups = {str(name): tuple(map(str, seeds)) for name, seeds in groups.items()}
             case {"kind": "phases", "names": list(names), "starts": list(starts)}:
                 if record.get("settled", True):
                     self.phases_seen.update(map(str, names))

@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from store.commits.ledger import CHECKPOINT_MEANS
+from store.commits.seed_sets import FIELD
 from store.schema.layout import safe_name
 
 if TYPE_CHECKING:
@@ -66,6 +67,10 @@ def _texts(value: object) -> bool:
     return type(value) is dict and all(map(_text, value.values()))
 
 
+def _groups(value: object) -> bool:
+    return type(value) is dict and all(map(_list(_label), value.values()))
+
+
 def _schedules(value: object) -> bool:
     return type(value) is dict and all(
         type(of) is dict
@@ -113,7 +118,11 @@ FIELDS: Mapping[str, Mapping[str, _Test]] = {
         "restored?": _list(_text),
     },
     "failed": {**_CHECKPOINT, **_FAILURE},
-    "reduced": {**_STEP, "before?": _list(_label), "cells?": _texts, "means?": _texts},
+    "reduced": {
+        **_STEP,
+        "before?": _list(_label),
+        **{f"{name}?": _texts for name in ("cells", "means", FIELD)},
+    },
     "pruned": _STEP,
     "category": {
         "name": _label,
@@ -139,6 +148,7 @@ FIELDS: Mapping[str, Mapping[str, _Test]] = {
         "settled?": _flag,
     },
     "learning_rate": {"models": _schedules},
+    "groups": {"model": _label, "groups": _groups},
     "end": {"how": _text},
 }
 """By kind of record: the test of each field; a `?` after its name: the field may be missing."""

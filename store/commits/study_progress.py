@@ -204,6 +204,7 @@ def refuse_other_study(path: object, root: dict[str, Any], ledger: Ledger) -> No
 def probes_of(known: ModelLedger, probes: Iterable[str]) -> dict[str, Any]:
     """Return what the log says of a model's probes and results, by a snapshot's fields."""
     return {
+        "groups": known.groups,
         "restored": {
             key: tuple(record["restored"])
             for key, record in known.scored.items()

@@ -104,6 +104,7 @@ class ModelSnapshot:
     restored: Mapping[Key, tuple[str, ...]] = field(default_factory=dict)
     # Pairs that are reduced, (step, seed, other_seed), also to NaN; None: those whose KL is not NaN
     reduced: NDArray[np.bool_] | None = None
+    groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # of seeds, by name
     # Of checkpoints that are scored and could not be asked a probe: (probe, seed, step)
     probe_failures: Mapping[tuple[str, str, int], Failure] = field(default_factory=dict)
 

@@ -1,6 +1,7 @@
 """Pure functions of arrays: means, intervals, spread over tokens, outliers, phases."""
 
 from store.schema.seed_pairs import ordered_pairs, pair_mean, pair_std, without_diagonal
+from store.statistics.grouping import Grouped, grouped, groups_of
 from store.statistics.intervals import (
     FEWEST_SEEDS,
     Estimate,
@@ -21,12 +22,15 @@ __all__ = [
     "FEWEST_TO_COMPARE",
     "MEAN_OF",
     "Estimate",
+    "Grouped",
     "between_levels",
     "cluster_variance",
     "difference",
     "distance",
     "extremes",
     "find_phases",
+    "grouped",
+    "groups_of",
     "interval",
     "mean_interval",
     "mean_over_seeds",

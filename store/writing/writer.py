@@ -317,6 +317,12 @@ class StudyWriter:
         if schedules != self.ledger.schedules:
             self._commits.append(schedules_record(schedules))
 
+    def set_groups(self, model: str, groups: Mapping[str, Sequence[str]]) -> None:
+        """Record the model's groups of seeds, in the place of those recorded before."""
+        known, made = self.ledger.models.get(model), {n: list(of) for n, of in groups.items()}
+        if made != {n: list(of) for n, of in (known.groups if known else {}).items()}:
+            self._commits.append({"kind": "groups", "model": model, "groups": made})
+
     def fail(self, model: str, seed: str, step: int, failure: Failure) -> None:
         """Record that a checkpoint could not be scored, and when it is tried again."""
         record = {"kind": "failed", "model": model, "seed": seed, "step": step}

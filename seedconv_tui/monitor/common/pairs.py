@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from textual import events
 
 _REVERSE = Style(reverse=True)
+_UNDERLINE = Style(underline=True)
 _MAX_LABEL = 12
 _LEAST_SPAN = 0.25
 _WIDE, _NARROW = 7, 5  # cells of a column, the blank before it included
@@ -36,6 +37,15 @@ class PairTable:
     outlier: NDArray[np.bool_]  # (seed,)
     seed: int  # the chosen pair
     other: int
+    block: tuple[int, ...] = ()  # of each seed: between seeds of two blocks there is a line
+
+    def begins_block(self, seed: int) -> bool:
+        """Whether there is a line before this seed."""
+        return bool(self.block) and seed > 0 and self.block[seed] != self.block[seed - 1]
+
+    def ends_block(self, seed: int) -> bool:
+        """Whether there is a line below this seed."""
+        return seed + 1 < len(self.seeds) and self.begins_block(seed + 1)
 
 
 def short(x: float) -> str:
@@ -128,6 +138,8 @@ class PairMatrix(Canvas):
         for other in range(self._left, self._left + columns):
             name = look.shorten(look.visible(table.seeds[other]), cell - 1)
             text = " " * (cell - cell_len(name)) + name
+            if table.begins_block(other):
+                text = look.pick("│", "|") + text[1:]
             line.append((text, palette.strong if other == table.other else palette.dim))
         if self._left:
             line[0] = (line[0][0][:-1] + look.pick("◂", "<"), palette.dim)
@@ -166,8 +178,11 @@ class PairMatrix(Canvas):
             elif math.isnan(value):
                 style = palette.faint
             here = chosen and other == table.other
-            line.append((" ", palette.text))
+            border = look.pick("│", "|") if table.begins_block(other) else " "
+            line.append((border, palette.faint if border != " " else palette.text))
             line.append((text.rjust(cell - 1), style + _REVERSE if here else style))
+        if table.ends_block(seed):
+            line = [(text, style + _UNDERLINE) for text, style in line]
         return line
 
     def on_click(self, event: events.Click) -> None:

@@ -19,6 +19,7 @@ from seedconv_tui.monitor.common.step_picker import STEP_KEYS, StepScreen
 from seedconv_tui.monitor.common.study_screen import Columns
 from seedconv_tui.monitor.seeds.pair_columns import pair_columns
 from seedconv_tui.monitor.seeds.pair_queries import PairMeans
+from seedconv_tui.monitor.seeds.seed_groups import SeedBlocks, block_of, order_of
 from seedconv_tui.text import counted, nats, without
 from store.schema import KL, PAIR_METRICS, USUAL, Floats, PairMetric, metrics_of
 from store.statistics import distance, outliers
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 
     from textual.widget import Widget
 
+    from seedconv_tui.monitor.data.feed import Feed
     from seedconv_tui.monitor.data.remembered import Remembered
     from store.schema import ModelSnapshot
 
@@ -62,6 +64,10 @@ class SeedsScreen(StepScreen):
     _log_y = False
     _known: tuple[Floats, Floats, NDArray[np.bool_]] | None = None  # kl, and what it gives
 
+    def __init__(self, feed: Feed) -> None:
+        super().__init__(feed)
+        self._blocks = SeedBlocks()
+
     def compose_body(self) -> Iterable[Widget]:
         yield ChartTitle()
         with Container(id="seeds"):
@@ -73,6 +79,12 @@ class SeedsScreen(StepScreen):
 
     def on_resize(self) -> None:
         self._share_room()
+
+    @property
+    def model(self) -> ModelSnapshot | None:
+        """The chosen model, its seeds in the order in which they are shown."""
+        model = super().model
+        return None if model is None else self._blocks.of(model)
 
     def draw(self) -> None:
         if (model := self.model) is None:
@@ -96,7 +108,16 @@ class SeedsScreen(StepScreen):
         values = means.get(metric.name, np.full(model.kl[at].shape, np.nan))
         away = -values if metric.larger_is_nearer else values
         self.query_one(PairMatrix).show(
-            PairTable(model.seeds, values * metric.factor, away, rest[at], far[at], seed, other)
+            PairTable(
+                model.seeds,
+                values * metric.factor,
+                away,
+                rest[at],
+                far[at],
+                seed,
+                other,
+                block_of(model),
+            )
         )
         self.query_one(ChartTitle).show(
             self._title(model, step, far[at]),
@@ -142,7 +163,11 @@ class SeedsScreen(StepScreen):
 
         near = [n for n in (at, at - 1, at + 1) if 0 <= n < len(model.steps)]
         self.details.want(*(query(n) for n in near if model.n_pairs[n]))
-        return {KL.name: model.kl[at]} | (self.details.get(query(at)) or {})
+        read = self.details.get(query(at)) or {}
+        if read and model.groups and (stored := super().model) is not None:
+            order = order_of(stored)
+            read = {name: values[np.ix_(order, order)] for name, values in read.items()}
+        return {KL.name: model.kl[at]} | read
 
     def _title(self, model: ModelSnapshot, step: int, far: NDArray[np.bool_]) -> tuple[str, ...]:
         names = [seed for seed, is_far in zip(model.seeds, far, strict=True) if is_far]
@@ -191,6 +216,7 @@ class SeedsScreen(StepScreen):
             *filter(None, [without(int(model.n_left_out[at]))]),
             f"cross-entropy {nats(float(model.cross_entropy[at, seed]))}",
         ]
+        history = [history[0], *self._blocks.facts(at), *history[1:]]
         self.query_one(Facts).show(facts, history)
 
     def _share_room(self) -> None:
