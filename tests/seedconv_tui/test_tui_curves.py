@@ -94,13 +94,15 @@ async def test_without_a_touch_the_view_follows_the_data() -> None:
 
 @pytest.mark.parametrize("touch", [["left"], ["plus"], ["plus", "H"], ["left", "plus", "L"]])
 async def test_once_touched_arrivals_do_not_move_the_view(touch: list[str]) -> None:
-    async with terminal(make_study(make_model(n_done=8)), size=(100, 30)) as screen:
+    steps = [*STEPS[:7], 100, 200, 400, 700, 1000]  # a last step that has a tick anyway stays on
+    first, all_steps = make_model(steps=steps, n_done=8), make_model(steps=steps)
+    async with terminal(make_study(first), size=(100, 30)) as screen:
         await screen.press("2", *touch)
         axis = plot(screen).splitlines()[-2:]
         ticks = [row[:8] for row in plot(screen).splitlines()]
         heading = screen.row(" step ")
         later = steps_later(screen)
-        await screen.poll(make_study(make_model(), generation=2))
+        await screen.poll(make_study(all_steps, generation=2))
         assert plot(screen).splitlines()[-2:] == axis
         assert [row[:8] for row in plot(screen).splitlines()] == ticks
         assert steps_later(screen) == later + 4
