@@ -10,6 +10,8 @@ from __future__ import annotations
 import argparse
 import itertools
 import time
+from collections.abc import Iterator
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -20,16 +22,19 @@ from store.analysis import summarise
 from store.reading.study_reader import StudyReader
 from store.schema import Category
 from store.statistics import percentiles, seed_jackknife
-from store.statistics.clusters import cluster_sums, few_levels, token_clusters
+from store.statistics.clusters import cluster_sums, token_clusters
 
 SEEDS = tuple(map(str, range(10)))
 _LEVELS = (1, 2, 3, 5, 10, 10, 10, 12, 17, 20, 45)
 _RESULTS = ("surprisal", "entropy", "kl_unigram")
+_AT_ONCE = 2**22  # cells of a table (cluster, level) that are made at once
 _DIFFERENT = 7  # arrays of random numbers, which results take in turn
 
 
 class _InMemory:
     """What `summarise` reads of a study."""
+
+    divergences = ("kl", "js")
 
     def __init__(self, n_tokens: int) -> None:
         rng = np.random.default_rng(0)
@@ -44,8 +49,25 @@ class _InMemory:
             for at, (n, level) in enumerate(parts)
         ]
 
+    def ledger(self, _model: str) -> Any:
+        return SimpleNamespace(sets={})
+
     def values(self, _model: str, name: str, seed: str, _step: int, other: str = "0") -> Any:
         return self._kept[(len(name) + 3 * int(seed) + int(other)) % _DIFFERENT]
+
+
+def _few_levels(category: Category, clusters: Any) -> Iterator[tuple[slice, Category]]:
+    """Yield (levels, the category with these alone), so few at a time that tables stay small.
+
+    A corpus may have as many documents as levels.
+    """
+    n_levels = len(category.labels)
+    at_once = max(1, _AT_ONCE // (int(clusters.max()) + 1))
+    for start in range(0, n_levels, at_once):
+        part = slice(start, min(start + at_once, n_levels))
+        level = category.level - part.start
+        level = np.where((level >= 0) & (level < part.stop - part.start), level, -1)
+        yield part, replace(category, labels=category.labels[part], level=level)
 
 
 @np.errstate(invalid="ignore", divide="ignore")
@@ -81,7 +103,7 @@ def plain(study: _InMemory) -> None:
     clusters = token_clusters(cast(Any, study.corpus))
     order = np.argsort(token_kl, kind="stable")
     for table, category in zip(kl, study.categories, strict=True):
-        for part, few in few_levels(category, clusters):
+        for part, few in _few_levels(category, clusters):
             seed_jackknife(table[..., part])
             _table_variance(*cluster_sums(token_kl, clusters, few))
         percentiles(token_kl, category.level, len(category.labels), order)

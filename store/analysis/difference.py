@@ -14,8 +14,8 @@ from store.reading.study_reader import StudyReader
 from store.reading.summary import SummaryReader
 from store.schema.array_types import Floats
 from store.schema.seed_pairs import pair_mean
-from store.statistics.clusters import cluster_sums, few_levels, token_clusters
-from store.statistics.intervals import difference
+from store.statistics.clusters import cluster_cells, token_clusters
+from store.statistics.intervals import difference_of_cells
 
 
 @dataclass(frozen=True)
@@ -64,13 +64,9 @@ def _read_difference(
             )
     kl_a, kl_b = (_pairs(study, *at, category, seeds) for at, seeds in ((a, seeds_a), (b, seeds_b)))
     token_a, token_b = (_token_kl(study, *at, seeds) for at, seeds in ((a, seeds_a), (b, seeds_b)))
-    clusters, n_levels = token_clusters(study.corpus), len(parts.labels)
-    low, high = np.full(n_levels, np.nan), np.full(n_levels, np.nan)
-    for part, few in few_levels(parts, clusters):
-        (total_a, n), (total_b, _) = (cluster_sums(kl, clusters, few) for kl in (token_a, token_b))
-        _, low[part], high[part] = difference(
-            kl_a[..., part], kl_b[..., part], total_a, total_b, n, same_seeds=same_seeds
-        )
+    with np.errstate(invalid="ignore"):  # of two that are infinite
+        cells = cluster_cells(token_a - token_b, token_clusters(study.corpus), parts)
+    _, low, high = difference_of_cells(kl_a, kl_b, cells, same_seeds=same_seeds)
     mean_a, mean_b = pair_mean(kl_a), pair_mean(kl_b)
     with np.errstate(invalid="ignore"):  # of two that are infinite
         apart = mean_a - mean_b

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -62,17 +60,3 @@ def cluster_cells(values: Floats, clusters: Ints, category: Category) -> Cluster
     cell, place = np.unique(code, return_inverse=True)
     sums: Floats = np.bincount(place, values[known], minlength=len(cell)).astype(np.float64)
     return ClusterCells(cell % n_levels, sums, np.bincount(place, minlength=len(cell)))
-
-
-def few_levels(category: Category, clusters: Ints) -> Iterator[tuple[slice, Category]]:
-    """Yield (levels, the category with these alone), so few at a time that tables stay small.
-
-    A corpus may have as many documents as levels.
-    """
-    n_levels = len(category.labels)
-    at_once = max(1, _WIDE // (int(clusters.max()) + 1))
-    for start in range(0, n_levels, at_once):
-        part = slice(start, min(start + at_once, n_levels))
-        level = category.level - part.start
-        level = np.where((level >= 0) & (level < part.stop - part.start), level, -1)
-        yield part, replace(category, labels=category.labels[part], level=level)

@@ -69,9 +69,13 @@ def cluster_variance(total: Floats, n: NDArray[Any]) -> tuple[Floats, Floats]:
     level's tokens pulls the mean to itself, so its square is divided by 1 - h (Bell and McCaffrey
     2002); clusters of one size give the usual factor C / (C - 1). Effective clusters: Kish (1965).
     """
+    return _cells_variance(_cells(total, n), n.shape[1])
+
+
+def _cells(total: Floats, n: NDArray[Any]) -> ClusterCells:
+    """Return the cells of a table, (cluster, level), that have tokens."""
     cluster, level = np.nonzero(n)
-    cells = ClusterCells(level, total[cluster, level], n[cluster, level])
-    return _cells_variance(cells, n.shape[1])
+    return ClusterCells(level, total[cluster, level], n[cluster, level])
 
 
 def _cells_variance(cells: ClusterCells, n_levels: int) -> tuple[Floats, Floats]:
@@ -180,6 +184,20 @@ def difference(
     Raises:
         ValueError: with `same_seeds` the numbers of seeds differ.
     """
+    cells = _cells(total_a - total_b, n)
+    return difference_of_cells(kl_a, kl_b, cells, same_seeds=same_seeds, confidence=confidence)
+
+
+@np.errstate(invalid="ignore")  # what is not finite comes to NaN, or to infinity
+def difference_of_cells(
+    kl_a: Floats,
+    kl_b: Floats,
+    apart: ClusterCells,
+    *,
+    same_seeds: bool,
+    confidence: float = 0.95,
+) -> Estimate:
+    """Return what `difference` does, of the cells that have tokens: sums of a minus those of b."""
     if same_seeds and kl_a.shape != kl_b.shape:
         raise ValueError(f"the same seeds are needed, not {len(kl_a)} and {len(kl_b)}")
     seeds = (
@@ -188,7 +206,7 @@ def difference(
         else [seed_jackknife(kl_a), seed_jackknife(kl_b)]
     )
     value = pair_mean(kl_a) - pair_mean(kl_b)
-    half = _half_width([*seeds, cluster_variance(total_a - total_b, n)], confidence)
+    half = _half_width([*seeds, _cells_variance(apart, kl_a.shape[2])], confidence)
     return Estimate(value, value - half, value + half)
 
 

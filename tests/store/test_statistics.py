@@ -22,7 +22,7 @@ from store.statistics import (
     seed_jackknife,
 )
 from store.statistics.clusters import cluster_cells, cluster_sums
-from store.statistics.intervals import interval_of_cells
+from store.statistics.intervals import difference_of_cells, interval_of_cells
 from tests.support.plain_statistics import (
     plain_cluster,
     plain_half,
@@ -85,6 +85,16 @@ def test_an_interval_of_the_cells_that_have_tokens_is_that_of_the_table(size: in
     total, n = cluster_sums(values, clusters, parts)
     for found, expected in zip(interval_of_cells(kl, cells), interval(kl, total, n), strict=True):
         np.testing.assert_allclose(found, expected, rtol=1e-12)
+    other, kl_other = rng.gamma(3, 0.1, len(clusters)), rng.gamma(3, 0.1, (3, 3, size))
+    total_other, _ = cluster_sums(other, clusters, parts)
+    with np.errstate(invalid="ignore"):
+        apart = cluster_cells(values - other, clusters, parts)
+    np.testing.assert_allclose(
+        difference_of_cells(kl, kl_other, apart, same_seeds=True),
+        difference(kl, kl_other, total, total_other, n, same_seeds=True),
+        rtol=1e-9,
+        atol=1e-12,
+    )
 
 
 @pytest.mark.parametrize("same_seeds", [True, False])
