@@ -35,6 +35,11 @@ def add_screen_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--tour", action="store_true", help="begin with the tour of five keys, as the first start"
     )
+    parser.add_argument(
+        "--bell",
+        action="store_true",
+        help="ring on a phase change, an outlier, a failure or a silent engine",
+    )
     parser.add_argument("--no-mouse", action="store_true", help="leave the mouse to the terminal")
 
 
@@ -78,6 +83,7 @@ def show(*stores: str | Path, options: argparse.Namespace, fresh: bool) -> int:
         glyphs=glyphs_of(options, drawn),
         memory=memory,
         tour=is_first_start() or options.tour,
+        bell=options.bell,
     )
     settled = Timer(_START_SECONDS, _settle)
     settled.daemon = True

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import time
 from functools import partial
-from importlib import import_module
 from threading import Thread
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +29,7 @@ from seedconv_tui.monitor.data.remembered import Memory, Remembered
 from seedconv_tui.monitor.data.watched_studies import Arrived, Studies, Troubled, Watch
 from seedconv_tui.monitor.job_control import stop_the_job, stoppable_driver
 from seedconv_tui.monitor.lean_output import lean_driver
-from seedconv_tui.monitor.screens import SCREENS, SHARED, screen_class
+from seedconv_tui.monitor.screens import SCREENS, SHARED, import_all, mode_of, screen_class
 from seedconv_tui.text import visible
 
 if TYPE_CHECKING:
@@ -43,6 +42,7 @@ if TYPE_CHECKING:
 
 _REMEMBER_SECONDS = 3.0
 _GLYPHS = "charts of braille dots, or of half blocks"
+_SEEN = "what should not be missed was seen: take its row away"
 _STUDY = "another of the studies"
 _STOP = "back to the shell; `fg` returns"
 _QUIT = "leave; an engine that is at work goes on"
@@ -66,6 +66,7 @@ class SeedconvApp(App[None], inherit_bindings=False):
         Binding("question_mark", "help", "Help", key_display="?", tooltip="this help"),
         Binding("e", "export", "Export", tooltip="save the view as SVG, CSV or text"),
         Binding("Y", "copy", "Copy", show=False, tooltip="copy what is under the cursor"),
+        Binding("A", "acknowledge", "Seen", show=False, tooltip=_SEEN),
         Binding("P", "pause", "Pause", show=False, tooltip="stop or resume updates"),
         Binding("a", "study", "Study", tooltip=_STUDY),
         Binding("B", "glyphs", "Glyphs", show=False, tooltip=_GLYPHS),
@@ -83,6 +84,7 @@ class SeedconvApp(App[None], inherit_bindings=False):
         glyphs: Glyphs = Glyphs.BRAILLE,
         memory: Memory | None = None,
         tour: bool = False,
+        bell: bool = False,
     ) -> None:
         """Make the app; `run` starts it.
 
@@ -94,6 +96,7 @@ class SeedconvApp(App[None], inherit_bindings=False):
             glyphs: What charts are drawn with, where more than ASCII may be sent.
             memory: Where it is kept what the user looks at; None: nowhere.
             tour: Begin with the tour, on the first screen.
+            bell: Ring when something comes that should not be missed.
         """
         # Without colours Textual would use greys; with the terminal's own it sends none at all.
         super().__init__(ansi_color=True if "NO_COLOR" in os.environ else None)
@@ -108,7 +111,7 @@ class SeedconvApp(App[None], inherit_bindings=False):
         self.use_command_palette = not ascii  # it is drawn by Textual, and not in ASCII
         for theme in (DARK, LIGHT):
             self.register_theme(theme)
-        self._memory, self._tour = memory, tour
+        self._memory, self._tour, self._bell = memory, tour, bell
         self._kept = Remembered({}) if memory is None else memory.load()
         self._remembered: Mapping[str, Any] = {}
         self._at_exit: Mapping[str, Any] | None = None
@@ -119,7 +122,7 @@ class SeedconvApp(App[None], inherit_bindings=False):
         for number, watch in enumerate(self.studies.watches):
             for name in SCREENS:
                 if name not in SHARED:
-                    self._add(name, _mode(name, number), watch.feed)
+                    self._add(name, mode_of(name, number), watch.feed)
         for name in SHARED:
             self._add(name, name, self.studies)
 
@@ -192,10 +195,14 @@ class SeedconvApp(App[None], inherit_bindings=False):
         first = message.watch.feed.progress is None
         replaced = message.watch.arrived(message, self._clock())
         self._show()
+        alerts = message.watch.feed.alerts
+        if alerts.unheard and self._bell:
+            self.bell()
+        alerts.unheard = False
         if replaced:
             self.say("another study, or an older copy, is in its place now", bad=True)
         if first:  # import what the number keys will need, once the first paint is on its way
-            Thread(target=_import_the_rest, daemon=True).start()
+            Thread(target=import_all, daemon=True).start()
 
     def on_troubled(self, message: Troubled) -> None:
         """Keep what is on screen, and say that it could not be read again."""
@@ -324,13 +331,15 @@ class SeedconvApp(App[None], inherit_bindings=False):
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
         """Offer another study only where there is one, and other glyphs only beside ASCII."""
+        if action == "acknowledge":
+            return bool(self.feed.alerts.waiting)
         if action == "study":
             return len(self.studies.watches) > 1
         return not (action == "glyphs" and self._ascii)
 
     def action_show_screen(self, name: str) -> None:
         """Go to a screen, of the study that was shown last."""
-        self.switch_mode(_mode(name, self.studies.current))
+        self.switch_mode(mode_of(name, self.studies.current))
 
     def action_study(self) -> None:
         """Show another study on the same screen."""
@@ -351,6 +360,11 @@ class SeedconvApp(App[None], inherit_bindings=False):
         screen = self.screen_stack[0]
         if isinstance(screen, StudyScreen):
             screen.show_state(Remembered(message.state))
+
+    def action_acknowledge(self) -> None:
+        """Take away what was seen."""
+        self.feed.alerts.acknowledge()
+        self._show()
 
     def action_pause(self) -> None:
         """Stop or resume reading the study."""
@@ -380,15 +394,3 @@ class SeedconvApp(App[None], inherit_bindings=False):
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
         """Return what the command palette offers: all that keys do just now."""
         return commands(screen)
-
-
-def _import_the_rest() -> None:
-    """Import what screens would import when they are gone to, or draw first."""
-    for name in SCREENS:
-        screen_class(name)
-    import_module("numpy.ma")  # np.unique needs it
-
-
-def _mode(screen: str, study: int) -> str:
-    """Return the name under which a study's screen is kept."""
-    return screen if screen in SHARED or not study else f"{screen} of {study}"

@@ -19,3 +19,15 @@ def screen_class(name: str) -> type[StudyScreen]:
     """Return the class of a screen; imports its file only now: the first paint needs but one."""
     module = import_module(f"seedconv_tui.monitor.{name.lower()}.screen")
     return cast("type[StudyScreen]", getattr(module, f"{name}Screen"))
+
+
+def import_all() -> None:
+    """Import what screens would import when they are gone to, or draw first."""
+    for name in SCREENS:
+        screen_class(name)
+    import_module("numpy.ma")  # np.unique needs it
+
+
+def mode_of(screen: str, study: int) -> str:
+    """Return the name under which a study's screen is kept."""
+    return screen if screen in SHARED or not study else f"{screen} of {study}"

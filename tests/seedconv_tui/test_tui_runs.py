@@ -170,7 +170,7 @@ async def test_the_journal_follows_scrolls_filters_and_keeps_its_place() -> None
         await screen.poll(make_study(tall, journal=entries(45)[10:]))
         assert "entry number 38." in screen.text
         assert "6 newer below" in screen.text
-        await screen.press("pagedown", "pagedown")
+        await screen.press("pagedown", "pagedown", "A")  # errors among them are alerts
         assert "entry number 44." in screen.text
         await screen.press("f")
         assert "journal: warnings and errors" in screen.text
@@ -179,7 +179,7 @@ async def test_the_journal_follows_scrolls_filters_and_keeps_its_place() -> None
         assert "journal: errors" in screen.text
         shown = [row.split()[-1] for row in screen.text.splitlines() if "entry number" in row]
         assert shown == ["38.", "41.", "44."]
-        await screen.press("f", "J")
+        await screen.press("f", "f", "J")
         assert "entry number 44." in screen.text
         assert "entry number 10." not in screen.text
         await screen.press("home")

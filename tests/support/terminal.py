@@ -257,6 +257,7 @@ async def terminal(
     store: Path | None = None,
     memory: Memory | None = None,
     tour: bool = False,
+    bell: bool = False,
 ) -> AsyncIterator[Terminal]:
     """The app on sources with these answers, or on a store; polls only when told to."""
     if answer is None:
@@ -271,6 +272,7 @@ async def terminal(
         ascii=ascii_only,
         memory=memory,
         tour=tour,
+        bell=bell,
     )
     app.driver_class = lean_driver(CountingDriver)
     async with app.run_test(size=size, headless=False) as pilot:

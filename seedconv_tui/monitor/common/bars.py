@@ -12,11 +12,14 @@ from seedconv_tui.text import duration
 from store.schema import State
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rich.style import Style
     from textual.screen import Screen
     from textual.timer import Timer
 
     from seedconv_tui.monitor.common.theme import Appearance
+    from seedconv_tui.monitor.data.alerts import Alert
     from seedconv_tui.monitor.data.feed import Feed
     from store.schema import EngineStatus
 
@@ -104,6 +107,32 @@ class Banner(Canvas):
     def paint(self, width: int, height: int) -> list[Line]:
         text = f" {self.look.sign(State.FAILED)} {self.look.visible(self._text)}"
         return [[(self.look.shorten(text, width), self.look.palette.bad)]]
+
+
+class AlertBar(Canvas):
+    """One row with the newest of what should not be missed; not there once it was seen."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._alerts: Sequence[Alert] = ()
+
+    def show(self, alerts: Sequence[Alert]) -> None:
+        """Take what was not seen yet, the newest last."""
+        self._alerts = tuple(alerts)
+        self.display = bool(alerts)
+        self.redraw()
+
+    def paint(self, width: int, height: int) -> list[Line]:
+        if not self._alerts:
+            return []
+        palette, look, newest = self.look.palette, self.look, self._alerts[-1]
+        n = f" (and {len(self._alerts) - 1} more)" if len(self._alerts) > 1 else ""
+        key = " A Seen "
+        text = f" ! {look.visible(newest.text)}"
+        room = max(width - len(n) - len(key), 1)
+        style = palette.bad if newest.level == "error" else palette.warn
+        line: Line = [(look.shorten(text, room), style), (n, style)]
+        return [spread(line, [(key, palette.accent)], width, look.more)]
 
 
 class KeyBar(Canvas):

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from textual.message import Message
 
+from seedconv_tui.monitor.data.alerts import Alerts
 from seedconv_tui.monitor.data.history import History
 from store import STALE_SECONDS
 from store.schema import ACTIVE_STATES
@@ -69,6 +70,7 @@ class Feed:
     absent: bool = False  # it failed because there is no study
     paused: bool = False
     history: History = field(default_factory=History)
+    alerts: Alerts = field(default_factory=Alerts)
     _beat: float = 0.0
     _beat_seen: float = 0.0  # when it was seen to change, or when it beat if its clock is believed
 
@@ -87,6 +89,12 @@ class Feed:
             beat = snapshot.engine.heartbeat if snapshot.seen is None else snapshot.seen
             changed = bool(self._beat) or beat > self.now  # none beats in the future
             self._beat, self._beat_seen = snapshot.engine.heartbeat, self.now if changed else beat
+        engine = snapshot.engine
+        silent = engine is not None and self.is_silent(engine)
+        silence = (
+            f"the engine is silent: {engine.host} pid {engine.pid}" if engine and silent else ""
+        )
+        self.alerts.take(snapshot.journal, silence)
         return (
             last is None
             or recovered

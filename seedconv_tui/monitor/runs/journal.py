@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from seedconv_tui.monitor.common.canvas import Canvas, Line, line_width, spread
+from seedconv_tui.monitor.data.alerts import is_alert
+from store.schema import JournalEntry
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from seedconv_tui.monitor.common.theme import Appearance
-    from store.schema import JournalEntry
 
-FILTERS: tuple[tuple[str, frozenset[str]], ...] = (
-    ("all", frozenset()),
-    ("warnings and errors", frozenset({"warning", "error"})),
-    ("errors", frozenset({"error"})),
+FILTERS: tuple[tuple[str, Callable[[JournalEntry], bool]], ...] = (
+    ("all", lambda entry: True),
+    ("warnings and errors", lambda entry: entry.level in ("warning", "error")),
+    ("errors", lambda entry: entry.level == "error"),
+    ("alerts", is_alert),
 )
-"""What can be chosen: its name, and the levels it lets through (none named: every level)."""
+"""What can be chosen: its name, and which entries it lets through."""
 
 
 def journal_line(entry: JournalEntry, look: Appearance) -> Line:
@@ -50,12 +53,8 @@ class JournalPanel(Canvas):
     @property
     def shown(self) -> Sequence[JournalEntry]:
         """The entries that pass the filters."""
-        levels, text = FILTERS[self._filter][1], self.text.casefold()
-        return [
-            entry
-            for entry in self._entries
-            if (not levels or entry.level in levels) and text in entry.text.casefold()
-        ]
+        passes, text = FILTERS[self._filter][1], self.text.casefold()
+        return [entry for entry in self._entries if passes(entry) and text in entry.text.casefold()]
 
     def show(self, entries: tuple[JournalEntry, ...]) -> None:
         """Take the journal as it is now; what is being read stays where it is."""

@@ -142,7 +142,7 @@ class RunsScreen(StudyScreen):
             key_display="esc",
             tooltip="let the cursor follow the work again",
         ),
-        Binding("f", "filter", "Filter", tooltip="journal: all, warnings and errors, errors"),
+        Binding("f", "filter", "Filter", tooltip="journal: all, warnings, errors, alerts"),
         Binding("slash", "search", "Find", key_display="/", tooltip="journal: entries with a text"),
         Binding("pageup", "journal(-1)", "Older", show=False, tooltip="journal: older entries"),
         Binding("pagedown", "journal(1)", "Newer", show=False, tooltip="journal: newer entries"),
