@@ -2,7 +2,7 @@
 
 Every sum over the vocabulary is a few terms of two seeds' log-probs, so that one loop over memory
 gives all of them; nothing is centred, as no large terms are subtracted. Run as it stands, without
-a compiler, it takes memory for each term: `engine.scoring.divergence` is for that.
+a compiler, it takes memory for each term: for that there is `engine.scoring.divergence`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def divergence_sums(
     `log_p` and `p` are (seed, token, vocab) float32, `first` and `second` the seeds of each pair,
     int64 (pair,). For `kl` there are two sums, of both directions, that of `hellinger` is of its
     square.
-    """  # fmt: skip
+    """
     inside, run = runs(log_p.shape[-1])
     parts = [(inside, run)] + [(log_p.shape[-1] - inside,) * 2] * (inside < log_p.shape[-1])
     found: list[list[torch.Tensor]] = []
