@@ -151,8 +151,7 @@ def _other_language(study: StudyFile, text: EvaluationText) -> str:
     chosen = study.categories
     if chosen.tagger not in _ENGLISH_TAGGERS or _TAGGED.isdisjoint(chosen.include):
         return ""
-    n, seen = not_english(text.corpus)
-    documents = len(text.corpus.document_name)
+    n, documents, seen = not_english(text.corpus)
     if n < _MANY * documents or not n:
         return ""
     does = "does" if n == 1 else "do"
