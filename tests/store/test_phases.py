@@ -201,8 +201,14 @@ def test_what_one_seed_does_alone_leaves_the_current_phase_undecided() -> None:
 # -- data that grow ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("grid", GRID)
-@pytest.mark.parametrize("n_seeds", [3, 5, 10])
+@pytest.mark.parametrize(
+    ("n_seeds", "grid"),
+    [
+        *((n_seeds, "demo") for n_seeds in (3, 5, 10)),
+        (3, "pythia"),
+        *(pytest.param(n_seeds, "pythia", marks=pytest.mark.long) for n_seeds in (5, 10)),
+    ],
+)
 def test_the_current_phase_is_named_late_but_never_taken_back(grid: str, n_seeds: int) -> None:
     for seed in range(2 if grid == "demo" else 1):
         kl = simulated(seed, grid, n_seeds)
