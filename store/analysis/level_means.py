@@ -21,7 +21,7 @@ from store.statistics.intervals import interval_of_cells
 from store.statistics.spread import percentiles
 
 _AT_ONCE = 8  # results whose means are made together: 64 bytes of each token, a line of the cache
-_BLOCK = 2**13  # tokens
+_RUN = 2**16  # tokens that are summed at once by all categories: their results stay in the cache
 
 
 @np.errstate(invalid="ignore")  # what is not finite comes to NaN, or to infinity
@@ -45,15 +45,13 @@ def summarise(
         rows = [study.values(model, "kl", seeds[i], step, seeds[j]) for i, j in few]
         for kl in rows:
             token_kl += kl
-        together = _side_by_side(rows)
-        for table in tables:
-            table.kl[tuple(np.transpose(few))] = table.means(together)
+        for table, means in zip(tables, _means(tables, rows), strict=True):
+            table.kl[tuple(np.transpose(few))] = means
     token_kl /= len(pairs)
     for index, seed in enumerate(seeds):
         rows = [study.values(model, of, seed, step) for of in OF_SEED.values()]
-        together = _side_by_side(rows)
-        for table in tables:
-            for name, means in zip(OF_SEED, table.means(together), strict=True):
+        for table, of_table in zip(tables, _means(tables, rows), strict=True):
+            for name, means in zip(OF_SEED, of_table, strict=True):
                 table.by_seed[name][index] = means
     clusters, ensemble = token_clusters(study.corpus), read_ensemble(study, model, step, seeds)
     order = np.argsort(token_kl, kind="stable")
@@ -64,51 +62,68 @@ def summarise(
     }
 
 
-def _one_hots(categories: Sequence[Category], n_tokens: int) -> list[Any]:
-    """Return, of each category, the sparse (level + 1, token) matrix of ones; row 0: in no level.
+def _one_hots(categories: Sequence[Category], n_tokens: int) -> list[list[Any]]:
+    """Return, of each category, sparse (level + 1, token) matrices of ones; row 0: in no level.
 
-    All share what does not depend on the category.
+    One of each run of tokens. All share what does not depend on the category.
     """
     from scipy.sparse import csc_array  # late: whoever only reads needs no scipy
 
-    ones, ends = np.ones(n_tokens), np.arange(n_tokens + 1, dtype=np.int32)
-    return [
-        csc_array(
-            (ones, category.level.astype(np.int32) + 1, ends),
-            shape=(len(category.labels) + 1, n_tokens),
-        )
-        for category in categories
-    ]
+    run = min(_RUN, n_tokens)
+    ones, ends = np.ones(run), np.arange(run + 1, dtype=np.int32)
+
+    def of_run(category: Category, start: int) -> Any:
+        level = category.level[start : start + _RUN].astype(np.int32) + 1
+        n = len(level)
+        return csc_array((ones[:n], level, ends[: n + 1]), shape=(len(category.labels) + 1, n))
+
+    return [[of_run(each, start) for start in range(0, n_tokens, _RUN)] for each in categories]
 
 
-def _side_by_side(rows: Sequence[NDArray[Any]]) -> Floats:
-    """Return (token,) results as float64, (token, result), written block by block: in the cache."""
-    together = np.empty((len(rows[0]), len(rows)))
-    for start in range(0, len(together), _BLOCK):
-        block = slice(start, start + _BLOCK)
+def _means(tables: Sequence[_Table], rows: Sequence[NDArray[Any]]) -> list[Floats]:
+    """Return the means of (token,) results over each level's tokens, (result, level) a table."""
+    n_tokens = len(rows[0])
+    sums = [table.no_sums(len(rows)) for table in tables]
+    together = np.empty((min(_RUN, n_tokens), len(rows)))
+    for run, start in enumerate(range(0, n_tokens, _RUN)):
+        part = together[: min(_RUN, n_tokens - start)]
         for column, row in enumerate(rows):
-            together[block, column] = row[block]
-    return together
+            part[:, column] = row[start : start + _RUN]
+        for table, total in zip(tables, sums, strict=True):
+            table.add(total, run, part)
+    return [table.of_sums(total) for table, total in zip(tables, sums, strict=True)]
 
 
 class _Table:
     """The summaries of one category while they are made."""
 
-    def __init__(self, category: Category, one_hot: Any, n_seeds: int) -> None:
+    def __init__(self, category: Category, one_hots: Sequence[Any], n_seeds: int) -> None:
         n_levels = len(category.labels)
         self.category = category
         self.kl = np.full((n_seeds, n_seeds, n_levels), np.nan)
         self.by_seed = {name: np.full((n_seeds, n_levels), np.nan) for name in OF_SEED}
-        self._one_hot = one_hot
+        self._one_hots = one_hots
         self._n = category.counts
 
     def means(self, values: Floats) -> Floats:
-        """Return the means of (token, result) values over each level's tokens, (result, level).
+        """Return the means of (token, result) values over each level's tokens, (result, level)."""
+        sums = self.no_sums(values.shape[1])
+        for run in range(len(self._one_hots)):
+            self.add(sums, run, values[run * _RUN : (run + 1) * _RUN])
+        return self.of_sums(sums)
 
-        The product with the one-hot levels: sums in the order of tokens, in one pass for all.
-        """
+    def no_sums(self, n_results: int) -> Floats:
+        """Return zeros to `add` to, (level + 1, result)."""
+        return np.zeros((len(self._n) + 1, n_results))
+
+    def add(self, sums: Floats, run: int, values: Floats) -> None:
+        """Add (token, result) values of a run of tokens: the product with the one-hot levels."""
+        sums += self._one_hots[run] @ values
+
+    def of_sums(self, sums: Floats) -> Floats:
+        """Return the means that sums come to, (result, level)."""
         with np.errstate(invalid="ignore"):
-            return np.asarray((self._one_hot @ values)[1:].T / self._n)
+            return np.asarray(sums[1:].T / self._n)
 
     def finish(
         self, token_kl: Floats, order: NDArray[np.intp], clusters: NDArray[np.int64]

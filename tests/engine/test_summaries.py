@@ -96,6 +96,20 @@ def test_expected_kl_by_level_against_pandas(study: Study, step: int) -> None:
             assert got == pytest.approx(value, rel=1e-12)
 
 
+def test_a_corpus_of_several_runs_of_tokens_is_summarised_alike(
+    study: Study, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parts = [study.category("m", name) for name in study.categories("m")]
+    token_kl, whole = summarise(study, "m", 8, SEEDS, parts)
+    monkeypatch.setattr("store.analysis.level_means._RUN", 37)  # far more tokens else
+    same_token_kl, in_runs = summarise(study, "m", 8, SEEDS, parts)
+    np.testing.assert_array_equal(same_token_kl, token_kl)
+    for category, summaries in whole.items():
+        for name, values in summaries.items():
+            found = in_runs[category][name]
+            np.testing.assert_allclose(found, values, rtol=1e-12, atol=1e-15, err_msg=name)
+
+
 @pytest.mark.parametrize("name", ["all", "frequency", "document"])
 def test_the_interval_against_a_plain_computation(study: Study, name: str) -> None:
     """Leave each seed out, take documents whole, unequal as they are, add both, Satterthwaite."""
