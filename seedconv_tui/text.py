@@ -12,6 +12,8 @@ from store.words import nats as nats
 from store.words import quoted as quoted
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from store.schema import CheckpointName, Phase
 
 
@@ -48,6 +50,26 @@ def shorten(text: str, width: int, *, ascii: bool = False) -> str:  # noqa: A002
     if width < 1:
         return ""
     return set_cell_size(text, width - 1) + ("~" if ascii else "…")
+
+
+def shorten_apart(texts: Sequence[str], width: int, *, ascii: bool = False) -> list[str]:  # noqa: A002
+    """Cut texts, safe to draw, to `width` cells; in the middle where else two would look alike."""
+    short = [shorten(text, width, ascii=ascii) for text in texts]
+    if len(set(short)) == len(set(texts)) or width < _BOTH_ENDS:
+        return short
+    return ["".join(_cut_middle(units_of(text, ascii), width, ascii)) for text in texts]
+
+
+_BOTH_ENDS = 5  # cells from which on there is room for a beginning and an end
+
+
+def _cut_middle(units: list[str], room: int, ascii_only: bool) -> list[str]:
+    if len(units) <= room:
+        return units
+    end = units[len(units) - room // 2 :]
+    if end[0] == "":  # half of a character that is two cells wide
+        end[0] = " "
+    return cut(units, room - len(end), "~" if ascii_only else "…") + end
 
 
 def units_of(label: str, ascii_only: bool = False) -> list[str]:

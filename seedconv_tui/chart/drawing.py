@@ -28,7 +28,7 @@ from seedconv_tui.chart.glyphs import (
 )
 from seedconv_tui.chart.ticks import Tick, even_step_ticks, log_value_ticks, step_ticks, value_ticks
 from seedconv_tui.chart.view import Series, View, nothing_above_zero
-from seedconv_tui.text import cut, units_of
+from seedconv_tui.text import cut, shorten_apart, units_of, visible
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -284,8 +284,10 @@ class _Pen:
 
         The line on top is the first to be named.
         """
+        whole = [visible(s.name, self.ascii) for s in series]
+        short = shorten_apart(whole, _NAME_MAX, ascii=self.ascii)
         for number, (s, end) in reversed(list(enumerate(zip(series, ends, strict=True)))):
-            units = cut(units_of(s.name, self.ascii), _NAME_MAX, self.signs.more)
+            units = units_of(short[number], self.ascii)
             if end is None or not units:
                 continue
             row, column = end

@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from store.schema import State
 from tests.support.terminal import make_model, make_study, terminal
 
 
@@ -54,3 +55,28 @@ async def test_a_log_axis_without_a_value_says_why_it_is_empty() -> None:
         assert "no value is above 0" in screen.text
         await screen.resize(60, 16)
         assert "no value is above 0" in screen.text
+
+
+@pytest.mark.parametrize(("ascii_only", "more"), [(False, "…"), (True, "~")])
+async def test_names_that_begin_alike_are_cut_so_that_they_differ(
+    ascii_only: bool, more: str
+) -> None:
+    names = [f"a-family-of-models-that-is-large-{n:02}" for n in range(12)]
+    models = [make_model(name) for name in names]
+    async with terminal(make_study(*models), size=(60, 20), ascii_only=ascii_only) as screen:
+        shown = [row.split()[0] for row in screen.text.splitlines() if " KL " in row]
+        assert shown == [f"a-fam{more}rge-{n:02}" for n in range(3)]
+        shown = [row.split()[0] for row in screen.text.splitlines() if "100%" in row]
+        assert len(set(shown)) == len(shown) > 1
+        await screen.press("2")
+        assert f"{more}s-large-00" in screen.row("1.2000")
+        await screen.resize(160, 40)
+        assert f"a-family{more}-large-11" in screen.text
+
+
+async def test_a_checkpoint_that_is_not_planned_has_no_sign() -> None:
+    model = make_model(n_done=3)
+    model.state[5, 1] = State.ABSENT
+    async with terminal(make_study(model, engine=None)) as screen:
+        await screen.press("home", "j", *["right"] * 5)
+        assert "step 16 · absent" in screen.text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -9,7 +10,7 @@ from rich.style import Style
 from textual.theme import Theme
 
 from seedconv_tui.chart import Glyphs
-from seedconv_tui.text import shorten, visible
+from seedconv_tui.text import shorten, shorten_apart, visible
 from store.schema import State
 
 
@@ -108,6 +109,10 @@ class Appearance:
     def shorten(self, text: str, width: int) -> str:
         """Return text cut to a width; what is cut off is seen to be."""
         return shorten(text, width, ascii=self.ascii)
+
+    def shorten_apart(self, texts: Sequence[str], width: int) -> list[str]:
+        """Return texts cut to a width so that two that differ still do."""
+        return shorten_apart(texts, width, ascii=self.ascii)
 
     @property
     def dot(self) -> str:

@@ -161,6 +161,7 @@ class Readout(Canvas):
             more = [(f"{hidden} more, up/down ", self.look.palette.dim)]
         names = [self.look.visible(entry.name) for entry in self._entries]
         room = min(max(map(cell_len, names), default=0), max(width // 3, 12))
+        names = self.look.shorten_apart(names, room)
         heading = ""
         for part in map(self.look.visible, self._heading):
             longer = heading + (self.look.dot if heading else " ") + part
@@ -184,8 +185,7 @@ class Readout(Canvas):
         counts = entry.counts.split(", ")
         chosen = number == self._chosen
         mark = look.pick("▸", ">") if chosen else " "
-        short = look.shorten(name, room)
-        short += " " * (room - cell_len(short))
+        short = name + " " * (room - cell_len(name))
         line: Line = [(f" {mark} ", palette.accent)]
         if not entry.visible:
             return [*line, (f"   {short}  hidden", palette.faint)]

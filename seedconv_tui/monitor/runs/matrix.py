@@ -58,6 +58,7 @@ class Matrix(Canvas):
         self._following: Spot | None = None  # what the cursor is on until someone moves it
         self._top = 0
         self._rows: list[FoldedRow] = []
+        self._names: dict[str, str] = {}  # of models, as there is room for them
 
     def show(self, snapshot: StudySnapshot) -> None:
         """Take the study as it is now."""
@@ -190,6 +191,9 @@ class Matrix(Canvas):
         self._keep_in_window(self._rows.index(FoldedRow(number, "seed", seed)), height)
         window = self._rows[self._top : self._top + height]
         label_width = self._label_width()
+        whole = [self.look.visible(model.name) for model in self._models]
+        short = self.look.shorten_apart(whole, max((width - 1) // 3, 8))
+        self._names = {model.name: name for model, name in zip(self._models, short, strict=True)}
         lines = [self._paint_row(row, width - 1, label_width) for row in window]
         below = len(self._rows) - self._top - height
         for place, hidden, word in ((0, self._top, "above"), (-1, below, "below")):
@@ -237,7 +241,7 @@ class Matrix(Canvas):
         palette = self.look.palette
         states = count_states([model])
         done, total = progress(states)
-        name = f" {self._short_name(model, width)}  "
+        name = f" {self._names[model.name]}  "
         count = f" {done:,}/{total:,}"
         n_probes = len(model.probe_failures)
         notes = self._notes(states, n_probes, fold, in_words=True)
@@ -269,18 +273,14 @@ class Matrix(Canvas):
         """Return a whole model in one row, all its seeds together."""
         palette = self.look.palette
         done, total = progress(count_states([model]))
-        names = [self._short_name(model, width) for model in self._models]
-        name = self._short_name(model, width)
-        name += " " * (max(map(cell_len, names)) - cell_len(name))
+        name = self._names[model.name]
+        name += " " * (max(map(cell_len, self._names.values())) - cell_len(name))
         head: Line = [
             (f" {name} ", palette.strong),
             (f"{done / total if total else 0:>5.0%}  ", palette.text),
         ]
         fold = Fold.of(len(model.steps), width - line_width(head))
         return [*head, *self._cells(model.marked, fold, -1)]
-
-    def _short_name(self, model: ModelSnapshot, width: int) -> str:
-        return self.look.shorten(self.look.visible(model.name), max(width // 3, 8))
 
     def _axis(
         self, model: ModelSnapshot, fold: Fold, label_width: int, width: int, step: int | None

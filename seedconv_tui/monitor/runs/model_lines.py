@@ -66,7 +66,8 @@ class ModelLines(Canvas):
         window = models[self._top : self._top + height]
         rows = [self._cells(model) for model in window]
         most = max(width // 5, 8)
-        heads = [self.look.shorten(self.look.visible(model.name), most) for model in window]
+        whole = [self.look.visible(name) for name in names]
+        heads = self.look.shorten_apart(whole, most)[self._top : self._top + height]
         room = max(map(cell_len, heads))
         more = f" {self._top + 1}-{self._top + len(window)}/{len(models)} "
         left = width - 1 - room - len(more) * (len(window) < len(models))

@@ -83,7 +83,7 @@ class Detail(Canvas):
         head: Line = [
             (" " + look.shorten(where, max(width // 2, 20)), palette.strong),
             (f"{look.dot}step {spot.step:,}{look.dot}", palette.strong),
-            (f"{look.sign(state)} {state.name.lower()}", palette.states[state]),
+            (f"{look.sign(state)} {state.name.lower()}".strip(), palette.states[state]),
         ]
         if trouble := trouble_with(model, spot, look):
             room = max(width - line_width(head) - len(look.dot), 1)
