@@ -34,7 +34,7 @@ def test_its_figures_are_made() -> None:
     code = "".join(
         file.read_text(encoding="utf-8") for file in (ROOT / "seedconv_tui/report").rglob("*.py")
     )
-    table = PAGE.partition("## Figures and tables")[2].partition("What the paper could not")[0]
+    table = PAGE.partition("## Figures and tables")[2].partition("Beyond the paper")[0]
     cells = [line.split(" | ")[1] for line in table.splitlines() if line.startswith("| ")][1:]
     names = [name for cell in cells for name in re.findall(r"`([a-z_]+(?:_PROBE)?)`", cell)]
     names = [name for name in names if name not in {"kl_of_means"}]

@@ -8,7 +8,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from seedconv_tui.report import style
-from seedconv_tui.report.parts import MODEL, STEP, Figure, file_name, gathered, nats, text, whole
+from seedconv_tui.report.parts import (
+    LINES,
+    MODEL,
+    STEP,
+    Figure,
+    file_name,
+    gathered,
+    nats,
+    text,
+    whole,
+)
 from seedconv_tui.report.study_data import StudyData
 from seedconv_tui.tables.group_rows import groups_at
 from seedconv_tui.tables.long_tables import Column
@@ -51,17 +61,21 @@ def _of_model(source: StudyData, model: str) -> Figure:
         ]
         p = float(of.p_between[0])
         rows.append((model, step, _BETWEEN, sum(of.n_runs), float(of.between[0]), p))
+    drawn = list(groups)[: LINES - 1]
+    left = list(groups)[len(drawn) :]
     names = "; ".join(f"{name}: {', '.join(seeds)}" for name, seeds in groups.items())
     caption = (
         f"Expected KL between seeds of {model} within each group, and between seeds of two groups "
         f"(mean over ordered pairs and all tokens). Groups of seeds: {names}. "
         f"{_test_words(steps[-1], found[-1])} {source.steps_words([model])} {source.settings}"
+        + f" In the data alone: {', '.join(left)}."
+        * bool(left)
     )
 
     def draw() -> Drawing:
         figure, axes = style.grid(1, 1, width=style.ONE_COLUMN, height=2.5)
-        panel, looks = axes[0][0], style.nominal(len(groups) + 1)
-        curves = {name: [float(of.each[n, 0]) for of in found] for n, name in enumerate(groups)}
+        panel, looks = axes[0][0], style.nominal(len(drawn) + 1)
+        curves = {name: [float(of.each[n, 0]) for of in found] for n, name in enumerate(drawn)}
         curves[_BETWEEN] = [float(of.between[0]) for of in found]
         lines = [
             style.curve(panel, np.array(steps), np.array(kl), look, at=n, name=style.label(name))
