@@ -189,7 +189,7 @@ def test_levels(folder: Path, category: str, model: str | None, labels: tuple[st
 
 def test_bands_are_the_papers_where_that_is_asked_for(store: Path, tmp_path: Path) -> None:
     """As pandas makes them of the rows that the paper's scripts draw: `sd`, divisor n - 1."""
-    others = ("tokens", "probes", "regression", "between")
+    others = ("tokens", "probes", "regression", "between", "models")  # whose bands have one sense
     without = [word for family in others for word in ("--without", family)]
     out = ["-o", str(tmp_path / "out"), "--format", "png", "--band", "paper"]
     assert run(["report", str(store), *out, *without]) == 0
