@@ -184,6 +184,20 @@ BENCHMARKS = (
         small=("--tokens", "100000"),
     ),
     Benchmark(
+        "startup",
+        "CPU time of `seedconv run` with nothing to do, and of what it does without",
+        3,
+        (
+            Figure("a run with nothing to do", "kept_cpu_seconds", "s of CPU", "1", ".2f"),
+            Figure("over importing Zarr", "over_zarr", "x", "", ".1f"),
+            Figure(
+                "over importing torch, transformers and spaCy", "over_libraries", "x", "", ".2f"
+            ),
+            Figure("over one for which nothing was kept", "over_not_kept", "x", "", ".2f"),
+        ),
+        engine=True,
+    ),
+    Benchmark(
         "tagging",
         "time to tag text by part of speech",
         1,

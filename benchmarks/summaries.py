@@ -25,12 +25,13 @@ from benchmarks.run import machine
 from engine.categories.partition import build_categories, context_targets, surprisal_category
 from engine.study_file.file import StudyFile
 from engine.text.evaluation_text import build_text
-from engine.text.tokenizer import Tokenizer
+from engine.text.tokenizer import Tokenizer, entry_names
 from store.analysis import summarise
 from store.schema import VARIABLES, Category, Vocabulary
 from store.writing import Header, StudyWriter
 
 TOKENS, SEEDS, STEPS = 100_000, 10, 4
+_ENTRIES = 8192  # of the vocabulary
 LABELS = tuple(map(str, range(SEEDS)))
 _SEPARATOR, _BLOCK = "\n\f\n", 5_000
 
@@ -41,16 +42,22 @@ def categories(folder: Path) -> tuple[tuple[Category, ...], Any, float]:
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     backend.decoder = decoders.ByteLevel()
     texts = list(topics.values())
-    trainer = trainers.BpeTrainer(vocab_size=8192, show_progress=False)
+    trainer = trainers.BpeTrainer(vocab_size=_ENTRIES, show_progress=False)
     backend.train_from_iterator(texts, trainer)
+    fast = PreTrainedTokenizerFast(tokenizer_object=backend)
     tokenizer = Tokenizer(
-        PreTrainedTokenizerFast(tokenizer_object=backend),
-        backend.get_vocab_size(),
-        "",
-        0,
-        0,
-        0,
-        None,
+        load=lambda: fast,
+        size=backend.get_vocab_size(),
+        digest="",
+        bos=0,
+        end_of_text=0,
+        pad=0,
+        mask=None,
+        vocabulary=fast.get_vocab(),
+        marks=frozenset(),
+        names=entry_names(fast.get_vocab()),
+        added=frozenset(),
+        special={},
     )
     text = _SEPARATOR.join(itertools.chain(texts, texts))
     (folder / "text.txt").write_text(text, encoding="utf-8")
@@ -106,7 +113,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         parts, corpus, seconds = categories(folder)
-        vocabulary = Vocabulary(("x",), np.ones(1, np.int64), "none")
+        vocabulary = Vocabulary(("x",) * _ENTRIES, np.ones(_ENTRIES, np.int64), "none")
         writer = StudyWriter.open(folder / "study.zarr", Header("b", {}), corpus, vocabulary)
         for step in range(STEPS):
             fill(writer, step)

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from store import write_file
 
 MOST_BYTES = 2**29  # in all; what was not used for longest goes first
+MOST_FILES = 1000
 _MOST_OF_ONE = MOST_BYTES // 4  # what is larger is not kept
 _ABANDONED_SECONDS = 3600.0  # since a file was begun that never got its name
 _DIGEST = 16  # bytes, before what they are of
@@ -157,9 +158,9 @@ def _make_room(folder: Path) -> None:
                 ours.append((found.st_mtime, found.st_size, file))
             elif time.time() - found.st_mtime > _ABANDONED_SECONDS:
                 file.unlink()
-    total = sum(size for _, size, _ in ours)
+    total, left = sum(size for _, size, _ in ours), len(ours)
     for _, size, file in sorted(ours):
-        if total <= MOST_BYTES:
+        if total <= MOST_BYTES and left <= MOST_FILES:
             return
         file.unlink(missing_ok=True)
-        total -= size
+        total, left = total - size, left - 1

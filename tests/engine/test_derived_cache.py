@@ -301,6 +301,10 @@ def test_it_takes_no_more_room_than_it_may(
         "corpus-x.npz",
         "notes.txt",
     ]
+    monkeypatch.setattr(derived_cache, "MOST_FILES", 3)
+    derived_cache.keep("counts", f"{99:032x}", {"count": np.zeros(1)})
+    kept = [f"counts-{n:032x}.npz" for n in (0, 39, 99)]  # 0 was used since
+    assert sorted(path.name for path in cache.glob("counts-*")) == kept
 
 
 def test_what_can_be_read_once_is_read_once(tmp_path: Path, cache: Path) -> None:
