@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 _EVENTS = frozenset({"phase", "outlier", "failed", "probe_failed", "damaged", "gone"})
 
+_MOST = 1000  # that wait; older ones are in the journal, if anywhere
+
 
 def is_alert(entry: JournalEntry) -> bool:
     """Return whether a line of the journal should not be missed."""
@@ -50,7 +52,7 @@ class Alerts:
         elif not silence and self._silent is not None:  # it is back
             self.waiting = [alert for alert in self.waiting if alert is not self._silent]
             self._silent = None
-        self.waiting += found
+        self.waiting = [*self.waiting, *found][-_MOST:]
         self.unheard = self.unheard or bool(found)
 
     def acknowledge(self) -> None:
