@@ -31,3 +31,10 @@ def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
         rest = [f"{space}{cell}" for cell, space in zip(row[1:], spaces[1:], strict=True)]
         lines.append("  ".join([first, *rest]).rstrip())
     return lines
+
+
+def p_value(p: float) -> str:
+    """Return a p-value as it is read: three decimals; `-`: there is none."""
+    if p != p:
+        return "-"
+    return "<0.001" if p < 0.001 else f"{p:.3f}"

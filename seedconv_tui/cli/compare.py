@@ -10,8 +10,15 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from seedconv_tui.cli.aligned import aligned, level_label, sure
-from seedconv_tui.cli.options import add_ascii, add_json, add_store, only_ascii
+from seedconv_tui.cli.aligned import aligned, level_label, p_value, sure
+from seedconv_tui.cli.options import (
+    ADJUSTED,
+    add_adjust,
+    add_ascii,
+    add_json,
+    add_store,
+    only_ascii,
+)
 from seedconv_tui.exit_codes import OK, USAGE
 from seedconv_tui.text import count, counted, finite, json_text, nats, quoted, shorten, visible
 
@@ -22,6 +29,7 @@ if TYPE_CHECKING:
     from store import Study
     from store.analysis import Difference
     from store.schema import CheckpointName
+    from store.statistics import Adjustment
 
 HELP = "compare two steps of a model, or two models at a step"
 EXAMPLE = "seedconv compare study.zarr --steps 1000 2000 --category pos"
@@ -49,6 +57,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--models", nargs=2, metavar=("X", "Y"), help="from model X to model Y")
     parser.add_argument("--step", type=int, help="at this step (the newest that both have)")
     parser.add_argument("--category", default="all", help="by its levels (all tokens together)")
+    add_adjust(parser, "levels")
     add_json(parser)
     add_ascii(parser)
 
@@ -81,9 +90,10 @@ def run(options: argparse.Namespace) -> int:
     of = _between_steps if options.steps else _between_models
     moved = of(study, first, second)
     if options.json:
-        print(json_text(_report(study, first, second, change, moved)))
+        print(json_text(_report(study, first, second, change, moved, options.adjust)))
     else:
-        print(_text(study, first, second, change, moved, ascii_only=only_ascii(options)))
+        ascii_only, adjust = only_ascii(options), options.adjust
+        print(_text(study, first, second, change, moved, adjust, ascii_only=ascii_only))
     return OK
 
 
@@ -175,9 +185,11 @@ def _shown(what: str) -> Iterator[Callable[[float], None]]:
 
 
 def _report(
-    study: Study, first: At, second: At, change: Difference, moved: Moved
+    study: Study, first: At, second: At, change: Difference, moved: Moved, adjust: Adjustment
 ) -> dict[str, Any]:
     """Return one JSON object; docs/method.md, *What `compare` prints*, has its fields."""
+    from store.statistics import adjusted
+
     columns = {
         "level": list(change.labels),
         "tokens": change.counts.tolist(),
@@ -186,6 +198,8 @@ def _report(
         "difference": change.value.tolist(),
         "low": change.low.tolist(),
         "high": change.high.tolist(),
+        "p": change.p.tolist(),
+        "p_adjusted": adjusted(change.p, adjust).tolist(),
     }
     mean_kl = moved.kl.tolist()
     return {
@@ -195,6 +209,7 @@ def _report(
         "to": {"model": second[0], "step": second[1], "seeds": change.n_seeds[0]},
         "same_seeds": change.same_seeds,
         "category": change.category,
+        "adjustment": adjust,
         "levels": [
             dict(zip(columns, map(finite, level), strict=True))
             for level in zip(*columns.values(), strict=True)
@@ -209,7 +224,14 @@ def _report(
 
 
 def _text(
-    study: Study, first: At, second: At, change: Difference, moved: Moved, *, ascii_only: bool
+    study: Study,
+    first: At,
+    second: At,
+    change: Difference,
+    moved: Moved,
+    adjust: Adjustment,
+    *,
+    ascii_only: bool,
 ) -> str:
     def name(text: str) -> str:
         return visible(text, ascii_only)
@@ -226,8 +248,8 @@ def _text(
         title,
         "",
         f"expected KL by {name(change.category)}, nats, of {seeds}; the difference with its 95 % "
-        "interval, * where that leaves 0 out",
-        *_levels(change, start, end, ascii_only),
+        f"interval, * where that leaves 0 out; p adjusted over levels ({ADJUSTED[adjust]})",
+        *_levels(change, start, end, adjust, ascii_only),
         *_odd_levels(change),
         "",
     ]
@@ -239,9 +261,14 @@ def _text(
     return "\n".join(lines)
 
 
-def _levels(change: Difference, start: str, end: str, ascii_only: bool) -> list[str]:
+def _levels(
+    change: Difference, start: str, end: str, adjust: Adjustment, ascii_only: bool
+) -> list[str]:
+    from store.statistics import adjusted
+
+    p = adjusted(change.p, adjust)
     heads = [shorten(head, 16, ascii=ascii_only) for head in (start, end)]
-    rows = [["level", "tokens", *heads, "difference", "low", "high", ""]]
+    rows = [["level", "tokens", *heads, "difference", "low", "high", "p", ""]]
     for at, label in enumerate(change.labels):
         columns = change.kl_b, change.kl_a, change.value, change.low, change.high
         numbers = [float(values[at]) for values in columns]
@@ -250,6 +277,7 @@ def _levels(change: Difference, start: str, end: str, ascii_only: bool) -> list[
                 level_label(quoted(label), ascii_only),
                 count(int(change.counts[at])),
                 *map(nats, numbers),
+                p_value(float(p[at])),
                 sure(*numbers[-2:]),
             ]
         )

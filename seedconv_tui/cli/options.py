@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TextIO
 
@@ -12,6 +12,7 @@ from seedconv_tui.text import visible
 
 if TYPE_CHECKING:
     from seedconv_tui.chart import Glyphs
+    from store.statistics import Adjustment
 
 
 class Command(Protocol):
@@ -131,3 +132,17 @@ def glyphs_of(options: argparse.Namespace, stream: TextIO | None = None) -> Glyp
 def _place(text: str) -> str | Path:
     """Return the address of a remote store as it is, else a folder."""
     return text if "://" in text else Path(text)
+
+
+def add_adjust(parser: argparse.ArgumentParser, over: str) -> None:
+    """Add --adjust: how p-values are adjusted, and `over` what."""
+    parser.add_argument(
+        "--adjust",
+        choices=tuple(ADJUSTED),
+        default="holm",
+        help=f"adjust p-values over {over}: Holm, or Benjamini and Hochberg (%(default)s)",
+    )
+
+
+ADJUSTED: Mapping[Adjustment, str] = {"holm": "Holm", "bh": "Benjamini and Hochberg"}
+"""Whose procedure each adjustment of p-values is."""

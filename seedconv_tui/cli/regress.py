@@ -9,14 +9,23 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from seedconv_tui.cli.aligned import aligned, level_label, sure
-from seedconv_tui.cli.options import add_ascii, add_json, add_store, only_ascii
+from seedconv_tui.cli.aligned import aligned, level_label, p_value, sure
+from seedconv_tui.cli.options import (
+    ADJUSTED,
+    add_adjust,
+    add_ascii,
+    add_json,
+    add_store,
+    only_ascii,
+)
 from seedconv_tui.exit_codes import OK
 from seedconv_tui.text import count, json_text, nats, visible
 
 if TYPE_CHECKING:
     from store import Study
     from store.analysis import Regression
+    from store.schema import Floats
+    from store.statistics import Adjustment
 
 HELP = "regress convergence of tokens on frequency, part of speech and model"
 EXAMPLE = "seedconv regress study.zarr --all --csv"
@@ -37,6 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--context", action="store_true", help="also by the level of the token before"
     )
+    add_adjust(parser, "terms and steps")
     form = parser.add_mutually_exclusive_group()
     add_json(form)
     form.add_argument("--csv", action="store_true", help="as CSV, a line for each step and term")
@@ -74,13 +84,20 @@ def run(options: argparse.Namespace) -> int:
             sys.stdout, [of.name for of in REGRESSION_COLUMNS], lineterminator="\n"
         )
         writer.writeheader()
-        for row in regression_rows(found):
+        for row in regression_rows(found, options.adjust):
             names = {key: shown(row[key]) for key in ("factor", "level", "reference")}
             writer.writerow({**row, **names})
     elif options.json:
-        print(json_text(_report(study, found)))
+        print(json_text(_report(study, found, options.adjust)))
     else:
-        texts = (_text(study, at, ascii_only=only_ascii(options)) for at in found)
+        from seedconv_tui.tables.regression_rows import adjusted_p
+
+        adjust, ascii_only = options.adjust, only_ascii(options)
+        p = adjusted_p(found, adjust)
+        texts = (
+            _text(study, at, of, adjust, ascii_only=ascii_only)
+            for at, of in zip(found, p, strict=True)
+        )
         print("\n\n".join(texts))
     return OK
 
@@ -92,7 +109,7 @@ def _fitted(study: Study, step: int | None, chosen: dict[str, Any]) -> tuple[Reg
     return regressions(study, **chosen) if step is None else (regression(study, step, **chosen),)
 
 
-def _report(study: Study, found: Sequence[Regression]) -> dict[str, Any]:
+def _report(study: Study, found: Sequence[Regression], adjust: Adjustment) -> dict[str, Any]:
     """Return it as one JSON object."""
     from seedconv_tui.tables.regression_rows import regression_rows
 
@@ -106,11 +123,14 @@ def _report(study: Study, found: Sequence[Regression]) -> dict[str, Any]:
             {"factor": term.factor, "level": term.level, "why": why}
             for term, why in first.dropped.items()
         ],
-        "rows": list(regression_rows(found)),
+        "adjustment": adjust,
+        "rows": list(regression_rows(found, adjust)),
     }
 
 
-def _text(study: Study, found: Regression, *, ascii_only: bool) -> str:
+def _text(
+    study: Study, found: Regression, p: Floats, adjust: Adjustment, *, ascii_only: bool
+) -> str:
     from store.analysis import FEW_CLUSTERS
 
     def name(text: str) -> str:
@@ -123,8 +143,9 @@ def _text(study: Study, found: Regression, *, ascii_only: bool) -> str:
         + (f" of each of {len(found.models)} models" if len(found.models) > 1 else "")
         + f", R2 {found.r2:.3f}; errors clustered by {count(found.n_clusters)} documents or runs "
         "of text; * where the 95 % interval leaves 0 out",
+        f"p adj: p adjusted over terms and steps ({ADJUSTED[adjust]})",
     ]
-    cells = [["term", "tokens", "coefficient", "low", "high", "p", ""]]
+    cells = [["term", "tokens", "coefficient", "low", "high", "p", "p adj", ""]]
     for at, term in enumerate(found.terms):
         low, high = float(found.low[at]), float(found.high[at])
         cells.append(
@@ -134,7 +155,8 @@ def _text(study: Study, found: Regression, *, ascii_only: bool) -> str:
                 nats(float(found.coefficient[at])),
                 nats(low),
                 nats(high),
-                _p_value(float(found.p[at])),
+                p_value(float(found.p[at])),
+                p_value(float(p[at])),
                 sure(low, high),
             ]
         )
@@ -151,9 +173,3 @@ def _text(study: Study, found: Regression, *, ascii_only: bool) -> str:
             f"{found.n_clusters} clusters are few: intervals may be too narrow, or missing"
         )
     return "\n".join(lines)
-
-
-def _p_value(p: float) -> str:
-    if p != p:
-        return "-"
-    return "<0.001" if p < 0.001 else f"{p:.3f}"

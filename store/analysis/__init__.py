@@ -20,6 +20,7 @@ from store.analysis.probe_scores import (
 from store.analysis.token_regression import (
     COUNT,
     FEW_CLUSTERS,
+    INTERCEPT,
     MODEL,
     Regression,
     Term,
@@ -33,6 +34,7 @@ __all__ = [
     "COUNT",
     "FEWEST_TOKENS",
     "FEW_CLUSTERS",
+    "INTERCEPT",
     "KL_MEASURES",
     "MODEL",
     "PROBE_KINDS",

@@ -15,7 +15,7 @@ from store.reading.summary import SummaryReader
 from store.schema.array_types import Floats
 from store.schema.seed_pairs import pair_mean
 from store.statistics.clusters import cluster_cells, token_clusters
-from store.statistics.intervals import difference_of_cells
+from store.statistics.intervals import difference_of_cells, difference_p
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,7 @@ class Difference:
     value: Floats  # kl_a - kl_b
     low: Floats  # its 95 % interval
     high: Floats
+    p: Floats  # of no difference, two-sided; of each level by itself
     same_seeds: bool  # one model at two steps: seeds are paired
     n_seeds: tuple[int, int]  # of a and b
 
@@ -67,6 +68,7 @@ def _read_difference(
     with np.errstate(invalid="ignore"):  # of two that are infinite
         cells = cluster_cells(token_a - token_b, token_clusters(study.corpus), parts)
     _, low, high = difference_of_cells(kl_a, kl_b, cells, same_seeds=same_seeds)
+    p = difference_p(kl_a, kl_b, cells, same_seeds=same_seeds)
     mean_a, mean_b = pair_mean(kl_a), pair_mean(kl_b)
     with np.errstate(invalid="ignore"):  # of two that are infinite
         apart = mean_a - mean_b
@@ -80,6 +82,7 @@ def _read_difference(
         apart,
         low,
         high,
+        p,
         same_seeds,
         n_seeds,
     )

@@ -13,16 +13,20 @@ from store.statistics.intervals import (
     seed_jackknife,
 )
 from store.statistics.means import MEAN_OF, mean_over_seeds
+from store.statistics.multiplicity import ADJUSTMENTS, Adjustment, adjusted
 from store.statistics.outlying import FEWEST_TO_COMPARE, distance, newly_outlying, outliers
 from store.statistics.phases import find_phases
 from store.statistics.spread import extremes, percentiles
 
 __all__ = [
+    "ADJUSTMENTS",
     "FEWEST_SEEDS",
     "FEWEST_TO_COMPARE",
     "MEAN_OF",
+    "Adjustment",
     "Estimate",
     "Grouped",
+    "adjusted",
     "between_levels",
     "cluster_variance",
     "difference",

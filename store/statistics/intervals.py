@@ -198,6 +198,28 @@ def difference_of_cells(
     confidence: float = 0.95,
 ) -> Estimate:
     """Return what `difference` does, of the cells that have tokens: sums of a minus those of b."""
+    sources = _of_difference(kl_a, kl_b, apart, same_seeds=same_seeds)
+    value, half = pair_mean(kl_a) - pair_mean(kl_b), _half_width(sources, confidence)
+    return Estimate(value, value - half, value + half)
+
+
+@np.errstate(invalid="ignore", divide="ignore")  # what is not finite comes to NaN, or infinity
+def difference_p(kl_a: Floats, kl_b: Floats, apart: ClusterCells, *, same_seeds: bool) -> Floats:
+    """Return the two-sided p of no difference, (level,), of what `difference_of_cells` takes.
+
+    Below 5 % where the interval leaves 0 out; NaN where there is no interval, or no spread.
+    """
+    from scipy.special import stdtr  # late: whoever only reads needs no scipy
+
+    variance, df = _joined(_of_difference(kl_a, kl_b, apart, same_seeds=same_seeds))
+    t = np.abs(pair_mean(kl_a) - pair_mean(kl_b)) / np.sqrt(variance)
+    return np.where(variance > 0, 2 * stdtr(df, -t), np.nan)
+
+
+def _of_difference(
+    kl_a: Floats, kl_b: Floats, apart: ClusterCells, *, same_seeds: bool
+) -> list[tuple[Floats, Any]]:
+    """Return the sources of variance of a difference: seeds, of both or of each, and documents."""
     if same_seeds and kl_a.shape != kl_b.shape:
         raise ValueError(f"the same seeds are needed, not {len(kl_a)} and {len(kl_b)}")
     seeds = (
@@ -205,9 +227,7 @@ def difference_of_cells(
         if same_seeds
         else [seed_jackknife(kl_a), seed_jackknife(kl_b)]
     )
-    value = pair_mean(kl_a) - pair_mean(kl_b)
-    half = _half_width([*seeds, _cells_variance(apart, kl_a.shape[2])], confidence)
-    return Estimate(value, value - half, value + half)
+    return [*seeds, _cells_variance(apart, kl_a.shape[2])]
 
 
 @np.errstate(invalid="ignore")  # what is not finite comes to NaN, or to infinity
@@ -290,11 +310,17 @@ def _half_width(sources: list[tuple[Floats, Any]], confidence: float) -> Floats:
     """
     from scipy.special import stdtrit  # late: whoever only reads needs no scipy
 
+    variance, df = _joined(sources)
+    return np.asarray(stdtrit(df, 0.5 + confidence / 2) * np.sqrt(variance))
+
+
+def _joined(sources: list[tuple[Floats, Any]]) -> tuple[Floats, Floats]:
+    """Return variance and degrees of freedom of a sum of independent sources, (level,) each."""
     variance = np.sum([v for v, _ in sources], axis=0)
     with np.errstate(invalid="ignore", divide="ignore"):
         spent = np.sum([v**2 / np.maximum(df, 1) for v, df in sources], axis=0)
         df = np.where(variance > 0, variance**2 / spent, 1.0)
-    return np.asarray(stdtrit(df, 0.5 + confidence / 2) * np.sqrt(variance))
+    return variance, df
 
 
 def mean_interval(values: Floats, confidence: float = 0.95, *, fewest: int = 2) -> Estimate:

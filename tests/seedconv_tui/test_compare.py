@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from statsmodels.stats.multitest import multipletests
 
 from seedconv_tui.cli.main import run
 from seedconv_tui.text import nats
@@ -43,6 +44,17 @@ def test_two_steps(compared: Path, capsys: Capture) -> None:
             assert gap == pytest.approx(level["difference"])
         else:
             assert level["difference"] is level["low"] is None
+    assert found["adjustment"] == "holm"
+    known = [n for n, p in enumerate(exact.p) if np.isfinite(p)]
+    assert len(known) > 2
+    ours = [found["levels"][n]["p_adjusted"] for n in known]
+    assert ours == pytest.approx(multipletests(exact.p[known], method="holm")[1])
+    again = report(
+        capsys, store, *("--model", "m", "--steps", "0", "10"), *("--category", "pos"),
+        *("--adjust", "bh"),
+    )  # fmt: skip
+    ours = [again["levels"][n]["p_adjusted"] for n in known]
+    assert ours == pytest.approx(multipletests(exact.p[known], method="fdr_bh")[1])
     kl = found["kl"]
     assert kl["seeds_from"] == kl["seeds_to"] == ["1", "2", "3"]
     expected = [study.kl_between(("m", s, 0), ("m", s, 10)).mean() for s in "123"]
@@ -60,7 +72,7 @@ def test_two_steps_as_text(compared: Path, capsys: Capture) -> None:
     (line,) = (line for line in out.splitlines() if line.startswith("  NOUN "))
     at = exact.labels.index("NOUN")
     numbers = (exact.kl_b, exact.kl_a, exact.value)
-    assert line.split()[2:] == [*(nats(float(x[at])) for x in numbers), "-", "-"]  # two seeds
+    assert line.split()[2:] == [*(nats(float(x[at])) for x in numbers), "-", "-", "-"]  # two seeds
     kl = [float(study.kl_between(("m", s, 10), ("m", s, 0)).mean()) for s in "12"]
     assert f"\n  1     {nats(kl[0])}\n  2     {nats(kl[1])}\n  mean  {nats(np.mean(kl))}\n" in out
     assert f"seeds from {nats(min(kl))} to {nats(max(kl))}" in out

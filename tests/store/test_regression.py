@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy.stats import t as student_t
+from statsmodels.stats.multitest import multipletests
 
 from seedconv_tui.cli.main import run
 from store import StoreError, Study, UnsupportedError, open_study
@@ -231,6 +232,14 @@ def test_command(compared: Path, study: Study, capsys: pytest.CaptureFixture[str
         np.testing.assert_allclose(rows["low"], at.low)
         assert rows["level"].fillna("").tolist() == [term.level for term in at.terms]
     assert table["step"].unique().tolist() == [0, 10]
+    for how, method in (("holm", "holm"), ("bh", "fdr_bh")):
+        command = ["regress", store, "--model", "m", "--all", "--csv", "--adjust", how]
+        assert run(command) == 0
+        table = pd.read_csv(io.StringIO(capsys.readouterr().out))
+        asked = (table["factor"] != "intercept") & table["p"].notna()
+        expected = multipletests(table["p"][asked], method=method)[1]  # over terms and steps
+        np.testing.assert_allclose(table["p_adjusted"][asked], expected)
+        assert table["p_adjusted"][~asked].isna().all()
 
 
 def test_untrusted_labels_are_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -54,6 +54,7 @@ def figure(source: StudyData, kept: ResultCache) -> Figure | Omitted:
         list(models),
         study.category(models[0], _CATEGORY).digest,
         digest(study.vocabulary.count.tobytes(), study.corpus.token_id.tobytes()),
+        [of.name for of in REGRESSION_COLUMNS],
         [[step, digest(*(study.token_kl(m, step).tobytes() for m in models))] for step in steps],
     )
     rows = kept.get("regression", *made_of)

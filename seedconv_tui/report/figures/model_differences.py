@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -19,8 +19,10 @@ from seedconv_tui.report.parts import (
     whole,
 )
 from seedconv_tui.report.study_data import SAME, StudyData, few_words, model_pairs, spread
+from seedconv_tui.tables.long_tables import Column
 from seedconv_tui.text import count, quoted
 from store.schema import ALL, CATEGORIES, Floats
+from store.statistics import adjusted
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing
@@ -43,6 +45,8 @@ _COLUMNS = (
     nats("difference", "the latter minus the former"),
     nats("low", "lower end of its 95 % interval; missing below three seeds"),
     nats("high", "upper end of its 95 % interval"),
+    Column("p", "float", "1", "of no difference"),
+    Column("p_adjusted", "float", "1", "p, adjusted over all rows of this file by Holm"),
 )
 
 
@@ -96,7 +100,7 @@ def _models(
     pairs: Mapping[str, Sequence[tuple[str, str]]],
     found: Mapping[tuple[str, str], _Found],
 ) -> Figure:
-    rows = [row for pair, of in found.items() for row in _rows(pair, of, [0])]
+    rows = _with_adjusted(row for pair, of in found.items() for row in _rows(pair, of, [0]))
     drawn = {
         title: few
         for title, of in pairs.items()
@@ -112,7 +116,8 @@ def _models(
         "Difference of expected KL between models at the same steps, as `seedconv compare "
         f"--models` has it: {'. '.join(words)}. Below zero, the seeds of the former are closer. "
         "Bands: 95 % intervals (jackknife over the seeds of each model; documents are the same and "
-        "paired; none below three seeds); nothing is adjusted for the number of steps. "
+        "paired; none below three seeds); bands are of each step by itself; "
+        "p-values in the data are adjusted for all of them (Holm). "
         + (f"{count(left)} more in the data alone. " if left else "")
         + f"{_steps_words(source, found)} {source.seeds()} {source.settings}"
     )
@@ -142,7 +147,7 @@ def _levels(source: StudyData, pair: tuple[str, str], category: str) -> Figure |
     of = next(iter(found.values()))
     there = [n for n, label in enumerate(of.labels) if of.counts[n] and source.is_chosen(label)]
     shown = sorted(sorted(there, key=lambda n: -of.counts[n])[:LINES])
-    rows = list(_rows(pair, found, there))
+    rows = _with_adjusted(_rows(pair, found, there))
     known = CATEGORIES.get(category)
     sizes = ", ".join(f"{quoted(of.labels[n])} {count(of.counts[n])}" for n in shown)
     left = len(there) - len(shown)
@@ -168,11 +173,18 @@ def _rows(
 ) -> Iterator[tuple[object, ...]]:
     for step, of in found.items():
         for n in levels:
-            numbers = (of.kl_b, of.kl_a, of.value, of.low, of.high)
+            numbers = (of.kl_b, of.kl_a, of.value, of.low, of.high, of.p)
             yield (
                 *pair, step, of.category, of.labels[n], int(of.counts[n]), of.n_seeds[1],
                 of.n_seeds[0], *(float(values[n]) for values in numbers),
             )  # fmt: skip
+
+
+def _with_adjusted(rows: Iterable[tuple[object, ...]]) -> list[tuple[object, ...]]:
+    """Return the rows, which end with p, with it adjusted over all of them."""
+    every = list(rows)
+    p = adjusted(np.array([row[-1] for row in every], np.float64))
+    return [(*row, value) for row, value in zip(every, p.tolist(), strict=True)]
 
 
 def _line(name: str, found: _Found, level: int) -> _Line:
