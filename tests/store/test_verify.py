@@ -15,6 +15,7 @@ from store import DamagedError, open_study
 from store.maintenance import verify
 from store.schema import Part, State, log_probs_path
 from store.storage.arrays import open_array
+from tests.support.bare_terminal import bare_terminal
 from tests.support.loose import loosen
 from tests.support.made_store import (
     Clock,
@@ -71,6 +72,21 @@ def test_a_sound_study_is_read_and_not_touched(
         "store": str(study), "sound": True, "checked": 22, "damage": [], "mended": []
     }  # fmt: skip
     assert files(study) == before
+
+
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_a_terminal_shows_how_far_it_is_and_is_left_as_it_was(
+    study: Path, interrupted: bool
+) -> None:
+    with bare_terminal("verify", str(study), "--json") as terminal:
+        terminal.until(b"reading")
+        if interrupted:
+            terminal.type(b"\x03")
+        code = terminal.process.wait()
+        assert code in ({0, 130} if interrupted else {0})  # it may have been through
+        terminal.until(lambda _: not terminal.changed())
+        if code == 0:
+            terminal.until(b'"sound": true')
 
 
 def test_each_damaged_checkpoint_is_a_line_and_what_mends_it_is_said(
