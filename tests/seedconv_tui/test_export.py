@@ -8,6 +8,7 @@ import itertools
 import json
 import os
 import pty
+import re
 import shutil
 import subprocess
 import sys
@@ -50,6 +51,7 @@ from tests.support.tiny_models import make_runs, write_study
 SEEDS, STEPS = ("1", "2", "3"), (0, 10)
 CATEGORIES = ["frequency", "surprisal", "word_position", "document"]
 EXACT = {"rtol": 1e-12, "atol": 1e-12}
+OF_SCIPY = ("probes", "entries")  # their intervals are computed as they are read
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +66,8 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
         models__steps=list(STEPS),
         log_probs__representation="dense",
     )
+    groups = 'groups = { odd = ["1", "3"], even = ["2", "4"] }'
+    file.write_text(file.read_text().replace("[[models]]", f"[[models]]\n{groups}"))
     write_probes(folder, file)
     assert run(["run", str(file)]) in (0, 1)
     return folder / "study.zarr"
@@ -593,19 +597,22 @@ def test_csv_and_json_need_neither_pandas_nor_the_engine(store: Path) -> None:
         "        assert run(['export', sys.argv[1], '--what', what, '--format', kind]) == 0\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code, str(store), *(what for what in WHAT if what != "probes")],
+        [sys.executable, "-c", code, str(store), *(what for what in WHAT if what not in OF_SCIPY)],
         capture_output=True,
         check=False,
     )
     assert done.returncode == 0, done.stderr
 
 
-def test_intervals_of_probes_without_scipy(
-    store: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("what", OF_SCIPY)
+def test_intervals_without_scipy(
+    store: Path, what: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "scipy.special", None)
-    assert run(["export", str(store), "--what", "probes"]) == 2
-    assert "need scipy: pip install 'seedconv-tui[analysis]'" in told(capsys)
+    assert run(["export", str(store), "--what", what]) == 2
+    said = told(capsys)
+    assert re.search("needs? scipy", said)
+    assert "pip install 'seedconv-tui[analysis]'" in said
 
 
 # -- studies that are empty, that grow, that are elsewhere ----------------------------------------

@@ -136,7 +136,7 @@ def _by_pos(
         drawn = _drawn(source, model, of, metric)
         rows.append((model, [_panel(group, of, drawn, look) for group, look in looks.items()]))
     name = file_name(metric, *size, "by", "pos")
-    return _figure(source, name, "part of speech", rows, metric)
+    return _figure(source, name, "part of speech", rows, metric, grouped=True)
 
 
 def pos_looks(labels: Iterable[str]) -> dict[str, dict[str, style.Look]]:
@@ -213,7 +213,10 @@ def _figure(
     title: str,
     rows: Sequence[tuple[str, Sequence[_Panel]]],
     metric: str,
+    *,
+    grouped: bool = False,
 ) -> Figure:
+    """Return the figure of these rows of panels; `grouped`: each column has its own levels."""
     what = "Expected KL" if metric == "kl" else "Cross-entropy"
     models = tuple(dict.fromkeys(model for model, _ in rows))
     panels = [(model, panel) for model, of in rows for panel in of]
@@ -247,9 +250,7 @@ def _figure(
         _caption(source, what, title, models, panels, metric),
         columns,
         gathered(columns, data),
-        lambda: _draw(
-            [of for _, of in rows], metric, grouped=base(panels[0][1].of.category) == "pos"
-        ),
+        lambda: _draw([of for _, of in rows], metric, grouped=grouped),
     )
 
 
