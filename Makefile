@@ -19,7 +19,7 @@ SPREAD := --numprocesses=auto --maxprocesses=4 --dist=loadfile --no-loadscope-re
 test check: export OMP_NUM_THREADS := 1
 
 # In memory, where 8 GB of it are free: most of what a test waits for is the disk. `check` has a disk.
-test: export PYTEST_DEBUG_TEMPROOT = $(shell \
+test: export PYTEST_DEBUG_TEMPROOT ?= $(shell \
 	[ "$$(df -Pk /dev/shm 2>/dev/null | awk 'NR == 2 { print $$4 }')" -gt 8000000 ] 2>/dev/null \
 	&& echo /dev/shm)
 test: $(VENV)/dev
