@@ -86,6 +86,6 @@ $(VENV)/engine: $(VENV)/bin/python pyproject.toml constraints.txt
 
 $(VENV)/dev: $(VENV)/engine
 	$(PIP) --editable '.[analysis,datasets,engine,metrics,ray,remote,report,tensorboard,xarray]' \
-		accelerate build check-wheel-contents flask flask-cors import-linter mypy 'moto[s3]' py-spy \
-		pyte pytest pytest-asyncio pytest-cov pytest-xdist ruff tensorboard tensorstore twine uv
+		accelerate build check-wheel-contents flask flask-cors import-linter mypy 'moto[s3]' pandas \
+		py-spy pyte pytest pytest-asyncio pytest-cov pytest-xdist ruff tensorboard tensorstore twine uv
 	touch $@

@@ -19,8 +19,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 
-# What runs the tests; not part of the bounds, so always new.
-RUNNER = ["pytest>=9", "pytest-asyncio>=1.5", "pytest-xdist>=3.8", "pyte>=0.8.2"]
+# What runs the tests, and reads what they export; not part of the bounds, so always new.
+RUNNER = ["pandas>=3.1", "pytest>=9", "pytest-asyncio>=1.5", "pytest-xdist>=3.8", "pyte>=0.8.2"]
 
 # The terminal and the store, on studies that neither torch nor scipy has to make.
 VIEWER = [

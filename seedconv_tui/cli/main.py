@@ -139,7 +139,7 @@ _EXTRAS = {
         "httpx2 huggingface_hub psutil pydantic safetensors spacy threadpoolctl tokenizers torch "
         "transformers"
     ),
-    "analysis": "pandas pyarrow scipy statsmodels",
+    "analysis": "pyarrow scipy statsmodels",
     "report": "matplotlib",
     "xarray": "xarray",
 }
