@@ -12,7 +12,7 @@ from pathlib import Path
 from seedconv_tui.exit_codes import OK, USAGE
 
 HELP = "a script that lets bash, zsh or fish complete commands, options and names"
-EXAMPLE = 'eval "$(seedconv completion bash)"'
+EXAMPLE = "seedconv completion bash > ~/.local/share/bash-completion/completions/seedconv"
 
 _NAMES = ("models", "categories")
 _MOST_NAMES = 1000
