@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 
 _REMEMBER_SECONDS = 3.0
 _GLYPHS = "charts of braille dots, or of half blocks"
-_SEEN = "what should not be missed was seen: take its row away"
+_SEEN = "alerts were seen: show the keys again"
 _STUDY = "another of the studies"
 _STOP = "back to the shell; `fg` returns"
 _QUIT = "leave; an engine that is at work goes on"

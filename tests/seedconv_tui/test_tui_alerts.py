@@ -21,7 +21,7 @@ def with_journal(*entries: JournalEntry) -> StudySnapshot:
 
 def alert(screen: Terminal) -> str:
     """The row of alerts; empty: there is none."""
-    row = screen.text.splitlines()[1]
+    row = screen.text.splitlines()[-1]
     return row if row.startswith(" ! ") else ""
 
 

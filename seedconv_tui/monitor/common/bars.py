@@ -109,38 +109,14 @@ class Banner(Canvas):
         return [[(self.look.shorten(text, width), self.look.palette.bad)]]
 
 
-class AlertBar(Canvas):
-    """One row with the newest of what should not be missed; not there once it was seen."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._alerts: Sequence[Alert] = ()
-
-    def show(self, alerts: Sequence[Alert]) -> None:
-        """Take what was not seen yet, the newest last."""
-        self._alerts = tuple(alerts)
-        self.display = bool(alerts)
-        self.redraw()
-
-    def paint(self, width: int, height: int) -> list[Line]:
-        if not self._alerts:
-            return []
-        palette, look, newest = self.look.palette, self.look, self._alerts[-1]
-        n = f" (and {len(self._alerts) - 1} more)" if len(self._alerts) > 1 else ""
-        key = " A Seen "
-        text = f" ! {look.visible(newest.text)}"
-        room = max(width - len(n) - len(key), 1)
-        style = palette.bad if newest.level == "error" else palette.warn
-        line: Line = [(look.shorten(text, room), style), (n, style)]
-        return [spread(line, [(key, palette.accent)], width, look.more)]
-
-
 class KeyBar(Canvas):
     """The keys that work now: the screen's as far as they fit, then those that always work.
 
-    What was done that cannot be seen is said instead, for some seconds or until the next key.
+    What was done that cannot be seen is said instead, for some seconds or until the next key, and
+    the newest alert until it was seen: a row of its own would move, and send, all others.
     """
 
+    _alerts: Sequence[Alert] = ()
     _said: Line | None = None
     _until: Timer | None = None
 
@@ -152,6 +128,12 @@ class KeyBar(Canvas):
         self._said = [(" " + self.look.visible(words), palette.bad if bad else palette.good)]
         self._until = self.set_timer(SAID_FOR, self.be_silent)
         self.redraw()
+
+    def warn(self, alerts: Sequence[Alert]) -> None:
+        """Take alerts that were not seen yet, the newest last."""
+        if tuple(alerts) != self._alerts:
+            self._alerts = tuple(alerts)
+            self.redraw()
 
     def be_silent(self) -> None:
         """Show the keys again."""
@@ -168,6 +150,8 @@ class KeyBar(Canvas):
     def paint(self, width: int, height: int) -> list[Line]:
         if self._said is not None:
             return [[(self.look.shorten(text, width), style) for text, style in self._said]]
+        if self._alerts:
+            return [self._alert_row(self._alerts[-1], width)]
         own: list[Line] = []
         common: list[Line] = []
         screens: list[str] = []
@@ -197,6 +181,15 @@ class KeyBar(Canvas):
                 break
             left += item
         return [spread(left, right, width, self.look.more)]
+
+    def _alert_row(self, newest: Alert, width: int) -> Line:
+        palette, look, n = self.look.palette, self.look, len(self._alerts) - 1
+        more = f" (and {n} more)" if n else ""
+        keys: Line = [(" A", palette.accent), (" Seen ", palette.dim)]
+        room = max(width - cell_len(more) - line_width(keys), 1)
+        style = palette.bad if newest.level == "error" else palette.warn
+        text = look.shorten(f" ! {look.visible(newest.text)}", room)
+        return spread([(text, style), (more, style)], keys, width, look.more)
 
 
 class Notice(Canvas):

@@ -8,7 +8,7 @@ from textual.containers import Vertical
 from textual.message import Message
 from textual.screen import Screen
 
-from seedconv_tui.monitor.common.bars import AlertBar, Banner, KeyBar, Notice, TopBar
+from seedconv_tui.monitor.common.bars import Banner, KeyBar, Notice, TopBar
 from seedconv_tui.monitor.common.facts import Facts
 
 if TYPE_CHECKING:
@@ -58,7 +58,6 @@ class StudyScreen(Screen[None], inherit_bindings=False):
     def compose(self) -> ComposeResult:
         yield TopBar(self.NAME)
         yield Banner()
-        yield AlertBar()
         yield Notice(id="notice")
         with Vertical(id="body"):
             yield from self.compose_body()
@@ -136,7 +135,7 @@ class StudyScreen(Screen[None], inherit_bindings=False):
             return
         self.query_one(TopBar).show(self.feed, self.crumbs)
         self.query_one(Banner).show(self.trouble)
-        self.query_one(AlertBar).show(self.feed.alerts.waiting)
+        self.query_one(KeyBar).warn(self.feed.alerts.waiting)
         self._say_what_is_missing()
         if (snapshot := self.snapshot) is not None:
             self.show_study(snapshot)
