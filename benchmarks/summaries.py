@@ -96,7 +96,7 @@ def fill(writer: StudyWriter, step: int) -> None:
                 variable.dtype
             )
             for name, variable in VARIABLES.items()
-            if variable.per_token and not variable.by_pair
+            if variable.of_checkpoint
         }
         pending.append(values)
         results.append(pending.finish({"storage_floor": 0.0, "noise_floor": 0.0}, {}))

@@ -27,7 +27,6 @@ from store.commits.ledger import phases_record
 from store.commits.log import CommitReader, CommitWriter
 from store.schema import (
     COMMITS,
-    SUMMARIES,
     SUMMARY,
     USUAL,
     VARIABLES,
@@ -41,6 +40,7 @@ from store.schema import (
     Work,
     arrays_of,
     model_path,
+    summaries_of,
 )
 from store.statistics import MEAN_OF
 from store.storage.durable_store import DurableStore
@@ -311,7 +311,7 @@ class Engine:
 
     def _levels(self, at: int) -> Mapping[str, Mapping[str, NDArray[np.float64]]]:
         found: dict[str, dict[str, NDArray[np.float64]]] = {}
-        for name, variable in SUMMARIES.items():
+        for name, variable in summaries_of(USUAL).items():
             if "level" in variable.dims:
                 row = np.asarray(self._study.array(self._model, f"{SUMMARY}/{name}")[at])
                 for category in self._study.categories(self._model):
