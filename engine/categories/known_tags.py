@@ -55,9 +55,8 @@ def tags_of(corpus: Corpus, tagger: str) -> Tags:
 def _identity(tagger: str) -> str | None:
     """Return what is the same as long as a tagger says the same; None: it cannot be known."""
     code = digest_of_code("engine.categories")
-    versions = [_version(name) for name in _LIBRARIES]
     if tagger == OURS:
-        return code and digest_of(code, tagger, versions[0])
+        return code and digest_of(code, tagger, _version("spacy"))
     if (folder := _folder(tagger)) is None:
         return None
     files = sorted(
@@ -65,7 +64,18 @@ def _identity(tagger: str) -> str | None:
     )
     content = digest_of_files(files)
     names = [str(file.relative_to(folder)) for file in files]
-    return code and content and digest_of(code, tagger, versions, content, names)
+    versions = [_version(name) for name in _LIBRARIES]
+    return code and content and digest_of(code, tagger, versions, _extensions(), content, names)
+
+
+def _extensions() -> list[str]:
+    """Return what packages bring that pipelines may be made of, with their versions."""
+    return sorted(
+        f"{point.group} {point.name} {point.value} {package.version}"
+        for package in importlib.metadata.distributions()
+        for point in package.entry_points
+        if point.group.startswith("spacy")
+    )
 
 
 def _folder(tagger: str) -> Path | None:
