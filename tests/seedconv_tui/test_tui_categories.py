@@ -16,10 +16,11 @@ from seedconv_tui.monitor.categories.level_queries import (
     neighbour,
 )
 from seedconv_tui.monitor.categories.level_table import LevelTable
-from seedconv_tui.monitor.categories.levels_at_step import StepOfLevels, drawn, spark, spark_column
+from seedconv_tui.monitor.categories.levels_at_step import StepOfLevels, drawn
 from seedconv_tui.monitor.categories.ranking import Ranking, in_context
 from seedconv_tui.monitor.categories.screen import CategoriesScreen
 from seedconv_tui.monitor.common.chart_widget import ChartView
+from seedconv_tui.monitor.common.spark import spark, spark_column
 from seedconv_tui.monitor.tokens.screen import TokensScreen
 from store import Study
 from store.schema import Category
