@@ -32,7 +32,7 @@ BANNED = {
     r"gives? way": "is released",
     r"says? nothing": "does not apply, has no effect",
     r"whoever": "name the person",
-    r"as it is|as they are": "unchanged; or leave it out",
+    r"as (?:it is|they are)(?! \w+ed)": "unchanged; or leave it out",
     r"of which": "two sentences",
     r"all that": "name the thing",
     r"so many": "name the number",
