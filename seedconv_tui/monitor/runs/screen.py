@@ -178,6 +178,8 @@ class RunsScreen(StudyScreen):
 
     def _share_rows(self) -> None:
         """Give the journal what strip and matrix leave, and never less than a few rows."""
+        if not self.query(Matrix):  # not there yet, or being taken away
+            return
         height, strip = self.app.size.height, self.query_one(StudyStrip)
         rows = strip.rows_wanted(most=max((height - 16) // 4, 1))
         strip.styles.height = rows
@@ -191,7 +193,9 @@ class RunsScreen(StudyScreen):
         self._show_detail()
 
     def _show_detail(self) -> None:
-        matrix = self.query_one(Matrix)
+        if not (found := self.query(Matrix)):  # as above
+            return
+        matrix = found.first()
         self.refresh_bindings()
         if (chosen := self._chosen()) is not None:
             model, spot = chosen
