@@ -187,7 +187,7 @@ def _shown(what: str) -> Iterator[Callable[[float], None]]:
 def _report(
     study: Study, first: At, second: At, change: Difference, moved: Moved, adjust: Adjustment
 ) -> dict[str, Any]:
-    """Return one JSON object; docs/method.md, *What `compare` prints*, has its fields."""
+    """Return one JSON object; docs/comparisons.md has its fields."""
     from store.statistics import adjusted
 
     columns = {

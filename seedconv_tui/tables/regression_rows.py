@@ -1,4 +1,4 @@
-"""Coefficients of regressions in long form; docs/method.md describes the columns."""
+"""Coefficients of regressions in long form; docs/comparisons.md describes the columns."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """What convergence of a token goes with: its frequency, its part of speech, the model. By step.
 
-Ordinary least squares by `statsmodels` (extra `analysis`); docs/method.md, *Regression*.
+Ordinary least squares by `statsmodels` (extra `analysis`); docs/comparisons.md, *Regression*.
 """
 
 from __future__ import annotations

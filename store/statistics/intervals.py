@@ -1,7 +1,7 @@
 """How sure a mean KL is: intervals for all levels at once.
 
 Pairs share seeds and tokens share documents, so neither are independent: what is resampled is seeds
-and documents (docs/method.md, *Uncertainty*).
+and documents (docs/uncertainty.md).
 """
 
 from __future__ import annotations
