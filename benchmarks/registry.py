@@ -101,7 +101,7 @@ BENCHMARKS = (
     ),
     Benchmark(
         "probing",
-        "tokens a second of minimal pairs and of the corpus ([why](probes.md#what-it-takes))",
+        "tokens a second of minimal pairs and of the corpus ([why](probes.md#time-per-checkpoint))",
         2,
         (Figure("tokens of pairs", "probe_tokens_per_second", "a second", form=",.0f"),),
         engine=True,
