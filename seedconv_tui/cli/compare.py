@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from store.schema import CheckpointName
     from store.statistics import Adjustment
 
-HELP = "compare two steps of a model, or two models at a step"
+HELP = "compare two steps of a model, or two models at one step"
 EXAMPLE = "seedconv compare study.zarr --steps 1000 2000 --category pos"
 
 At = tuple[str, int]  # model, step
@@ -51,12 +51,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what the command takes."""
     add_store(parser)
     parser.add_argument(
-        "--steps", type=int, nargs=2, metavar=("A", "B"), help="from step A to step B"
+        "--steps", type=int, nargs=2, metavar=("A", "B"), help="compare step A with step B"
     )
-    parser.add_argument("--model", help="of this model, where the study has several")
-    parser.add_argument("--models", nargs=2, metavar=("X", "Y"), help="from model X to model Y")
-    parser.add_argument("--step", type=int, help="at this step (the newest that both have)")
-    parser.add_argument("--category", default="all", help="by its levels (all tokens together)")
+    parser.add_argument(
+        "--model", help="model whose steps are compared (required if the study has several)"
+    )
+    parser.add_argument(
+        "--models", nargs=2, metavar=("X", "Y"), help="compare model X with model Y"
+    )
+    parser.add_argument(
+        "--step", type=int, help="step at which models are compared (default: the newest of both)"
+    )
+    parser.add_argument(
+        "--category",
+        default="all",
+        help="one row for each level of this category (default: all tokens)",
+    )
     add_adjust(parser, "levels")
     add_json(parser)
     add_ascii(parser)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from seedconv_tui.exit_codes import OK, USAGE
 
-HELP = "a script that lets bash, zsh or fish complete commands, options and names"
+HELP = "print a script that lets a shell complete commands, options and names"
 EXAMPLE = "seedconv completion bash > ~/.local/share/bash-completion/completions/seedconv"
 
 _NAMES = ("models", "categories")
@@ -20,7 +20,9 @@ _MOST_NAMES = 1000
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what the command takes."""
-    parser.add_argument("shell", nargs="?", choices=("bash", "zsh", "fish"), help="for this shell")
+    parser.add_argument(
+        "shell", nargs="?", choices=("bash", "zsh", "fish"), help="shell to print the script for"
+    )
     parser.add_argument("--names", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
 
 

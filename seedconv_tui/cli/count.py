@@ -9,23 +9,31 @@ from seedconv_tui.cli.sample import add_source, origin_of, say
 from seedconv_tui.exit_codes import OK
 from seedconv_tui.text import counted
 
-HELP = "count tokens in files or a dataset, for `counts` of a study file"
+HELP = "count token frequencies in files or a dataset, for corpus.counts"
 EXAMPLE = "seedconv count text/*.txt --tokenizer runs/tokenizer -o counts.npy"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what the command takes."""
     add_source(parser)
-    parser.add_argument("--tokenizer", required=True, help="a folder, or a name on the hub")
-    parser.add_argument("--revision", default="main", help="of the tokenizer (%(default)s)")
+    parser.add_argument(
+        "--tokenizer", required=True, help="tokenizer: a folder, or a name on the hub"
+    )
+    parser.add_argument(
+        "--revision", default="main", help="revision of the tokenizer (default: %(default)s)"
+    )
     parser.add_argument(
         "--special-tokens",
         choices=("tokens", "text"),
         default="tokens",
-        help="what special tokens are where the text spells them out (%(default)s)",
+        help="how to read special tokens spelled out in the text (default: %(default)s)",
     )
     parser.add_argument(
-        "-o", "--output", type=Path, default=Path("counts.npy"), help="(%(default)s)"
+        "-o",
+        "--output",
+        type=Path,
+        default=Path("counts.npy"),
+        help="file to write (default: %(default)s)",
     )
 
 

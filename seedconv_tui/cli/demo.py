@@ -8,7 +8,7 @@ from pathlib import Path
 from seedconv_tui.cli.options import glyphs_of
 from seedconv_tui.cli.tui import add_screen_options, show
 
-HELP = "train three tiny seeds, score them as they train, watch them"
+HELP = "train three tiny models, score them as they train, show the result"
 EXAMPLE = "seedconv demo --headless --dir /tmp/demo"
 
 _FOLDER, _CAPTURED_FOLDER = Path("seedconv-demo"), Path("seedconv-demo-captured")
@@ -17,18 +17,18 @@ _FOLDER, _CAPTURED_FOLDER = Path("seedconv-demo"), Path("seedconv-demo-captured"
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what the command takes."""
     parser.add_argument(
-        "--headless", action="store_true", help="no screen: progress, chart and table"
+        "--headless", action="store_true", help="print progress, chart and table; no monitor"
     )
     parser.add_argument(
         "--dir",
         type=Path,
-        help=f"where it works ({_FOLDER}; with --capture {_CAPTURED_FOLDER})",
+        help=f"working folder (default: {_FOLDER}; with --capture {_CAPTURED_FOLDER})",
     )
     parser.add_argument("--second-size", action="store_true", help="train a larger model as well")
     parser.add_argument(
         "--capture",
         action="store_true",
-        help="write no checkpoints: the trainer hands over what its models say",
+        help="score models inside the training process; write no checkpoints",
     )
     add_screen_options(parser)
 

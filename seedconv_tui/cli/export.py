@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from seedconv_tui.tables.writers import Writer
     from store import Study
 
-HELP = "results as CSV, Parquet or JSON lines, in long form"
+HELP = "write results as CSV, Parquet or JSON lines, in long form"
 EXAMPLE = "seedconv export study.zarr --what tokens --steps 1000 -o tokens.parquet"
 
 WHAT = (
@@ -48,26 +48,31 @@ _OPTIONS = {
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what the command takes."""
     add_store(parser)
-    parser.add_argument("--what", choices=WHAT, help="which table (levels)")
+    parser.add_argument("--what", choices=WHAT, help="table to write (default: levels)")
     parser.add_argument(
-        "--format", choices=FORMATS, help="CSV, or what FILE's suffix says; json: one object a line"
+        "--format",
+        choices=FORMATS,
+        help="default: by FILE's suffix, else csv; json: one object a line",
     )
     parser.add_argument(
-        "-o", "--output", type=Path, metavar="FILE", help="replaced once it is whole (stdout)"
+        "-o", "--output", type=Path, metavar="FILE", help="file to write (default: stdout)"
     )
     add_models(parser)
-    parser.add_argument("--category", action="append", help="only this one (may be repeated)")
+    parser.add_argument("--category", action="append", help="only this category (may be repeated)")
     add_levels(parser)
     parser.add_argument(
         "--steps",
         type=steps_argument,
-        help="only these: A:B, :B, A: or a list 0,8,64 (all; of tokens the newest)",
+        help="only these steps: A:B, :B, A: or 0,8,64 (default: all; of tokens the newest)",
     )
     parser.add_argument(
-        "--count", type=at_least(1), metavar="N", help="extremes: tokens of each kind (10)"
+        "--count",
+        type=at_least(1),
+        metavar="N",
+        help="of extremes: tokens of each kind (default: 10)",
     )
     parser.add_argument(
-        "--columns", action=_Columns, help="say what each table and column holds, and exit"
+        "--columns", action=_Columns, help="describe each table and column, then exit"
     )
     parser.add_argument(
         "--tensorboard",

@@ -19,7 +19,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         nargs="?",
         default=Path("study.toml"),
-        help='"-" for stdout (%(default)s)',
+        help='file to write, "-" for stdout (default: %(default)s)',
     )
 
 

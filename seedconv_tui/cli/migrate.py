@@ -18,7 +18,7 @@ from seedconv_tui.text import count, counted, json_text, visible
 if TYPE_CHECKING:
     from store.maintenance import Migrated
 
-HELP = "bring a store of an earlier format to the present one, in its place; nothing is lost"
+HELP = "convert a store of an earlier format in place; nothing is lost"
 EXAMPLE = "seedconv migrate study.zarr"
 
 

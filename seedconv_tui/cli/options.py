@@ -69,12 +69,12 @@ def add_levels(parser: argparse.ArgumentParser) -> None:
 
 def add_json(parser: argparse._ActionsContainer) -> None:
     """Add the choice of JSON in place of text."""
-    parser.add_argument("--json", action="store_true", help="as one JSON object")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def add_ascii(parser: argparse.ArgumentParser) -> None:
     """Add the choice of ASCII alone."""
-    parser.add_argument("--ascii", action="store_true", help="plain ASCII characters only")
+    parser.add_argument("--ascii", action="store_true", help="use only ASCII characters")
 
 
 def add_glyphs(parser: argparse.ArgumentParser) -> None:
@@ -84,13 +84,13 @@ def add_glyphs(parser: argparse.ArgumentParser) -> None:
         "--glyphs",
         choices=("braille", "block"),
         default="braille",
-        help="curves of braille dots, or of half blocks, which more fonts have (%(default)s)",
+        help="draw curves in braille dots or half blocks (default: %(default)s)",
     )
 
 
 def add_debug(parser: argparse.ArgumentParser) -> None:
     """Add the choice of a traceback."""
-    parser.add_argument("--debug", action="store_true", help="show a traceback when it fails")
+    parser.add_argument("--debug", action="store_true", help="show a traceback on failure")
 
 
 # -- values ---------------------------------------------------------------------------------------
@@ -140,7 +140,7 @@ def add_adjust(parser: argparse.ArgumentParser, over: str) -> None:
         "--adjust",
         choices=tuple(ADJUSTED),
         default="holm",
-        help=f"adjust p-values over {over}: Holm, or Benjamini and Hochberg (%(default)s)",
+        help=f"adjust p-values over {over}: Holm, or Benjamini and Hochberg (default: %(default)s)",
     )
 
 

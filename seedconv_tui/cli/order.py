@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from engine.events import Event
     from seedconv_tui.training.work_order import WorkOrder
 
-HELP = "write what training runs are asked to capture, before they start"
+HELP = "write what training runs must capture; run it before training"
 EXAMPLE = "seedconv order study.toml"
 
 _FEW = 8  # seeds or steps that are named one by one

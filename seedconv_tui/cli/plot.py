@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from seedconv_tui.tables.selection import Choice
     from store import Study
 
-HELP = "the KL chart as text"
+HELP = "draw the KL chart as text"
 EXAMPLE = "seedconv plot study.zarr --log-y"
 
 
@@ -35,13 +35,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_store(parser)
     add_models(parser)
     parser.add_argument(
-        "--category", action="append", help="a line for each of its levels (may be repeated)"
+        "--category",
+        action="append",
+        help="draw a line for each level of this category (may be repeated)",
     )
     add_levels(parser)
-    parser.add_argument("--log-y", action="store_true", help="logarithmic KL axis")
-    parser.add_argument("--linear-x", action="store_true", help="linear axis of steps")
-    parser.add_argument("--width", type=at_least(20), help="columns (the terminal's)")
-    parser.add_argument("--height", type=at_least(8), help="rows of the chart (the terminal's)")
+    parser.add_argument("--log-y", action="store_true", help="use a logarithmic KL axis")
+    parser.add_argument("--linear-x", action="store_true", help="use a linear axis of steps")
+    parser.add_argument("--width", type=at_least(20), help="columns (default: the terminal's)")
+    parser.add_argument(
+        "--height", type=at_least(8), help="rows of the chart (default: the terminal's)"
+    )
     add_glyphs(parser)
 
 

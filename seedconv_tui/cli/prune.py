@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from store.maintenance import Prunable
 
 
-HELP = "drop log-probs of fully reduced steps; every result stays"
+HELP = "delete log-probs of steps whose seeds are compared; results stay"
 EXAMPLE = "seedconv prune study.zarr --keep-last 1 --dry-run"
 
 
@@ -24,12 +24,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_local_store(parser)
     add_models(parser)
     parser.add_argument(
-        "--steps", type=steps_argument, help="only these: A:B, :B, A: or a list 0,8,64"
+        "--steps", type=steps_argument, help="only these steps: A:B, :B, A: or 0,8,64"
     )
     parser.add_argument(
-        "--keep-last", type=at_least(0), default=0, metavar="N", help="keep the last N steps"
+        "--keep-last",
+        type=at_least(0),
+        default=0,
+        metavar="N",
+        help="keep log-probs of the last N steps (default: 0)",
     )
-    parser.add_argument("--dry-run", action="store_true", help="change nothing, say what would go")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="change nothing; print what would be deleted"
+    )
     add_json(parser)
 
 

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from store.schema import Floats
     from store.statistics import Adjustment
 
-HELP = "regress convergence of tokens on frequency, part of speech and model"
+HELP = "regress KL of tokens on frequency, part of speech and model"
 EXAMPLE = "seedconv regress study.zarr --all --csv"
 
 _TERM_CELLS = 36  # of a term in the table
@@ -37,19 +37,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what the command takes."""
     add_store(parser)
     steps = parser.add_mutually_exclusive_group()
-    steps.add_argument("--step", type=int, help="at this step (the newest that all models have)")
-    steps.add_argument("--all", action="store_true", help="at every step that all models have")
+    steps.add_argument("--step", type=int, help="step to use (default: the newest of all models)")
+    steps.add_argument("--all", action="store_true", help="use every step that all models have")
     parser.add_argument(
         "--model", action="append", help="only this model (may be repeated; the first is reference)"
     )
-    parser.add_argument("--category", default="pos", help="by its levels (%(default)s)")
     parser.add_argument(
-        "--context", action="store_true", help="also by the level of the token before"
+        "--category",
+        default="pos",
+        help="category whose levels are regressors (default: %(default)s)",
     )
+    parser.add_argument("--context", action="store_true", help="add the level of the token before")
     add_adjust(parser, "terms and steps")
     form = parser.add_mutually_exclusive_group()
     add_json(form)
-    form.add_argument("--csv", action="store_true", help="as CSV, a line for each step and term")
+    form.add_argument(
+        "--csv", action="store_true", help="print CSV, one line for each step and term"
+    )
     add_ascii(parser)
 
 

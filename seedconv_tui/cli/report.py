@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 Part = TypeVar("Part")
 
-HELP = "figures and tables for a paper, with their data, in one folder"
+HELP = "write figures and tables for a paper, with their data"
 EXAMPLE = "seedconv report study.zarr -o report"
 
 
@@ -30,11 +30,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what the command takes."""
     add_store(parser)
     parser.add_argument(
-        "-o", "--output", type=Path, required=True, metavar="DIR", help="made where it is missing"
+        "-o",
+        "--output",
+        type=Path,
+        required=True,
+        metavar="DIR",
+        help="folder to write into; created if missing",
     )
     add_models(parser)
     parser.add_argument(
-        "--category", action="append", help="only by this one (may be repeated; the usual ones)"
+        "--category",
+        action="append",
+        help="only figures by this category (may be repeated; default: the usual ones)",
     )
     add_levels(parser)
     parser.add_argument(
@@ -42,22 +49,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         choices=FAMILIES,
-        help="leave these figures out (may be repeated)",
+        help="leave out this family of figures (may be repeated)",
     )
     parser.add_argument(
         "--band",
         choices=BANDS,
         default=BANDS[0],
-        help="bands of figures: 95 %% intervals, or the paper's (interval)",
+        help="bands of figures: 95 %% intervals, or the paper's (default: interval)",
     )
     parser.add_argument(
-        "--format", type=_formats, default=FORMATS, metavar="pdf,png", help="of figures (both)"
+        "--format",
+        type=_formats,
+        default=FORMATS,
+        metavar="pdf,png",
+        help="formats of figures (default: both)",
     )
     parser.add_argument(
         "--learning-rate",
         type=Path,
         metavar="FILE",
-        help="CSV with columns step,learning_rate[,model], in the place of the study's schedule",
+        help="CSV with columns step,learning_rate[,model] (default: the study's schedule)",
     )
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from engine.study_file.file import StudyFile
 
 
-HELP = "score and reduce all that is missing, then exit"
+HELP = "score new checkpoints, compare the seeds, then exit"
 EXAMPLE = "seedconv run study.toml"
 
 _LIMITS = {
@@ -44,7 +44,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--device",
         metavar="LIST",
-        help='in place of scoring.device: "cuda:1", or several: "cuda:0,cuda:1", "cpu,cpu"; '
+        help='override scoring.device: "cuda:1", or several: "cuda:0,cuda:1", "cpu,cpu"; '
         '"cuda:0+cuda:1" splits each model over two',
     )
     for name, cluster in CLUSTERS.items():
@@ -58,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--retry-failed",
         action="store_true",
-        help="try checkpoints again that failed for good, though they have not changed",
+        help="retry checkpoints that failed permanently",
     )
     group = parser.add_argument_group("what is left to others, in place of [limits]")
     for name, (metavar, kind, text) in _LIMITS.items():

@@ -15,38 +15,46 @@ from seedconv_tui.text import counted
 if TYPE_CHECKING:
     from engine.text.sampling import Origin
 
-HELP = "sample documents of a dataset or of files for a corpus"
+HELP = "sample documents of a dataset or of files as evaluation text"
 EXAMPLE = "seedconv sample monology/pile-uncopyrighted -n 200 --first 100000 -o corpus.jsonl"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what the command takes."""
     add_source(parser)
-    parser.add_argument("-n", type=at_least(1), default=100, help="documents (%(default)s)")
-    parser.add_argument("--seed", type=at_least(0), default=0, help="of the draw (%(default)s)")
-    parser.add_argument("--shortest", type=at_least(1), metavar="N", help="of N characters or more")
-    parser.add_argument("--longest", type=at_least(1), metavar="N", help="of N characters or fewer")
+    parser.add_argument(
+        "-n", type=at_least(1), default=100, help="number of documents (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--seed", type=at_least(0), default=0, help="random seed of the draw (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--shortest", type=at_least(1), metavar="N", help="only documents of at least N characters"
+    )
+    parser.add_argument(
+        "--longest", type=at_least(1), metavar="N", help="only documents of at most N characters"
+    )
     parser.add_argument(
         "--where",
         type=_condition,
         action="append",
         default=[],
         metavar="FIELD=VALUE",
-        help="of records with this value (may be repeated: any of a field's values, all fields)",
+        help="only records with this value (may be repeated: any of a field's values, all fields)",
     )
     parser.add_argument(
         "--keep",
         action="append",
         default=[],
         metavar="FIELD",
-        help="write this field too, for [corpus] fields (may be repeated; .jsonl)",
+        help="also write this field, for corpus.fields (may be repeated; .jsonl)",
     )
     parser.add_argument(
         "-o",
         "--output",
         type=Path,
         required=True,
-        help='a .jsonl file; a .txt file, for separator = "\\n\\f\\n"; or a new folder',
+        help='output: a .jsonl file; a .txt file, for separator = "\\n\\f\\n"; or a new folder',
     )
 
 
@@ -59,10 +67,14 @@ def add_source(parser: argparse.ArgumentParser) -> None:
         help="text, JSON lines, Parquet or Arrow files, or a dataset's name on the hub",
     )
     parser.add_argument("--config", help="configuration of a dataset on the hub")
-    parser.add_argument("--split", default="train", help="of a dataset (%(default)s)")
-    parser.add_argument("--field", default="text", help="of a record (%(default)s)")
     parser.add_argument(
-        "--first", type=at_least(1), metavar="N", help="read the first N documents alone"
+        "--split", default="train", help="split of a dataset (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--field", default="text", help="field that holds the text (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--first", type=at_least(1), metavar="N", help="read only the first N documents"
     )
 
 

@@ -46,7 +46,7 @@ from store.schema import (
 )
 from store.statistics import outliers
 
-HELP = "progress and health, for people and scripts"
+HELP = "print progress, health and what to do next"
 EXAMPLE = "seedconv status study.zarr"
 
 SCHEMA = 1  # of the JSON object; it grows when a field changes its meaning or goes
@@ -60,7 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--check",
         action="store_true",
-        help="exit with 1 when something is wrong: what `run` exits with 1 for, or no engine lives",
+        help="exit with 1 if work failed or no engine is alive",
     )
 
 

@@ -14,7 +14,7 @@ from seedconv_tui.cli.options import add_glyphs, add_store, glyphs_of, only_asci
 from seedconv_tui.exit_codes import OK, USAGE
 from store import NotAStudyError
 
-HELP = "the terminal monitor"
+HELP = "open the terminal monitor"
 EXAMPLE = "seedconv tui study.zarr [other.zarr]"
 
 _START_SECONDS = 3.0
@@ -25,7 +25,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_store(parser, several=True)
     add_screen_options(parser)
     parser.add_argument(
-        "--fresh", action="store_true", help="begin anew, not where the last session ended"
+        "--fresh",
+        action="store_true",
+        help="start with a clean view (do not restore the last session)",
     )
 
 
@@ -33,14 +35,14 @@ def add_screen_options(parser: argparse.ArgumentParser) -> None:
     """Add what every command that opens the monitor takes."""
     add_glyphs(parser)
     parser.add_argument(
-        "--tour", action="store_true", help="begin with the tour of five keys, as the first start"
+        "--tour", action="store_true", help="show the tour of five keys, as on the first start"
     )
     parser.add_argument(
         "--bell",
         action="store_true",
         help="ring on a phase change, an outlier, a failure or a silent engine",
     )
-    parser.add_argument("--no-mouse", action="store_true", help="leave the mouse to the terminal")
+    parser.add_argument("--no-mouse", action="store_true", help="do not capture the mouse")
 
 
 def run(options: argparse.Namespace) -> int:

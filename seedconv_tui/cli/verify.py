@@ -19,7 +19,7 @@ from seedconv_tui.text import count, json_text, restored_words, visible
 if TYPE_CHECKING:
     from store.schema import Damage
 
-HELP = "read back all that is committed, say what is damaged and what mends it"
+HELP = "check the store for damage (and repair it with --mend)"
 EXAMPLE = "seedconv verify study.zarr"
 
 _ROUNDS = 3  # damaged metadata hide what they describe: mended, the rest can be checked
@@ -32,7 +32,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--mend",
         action="store_true",
-        help="mend it: what cannot be told from the rest is forgotten, for `run` to compute again",
+        help="repair what can be recomputed from the store; mark the rest for the next `run`",
     )
 
 

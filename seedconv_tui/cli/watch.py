@@ -7,7 +7,7 @@ import argparse
 from seedconv_tui.cli import run as run_command
 from seedconv_tui.cli.run import run_engine
 
-HELP = "the same, and go on as checkpoints arrive"
+HELP = "score checkpoints as they arrive, until stopped"
 EXAMPLE = "seedconv watch study.toml"
 
 
@@ -17,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--until-complete",
         action="store_true",
-        help="exit once every listed checkpoint is scored and reduced",
+        help="exit once every listed checkpoint is scored and compared",
     )
 
 

@@ -72,7 +72,7 @@ _MODEL = Column("model", "str", "", "name of the model")
 _STEP = Column("step", "int", "training steps", "training step")
 _SEED = Column("seed", "str", "", "label of the training run")
 _LEVEL = (
-    Column("category", "str", "", "what parts the tokens; `all`: nothing does"),
+    Column("category", "str", "", "the category; `all`: all tokens together"),
     Column("label", "str", "", "the category's level"),
     Column("n", "int", "tokens", "tokens of the level"),
 )
@@ -132,7 +132,8 @@ TABLES: dict[str, LongTable] = {
             _nats("kl_low", "lower end of its 95 % interval; missing below three seeds"),
             _nats("kl_high", "upper end of its 95 % interval"),
             _nats("pair_std", "standard deviation over ordered pairs of seeds, divisor n"),
-            _nats("floor", "KL that rounding alone makes at this step; less says nothing"),
+            _nats("floor", "KL that rounding alone makes at this step; a smaller KL cannot be "
+                  "distinguished from zero"),
             *_baselines(" and seeds"),
             *(
                 _nats(
@@ -292,9 +293,10 @@ TABLES: dict[str, LongTable] = {
             _STEP,
             Column("probe", "str", "", "name of the probe"),
             Column("kind", "str", "", " or ".join(f"`{kind}`" for kind in PROBE_KINDS)),
-            Column("seed", "str", "", "label of the training run; missing: of all that were asked"),
-            Column("label", "str", "", "task of minimal pairs, `all` for every one; which loss, or "
-                   "the difference of which"),
+            Column("seed", "str", "", "label of the training run; missing: of all seeds that "
+                   "answered"),
+            Column("label", "str", "", "task of minimal pairs, `all` for every one; a loss, or a "
+                   "difference of two losses"),
             Column("term", "str", "", "linguistic term of the task"),
             Column("measure", "str", "", "of minimal pairs `accuracy`, `probability` (of the good "
                    "sentence, mean), "
