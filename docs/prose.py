@@ -39,7 +39,7 @@ BANNED = {
     r"(?:is|are) gone": "deleted; `gone` of a checkpoint",
 }
 _PATTERNS = [
-    (re.compile(rf"(?<![\w-])(?:{words})(?![\w-])", re.IGNORECASE), instead)
+    (re.compile(rf"(?<![\w-])(?:{words})(?![\w-])".replace(" ", r"\s+"), re.IGNORECASE), instead)
     for words, instead in BANNED.items()
 ]
 
@@ -74,6 +74,8 @@ def sentences(text: str) -> Iterator[tuple[int, list[str]]]:
             words = []
         if line.lstrip().startswith("#"):
             continue
+        if begins:  # the mark of a list's item is no word
+            line = re.sub(r"^\s*(?:[-*>]|\d+\.)\s", "", line)
         for word in line.replace("|", " | ").split():
             if not words:
                 begun = number
