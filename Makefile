@@ -36,7 +36,7 @@ lint: $(VENV)/dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/python -m benchmarks.pages --check
-	$(BIN)/python docs/prose.py README.md CONTRIBUTING.md docs/*.md
+	$(BIN)/python docs/prose.py README.md CHANGELOG.md CONTRIBUTING.md docs/*.md
 
 # On every change, within a quarter of an hour: without coverage and without the longest attacks,
 # which `make check` has.
