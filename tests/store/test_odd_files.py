@@ -163,6 +163,7 @@ def records(study: Path) -> list[dict[str, Any]]:
         {"kind": "phases", "model": "m", "names": ["a"], "starts": [0], "lows": [None],
          "highs": [None], "supports": [0.5], "settled": True},
         {"kind": "learning_rate", "models": {"m": {"steps": [0], "rates": [0.5]}}},
+        {"kind": "groups", "model": "m", "groups": {"data order": ["1"], "start": ["2"]}},
         {"kind": "pruned", "model": "m", "step": 0, "seeds": ["1"]},
         {"kind": "forgotten", "model": "m", "step": 0, "seeds": ["1"], "what": "pairs"},
         {"kind": "end", "how": "stopped"},
