@@ -525,7 +525,8 @@ def test_files(folder: Path, source: StudyData, tmp_path: Path) -> None:
     for figure in every_figure(source, tmp_path):
         assert (folder / f"{figure.name}.pdf").read_bytes().startswith(b"%PDF")
         with Image.open(folder / f"{figure.name}.png") as image:
-            assert image.width in (round(3.03 * 300), round(6.3 * 300))
+            # Versions of matplotlib round a figure's last pixel up or down.
+            assert min(abs(image.width - inches * 300) for inches in (3.03, 6.3)) <= 1
         assert list(data(folder, figure.name).columns) == [c.name for c in figure.columns]
         assert f"## {md(figure.name)}\n" in (folder / "captions.md").read_text()
         for words in ("900 tokens", "seed", "interval") if figure.name != "learning_rate" else ():
