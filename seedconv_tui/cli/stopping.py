@@ -121,14 +121,16 @@ class _Lasting(io.TextIOBase):
 
     def write(self, text: str) -> int:
         try:
-            return self._stream.write(text)
+            return len(text) if self._stream.closed else self._stream.write(text)
         except OSError as error:
             self._fall_silent(error)
             return len(text)
 
     def flush(self) -> None:
+        """Also called as this is garbage, when the stream below may be closed."""
         try:
-            self._stream.flush()
+            if not self._stream.closed:
+                self._stream.flush()
         except OSError as error:
             self._fall_silent(error)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import shlex
 import subprocess
@@ -10,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from seedconv_tui.cli.stopping import lasting_stderr
 from tests.support.bare_terminal import bare_terminal
 from tests.support.made_store import fill, open_writer
 
@@ -106,3 +109,13 @@ def test_the_monitor_draws_with_what_the_terminal_can_show(store: Path) -> None:
         assert terminal.process.wait() == 0
         assert terminal.received.isascii()
         assert rb"\u2502" not in terminal.received
+
+
+def test_what_is_kept_of_a_stream_outlives_it() -> None:
+    """Nothing is raised where the stream below was closed first, as when Python ends."""
+    with contextlib.redirect_stderr(io.StringIO()) as below, lasting_stderr():
+        ours = sys.stderr
+    below.close()
+    ours.write("nobody reads this")
+    ours.flush()
+    ours.close()
