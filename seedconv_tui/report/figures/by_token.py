@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
@@ -19,7 +19,9 @@ from store.analysis import entries_at
 from store.schema import PERCENTILES, Floats
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure as Drawing
+    from matplotlib.lines import Line2D
 
 OFTEN = 10  # occurrences as target from which on the contexts of a token say something
 _STEPS = 40  # at most, at which tokens are read
@@ -177,21 +179,15 @@ def extremes(source: StudyData) -> Figure:
         f"{few_words(steps, source.steps(model))} {source.seeds([model])} {source.settings}"
     )
 
-    def draw() -> Drawing:
-        figure, axes = style.grid(1, 3, width=style.TWO_COLUMNS, height=2.9)
-        at_steps = np.array(steps)
-        for index, kind in enumerate(("lowest", "middle", "highest")):
-            panel, lines = axes[0][index], []
-            of = [n for n, each in enumerate(chosen) if each[0] == kind]
-            for at, (n, look) in enumerate(zip(of, style.nominal(len(of)), strict=True)):
-                name = f"{chosen[n][3][-_BEFORE:]}«{chosen[n][2]}»"
-                lines.append(style.curve(panel, at_steps, kl[:, n], look, at=at, name=name))
-            style.step_axis(panel, steps)
-            panel.set_ylim(bottom=min(0.0, float(kl[:, of].min())) if of else 0.0)
-            panel.set_ylabel("KL (nats)" if index == 0 else "")
-            style.letter(panel, index, f"{kind} at the end", of=3)
-            style.legend(panel, lines, width=style.TWO_COLUMNS / 3)
-        return figure
+    def draw_one(panel: Axes, n: int, look: style.Look, at: int) -> Line2D:
+        name = f"{chosen[n][3][-_BEFORE:]}«{chosen[n][2]}»"
+        return style.curve(panel, np.array(steps), kl[:, n], look, at=at, name=name)
+
+    def scale(panel: Axes, of: Sequence[int]) -> None:
+        panel.set_ylim(bottom=min(0.0, float(kl[:, of].min())) if of else 0.0)
+
+    kinds = ("lowest", "middle", "highest")
+    places = {kind: [n for n, each in enumerate(chosen) if each[0] == kind] for kind in kinds}
 
     return Figure(
         "tokens",
@@ -199,7 +195,7 @@ def extremes(source: StudyData) -> Figure:
         caption,
         columns,
         gathered(columns, rows),
-        draw,
+        lambda: _by_kind(places, steps, draw_one, scale),
     )
 
 
@@ -252,23 +248,15 @@ def entries(source: StudyData) -> Figure:
         f"{few_words(steps, source.steps(model))} {source.seeds([model])} {source.settings}"
     )
 
-    def draw() -> Drawing:
-        figure, axes = style.grid(1, 3, width=style.TWO_COLUMNS, height=2.9)
-        for index, (kind, places) in enumerate(chosen.items()):
-            panel, lines = axes[0][index], []
-            for at, (n, look) in enumerate(zip(places, style.nominal(len(places)), strict=True)):
-                kl = np.array([of.kl.value[n] for of in found])
-                name = f"{names[n]} ({count(last.n[n])}; {last.cross_entropy[n]:.2f})"
-                lines.append(style.curve(panel, np.array(steps), kl, look, at=at, name=name))
-                style.end_interval(panel, steps, last.kl.low[n], last.kl.high[n], look, at=at)
-            style.step_axis(panel, steps)
-            style.kl_axis(
-                panel, max(float(np.nanmax(of.kl.value[places], initial=0)) for of in found)
-            )
-            panel.set_ylabel("KL (nats)" if index == 0 else "")
-            style.letter(panel, index, f"{kind} at the end", of=3)
-            style.legend(panel, lines, width=style.TWO_COLUMNS / 3)
-        return figure
+    def draw_one(panel: Axes, n: int, look: style.Look, at: int) -> Line2D:
+        kl = np.array([of.kl.value[n] for of in found])
+        name = f"{names[n]} ({count(last.n[n])}; {last.cross_entropy[n]:.2f})"
+        line = style.curve(panel, np.array(steps), kl, look, at=at, name=name)
+        style.end_interval(panel, steps, last.kl.low[n], last.kl.high[n], look, at=at)
+        return line
+
+    def scale(panel: Axes, of: Sequence[int]) -> None:
+        style.kl_axis(panel, max(float(np.nanmax(at.kl.value[of], initial=0)) for at in found))
 
     return Figure(
         "entries",
@@ -276,5 +264,26 @@ def entries(source: StudyData) -> Figure:
         caption,
         columns,
         gathered(columns, rows),
-        draw,
+        lambda: _by_kind(chosen, steps, draw_one, scale),
     )
+
+
+def _by_kind(
+    places: Mapping[str, Sequence[int]],
+    steps: Sequence[int],
+    draw_one: Callable[[Axes, int, style.Look, int], Line2D],
+    scale: Callable[[Axes, Sequence[int]], None],
+) -> Drawing:
+    """Draw a panel for each kind of extreme, a curve over training for each of its places."""
+    figure, axes = style.grid(1, 3, width=style.TWO_COLUMNS, height=2.9)
+    for index, (kind, of) in enumerate(places.items()):
+        panel, looks = axes[0][index], style.nominal(len(of))
+        lines = [
+            draw_one(panel, n, look, at) for at, (n, look) in enumerate(zip(of, looks, strict=True))
+        ]
+        style.step_axis(panel, steps)
+        scale(panel, of)
+        panel.set_ylabel("KL (nats)" if index == 0 else "")
+        style.letter(panel, index, f"{kind} at the end", of=3)
+        style.legend(panel, lines, width=style.TWO_COLUMNS / 3)
+    return figure
