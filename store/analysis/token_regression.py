@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from store.errors import StoreError, UnsupportedError
+from store.errors import StoreError, UnsupportedError, from_extra
 from store.reading.study_reader import StudyReader
 from store.schema.array_types import Floats
 from store.schema.category import CONTEXT, Category
@@ -250,12 +250,7 @@ def _category(study: StudyReader, models: tuple[str, ...], name: str) -> Categor
 
 
 def _ols() -> type:
-    try:
+    with from_extra("regression", "analysis"):
         from statsmodels.regression.linear_model import OLS  # takes a second to import
-    except ModuleNotFoundError as error:
-        raise UnsupportedError(
-            f"regression needs {error.name}, which is not installed: "
-            "pip install 'seedconv-tui[analysis]'"
-        ) from None
     made: type = OLS
     return made
