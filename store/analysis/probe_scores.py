@@ -28,7 +28,7 @@ KL_MEASURES: Mapping[str, str] = {
     "kl_of_means": "KL of the means: of the seeds' mean distributions over a task's items",
     "mean_of_kl": "mean of the items' KL",
 }
-"""What is told of the KL between seeds on minimal pairs, the paper's first; fields of `Blimp`."""
+"""Measures of the KL between seeds on minimal pairs, the paper's first; fields of `Blimp`."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Whether text looks English, and what a study with English tags of other text is told."""
+"""Whether text looks English, and the warning for English tags of other text."""
 # ruff: noqa: E501
 
 from __future__ import annotations
