@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 SOURCES := store engine seedconv_tui tests benchmarks docs examples
 
-.PHONY: demo reproduce test check lint ci compat package soak bench gpu picture clean
+.PHONY: demo reproduce test check lint docs ci compat package soak bench gpu picture clean
 
 demo: $(VENV)/engine
 	$(BIN)/seedconv demo $(ARGS)
@@ -30,13 +30,18 @@ COVERED := --cov --cov-report=term:skip-covered --cov-fail-under=85
 check: lint package
 	$(BIN)/python -m pytest $(SPREAD) $(COVERED)
 
-lint: $(VENV)/dev
+lint: docs
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/python -m benchmarks.pages --check
 	$(BIN)/python docs/prose.py README.md CHANGELOG.md CONTRIBUTING.md docs/*.md
+
+# The documentation as a site, in build/site; what is wrong with a page or a link ends it.
+docs: export NO_MKDOCS_2_WARNING := 1
+docs: $(VENV)/dev
+	$(BIN)/mkdocs build --strict --quiet
 
 # On every change, within a quarter of an hour: without coverage and without the longest attacks,
 # which `make check` has.
@@ -87,6 +92,7 @@ $(VENV)/engine: $(VENV)/bin/python pyproject.toml constraints.txt
 
 $(VENV)/dev: $(VENV)/engine
 	$(PIP) --editable '.[analysis,datasets,engine,metrics,ray,remote,report,tensorboard,xarray]' \
-		accelerate build check-wheel-contents flask flask-cors import-linter mypy 'moto[s3]' pandas \
-		py-spy pyte pytest pytest-asyncio pytest-cov pytest-xdist ruff tensorboard tensorstore twine uv
+		accelerate build check-wheel-contents flask flask-cors import-linter latex2mathml \
+		mkdocs-material mypy 'moto[s3]' pandas py-spy pyte pytest pytest-asyncio pytest-cov \
+		pytest-xdist ruff tensorboard tensorstore twine uv
 	touch $@

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import sys
 from pathlib import Path
 
@@ -13,6 +14,8 @@ from seedconv_tui.monitor.screens import SCREENS
 
 KEYS = {"Categories": ["c", "s", "s", "space", "down"], "Tokens": ["x"] * 4}
 """What is pressed on a screen before it is saved."""
+
+_FONTS = re.compile(r"@font-face \{.*?\}\s*", re.DOTALL)  # from another host; any fixed font does
 
 
 async def main(store: Path, folder: Path) -> None:
@@ -25,7 +28,7 @@ async def main(store: Path, folder: Path) -> None:
                 while app.reading is not None or app.details.busy:
                     await pilot.pause(0.05)
                 await pilot.pause()
-            picture = app.export_screenshot(title="seedconv")
+            picture = _FONTS.sub("", app.export_screenshot(title="seedconv"))
             (folder / f"{screen.lower()}.svg").write_text(picture, encoding="utf-8")
 
 
