@@ -11,7 +11,7 @@ from engine.coordination.blocked import BlockedStore
 from engine.coordination.board import ProgressBoard
 from engine.coordination.coordinator import Coordinator
 from engine.coordination.disk_use import DiskUse
-from engine.coordination.identity import header_of, versions
+from engine.coordination.identity import as_before, header_of, versions
 from engine.coordination.inputs import publish, read_inputs
 from engine.coordination.inventory import Inventory
 from engine.coordination.patience import Patience
@@ -63,6 +63,7 @@ def build_coordinator(
         else:  # the tokenizer is waited for before there is one
             listener.on_event(Event(clock(), "warning", "hub", text))
 
+    study = as_before(study)
     devices = find_devices(study.scoring, cluster, study.limits)
     loaders = {
         model.name: import_loader(model, study.folder)

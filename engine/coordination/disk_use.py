@@ -35,7 +35,7 @@ class DiskUse:
         projection = project(
             self._study, self._sources, steps, self._writer.n_tokens, self._vocab_size, stored
         )
-        needed = projection.sizes[self._study.log_probs.representation]
+        needed = projection.needed
         self._session.show(bytes_projected=stored + needed)
         self._session.say(
             "info",

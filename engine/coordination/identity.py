@@ -7,6 +7,7 @@ from importlib.metadata import version
 from engine.study_file.file import StudyFile
 from engine.text.evaluation_text import EvaluationText
 from engine.text.tokenizer import Tokenizer
+from store import StoreError, read_root
 from store.schema import in_order
 from store.writing import Header
 
@@ -30,6 +31,23 @@ def header_of(study: StudyFile, tokenizer: Tokenizer, text: EvaluationText) -> H
         "versions": versions(),
     }
     return Header(study.study.name, identity, details, in_order(scoring.divergences))
+
+
+def as_before(study: StudyFile) -> StudyFile:
+    """Return the study with log-probs kept as its store has them, where its file leaves it open.
+
+    Stores of before `auto` keep them dense, unless their study file says otherwise.
+    """
+    if study.log_probs.representation != "auto" or not study.store.exists():
+        return study
+    try:
+        made_with = read_root(study.store)["study_file"]["log_probs"]["representation"]
+    except (StoreError, OSError, KeyError, TypeError):  # reported where the store is opened
+        return study
+    if made_with != "dense":
+        return study
+    kept = study.log_probs.model_copy(update={"representation": "dense"})
+    return study.model_copy(update={"log_probs": kept})
 
 
 def versions() -> dict[str, str]:

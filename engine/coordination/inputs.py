@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from engine.coordination.identity import header_of
+from engine.coordination.identity import as_before, header_of
 from engine.coordination.patience import Patience
 from engine.errors import ConfigError
 from engine.events import Event, Listener
@@ -101,7 +101,7 @@ def order_of(study: StudyFile, inputs: Inputs) -> WorkOrder:
         header = header_of(study, inputs.tokenizer, inputs.text)
         refuse_mismatch(study.store, read_root(study.store), header)
     probes = {questions.probe.name: questions.ordered for questions in inputs.probes}
-    return make_order(study, inputs.tokenizer, inputs.text, probes)
+    return make_order(as_before(study), inputs.tokenizer, inputs.text, probes)
 
 
 def publish(

@@ -10,7 +10,7 @@ from engine.coordination.planner import comparable
 from engine.study_file.models_section import ModelSection
 from engine.study_file.scoring_section import LogProbsSection
 from engine.workers.messages import seed_order
-from store import REPRESENTATIONS, ModelLedger
+from store import ModelLedger
 from store.schema import Key
 from store.words import counted
 
@@ -117,7 +117,7 @@ def _what_to_do(lost: LostPairs, model: ModelSection, settings: LogProbsSection)
     to_prevent = lost.damaged != {*lost.gone, *lost.failed}
     if captured and not to_prevent:
         return "To have them compared, restore the study from a copy made before the damage."
-    if REPRESENTATIONS[settings.representation] is None and not captured:
+    if settings.representation == "none" and not captured:
         changes.append('set log_probs.representation to "factored" or "dense"')
     if model.listed_seeds is None and settings.retention == "until_reduced":
         changes.append("list the seeds in the study file")

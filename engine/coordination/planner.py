@@ -6,9 +6,10 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from itertools import chain
 
+from engine.study_file.scoring_section import Keep
 from engine.workers.messages import Pass, seed_order
-from store import REPRESENTATIONS, Ledger, ModelLedger
-from store.schema import Key, Representation
+from store import Ledger, ModelLedger
+from store.schema import Key
 from store.words import counted
 
 
@@ -33,9 +34,7 @@ class Plan:
     passes: tuple[Pass, ...]
 
 
-def make_plan(
-    step: Step, known: ModelLedger, keep: Representation, *, captured: bool = False
-) -> Plan:
+def make_plan(step: Step, known: ModelLedger, keep: Keep, *, captured: bool = False) -> Plan:
     """Choose how a step is worked on; asked again when its passes are done.
 
     *fused*: all seeds live, reduced block by block, nothing kept. *incremental*: one late seed live
@@ -47,7 +46,7 @@ def make_plan(
     cannot be had again for the sake of a seed that comes later.
     """
     at, live = step.step, step.score
-    if captured and REPRESENTATIONS[keep] is None:
+    if captured and keep == "none":
         keep = "factored"  # stands for either
     if step.seed is not None:
         what = f"checkpoints that are scored are read again and asked {', '.join(step.probes)}"
@@ -61,7 +60,7 @@ def make_plan(
     )
     if not step.reduce:
         stored = ()
-    if REPRESENTATIONS[keep] is None and live:
+    if keep == "none" and live:
         are = "are scored side by side" if len(live) > 1 else "is scored"
         what = f"{counted(len(live), 'seed')} {are} and nothing is kept"
         if stored:
@@ -74,7 +73,8 @@ def make_plan(
     if len(live) == 1 and stored and compared:
         what = f"one seed joins {len(stored)} whose log-probs are stored"
         return Plan("incremental", what, (Pass(step.model, at, live, stored, keep, reduce=True),))
-    kept = "as captured" if captured else keep
+    kept = "factored where the model allows" if keep == "auto" else str(keep)
+    kept = "as captured" if captured else kept
     what = f"log-probs of {counted(len(live), 'seed')} are kept {kept} and reduced from the store"
     passes = tuple(Pass(step.model, at, (seed,), (), keep, reduce=False) for seed in live)
     return Plan("kept", what if step.reduce else f"log-probs are kept {kept}", passes)

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from engine.coordination.planner import Step
 from engine.coordination.session import disk_free
@@ -14,7 +15,9 @@ from engine.errors import CheckpointError, ConfigError
 from engine.sources.base import Checkpoint, Source
 from engine.sources.captures import read_capture
 from engine.study_file.file import StudyFile
+from engine.study_file.scoring_section import Keep
 from store import REPRESENTATIONS, Ledger
+from store.schema import Representation
 
 _WIDEST = 2**18  # no model is so wide; what says so is broken
 _WIDTHS = (
@@ -23,6 +26,7 @@ _WIDTHS = (
     "d_model",
     "dim",
 )  # what configurations call the number of units
+_SOFT_CAPS = ("final_logit_softcapping", "logits_soft_cap")  # of logits that are no product
 
 
 def projected_bytes(
@@ -38,6 +42,14 @@ def projected_bytes(
     return 0 if kept is None else int(kept.projected_bytes(n_tokens, vocab_size, units))
 
 
+def expected(keep: Keep, config: Path | None) -> Representation:
+    """Return how a checkpoint's log-probs will be kept, as its config.json has it."""
+    if keep != "auto":
+        return keep
+    settings = _settings(config) if config else {}
+    return "dense" if any(settings.get(name) for name in _SOFT_CAPS) else "factored"
+
+
 def captured_bytes(checkpoint: Checkpoint, model: str) -> int:
     """Return how many bytes log-probs take that were captured in training: kept as they came."""
     try:
@@ -47,28 +59,37 @@ def captured_bytes(checkpoint: Checkpoint, model: str) -> int:
     return sum(file.bytes for name, file in files.items() if not name.startswith("probe"))
 
 
-def _width(file: Path) -> int:
+def _settings(file: Path) -> Mapping[str, Any]:
     try:
         config = json.loads(file.read_bytes())
-        config = config.get("text_config", config)
-        width = next(int(config[name]) for name in _WIDTHS if name in config)
+        return dict(config.get("text_config", config))
     except Exception:  # anybody wrote it
+        return {}
+
+
+def _width(file: Path) -> int:
+    config = _settings(file)
+    try:
+        width = next((int(config[name]) for name in _WIDTHS if name in config), 0)
+    except (TypeError, ValueError, OverflowError):
         return 0
     return width if 0 < width <= _WIDEST else 0
 
 
-def describe_sizes(sizes: Mapping[str, int], chosen: str, unknown: Collection[str] = ()) -> str:
-    """Write the projected sizes in one line, the chosen representation first and named so.
+def describe_sizes(
+    sizes: Mapping[str, int], needed: int, chosen: Collection[str], unknown: Collection[str] = ()
+) -> str:
+    """Write the projected sizes in one line: what is needed, as the chosen representations take.
 
     `unknown` are those of which some checkpoints do not say how wide their model is.
     """
     others = [
         f"{name} {size_text(size)}"
         for name, size in sizes.items()
-        if name != chosen and name not in unknown
+        if name not in chosen and name not in unknown
     ]
-    first = "what hidden states take" if chosen in unknown else size_text(sizes[chosen])
-    return f"{first} ({chosen}; as {' or '.join(others)})"
+    first = "what hidden states take" if {*chosen} & {*unknown} else size_text(needed)
+    return f"{first} ({' and '.join(sorted(chosen))}; as {' or '.join(others)})"
 
 
 def size_text(n_bytes: float) -> str:
@@ -102,6 +123,7 @@ class Projection:
     """What the log-probs of a study will take."""
 
     sizes: dict[str, int]  # bytes, as each would take
+    needed: int  # bytes, as they will be kept
     free: int  # bytes where the study lies
     text: str  # the same in one line
 
@@ -118,27 +140,36 @@ def project(
 
     Raise ConfigError when that is more than is free, or than the study's budget.
     """
-    settings, sizes = study.log_probs, dict.fromkeys(REPRESENTATIONS, 0)
-    unknown = set[str]()
-    for representation, kept in REPRESENTATIONS.items():
-        of_steps = [0]
-        for step in steps:
-            size = 0
-            if step.score:
-                checkpoint = sources[step.model].checkpoint((step.score[0], step.step))
-                if step.model in study.captured:
-                    size = captured_bytes(checkpoint, step.model)
-                elif kept is not None:
-                    config = checkpoint.config() if kept.has_factors else None
-                    if kept.has_factors and config is None:  # a loader knows more
-                        unknown.add(representation)
-                    size = projected_bytes(config, representation, n_tokens, vocab_size)
-            of_steps.append(len(step.score) * size)
-        sizes[representation] = sum(of_steps) if settings.retention == "all" else max(of_steps)
-    needed, free = sizes[settings.representation], disk_free(study.store)
+    settings, chosen, unknown = study.log_probs, set[str](), set[str]()
+    of_steps: dict[str, list[int]] = {name: [0] for name in REPRESENTATIONS}
+    as_kept = [0]
+    for step in steps:
+        if not step.score:
+            continue
+        checkpoint = sources[step.model].checkpoint((step.score[0], step.step))
+        if step.model in study.captured:  # as it came
+            of_one = dict.fromkeys(REPRESENTATIONS, captured_bytes(checkpoint, step.model))
+            config = None
+        else:
+            config = checkpoint.config()
+            of_one = {
+                name: projected_bytes(config, name, n_tokens, vocab_size)
+                for name in REPRESENTATIONS
+            }
+            if config is None:  # a loader knows more
+                unknown |= {name for name, it in REPRESENTATIONS.items() if it and it.has_factors}
+        kept = expected(settings.representation, config)
+        chosen.add(kept)
+        as_kept.append(len(step.score) * of_one[kept])
+        for name, size in of_one.items():
+            of_steps[name].append(len(step.score) * size)
+    total = sum if settings.retention == "all" else max
+    sizes, needed = {name: total(each) for name, each in of_steps.items()}, total(as_kept)
+    chosen = chosen or {expected(settings.representation, None)}
+    free = disk_free(study.store)
     text = (
         f"{n_tokens:,} tokens x {vocab_size:,} entries; log-probs to come take about "
-        f"{describe_sizes(sizes, settings.representation, unknown)}; {size_text(free)} are free"
+        f"{describe_sizes(sizes, needed, chosen, unknown)}; {size_text(free)} are free"
     )
     if needed > free:
         raise ConfigError(
@@ -151,4 +182,4 @@ def project(
             f"log_probs.budget_gb = {settings.budget_gb:g}; raise it, lower corpus.max_tokens, or "
             'set log_probs.representation or retention = "until_reduced"'
         )
-    return Projection(sizes, free, text)
+    return Projection(sizes, needed, free, text)

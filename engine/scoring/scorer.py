@@ -13,7 +13,6 @@ import torch
 import transformers
 from numpy.typing import NDArray
 
-from engine.errors import CheckpointError
 from engine.machine.devices import DeviceGroup
 from engine.machine.faults import blamed
 from engine.machine.host_memory import HostMemory, peak_bytes
@@ -346,11 +345,3 @@ class Scorer:
 def rows_within(n_bytes: int, vocab_size: int) -> int:
     """Return how many rows of float32 log-probs fit: a power of two, at least 1."""
     return 1 << max(0, (n_bytes // (4 * vocab_size)).bit_length() - 1)
-
-
-def refuse_factors(where: str) -> CheckpointError:
-    """Return the error for a model whose log-probs cannot be kept factored."""
-    return CheckpointError(
-        f"{where}: its logits are not hidden states times an output embedding, so "
-        'log-probs cannot be kept factored; set log_probs.representation = "dense"'
-    )

@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from engine.study_file.section import Section
-from store.schema import CHOICES, KL, USUAL, Representation
+from store.schema import CHOICES, KL, USUAL
 
 if TYPE_CHECKING:
     Divergence = str
 else:  # pydantic says which there are when it is another
     Divergence = Literal[CHOICES]
 Prediction = Literal["causal", "visible", "pseudo"]
+# A representation, or "auto": factored where a model's logits allow it, else dense.
+Keep = Literal["auto", "factored", "dense", "none"]
 
 _WORKER = r"(cpu|cuda(:\d+)?|cuda:\d+(\+cuda:\d+)+)"  # what one worker works on
 
@@ -76,6 +78,6 @@ class ScoringSection(Section):
 class LogProbsSection(Section):
     """How log-probs are kept, and for how long."""
 
-    representation: Representation = "dense"
+    representation: Keep = "auto"
     retention: Literal["all", "until_reduced"] = "all"
     budget_gb: Annotated[float, Field(gt=0, strict=False)] | None = None

@@ -9,10 +9,11 @@ from pathlib import Path
 from engine.probes.questions import Questions
 from engine.sources.base import Checkpoint, Reference, Source
 from engine.study_file.file import StudyFile
+from engine.study_file.scoring_section import Keep
 from engine.text.evaluation_text import EvaluationText
 from engine.text.tokenizer import Tokenizer
 from store import StoreError
-from store.schema import ProbeValues, Representation, Work
+from store.schema import ProbeValues, Work
 from store.writing import CheckpointResult, PairsResult
 
 
@@ -54,7 +55,7 @@ class Pass:
     step: int
     live: tuple[str, ...]  # seeds that are scored
     stored: tuple[str, ...]  # seeds whose log-probs are read from the store
-    keep: Representation  # how the log-probs of the live seeds are kept
+    keep: Keep  # how the log-probs of the live seeds are kept
     reduce: bool  # whether all of them are compared with each other
     probes: tuple[str, ...] = ()  # that the one live seed, which is scored, is asked instead
     # Of the live seeds, as they were found; the pass is the same one wherever they are.

@@ -27,13 +27,14 @@ from engine.probes.questions import Questions
 from engine.scoring.captured_seed import CapturedSeed
 from engine.scoring.log_prob_rows import LiveSeed, Rows
 from engine.scoring.passes import CorpusPass, Live, LiveError, PairsError
-from engine.scoring.scorer import Scorer, refuse_factors
+from engine.scoring.scorer import Scorer
 from engine.scoring.stored import stored_rows
 from engine.sources.base import Checkpoint, Source
 from engine.study_file.file import StudyFile
 from engine.text.evaluation_text import EvaluationText
 from engine.text.tokenizer import Tokenizer
 from engine.workers.asking import ask_live, of_capture
+from engine.workers.kept_as import kept_as
 from engine.workers.messages import Outcome, Pass
 from engine.workers.pass_errors import (
     NoMemoryError,
@@ -46,7 +47,7 @@ from engine.workers.pass_errors import (
 from engine.workers.ways_to_load import Way, ways_to_load
 from engine.workers.weights_reader import WeightsReader
 from store import REPRESENTATIONS, DamagedError, ModelLedger, Study
-from store.schema import Key, OutputLayer, Representation, State, Work
+from store.schema import Key, State, Work
 from store.writing import CellWriter, CheckpointResult, PendingCheckpoint, PendingPairs
 
 _READERS = 4  # at most
@@ -282,7 +283,9 @@ class Worker:
                 else:
                     if padding := doubtful_padding(checkpoint.folder, model.rows, self._tokenizer):
                         self._note_once(padding)
-                    keep, layer = task.keep, _factors(where, model, task.keep)
+                    keep, layer, note = kept_as(where, model, task.keep)
+                    if note:
+                        self._note_once(note)
                     running = LiveSeed(self._scorer, model)
             pending, kept = None, REPRESENTATIONS[keep]
             if kept is not None or record is None:
@@ -386,14 +389,3 @@ class Worker:
                 **(entry.seed.model.record() if isinstance(entry.seed, CapturedSeed) else {}),
             },
         )
-
-
-def _factors(where: str, model: LanguageModel, keep: Representation) -> OutputLayer | None:
-    """Return the output layer if it is to be kept. Raise CheckpointError if there is none."""
-    kept = REPRESENTATIONS[keep]
-    if kept is None or not kept.has_factors:
-        return None
-    layer = model.head.output_layer() if model.head is not None else None
-    if layer is None:
-        raise refuse_factors(where)
-    return layer

@@ -237,3 +237,56 @@ def test_projected_sizes_are_told_and_a_budget_is_kept(
     assert "(dense; as factored" in line
     assert run(["run", str(write_study(tmp_path, log_probs__budget_gb=0))]) == 2
     assert "log_probs.budget_gb" in capsys.readouterr().err
+
+
+def kept(study: Study) -> dict[tuple[str, int], object]:
+    return {key: record["log_probs"] for key, record in study.ledger("m").scored.items()}
+
+
+def score_unset(folder: Path) -> None:
+    """Score as a study file does that does not choose a representation."""
+    file = write_study(folder)
+    file.write_text(file.read_text().replace('representation = "dense"\n', ""))
+    assert run(["run", str(file)]) == 0
+
+
+def test_log_probs_are_factored_by_default(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_runs(tmp_path, seeds=("1", "2"), steps=(0, 5))
+    score_unset(tmp_path)
+    said = capsys.readouterr().err
+    assert "(factored; as dense" in said
+    assert "log-probs of 2 seeds are kept factored where the model allows" in said
+    study = open_study(tmp_path / "study.zarr")
+    assert set(kept(study).values()) == {"factored"}
+    assert float(study.dataset("m").storage_floor.max()) == 0
+
+
+def test_they_are_dense_where_the_model_does_not_allow_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_runs(tmp_path, llama_like("Gemma2Config", head_dim=16, final_logit_softcapping=5.0))
+    score_unset(tmp_path)
+    said = capsys.readouterr().err
+    assert "(dense; as factored" in said  # its config.json has the cap
+    study = open_study(tmp_path / "study.zarr")
+    assert set(kept(study).values()) == {"dense"}
+    lines = [it.text for it in study.snapshot().journal if "kept dense" in it.text]
+    assert len(lines) == 1
+    assert "logits of Gemma2ForCausalLM are not hidden states times" in lines[0]
+    make_runs_as = tmp_path / "runs/seed1"
+    shutil.copytree(make_runs_as, tmp_path / "runs/seed3")
+    score_unset(tmp_path)  # a late seed joins
+    assert len(kept(open_study(tmp_path / "study.zarr"))) == 3
+
+
+def test_a_store_that_is_dense_stays_so(tmp_path: Path) -> None:
+    """As those are that were made when dense was the default."""
+    make_runs(tmp_path, seeds=("1", "2"), steps=(5,))
+    assert run(["run", str(write_study(tmp_path))]) == 0
+    make_runs(tmp_path, seeds=("3",), steps=(5,))
+    score_unset(tmp_path)
+    study = open_study(tmp_path / "study.zarr")
+    assert kept(study) == {(seed, 5): "dense" for seed in ("1", "2", "3")}
+    assert study.ledger("m").reduced == {5: {"1", "2", "3"}}

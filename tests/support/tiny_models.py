@@ -119,7 +119,7 @@ def write_study(folder: Path, **changes: Any) -> Path:
         "tokenizer": {"source": "tokenizer"},
         "models": {"name": "m", "source": "runs/seed{seed}/step{step}"},
         "scoring": {"window": 32, "overlap": 16, "device": "cpu"},
-        "log_probs": {},
+        "log_probs": {"representation": "dense"},  # arrays of log-probs, which tests read
         "categories": {"include": ["frequency", "surprisal", "document"]},  # none needs spaCy
         "watch": {},
     }
