@@ -36,7 +36,8 @@ lint: docs
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/python -m benchmarks.pages --check
-	$(BIN)/python docs/prose.py README.md CHANGELOG.md CONTRIBUTING.md docs/*.md
+	$(BIN)/python docs/prose.py README.md CHANGELOG.md CONTRIBUTING.md docs/*.md docs/picture.py \
+		store engine seedconv_tui benchmarks examples
 
 # The documentation as a site, in build/site; what is wrong with a page or a link ends it.
 docs: export NO_MKDOCS_2_WARNING := 1

@@ -1,4 +1,4 @@
-"""What a block of log-probs costs beside the forward pass: `python -m benchmarks.block`.
+"""What a block of log-probs costs in addition to the forward pass: `python -m benchmarks.block`.
 
 Nanoseconds of one thread for each log-prob of one of five seeds, on random data, each part by
 itself; seeds are compared by KL and Jensen-Shannon in the plain way and by compiled code. Then

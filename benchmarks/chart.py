@@ -2,9 +2,9 @@
 
     python -m benchmarks.chart [--rounds 200]
 
-Five models of 154 steps each with a band, phases and a cursor. Prints JSON: per size and glyphs the
-median and 95th percentile in milliseconds, and the cells that differ after the cursor moved by one
-step and after one more step arrived (what a terminal has to be sent).
+Five models of 154 steps each with a band, phases and a cursor. Prints JSON, per size and glyphs:
+the median and 95th percentile in milliseconds; the cells that differ after the cursor moved by one
+step, and after one more step arrived. A terminal has to be sent these cells.
 """
 
 from __future__ import annotations

@@ -32,7 +32,7 @@ NETWORK_SECONDS = 0.005
 
 
 class Flushes:
-    """Counts flushes, each of which takes so much longer."""
+    """Counts flushes; each takes that much longer."""
 
     def __init__(self, seconds: float) -> None:
         self.n, self._seconds, self._fsync = 0, seconds, os.fsync

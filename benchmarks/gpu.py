@@ -1,12 +1,16 @@
-"""All that only a GPU can show, in one command of six minutes at most: `make gpu`.
+"""What only a GPU can show, in one command of six minutes at most: `make gpu`.
 
     OUT=results python -m benchmarks.gpu                      # on the GPU
     OUT=results python -m benchmarks.gpu --device cpu --small # that it works, where there is none
 
-First the tests marked `cuda`, then for models of 14M to 1B parameters with random weights, made on
-the spot: forward passes and the store's writer by themselves, scoring end to end with every way to
-keep log-probs, memory of the GPU, and from a trace the kernels and how far copies overlap with
-them. Results go to the folder OUT as gpu.json, the tests' output as tests.log; a table comes last.
+First the tests marked `cuda`, then measurements for models of 14M to 1B parameters with random
+weights, made on the spot:
+
+- forward passes and the store's writer by themselves;
+- scoring end to end with every way to keep log-probs, and memory of the GPU;
+- from a trace, the kernels and how far copies overlap with them.
+
+Results go to the folder OUT as gpu.json, the tests' output as tests.log; a table comes last.
 What the time does not suffice for is skipped, and the table says so. Needs no network, and neither
 spaCy nor Textual: docs/benchmarks.md#gpu lists the packages.
 """
@@ -75,7 +79,7 @@ def measure(size: str, out: Path, device: str, seconds: float) -> dict[str, Any]
 def table(result: dict[str, Any]) -> str:
     """The results as text for a terminal."""
     lines = [f"tests: {json.dumps(result['tests'])}"]
-    columns = ("tokens", "tokens/s", "over the larger", "peak MB", "beside kernels")
+    columns = ("tokens", "tokens/s", "over the larger", "peak MB", "under kernels")
     lines.append(f"{'':24}" + "".join(f"{name:>17}" for name in columns))
     for size, found in result["sizes"].items():
         bare = found.get("bare", {})

@@ -2,7 +2,7 @@
 
     python -m benchmarks.gpu_size SIZE DIR OUT.json --device cuda --until UNIX_TIME
 
-The results are written after each measurement, so that whoever ends this early has those before.
+The results are written after each measurement, so that an early end keeps those before.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Peak memory of `seedconv run` by size of the corpus: `python -m benchmarks.memory`.
 
 The most memory the command had resident at once, for a corpus and one four times as long. `beside`
-is what of it is neither weights nor one block of log-probs per seed (float32, a chunk of the store)
-nor the libraries as loaded (the command with nothing left to do).
+is what remains of it without three things: weights, one block of log-probs per seed (float32, a
+chunk of the store), the libraries as loaded (the command with nothing left to do).
 """
 
 from __future__ import annotations

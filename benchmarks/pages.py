@@ -91,7 +91,7 @@ def list_of() -> str:
 
 
 def fill(text: str, page: str) -> str:
-    """Return a page with all that is marked as the results say."""
+    """Return a page with its marks filled in from the results."""
 
     def one(match: re.Match[str]) -> str:
         match match[2].split():

@@ -1,4 +1,4 @@
-"""What a probe takes beside the corpus: `python -m benchmarks.probing`.
+"""What a probe takes in addition to the corpus: `python -m benchmarks.probing`.
 
 Tokens a second of minimal pairs as short as BLiMP's, of words of the held-out text, and of the
 corpus itself, by the events of `seedconv run`: of a checkpoint whose weights are read while another
@@ -52,7 +52,7 @@ def write_pairs(folder: Path, n: int) -> int:
 
 
 def ask(study: Study, n: int) -> tuple[float, float]:
-    """Tokens a second of the last checkpoint: of the corpus, and of so many pairs."""
+    """Tokens a second of the last checkpoint: of the corpus, and of `n` pairs."""
     tokens, file = write_pairs(study.folder, n), study.write()
     with file.open("a", encoding="utf-8") as stream:
         stream.write('\n[[probes]]\nname = "pairs"\nkind = "blimp"\nfolder = "pairs"\n')

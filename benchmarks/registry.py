@@ -18,7 +18,7 @@ class Figure:
     title: str
     path: str  # where it is in the benchmark's own object: "dense.peak_mb_4x"
     unit: str = ""
-    goal: str = ""  # as it is shown
+    goal: str = ""  # as shown
     form: str = ".1f"  # as in format()
 
 

@@ -57,7 +57,7 @@ def kind(method: str, key: str) -> str:
 
 
 async def settled(app: SeedconvApp) -> None:
-    """Wait until all that was asked for is there."""
+    """Wait until every request is answered."""
     while app.feed.snapshot is None or app.reading is not None or app.details.busy:
         await asyncio.sleep(0.05)
 

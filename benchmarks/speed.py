@@ -1,9 +1,9 @@
 """`seedconv run` against a script like the paper's, end to end: `python -m benchmarks.speed`.
 
 Both are started from the command line on the same checkpoints and text, with nothing done before,
-and their results compared: with one another, and at every 16th token with KL in float64. Ratios are
-of the whole wall, start-up included, then of the wall without it, and of the processor time of all
-threads, start-up included, which other work on the machine changes least.
+and their results compared: with one another, and at every 16th token with KL in float64. There are
+three ratios: of the whole wall, start-up included; of the wall without it; of the processor time of
+all threads, start-up included, which other work on the machine changes least.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from benchmarks.run import Measured, add_options, add_save, checkpoints, measure
 from benchmarks.study import MODEL, OVERLAP, REPRESENTATIONS, SEEDS, STEPS, VOCAB, WINDOW, Study
 from store import open_study
 
-SAMPLE = 16  # every so many tokens are computed in float64
+SAMPLE = 16  # one token in this many is computed in float64
 PAIRS = tuple(itertools.permutations(SEEDS, 2))
 # Means may differ by so much: float16 has 11 bits, and the script does not renormalise.
 TOLERANCE = {"kl": 1e-3, "surprisal": 1e-4, "entropy": 1e-4}

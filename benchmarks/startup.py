@@ -1,10 +1,10 @@
 """What it takes to start: `python -m benchmarks.startup`.
 
 CPU time of `seedconv run` on a study of 4,660 tokens with all its results, so that nothing is left
-to do: with what an earlier start kept of its text, and without. Beside them, as ratios in the same
+to do: with what an earlier start kept of its text, and without. Next to them, as ratios in the same
 run: Python with numpy and Zarr alone, and with the libraries that a pass takes.
 
-Modules are compiled beforehand, as they are where they were installed.
+Modules are compiled beforehand, as after an installation.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Study files of the benchmarks, over the checkpoints that `benchmarks.checkpoints` makes.
 
-Imports nothing heavy: whoever measures memory or start-up must stay small itself.
+Imports nothing heavy: a process that measures memory or start-up must stay small itself.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Study:
         return self.folder / f"{self.representation}.zarr"
 
     def write(self) -> Path:
-        """Write the study file beside the checkpoints and return it."""
+        """Write the study file next to the checkpoints and return it."""
         sections = {
             "[study]": {"name": self.representation, "store": self.store.name},
             "[corpus]": {"files": ["text.txt"], "max_tokens": self.tokens},

@@ -1,10 +1,10 @@
 """What the terminal costs, as its users have it: `python -m benchmarks.tui`.
 
-`seedconv tui` in a process of its own, on a pty that counts, on a study of 5 models x 154 steps x
-10 seeds x 5,000 tokens (`benchmarks.tui_store`), to which another process commits one step after
-the other. Measures, at two sizes and for each screen: the start, the time from a key to the bytes
-that answer it, from a commit to the screen, what is sent, memory; then once more, how long the
-event loop is held up. Prints JSON, the goals beside the figures. A busy machine shows in it.
+`seedconv tui` runs in a process of its own, on a pty that counts. The study has 5 models x 154
+steps x 10 seeds x 5,000 tokens (`benchmarks.tui_store`), and another process commits one step after
+the other to it. Measures, at two sizes and for each screen: the start, the time from a key to the
+bytes that answer it, from a commit to the screen, what is sent, memory; then once more, how long
+the event loop is held up. Prints JSON, the goals with the figures. A busy machine shows in it.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ GOALS = {
 STARTS, ARRIVALS = 5, 4
 LEFT, RIGHT, UP, DOWN = b"\x1b[D", b"\x1b[C", b"\x1b[A", b"\x1b[B"
 _ARROWS = [DOWN, RIGHT, UP, LEFT] * 5 + [LEFT] * 15 + [RIGHT] * 15
-KEYS = {  # on the screens where arrows are not all that is pressed often
+KEYS = {  # on screens where users often press other keys than arrows
     "Curves": [*_ARROWS, b"+", b"+", b"H", b"L", b"-", b"-", b"y", b"y", b"m", b"0"],
     "Categories": [*_ARROWS, *[b"["] * 8, *[b"]"] * 8],
     "Tokens": [*_ARROWS, *[b"x"] * 8, *[b"["] * 8, *[b"]"] * 8],
@@ -79,7 +79,7 @@ def main() -> None:
 
 
 def against(figure: float, goal: float) -> dict[str, float]:
-    """A figure beside its goal."""
+    """A figure with its goal."""
     return {"figure": figure, "goal": goal}
 
 

@@ -1,6 +1,6 @@
 """The app in the benchmark's own process, in a terminal that counts and can be told everything.
 
-For what a pty cannot tell; `benchmarks.tui` measures what users have.
+For what a pty cannot measure; `benchmarks.tui` measures what users have.
 """
 
 from __future__ import annotations

@@ -347,7 +347,7 @@ class Engine:
 
 
 def main() -> None:
-    """Make the study; with `--engine`, commit a step for every line of stdin and tell so."""
+    """Make the study; with `--engine`, commit a step for every line of stdin and report it."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )

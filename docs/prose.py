@@ -1,16 +1,20 @@
-"""Hold the pages against the style guide: banned words, long sentences, pages without headings.
+"""Hold pages and code against the style guide: banned words, long sentences, missing headings.
 
-    python docs/prose.py [--rules] FILE ...
+    python docs/prose.py [--rules] FILE|FOLDER ...
 
 Exit code 1 if something is found, with one line each: file, line, what, and what to write instead.
-Code, tables' rules, links' targets and HTML comments are not prose.
+In pages, code, tables' rules, links' targets and HTML comments are not prose. In Python,
+docstrings, comments and messages (strings with a space) are; in TOML, comments are.
 """
 
 from __future__ import annotations
 
 import argparse
+import ast
+import io
 import re
 import sys
+import tokenize
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -32,11 +36,11 @@ BANNED = {
     r"gives? way": "is released",
     r"says? nothing": "does not apply, has no effect",
     r"whoever": "name the person",
-    r"as (?:it is|they are)(?! \w+ed)": "unchanged; or leave it out",
+    r"as (?:it is|they are)(?! \w+ed| now)": "unchanged; or leave it out",
     r"of which": "two sentences",
     r"all that": "name the thing",
     r"so many": "name the number",
-    r"(?:is|are) gone": "deleted; `gone` of a checkpoint",
+    r"(?:is|are) gone(?!:)": "deleted; `gone` of a checkpoint",
 }
 _PATTERNS = [
     (re.compile(rf"(?<![\w-])(?:{words})(?![\w-])".replace(" ", r"\s+"), re.IGNORECASE), instead)
@@ -88,17 +92,27 @@ def sentences(text: str) -> Iterator[tuple[int, list[str]]]:
         yield begun, words
 
 
-def faults(text: str) -> Iterator[tuple[int, str]]:
-    """Yield (line, what is wrong and what to do) of a page."""
-    plain = prose(text)
+def banned(plain: str) -> Iterator[tuple[int, str]]:
+    """Yield (line, what is wrong and what to do) of each banned word."""
     for pattern, instead in _PATTERNS:
         for found in pattern.finditer(plain):
             line = plain.count("\n", 0, found.start()) + 1
             yield line, f"{' '.join(found[0].split())!r}: write another word ({instead})"
+
+
+def too_long(plain: str) -> Iterator[tuple[int, str]]:
+    """Yield (line, what is wrong) of each sentence with too many words."""
     for line, words in sentences(plain):
         if len(words) > LONGEST:
             start = " ".join(words[:6])
             yield line, f"a sentence of {len(words)} words, above {LONGEST}: {start!r} ..."
+
+
+def faults(text: str) -> Iterator[tuple[int, str]]:
+    """Yield (line, what is wrong and what to do) of a page."""
+    plain = prose(text)
+    yield from banned(plain)
+    yield from too_long(plain)
     last = 1
     lines = plain.splitlines()
     for number, line in enumerate([*lines, "## the end"], 1):
@@ -108,18 +122,57 @@ def faults(text: str) -> Iterator[tuple[int, str]]:
             last = number
 
 
+def faults_of_python(source: str) -> Iterator[tuple[int, str]]:
+    """Yield (line, what is wrong and what to do) of docstrings, comments and messages."""
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        match node:
+            case ast.Expr(value=ast.Constant(value=str(text)) as docstring):
+                for line, what in too_long(prose(text)):
+                    yield docstring.lineno + line - 1, what
+            case ast.Constant(value=str(text)) if " " in text:
+                for line, what in banned(prose(text)):
+                    yield node.lineno + line - 1, what
+    yield from faults_of_comments(source)
+
+
+def faults_of_comments(source: str) -> Iterator[tuple[int, str]]:
+    """Yield (line, what is wrong and what to do) of comments of Python."""
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type == tokenize.COMMENT:
+            for _, what in banned(prose(token.string[1:])):
+                yield token.start[0], what
+
+
+def faults_of_toml(text: str) -> Iterator[tuple[int, str]]:
+    """Yield (line, what is wrong and what to do) of comments of TOML."""
+    for number, line in enumerate(text.splitlines(), 1):
+        for _, what in banned(prose(line.partition("#")[2].strip())):
+            yield number, what
+
+
+CHECKS = {".md": faults, ".py": faults_of_python, ".toml": faults_of_toml}
+
+
+def files_of(path: Path) -> list[Path]:
+    """Return the file, or all files of a folder that can be checked."""
+    if path.is_dir():
+        return sorted(file for file in path.rglob("*") if file.suffix in CHECKS)
+    return [path]
+
+
 def main() -> int:
     """Check the files named; print what is wrong, and return 1 if anything is."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("files", nargs="*", type=Path, metavar="FILE")
+    parser.add_argument("files", nargs="*", type=Path, metavar="FILE|FOLDER")
     parser.add_argument("--rules", action="store_true", help="print the banned words and end")
     options = parser.parse_args()
     if options.rules:
         for words, instead in BANNED.items():
             print(f"{words}: {instead}")
     wrong = 0
-    for file in options.files:
-        for line, what in sorted(faults(file.read_text(encoding="utf-8"))):
+    for file in [file for path in options.files for file in files_of(path)]:
+        for line, what in sorted(CHECKS[file.suffix](file.read_text(encoding="utf-8"))):
             print(f"{file}:{line}: {what}", file=sys.stderr)
             wrong += 1
     return 1 if wrong else 0

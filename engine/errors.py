@@ -98,7 +98,7 @@ def what_is_wrong(error: OSError, store: Path) -> tuple[str, str]:
     if lacks_room(error):
         return f"{error.filename or store}: no space left on the device", "free some"
     if lacks_files(error):
-        remedy = "raise the limit with `ulimit -n`, or end what holds so many"
+        remedy = "raise the limit with `ulimit -n`, or end the programs that hold them open"
         return f"{error.filename or store}: too many files are open", remedy
     remedy = "see that it is there and can be written"
     return f"{error.filename or store}: {error.strerror or error}", remedy

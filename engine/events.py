@@ -1,4 +1,4 @@
-"""What an engine says while it works. Whoever starts the engine decides how it is shown."""
+"""What an engine says while it works. Its caller decides how it is shown."""
 
 from __future__ import annotations
 
@@ -43,13 +43,13 @@ class Listeners:
         self._listeners = tuple(listeners)
 
     def on_event(self, event: Event) -> None:
-        """Tell all of them."""
+        """Pass it to all of them."""
         for listener in self._listeners:
-            with contextlib.suppress(OSError):  # a terminal that is gone leaves the log
+            with contextlib.suppress(OSError):  # a closed terminal leaves the log
                 listener.on_event(event)
 
     def on_status(self, status: EngineStatus) -> None:
-        """Tell all of them."""
+        """Pass it to all of them."""
         for listener in self._listeners:
             with contextlib.suppress(OSError):
                 listener.on_status(status)

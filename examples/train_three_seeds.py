@@ -73,7 +73,7 @@ def examples(backend: Tokenizer, texts: list[str]) -> Iterator[dict[str, torch.T
 
 
 def train(seed: int) -> None:
-    """One run, in a process of its own. The callback is all that it knows of seedconv."""
+    """One run, in a process of its own. It knows only the callback of seedconv."""
     torch.set_num_threads(1)  # there are more runs than some machines have cores
     backend = Tokenizer.from_file(str(FOLDER / "tokenizer" / "tokenizer.json"))
     data = list(examples(backend, documents()[:-3]))

@@ -54,11 +54,11 @@ def troubles(snapshot: StudySnapshot, now: float) -> list[str]:
         lines.append(
             f"the engine (process {engine.pid} on {visible(engine.host)}) gave no sign for "
             f"{duration(silence(snapshot, now))}: it was killed, hangs, or its machine is away; "
-            "if it is gone, start it again, and it goes on where it was"
+            "if it ended, start it again: it resumes"
         )
     elif engine is not None and state == "failed":
         why = visible(engine.message) or "its log says why"
-        lines.append(f"the engine failed: {why}; mend that and start it again")
+        lines.append(f"the engine failed: {why}; correct that and start it again")
     elif why := blocked(snapshot):
         lines.append(f"the engine cannot write: {visible(why)}; it goes on by itself")
     lines += [visible(line) for line in engine.amiss] if engine is not None else []

@@ -1,4 +1,4 @@
-"""Text and numbers as they are shown: untrusted text made safe, quantities made short."""
+"""Text and numbers as shown: untrusted text made safe, quantities made short."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def phase_words(phase: Phase, ascii: bool = False) -> str:  # noqa: A002
 
 
 def restored_words(n: int) -> str:
-    """Return that results of so many checkpoints were computed again; empty: of none."""
+    """Return that results of that many checkpoints were computed again; empty: of none."""
     checkpoints = counted(n, "checkpoint")
     return f"computed again from stored log-probs: results of {checkpoints}" if n else ""
 

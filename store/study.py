@@ -1,4 +1,4 @@
-"""A study open for reading, with all that is computed from it: what scripts and screens use."""
+"""A study open for reading, with what is computed from it: what scripts and screens use."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ SENTENCE = re.compile(r"[.!?\u2026][\"'\u201d\u2019)\]]*\s+|[\u3002\uff01\uff1f]
 SPACE = re.compile(r"\s+")
 NO_LETTER = re.compile(r"[^\w\s]+")
 
-_BLOCK = 1 << 16  # tokens at a time: bounds what is held beside the result
+_BLOCK = 1 << 16  # tokens at a time: bounds what is held next to the result
 _BLANK = np.array([code for code in range(0x3001) if chr(code).isspace()], np.uint32)
 
 

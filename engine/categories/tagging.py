@@ -79,9 +79,10 @@ def tag(corpus: Corpus, tagger: str) -> Tags:
 
     A token takes the tag that covers at least half of its characters, white space not counted; of
     two that cover exactly half each, the first; X where there is none. A token of white space alone
-    is SPACE. A token with no characters is what the character before it is (tokenizers may give no
-    width to bytes of a character that was counted, or to blanks), but X at the edge of a document,
-    where the end-of-text token is. Fine-grained tags go the same way; -1 stands for X and SPACE.
+    is SPACE. A token with no characters gets the tag of the character before it, but X at the edge
+    of a document, where the end-of-text token is. (Tokenizers may give no width to blanks, or to
+    bytes of a character that was counted.) Fine-grained tags go the same way; -1 stands for X and
+    SPACE.
 
     Raise ConfigError when the pipeline cannot be loaded, fails on the text or sets no tags.
     """
@@ -105,7 +106,9 @@ def tag(corpus: Corpus, tagger: str) -> Tags:
             places = [fine_of.setdefault(key, len(fine_of) - 1) for key in words[:, 3].tolist()]
             fine[character] = np.repeat(np.array(places, np.int16), length)
     except Exception as error:  # a pipeline is anybody's code
-        raise ConfigError(_say(tagger, f"fails on the text: {_reason(error)}; mend it")) from error
+        raise ConfigError(
+            _say(tagger, f"fails on the text: {_reason(error)}. Correct it")
+        ) from error
     if some and not spaces.all() and (universal[~spaces] < 0).all():
         what = "fine-grained tags only" if len(fine_of) > 1 else "no tags"
         raise ConfigError(_say(tagger, f"sets {what}; take one with universal parts of speech"))
@@ -199,7 +202,7 @@ def load(tagger: str) -> tuple[Any, str]:
         if isinstance(error, OSError) and "[E050]" in str(error):
             reason = "there is no package or folder of that name; install it"
         else:
-            reason = f"cannot be loaded: {_reason(error)}; mend it"
+            reason = f"cannot be loaded: {_reason(error)}. Install it again"
         raise ConfigError(_say(tagger, reason)) from None
     for name in nlp.component_names:
         factory = nlp.get_pipe_meta(name).factory
@@ -209,7 +212,7 @@ def load(tagger: str) -> tuple[Any, str]:
 
 
 def _needs_parser(nlp: Any) -> bool:
-    """Whether universal tags are told apart by the parse, as spaCy's English pipelines do."""
+    """Whether universal tags are distinguished by the parse, as spaCy's English pipelines do."""
     rulers = [nlp.get_pipe(name) for name in nlp.pipe_names if "attribute_ruler" in name]
     return any("DEP" in repr(ruler.patterns) for ruler in rulers)
 

@@ -83,7 +83,7 @@ def build_coordinator(
     patience = Patience(study, listener, stop, clock, waiting=waiting)
     inputs = read_inputs(study, hub, sources, patience)
     tokenizer, text, probes = inputs.tokenizer, inputs.text, inputs.probes
-    if study.captured:  # before all that takes time: training may begin at any moment
+    if study.captured:  # before any slow work: training may begin at any moment
         publish(study, inputs, listener, clock)
     categories = build_categories(study, tokenizer, text)
     if stop.is_set():
@@ -160,7 +160,7 @@ def build_coordinator(
 
 
 def _remedies(study: StudyFile, loaders: Mapping[str, UserLoader]) -> dict[str, object]:
-    """Return, by model, all that may help a checkpoint that failed without it."""
+    """Return, by model, everything that may help a checkpoint that failed without it."""
     shared = study.scoring.model_dump(mode="json"), versions()
     return {
         model.name: (

@@ -70,7 +70,7 @@ class Coordinator:
     # -- the two ways to work ------------------------------------------------------------------
 
     def run(self) -> Totals:
-        """Score and reduce all that is missing and there, then return."""
+        """Score and reduce everything that is missing and there, then return."""
         with self._at_work(), self._prepared():
             available = self._look(waiting=False)
             self._inventory.report_found(available)
@@ -274,7 +274,7 @@ class Coordinator:
             if left[task.model, task.step]:
                 continue
             again = self._inventory.remaining_of(task.model, task.step, available)
-            if task.probes:  # of which something is left if its device was lost
+            if task.probes:  # with a rest to do if its device was lost
                 again = [step for step in again if (step.seed,) == task.live]
             elif not then_probe:
                 again = [step for step in again if step.seed is None]

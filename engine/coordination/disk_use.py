@@ -47,7 +47,7 @@ class DiskUse:
         )
 
     def show(self) -> None:
-        """Show, while watching, what log-probs will take if all that will come is listed."""
+        """Show, while watching, what log-probs will take if everything that will come is listed."""
         if all(model.listed is not None for model in self._study.models):
             ledger = self._writer.ledger
             coming = bytes_to_come(ledger, self._study.log_probs.retention)

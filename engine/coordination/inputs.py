@@ -86,7 +86,7 @@ def read_inputs(
     if tokenizer.size < TOP:
         raise ConfigError(
             f"tokenizer.source: {study.tokenizer.source!r} has {tokenizer.size} entries; at least "
-            f"{TOP} are needed, as so many predictions are kept of each token"
+            f"{TOP} are needed, because seedconv keeps that many predictions of each token"
         )
     return Inputs(tokenizer, text, probes, tuple(warnings))
 
@@ -116,7 +116,7 @@ def publish(
     path, new = publish_order(study, order_of(study, inputs))
     remove_abandoned(study.announcements)
     if new:
-        with contextlib.suppress(OSError):  # a terminal that is gone must not end the work
+        with contextlib.suppress(OSError):  # a closed terminal must not end the work
             listener.on_event(Event(clock(), "info", "order", f"wrote the work order {path}"))
 
 
@@ -167,7 +167,7 @@ def _other_language(study: StudyFile, text: EvaluationText) -> str:
 def _choose_size(
     tokenizer: Tokenizer, sources: Mapping[str, Source], patience: Patience, *, waits: bool
 ) -> int:
-    """Return how many entries a new study has: all that the models have.
+    """Return how many entries a new study has: everything that the models have.
 
     Tokens may have been added after the models were made, as `[PAD]` often is. Those at the end
     that no text uses are left out if the first checkpoint that is there has no rows for them.

@@ -270,7 +270,7 @@ class Inventory:
             self._reports.found(name, keys, self._refused[name], self._gone[name])
 
     def report_lonely(self) -> None:
-        """Report models of which no two seeds can be compared, when no more will come."""
+        """Report models without two seeds to compare, when no more will come."""
         for name, keys in self._available.items():
             self._reports.lonely(name, keys)
 

@@ -103,7 +103,7 @@ class Patience:
             self._say("info", "waiting", text)
 
     def _say(self, level: Level, event: str, text: str, **fields: object) -> None:
-        with contextlib.suppress(OSError):  # a terminal that is gone must not end the wait
+        with contextlib.suppress(OSError):  # a closed terminal must not end the wait
             self._listener.on_event(Event(self.clock(), level, event, text, fields))
 
 

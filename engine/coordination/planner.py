@@ -38,7 +38,7 @@ def make_plan(step: Step, known: ModelLedger, keep: Keep, *, captured: bool = Fa
     """Choose how a step is worked on; asked again when its passes are done.
 
     *fused*: all seeds live, reduced block by block, nothing kept. *incremental*: one late seed live
-    beside stored ones. *kept*: each seed alone with its log-probs kept, then one reduction of
+    with stored ones. *kept*: each seed alone with its log-probs kept, then one reduction of
     stored ones. All give the same numbers to rounding. *probed*: one seed that is scored is live
     again, to be asked the study's probes and nothing else.
 
@@ -121,7 +121,7 @@ def remaining_of(
     held: Collection[tuple[str, Key]] = (),
     keeps: bool = False,
 ) -> list[Step]:
-    """Return what is left to do of one step, of which these seeds are available.
+    """Return what is left to do of one step; these seeds are available.
 
     A seed that is scored but whose log-probs were dropped is scored again only when another seed
     of its step has yet to be compared with it; or, if the study `keeps` log-probs, when they were

@@ -31,7 +31,7 @@ class Totals:
     uncompared: int = 0  # steps with pairs of seeds that cannot be computed
     probed: int = 0
     probes_failed: int = 0  # of checkpoints that are scored, each probe counts
-    parked: int = 0  # of all that failed: not tried again until they change or are asked for
+    parked: int = 0  # of the failed ones: not tried again until they change or are asked for
 
 
 class Recorder:

@@ -21,7 +21,7 @@ class ResultReports:
     def __init__(self, writer: StudyWriter, session: Session) -> None:
         self._writer, self._session = writer, session
         self._outliers: set[CheckpointName] = set()  # that were reported
-        self._kept: set[str] = set()  # models of which it was reported
+        self._kept: set[str] = set()  # models already reported
         self._windows: set[str] = set()  # likewise
         self._duplicates = {
             (model, key)
@@ -138,7 +138,7 @@ class ResultReports:
             self._session.say(
                 "warning",
                 "outlier",
-                f"{model.name}, seed {seed} is an outlier at step {step:,} and the step beside it: "
+                f"{model.name}, seed {seed} is an outlier at step {step:,} and the next one: "
                 f"mean KL {nats(value)} nats to and from the other seeds, median of seeds "
                 f"{nats(median)}",
                 model=model.name,

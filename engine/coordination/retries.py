@@ -45,7 +45,7 @@ class Retries:
     ) -> None:
         """Take the `settings` of each model, as plain data: a failure applies to no others.
 
-        With `forgive`, all that failed before is tried now, as if for the first time.
+        With `forgive`, everything that failed before is tried now, as if for the first time.
         """
         self._writer, self._settings, self._clock = writer, settings, clock
         self._there: dict[str, Collection[Key]] = {}  # by model, when it was last looked at

@@ -44,7 +44,7 @@ class Session:
     def show(self, **changes: Any) -> None:
         """Change what is shown of the engine: fields of `EngineStatus`."""
         self.status = replace(self.status, **changes)
-        with contextlib.suppress(OSError):  # a terminal that is gone must not end the work
+        with contextlib.suppress(OSError):  # a closed terminal must not end the work
             self._listener.on_status(self.status)
 
     def say(self, level: Level, event: str, text: str, **fields: Any) -> None:

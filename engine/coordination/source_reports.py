@@ -99,7 +99,7 @@ class SourceReports:
         )
 
     def ambiguous(self, name: str, scored: Sequence[Key], found: Listing) -> None:
-        """Report checkpoints that were scored, and of which it is not clear any more what they are.
+        """Report checkpoints that were scored and have become ambiguous.
 
         Those that are not scored are refused, and reported as such.
         """
@@ -151,7 +151,7 @@ class SourceReports:
         self.lonely(name, keys)
 
     def lonely(self, name: str, keys: set[Key]) -> None:
-        """Report a model of which no two seeds can be compared; once."""
+        """Report a model without two seeds to compare; once."""
         why = has_no_pairs(self._writer.ledger.model(name), keys)
         if why is None:
             self._nothing.pop(name, None)

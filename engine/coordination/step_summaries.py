@@ -10,7 +10,7 @@ from store.analysis import summarise
 from store.schema import Category
 from store.writing import StepSummary, StudyWriter
 
-_MOST_STEPS = 16  # in one commit: a chunk of the widest summaries by level holds so many
+_MOST_STEPS = 16  # in one commit: a chunk of the widest summaries by level holds this many
 _MOST_BYTES = 2**26  # of summaries that wait for their commit
 
 

@@ -113,7 +113,7 @@ class Summaries:
         self._set_waiting(model, steps[taken:])
 
     def finish(self) -> None:
-        """Summarise all that is not, by surprisals at the newest step there is."""
+        """Summarise everything that is not, by surprisals at the newest step there is."""
         self._find_waiting(exactly=True)
         if self._waiting:
             self._board.rest("working")
@@ -142,7 +142,7 @@ class Summaries:
         if seed is not None and known.reduced and seed not in set().union(*known.reduced.values()):
             text = (
                 f"{model}: no reduced step has seed {seed} of categories.surprisal_seed; levels of "
-                "surprisal stay as they are"
+                "surprisal stay unchanged"
             )
             self._session.say("warning", "reference", text, model=model)
 
@@ -207,8 +207,8 @@ class Summaries:
         return None if partition is None else partition.step
 
     def _make_anew(self, model: str, error: DamagedError) -> None:
-        """Take back the model's own categories, of which one is damaged."""
-        text = f"{model}: {error}; the levels of surprisal are made anew"
+        """Take back the model's own categories, because one is damaged."""
+        text = f"{model}: {error}; making the levels of surprisal again"
         self._session.say("warning", "damaged", text, model=model)
         for name in tuple(self._study.own_categories(model)):
             self._writer.summaries.drop_category(name, model)

@@ -74,7 +74,7 @@ class Gate:
             self._due = self._clock() + EVERY_SECONDS
 
     def _wait(self, work: Work, needed: int) -> None:
-        """Return once so many readings in a row were low; more after one that was not."""
+        """Return once that many readings in a row were low; more after one that was not."""
         if any(meter.rest for meter in self._meters):
             self._settle()
             self._pass_time(REST_SECONDS, work)

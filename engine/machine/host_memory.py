@@ -1,8 +1,8 @@
-"""The machine's memory, of which a study's limits allow the engine a part.
+"""The machine's memory, and the part that a study's limits allow the engine.
 
 No wall: what counts is measured before it is taken, so that what cannot fit is refused and what
-can be done in smaller parts is. Address space, which the system could hold a process to, says
-nothing: CUDA alone reserves far more of it than there is memory.
+can be done in smaller parts is. A limit on address space, which the
+system offers, is useless: CUDA alone reserves far more of it than there is memory.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class HostMemory:
         return None if self.limit is None else self.limit - resident_bytes()
 
     def lacks(self, needed: int) -> str | None:
-        """Return why so many bytes more are too much; None: they are not."""
+        """Return why that many more bytes are too much; None: they are not."""
         left = self.left()
         if left is None or self.limit is None or needed <= left:
             return None

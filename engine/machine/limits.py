@@ -27,7 +27,7 @@ _POOLS = ("OMP", "OPENBLAS", "MKL", "BLIS", "RAYON")  # of torch, numpy, spaCy, 
 
 
 def limit_process(limits: LimitsSection) -> None:
-    """Hold this process, and all that it starts, to priority and threads.
+    """Hold this process, and everything that it starts, to priority and threads.
 
     To be called before there is much work, and again once torch is imported: pools of threads that
     some libraries make at their first use take their size from the environment.

@@ -1,7 +1,7 @@
 """A checkpoint's config.json, without what is not a checkpoint's to choose.
 
 How a model is computed is for the engine to say: which implementation of attention, in which
-precision, on which device. transformers takes all that from config.json too, and fetches and runs
+precision, on which device. transformers takes these from config.json too, and fetches and runs
 native code that it names there. So it is left out before transformers reads it.
 """
 
@@ -58,7 +58,7 @@ def read_config(file: Path, *, trust_remote_code: bool = False) -> Any:
     auto_map = fields.get("auto_map")
     runs_code = trust_remote_code and isinstance(auto_map, dict) and "AutoConfig" in auto_map
     if runs_code and file.name != "config.json":
-        raise CheckpointError(f"{file}: names code beside it, and so must be called config.json")
+        raise CheckpointError(f"{file}: names code in its folder. Call it config.json")
     try:
         if runs_code:
             config = AutoConfig.from_pretrained(

@@ -1,7 +1,7 @@
 """What a configuration claims, held against the weights before anything of that size is built.
 
 transformers makes a module as its configuration says, and then looks whether the weights fit. Here
-a module without any memory says which weights there should be, and of which shapes.
+a module without any memory says which weights there should be, with their shapes.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class Fitting:
         if turned:
             weights |= {name: weights[name].t() for name in turned}
             zeros = _lacking_biases(weights, expected)
-            text = ", and biases, of which there are none, are zero" if zeros else ""
+            text = ", and the missing biases are zero" if zeros else ""
             self._note(
                 f"{checkpoint.where}: matrices lie on their side, as nanoGPT writes them, and are "
                 f"turned{text}; see that activation_function in config.json is that of the training"
@@ -247,7 +247,7 @@ def _check_size(where: str, weights: Mapping[str, torch.Tensor], module: Any) ->
     if largest is not None and claimed > 2 * there + _SPARE_BYTES // 4:
         name = next(name for name, p in module.named_parameters() if p is largest)
         raise CheckpointError(
-            f"{where}: config.json makes a model of {claimed:,} parameters, of which {name} is "
+            f"{where}: config.json makes a model of {claimed:,} parameters; {name} is "
             f"{tuple(largest.shape)}; its weights are {there:,}. Correct config.json"
         )
     if made > 8 * there + 4 * _SPARE_BYTES:

@@ -288,8 +288,8 @@ def _build(
 def _unused(checkpoint: CheckpointWeights, module: Any, names: Iterable[str]) -> set[str]:
     """Return those of the weights without a place in `module` that its predictions need.
 
-    Not needed are what a module makes itself, as frequencies of positions, and the other heads of
-    a model that was trained with several, as the one of BERT that predicts the next sentence.
+    Not needed is what a module computes itself, such as frequencies of positions. Nor are further
+    heads of a model that was trained with several, such as BERT's for the next sentence.
     transformers has already left out what the architecture declares as such.
     """
     unused = set(map(str, names)) - {name for name, _ in module.named_buffers()}

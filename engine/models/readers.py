@@ -27,7 +27,7 @@ class CheckpointReader(Protocol):
 
 
 class TransformersReader:
-    """Reads weights that lie beside their configuration, as transformers does."""
+    """Reads weights that lie next to their configuration, as transformers does."""
 
     def __init__(self, model: ModelSection, study_folder: Path, tokenizer: Tokenizer) -> None:
         self._model, self._tokenizer = model, tokenizer

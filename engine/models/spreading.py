@@ -28,10 +28,10 @@ def spread(
 ) -> None:
     """Spread a module that is in the host's memory over devices, layer by layer in its order.
 
-    `rooms` are bytes of weights that the devices may hold, None: any number. With `offload` the
-    layers for which there is no room wait in the host's memory and come to the first device when
-    they are called, all but the output layer, which log-probs are made with on the last one.
-    Without, all devices get about the same, and the last what is left.
+    `rooms` are bytes of weights that the devices may hold, None: any number. With `offload`, layers
+    without room wait in the host's memory and come to the first device when they are called. The
+    output layer does not: it computes log-probs on the last device. Without, all devices get about
+    the same, and the last what is left.
     """
     from accelerate import dispatch_model
 

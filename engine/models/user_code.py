@@ -1,4 +1,4 @@
-"""The user's loader: a function that the study file names, imported from beside that file.
+"""The user's loader: a function that the study file names, imported from next to that file.
 
 It is code that runs, like a training script. Nothing that lies with a checkpoint names it.
 """
@@ -35,7 +35,7 @@ class UserLoader:
 
 
 def import_loader(model: ModelSection, folder: Path) -> UserLoader:
-    """Import the loader of a model, with modules beside the study file before installed ones.
+    """Import the loader of a model, with modules next to the study file before installed ones.
 
     `folder` is the study file's. It stays on the path, behind everything else, for what the loader
     imports when it is called: nothing there can then hide what we import.
@@ -65,7 +65,7 @@ def import_loader(model: ModelSection, folder: Path) -> UserLoader:
 
 
 def _refuse_taken(where: str, name: str, folder: Path) -> None:
-    """Raise ConfigError when what lies beside the study file is called like another module.
+    """Raise ConfigError when what lies next to the study file is called like another module.
 
     That one is imported already, and would be taken in its place.
     """
@@ -104,7 +104,7 @@ def _digest(file: str | None) -> str:
 
 @contextlib.contextmanager
 def _beside(folder: Path) -> Iterator[None]:
-    """Have imports look beside the study file first, as a script there would; afterwards last."""
+    """Have imports look next to the study file first, as a script there would; afterwards last."""
     path = str(folder)
     sys.path.insert(0, path)
     importlib.invalidate_caches()  # its files may be newer than the last look
@@ -186,7 +186,7 @@ def kept_settings() -> Iterator[None]:
 
 
 def place_in(error: BaseException, folder: Path) -> str:
-    """Return which line beside the study file raised an error, as ` (file, line n)`, or ""."""
+    """Return which line next to the study file raised an error, as ` (file, line n)`, or ""."""
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         if Path(frame.filename).is_relative_to(folder):
             return f" ({Path(frame.filename).relative_to(folder)}, line {frame.lineno})"

@@ -51,7 +51,7 @@ def doubtful_padding(beside: Path, rows: int, tokenizer: Tokenizer) -> str | Non
         return None
     return (
         f"{rows - size:,} of the model's {rows:,} rows are taken as padding, as the study's "
-        f"tokenizer has {size:,} entries; there is no tokenizer.json beside the weights that "
+        f"tokenizer has {size:,} entries; no tokenizer.json next to the weights "
         "could confirm it"
     )
 
@@ -160,7 +160,7 @@ def _of_json(data: bytes) -> _Read | None:
 
 def _of_lines(data: bytes) -> _Read | None:
     names = [line.removesuffix("\r") for line in data.decode().removesuffix("\n").split("\n")]
-    if any(name.split() != [name] for name in names):  # as where counts stand beside the tokens
+    if any(name.split() != [name] for name in names):  # as where counts follow the tokens
         return None
     return _Read({name: number for number, name in enumerate(names)})
 

@@ -48,14 +48,14 @@ _TYPES = frozenset({
 class CheckpointWeights:
     """A checkpoint in memory, not yet a model."""
 
-    folder: Path  # of its config.json, and of what lies beside that
+    folder: Path  # of its config.json, and of what lies next to that
     where: str  # its place, for people
     config: Any  # transformers.PretrainedConfig
     weights: dict[str, torch.Tensor]
     fingerprint: str  # of names and contents of the weights
     n_bytes: int
     trust_remote_code: bool = False  # whether the model's class may come from its repository
-    note: str | None = None  # which weights these are, where there are others beside them
+    note: str | None = None  # which weights these are, where there are others next to them
     # Weights that are NaN or infinite, with their files; the model may have no use for them.
     not_finite: dict[str, str] = field(default_factory=dict)
 
@@ -87,7 +87,7 @@ def read_checkpoint(
     """Read and check a checkpoint of a causal language model, a folder or one file.
 
     `where` names its place in messages, if that is not the folder. `config` is its config.json, if
-    that is not beside the weights.
+    that is not next to the weights.
 
     With `allow_pickle` weights may be pickled; only tensors are unpickled even so. With
     `trust_remote_code` the configuration's class may be code of the checkpoint, which then runs.
@@ -116,13 +116,13 @@ def _read(
     folder = files.place
     if (folder / "adapter_config.json").exists():
         raise CheckpointError(
-            f"{folder}: holds a PEFT adapter (adapter_config.json) beside its "
+            f"{folder}: holds a PEFT adapter (adapter_config.json) next to its "
             "weights; merge it, or delete what is left of it"
         )
     config = read_config(files.config, trust_remote_code=trust_remote_code)
     check_vocabulary(folder, config, tokenizer, files.config.parent)
     weights: dict[str, torch.Tensor] = {}
-    names: set[str] = set()  # as they are in the files
+    names: set[str] = set()  # as in the files
     not_finite: dict[str, str] = {}
     n_bytes = 0
     # What other trainers wrote is read at once, and named as a whole.

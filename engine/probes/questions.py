@@ -106,7 +106,7 @@ class _Builder:
 
     def build(self, probe: ProbeSection, variants: Sequence[str], labels: Sequence[str],
               terms: dict[str, str], *, whole: bool, surprisals: bool) -> Questions:  # fmt: skip
-        """Return all that was added, the longest first: memory runs out at once or not at all."""
+        """Return what was added, the longest first: memory runs out at once or not at all."""
         tasks = tuple(dict.fromkeys(labels))
         code = {label: number for number, label in enumerate(tasks)}
         ordered = sorted(self._sequences, key=lambda entry: -len(entry[0]))

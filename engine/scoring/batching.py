@@ -1,8 +1,8 @@
 """Which windows may go through a model together, found by asking the model.
 
-What a batch holds besides a window must not change what the model says of it. It does for some:
-LongRoPE takes its factors by the longest position in the batch, experts of limited capacity drop
-tokens by what else is there, and masked models may see what fills a batch up.
+What a batch holds besides a window must not change what the model says of it. It does for some.
+LongRoPE takes its factors by the longest position in the batch. Experts of limited capacity drop
+tokens by what else is there. Masked models may see what fills a batch up.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def find_batching(
     long: Window,
     rounding: float,
 ) -> Batching | None:
-    """Compare what a model says of `short` alone, beside `long`, and beside one of its length.
+    """Compare what a model says of `short` alone, next to `long`, and next to one of its length.
 
     `forward` gives a row for every input of the windows; those of `short` come first. Rows are
     the same when they differ by no more than `rounding`, relative to their norm. None: rows are NaN

@@ -34,7 +34,7 @@ def compile_sums(sums: Sums) -> Sums:
     compiled = torch.compile(sums, dynamic=False, fullgraph=True)
 
     def call(log_p: torch.Tensor, p: torch.Tensor) -> list[torch.Tensor]:
-        with config.patch(compile_threads=1):  # no processes beside this one
+        with config.patch(compile_threads=1):  # no other processes
             found: list[torch.Tensor] = compiled(log_p, p)
             return found
 
@@ -62,8 +62,8 @@ class Comparison:
     ) -> None:
         """Call `say` with what became of compiling.
 
-        It is tried where the plain way would take `worth` seconds or more, and what comes of it is
-        used when it takes the share `fast` of the plain way's time, or less.
+        It is tried where the plain way would take `worth` seconds or more. The compiled code is
+        used when it takes at most the share `fast` of the plain way's time.
         """
         self._say, self._compiler = say, compiler
         self._fast = FAST if fast is None else fast
@@ -151,7 +151,7 @@ class Comparison:
 def _whole(
     compiler: Callable[[Sums], Sums], log_p: torch.Tensor, names: Sequence[str]
 ) -> Callable[[torch.Tensor, torch.Tensor], Named]:
-    """Return a function of a block like this one: its sums compiled, the rest as it is."""
+    """Return a function of a block like this one: its sums compiled, the rest unchanged."""
     n_seeds = len(log_p)
     first, second = torch.triu_indices(n_seeds, n_seeds, 1, device=log_p.device).unbind()
     of_pairs = [name for name in names if name != TO_MEAN]

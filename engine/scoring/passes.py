@@ -1,4 +1,4 @@
-"""One pass over the corpus: log-probs of all seeds that take part, and all that is made of them.
+"""One pass over the corpus: log-probs of its seeds, and everything computed from them.
 
 Blocks are small enough to stay in the caches of a CPU between the dozen things computed of them.
 """

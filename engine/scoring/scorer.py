@@ -78,7 +78,7 @@ class Scorer:
         )
         self._room = _Room(settings.batch_tokens)
         self._limits, self._memory = limits, HostMemory(limits.memory_gb)
-        self._fitted: set[object] = set()  # architectures of which it is known how much fits
+        self._fitted: set[object] = set()  # architectures whose fitting size is known
         self._batchings: dict[object, Batching] = {}
         self._lengths: dict[tuple[int, int], tuple[int, frozenset[int]]] = {}  # window, overlap
         self._stage = Stage()

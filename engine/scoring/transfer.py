@@ -1,4 +1,4 @@
-"""From the device to the host, beside the computation."""
+"""From the device to the host, during the computation."""
 
 from __future__ import annotations
 

@@ -85,7 +85,7 @@ class Announcements:
                 )
         except FileNotFoundError:
             return
-        except OSError:  # a network mount that is away says nothing of what was announced
+        except OSError:  # a network mount that is away: announcements are unknown
             self._known = known
             return
         for entry in files:

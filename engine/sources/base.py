@@ -64,7 +64,7 @@ class Checkpoint(Protocol):
         """Return whether the checkpoint is all there, or still being written."""
 
     def refused(self, *, waiting: bool) -> str | None:
-        """Return why it is there and can never be read as it is, in one line; None: it may.
+        """Return why it is there and can never be read, in one line; None: it may.
 
         `waiting`, only once it does not change any more.
         """

@@ -34,7 +34,7 @@ SINGLE = "model.safetensors"
 PICKLED_INDEX = "pytorch_model.bin.index.json"
 PICKLED_SINGLE = "pytorch_model.bin"
 OF_TRANSFORMERS = frozenset({SINGLE, INDEX, PICKLED_SINGLE, PICKLED_INDEX})
-INDEX_OF = {SINGLE: INDEX, PICKLED_SINGLE: PICKLED_INDEX}  # which may lie beside it
+INDEX_OF = {SINGLE: INDEX, PICKLED_SINGLE: PICKLED_INDEX}  # which may lie next to it
 INCOMPLETE = "checkpoint-is-incomplete.txt"
 
 
@@ -46,7 +46,7 @@ class CheckpointFiles:
     config: Path
     weights: tuple[Path, ...]
     pickled: bool = False  # pytorch_model.bin; else safetensors, or what is in `stored`
-    note: str | None = None  # which weights these are, where there are others beside them
+    note: str | None = None  # which weights these are, where there are others next to them
     # Names that those others have, where they cannot be compared before the weights are read
     listed: frozenset[str] | None = None
     # Where the tensors are in files that other trainers write; None: in files of transformers
@@ -57,7 +57,7 @@ class CheckpointFiles:
         if self.stored is not None:
             return self.stored.reading_bytes()
         sizes = [file.stat().st_size for file in self.weights]
-        return sum(sizes) + max(sizes)  # all of them, and one as it is on disk
+        return sum(sizes) + max(sizes)  # all of them, and one as on disk
 
 
 def checkpoint_files(
@@ -65,7 +65,7 @@ def checkpoint_files(
 ) -> CheckpointFiles:
     """Look at a checkpoint, a folder or one file, without reading its weights.
 
-    `config` is its config.json, or a folder that holds it; by default it lies beside the weights.
+    `config` is its config.json, or a folder that holds it; by default it lies next to the weights.
 
     Raise CheckpointError, in one line, when it is unfinished, damaged or has no weights that may
     be read: pickled ones are only if `allow_pickle` is set and there are no others. Raise it also
@@ -179,7 +179,7 @@ def _is_plain(path: Path) -> bool:
     """Return whether opening cannot wait for ever, as on a pipe; True of a broken link."""
     try:
         mode = path.stat().st_mode
-    except OSError:  # reported by whoever reads it
+    except OSError:  # reported by its reader
         return True
     return stat.S_ISREG(mode) or stat.S_ISDIR(mode)
 
@@ -188,7 +188,7 @@ def is_folder(path: Path) -> bool:
     """Return whether there is a folder; False also where that cannot be known."""
     try:
         return path.is_dir()
-    except OSError:  # a network mount that is gone
+    except OSError:  # a network mount that went away
         return False
 
 

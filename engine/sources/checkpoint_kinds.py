@@ -79,7 +79,7 @@ class WeightFiles:
         return is_there(place)
 
     def may_be_file(self, pattern: str) -> bool:
-        """Return whether files of that name hold weights; else what lies beside would fit a `*`."""
+        """Return whether files of that name hold weights; a `*` fits other files, too."""
         return pattern.endswith(ONE_FILE)
 
     def called(self, place: Path) -> str:

@@ -56,7 +56,7 @@ LAYOUTS = (
         "a DeepSpeed checkpoint",
         ("mp_rank_*_model_states.pt", "global_step*/*", "zero_pp_rank_*"),
         "convert it with tools/ckpts/convert_neox_to_hf.py if GPT-NeoX wrote it, else with the "
-        "zero_to_fp32.py that lies beside it, then save_pretrained",
+        "zero_to_fp32.py in the same folder, then save_pretrained",
     ),
     Layout(
         "a nanotron checkpoint",

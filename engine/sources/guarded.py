@@ -1,4 +1,4 @@
-"""A source of checkpoints of which one that cannot be looked at fails alone.
+"""A source of checkpoints, in which one that cannot be looked at fails alone.
 
 What lies in a folder, or on the hub, was written by anybody. Whatever is raised while a checkpoint
 is looked at becomes the reason why that checkpoint is refused; the others are not concerned.
@@ -19,7 +19,7 @@ from store.schema import Key
 T = TypeVar("T")
 
 _LONGEST = 200  # bytes of a seed's name, as part of a URL
-_LAST_STEP = 2**53  # of which a float still has every digit
+_LAST_STEP = 2**53  # a float still has every digit of it
 
 
 class GuardedSource:
@@ -99,7 +99,7 @@ class GuardedCheckpoint:
         return _tried(self._checkpoint.finished, lambda _: False)
 
     def refused(self, *, waiting: bool) -> str | None:
-        """Return why it can never be read as it is, also where looking at it fails."""
+        """Return why it can never be read, also where looking at it fails."""
         return _tried(
             lambda: self._checkpoint.refused(waiting=waiting),
             lambda error: f"{self.where()}: cannot be looked at: {first_line(error)}",

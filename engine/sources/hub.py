@@ -85,7 +85,7 @@ class HubSource:
         return HubCheckpoint(reference.key, self, self._downloads, revision)
 
     def where(self, key: Key) -> str:
-        """Return repository and revision of a checkpoint, as far as they are known."""
+        """Return repository and revision of a checkpoint, as far as known."""
         return str(self._pinned.get(key) or self._search.where(key))
 
     def absent(self, key: Key) -> str:
@@ -129,7 +129,7 @@ class HubCheckpoint:
         return self._revision or self._source.pin(self.key)
 
     def where(self) -> str:
-        """Return repository and revision, as far as they are known."""
+        """Return repository and revision, as far as known."""
         return str(self._revision or self._source.where(self.key))
 
     def reference(self) -> Reference:
@@ -251,7 +251,7 @@ VOCABULARIES = frozenset(
         "sentencepiece.bpe.model", "tiktoken.model", "tekken.json",
     }
 )  # fmt: skip
-"""Files of a tokenizer of which one holds the vocabulary, whatever else is beside it."""
+"""Files of a tokenizer; one of them holds the vocabulary."""
 
 _TOKENIZER = VOCABULARIES | {
     "added_tokens.json", "config.json", "merges.txt", "special_tokens_map.json",

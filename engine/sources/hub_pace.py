@@ -1,7 +1,7 @@
 """Gives up on a server that answers, but so slowly that nobody can wait for it.
 
 The library's own limits are on silence: one byte before each of them is over, and they never are.
-Here an answer has so long to begin, and then so many bytes to bring in every minute.
+Here an answer has so long to begin, and must then bring a minimum of bytes every minute.
 """
 
 from __future__ import annotations
@@ -109,7 +109,7 @@ class Question:
             self._timer.cancel()
 
     def _give_up(self) -> None:
-        """Shut the connection: whoever reads from it is at its end.
+        """Shut the connection: its reader is at the end.
 
         If it was there before, it is not known which: then all that wait for an answer.
         """

@@ -48,7 +48,7 @@ class HubSearch:
         self._templates = {seed: HubTemplate.parse(t) for seed, t in model.templates.items()}
 
     def look(self, wanted: Collection[Key] | None) -> HubLook:
-        """Ask the hub for the revisions of wanted checkpoints; None: of all that fit."""
+        """Ask the hub for the revisions of wanted checkpoints; None: of all matching ones."""
         look = HubLook()
         for label, template in self._templates.items():
             keys = None if wanted is None else {k for k in wanted if label in (None, k[0])}

@@ -73,7 +73,7 @@ class _Mapping(dict[Any, Any]):
         super().__init__()
 
     def __setstate__(self, state: Any) -> None:
-        """Keep no attributes beside the entries."""
+        """Keep no attributes, only the entries."""
 
 
 _MAPPINGS = frozenset({"collections.OrderedDict", "collections.defaultdict"})

@@ -110,8 +110,8 @@ class LocalCheckpoint:
         self.key = key
         self._folders, self._settling, self._clock, self._folder = folders, settling, clock, folder
         self._whole = False  # found finished
-        self._had: frozenset[str] = frozenset()  # files without which it is gone
-        self._given: Path | None = None  # to whoever reads it
+        self._had: frozenset[str] = frozenset()  # without one of these files it counts as *gone*
+        self._given: Path | None = None  # to its reader
 
     @property
     def _announcement(self) -> Announcement | None:

@@ -28,7 +28,7 @@ class Standing:
 
     finished: bool
     rests: float  # seconds in which nothing in it has changed
-    error: str | None  # why it cannot be read as it is
+    error: str | None  # why it cannot be read
 
 
 class Settling:

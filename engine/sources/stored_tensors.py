@@ -28,7 +28,7 @@ ITEM_SIZES = {
 _KEYS = (
     "model", "state_dict", "model_state_dict", "module", "net", "network", "weights", "params",
 )  # fmt: skip
-# Parts of the names of weights beside the model's, which are taken where there are no others.
+# Parts of the names of weights other than the model's, which are taken where there are no others.
 _BESIDE = ("ema", "swa", "avg", "averag", "teacher")
 _DEEPEST = 4  # dictionary in which weights are looked for
 
@@ -77,7 +77,7 @@ Tensor = StoredTensor | ChunkedTensor
 
 @dataclass(frozen=True)
 class ChosenWeights:
-    """The weights that were chosen of all that was saved."""
+    """The weights that were chosen of everything that was saved."""
 
     tensors: dict[str, Tensor]
     key: str  # under which they are; "" at the top

@@ -1,6 +1,6 @@
-"""Two sets of weights in one checkpoint: a single file, and an index of several files beside it.
+"""Two sets of weights in one checkpoint: a single file, and an index of several files next to it.
 
-`transformers` reads the single file and says nothing of the others. They may be left from an
+`transformers` reads the single file and ignores the others. They may be left from an
 earlier save, and hold other numbers.
 """
 

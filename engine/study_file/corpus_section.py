@@ -20,9 +20,9 @@ class CorpusSection(Section):
 
     files: list[str] = Field(min_length=1)
     separator: str = ""  # "" makes each file one document
-    fields: list[str] = []  # of JSON lines, beside "text": each makes a category
+    fields: list[str] = []  # of JSON lines, in addition to "text": each makes a category
     special_tokens: Literal["tokens", "text"] = "tokens"  # what they are where a text has them
-    final_end_of_text: int = Field(default=0, ge=0, le=2)  # so many after the last document
+    final_end_of_text: int = Field(default=0, ge=0, le=2)  # how many after the last document
     max_tokens: int | None = Field(default=None, ge=2)
     counts: str | list[str] = "corpus"  # or a .npy file, id -> count, or text files to count in
 

@@ -26,7 +26,7 @@ SeedLabel = Annotated[str, BeforeValidator(_label)]
 
 
 def _lacking(place: str, template: str, seed: bool, step: bool) -> str:
-    """Say which fields a template lacks, by which checkpoints are told apart, and what to do."""
+    """Say which fields a template lacks, by which checkpoints are distinguished, and what to do."""
     says = f"{place} {template!r} has no"
     a_step = "list exactly one step: steps = [1000]"
     if seed and step:
@@ -49,7 +49,7 @@ class ModelSection(Section):
     steps: Literal["discover"] | list[Annotated[int, Field(ge=0)]] = "discover"
     # Seeds by what they have in common: a name for each group
     groups: dict[Annotated[str, Field(min_length=1, max_length=40)], list[SeedLabel]] = {}
-    config: str | None = None  # config.json, or its folder, where it is not beside the weights
+    config: str | None = None  # config.json, or its folder, where it is not next to the weights
     # A function of the user's, "package.module:function", that makes a model of a checkpoint.
     loader: Annotated[str, Field(pattern=_LOADER)] | None = None
     allow_pickle: bool = False
@@ -69,7 +69,7 @@ class ModelSection(Section):
         return {seed: source[seed] for seed in source if self.accepts(seed)}
 
     def config_file(self, folder: Path) -> Path | None:
-        """Return where config.json is, below the study file's folder; None: beside the weights."""
+        """Return where config.json is, below the study file's folder; None: next to the weights."""
         return None if self.config is None else folder / Path(self.config).expanduser()
 
     @property

@@ -16,7 +16,7 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
 class NotifySection(Section):
-    """Whom to tell that something happened."""
+    """Whom to notify of events."""
 
     command: str | list[str] = []  # a program and its arguments; no shell reads them
     url: str | None = None  # gets a POST

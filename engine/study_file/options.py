@@ -15,7 +15,7 @@ _AnySection = TypeVar("_AnySection", bound=Section)
 
 
 def with_limits(study: StudyFile, **options: Any) -> StudyFile:
-    """Return the study with other limits, by field; None leaves one as it is. Raise ConfigError."""
+    """Return the study with other limits, by field; None changes nothing. Raise ConfigError."""
     given = {name: value for name, value in options.items() if value is not None}
     return study.model_copy(update={"limits": _changed(study.limits, given)})
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from engine.errors import CheckpointError
 
-Fields = Mapping[str, str]  # values of model, seed and step, as far as they are known
+Fields = Mapping[str, str]  # values of model, seed and step, as far as known
 
 _FIELD = re.compile(r"\{(model|seed|step:k|step)\}|(\*)")
 _STEP = "0*[0-9]{1,15}"  # with or without leading zeros; thousands of it fit 64 bits
@@ -40,7 +40,7 @@ class Pattern:
         self.fields = frozenset(name.partition(":")[0] for name in names if name)
 
     def fill(self, known: Fields) -> str:
-        """Return the text with what is known put in; other fields stay as they are.
+        """Return the text with what is known put in; other fields stay unchanged.
 
         Raise CheckpointError when the pattern has {step:k} and the step is not in thousands.
         """

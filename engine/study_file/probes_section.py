@@ -1,4 +1,4 @@
-"""The `[[probes]]` sections of the study file: what is asked of checkpoints beside the corpus."""
+"""The `[[probes]]` sections of the study file: questions to checkpoints besides the corpus."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ else:  # pydantic lists them when it is another
 class IclPlaces:
     """Which tokens of a long document are predicted, counted from 1, and from what."""
 
-    positions: tuple[int, int]  # the earlier and the later one, with all that is before each
+    positions: tuple[int, int]  # the earlier and the later one, each with all of its context
     contexts: tuple[int, int]  # tokens shown before `token`, the fewer and the more
     token: int
     first_token: bool  # whether what `tokenizer.bos` says stands before the contexts as well
@@ -83,7 +83,7 @@ class ProbeSection(Section):
     documents: int = Field(default=500, ge=1)  # at most, the first that are long enough
     positions: Places = [50, 500]  # loss at the earlier and the later token of a document
     contexts: Places = [50, 400]  # tokens before one and the same token
-    token: int | None = Field(default=None, ge=2)  # that one; None: the first that has so many
+    token: int | None = Field(default=None, ge=2)  # that one; None: the first that has enough
     first_token: bool = True  # whether `tokenizer.bos` stands before the contexts as well
     icl: IclPreset | None = None  # all of the four above as a paper has them
 
@@ -109,10 +109,10 @@ class ProbeSection(Section):
         for kind in _KINDS.values():
             for field in kind.fields:
                 if field in self.model_fields_set - set(_KINDS[self.kind].fields):
-                    raise ValueError(f'{field}: says nothing where kind = "{self.kind}"')
+                    raise ValueError(f'{field}: has no effect with kind = "{self.kind}"')
         for field in ("positions", "contexts", "token", "first_token") if self.icl else ():
             if field in self.model_fields_set:
-                raise ValueError(f'{field}: says nothing where icl = "{self.icl}"; leave one out')
+                raise ValueError(f'{field}: has no effect with icl = "{self.icl}"; leave one out')
         if self.token is not None and self.token <= self.contexts[1]:
             raise ValueError(f"token: should be above {self.contexts[1]}, the longer context")
         return self

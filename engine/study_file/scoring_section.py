@@ -49,11 +49,11 @@ class ScoringSection(Section):
             return value
         if re.search(r"cpu\+|\+cpu", value):
             raise ValueError(
-                'should not have "cpu" beside "+": layers are split over GPUs. Where they are too '
+                'should not have "cpu" next to "+": layers are split over GPUs. Where they are too '
                 'few, set offload = "cpu"'
             )
         if re.search(r"cuda\+|\+cuda(?!:)", value):
-            raise ValueError('should number the GPUs beside "+", as in "cuda:0+cuda:1"')
+            raise ValueError('should number the GPUs next to "+", as in "cuda:0+cuda:1"')
         raise ValueError(
             'should be "auto", "cpu", "cuda" or a list such as "cuda:0,cuda:1"; "cuda:0+cuda:1" '
             "splits each model over two"
@@ -65,7 +65,7 @@ class ScoringSection(Section):
         if len({*values}) != len(values):
             raise ValueError("should name each divergence once")
         if KL.name not in values:
-            raise ValueError(f'should have "{KL.name}", of which curves and categories are made')
+            raise ValueError(f'should have "{KL.name}", from which curves and categories come')
         return values
 
     @model_validator(mode="after")

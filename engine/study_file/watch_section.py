@@ -18,4 +18,4 @@ class WatchSection(Section):
     settle_seconds: Seconds = 3.0  # a folder that does not say it is finished must rest so long
     poll_seconds: Seconds = 2.0  # between two looks into the folders while there is nothing to do
     hub_poll_seconds: Seconds = 300.0  # between two looks at the hub
-    announcements: str | None = None  # a folder; None: beside the store
+    announcements: str | None = None  # a folder; None: next to the store

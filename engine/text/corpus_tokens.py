@@ -46,7 +46,7 @@ class TextRead:
         self.fields = list[Fields]()  # that records say of each
         self.lengths = list[int]()  # characters of each
         self._parts = list[str]()
-        self._digest = hashlib.blake2b(digest_size=16)  # of all pieces, as they were parted
+        self._digest = hashlib.blake2b(digest_size=16)  # of all pieces, as they were split
 
     def begin(self, file: Path) -> None:
         """Begin a document."""

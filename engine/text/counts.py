@@ -82,7 +82,7 @@ def _counted(study: StudyFile, tokenizer: Tokenizer, files: list[Path]) -> NDArr
 
 
 def _key(tokenizer: Tokenizer, separator: str, files: list[Path]) -> str | None:
-    """Return all that the counts in files depend on; None: it cannot be known.
+    """Return everything that the counts in files depend on; None: it cannot be known.
 
     To read a file for that takes a thousandth of the time that tokenising it does.
     """

@@ -1,8 +1,8 @@
 """What takes long to compute of text, kept from one start to the next.
 
-It lies in `$XDG_CACHE_HOME/seedconv`, or `~/.cache/seedconv`, each thing under a digest of all that
-it depends on: what is there cannot be out of date, only unused. Nothing there is ever needed: what
-is not there, damaged, another user's or cannot be written is computed. Any of it may be deleted.
+It lies in `$XDG_CACHE_HOME/seedconv`, or `~/.cache/seedconv`, each thing under a digest of
+everything it depends on: an entry cannot be out of date, only unused. No entry is ever needed: one
+that is missing, damaged, another user's or cannot be written is computed. Any may be deleted.
 """
 
 from __future__ import annotations

@@ -79,7 +79,7 @@ def stream_documents(
 
 
 def _document(first: list[Piece], stream: Iterator[Piece]) -> Iterator[Piece]:
-    """Yield the pieces of a document of which the first ones were taken from the stream."""
+    """Yield the pieces of a document whose first ones were taken from the stream."""
     yield from first
     piece = first[-1]
     while piece.more:

@@ -42,7 +42,7 @@ class Letters:
 
     @property
     def english(self) -> bool:
-        """Return whether it looks English; what says nothing does."""
+        """Return whether it looks English; text without evidence does."""
         return self.says_nothing or (
             self.foreign < _FOREIGN_LETTERS * self.letters
             and self.common >= _COMMON_WORDS * self.words

@@ -58,7 +58,7 @@ def make_order(
 def publish_order(study: StudyFile, order: WorkOrder) -> tuple[Path, bool]:
     """Write an order where training runs look for it; return where, and whether it is new.
 
-    An equal one stays as it is. Raise ConfigError when it cannot be written.
+    An equal one stays unchanged. Raise ConfigError when it cannot be written.
     """
     path = study.announcements / ORDER_FILE
     with contextlib.suppress(ValueError):

@@ -1,8 +1,8 @@
 """Text from files and datasets: documents sampled for a corpus, tokens counted for `corpus.counts`.
 
-Both read a stream of documents, keep a state file beside what they write, and go on from there when
-they were interrupted; the result is that of an uninterrupted run. Files are gone on with at the
-byte; a dataset is read again from its start, without being looked at.
+Both read a stream of documents, keep a state file next to their output, and continue from it after
+an interruption; the result is that of an uninterrupted run. A file continues at the byte; a dataset
+is read again from its start, and what was done is skipped.
 """
 
 from __future__ import annotations
@@ -169,10 +169,10 @@ def sample(
 ) -> int:
     """Sample documents, each equally likely, and write them in their order; return how many.
 
-    `target` is a .jsonl file, which holds them exactly, with the origin's `fields`, a .txt file
-    with a form feed between them, or a folder that gets a file for each. Of the first `among`
-    documents, or all. A document is taken by a hash of seed and position, so equal input gives
-    equal output; what `only` passes over changes nothing for the others. Raise ConfigError.
+    `target` is one of three: a .jsonl file, which holds them exactly, with the origin's `fields`; a
+    .txt file with a form feed between them; a folder that gets a file for each. Of the first
+    `among` documents, or all. A document is taken by a hash of seed and position, so equal input
+    gives equal output; what `only` passes over changes nothing for the others. Raise ConfigError.
     """
     if target.suffix not in ("", ".txt", ".jsonl"):
         raise ConfigError(f"{target}: should end in .txt or .jsonl, or be the name of a folder")
@@ -320,15 +320,15 @@ def _saved(file: Path, settings: dict[str, Any]) -> _Step:
     except FileNotFoundError:
         return _Step(0, START, None)
     except (OSError, ValueError, KeyError, TypeError):
-        raise ConfigError(f"{file}: is damaged; remove it to begin anew") from None
+        raise ConfigError(f"{file}: is damaged; remove it to start again") from None
     if found != settings:
         other = ", ".join(name for name in settings if found.get(name) != settings[name])
-        raise ConfigError(f"{file}: was begun with other {other}; remove it to begin anew")
+        raise ConfigError(f"{file}: was begun with other {other}; remove it to start again")
     return step
 
 
 def _first(pieces: Iterator[Piece], among: int | None, done: int) -> Iterator[Piece]:
-    """Yield pieces up to the end of so many documents, of which some are done."""
+    """Yield pieces up to the end of that many documents; some are done."""
     for piece in pieces if among is None or among > done else ():
         yield piece
         done += not piece.more
@@ -349,7 +349,7 @@ def _write(target: Path, found: list[tuple[str, Fields]], names: Sequence[str]) 
         )
         lines = "".join(json.dumps(record, ensure_ascii=False) + "\n" for record in records)
         write_file(target, lines.encode())
-    elif target.suffix == ".txt":  # as it will be read: with plain newlines, parted nowhere else
+    elif target.suffix == ".txt":  # as it will be read: with plain newlines, split nowhere else
         plain = (text.replace("\r\n", "\n").replace("\r", "\n") for text in texts)
         apart = (re.sub(r"(?m)^\f$", "", text) for text in plain)
         write_file(target, SEPARATOR.join(apart).encode())

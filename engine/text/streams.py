@@ -16,12 +16,12 @@ from typing import Any, BinaryIO, NamedTuple
 
 from engine.errors import ConfigError
 
-LONG = 2**17  # characters: a document that is longer comes in pieces of about so many
+LONG = 2**17  # characters: a document that is longer comes in pieces of about this many
 SHARED = 2**12  # characters that a piece has in common with the next one
 _CHUNK = 2**16  # characters read at once
 
 
-Fields = tuple[str | None, ...]  # what a record says beside its text; None: nothing
+Fields = tuple[str | None, ...]  # what a record says in addition to its text; None: nothing
 
 
 class Position(NamedTuple):
@@ -63,8 +63,8 @@ def read_pieces(
 ) -> Iterator[Piece]:
     """Yield the documents of files, in order, from a position on; blank ones as well.
 
-    `separator` parts text files ("": each is one document), `field` is that of a record, `fields`
-    are others that its piece brings along, which text files have not, and `where` comes before the
+    `separator` splits text files ("": each is one document). `field` is the text's in a record,
+    `fields` are others that its piece brings along; text files have none. `where` comes before the
     name of the file in messages. Raise ConfigError naming file and line.
     """
     for index in range(start.file, len(files)):

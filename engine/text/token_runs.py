@@ -1,9 +1,9 @@
 """Tokens of documents of any length, exact to the token, in bounded memory.
 
-A long document is tokenised in pieces that overlap. Near the ends of a piece tokens may be others
-than in the whole, so one piece takes over from another in the middle of what they share, and only
-where both agree there on every token and its place. Where they do not, as within a word that is
-longer than what they share, they are joined and tokenised again.
+A long document is tokenised in pieces that overlap. Near the ends of a piece, tokens may differ
+from those of the whole. So one piece takes over from another in the middle of what they share, and
+only where both agree on every token and its place there. Where they do not, as within a word that
+is longer than what they share, they are joined and tokenised again.
 """
 
 from __future__ import annotations

@@ -33,9 +33,9 @@ class Tokenizer:
     marks: frozenset[int]  # ids of tokens that are the mark of a space alone
     names: tuple[str | None, ...]  # (size,) of the entries; None: there is none of that id
     added: frozenset[int]  # ids of tokens that were added to the vocabulary
-    special: Mapping[int, str]  # of these the special ones, as they are spelt
+    special: Mapping[int, str]  # of these the special ones, as spelt
     used: frozenset[int] | None = None  # ids that the study's texts use; None: not known yet
-    identity: str | None = None  # of all that its tokens depend on; None: it cannot be known
+    identity: str | None = None  # of everything that its tokens depend on; None: it cannot be known
 
     @property
     def backend(self) -> Any:

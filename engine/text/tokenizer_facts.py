@@ -48,7 +48,7 @@ class TokenizerFacts:
 def identity_of(folder: Path, special_tokens: SpecialTokens) -> str | None:
     """Return what is the same as long as a tokenizer is; None: it cannot be known.
 
-    Beside its files that may be weights of a model, which no tokenizer is made of.
+    In addition, its files that may be weights of a model, which no tokenizer is made of.
     """
     code = digest_of_code("engine.text")
     try:

@@ -24,7 +24,7 @@ def seed_order(seed: str) -> tuple[bool, int, str]:
 
 @dataclass(frozen=True)
 class Job:
-    """All that a worker needs to know of the study it works on."""
+    """Everything that a worker needs to know of the study it works on."""
 
     study: StudyFile
     text: EvaluationText

@@ -107,7 +107,7 @@ class Pool(ABC, Generic[AnyHandle]):
         return outcome
 
     def _share_out(self) -> None:
-        """Give passes to whoever has least to do; seeds that are scored are what takes time."""
+        """Give passes to the executor with least to do, counted in seeds to score."""
         while self._queue:
             free = [one for one in self._handles if one.ready and len(one.tasks) < _PER_WORKER]
             if not free:

@@ -47,7 +47,7 @@ def find_cluster(address: str, setting: str) -> FoundDevices:
     if setting not in ("auto", "cuda", "cpu"):
         raise ConfigError(
             f'scoring.device: with --ray it should be "auto", "cuda" or "cpu", found '
-            f'"{setting}": the cluster tells which devices there are'
+            f'"{setting}": the cluster reports its devices'
         )
     _connect(address)
     gpus = sum(_count(node, "GPU") for node in _nodes())
@@ -232,4 +232,4 @@ def _how_it_ended(handle: _RayHandle, error: RayError) -> str:
     if handle.node not in {node["NodeID"] for node in _nodes()}:
         return "the machine left the cluster"
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"its process is gone ({type(error).__name__}: {lines[-1] if lines else 'no message'})"
+    return f"its process ended ({type(error).__name__}: {lines[-1] if lines else 'no message'})"

@@ -5,8 +5,8 @@
     seedconv watch examples/nano/study.toml --until-complete       # another
     seedconv tui examples/nano/data/study.zarr                     # a third
 
-Takes less than a minute of two cores. `model.py` is torch alone; all that this file knows of
-seedconv is `Capture`: made once before the loop, called once in every step.
+Takes less than a minute of two cores. `model.py` is torch alone; this file knows one thing of
+seedconv, `Capture`: made once before the loop, called once in every step.
 """
 
 from __future__ import annotations

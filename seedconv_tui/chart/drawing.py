@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from store.schema import Floats
 
-_NAME_MAX = 18  # cells of a line's name beside the plot
+_NAME_MAX = 18  # cells of a line's name next to the plot
 _NOTHING = "no value is above 0: nothing on a logarithmic axis"
 
 
@@ -71,7 +71,7 @@ class Plot:
         return self.left + dot // self.kx if 0 <= dot < self.columns * self.kx else None
 
     def x_at(self, column: int) -> float:
-        """Return the step at a cell column of the whole chart, beside the plot that of its edge."""
+        """Return the step at a cell column of the chart; outside the plot, that of its edge."""
         dot = (column - self.left) * self.kx + (self.kx - 1) / 2
         part = dot / max(self.columns * self.kx - 1, 1)
         return self.view.step_at(min(max(part, 0.0), 1.0))

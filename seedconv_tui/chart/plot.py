@@ -189,14 +189,14 @@ def _legend(
         if len(low):
             note = (
                 f"{len(low)} of {len(reduced)} steps are below the rounding floor (up to "
-                f"{nats(model.floor[low].max())} nats): not told apart from rounding"
+                f"{nats(model.floor[low].max())} nats): not distinguishable from rounding"
             )
             lines += _wrapped(note, width, "   ")
     return lines
 
 
 def key_of(number: int, ascii_only: bool, *, color: bool) -> str:
-    """Return what stands for a line of the chart beside its name, two cells."""
+    """Return what stands for a line of the chart next to its name, two cells."""
     key = MARKERS[number % len(MARKERS)] * 2 if ascii_only else "━━"
     return _sgr(key, number, dim=False) if color else key
 
@@ -220,7 +220,7 @@ class StepRow:
 
 
 def table_rows(model: ModelSnapshot, *, limit: int = 20) -> tuple[list[StepRow], str]:
-    """Return the steps of which anything is known, ascending, and what was left out.
+    """Return the steps with any data, ascending, and what was left out.
 
     At most `limit` (>= 4) rows: beyond that every n-th step, always with the first, lowest, highest
     and last expected KL; the second value then says so in words and is empty otherwise.

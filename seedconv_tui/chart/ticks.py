@@ -16,7 +16,7 @@ class Tick(NamedTuple):
 
 
 def nice_step(span: float, most: int) -> float:
-    """Return the least 1, 2 or 5 times a power of ten of which `most` or fewer fit in `span`."""
+    """Return the least 1, 2 or 5 times a power of ten that fits `most` times or fewer in `span`."""
     raw = span / max(most, 1)
     power = 10.0 ** math.floor(math.log10(raw))
     return next(m * power for m in (1, 2, 5, 10) if raw <= m * power * (1 + 1e-9))

@@ -34,7 +34,7 @@ def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def p_value(p: float) -> str:
-    """Return a p-value as it is read: three decimals; `-`: there is none."""
+    """Return a p-value in three decimals; `-`: there is none."""
     if p != p:
         return "-"
     return "<0.001" if p < 0.001 else f"{p:.3f}"

@@ -108,7 +108,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _usage(text: str) -> int:
-    print(f"seedconv: compare: {text}; `seedconv compare --help` tells more", file=sys.stderr)
+    print(f"seedconv: compare: {text}; see `seedconv compare --help`", file=sys.stderr)
     return USAGE
 
 
@@ -164,7 +164,7 @@ def _of(at: At, seed: str) -> CheckpointName:
 
 
 def _stored(study: Study, wanted: list[list[CheckpointName]]) -> tuple[tuple[str, ...], str]:
-    """Return seeds of which all checkpoints have log-probs, and why others have not (the first)."""
+    """Return seeds whose checkpoints all have log-probs, and why others have not (the first)."""
     from store import StoreError
 
     seeds, why = [], ""
@@ -191,7 +191,7 @@ def _shown(what: str) -> Iterator[Callable[[float], None]]:
         yield lambda share: bar.update(task, completed=share)
 
 
-# -- how it is told ------------------------------------------------------------------------------
+# -- what is printed ------------------------------------------------------------------------------
 
 
 def _report(

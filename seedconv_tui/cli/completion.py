@@ -60,7 +60,7 @@ def names_for(kind: str = "", *words: str) -> list[str]:
 
 
 def _folders(word: str) -> list[Path]:
-    """Return what a word may name: as it is, or as a shell would read its quotes and its `~`."""
+    """Return what a word may name: unchanged, or as a shell would read its quotes and its `~`."""
     read = [word]
     with contextlib.suppress(ValueError):  # a quote that is still open
         read += shlex.split(word)

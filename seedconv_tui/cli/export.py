@@ -123,7 +123,7 @@ def _event_files(options: argparse.Namespace, choice: Choice) -> int:
 
     for field in ("what", "format", "output", "level", "steps", "count"):
         if getattr(options, field) is not None:
-            raise ChoiceError(f"--{field} says nothing to --tensorboard, which has all steps")
+            raise ChoiceError(f"--{field} does not apply to --tensorboard, which has all steps")
     study, n = open_study(options.store), 0
     files = EventFiles(options.tensorboard, study.name)
     for model, categories in chosen_categories(study, choice, CHARTED.__contains__).items():
@@ -149,7 +149,7 @@ def _format(given: str | None, output: Path | None, what: str, choice: Choice) -
     for field, option in _OPTIONS.items():
         if getattr(choice, field) is not None and field not in TABLES[what].takes:
             takers = ", ".join(name for name, table in TABLES.items() if field in table.takes)
-            raise ChoiceError(f"{option} says nothing to --what {what}, only to: {takers}")
+            raise ChoiceError(f"{option} does not apply to --what {what}, only to: {takers}")
     kind = given or ("csv" if output is None else _SUFFIXES.get(output.suffix.lower()))
     if kind is None:
         raise ChoiceError(

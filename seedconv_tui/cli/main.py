@@ -38,7 +38,7 @@ COMMANDS = (
     "migrate",
     "completion",
 )
-"""All of them, in the order of the help: each is a module beside this one (`options.Command`)."""
+"""All of them, in the order of the help: each is a module in this folder (`options.Command`)."""
 
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
@@ -105,7 +105,7 @@ def _explain(error: Exception) -> int:
         case OSError(errno=errno.EMFILE | errno.ENFILE):
             text = (
                 f"{error.filename or 'the store'}: too many files are open; raise the limit with "
-                "`ulimit -n`, or end what holds so many, and run the same command again"
+                "`ulimit -n`, or end the programs that hold them, and run the same command again"
             )
         case ModuleNotFoundError(name=str(name)) if extra := _extra_of(name):
             code = USAGE

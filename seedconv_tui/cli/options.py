@@ -130,7 +130,7 @@ def glyphs_of(options: argparse.Namespace, stream: TextIO | None = None) -> Glyp
 
 
 def _place(text: str) -> str | Path:
-    """Return the address of a remote store as it is, else a folder."""
+    """Return the address of a remote store unchanged, else a folder."""
     return text if "://" in text else Path(text)
 
 

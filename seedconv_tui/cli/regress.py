@@ -83,7 +83,7 @@ def run(options: argparse.Namespace) -> int:
     if options.csv:
         from seedconv_tui.tables.regression_rows import REGRESSION_COLUMNS, regression_rows
 
-        shown = visible if sys.stdout.isatty() else str  # files and pipes get labels as they are
+        shown = visible if sys.stdout.isatty() else str  # files and pipes get labels unchanged
         writer = csv.DictWriter(
             sys.stdout, [of.name for of in REGRESSION_COLUMNS], lineterminator="\n"
         )

@@ -171,7 +171,7 @@ def _readable(name: str, parts: Iterable[Part]) -> Iterator[Part | Omitted]:
 
 
 class _ProgressLine:
-    """Tells on stderr how far a long computation is: in place on a terminal, else its begin."""
+    """Print on stderr how far a long computation is: in place on a terminal, else its begin."""
 
     def __init__(self) -> None:
         self._told = ("", -1)

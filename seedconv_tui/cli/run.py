@@ -28,8 +28,8 @@ EXAMPLE = "seedconv run study.toml"
 _LIMITS = {
     "nice": ("N", int, "CPU priority, 0 to 19 the least; the disk's follows it"),
     "threads": ("N", int, "threads that compute at once, all processes together"),
-    "memory_gb": ("GB", float, "memory of this machine to make do with"),
-    "gpu_memory_gb": ("GB", float, "memory of each GPU to make do with"),
+    "memory_gb": ("GB", float, "limit of this machine's memory, in GB"),
+    "gpu_memory_gb": ("GB", float, "limit of each GPU's memory, in GB"),
     "gpu_below": ("PERCENT", float, "score only while others use less of a GPU's time"),
     "cpu_below": ("PERCENT", float, "score only while others use less of all cores' time"),
 }
@@ -113,7 +113,7 @@ def _work(
     from engine.study_file.options import with_device, with_limits
     from store import refuse_remote
 
-    study = load_study_file(options.study)  # before torch is imported: mistakes are told at once
+    study = load_study_file(options.study)  # before importing torch: report mistakes at once
     if options.device is not None:
         study = with_device(study, options.device)
     study = with_limits(study, **{name: getattr(options, name) for name in _LIMITS})

@@ -50,7 +50,7 @@ HELP = "print progress, health and what to do next"
 EXAMPLE = "seedconv status study.zarr"
 
 SCHEMA = 1  # of the JSON object; it grows when a field changes its meaning or goes
-_FEW = 5  # errors, duplicates and missing ones of a model that are told in full
+_FEW = 5  # errors, duplicates and missing ones of a model that are printed in full
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -242,7 +242,7 @@ def status_text(snapshot: StudySnapshot, now: float | None = None) -> str:
             model["missing"], "missing", lambda one: f"missing: {visible(one['error'])}"
         )
     lines += [f"next: {line}" for line in report["advice"]]
-    return "\n".join(map(visible, lines))  # whoever wrote the store, and whatever it says
+    return "\n".join(map(visible, lines))  # whatever a store says, also one from somebody else
 
 
 def _elsewhere(model: dict[str, Any]) -> list[str]:

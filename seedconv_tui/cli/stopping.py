@@ -32,7 +32,7 @@ class Stop(threading.Event):
 
 @contextlib.contextmanager
 def stopping() -> Iterator[Stop]:
-    """Hear SIGINT, SIGTERM and SIGHUP (the terminal is gone; not heard under `nohup`).
+    """Hear SIGINT, SIGTERM and SIGHUP (the terminal was closed; not heard under `nohup`).
 
     The first sets what is yielded: finish cleanly, soon. The second, or ten seconds without an end,
     leaves at once with exit code 130, and takes child processes along; commits are safe either way.
@@ -67,7 +67,7 @@ def _listen(
             if stop.is_set():
                 _leave(f"stopped at once; {_GO_ON}")
             if heard[0] == signal.SIGHUP:
-                for terminal in terminals:  # which is gone: what is written there fails
+                for terminal in terminals:  # which was closed: what is written there fails
                     _close(terminal)
             stop.set()
             _say("stopping; once more to stop at once")

@@ -1,4 +1,4 @@
-"""`seedconv verify`: reads back all that a study has committed and says what mends the rest."""
+"""`seedconv verify`: reads back what a study has committed; says how to repair what is damaged."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 HELP = "check the store for damage (and repair it with --mend)"
 EXAMPLE = "seedconv verify study.zarr"
 
-_ROUNDS = 3  # damaged metadata hide what they describe: mended, the rest can be checked
+_ROUNDS = 3  # damaged metadata hide what they describe: repaired, the rest can be checked
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Check a study, and mend it if asked; return 0 when it is sound, 1 when it is damaged.
+    """Check a study, and repair it if asked; return 0 when it is sound, 1 when it is damaged.
 
     Raise NotAStudyError, BusyError, UnsupportedError.
     """
@@ -70,7 +70,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _lost(store: Path, mended: list[Damage]) -> list[dict[str, str]]:
-    """Return what of these could not be mended and cannot be had again, and why."""
+    """Return what of these could not be repaired and cannot be had again, and why."""
     from store import open_study
     from store.maintenance import LOST_FOR_GOOD
 
@@ -95,7 +95,7 @@ def _checkpoint(damage: Damage) -> str:
 
 
 def _restored(store: Path, damage: list[Damage]) -> list[str]:
-    """Return a line on results that mending computed again, now or before."""
+    """Return a line on results that repairing computed again, now or before."""
     from store import StudyProgress
 
     if any(found.part is found.part.STUDY for found in damage):
@@ -147,14 +147,14 @@ def report(store: Path, checked: int, damage: list[Damage], mended: list[Damage]
 def report_text(
     store: Path, checked: int, damage: list[Damage], mended: list[Damage], *, again: bool = True
 ) -> str:
-    """Return the result as lines: one for each thing that is damaged, then what mends it.
+    """Return the result as lines: one for each thing that is damaged, then what repairs it.
 
-    `again`: of what was mended, something may have been forgotten that `run` computes.
+    `again`: of what was repaired, something may have been forgotten that `run` computes.
     """
-    lines = [f"mended: {_name(found)}" for found in mended]
+    lines = [f"repaired: {_name(found)}" for found in mended]
     lines += [f"damaged: {_name(found)}: {visible(found.message)}" for found in damage]
     advice = dict.fromkeys(advice for _, advice in _advised(store, damage))
-    lines += [f"to mend: {visible(one)}" for one in advice]
+    lines += [f"to repair: {visible(one)}" for one in advice]
     if mended and again:
         lines.append("what was forgotten is computed again by: seedconv run STUDY.toml")
     if not damage:
@@ -181,7 +181,7 @@ def _advised(store: Path, damage: list[Damage]) -> list[tuple[Damage, str]]:
 
 
 def _advice(store: Path, damage: Damage, *, lost: bool) -> str:
-    """Return what a user does about it; `lost`: mending can only give it up."""
+    """Return what a user does about it; `lost`: repairing can only give it up."""
     from store.maintenance import MENDABLE
     from store.schema import Part
 

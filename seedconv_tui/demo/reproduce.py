@@ -1,7 +1,7 @@
 """`make reproduce`: trains two sizes of a tiny model, scores them, and checks what the paper found.
 
 `python -m seedconv_tui.demo.reproduce --dir DIR` works like the demo: trainer and engine are
-processes of their own, and what an earlier run left is gone on with. It ends with `DIR/report.md`.
+processes of their own, and it continues an earlier run. It ends with `DIR/report.md`.
 """
 
 from __future__ import annotations

@@ -78,7 +78,7 @@ def run_demo(
 def start(
     folder: Path, study_file: Path
 ) -> tuple[subprocess.Popen[bytes], subprocess.Popen[bytes]]:
-    """Start the trainer of what is prepared in `folder`, and the engine beside it."""
+    """Start the trainer of what is prepared in `folder`, and the engine with it."""
     return (
         _start(folder / "trainer.log", "engine.demo_training", str(folder)),
         _start(

@@ -1,6 +1,6 @@
-"""A small HTTP server for metrics that whoever connects to it cannot make large.
+"""A small HTTP server for metrics, which no client can make large.
 
-It takes so many connections and no more, each for so long and no longer. A client that only holds
+It takes a fixed number of connections, each for so long and no longer. A client that only holds
 its connection is dropped for one that comes later.
 """
 
@@ -122,7 +122,7 @@ class MetricsServer(ThreadingMixIn, WSGIServer):
             self._warn(f"metrics: {text}")
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing: clients come and go as they like."""
+        """Log nothing: clients come and go as they like."""
 
 
 class _Handler(WSGIRequestHandler):

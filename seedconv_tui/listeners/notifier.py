@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 SCHEMA = 1  # of the JSON object
 _MOST_WAITING = 100  # messages; beyond them the oldest go
-_QUIET_SECONDS = 60.0  # after a failure, until more of them are told in one message
+_QUIET_SECONDS = 60.0  # after a failure, until more of them go into one message
 _WAITS = (2.0, 10.0, 60.0, 300.0)  # seconds before it is tried again
 _SENDING_SECONDS = 20.0  # that one attempt may take
 _CLOSING_SECONDS = 3.0  # for what is left when the engine ends
@@ -27,7 +27,7 @@ _CLOSING_SECONDS = 3.0  # for what is left when the engine ends
 
 @dataclass(frozen=True)
 class Message:
-    """What is told."""
+    """A message to deliver."""
 
     kind: str  # "phase", "outlier", "failure" or "end"
     event: str
@@ -46,12 +46,12 @@ class Message:
 
 
 class Target(Protocol):
-    """One that is told."""
+    """A program or service that is notified."""
 
     name: str
 
     def send(self, message: Message, seconds: float) -> None:
-        """Deliver within so many seconds. Raise OSError that says why it could not."""
+        """Deliver within that many seconds. Raise OSError that says why it could not."""
 
 
 class Notifier:
@@ -72,7 +72,7 @@ class Notifier:
         clock: Callable[[], float] = time.monotonic,
         waits: Sequence[float] = _WAITS,
     ) -> None:
-        """`targets` are those to tell, each with the kinds of what it is told."""
+        """`targets` are those to notify, each with its kinds of events."""
         self._about, self._clock = (study, store), clock
         self._lines = [_Line(target, kinds, warn, clock, waits) for target, kinds in targets]
 

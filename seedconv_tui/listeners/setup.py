@@ -23,14 +23,17 @@ def add_listener_options(command: argparse.ArgumentParser) -> None:
     """Add the options of `run` and `watch` that say who listens."""
     command.add_argument("--json", action="store_true", help="events as JSON lines on stderr")
     command.add_argument(
-        "--log", type=Path, metavar="FILE", help="the log file (beside the store, as NAME.log)"
+        "--log",
+        type=Path,
+        metavar="FILE",
+        help="the log file (default: NAME.log next to the store)",
     )
     command.add_argument(
         "--notify",
         action="append",
         default=[],
         metavar="TARGET",
-        help="tell this URL or command of new phases, outliers, failures and the end "
+        help="notify this URL or command of new phases, outliers, failures and the end "
         "(may be repeated; adds to [notify] of the study file)",
     )
     command.add_argument(
@@ -94,7 +97,7 @@ def _writable(path: Path) -> Path:
 
 
 def _targets(study: StudyFile, asked: Sequence[str]) -> list[tuple[Target, Sequence[str]]]:
-    """Return whom to notify, and of which kinds of events. Raise ConfigError."""
+    """Return whom to notify, each with its kinds of events. Raise ConfigError."""
     from engine.errors import ConfigError
     from engine.study_file.notify_section import notify_from
 

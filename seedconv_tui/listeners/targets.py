@@ -1,4 +1,4 @@
-"""Who is told of what happens: a program, or whatever listens at a URL."""
+"""Who is notified of events: a program, or whatever listens at a URL."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Experiment trackers that chart a study's scalars: Weights & Biases and trackio.
 
-A tracker only ever adds, so what it was given is remembered in a file beside the store: an engine
-that is started again goes on where the last one was. A step of which more seeds were compared since
+A tracker only ever adds, so what it was given is remembered in a file next to the store: an engine
+that is started again goes on where the last one was. A step with more compared seeds since
 is given again, and charts show its newest values last.
 """
 
@@ -24,7 +24,7 @@ STEP = "training_step"  # what the charts' horizontal axis is
 
 
 def sent_file(store: Path) -> Path:
-    """Where it is kept what trackers were given: `study.sent.jsonl` beside `study.zarr`."""
+    """Where it is kept what trackers were given: `study.sent.jsonl` next to `study.zarr`."""
     return store.with_name(f"{store.name.removesuffix('.zarr')}.sent.jsonl")
 
 

@@ -330,7 +330,7 @@ class SeedconvApp(App[None], inherit_bindings=False):
             self.say(f"copied: {' '.join(lines)}")
 
     def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
-        """Offer another study only where there is one, and other glyphs only beside ASCII."""
+        """Offer another study only where there is one, and other glyphs only next to ASCII."""
         if action == "acknowledge":
             return bool(self.feed.alerts.waiting)
         if action == "study":
@@ -392,5 +392,5 @@ class SeedconvApp(App[None], inherit_bindings=False):
         self.push_screen(ReaderScreen("keys", help_lines(self.screen, self.look)))
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
-        """Return what the command palette offers: all that keys do just now."""
+        """Return what the command palette offers: everything that keys do just now."""
         return commands(screen)

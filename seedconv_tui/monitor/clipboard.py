@@ -19,9 +19,9 @@ def osc52(text: str, environment: Mapping[str, str] = os.environ) -> str:
     """Return what a terminal is sent to put `text` on its clipboard.
 
     Within tmux and GNU screen it is also wrapped, to be passed through to the terminal they run in;
-    tmux does so with `allow-passthrough on`. The bare sequence is for `set-clipboard on`, with
-    which tmux takes the text itself, and for tmux on the other side of an SSH connection, which
-    cannot be told from screen by its name. Raise ValueError if the text is longer than
+    tmux does so with `allow-passthrough on`. With `set-clipboard on`, tmux takes
+    the text itself from the bare sequence. So does tmux on the other side of an SSH connection,
+    which has the same name as screen. Raise ValueError if the text is longer than
     `MOST_BYTES`.
     """
     data = text.encode("utf-8", "replace")

@@ -19,7 +19,7 @@ _SGR = re.compile(r"((?:\x1b\[[\d;]*m)+)")
 
 
 class _Style(NamedTuple):
-    """What a terminal writes with: codes as they are sent."""
+    """What a terminal writes with: codes as sent."""
 
     attributes: frozenset[str] = frozenset()
     foreground: str = ""

@@ -22,7 +22,7 @@ def screen_class(name: str) -> type[StudyScreen]:
 
 
 def import_all() -> None:
-    """Import what screens would import when they are gone to, or draw first."""
+    """Import what screens would import when they are opened, or draw first."""
     for name in SCREENS:
         screen_class(name)
     import_module("numpy.ma")  # np.unique needs it

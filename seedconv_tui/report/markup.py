@@ -90,7 +90,7 @@ def _md_row(cells: Sequence[str]) -> str:
 
 
 def md_block(block: Block) -> str:
-    """Return a fenced block under a heading, to be pasted as it is."""
+    """Return a fenced block under a heading, ready to paste."""
     lines = [visible(line) for line in block.lines]
     longest = max((len(run) for run in re.findall("`+", "\n".join(lines))), default=0)
     fence = "`" * max(3, longest + 1)
@@ -180,6 +180,6 @@ def _html_cell(tag: str, text: str, at: int, table: PageTable) -> str:
 
 
 def html_block(block: Block) -> str:
-    """Return a section with lines as they are."""
+    """Return a section with unchanged lines."""
     lines = "\n".join(map(html, block.lines))
     return f"<section><h2>{html(block.title)}</h2>\n<pre>{lines}</pre></section>"

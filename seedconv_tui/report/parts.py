@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 LINES = 7
-"""Lines in a panel at most: as many as there are colours that are told apart in print."""
+"""Lines in a panel at most: as many as there are colours that can be distinguished in print."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +53,7 @@ class PageTable:
 
 @dataclass(frozen=True)
 class Block:
-    """Lines that are shown as they are, in letters of one width."""
+    """Lines that are shown unchanged, in letters of one width."""
 
     title: str
     lines: tuple[str, ...]

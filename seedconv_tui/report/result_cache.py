@@ -1,4 +1,4 @@
-"""What took long is kept beside a report, under a digest of all that it was made of."""
+"""What took long is kept next to a report, under a digest of everything that it was made of."""
 
 from __future__ import annotations
 

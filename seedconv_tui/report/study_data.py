@@ -252,7 +252,7 @@ class StudyData:
 
 
 def in_order_of_size(models: Sequence[str]) -> tuple[str, ...]:
-    """From the smallest to the largest where all names tell (`14m`, `1.4b`), else as they are."""
+    """Return models by size where all names have one (`14m`, `1.4b`), else in the given order."""
     sizes = [size_of(model) for model in models]
     if None in sizes:
         return tuple(models)
@@ -290,7 +290,7 @@ def size_of(model: str) -> float | None:
 
 
 def spread(steps: Sequence[int], most: int) -> list[int]:
-    """At most so many of the steps, evenly over log(step + 1), the first and the last among them.
+    """At most that many of the steps, evenly over log(step + 1), the first and the last among them.
 
     They ascend, as `steps` must.
     """

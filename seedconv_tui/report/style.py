@@ -228,7 +228,7 @@ def step_axis(axes: Axes, steps: Sequence[int]) -> None:
 
 
 def _apart(step: int, other: int, scale: float) -> bool:
-    """Return whether the labels of two steps have room beside each other."""
+    """Return whether the labels of two steps have room next to each other."""
     room = (len(step_label(step)) + len(step_label(other))) / 2 * _CHARACTER + _GAP
     return bool(abs(np.log1p(step) - np.log1p(other)) * scale >= max(room, _APART))
 
@@ -324,7 +324,7 @@ def letter(axes: Axes, index: int, title: str, *, of: int) -> None:
 
 
 def difference_axis(axes: Axes, values: Sequence[Floats]) -> None:
-    """Show zero, all that the lines reach and 1.5 times as much of bands on either side."""
+    """Show zero, everything that the lines reach and 1.5 times as much of bands on either side."""
     known = [0.0, *(float(x) for of in values for x in of if np.isfinite(x))]
     low, high = axes.get_ylim()
     room = (max(known) - min(known)) * _ROOM
@@ -333,6 +333,6 @@ def difference_axis(axes: Axes, values: Sequence[Floats]) -> None:
 
 
 def kl_axis(axes: Axes, highest: float) -> None:
-    """Show from zero to all that the lines reach, `highest`; bands do not make them flat."""
+    """Show from zero to everything that the lines reach, `highest`; bands do not make them flat."""
     top = min(axes.get_ylim()[1], _ROOM * highest)
     axes.set_ylim(bottom=0, top=top if top > 0 else None)

@@ -169,9 +169,7 @@ def outlier_seeds(source: StudyData) -> PageTable:
     if not rows:
         note = "No seed stands apart from the others at any step."
     if few:
-        note += (
-            f" Fewer than {FEWEST_TO_COMPARE} seeds, of which none can be told: {', '.join(few)}."
-        )
+        note += f" Fewer than {FEWEST_TO_COMPARE} seeds, too few to find one: {', '.join(few)}."
     return PageTable("Outlier seeds", ("model", "seed", "n steps", "steps"), rows, note, n_names=2)
 
 
@@ -222,7 +220,7 @@ def entries(source: StudyData) -> PageTable:
 
 
 def statistics_of(source: StudyData, model: str) -> Block:
-    """Return all that is known of a model at its newest step, as people paste it into an issue."""
+    """Return what is known of a model at its newest step, as people paste it into an issue."""
     step = source.steps(model)[-1]
     (row,) = _rows(source, "levels", Choice([model], [ALL], Steps(named=frozenset([step]))))
     kl = source.study.token_kl(model, step)

@@ -48,7 +48,7 @@ _MEANS = {
 
 
 def batch(n_rows: int, **columns: Any) -> Batch:
-    """Return arrays and lists of that many values as they are; anything else in every row."""
+    """Return arrays and lists of that many values unchanged; anything else in every row."""
     return {
         name: value if isinstance(value, np.ndarray | list) else [value] * n_rows
         for name, value in columns.items()
@@ -232,7 +232,7 @@ def _present(summary: Summary, steps: Sequence[int]) -> Iterator[tuple[int, int]
 
 @dataclass(frozen=True)
 class _Pairs:
-    """What a step's pairs tell, for the levels of all categories."""
+    """What a step's pairs give, for the levels of all categories."""
 
     seeds: tuple[str, ...]
     pair_std: Floats  # (level,)

@@ -1,4 +1,4 @@
-"""Steps as they are chosen on the command line: `A:B`, `:B`, `A:` or a list `0,8,64`."""
+"""Steps as chosen on the command line: `A:B`, `:B`, `A:` or a list `0,8,64`."""
 
 from __future__ import annotations
 

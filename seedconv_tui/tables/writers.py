@@ -24,7 +24,7 @@ Clean = Callable[[str], str]
 
 
 class Writer(Protocol):
-    """Writes batches, of columns that were told when it was made."""
+    """Writes batches, of columns that were named when it was made."""
 
     def write(self, batch: Batch) -> None:
         """Append rows."""
@@ -41,7 +41,7 @@ def encodable(text: str) -> str:
 
 
 class CsvWriter:
-    """RFC 4180, but that a line feed ends a row: text as it is, quoted where it must be.
+    """RFC 4180, but that a line feed ends a row: text unchanged, quoted where it must be.
 
     Missing values are empty, empty text is `""`. Python's `csv` leaves a lone carriage return
     unquoted (before 3.13), at which readers end the row, and writes both of these alike.
@@ -211,7 +211,7 @@ def stdout() -> Iterator[BinaryIO]:
 
 @contextmanager
 def _naming(where: Path | str) -> Iterator[None]:
-    """Errors of writing do not tell where; let them."""
+    """Errors of writing do not name the file; add it."""
     try:
         yield
     except OSError as error:

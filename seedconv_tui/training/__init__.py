@@ -1,8 +1,8 @@
 """What runs in other people's training scripts: `Capture`, `announce` and callbacks of trainers.
 
-It imports neither `engine` nor `store`: Python looks beside a script first, and what lies there may
-have these names too. `announce` needs only the standard library, `Capture` numpy and torch, and
-each callback the library that calls it.
+It imports neither `engine` nor `store`: Python looks into a script's folder first, and what lies
+there may have these names too. `announce` needs only the standard library, `Capture` numpy and
+torch, and each callback the library that calls it.
 """
 
 from __future__ import annotations

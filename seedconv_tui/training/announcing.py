@@ -30,7 +30,7 @@ from seedconv_tui.training.weight_files import (
 
 FORMAT = 1
 FORMAT_OF_CAPTURES = 2  # so that an engine which knows none says that, not that weights are missing
-HELD = ".seedconv-held"  # beside the checkpoints, so that files can be linked into it
+HELD = ".seedconv-held"  # next to the checkpoints, so that files can be linked into it
 HOLD_AT_MOST = 4
 _MOST_STEPS = 2**53
 
@@ -47,7 +47,7 @@ def announce(
     hold: bool = False,
     hold_at_most: int = HOLD_AT_MOST,
 ) -> None:
-    """Tell a study that a checkpoint is finished; returns at once and never stops a training run.
+    """Announce a finished checkpoint to a study; return at once and never stop a training run.
 
     Call it in one process, after everything is saved. What cannot be written is logged as a warning
     (logger `seedconv`), and the engine then finds the checkpoint by the template as it would have.
@@ -59,7 +59,7 @@ def announce(
         step: The training step.
         path: The folder of the checkpoint, or its one file; it need not fit the template.
         hold: Keep what scoring reads from deletion until it is scored, by hard links in
-            `.seedconv-held` beside the checkpoint; they take disk only once it is deleted. A link
+            `.seedconv-held` next to the checkpoint; they take disk only once it is deleted. A link
             keeps nothing of a file that is written over.
         hold_at_most: Checkpoints of this run that are held at once; the oldest gives way.
 
@@ -91,7 +91,7 @@ def announce(
 def announce_captured(
     folder: Path, model: str, seed: str, step: int, *, path: Path | None, lost: str | None = None
 ) -> None:
-    """Tell a study that a step was captured into `path`, or that it was `lost` and why.
+    """Announce to a study that a step was captured into `path`, or that it was `lost` and why.
 
     `folder` is that of the study's announcements. Raise OSError.
     """
@@ -212,7 +212,7 @@ def _hold(checkpoint: Path, held: str, at_most: int) -> bool:
 def _files(checkpoint: Path) -> Iterator[tuple[Path, str]]:
     """Yield what scoring reads of a checkpoint, and what it is called in the held folder.
 
-    Of one that is a single file, that and what may lie beside it for all checkpoints of a run.
+    Of one that is a single file, that and what may lie next to it for all checkpoints of a run.
     """
     if checkpoint.is_file():
         yield checkpoint, checkpoint.name

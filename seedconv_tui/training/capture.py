@@ -196,7 +196,7 @@ class Capture:
             self._lose(operator.index(step), text)
 
     def _lose(self, step: int, reason: str) -> None:
-        """Tell the study, which would wait for the step; what was captured of it before stays."""
+        """Inform the study, which would wait for the step; what was captured of it before stays."""
         group = find_group()
         if group is not None and group.rank != 0:
             return

@@ -18,7 +18,7 @@ _TARGETS = ("target", "label", "tgt", "next")  # in the name of what is to be pr
 
 
 class NoLogitsError(ValueError):
-    """A model of which it is not known how it gives logits; `what` says why, after "the model"."""
+    """A model that gives logits in an unknown way; `what` says why, after "the model"."""
 
     def __init__(self, what: str) -> None:
         super().__init__(f"the model {what}; {_GIVE}")

@@ -180,7 +180,7 @@ class HandingOver:
         return plan
 
     def _refuse_not_finite(self, leader: int, heard: list[dict[str, Any]]) -> None:
-        """Tell the study and raise SkippedError when a rank saw logits that are not finite."""
+        """Inform the study and raise SkippedError when a rank saw logits that are not finite."""
         if all(words["finite"] for words in heard):
             return
         if self._rank == leader:
@@ -223,7 +223,7 @@ class HandingOver:
         }
 
     def _tell_doubts(self, handover: Handover, vocab: int) -> None:
-        """Tell, once each, what makes numbers that nobody wants, and can still be put right."""
+        """Warn, once each, of what makes numbers that nobody wants, and can still be put right."""
         if handover.model_vocab - vocab > _USUAL_PADDING:
             self._tell("padding", "the model makes %d logits, the study's tokenizer has %d "
                        "entries: the others are taken as padding. Is it the one of training?",
@@ -234,7 +234,7 @@ class HandingOver:
                        "ones?", handover.noise_floor)  # fmt: skip
 
     def _tell_replaced(self, handover: Handover, target: Path) -> None:
-        """Tell when the step had been captured before, differs, and still waits for the engine."""
+        """Warn when the step had been captured before, differs, and still waits for the engine."""
         try:
             before = read_handover(target)
         except ValueError:  # there is none, or none that could be adopted

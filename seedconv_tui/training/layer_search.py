@@ -50,7 +50,7 @@ class Layer:
 
 
 def candidates(module: nn.Module, vocab: int) -> list[nn.Linear]:
-    """Return the layers that may make logits of so many tokens."""
+    """Return the layers that may make logits of that many tokens."""
     return [
         part
         for part in module.modules()
@@ -135,8 +135,8 @@ def find_layer(heard: list[Heard], logits: torch.Tensor, vocab: int) -> Layer | 
 def factor(heard: list[Heard], logits: torch.Tensor, vocab: int) -> float | None:
     """Return by what logits are the output of the layer that was heard; None: they are not.
 
-    A soft cap bends small logits by less than half precision shows in one of them, so not their
-    distance is compared, but whether rounding the product gives the same bits.
+    A soft cap bends small logits by less than half precision shows in one of them. So this compares
+    the bits of the rounded product, not a distance.
     """
     output = heard[0].output if heard else None
     if output is None or output.shape[:-1] != logits.shape[:-1]:

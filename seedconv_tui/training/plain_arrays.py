@@ -1,4 +1,4 @@
-"""Arrays in .npy files of which nothing is believed before it is checked."""
+"""Arrays in .npy files, which are checked before anything of them is believed."""
 
 from __future__ import annotations
 

@@ -108,4 +108,4 @@ class Meeting:
                         self.group.store.delete_key(f"{key}/{name}")
 
 
-_left: list[Meeting] = []  # of which every rank has heard all, once it comes to another
+_left: list[Meeting] = []  # complete on every rank, once it comes to another

@@ -125,7 +125,7 @@ def complete(partial: Path, target: Path, handover: Handover) -> None:
 
 
 def too_many(run: Path, newest: Path, at_most: int) -> list[Path]:
-    """Return captures of a run that have to go so that at most so many bytes wait, oldest first.
+    """Return captures of a run that have to go so that at most that many bytes wait, oldest first.
 
     `newest` stays. Also removes what a process that died had begun.
     """

@@ -175,7 +175,7 @@ def _reshard(module: nn.Module) -> None:
 
 
 def _end_forward(module: nn.Module) -> None:
-    """Tell FSDP2 that a forward pass is over which an error has ended.
+    """Inform FSDP2 that a forward pass is over which an error has ended.
 
     Else it would go on in the next one, with weights gathered before the optimizer's step.
     `FSDPModule.reset_iter_state`, where torch has it, also drops gradients that wait.

@@ -14,7 +14,7 @@ SHARDED = "pytorch_model_fsdp_"  # begins the folder in which accelerate keeps o
 SAVED = (".pt", ".pth", ".ckpt")  # what torch.save writes, by the names that people give it
 ONE_FILE = (*SAVED, ".safetensors", ".bin", ".gguf")  # a checkpoint may be one such file
 
-# Written beside the weights, by torch.save too, and none themselves.
+# Written next to the weights, by torch.save too, and none themselves.
 _OTHERS = (
     "*optim*", "*scheduler*", "*scaler*", "*rng_state*", "*random_state*", "training_args.*",
     "*dataloader*", "meta.pt",

@@ -1,4 +1,4 @@
-"""Which stretches of which sequence go through the model, and what is kept of each."""
+"""Which stretches of each sequence go through the model, and what is kept of each."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ def plan_windows(
     """Yield windows over sequences of these many inputs, so that each input is kept exactly once.
 
     Windows start every `window - overlap` inputs. Of each, what is new is kept, so that everything
-    but the first window is predicted from at least `overlap` tokens; or, for a model that sees
-    `both_sides`, what is nearer to its middle than to another's, so that every input has at least
-    `overlap // 2` tokens on each side that is no end of the sequence.
+    but the first window is predicted from at least `overlap` tokens. For a model that sees
+    `both_sides`, a window keeps what is nearer to its middle than to another's: every input has at
+    least `overlap // 2` tokens on each side, except at an end of the sequence.
     """
     for sequence, length in enumerate(lengths):
         start = covered = 0

@@ -67,7 +67,7 @@ def _one_hots(categories: Sequence[Category], n_tokens: int) -> list[list[Any]]:
 
     One of each run of tokens. All share what does not depend on the category.
     """
-    from scipy.sparse import csc_array  # late: whoever only reads needs no scipy
+    from scipy.sparse import csc_array  # late: those who only read need no scipy
 
     run = min(_RUN, n_tokens)
     ones, ends = np.ones(run), np.arange(run + 1, dtype=np.int32)

@@ -74,8 +74,9 @@ def regression(
         context: also by the level of the token before.
 
     Tokens whose KL is not finite are left out. Raise StoreError when a model is not summarised at
-    the step or there is no such category, UnsupportedError when the levels do not fit a regression,
-    too few tokens have a finite KL or `statsmodels` is not installed, DamagedError.
+    the step or there is no such category. Raise UnsupportedError when the levels do not fit a
+    regression, too few tokens have a finite KL or `statsmodels` is not installed. Raise
+    DamagedError.
     """
     names = _models(study, models)
     for name in names:
@@ -146,7 +147,7 @@ class _Design:
         n_terms = len(self._terms) + len(models) - 1
         if n_tokens * len(models) <= n_terms:
             raise UnsupportedError(
-                f"{study.path}: {n_tokens} tokens are too few to tell {n_terms} terms apart"
+                f"{study.path}: {n_tokens} tokens are too few to distinguish {n_terms} terms"
             )
 
     def _add(self, part: Category) -> None:
@@ -243,8 +244,8 @@ def _category(study: StudyReader, models: tuple[str, ...], name: str) -> Categor
     found = study.category(models[0], name)
     if len(models) > 1 and any(name in study.own_categories(model) for model in models):
         raise UnsupportedError(
-            f"{study.path}: {name} parts the tokens by each model's own results: several models "
-            "cannot be told apart beside it; choose one"
+            f"{study.path}: {name} splits the tokens by each model's own results, "
+            "so it allows only one model. Choose one"
         )
     return found
 

@@ -21,7 +21,7 @@ RESULTS = tuple(name for name, v in layout.VARIABLES.items() if v.of_checkpoint)
 CHECKPOINT_MEANS = tuple(
     name for name, v in layout.VARIABLES.items() if not v.per_token and v.dims == ("step", "seed")
 )
-"""Means of a checkpoint, which its record has as they are."""
+"""Means of a checkpoint, which its record has unchanged."""
 
 
 @dataclass(frozen=True)

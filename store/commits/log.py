@@ -2,8 +2,8 @@
 
 Each coordinator writes one file, `commits/<n>.log`, n = 1, 2, ...; a record is one line, eight hex
 digits of the CRC-32 of the rest, a space and a JSON object. The first record of a file names the
-session and how many bytes of the file before it count, so that a coordinator which lost the study
-to another cannot commit behind its back. A line that is incomplete or fails its checksum at the
+session and how many bytes of the file before it count. So a coordinator that lost the study to
+another cannot commit afterwards. A line that is incomplete or fails its checksum at the
 end of a live file is not there yet; anything after it is not read. Files are never removed.
 """
 
@@ -317,7 +317,7 @@ class CommitWriter:
         reader.refresh()
 
     def check(self) -> None:
-        """Raise BusyError when another has taken the study over, StoreError when it is gone."""
+        """Raise BusyError when another has taken the study over, StoreError when it was deleted."""
         refuse_lost(self._folder, self.number, os.fstat(self._file.fileno()))
 
     def append(self, *records: Record) -> None:
@@ -346,7 +346,7 @@ class CommitWriter:
             self.check()
 
     def seal(self) -> None:
-        """Keep the length of the file beside it, to distinguish a lost end from a live one."""
+        """Keep the length of the file next to it, to distinguish a lost end from a live one."""
         size = os.fstat(self._file.fileno()).st_size
         path = seal_file(self._folder, self.number)
         with contextlib.suppress(OSError):  # the log is whole without it

@@ -39,7 +39,7 @@ class PairSums:
 
     @classmethod
     def of(cls, record: Mapping[str, Any]) -> PairSums:
-        """Return what a record says; one of an earlier version says nothing."""
+        """Return what a record says; one of an earlier version has none."""
         names = ("cells", "means", "before", "once")
         cells, means, before, once = (record.get(name) for name in names)
         return cls(

@@ -1,4 +1,4 @@
-"""What mending can only give up: results that training handed over, and nothing makes again."""
+"""What repairing can only give up: results that training handed over, and nothing makes again."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def lost_by_mending(path: Path, damage: Sequence[Damage]) -> frozenset[Damage]:
     """Return the damage to captured checkpoints that does not follow from what is stored.
 
     Their results, log-probs and pairs; log-probs of which only metadata are damaged as well, though
-    mending may write those again.
+    repairing may write those again.
     """
     if not any(found.part in _OF_CHECKPOINTS for found in damage):
         return frozenset()

@@ -1,4 +1,4 @@
-"""Mending what `verify` found: what follows from the rest is computed again, the rest forgotten.
+"""Repairing what `verify` found: what follows from the rest is computed again, the rest forgotten.
 
 Nobody is believed without proof. A cell is right if its checksum is that of its record, a mean if
 it is the one in the record; results that are wrong are computed again from log-probs. What is
@@ -90,7 +90,7 @@ def maintain(
 def mend(
     path: Path, damage: Sequence[Damage], say: Callable[[str], object] = lambda text: None
 ) -> None:
-    """Mend everything whose part is in `MENDABLE`; `say` is called with what it waits for.
+    """Repair everything whose part is in `MENDABLE`; `say` is called with what it waits for.
 
     Raise BusyError while an engine works on the study, DamagedError when it cannot be opened.
     """
@@ -151,7 +151,7 @@ def _mend_model(writer: StudyWriter, model: str, damage: list[Damage]) -> None:
 def _mend_log_probs(
     writer: StudyWriter, study: Study, model: str, damage: Sequence[Damage]
 ) -> set[Key]:
-    """Write metadata of damaged log-probs again; drop those that this does not mend.
+    """Write metadata of damaged log-probs again; drop those that this does not repair.
 
     Return the checkpoints whose log-probs were dropped.
     """
@@ -264,7 +264,7 @@ def _write_means(
     name: str,
     wrong: set[tuple[str | None, int | None, str | None]],
 ) -> None:
-    """Write an array of means again: whole cells as they are, others made again, the rest NaN.
+    """Write an array of means again: whole cells unchanged, others made again, the rest NaN.
 
     Raise DamagedError when what a mean is taken over cannot be read.
     """

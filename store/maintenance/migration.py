@@ -1,7 +1,7 @@
 """Bringing a study of an earlier format to the present one, in its place.
 
 It may be killed at any moment and called again: until the last write, the study's attributes say
-that it is being migrated, and nobody else touches it. Results are moved as they are, byte by byte,
+that it is being migrated, and nobody else touches it. Results are moved unchanged, byte by byte,
 so that what the commit log says of them stays true.
 """
 
@@ -49,7 +49,7 @@ class Migrated:
     before: Entries
     after: Entries
     steps: int  # that were packed
-    left: tuple[tuple[str, int], ...]  # (model, step) of which something is damaged: still loose
+    left: tuple[tuple[str, int], ...]  # (model, step) with damage: still loose
 
 
 def migrate(

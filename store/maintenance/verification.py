@@ -40,7 +40,7 @@ class Checked:
 
 
 def verify(path: Path) -> Iterator[Checked]:
-    """Read back all that is committed in the study at `path`, part by part.
+    """Read back everything that is committed in the study at `path`, part by part.
 
     Raise NotAStudyError when there is no study. Damage is yielded, never raised.
     """

@@ -110,7 +110,7 @@ class MeanChecker:
         return held[name, seed]
 
     def _stored(self, model: str, name: str) -> dict[tuple[int, ...], float]:
-        """Return the committed cells as they are on disk. Raise DamagedError."""
+        """Return the committed cells as on disk. Raise DamagedError."""
         array, cells = self.study.array(model, name), mean_cells(self.study, model, name)
         values: dict[tuple[int, ...], float] = {}
         for box in boxes(array.shape, array.chunks):

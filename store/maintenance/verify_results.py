@@ -18,7 +18,7 @@ from store.storage.arrays import read
 from store.storage.metadata import expect_group, expect_nothing_else
 from store.study import Study
 
-# An array, where in it, and of which seed or seeds.
+# An array, where in it, and its seed or seeds.
 _Cell = tuple[str, tuple[int, ...], tuple[str, str | None]]
 _Still = Callable[[str, str | None], bool]
 Means = dict[tuple[str, str, tuple[int, ...]], tuple[float, float]]

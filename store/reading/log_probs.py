@@ -261,7 +261,7 @@ REPRESENTATIONS: Mapping[str, KeptAs | None] = {
     ),
     "none": None,  # reduced while scoring, nothing is kept
 }
-"""Every `Representation` by its name, in the order in which their sizes are told."""
+"""Every `Representation` by its name, in the order in which their sizes are listed."""
 
 
 def create_log_probs(

@@ -47,6 +47,6 @@ def fetch_parts(parts: Iterable[ResultPart], where: Callable[[ResultPart], Place
     """Ask a remote store for all of these at once, but for what is not committed or readable."""
     found = []
     for part in parts:
-        with contextlib.suppress(StoreError):  # whoever reads it hears why
+        with contextlib.suppress(StoreError):  # readers hear why
             found.append(where(part))
     fetch(found)

@@ -96,7 +96,7 @@ def read_probe(store: Store, name: str, digest: str) -> Probe:
 def open_results(
     store: Store, model: str, name: str, known: ModelLedger, entry: ProbeEntry
 ) -> Array:
-    """Open a model's results as they are on disk.
+    """Open a model's results as on disk.
 
     Raise DamagedError when their metadata are altered.
     """

@@ -1,7 +1,7 @@
 """Means as records of the commit log have them: what stands in an array must be the same numbers.
 
 A chunk of an array of means holds many checkpoints and is replaced whole, so that no record can
-have its checksum. Records of earlier versions do not have the numbers: those are read as they are.
+have its checksum. Records of earlier versions do not have the numbers: those are read unchanged.
 """
 
 from __future__ import annotations

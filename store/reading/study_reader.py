@@ -1,4 +1,4 @@
-"""What is stored of a study, live or finished, read as it is: nothing here is composed of other.
+"""What is stored of a study, live or finished, read as stored: nothing here is composed of other.
 
 Readers never write, lock or see half a result.
 """
@@ -74,7 +74,7 @@ class StudyReader:
     def refresh(self) -> bool:
         """Take in what was committed since; return whether there was anything.
 
-        Where another study, or an older copy of this one, was put in its place, all that was known
+        Where another study, or an older copy of this one, was put in its place, all knowledge
         is forgotten and read again; `replaced` counts that.
         """
         changed = self._progress.refresh()
@@ -131,7 +131,7 @@ class StudyReader:
     def consistent(
         self, steps: Mapping[str, Collection[int]], read_all: Callable[[], _Read]
     ) -> _Read:
-        """Return what `read_all` returns, once all that it read of these steps is of one moment.
+        """Return what `read_all` returns, once its reads of these steps are of one moment.
 
         While it reads, or since the last refresh, an engine may have summarised some of these
         steps, by model, once more in the same place: with more seeds, or by a category that has

@@ -41,7 +41,7 @@ class Summary:
     step_of_levels: int | None  # the levels are made of this step's results; None: of the corpus
     labels: tuple[str, ...]  # (level,), untrusted
     counts: NDArray[np.int64]  # (level,) tokens
-    steps: NDArray[np.int64]  # (step,) ascending, all that the model has
+    steps: NDArray[np.int64]  # (step,) ascending, everything that the model has
     seeds: tuple[str, ...]
     n_seeds: NDArray[np.int64]  # (step,) whose pairs were taken
     vocab_size: int
@@ -195,7 +195,7 @@ class SummaryReader:
         if checksum_at(summary.sums.get(category), BY_LEVEL.index(name)) is not None:
             return False  # else that was said when they were read
         if name in SUMMARY_ARRAYS and step not in self._known.sets:
-            return False  # of which nothing is known
+            return False  # without any result
         labels = [seed for seed in self._known.seeds if seed in summary.seeds]
         if not _lacks_values(name, values, [self._known.seeds[seed] for seed in labels], full):
             return False

@@ -23,7 +23,7 @@ def checksum(root: Mapping[str, Any]) -> str:
 
 
 def corpus_checksum(corpus: Corpus) -> str:
-    """Return the CRC-32 in eight hex digits of all that a corpus holds, lengths included."""
+    """Return the CRC-32 in eight hex digits of everything that a corpus holds, lengths included."""
     crc = zlib.crc32(json.dumps([corpus.text, list(corpus.document_name)]).encode())
     for values in (
         corpus.token_id,
@@ -39,7 +39,7 @@ def corpus_checksum(corpus: Corpus) -> str:
 
 
 def vocabulary_checksum(vocabulary: Vocabulary) -> str:
-    """Return the CRC-32 in eight hex digits of all that a vocabulary holds."""
+    """Return the CRC-32 in eight hex digits of everything that a vocabulary holds."""
     crc = zlib.crc32(json.dumps([list(vocabulary.text), vocabulary.source]).encode())
     crc = zlib.crc32(np.asarray(vocabulary.count, "<i8").tobytes(), crc)
     return f"{crc:08x}"

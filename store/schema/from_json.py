@@ -32,7 +32,7 @@ def from_json(kind: type[_Made], value: object, name: str = "it") -> _Made:
     finite or larger than anything of ours, or a field that is missing.
     """
     origin, inner = get_origin(kind), get_args(kind)
-    if origin is types.UnionType:  # `X | None`, of which there is no other kind
+    if origin is types.UnionType:  # `X | None`, the only kind there is
         return from_json(inner[0], value, name) if value is not None else value  # type: ignore[return-value]
     if origin is tuple:
         if not isinstance(value, list):
@@ -54,7 +54,7 @@ def from_json(kind: type[_Made], value: object, name: str = "it") -> _Made:
 
 def _dataclass(kind: Any, value: object, name: str) -> object:
     if not isinstance(value, Mapping):
-        raise ValueError(f"{name} is no object")  # noqa: TRY004  as for all that JSON may say
+        raise ValueError(f"{name} is no object")  # noqa: TRY004  as for everything that JSON may say
     hints, found = _hints(kind), {}
     for field in fields(kind):
         if field.name in value:

@@ -108,7 +108,7 @@ class Variable:
         """Whether its values depend on all seeds that were compared at the step.
 
         The axis `compared` has one place less than there were: what a step has of more seeds lies
-        beside what it had of fewer, which goes once the other is committed.
+        next to what it had of fewer, which goes once the other is committed.
         """
         return "compared" in self.dims
 
@@ -244,8 +244,8 @@ VARIABLES: dict[str, Variable] = {
         "float32",
         (*_CHECKPOINT, "compared", "token"),
         "nats",
-        "KL divergence from seed to the mean distribution of the seeds that were compared, of "
-        "which there are one more than the index `compared`",
+        "KL divergence from seed to the mean distribution of the compared seeds; there is one "
+        "more of them than the index `compared`",
         per_token=True,
     ),
     **{

@@ -45,7 +45,7 @@ def pack_numbers(values: Iterable[float]) -> str:
 
 
 def unpack_numbers(packed: Any, size: int) -> NDArray[np.float64]:
-    """Return `size` numbers; all NaN when `packed` does not hold so many."""
+    """Return `size` numbers; all NaN when `packed` holds fewer."""
     try:
         found = np.frombuffer(base64.b64decode(packed), "<f8")
     except (TypeError, ValueError):

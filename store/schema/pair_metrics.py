@@ -1,7 +1,7 @@
 """How two seeds are compared: every number there is of an ordered pair, in one table.
 
-The arrays of a store, the columns of `seedconv export`, the measures on the screen Seeds and the
-statistics in a report are all taken from here, as far as the study has them. A new divergence takes
+It gives the arrays of a store, the columns of `seedconv export`, the measures on the screen Seeds
+and the statistics in a report, as far as the study has them. A new divergence takes
 a row here, its kernel in `engine.scoring.divergence` and its float64 formula in
 `store.analysis.again`; a new number made of the results of both seeds takes a row here and its
 formula in `store.statistics.means.PAIR_OF`.

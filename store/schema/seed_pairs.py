@@ -17,7 +17,7 @@ def ordered_pairs(n_seeds: int) -> Bools:
 
 
 def pairs_among(inside: Bools) -> Bools:
-    """Return the ordered pairs of which both seeds are inside, (..., seed, other_seed).
+    """Return the ordered pairs with both seeds inside, (..., seed, other_seed).
 
     `inside` is of (..., seed).
     """

@@ -188,7 +188,7 @@ class Work:
 
 @dataclass(frozen=True)
 class Gpu:
-    """What a GPU does, whoever uses it: what its driver says of the whole device."""
+    """What a GPU does for all its users: what its driver says of the whole device."""
 
     device: str  # as in `Work`; several over which models are split are one: "cuda:0+cuda:1"
     utilisation: float | None  # share of the time in which a kernel ran, 0 to 1; None: not known
@@ -219,7 +219,7 @@ class EngineStatus:
     bytes_written: int = 0  # by this process
     disk_free: int | None = None  # bytes free where the store lies
     bytes_projected: int | None = None  # about what log-probs will take; None: not known
-    gpus: tuple[Gpu, ...] = ()  # those that the engine uses, as far as it can tell
+    gpus: tuple[Gpu, ...] = ()  # those that the engine uses, as far as known
     # What is wrong as of its last look, a line each, other than failures, which the log has:
     # sources that cannot be asked, models with nothing to compare, pairs that cannot come
     amiss: tuple[str, ...] = ()

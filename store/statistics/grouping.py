@@ -49,10 +49,10 @@ def grouped(kl: Floats, group: Ints, n_groups: int, most: int = MOST) -> Grouped
         most: arrangements at most; where there are more, `most` - 1 are drawn, and the one that
             there is counts as well. The draws are the same each time.
 
-    A p-value is the share of arrangements of the runs in groups of the same sizes whose statistic
-    is as large as the one observed, which is one of them (Mielke and Berry 2007; Phipson and
-    Smyth 2010). Both are NaN where there are fewer than two groups, or no pair within one;
-    `p_each` also with fewer than two groups that have pairs.
+    A p-value is a share of all arrangements of the runs in groups of the same sizes: those whose
+    statistic is at least as large as the observed one, which is one of them (Mielke and Berry 2007;
+    Phipson and Smyth 2010). Both are NaN where there are fewer than two groups, or no pair within
+    one; `p_each` also with fewer than two groups that have pairs.
     """
     inside = group >= 0
     both = without_diagonal(kl[np.ix_(inside, inside)])

@@ -209,7 +209,7 @@ def difference_p(kl_a: Floats, kl_b: Floats, apart: ClusterCells, *, same_seeds:
 
     Below 5 % where the interval leaves 0 out; NaN where there is no interval, or no spread.
     """
-    from scipy.special import stdtr  # late: whoever only reads needs no scipy
+    from scipy.special import stdtr  # late: those who only read need no scipy
 
     variance, df = _joined(_of_difference(kl_a, kl_b, apart, same_seeds=same_seeds))
     t = np.abs(pair_mean(kl_a) - pair_mean(kl_b)) / np.sqrt(variance)
@@ -308,7 +308,7 @@ def _half_width(sources: list[tuple[Floats, Any]], confidence: float) -> Floats:
 
     Satterthwaite (1946).
     """
-    from scipy.special import stdtrit  # late: whoever only reads needs no scipy
+    from scipy.special import stdtrit  # late: those who only read need no scipy
 
     variance, df = _joined(sources)
     return np.asarray(stdtrit(df, 0.5 + confidence / 2) * np.sqrt(variance))

@@ -58,7 +58,7 @@ def newly_outlying(mean_kl: Floats, at: int) -> Bools:
         at: index of the step whose results are new; steps may come in any order.
 
     Returns:
-        Whether the seed is an outlier at `at` and at exactly one step beside it: with more of them
+        Whether the seed is an outlier at `at` and at exactly one step next to it: with more of them
         it was one before, with none it may be chance.
     """
     found = outliers(mean_kl[at])

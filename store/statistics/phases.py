@@ -129,7 +129,7 @@ def _thin(steps: Ints) -> _Points:
 
 
 def _draws(n_seeds: int) -> Floats:
-    """Return how often each pair counts, (1 + draw, seed, other_seed): as it is, then as drawn.
+    """Return how often each pair counts, (1 + draw, seed, other_seed): as measured, then as drawn.
 
     A seed drawn w times has w copies; pairs of a seed with itself do not count, so draws of one
     seed alone are left out. No draws with fewer than 3 seeds.

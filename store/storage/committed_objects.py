@@ -48,7 +48,7 @@ def wait(request: Callable[..., Awaitable[Any]], *arguments: Any, **options: Any
 
 
 class CommittedObjects(CheckedStore, ObjectStore[Any]):
-    """Read-only objects of which every chunk that is asked for must exist, like CommittedStore."""
+    """Read-only objects in which every requested chunk must exist, like CommittedStore."""
 
     def __init__(self, store: Any, files: Shown) -> None:
         super().__init__(store, read_only=True)

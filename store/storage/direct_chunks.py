@@ -1,7 +1,7 @@
 """Chunks of a local study's arrays without Zarr, whose event loop costs more than the work.
 
-All is checked that Zarr and its stores check: whoever gets the bytes answers for links, sizes and
-what was committed; here, the checksum. What is written is what Zarr writes, byte by byte.
+Everything is checked that Zarr and its stores check: links, sizes and commits by the caller that
+gets the bytes; the checksum here. What is written is what Zarr writes, byte by byte.
 """
 
 from __future__ import annotations
@@ -97,7 +97,7 @@ def _key(grid: ChunkGrid, index: Iterable[int]) -> str:
 def _within_one(
     grid: ChunkGrid, selection: Selection
 ) -> tuple[list[int], tuple[int | slice, ...]] | None:
-    """Return which chunk holds all that is selected, and where in it; None: no single one does."""
+    """Return which chunk holds the whole selection, and where in it; None: no single one does."""
     if len(selection) > len(grid.shape):
         return None
     index: list[int] = []

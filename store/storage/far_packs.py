@@ -18,7 +18,7 @@ AskPart = Callable[[str, int, int], Awaitable[bytes]]
 
 
 class FarPacks:
-    """Packs of results: small ones are held whole, as whoever reads one chunk reads the others."""
+    """Packs of results: small ones are held whole, because readers of one chunk read the others."""
 
     def __init__(self, where: object, whole: AskWhole, part: AskPart) -> None:
         """Take what asks for an object, or for a part of it; `where` is shown."""

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from store.storage.checked_stores import checksum_of
 
 MOST_WHOLE = 2**24
-"""Bytes of a file of which a part is asked for, up to which all of it is read at once."""
+"""Bytes of a file up to which it is read whole when a part is asked for."""
 
 _MOST_FILES = 2**25  # bytes of files, all together
 _MOST_CHUNKS = 2**25  # bytes of chunks
@@ -66,11 +66,11 @@ class KeptFiles:
 
     @property
     def resting(self) -> bool:
-        """Whether all that is known counts as unchanged."""
+        """Whether everything that is known counts as unchanged."""
         return time.monotonic() < self._rest_until
 
     def rest(self, seconds: float) -> None:
-        """Let all that is known count as unchanged for so long."""
+        """Let everything that is known count as unchanged for so long."""
         self._rest_until = time.monotonic() + seconds
 
     def get(self, key: str) -> KeptFile | None:

@@ -72,7 +72,7 @@ def _load(root: Path, file: Path) -> Any:
 
 
 def _within(part: Any, whole: Any) -> bool:
-    """Return whether all that `part` says, `whole` says: a newer Zarr may write more."""
+    """Return whether `whole` says everything that `part` says: a newer Zarr may write more."""
     match part, whole:
         case dict(), dict():
             return all(key in whole and _within(part[key], whole[key]) for key in part)

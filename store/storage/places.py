@@ -1,6 +1,6 @@
 """Where a study's files are read from: a local folder, or a remote store that holds a copy.
 
-Readers see both through `Files` and tell them apart nowhere else. Only local folders are written.
+Readers see both through `Files` and distinguish them nowhere else. Only local folders are written.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ class LocalFiles:
         """See `Files`: each file is asked itself."""
 
     def version(self, name: str) -> None:
-        """See `Files`: whoever wants to know asks for its `stamp`."""
+        """See `Files`: its `stamp` answers that."""
 
     def rest(self, seconds: float) -> None:
         """See `Files`: asking costs nothing."""
@@ -164,5 +164,5 @@ def refuse_remote(address: str | Path) -> None:
         scheme = found[0].strip("/").rstrip(":/")
         raise UnsupportedError(
             f"a study is written to a file system, not to {scheme}://: name a folder as `store` "
-            "and copy it there, as docs/store-format.md tells"
+            "and copy it there, as docs/store-format.md describes"
         )

@@ -51,7 +51,7 @@ class CellWriter:
         self._arrays: dict[tuple[str, str], tuple[tuple[int, int], Array]] = {}
 
     def check(self) -> None:
-        """Raise BusyError when another has taken the study over, StoreError when it is gone."""
+        """Raise BusyError when another has taken the study over, StoreError when it was deleted."""
         folder = self.path / layout.COMMITS
         self._there = refuse_lost(folder, self.session, self._there)
 
@@ -65,7 +65,7 @@ class CellWriter:
     ) -> PendingCheckpoint:
         """Start writing one checkpoint that was planned and whose log-probs are not stored.
 
-        Results that are committed stay as they are: scoring again only brings back log-probs.
+        Results that are committed stay unchanged: scoring again only brings back log-probs.
         `layer` is needed for, and only for, a representation that has factors; else ValueError.
         """
         known = self._known(model)
@@ -97,7 +97,7 @@ class CellWriter:
     def begin_pairs(self, model: str, step: int, seeds: Iterable[str]) -> PendingPairs:
         """Start writing the pairs among `seeds` that are not reduced yet.
 
-        What depends on all of them is written beside what is there of fewer.
+        What depends on all of them is written next to what is there of fewer.
         """
         known = self._known(model)
         chosen = {seed: known.seeds[seed] for seed in seeds}

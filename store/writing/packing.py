@@ -25,7 +25,7 @@ from store.storage.side_by_side import side_by_side
 
 Cell = tuple[int, ...]
 
-_FEW_TOKENS = 2**14  # of which several packs are made at once
+_FEW_TOKENS = 2**14  # up to which several packs are made at once
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class Packer:
     def pack(self, model: str, step: int, *, again: bool = False) -> None:
         """Pack what is committed of a step and loose; with `again`, even if nothing is loose.
 
-        What is damaged stays as it is, and its pack with it. Raise OSError; what was packed until
+        What is damaged stays unchanged, and its pack with it. Raise OSError; what was packed until
         then is as good as the rest.
         """
         known = self._ledger().model(model)
@@ -83,19 +83,19 @@ class Packer:
                         file.unlink(missing_ok=True)
 
     def try_to_pack(self, model: str, step: int, *, again: bool = False) -> None:
-        """Pack a step as far as there is room: all that is committed stays, packed or not."""
+        """Pack a step as far as there is room; committed data stays, packed or not."""
         with contextlib.suppress(OSError):
             self.pack(model, step, again=again)
 
     def pack_loose(self, chosen: Callable[[ModelLedger, int], bool]) -> None:
-        """Pack the chosen steps of which something is loose, as far as there is room."""
+        """Pack the chosen steps with loose data, as far as there is room."""
         for model, known in self._ledger().models.items():
             for step in self.loose(model):
                 if chosen(known, step):
                     self.try_to_pack(model, step)
 
     def remove_packs(self, model: str, step: int) -> None:
-        """Remove packs of a step of which nothing is committed."""
+        """Remove packs of a step without committed data."""
         known = self._ledger().model(model)
         t = known.steps[step]
         for name, variable in layout.PER_TOKEN.items():
@@ -120,7 +120,7 @@ class Packer:
                         _remove_empty(root, root / f"{array}/{t}/{j}")
 
     def loose(self, model: str) -> list[int]:
-        """Return the steps of which something is loose, in order."""
+        """Return the steps with loose data, in order."""
         known, found = self._ledger().model(model), set()
         for name in layout.PER_TOKEN:
             array = self._store.root / layout.model_path(model) / layout.array_path(name)
@@ -148,7 +148,7 @@ class Packer:
             return []
         try:
             chunks = {number: self._chunks.get_bytes(key) for number, key in keys.items()}
-        except DamagedError:  # whoever reads it hears of it
+        except DamagedError:  # readers hear of it
             return []
         data = make_pack({number: chunk.tobytes() for number, chunk in chunks.items()}, pack.size)
         self._store.put(pack.key, data)

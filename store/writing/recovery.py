@@ -153,7 +153,7 @@ def _clear(store: DurableStore, path: str, cells: Iterable[tuple[Any, ...]]) -> 
     for box in boxes(array.shape, array.chunks):
         try:
             values = read(array, box)
-        except DamagedError:  # says so to whoever reads it; nothing is hidden by overwriting it
+        except DamagedError:  # says so to its reader; nothing is hidden by overwriting it
             continue
         cleared = np.where(committed[box], values, np.nan)
         if not np.array_equal(cleared, values, equal_nan=True):

@@ -112,7 +112,7 @@ class Restorer:
         self._study.refresh()
 
     def to_mean(self, step: int, values: Mapping[str, NDArray[np.float32]]) -> None:
-        """Commit the KL of these seeds, (token,), to the mean of all that are compared there."""
+        """Commit the KL of these seeds, (token,), to the mean of all seeds compared there."""
         known = self._writer.ledger.model(self._model)
         of, t = known.sets[step], known.steps[step]
         packed = ""
@@ -136,7 +136,7 @@ class Restorer:
         self._study.refresh()
 
     def _of_both(self, step: int, pair: Pair) -> dict[str, float]:
-        """Return the means that are made of the results of both seeds, as far as they are there."""
+        """Return the means that are made of the results of both seeds, as far as there are any."""
         found = {}
         for name, mean in PAIR_OF.items():
             try:

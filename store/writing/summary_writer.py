@@ -181,7 +181,7 @@ class SummaryWriter(PartWriter):
             self._commits.append(*({**record, "step": step} for step in sorted(there)))
 
     def drop_category(self, name: str, model: str | None = None) -> None:
-        """Take a partition back, and with it all that was summarised by it."""
+        """Take a partition back, and with it everything that was summarised by it."""
         known = self._ledger if model is None else self._ledger.model(model)
         if name in known.categories:
             record: Record = {"kind": "category", "name": name, "digest": None}

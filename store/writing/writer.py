@@ -79,7 +79,7 @@ class StudyWriter:
         self._begin()
 
     def _begin(self) -> None:
-        """Start a session: with it, all that writes."""
+        """Start a session and its writers."""
         reader = CommitReader(self.path / layout.COMMITS)
         reader.refresh()
         refuse_other_study(self.path, self._root, reader.ledger)
@@ -313,7 +313,7 @@ class StudyWriter:
             self._commits.append(phases_record(model, phases, settled=settled))
 
     def set_schedules(self, schedules: Schedules) -> None:
-        """Record the learning rates by model, in the place of all that were recorded before."""
+        """Record the learning rates by model, in place of those recorded before."""
         if schedules != self.ledger.schedules:
             self._commits.append(schedules_record(schedules))
 

@@ -521,7 +521,7 @@ def test_damage_of_what_cannot_be_scored_again(
         assert list(_damage(store, "log_probs"))
     capsys.readouterr()
     assert run(["verify", str(store)]) == 1
-    advice = [line for line in capsys.readouterr().out.splitlines() if line.startswith("to mend")]
+    advice = [line for line in capsys.readouterr().out.splitlines() if line.startswith("to repair")]
     gives_up = f"seedconv verify {store} --mend gives it up"
     assert [gives_up in line for line in advice] == [lost]
     assert run(["verify", str(store), "--mend"]) == 0

@@ -184,8 +184,8 @@ def test_a_store_whose_list_is_none_is_refused(tmp_path: Path, odd: object) -> N
 @pytest.mark.parametrize(
     ("asked", "said"),
     [
-        ([], 'should have "kl", of which curves and categories are made'),
-        (["js"], 'should have "kl", of which curves and categories are made'),
+        ([], 'should have "kl", from which curves and categories come'),
+        (["js"], 'should have "kl", from which curves and categories come'),
         (["kl", "kl"], "should name each divergence once"),
         (["kl", "jsd"], "'jsd'"),
         ("kl", "should be a valid list"),

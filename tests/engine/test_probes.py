@@ -453,7 +453,7 @@ def test_a_bad_line_is_named(
         ('kind = "blimp"', 'probe "p": folder: is required where kind = "blimp"'),
         ('kind = "blimp"\nfolder = "none"', "none: there is no such folder"),
         ('kind = "blimp"\nfolder = "runs"', "runs: holds no *.jsonl"),
-        ('kind = "blimp"\nfolder = "b"\nfiles = ["a"]', 'files: says nothing where kind = "blimp"'),
+        ('kind = "blimp"\nfolder = "b"\nfiles = ["a"]', 'files: has no effect with kind = "blimp"'),
         ('kind = "icl"\nfiles = ["none*"]', "'none*': there is no such file"),
         (
             'kind = "icl"\nfiles = ["text.txt"]\npositions = [900, 990]',
@@ -461,7 +461,7 @@ def test_a_bad_line_is_named(
         ),
         (
             'kind = "icl"\nfiles = ["text.txt"]\nicl = "paper"\ntoken = 9',
-            'token: says nothing where icl = "paper"; leave one out',
+            'token: has no effect with icl = "paper"; leave one out',
         ),
         (
             'kind = "icl"\nfiles = ["text.txt"]\ntoken = 400',

@@ -150,7 +150,7 @@ def test_machines_come_and_go_and_the_results_are_the_same(
     told = engine.told(" warning ")
     assert len(told) == 2, told
     for line in told:
-        assert "the machine left the cluster" in line or "its process is gone" in line
+        assert "the machine left the cluster" in line or "its process ended" in line
         assert "it is planned again" in line or "going on without it" in line
     assert len(engine.told(": joined")) == 2
     assert len(engine.told(" probed ")) == 18

@@ -58,7 +58,7 @@ def test_counts_are_those_of_the_tokenizer_also_when_interrupted(
     assert not (tmp_path / "twice.npy").exists()
     assert json.loads((tmp_path / "twice.npy.state").read_text())["documents"] == 512
     assert run([*command, str(tmp_path / "twice.npy"), "--first", "700"]) == 2
-    assert "was begun with other first; remove it to begin anew" in capsys.readouterr().err
+    assert "was begun with other first; remove it to start again" in capsys.readouterr().err
     assert run([*command, str(tmp_path / "twice.npy")]) == 0
     np.testing.assert_array_equal(np.load(tmp_path / "twice.npy"), whole)
     assert not (tmp_path / "twice.npy.state").exists()

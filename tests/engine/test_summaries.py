@@ -508,7 +508,7 @@ def test_a_run_mends_the_levels_of_surprisal(
         chunk.write_bytes(chunk.read_bytes()[:-1] + b"\x55")
     file = write_study(copy)
     assert run(["run", str(file)]) == 0
-    assert "levels of surprisal are made anew" in capsys.readouterr().err
+    assert "making the levels of surprisal again" in capsys.readouterr().err
     after = open_study(copy / "study.zarr").summary("m", "surprisal")
     np.testing.assert_array_equal(after.expected_kl, before.expected_kl)
     assert run(["verify", str(copy / "study.zarr")]) == 0

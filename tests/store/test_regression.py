@@ -186,7 +186,7 @@ def test_what_does_not_fit_is_refused(study: Study, tmp_path: Path) -> None:
         regressions(made)
     with pytest.raises(UnsupportedError, match=r"many has 65 levels with tokens; .* 64 at most"):
         regression(made, 0, models=["m"], category="many")
-    with pytest.raises(UnsupportedError, match=r"3 tokens are too few to tell . terms apart"):
+    with pytest.raises(UnsupportedError, match=r"3 tokens are too few to distinguish . terms"):
         regression(made, 0, models=["m"], category="few")
 
 

@@ -101,7 +101,7 @@ def test_each_damaged_checkpoint_is_a_line_and_what_mends_it_is_said(
         ["damaged", "results, m, seed 3, step 8"],
         ["damaged", "log-probs, m, seed 1, step 0"],
         ["damaged", "pairs, m, seed 2, other seed 3, step 0"],
-        ["to mend", f"seedconv verify {study} --mend, then"],
+        ["to repair", f"seedconv verify {study} --mend, then"],
     ]
     assert run(["verify", str(study), "--json"]) == 1
     found = json.loads(capsys.readouterr().out)["damage"]

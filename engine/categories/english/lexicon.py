@@ -1,4 +1,4 @@
-"""English words and their readings: closed classes whole, open ones as far as they are common.
+"""English words and their readings: closed classes whole, open ones as far as common.
 
 A reading is a part of speech as fine as the rules need it. Words of the closed classes are written
 out with every reading; open classes are lists of base forms. Apostrophes are straight ones here.

@@ -59,7 +59,7 @@ class CategoriesView(StepScreen):
 
     _category = ""  # empty: the model's first
     _levels: Levels | None = None  # what was read last
-    _levels_of = ""  # of which model
+    _levels_of = ""  # of this model
     _compared: tuple[str, ...] = ()  # labels
     _inside: TokenRows | None = None  # None: the table is shown
     _metric, _log_y, _band = 0, False, True

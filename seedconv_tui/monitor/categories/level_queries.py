@@ -54,9 +54,9 @@ def counterpart(category: str, categories: Sequence[str]) -> str:
 
 
 def neighbour(category: str, categories: Sequence[str], count: int) -> str:
-    """Return the category so many places on, after the last the first again.
+    """Return the category that many places on, after the last the first again.
 
-    Target or token before stays as it is where the other category has both.
+    Target or token before stays unchanged where the other category has both.
     """
     bases = list(dict.fromkeys(map(base, categories)))
     name = bases[(bases.index(base(category)) + count) % len(bases)]

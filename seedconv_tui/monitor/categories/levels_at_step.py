@@ -31,7 +31,7 @@ ALL_METRICS = (*METRICS, *(metric.title for metric in ENSEMBLE_METRICS))
 COMPARED = 5
 """Levels that can be kept in the chart in colours of their own."""
 
-_QUIET = 12  # levels that are drawn beside those
+_QUIET = 12  # levels that are drawn next to those
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,7 +127,7 @@ def series(levels: Levels, metric: int, colors: Mapping[int, int], *, band: bool
 
 
 def category_words(levels: Levels) -> str:
-    """Return the category, and where it may be of either, of which token it is."""
+    """Return the category, and its token, where it may be of either."""
     name = levels.category
     if name != base(name):
         return f"{base(name)} of the token before"
@@ -151,7 +151,7 @@ def category_facts(levels: Levels, step: int | None) -> list[str]:
 
 
 def level_facts(at: StepOfLevels, level: int) -> list[str]:
-    """Return all that is known of a level at a step, in words."""
+    """Return everything that is known of a level at a step, in words."""
     n, tokens = int(at.counts[level]), max(int(at.counts.sum()), 1)
     facts = [quoted(at.labels[level]), f"{n:,} token{'s' * (n != 1)} ({n / tokens:.1%})"]
     if not n:

@@ -24,7 +24,7 @@ class LevelRows:
     backwards: bool = False
     pattern: str = ""  # only levels with this in their label
     label: str = ""  # empty: whichever is first
-    order: list[int] = field(default_factory=list)  # levels, as they are shown
+    order: list[int] = field(default_factory=list)  # levels, as shown
     place: int = 0  # of the chosen one in `order`
     _labels: tuple[str, ...] = ()
 

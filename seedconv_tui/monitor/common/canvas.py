@@ -1,4 +1,4 @@
-"""The widget that all others here are: lines of styled text, of which only changes are sent."""
+"""The widget that all others here are: lines of styled text; only changes are sent."""
 
 from __future__ import annotations
 
@@ -126,7 +126,7 @@ class Canvas(Widget):
 def _changed_cells(was: Strip, now: Strip) -> int:
     """Return cells up to and with the last one that differs.
 
-    The end is all that is worth knowing: Textual sends a row from the widget's left edge on.
+    Only the end is worth knowing: Textual sends a row from the widget's left edge on.
     """
     if was.cell_length != now.cell_length:
         return max(was.cell_length, now.cell_length)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 _DIM = Style(dim=True)
-_FEWEST = 8  # cells to which the last part beside the measure is shortened
+_FEWEST = 8  # cells to which the last part next to the measure is shortened
 
 
 class ChartTitle(Canvas):

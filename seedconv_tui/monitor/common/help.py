@@ -38,7 +38,7 @@ _NAMES = {
 
 
 def key_name(key: str) -> str:
-    """Return a key as it is written on the keyboard."""
+    """Return a key's name, as on the keyboard."""
     *modifiers, name = key.split("+")
     return "+".join([*modifiers, _NAMES.get(name, name)])
 
@@ -54,7 +54,7 @@ class Deed(NamedTuple):
 
 
 def deeds(screen: Screen[object]) -> Iterator[Deed]:
-    """Return all that keys do on this screen, then what they do on every screen."""
+    """Return everything that keys do on this screen, then what they do on every screen."""
     for node in (screen, screen.app):
         keys: dict[str, list[str]] = {}
         found: dict[str, Binding] = {}

@@ -33,13 +33,13 @@ class Pager(Canvas):
         return "\n".join("".join(text for text, _ in line) for line in self._source)
 
     def scroll_lines(self, count: int) -> None:
-        """Move the window by so many rows; stop at the ends."""
+        """Move the window by that many rows; stop at the ends."""
         last = max(0, len(self._wrapped) - self.size.height + 2)
         self._top = min(max(self._top + count, 0), last)
         self.redraw()
 
     def scroll_pages(self, count: int) -> None:
-        """Move the window by so many windows."""
+        """Move the window by that many windows."""
         self.scroll_lines(count * max(1, self.size.height - 3))
 
     def paint(self, width: int, height: int) -> list[Line]:

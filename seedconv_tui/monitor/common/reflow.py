@@ -63,10 +63,10 @@ class TextRows:
 
 
 def shown(text: str, ascii: bool) -> str:  # noqa: A002  said the same everywhere
-    """Return a token's text as it is drawn, safe and at least one cell wide.
+    """Return a token's text as drawn, safe and at least one cell wide.
 
-    A token without characters of its own is a box, an accent without its letter stands on a circle,
-    and what chooses another glyph for the character before it is escaped.
+    A token without characters of its own is a box. An accent without its letter stands on a circle.
+    A character that chooses another glyph for the one before it is escaped.
     """
     if not text:
         return "_" if ascii else "▯"

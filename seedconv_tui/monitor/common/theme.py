@@ -38,7 +38,7 @@ class Palette:
 
     @property
     def for_sixteen(self) -> Palette:
-        """The palette with heat that 16 colours can tell apart; it is too loud for more."""
+        """The palette with heat that 16 colours can distinguish; it is too loud for more."""
         heat, cool = self.sixteen
         return replace(self, heat=heat, cool=cool)
 

@@ -1,4 +1,4 @@
-"""The tour of the first start: five keys, each of which does what it always does."""
+"""The tour of the first start: five keys, and each does what it always does."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ class ChartWindow:
     log_y: bool = False
     cursor: int | None = None  # a step; None: the latest there is
     tail: bool = False  # whether the view moves on with the newest step
-    view: View | None = None  # None: all that there is
+    view: View | None = None  # None: everything that there is
 
     @property
     def is_held(self) -> bool:
@@ -53,7 +53,7 @@ class ChartWindow:
             self.view = self._fitted(series, self.view)
 
     def step(self, steps: Sequence[int], series: Sequence[Series], count: int) -> None:
-        """Move the cursor so many of `steps` (ascending, not empty) on, or back."""
+        """Move the cursor that many of `steps` (ascending, not empty) on, or back."""
         here = self.cursor if self.cursor is not None else steps[-1]
         index = int(np.abs(np.array(steps) - here).argmin()) + count
         self._place(steps[min(max(index, 0), len(steps) - 1)], series)

@@ -44,7 +44,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class Beside:
-    """What a metric may need beside the model's snapshot."""
+    """What a metric may need in addition to the model's snapshot."""
 
     vocab_size: int
     whole: Whole | None  # None: not read

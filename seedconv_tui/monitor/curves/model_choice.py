@@ -73,7 +73,7 @@ class ModelChoice:
         return [each for each in models if each.key not in self.hidden]
 
     def from_below(self, models: Sequence[StudyModel]) -> list[StudyModel]:
-        """Return those not hidden, as they are drawn: the chosen one over all but the pinned."""
+        """Return those not hidden, as drawn: the chosen one over all but the pinned."""
         chosen = models[self.of(models)].key if models else None
         ranks = {chosen: 1, self.pinned: 2}
         return sorted(self.seen(models), key=lambda each: ranks.get(each.key, 0))
@@ -122,7 +122,7 @@ def lines(
 
 
 def floors(of: StudyModel, view: chart.View) -> list[chart.Series]:
-    """Return what rounding alone makes, as far as it is seen above the axis.
+    """Return what rounding alone makes, as far as seen above the axis.
 
     A value below it does not say anything.
     """

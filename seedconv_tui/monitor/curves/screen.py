@@ -70,7 +70,7 @@ class CurvesScreen(CurvesView):
         return True
 
     def action_step(self, count: int) -> None:
-        """Move the cursor; from then on the view stays as it is."""
+        """Move the cursor; from then on the view stays unchanged."""
         models = self._models()
         if steps := steps_of(self._choice.seen(models)):
             self._window.step(steps, self._series(models), count)

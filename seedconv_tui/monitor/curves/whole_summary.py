@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Whole:
-    """What only summaries tell of a model as a whole, at the steps that are summarised."""
+    """What only summaries hold of a model as a whole, at the steps that are summarised."""
 
     steps: NDArray[np.int64]  # (step,) ascending
     kl_unigram: Floats  # (step, seed) from prediction to unigram, nats

@@ -45,7 +45,7 @@ class ReadsParts(Protocol):
     """A question that knows beforehand what it reads: a remote store is asked for more at once."""
 
     def parts(self, study: Study) -> Iterable[ResultPart]:
-        """Return what it reads of the study, as far as it is there."""
+        """Return what it reads of the study, as far as there is any."""
         ...
 
 

@@ -21,7 +21,7 @@ UNREAD_AFTER = 10.0
 
 
 class SnapshotSource(Protocol):
-    """Anything that can tell how a study stands."""
+    """Anything that reports the state of a study."""
 
     def progress(self) -> StudySnapshot:
         """Read how far the study is, without results: called once, before `snapshot`, there.
@@ -106,8 +106,8 @@ class Feed:
     def silence(self) -> float:
         """Return seconds since the engine's last sign of life, as of the last reading.
 
-        A heartbeat that was seen to change counts from that moment, so that two machines whose
-        clocks disagree make neither a living engine look dead nor a dead one look alive.
+        A heartbeat that was seen to change counts from that moment. So where the clocks of two
+        machines disagree, a living engine does not look dead, nor a dead one alive.
         """
         return max(0.0, self.read_at - self._beat_seen)
 

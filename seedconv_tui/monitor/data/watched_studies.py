@@ -94,7 +94,7 @@ class Watch:
 
 @dataclass
 class Studies:
-    """All that are watched, and which of them the screens of one study show."""
+    """Everything that are watched, and which of them the screens of one study show."""
 
     watches: tuple[Watch, ...]
     current: int = 0

@@ -84,7 +84,7 @@ def _work(work: Work | None, more: str, look: Appearance, width: int, *, stale: 
 
 
 def _gpu(gpu: Gpu, look: Appearance, width: int) -> Line:
-    """Return utilisation and memory, as far as they are known."""
+    """Return utilisation and memory, as far as known."""
     palette, line = look.palette, Line()
     if gpu.utilisation is not None:
         percent = f"{gpu.utilisation:.0%}"

@@ -81,7 +81,7 @@ class JournalPanel(Canvas):
         self.redraw()
 
     def scroll_pages(self, count: int) -> None:
-        """Move by so many windows, backward when negative."""
+        """Move by that many windows, backward when negative."""
         page = max(1, self.size.height - 1)
         furthest = max(0, len(self.shown) - page)
         self._back = min(max(self._back - count * page, 0), furthest)

@@ -47,7 +47,7 @@ class ModelLines(Canvas):
             self.redraw()
 
     def rows_wanted(self, most: int) -> int:
-        """Return rows that it takes, of so many."""
+        """Return how many rows it takes, of those there are."""
         return min(len(self._models()), most)
 
     def _models(self) -> tuple[ModelSnapshot, ...]:

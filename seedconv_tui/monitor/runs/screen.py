@@ -59,7 +59,7 @@ class Detail(Canvas):
 
     @property
     def text(self) -> str:
-        """All that is known of the checkpoint."""
+        """Everything that is known of the checkpoint."""
         model, spot = self._model, self._spot
         if model is None or spot is None:
             return ""

@@ -48,7 +48,7 @@ def count_states(models: Iterable[ModelSnapshot]) -> Counter[State]:
 
 
 def progress(states: Counter[State]) -> tuple[int, int]:
-    """Return checkpoints that are done, and all that can be: missing ones cannot."""
+    """Return checkpoints that are done, and everything that can be: missing ones cannot."""
     done = states[State.DONE] + states[State.PRUNED] + states[State.DUPLICATE]
     return done, sum(states.values()) - states[State.ABSENT] - states[State.MISSING]
 
@@ -73,7 +73,7 @@ class StudyStrip(Canvas):
         self.redraw()
 
     def rows_wanted(self, most: int) -> int:
-        """Return rows that it takes, with at most so many for devices."""
+        """Return how many rows it takes, with at most that many for devices."""
         engine = self._feed.progress.engine if self._feed and self._feed.progress else None
         amiss = bool(engine and engine.amiss)
         return 3 + amiss + min(max(len(devices_of(engine)) if engine else 0, 1), most)

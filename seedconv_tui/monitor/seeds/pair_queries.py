@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PairMeans:
-    """What is known of every pair at a step beside its KL: name -> (seed, other_seed)."""
+    """What is known of every pair at a step next to its KL: name -> (seed, other_seed)."""
 
     model: str
     step: int

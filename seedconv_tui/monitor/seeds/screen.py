@@ -220,7 +220,7 @@ class SeedsScreen(StepScreen):
         self.query_one(Facts).show(facts, history)
 
     def _share_room(self) -> None:
-        """Put the chart beside the matrix where both fit, else below; the matrix may scroll."""
+        """Put the chart next to the matrix where both fit, else below; the matrix may scroll."""
         if (model := self.model) is None or not self.is_mounted:
             return
         width, height = self.app.size
@@ -340,7 +340,7 @@ class SeedsScreen(StepScreen):
 
 
 def _shown(metric: PairMetric, value: float) -> str:
-    """Return a value as it is read: shares in percent; what is not known is `-`."""
+    """Return a value in words: shares in percent; what is not known is `-`."""
     if not np.isfinite(value):
         return "-"
     return f"{value * metric.factor:.1f} %" if metric.is_share else nats(value)

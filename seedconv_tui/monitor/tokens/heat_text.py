@@ -144,7 +144,7 @@ class HeatText(Canvas):
         )
 
     def beside(self, token: int, rows: int) -> int:
-        """Return the token so many rows further down, in the same column."""
+        """Return the token that many rows further down, in the same column."""
         if self._rows is None:
             return token
         row = self._rows.row_of(token) + rows
@@ -168,7 +168,7 @@ class HeatText(Canvas):
 
 
 class HeatLegend(Canvas):
-    """What is shown, and where one level ends and the next begins; beside it what is found."""
+    """What is shown, and where one level ends and the next begins; next to it what is found."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -176,7 +176,7 @@ class HeatLegend(Canvas):
         self._notes: tuple[str, ...] = ()
 
     def show(self, scale: Scale, notes: tuple[str, ...]) -> None:
-        """Take the scale, and what to say beside it; of that as much as fits."""
+        """Take the scale, and what to say next to it; of that as much as fits."""
         self._scale, self._notes = scale, notes
         self.redraw()
 

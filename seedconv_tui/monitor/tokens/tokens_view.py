@@ -285,7 +285,7 @@ class TokensView(StepScreen):
         return [self._query(name, model, s) for s in (*steps[at + 1 : at + 2], *steps[:at][-1:])]
 
     def _course(self, model: ModelSnapshot, step: int) -> list[Query[Any]]:
-        """Show the token's KL over training as far as it is read, and say what is not."""
+        """Show the token's KL over training as far as read, and say what is not."""
         block, place = divmod(self._token, Course.TOKENS)
         queries = [
             Course(model.name, int(s), int(n), block) if n else None

@@ -24,7 +24,7 @@ Progress = Callable[[str, float], None]  # what is computed, and the share that 
 
 _STEPS = 12  # at most, of a model
 _MODEL_STEPS = 6  # at most, of two models; each is computed for each of their seeds
-_MODELS = 8  # up to so many, cells have their numbers
+_MODELS = 8  # up to this many, cells have their numbers
 _ROW = 3  # heat maps side by side
 _TICKS = 6  # labels on an axis
 _NONE_STORED = (
@@ -94,7 +94,7 @@ def between_models(source: StudyData, kept: ResultCache, progress: Progress) -> 
     stored = [source.study.ledger(model).stored for model in source.models]
     common = frozenset.intersection(*map(frozenset, stored))
     if not common:
-        why = "no seed and step of which all models' log-probs are stored"
+        why = "no seed and step has stored log-probs of all models"
         return Omitted("kl_between_models", why)
     step = max(step for _, step in common)
     seeds = sorted(seed for seed, at in common if at == step)
@@ -155,7 +155,7 @@ def models_over_steps(source: StudyData, kept: ResultCache, progress: Progress) 
     lines = {pair: [row for row in rows if row[:2] == pair] for pair in pairs}
     shown = [pair for pair, of in lines.items() if len({row[2] for row in of}) > 1][:LINES]
     if not shown:
-        why = "no two steps of which log-probs of two models are stored, seeds of one label"
+        why = "no two steps have stored log-probs of two models, for seeds of one label"
         return Omitted("kl_between_models_by_step", why)
     caption = (
         "KL from one model to another over training: mean over tokens and over seeds of the same "

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from store.analysis import Difference
 
-_STEPS = 40  # at most, of which each reads the KL of all tokens of two models
+_STEPS = 40  # at most; each reads the KL of all tokens of two models
 _COLUMNS = (
     text("from_model", "model that is subtracted"),
     text("to_model", "model that it is subtracted from"),

@@ -261,7 +261,7 @@ def learning_rate(source: StudyData) -> Figure | Omitted:
         style.legend(figure, lines, width=style.ONE_COLUMN)
         return figure
 
-    caption = "Learning rate over training, as the study was told it. "
+    caption = "Learning rate over training, as recorded in the study. "
     caption += f"{source.settings} {source.undrawn}".rstrip()
     return Figure(
         "learning_rate", "Learning-rate schedule", caption, columns, gathered(columns, rows), draw
