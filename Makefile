@@ -36,6 +36,7 @@ lint: docs
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/python -m benchmarks.pages --check
+	$(BIN)/python docs/reference.py --check
 	$(BIN)/python docs/prose.py README.md CHANGELOG.md CONTRIBUTING.md docs/*.md docs/picture.py \
 		store engine seedconv_tui benchmarks examples
 

@@ -35,9 +35,15 @@ class CustomSection(Section):
     """A category of the user's: by a pattern, or by a file of labels."""
 
     name: str = Field(max_length=60)
-    pattern: str | None = None  # a regular expression, searched in a token's text
-    labels: str | None = None  # a file
-    context: bool | None = None  # also by the token before; None: as the section says
+    """name of the category: letters, digits, `_` and `-`"""
+    pattern: str | None = None
+    """regular expression, searched in the text of each token; the levels are yes and no"""
+    labels: str | None = None
+    """file with a label for each token of the text, a line each; or lines of token id, tab,
+    label
+    """
+    context: bool | None = None
+    """also by this category of the token before; as `categories.context` if left out"""
 
     @field_validator("name")
     @classmethod
@@ -65,9 +71,15 @@ class GroupSection(Section):
     """A category whose levels are levels of another one, put together."""
 
     name: str = Field(max_length=60)
-    of: str  # the category that it is made of
-    levels: dict[str, list[str]] = Field(min_length=1)  # label -> labels of `of`, or patterns
-    rest: str = "other"  # label of all other levels; "": their tokens are in none
+    """name of the category: letters, digits, `_` and `-`"""
+    of: str
+    """category whose levels are put together"""
+    levels: dict[str, list[str]] = Field(min_length=1)
+    """name of each level, with the levels of `of` that it takes; `*` and `?` stand for any
+    characters
+    """
+    rest: str = "other"
+    """level of all other tokens; `""` leaves them out"""
 
     @field_validator("name")
     @classmethod
@@ -89,12 +101,23 @@ class CategoriesSection(Section):
     """How tokens are grouped."""
 
     include: list[Partition] = list(CHOSEN_BY_NAME)
-    context: bool = True  # also by the token before the target, where that makes sense
-    tagger: str = Field(default="auto", min_length=1)  # or "rules", or a spaCy pipeline
-    surprisal_step: int | Literal["latest"] = "latest"  # the latest that all seeds have reached
-    surprisal_seed: SeedLabel | None = None  # whose surprisals; None: their mean over seeds
+    """built-in categories to compute"""
+    context: bool = True
+    """also by the category of the token before the target, where that makes sense"""
+    tagger: str = Field(default="auto", min_length=1)
+    """parts of speech: `"auto"`, spaCy's `en_core_web_sm` if installed, else `"rules"`;
+    `"rules"`, built-in, English; or a spaCy pipeline, by name or folder
+    """
+    surprisal_step: int | Literal["latest"] = "latest"
+    """step whose surprisals divide the tokens: the latest that all seeds have reached, or this
+    one
+    """
+    surprisal_seed: SeedLabel | None = None
+    """seed whose surprisals divide the tokens; the mean over seeds if left out"""
     custom: list[CustomSection] = []
+    """categories of your own, `[[categories.custom]]`"""
     groups: list[GroupSection] = []
+    """levels of a category put together, `[[categories.groups]]`"""
 
     def own_names(self) -> Iterator[str]:
         """Yield the names of the user's categories, and of groups."""

@@ -19,12 +19,25 @@ class CorpusSection(Section):
     """The evaluation text."""
 
     files: list[str] = Field(min_length=1)
-    separator: str = ""  # "" makes each file one document
-    fields: list[str] = []  # of JSON lines, in addition to "text": each makes a category
-    special_tokens: Literal["tokens", "text"] = "tokens"  # what they are where a text has them
-    final_end_of_text: int = Field(default=0, ge=0, le=2)  # how many after the last document
+    """evaluation text in UTF-8; patterns such as `text/*.txt` allowed. Of `.jsonl`, the field
+    `text` of each line
+    """
+    separator: str = ""
+    """text between documents; `""` makes each text file one document"""
+    fields: list[str] = []
+    """of JSON lines: fields that make a category each of the documents' tokens"""
+    special_tokens: Literal["tokens", "text"] = "tokens"
+    """how to read `<s>` and other special tokens that stand in the text: as tokens, or as plain
+    text
+    """
+    final_end_of_text: int = Field(default=0, ge=0, le=2)
+    """end-of-text tokens after the last document; the paper has 2"""
     max_tokens: int | None = Field(default=None, ge=2)
-    counts: str | list[str] = "corpus"  # or a .npy file, id -> count, or text files to count in
+    """use at most this number of tokens of the text; all if left out"""
+    counts: str | list[str] = "corpus"
+    """reference counts, the frequency of tokens: `"corpus"` counts the text itself; or a `.npy`
+    file (id to count); or a list of text files to count
+    """
 
     @field_validator("fields")
     @classmethod
@@ -53,6 +66,9 @@ class CorpusSection(Section):
 class TokenizerSection(Section):
     """The tokenizer that all models of the study share."""
 
-    source: str = Field(min_length=1)  # folder, or name on the hub
+    source: str = Field(min_length=1)
+    """tokenizer that all checkpoints share: a folder, or a name on the Hugging Face Hub"""
     revision: str | None = None
-    bos: str = "auto"  # "auto", "none" or a token of the vocabulary
+    """branch, tag or commit of a tokenizer on the Hub; `main` if left out"""
+    bos: str = "auto"
+    """what stands before the first token: `"auto"`, `"none"` or a token of the vocabulary"""

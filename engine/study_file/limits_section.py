@@ -13,14 +13,22 @@ _Percent = Annotated[float, Field(gt=0, le=100)]
 
 
 class LimitsSection(Section):
-    """What is left to others, above all to training on the same machine. None: no limit."""
+    """Limits on a machine that also trains. A limit that is left out does not apply."""
 
-    nice: int | None = Field(default=None, ge=0, le=19)  # priority, 19 the least
-    threads: int | None = Field(default=None, ge=1)  # of all processes of the engine together
-    memory_gb: _Gigabytes | None = None  # of this machine, all processes together
-    gpu_memory_gb: _Gigabytes | None = None  # of each GPU
-    gpu_below: _Percent | None = None  # score only while others use less of a GPU's time
-    cpu_below: _Percent | None = None  # score only while others use less of all cores' time
+    nice: int | None = Field(default=None, ge=0, le=19)
+    """CPU priority, 19 the least; the disk's follows it"""
+    threads: int | None = Field(default=None, ge=1)
+    """threads that compute at once, all processes of the engine together"""
+    memory_gb: _Gigabytes | None = None
+    """host memory of all processes together, GB: batches are chosen to fit, what cannot fit is
+    refused
+    """
+    gpu_memory_gb: _Gigabytes | None = None
+    """memory of each GPU, GB"""
+    gpu_below: _Percent | None = None
+    """score only while other processes use less of a GPU's time, percent"""
+    cpu_below: _Percent | None = None
+    """score only while other processes use less of all cores' time, percent"""
 
     def shared(self, processes: int, on_one_gpu: int, taken: int) -> Self:
         """Return what each of several processes may take.

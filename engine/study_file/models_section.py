@@ -44,17 +44,33 @@ class ModelSection(Section):
     """One model, trained with several seeds."""
 
     name: str = Field(min_length=1, max_length=60)
-    source: str | dict[str, str]  # a template, a preset's name, "captured", or a template per seed
+    """name of the model (architecture and size); `{model}` in `source` stands for it"""
+    source: str | dict[str, str]
+    """where its checkpoints are: a pattern with `{seed}` and `{step}`, the name of a published
+    suite, `"captured"`, or a table with a pattern for each seed
+    """
     seeds: Literal["discover"] | list[SeedLabel] = "discover"
+    """seeds to compare: a list, or those that `source` has"""
     steps: Literal["discover"] | list[Annotated[int, Field(ge=0)]] = "discover"
+    """steps to score: a list, or those that `source` has"""
     # Seeds by what they have in common: a name for each group
     groups: dict[Annotated[str, Field(min_length=1, max_length=40)], list[SeedLabel]] = {}
-    config: str | None = None  # config.json, or its folder, where it is not next to the weights
+    """seeds by what they have in common, as `{ order = [1, 2], init = [3, 4] }`: KL within and
+    between groups
+    """
+    config: str | None = None
+    """`config.json` of all checkpoints, or its folder, where it is not next to the weights"""
     # A function of the user's, "package.module:function", that makes a model of a checkpoint.
     loader: Annotated[str, Field(pattern=_LOADER)] | None = None
+    """your function, `package.module:function`, that makes a model of a checkpoint"""
     allow_pickle: bool = False
+    """also read pickled weights (`pytorch_model.bin`, `.pt`, `.ckpt`, distributed checkpoints of
+    PyTorch); tensors and plain data only
+    """
     trust_remote_code: bool = False
-    cache: Literal["keep", "drop"] = "keep"  # of what was downloaded, once it is scored
+    """run Python code that comes with the checkpoints"""
+    cache: Literal["keep", "drop"] = "keep"
+    """what happens to a download once it is scored"""
 
     @property
     def _preset(self) -> Preset | None:

@@ -16,12 +16,16 @@ KINDS: tuple[Kind, ...] = get_args(Kind)
 
 
 class NotifySection(Section):
-    """Whom to notify of events."""
+    """Where messages go when something happens."""
 
-    command: str | list[str] = []  # a program and its arguments; no shell reads them
-    url: str | None = None  # gets a POST
-    format: Literal["json", "text"] = "json"  # of the POST: an object, or its text alone
+    command: str | list[str] = []
+    """program and arguments that get JSON on stdin; no shell reads them"""
+    url: str | None = None
+    """address that gets a POST of JSON"""
+    format: Literal["json", "text"] = "json"
+    """of the POST: a JSON object with a field `text`, or the text only"""
     on: list[Kind] = list(KINDS)
+    """which messages are sent"""
 
     @property
     def argv(self) -> list[str]:
@@ -53,12 +57,16 @@ class NotifySection(Section):
 
 
 class ScalarsSection(Section):
-    """Where expected KL, KL by level and phase are shown as they are computed."""
+    """Where charts of expected KL, KL by level and phase go while they are computed."""
 
-    tensorboard: str | None = Field(default=None, min_length=1)  # a folder
-    wandb: str | None = Field(default=None, min_length=1)  # a project
-    trackio: str | None = Field(default=None, min_length=1)  # a project
+    tensorboard: str | None = Field(default=None, min_length=1)
+    """folder of event files for TensorBoard"""
+    wandb: str | None = Field(default=None, min_length=1)
+    """project of Weights & Biases"""
+    trackio: str | None = Field(default=None, min_length=1)
+    """project of trackio"""
     categories: list[str] = list(CHARTED)
+    """categories whose levels are charted"""
 
 
 def is_url(text: str) -> bool:

@@ -75,17 +75,29 @@ class ProbeSection(Section):
     """One probe: minimal pairs, or long documents in which learning in context shows."""
 
     name: str = Field(min_length=1, max_length=60)
+    """name of the probe"""
     kind: Kind
-    folder: str | None = None  # of BLiMP's JSON lines, a file for each paradigm
-    per_task: int | None = Field(default=None, ge=1)  # pairs, the first of each paradigm; None: all
-    files: list[str] | None = Field(default=None, min_length=1)  # long documents
-    separator: str = ""  # "" makes each file one document
-    documents: int = Field(default=500, ge=1)  # at most, the first that are long enough
-    positions: Places = [50, 500]  # loss at the earlier and the later token of a document
-    contexts: Places = [50, 400]  # tokens before one and the same token
-    token: int | None = Field(default=None, ge=2)  # that one; None: the first that has enough
-    first_token: bool = True  # whether `tokenizer.bos` stands before the contexts as well
-    icl: IclPreset | None = None  # all of the four above as a paper has them
+    """minimal pairs (`"blimp"`), or in-context learning (`"icl"`)"""
+    folder: str | None = None
+    """of `blimp`: folder of BLiMP's JSON lines, a file for each paradigm"""
+    per_task: int | None = Field(default=None, ge=1)
+    """of `blimp`: pairs of each paradigm, the first ones; all if left out"""
+    files: list[str] | None = Field(default=None, min_length=1)
+    """of `icl`: long documents; patterns allowed"""
+    separator: str = ""
+    """of `icl`: text between documents; `""` makes each file one document"""
+    documents: int = Field(default=500, ge=1)
+    """of `icl`: documents to use at most, the first that are long enough"""
+    positions: Places = [50, 500]
+    """of `icl`: the earlier and the later token of a document whose losses are compared"""
+    contexts: Places = [50, 400]
+    """of `icl`: the shorter and the longer context of one token whose losses are compared"""
+    token: int | None = Field(default=None, ge=2)
+    """of `icl`: that token; the first that has the longer context if left out"""
+    first_token: bool = True
+    """of `icl`: whether the contexts begin with what `tokenizer.bos` says"""
+    icl: IclPreset | None = None
+    """of `icl`: `positions`, `contexts`, `token` and `first_token` as in the paper's scripts"""
 
     @field_validator("name")
     @classmethod

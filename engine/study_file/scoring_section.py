@@ -25,15 +25,31 @@ class ScoringSection(Section):
     """How log-probs are computed."""
 
     prediction: Prediction = "causal"
+    """what is predicted: the next token; or, for masked models, each token with the whole text
+    visible, or with the token itself masked
+    """
     windowing: Literal["stream", "document"] = "stream"
+    """windows over the whole text, or each document on its own"""
     window: int = Field(default=2048, ge=2)
+    """tokens the model sees at once, at most"""
     overlap: int = Field(default=1024, ge=0)
+    """tokens of a window that the window before has scored: they are context only"""
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
-    divergences: list[Divergence] = list(USUAL)  # of pairs of seeds, for good
-    device: str = "auto"  # or several, "cuda:0,cuda:1"; "cuda:0+cuda:1" splits models over two
-    offload: Literal["cpu"] | None = None  # where weights wait of a model that does not fit
+    """precision of the forward pass; half precision is faster on a GPU and less exact"""
+    divergences: list[Divergence] = list(USUAL)
+    """divergences of each pair of seeds. `"kl"` is always among them. The choice is made when
+    the store is created
+    """
+    device: str = "auto"
+    """`"auto"`, `"cpu"`, `"cuda:1"`, or several, `"cuda:0,cuda:1"`; `"cuda:0+cuda:1"` splits
+    each model over two GPUs
+    """
+    offload: Literal["cpu"] | None = None
+    """where weights wait that a GPU has no room for; they come to it layer by layer"""
     batch_tokens: int = Field(default=8192, ge=1)
+    """tokens of a forward pass"""
     memory_gb: Annotated[float, Field(gt=0, strict=False)] | None = None
+    """GPU memory for models that are loaded together, GB; the rest take turns"""
 
     @field_validator("device", mode="before")
     @classmethod
@@ -79,5 +95,11 @@ class LogProbsSection(Section):
     """How log-probs are kept, and for how long."""
 
     representation: Keep = "auto"
+    """how log-probs are kept: `"factored"`, hidden states and output embedding, exact and mostly
+    far smaller; `"dense"`, float16 over the whole vocabulary; `"none"`, not at all; `"auto"`,
+    factored where the model allows it, else dense
+    """
     retention: Literal["all", "until_reduced"] = "all"
+    """keep log-probs, or delete them once all seeds of a step are compared"""
     budget_gb: Annotated[float, Field(gt=0, strict=False)] | None = None
+    """refuse to start if log-probs would take more than this, GB"""

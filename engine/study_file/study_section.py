@@ -11,5 +11,8 @@ class StudySection(Section):
     """What the study is called and where its results go."""
 
     name: str = Field(min_length=1)
+    """name of the study, shown in the monitor and in messages"""
     store: str = Field(min_length=1)
-    learning_rate: str | None = Field(default=None, min_length=1)  # a CSV of the schedule
+    """folder of the results, created by the first run"""
+    learning_rate: str | None = Field(default=None, min_length=1)
+    """CSV of the learning-rate schedule, columns `step,learning_rate[,model]`; `report` draws it"""

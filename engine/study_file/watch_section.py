@@ -12,10 +12,19 @@ Seconds = Annotated[float, Field(gt=0, le=1e6)]  # no clock waits for ever
 
 
 class WatchSection(Section):
-    """How `seedconv watch` looks for checkpoints. `run` takes `announcements` alone."""
+    """How `seedconv watch` looks for checkpoints. `run` uses only `announcements`."""
 
-    order: Literal["newest", "oldest"] = "newest"  # of what there is to do
-    settle_seconds: Seconds = 3.0  # a folder that does not say it is finished must rest so long
-    poll_seconds: Seconds = 2.0  # between two looks into the folders while there is nothing to do
-    hub_poll_seconds: Seconds = 300.0  # between two looks at the hub
-    announcements: str | None = None  # a folder; None: next to the store
+    order: Literal["newest", "oldest"] = "newest"
+    """which step `watch` takes first; `run` takes the oldest"""
+    settle_seconds: Seconds = 3.0
+    """how long a folder without `trainer_state.json` must stay unchanged, s; on NFS longer than
+    its attributes are cached, such as 60
+    """
+    poll_seconds: Seconds = 2.0
+    """time between two looks into the folders, s"""
+    hub_poll_seconds: Seconds = 300.0
+    """time between two looks at the Hub, s"""
+    announcements: str | None = None
+    """folder in which training scripts announce checkpoints; next to the store if left out:
+    `study-announced`
+    """

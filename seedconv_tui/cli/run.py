@@ -60,7 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="retry checkpoints that failed permanently",
     )
-    group = parser.add_argument_group("what is left to others, in place of [limits]")
+    group = parser.add_argument_group("resource limits (override [limits] of the study file)")
     for name, (metavar, kind, text) in _LIMITS.items():
         option = f"--{name.replace('_', '-')}"
         group.add_argument(option, type=kind, metavar=metavar, help=text)
