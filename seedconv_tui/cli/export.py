@@ -25,8 +25,8 @@ HELP = "write results as CSV, Parquet or JSON lines, in long form"
 EXAMPLE = "seedconv export study.zarr --what tokens --steps 1000 -o tokens.parquet"
 
 WHAT = (
-    "levels", "seeds", "pairs", "tokens", "extremes", "entries", "groups", "phases", "checkpoints",
-    "probes",
+    "levels", "seeds", "pairs", "tokens", "extremes", "entries", "groups", "cka", "phases",
+    "checkpoints", "probes",
 )  # fmt: skip
 FORMATS = ("csv", "parquet", "json")
 _SUFFIXES = {
@@ -211,6 +211,11 @@ def _writer(
 def _why_nothing(study: Study, what: str) -> str:
     if what == "phases":
         return "no phases yet; they need six reduced steps"
+    if what == "cka":
+        return (
+            "hidden states of two seeds are kept at no step yet; they need "
+            'log_probs.representation = "factored" in the study file'
+        )
     if what == "checkpoints":
         return "no checkpoints are planned yet"
     if what == "probes":

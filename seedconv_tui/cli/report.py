@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 from seedconv_tui.cli.options import add_levels, add_models, add_store
 from seedconv_tui.exit_codes import FAILED, OK, USAGE
 from seedconv_tui.report.choices import BANDS, FORMATS
-from seedconv_tui.report.families import FAMILIES, figures_of
+from seedconv_tui.report.families import FAMILIES, ON_REQUEST, figures_of
 
 if TYPE_CHECKING:
     from seedconv_tui.report.parts import Figure, Omitted
@@ -50,6 +50,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=[],
         choices=FAMILIES,
         help="leave out this family of figures (may be repeated)",
+    )
+    parser.add_argument(
+        "--with",
+        dest="also",
+        action="append",
+        default=[],
+        choices=ON_REQUEST,
+        help="add this family of figures, which no report has otherwise (may be repeated); hidden: "
+        "similarity of the seeds' hidden states",
     )
     parser.add_argument(
         "--band",
@@ -154,8 +163,8 @@ def _figures(source: StudyData, options: argparse.Namespace) -> Iterator[Figure 
     from seedconv_tui.report.result_cache import ResultCache
 
     kept, progress = ResultCache(options.output / ".computed"), _ProgressLine()
-    for family in FAMILIES:
-        if family not in options.without:
+    for family in (*FAMILIES, *ON_REQUEST):
+        if family in options.also or family not in (*options.without, *ON_REQUEST):
             yield from _readable(family, figures_of(family, source, kept, progress))
 
 
@@ -184,7 +193,7 @@ class _ProgressLine:
         if (what, part) == self._told:
             return
         self._told = what, part
-        line = f"KL between checkpoints: {visible(what)}"
+        line = visible(what)
         if terminal:
             print(f"\r{line}: {share:4.0%}", end="\n" * (share >= 1), file=sys.stderr, flush=True)
         else:

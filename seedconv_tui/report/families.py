@@ -11,19 +11,25 @@ if TYPE_CHECKING:
     from seedconv_tui.report.study_data import StudyData
 
 FAMILIES = ("curves", "levels", "groups", "models", "tokens", "probes", "regression", "between")
-"""What takes longest comes last. Each is a module of `figures`, which `figures_of` knows."""
+"""Those of every report; what takes longest comes last. Each is a module of `figures`, which
+`figures_of` knows.
+"""
+
+ON_REQUEST = ("hidden",)
+"""Those that are only made when they are asked for."""
 
 
 def figures_of(
     family: str, source: StudyData, kept: ResultCache, progress: Callable[[str, float], None]
 ) -> Iterable[Figure | Omitted]:
-    """Return the figures of one of `FAMILIES`; `progress` hears of what is computed, and its share.
+    """Return the figures of one of both; `progress` hears of what is computed, and its share.
 
     Raise StoreError, DamagedError as they are taken.
     """
     from seedconv_tui.report.figures import (  # late: matplotlib takes a second
         between_checkpoints,
         by_group,
+        by_hidden_state,
         by_level,
         by_probe,
         by_token,
@@ -40,6 +46,7 @@ def figures_of(
         "tokens": lambda: by_token.figures(source),
         "probes": lambda: by_probe.figures(source),
         "regression": lambda: coefficients.figures(source, kept),
+        "hidden": lambda: by_hidden_state.figures(source, kept, progress),
         "between": lambda: between_checkpoints.figures(source, kept, progress),
     }
     return made[family]()

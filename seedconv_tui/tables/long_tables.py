@@ -11,6 +11,7 @@ from typing import Literal
 
 from seedconv_tui.tables import rows, token_rows
 from seedconv_tui.tables.group_rows import group_rows
+from seedconv_tui.tables.hidden_rows import hidden_rows
 from seedconv_tui.tables.probe_rows import probes
 from seedconv_tui.tables.rows import PERCENTILE_COLUMNS, Batch, only_levels
 from seedconv_tui.tables.selection import Choice
@@ -251,6 +252,23 @@ TABLES: dict[str, LongTable] = {
         ),
         group_rows,
         frozenset({"models", "categories", "steps"}),
+    ),
+    "cka": LongTable(
+        "One row for each two seeds at each step where log-probs of both are stored `factored`: "
+        "linear CKA of their final hidden states over all tokens, computed for the export.",
+        (
+            _MODEL,
+            _STEP,
+            _SEED,
+            Column("other_seed", "str", "", "the seed it is compared with"),
+            Column("n", "int", "tokens", "tokens of the corpus"),
+            Column("units", "int", "", "units of a hidden state; where tokens are not many more, "
+                   "`cka` is too high"),
+            Column("cka", "float", "1", "linear CKA, 0 to 1; missing where states do not vary"),
+            Column("cka_debiased", "float", "1", "its debiased estimate, which may be below 0"),
+        ),
+        hidden_rows,
+        frozenset({"models", "steps"}),
     ),
     "phases": LongTable(
         "One row for each phase of training of each model.",

@@ -4,6 +4,7 @@ from store.analysis.between import kl_between, mean_kl_between
 from store.analysis.by_entry import EntryMeans, entries, entries_at, kl_and_surprisal
 from store.analysis.claims import FEWEST_TOKENS, Finding, find, verdict
 from store.analysis.difference import Difference
+from store.analysis.hidden_states import hidden_alignment, hidden_seeds
 from store.analysis.level_means import summarise
 from store.analysis.probe_scores import (
     ALL_TASKS,
@@ -49,6 +50,8 @@ __all__ = [
     "entries",
     "entries_at",
     "find",
+    "hidden_alignment",
+    "hidden_seeds",
     "icl",
     "icl_summary",
     "kl_and_surprisal",

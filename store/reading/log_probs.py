@@ -99,6 +99,11 @@ class LogProbs(ABC):
         return None
 
     @property
+    def hidden_width(self) -> int | None:
+        """Return the units of `states`; None: these are no hidden states."""
+        return None
+
+    @property
     def state_rows(self) -> int:
         """Return how many tokens a block of `states` holds: from a multiple on it is read once."""
         return self.block_rows
@@ -164,8 +169,8 @@ class FactoredLogProbs(LogProbs):
     @property
     def held_bytes(self) -> int:
         """A block, the output embedding and a chunk of hidden states."""
-        width = self._arrays["hidden"].shape[-1]
-        return 4 * (self.block_rows * self.shape[1] + (self.shape[1] + self.state_rows) * width)
+        rows = self.shape[1] + self.state_rows
+        return 4 * (self.block_rows * self.shape[1] + rows * self.hidden_width)
 
     @cached_property
     def output_layer(self) -> OutputLayer:
@@ -179,6 +184,11 @@ class FactoredLogProbs(LogProbs):
     def stored(self, start: int, stop: int) -> NDArray[np.float32]:
         """Logits, float32."""
         return self.output_layer.logits(self.states(start, stop))
+
+    @property
+    def hidden_width(self) -> int:
+        """Units of the hidden states."""
+        return int(self._arrays["hidden"].shape[-1])
 
     @property
     def state_rows(self) -> int:

@@ -12,6 +12,7 @@ from store.statistics.intervals import (
     mean_interval,
     seed_jackknife,
 )
+from store.statistics.kernel_alignment import Alignment, CrossMoments
 from store.statistics.means import MEAN_OF, mean_over_seeds
 from store.statistics.multiplicity import ADJUSTMENTS, Adjustment, adjusted
 from store.statistics.outlying import FEWEST_TO_COMPARE, distance, newly_outlying, outliers
@@ -24,6 +25,8 @@ __all__ = [
     "FEWEST_TO_COMPARE",
     "MEAN_OF",
     "Adjustment",
+    "Alignment",
+    "CrossMoments",
     "Estimate",
     "Grouped",
     "adjusted",

@@ -300,7 +300,7 @@ def test_checkpoints_and_phases(study: Study) -> None:
 # -- files -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("what", WHAT)
+@pytest.mark.parametrize("what", [what for what in WHAT if what != "cka"])  # of hidden states
 def test_every_format_reads_back_the_same(
     study: Study, store: Path, tmp_path: Path, what: str
 ) -> None:
@@ -695,6 +695,6 @@ def test_a_remote_study(
                 assert run(["export", address, "--what", what]) == 0
                 found.append(capsys.readouterr().out)
             assert found[0] == found[1]
-            assert found[0].count("\n") > 1
+            assert found[0].count("\n") > 1 or what == "cka"  # of hidden states, which it lacks
     finally:
         server.close()

@@ -216,6 +216,7 @@ def _matrix(
     made_of = (study.name, study.n_tokens, study.identity, records)
     found = kept.get("between", *made_of)
     if found is None:
+        what = f"KL between checkpoints: {what}"
         found = mean_kl_between(study, a, b, lambda share: progress(what, share)).tolist()
         kept.put(found, "between", *made_of)
     return np.array(found, np.float64)
