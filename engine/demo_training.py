@@ -47,7 +47,7 @@ _EARLY = (0, 1, 2, 4, 8, 12, 16, 24, 32, 48)
 
 @dataclass(frozen=True)
 class TrainingPlan:
-    """What is trained, and on which tokens it is scored."""
+    """The models to train, and the tokens on which they are scored."""
 
     name: str = "demo"
     sizes: tuple[Size, ...] = (TINY,)

@@ -13,7 +13,7 @@ class ConfigError(Exception):
 
 
 class NotThereError(ConfigError):
-    """What the study file points to is not there, or not whole, yet; `watch` waits for it."""
+    """Something that the study file names is missing or incomplete so far; `watch` waits for it."""
 
 
 class CheckpointError(Exception):
@@ -34,7 +34,7 @@ _LASTING = {
 
 
 def may_pass(error: BaseException) -> bool:
-    """Whether what cannot be read may be readable later, though nothing changes there.
+    """Return whether what cannot be read may be readable later, though nothing changes there.
 
     Libraries hide that no more files can be open behind errors of their own.
     """
@@ -89,7 +89,7 @@ NOT_OF_CHECKPOINTS = (
 
 
 def blocks_writing(error: BaseException) -> bool:
-    """Whether an error of the store is one that passes once somebody makes room."""
+    """Return whether an error of the store is one that passes once somebody makes room."""
     return lacks_room(error) or lacks_files(error)
 
 

@@ -1,4 +1,4 @@
-"""What an engine says while it works. Its caller decides how it is shown."""
+"""Events that an engine emits while it works. Its caller decides how to show them."""
 
 from __future__ import annotations
 

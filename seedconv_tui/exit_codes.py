@@ -1,4 +1,4 @@
-"""What every command exits with."""
+"""Exit codes of all commands."""
 
 from typing import Final
 

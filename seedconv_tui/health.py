@@ -1,4 +1,4 @@
-"""Whether all is well with a study, and what its user should do next."""
+"""Assess a study's health, and advise its user on the next command."""
 
 from __future__ import annotations
 

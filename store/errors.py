@@ -22,7 +22,7 @@ class ReplacedError(StoreError):
 
 
 class UnsupportedError(StoreError):
-    """What is asked cannot be done: by this installation, or for such an address or category."""
+    """A request that cannot be met: by this installation, or for such an address or category."""
 
 
 class RemoteError(StoreError):

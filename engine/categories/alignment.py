@@ -39,7 +39,7 @@ def pieces(
 
 
 def blank(text: str) -> NDArray[np.bool_]:
-    """Which characters are white space, (character,)."""
+    """Return which characters are white space, (character,)."""
     codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), "<u4")
     return np.isin(codes, _BLANK)
 

@@ -1,4 +1,4 @@
-"""Which level each token is in: every category, of the target and of the token before it."""
+"""The level of each token in every category, of the target and of the token before it."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ class _Made:
 
 
 class _Given:
-    """What categories are computed from."""
+    """Inputs from which categories are computed."""
 
     def __init__(self, study: StudyFile, tokenizer: Tokenizer, text: EvaluationText) -> None:
         self.study, self.tokenizer, self.text, self.corpus = study, tokenizer, text, text.corpus

@@ -64,7 +64,7 @@ class TagSet:
 
 @dataclass(frozen=True)
 class Tags:
-    """What a tagger says of the tokens of a corpus."""
+    """A tagger's tags for the tokens of a corpus."""
 
     tagger: str  # such as "en_core_web_sm 3.8.0"; untrusted if it is a folder's
     universal: TagSet  # labels are UNIVERSAL, every token has one
@@ -212,7 +212,7 @@ def load(tagger: str) -> tuple[Any, str]:
 
 
 def _needs_parser(nlp: Any) -> bool:
-    """Whether universal tags are distinguished by the parse, as spaCy's English pipelines do."""
+    """Return whether universal tags depend on the parse, as in spaCy's English pipelines."""
     rulers = [nlp.get_pipe(name) for name in nlp.pipe_names if "attribute_ruler" in name]
     return any("DEP" in repr(ruler.patterns) for ruler in rulers)
 

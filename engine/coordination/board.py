@@ -1,4 +1,4 @@
-"""What the devices are doing, shown to the user; and the user's wish to stop, passed to them."""
+"""The state of the devices, for the user; and the user's wish to stop, for them."""
 
 from __future__ import annotations
 

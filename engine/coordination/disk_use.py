@@ -1,4 +1,4 @@
-"""What log-probs take and will take, as the user is shown it."""
+"""The disk that log-probs take and will take, as shown to the user."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What makes two studies the same one, as their store records it."""
+"""The properties that make two studies the same one, as their store records them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a study is made of besides its checkpoints: tokenizer, text and probes."""
+"""The inputs of a study besides its checkpoints: tokenizer, text and probes."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _STUCK_SECONDS = 60.0  # after which checkpoints without a readable configuratio
 
 @dataclass(frozen=True)
 class Inputs:
-    """What checkpoints are scored on, and with which vocabulary."""
+    """The text and vocabulary with which checkpoints are scored."""
 
     tokenizer: Tokenizer
     text: EvaluationText

@@ -1,4 +1,4 @@
-"""What the sources of a study have, and what is left to do of it."""
+"""The checkpoints that a study's sources have, and those that remain to be scored."""
 
 from __future__ import annotations
 
@@ -168,7 +168,7 @@ class Inventory:
             self._lost[name] = found
 
     def _lost_for_good(self, name: str, step: int, lost: LostPairs) -> bool:
-        """Whether nothing more is to be expected: no disk is away, and nothing is tried again."""
+        """Return whether nothing more can come: no disk is away, and nothing is tried again."""
         known, source = self._writer.ledger.model(name), self._sources[name]
         return all(known.failures[seed, step].parked for seed in lost.failed) and (
             self._models[name].source_kind.downloads
@@ -189,7 +189,7 @@ class Inventory:
         return model.listed_seeds or {seed for seed in known if model.accepts(seed)}
 
     def discovers(self, name: str) -> bool:
-        """Whether seeds of a model may come that nobody has named."""
+        """Return whether seeds of a model may come that nobody has named."""
         return self._models[name].listed_seeds is None
 
     def _find_gone(self, name: str, there: set[Key], found: Listing) -> dict[Key, str]:
@@ -321,7 +321,7 @@ class Inventory:
         return () if self._models[model].source_kind.captured else self._probes
 
     def only_probes(self, step: Step) -> bool:
-        """Whether it is only to be probed, and nothing that was downloaded waits for that."""
+        """Return whether it is only to be probed, and no downloaded checkpoint waits for that."""
         return step.seed is not None and self._models[step.model].cache == "keep"
 
     def left(self) -> list[Step]:
@@ -348,7 +348,7 @@ class Inventory:
         return lambda key: self._sources[name].checkpoint(key).signature()
 
     def complete(self) -> bool:
-        """Whether every checkpoint that is listed was scored, is parked or will not come.
+        """Return whether every checkpoint that is listed was scored, is parked or will not come.
 
         And nothing waits for another try at reducing a step, or asking a probe.
         """

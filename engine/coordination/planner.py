@@ -1,4 +1,4 @@
-"""What is there, what is done, and so what remains: the plan is always made from these alone."""
+"""Derive the remaining work from checkpoints found and results committed; keep no other state."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Step:
 
 @dataclass(frozen=True)
 class Plan:
-    """What is to be done of a step now, and why in this way. Passes may run at the same time."""
+    """Passes to make for a step now, and why in this way. They may run at the same time."""
 
     name: str  # "kept", "fused", "incremental" or "probed"
     why: str

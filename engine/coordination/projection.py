@@ -1,4 +1,4 @@
-"""How much disk the log-probs of a study will take, before any are made."""
+"""Project the disk that the log-probs of a study will take, before any are made."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def bytes_to_come(ledger: Ledger, retention: str) -> int | None:
 
 @dataclass(frozen=True)
 class Projection:
-    """What the log-probs of a study will take."""
+    """The disk that a study's log-probs will take."""
 
     sizes: dict[str, int]  # bytes, as each would take
     needed: int  # bytes, as they will be kept

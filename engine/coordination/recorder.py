@@ -22,7 +22,7 @@ _MOST_LOSSES = 2  # devices that one pass may take with it before it counts as f
 
 @dataclass
 class Totals:
-    """What an engine did."""
+    """Counts of what an engine did."""
 
     scored: int = 0
     reduced: int = 0
@@ -137,7 +137,7 @@ class Recorder:
             self._writer.drop_log_probs(name, at, pairs.seeds)
 
     def _drops(self, name: str) -> bool:
-        """Whether log-probs of a model go once all seeds of their step are compared.
+        """Return whether log-probs of a model go once all seeds of their step are compared.
 
         What was captured cannot be had again for a seed that is discovered later.
         """

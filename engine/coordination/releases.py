@@ -1,4 +1,4 @@
-"""When what was announced is not needed any more, and what is different where it was captured."""
+"""Release announced checkpoints that are not needed any more; report what capturing changes."""
 
 from __future__ import annotations
 
@@ -81,24 +81,24 @@ class Releases:
                     self._reports.once(name, "warning", "announcement", text, "removal")
 
     def needed_again(self, name: str, key: Key) -> bool:
-        """Whether a checkpoint that is scored has to be read: for a probe, or for a late seed."""
+        """Return whether a scored checkpoint must be read again: for a probe, or a late seed."""
         unasked = self._writer.ledger.model(name).unasked(key, self._probes)
         return bool(unasked) or self._log_probs_needed(name, key)
 
     def _is_over(self, name: str, letter: Announcement) -> bool:
-        """Whether an announced checkpoint is scored, and not needed again."""
+        """Return whether an announced checkpoint is scored, and not needed again."""
         scored = letter.key in self._writer.ledger.model(name).scored
         return scored and not self.needed_again(name, letter.key)
 
     def _log_probs_needed(self, name: str, key: Key) -> bool:
-        """Whether log-probs that are not stored any more are wanted, as for a late seed."""
+        """Return whether log-probs that are not stored any more are wanted, as for a late seed."""
         known = self._writer.ledger.model(name)
         compared = known.reduced.get(key[1], frozenset())
         damaged = self._keeps and key in known.wanted_again
         return key not in known.stored and (damaged or not self._seeds(name) <= compared)
 
     def _capture_is_over(self, name: str, letter: Announcement) -> bool:
-        """Whether nothing more is to be done about what was captured: its folder may go.
+        """Return whether nothing more is to be done about what was captured: its folder may go.
 
         What came after its checkpoint was scored is compared with what was scored first, which
         stays whatever comes later. If it is the same, and needed since log-probs were dropped or

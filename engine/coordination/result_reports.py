@@ -1,4 +1,4 @@
-"""What is reported of results: scored, reduced, a new phase, an outlier, a failure."""
+"""Report results: scored, reduced, a new phase, an outlier, a failure."""
 
 from __future__ import annotations
 

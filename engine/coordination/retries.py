@@ -1,4 +1,4 @@
-"""Which checkpoints that failed, or could not be asked a probe, are tried again, and when.
+"""Choose which failed checkpoints and probes are tried again, and when.
 
 What may pass (a file that cannot be read, a hub that does not answer, no memory) is tried again
 after 15 s, 30 s, 60 s, ... up to an hour, and parked after the twelfth time, some four hours later.
@@ -29,7 +29,7 @@ def next_try(attempts: int, now: float, *, passing: bool) -> float | None:
 
 
 class Retries:
-    """What failed and did not succeed since.
+    """Failures without a later success.
 
     Of checkpoints that follows from the store, whoever wrote it. Of steps whose stored log-probs
     cannot be reduced it is known for as long as this engine works.
@@ -98,7 +98,7 @@ class Retries:
         return {step for (name, step), found in steps if name == model and not self._due(found)}
 
     def awaits_step(self, model: str) -> bool:
-        """Whether one of a model's steps is to be reduced again at a later time."""
+        """Return whether one of a model's steps is to be reduced again at a later time."""
         return any(name == model and not it.parked for (name, _), it in self._steps.items())
 
     def _looks(self, model: str, signature: object) -> str:

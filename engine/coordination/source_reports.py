@@ -1,4 +1,4 @@
-"""What is reported of the sources: what was found, what is wrong, what is waited for."""
+"""Report on the sources: checkpoints found, wrong, or waited for."""
 
 from __future__ import annotations
 

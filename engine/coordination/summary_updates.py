@@ -60,7 +60,7 @@ class Summaries:
 
     @property
     def waiting(self) -> bool:
-        """Whether steps wait to be summarised."""
+        """Return whether steps wait to be summarised."""
         return bool(self._waiting)
 
     def start(self) -> None:
@@ -169,7 +169,7 @@ class Summaries:
     # -- the step that surprisals are taken at ---------------------------------------------------
 
     def _reference(self, known: ModelLedger) -> int | None:
-        """Where `surprisal` should be taken: as set, or the newest step that all seeds reached."""
+        """Return the step of `surprisal`: as set, or the newest step that all seeds reached."""
         if _SURPRISAL not in self._settings.include or not known.reduced:
             return None
         seed = self._settings.surprisal_seed

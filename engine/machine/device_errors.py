@@ -1,4 +1,4 @@
-"""What went wrong on a device: torch says much of it in words alone.
+"""Recognise errors of a device: torch gives many of them in words only.
 
 Nothing here imports torch: what reads text asks the same of its errors, where no device works.
 """

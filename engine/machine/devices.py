@@ -1,4 +1,4 @@
-"""Which devices of this machine work on a study, and how they are called.
+"""The devices of this machine that work on a study, and their names.
 
 Torch is imported when it has to be asked: a CPU is there without it, and so are groups of names.
 """
@@ -27,7 +27,7 @@ _ROCM_DEVICE = Path("/dev/kfd")
 
 @dataclass(frozen=True)
 class DeviceGroup:
-    """What one worker works on: a device, or several over which each model's layers are split."""
+    """The place of one worker: a device, or several over which each model's layers are split."""
 
     names: tuple[str, ...]  # as torch calls them
 

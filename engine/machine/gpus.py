@@ -1,4 +1,4 @@
-"""How GPUs fare while they work: as far as it can be known, and never in the way of the work."""
+"""The load of GPUs, as far as it can be known; reading it never delays the work."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ def resident_bytes() -> int:
 
 
 class HostMemory:
-    """What is left of the memory that this process may take."""
+    """The rest of the memory that this process may take."""
 
     def __init__(self, limit_gb: float | None) -> None:
         """Take a limit in GB; None: as much memory as there is."""

@@ -1,4 +1,4 @@
-"""What training has handed over in place of a checkpoint, read and checked; rows are read later."""
+"""Captures from training, which replace checkpoints: found and checked; rows are read later."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def _refuse_others(status: os.stat_result, listed: SpooledFile) -> None:
 
 @dataclass(frozen=True)
 class Captured:
-    """What a checkpoint has said in training, found whole but for its rows, which are not read."""
+    """A checkpoint's answers from training, found whole; its rows are not read yet."""
 
     folder: Path
     where: str  # its place, for people

@@ -1,4 +1,4 @@
-"""What a configuration claims, held against the weights before anything of that size is built.
+"""Hold a configuration's claims against the weights before building anything of that size.
 
 transformers makes a module as its configuration says, and then looks whether the weights fit. Here
 a module without any memory says which weights there should be, with their shapes.
@@ -88,7 +88,7 @@ class Fitting:
 
 @dataclass(frozen=True)
 class _Changes:
-    """What is done to the weights of an architecture, so that they are those of the model."""
+    """Changes to the weights of an architecture that make them those of the model."""
 
     names: dict[str, str]  # new ones by old ones; empty: they stay
     turned: tuple[str, ...] = ()  # matrices to transpose

@@ -1,4 +1,4 @@
-"""What is scored: a checkpoint that was read, and the model that was made of it.
+"""A checkpoint that was read, with the model made of it: the thing to score.
 
 Nothing else about them is known to the scorer, so that models of any origin can be scored.
 """

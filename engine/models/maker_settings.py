@@ -1,4 +1,4 @@
-"""What makers of models need to know, besides the checkpoint."""
+"""Settings that makers of models need besides the checkpoint."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from engine.machine.devices import DeviceGroup
 
 @dataclass(frozen=True)
 class MakerSettings:
-    """How a worker makes models."""
+    """Settings with which a worker makes models."""
 
     dtype: torch.dtype  # of the study file
     devices: DeviceGroup

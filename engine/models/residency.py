@@ -1,4 +1,4 @@
-"""Where the weights of a module are: on the device, or in the host's memory until they are used."""
+"""Keep a module's weights on the device, or in the host's memory until they are used."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class Stage:
 
 
 class Residence(Enum):
-    """Where the weights of models that are used together are."""
+    """The places of the weights of models that are used together."""
 
     DEVICE = "all are on the device"
     TURN = "they are moved there in turn"
@@ -76,7 +76,7 @@ class Residence(Enum):
 
 @dataclass(frozen=True)
 class Place:
-    """Where the weights of one model are while others are used."""
+    """The place of one model's weights while others are used."""
 
     stage: Stage | None = None  # they take turns on it; None: they stay where they are
     # Bytes of them for which there is room on each device; None: any number.

@@ -1,4 +1,4 @@
-"""What a user's function returns, as tensors: of torch, numpy, or whatever shares its memory."""
+"""Turn a user function's results into tensors: from torch, numpy, or what shares its memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a user's loader returned, a module or a function of ids, as the scorer asks it."""
+"""Wrap what a user's loader returned, a module or a function of ids, for the scorer."""
 
 from __future__ import annotations
 

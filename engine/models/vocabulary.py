@@ -1,4 +1,4 @@
-"""Whether a checkpoint has the study's vocabulary: as many entries, of the same tokens."""
+"""Check that a checkpoint has the study's vocabulary: as many entries, of the same tokens."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ _KEPT: OrderedDict[tuple[str, bytes], _Entries | None] = OrderedDict()
 
 
 class _Read(NamedTuple):
-    """What a file says."""
+    """A tokenizer file's entries."""
 
     ids: dict[str, int]  # by token
     added: frozenset[int] = frozenset()

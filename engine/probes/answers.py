@@ -32,7 +32,7 @@ class SilentError(Exception):
 
 @dataclass
 class Answers:
-    """What one model says of probes, by their names."""
+    """One model's answers to probes, by their names."""
 
     values: dict[str, NDArray[np.float32]] = field(default_factory=dict)
     failures: dict[str, tuple[str, bool]] = field(default_factory=dict)  # why; whether it may pass

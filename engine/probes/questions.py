@@ -31,7 +31,7 @@ _AT_ONCE = 4096  # texts that are tokenised together
 
 @dataclass(frozen=True)
 class Questions:
-    """What a probe's sequences are, as few arrays: it is sent to every process that works.
+    """A probe's sequences, as few arrays: they are sent to every process that works.
 
     Sequence n reads `inputs[ends[n - 1]:ends[n]]`; `predicts` says at which of these a token is
     predicted. What is predicted, of all sequences in order, are the tokens of `target`, and each

@@ -1,4 +1,4 @@
-"""Which windows may go through a model together, found by asking the model.
+"""Find, by asking the model, which windows may go through it together.
 
 What a batch holds besides a window must not change what the model says of it. It does for some.
 LongRoPE takes its factors by the longest position in the batch. Experts of limited capacity drop
@@ -19,7 +19,7 @@ _ENOUGH = 64  # inputs of a window that shows how a model takes its positions
 
 @dataclass(frozen=True)
 class Batching:
-    """What may go together, and whether a window may be cut off behind the tokens of interest."""
+    """Windows that may go together; may one be cut off behind the tokens of interest?"""
 
     lengths: bool = True  # windows of different lengths
     windows: bool = True  # windows of one length; if not, each goes alone
@@ -27,7 +27,7 @@ class Batching:
 
     @property
     def note(self) -> str | None:
-        """What the user should know, in one line; None: nothing."""
+        """Return what the user should know, in one line; None: nothing."""
         if self.lengths:
             return None
         together = "only windows of one length go" if self.windows else "no two windows go"

@@ -43,7 +43,7 @@ def compile_sums(sums: Sums) -> Sums:
 
 @dataclass
 class _Way:
-    """How blocks of one shape are compared."""
+    """The chosen way to compare blocks of one shape."""
 
     blocks: int = 0  # done in the plain way
     seconds: list[float] = field(default_factory=list)  # of the first of them

@@ -40,7 +40,7 @@ _LOGIT_BYTES = {"cpu": 2**29, "cuda": 2**31}  # logits of one pass of a model th
 
 @dataclass
 class _Room:
-    """What goes through a model together; shared by scorers that read other sequences."""
+    """Sequences that go through a model together; shared by scorers that read other sequences."""
 
     tokens: int
 

@@ -31,7 +31,7 @@ _MOST_BAD = 20  # that are explained; more would only fill the journal
 
 @dataclass(frozen=True)
 class Announcement:
-    """What a training script said of one finished checkpoint."""
+    """A training script's statement about one finished checkpoint."""
 
     file: Path
     model: str

@@ -1,4 +1,4 @@
-"""What every source of checkpoints can do, wherever they come from."""
+"""The protocol of every source of checkpoints."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from store.schema import Key
 
 @dataclass(frozen=True)
 class Listing:
-    """What a source has of a model. Every line says where."""
+    """A source's checkpoints of a model. Every line of text names a place."""
 
     wanted: frozenset[Key]  # what the study file asks for; if discovered, what is there
     there: frozenset[Key]

@@ -21,7 +21,7 @@ ANNOUNCED_SECONDS = 60.0  # within which NFS shows what another machine has writ
 
 
 class CapturedSource:
-    """What training runs have handed over of one model and was not released yet."""
+    """Captures of one model that training handed over and that are not released yet."""
 
     def __init__(
         self,
@@ -96,7 +96,7 @@ class CapturedSource:
 
 
 class CapturedCheckpoint:
-    """What one checkpoint has said: it is there whole, by a rename, or not at all."""
+    """One checkpoint's answers: there whole, by a rename, or not at all."""
 
     def __init__(
         self,

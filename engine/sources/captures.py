@@ -1,4 +1,4 @@
-"""What training has handed over of a checkpoint, as far as it is described: no rows are read."""
+"""Descriptions of captures that training handed over; no rows are read here."""
 
 from __future__ import annotations
 

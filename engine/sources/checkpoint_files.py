@@ -1,4 +1,4 @@
-"""What a checkpoint consists of: its files, and whether they are all there and whole."""
+"""The files that make up a checkpoint; check that all are there and whole."""
 
 from __future__ import annotations
 

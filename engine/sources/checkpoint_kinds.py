@@ -1,4 +1,4 @@
-"""What a checkpoint may consist of: files whose layout is known, or whatever a loader reads."""
+"""The kinds of checkpoints: files of a known layout, or whatever a user's loader reads."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _DEEP = 3  # folders in folders whose files are looked at
 
 
 class CheckpointKind(Protocol):
-    """How the checkpoints of one model are looked at; each is a folder, or one file."""
+    """The way to look at the checkpoints of one model; each is a folder, or one file."""
 
     def is_there(self, place: Path) -> bool:
         """Return whether there is one; False also where that cannot be known."""

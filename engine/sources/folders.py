@@ -1,4 +1,4 @@
-"""Where the checkpoints of a model lie: as templates say, as was found, as was announced."""
+"""Folders of a model's checkpoints: by template, by search, by announcement."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ _LOOK_AT = 20  # children of a folder; one that is foreign is enough
 
 @dataclass(frozen=True)
 class Layout:
-    """How a trainer lays out its checkpoints."""
+    """A trainer's layout of checkpoints."""
 
     name: str
     signs: tuple[str, ...]  # any of these names means it; `a/b` is b in the folder a

@@ -180,7 +180,7 @@ class HubCheckpoint:
 
 
 class HubDownloads:
-    """What was downloaded of one model's checkpoints, in the hub's cache."""
+    """Downloads of one model's checkpoints, in the hub's cache."""
 
     def __init__(self, model: ModelSection, client: HubClient) -> None:
         self._model, self._client = model, client

@@ -1,4 +1,4 @@
-"""What goes wrong on the hub, for those who have to know without asking it themselves."""
+"""Errors of the hub, for code that has to know them without asking the hub itself."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from engine.errors import CheckpointError
 
 
 class HubError(CheckpointError):
-    """What the hub does not give, in one line.
+    """The hub does not give something; the reason in one line.
 
     `absent`: it is not there, and asking again is of no use. `passing`: it may be there later.
     """

@@ -27,7 +27,7 @@ class Revision:
 
 @dataclass
 class HubLook:
-    """What one look at the hub has found."""
+    """Results of one look at the hub."""
 
     revisions: dict[Key, Revision] = field(default_factory=dict)
     missing: dict[Key, str] = field(default_factory=dict)

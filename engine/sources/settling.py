@@ -1,4 +1,4 @@
-"""Whether a checkpoint in a folder is finished, or still being written."""
+"""Decide whether a checkpoint in a folder is finished or still being written."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def signature(place: Path, kind: CheckpointKind) -> tuple[tuple[str, int, int], 
 
 @dataclass(frozen=True)
 class Standing:
-    """How a folder was when it was looked at."""
+    """The state of a folder when it was looked at."""
 
     finished: bool
     rests: float  # seconds in which nothing in it has changed

@@ -1,4 +1,4 @@
-"""Where the tensors of a checkpoint lie in its files, found without reading them.
+"""Locate a checkpoint's tensors in its files, without reading them.
 
 What is found is a tree of dictionaries as they were saved, with one of these in place of each
 tensor. So the model's tensors can be chosen, and counted, while an optimizer's stay on disk.
@@ -67,7 +67,7 @@ class ChunkedTensor:
 
 @dataclass(frozen=True)
 class Unreadable:
-    """What stands in place of a tensor that is of a kind that is not read."""
+    """Stands in for a tensor of a kind that is not read."""
 
     what: str
 

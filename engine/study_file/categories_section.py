@@ -98,7 +98,7 @@ class GroupSection(Section):
 
 
 class CategoriesSection(Section):
-    """How tokens are grouped."""
+    """Grouping of tokens."""
 
     include: list[Partition] = list(CHOSEN_BY_NAME)
     """built-in categories to compute"""

@@ -1,4 +1,4 @@
-"""What is said of a wrong study file: one line per finding, which names the place as people do."""
+"""Describe errors in a study file: one line each, naming the place in plain terms."""
 
 from __future__ import annotations
 

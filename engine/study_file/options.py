@@ -1,4 +1,4 @@
-"""What options of the command line change in a study file."""
+"""Apply options of the command line to a study file."""
 
 from __future__ import annotations
 

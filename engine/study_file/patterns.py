@@ -1,4 +1,4 @@
-"""How sources are written: text with {model}, {seed} and {step}, for folders and for the hub."""
+"""Patterns of sources: text with {model}, {seed} and {step}, for folders and for the hub."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from engine.study_file.section import Section
 
 @dataclass(frozen=True)
 class _Kind:
-    """What a kind of probe asks of its section."""
+    """The fields of a kind of probe."""
 
     needed: str  # the field without which there is nothing to ask
     others: tuple[str, ...]  # fields that say something
@@ -43,7 +43,7 @@ else:  # pydantic lists them when it is another
 
 @dataclass(frozen=True)
 class IclPlaces:
-    """Which tokens of a long document are predicted, counted from 1, and from what."""
+    """The positions to predict in a long document, counted from 1, and their contexts."""
 
     positions: tuple[int, int]  # the earlier and the later one, each with all of its context
     contexts: tuple[int, int]  # tokens shown before `token`, the fewer and the more

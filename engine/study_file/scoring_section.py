@@ -22,7 +22,7 @@ _WORKER = r"(cpu|cuda(:\d+)?|cuda:\d+(\+cuda:\d+)+)"  # what one worker works on
 
 
 class ScoringSection(Section):
-    """How log-probs are computed."""
+    """Settings of the computation of log-probs."""
 
     prediction: Prediction = "causal"
     """what is predicted: the next token; or, for masked models, each token with the whole text
@@ -92,7 +92,7 @@ class ScoringSection(Section):
 
 
 class LogProbsSection(Section):
-    """How log-probs are kept, and for how long."""
+    """The representation of kept log-probs, and how long they are kept."""
 
     representation: Keep = "auto"
     """how log-probs are kept: `"factored"`, hidden states and output embedding, exact and mostly

@@ -1,4 +1,4 @@
-"""What all sections of the study file have in common."""
+"""The base class of all sections of the study file."""
 
 from __future__ import annotations
 

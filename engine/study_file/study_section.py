@@ -8,7 +8,7 @@ from engine.study_file.section import Section
 
 
 class StudySection(Section):
-    """What the study is called and where its results go."""
+    """The name of the study, and where its results go."""
 
     name: str = Field(min_length=1)
     """name of the study, shown in the monitor and in messages"""

@@ -19,7 +19,7 @@ _AT_ONCE = 256  # documents tokenised together
 
 @dataclass(frozen=True)
 class TokenCount:
-    """What was counted of some more text."""
+    """Counts of some more text."""
 
     count: NDArray[np.int64]  # (vocab,) occurrences
     documents: int  # that ended

@@ -1,4 +1,4 @@
-"""How often each token of the vocabulary occurs in reference text."""
+"""Counts of each vocabulary entry in reference text."""
 
 from __future__ import annotations
 

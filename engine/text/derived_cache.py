@@ -1,4 +1,4 @@
-"""What takes long to compute of text, kept from one start to the next.
+"""Keep results that take long to compute from text, from one start to the next.
 
 It lies in `$XDG_CACHE_HOME/seedconv`, or `~/.cache/seedconv`, each thing under a digest of
 everything it depends on: an entry cannot be out of date, only unused. No entry is ever needed: one

@@ -21,7 +21,7 @@ from store.schema import Corpus
 
 @dataclass(frozen=True)
 class TokenSequence:
-    """What a model reads at a stretch, and where in it a token of the corpus is predicted."""
+    """A model's input of one pass, and the positions in it at which tokens are predicted."""
 
     inputs: NDArray[np.int64]  # (n,) ids
     predicts: NDArray[np.bool_]  # (n,): causal models predict the next token, others this one

@@ -1,4 +1,4 @@
-"""Whether a text looks English, by its letters and by the commonest words: a guess, no more."""
+"""Guess whether a text is English, from its letters and its commonest words."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _WORD = re.compile(r"[^\W\d_]+(?:['\u2019][^\W\d_]+)?")
 
 @dataclass(frozen=True)
 class Letters:
-    """What was counted in a text."""
+    """Counts of a text."""
 
     letters: int
     foreign: int  # letters outside ASCII

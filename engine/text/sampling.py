@@ -48,7 +48,7 @@ Report = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Origin:
-    """Where documents come from: text, JSON lines, Parquet or Arrow files, or the hub's dataset."""
+    """An origin of documents: text, JSON lines, Parquet or Arrow files, or the hub's dataset."""
 
     sources: tuple[str, ...]  # files, or one name on the hub
     config: str | None = None  # of a dataset on the hub
@@ -126,7 +126,7 @@ class Origin:
 
 @dataclass(frozen=True)
 class Filter:
-    """Which documents are sampled; the others are read, and passed over."""
+    """Conditions on sampled documents; the others are read, and passed over."""
 
     shortest: int | None = None  # characters
     longest: int | None = None
@@ -150,7 +150,7 @@ EVERY = Filter()
 
 @dataclass(frozen=True)
 class _Step:
-    """How far a command has come."""
+    """A command's progress."""
 
     documents: int  # that were read to their end
     position: Position  # from where to go on

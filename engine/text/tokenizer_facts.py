@@ -1,4 +1,4 @@
-"""What a tokenizer's files come to, whatever a study makes of it; kept from one start to the next.
+"""Facts about a tokenizer's files that no study changes; kept from one start to the next.
 
 A start that finds all its text tokenised already needs no more of the tokenizer, and does not load
 the libraries that read it.
@@ -31,7 +31,7 @@ _WEIGHTS = {".safetensors", ".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack", "
 
 @dataclass(frozen=True)
 class TokenizerFacts:
-    """What a fast tokenizer says of itself."""
+    """A fast tokenizer's own settings."""
 
     vocabulary: dict[str, int]  # added tokens as well
     digest: str  # of the vocabulary

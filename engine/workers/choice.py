@@ -1,4 +1,4 @@
-"""Which workers there are: each way to work, and the settings that ask for it.
+"""Choose the workers: a table of executors, and the settings that ask for each.
 
 What works, torch among it, is imported when there is work.
 """

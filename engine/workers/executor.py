@@ -1,4 +1,4 @@
-"""What does the passes. Whatever does them, they are the same passes with the same results."""
+"""The protocol of executors. All do the same passes with the same results."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from store.writing import CellWriter
 
 
 class Board(Protocol):
-    """Where workers report what they are doing, and learn that the user wants them to stop."""
+    """The channel on which workers report their state, and learn that they should stop."""
 
     def show(self, device: str, work: Work | None) -> None:
         """Show what a device is doing; None: nothing. Raise Interrupted when asked to stop."""

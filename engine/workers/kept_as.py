@@ -1,4 +1,4 @@
-"""How the log-probs of one checkpoint are kept, which may depend on its model."""
+"""Choose how one checkpoint's log-probs are kept, which may depend on its model."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a coordinator and its workers send each other: plain data, in any process or machine."""
+"""Messages between a coordinator and its workers: plain data, in any process or machine."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class Pass:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of one pass: results, or one reason why nothing of it was done."""
+    """The outcome of one pass: results, or one reason for the lack of them."""
 
     task: Pass
     seconds: float

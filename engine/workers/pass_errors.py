@@ -1,4 +1,4 @@
-"""What keeps a pass from being done, as an error that names the seed or the device."""
+"""Errors that prevent a pass; each names its seed or device."""
 
 from __future__ import annotations
 

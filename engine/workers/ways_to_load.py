@@ -1,4 +1,4 @@
-"""Where the models of one pass may be while they take part in it: what there is memory for."""
+"""Choose where the models of a pass are kept, from the memory there is."""
 
 from __future__ import annotations
 

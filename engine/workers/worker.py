@@ -162,7 +162,7 @@ class Worker:
         return replace(outcome, failed=failed, trace=trace)
 
     def _wanted_again(self, task: Pass, outcome: Outcome, key: Key) -> bool:
-        """Whether a checkpoint was scored now and is asked probes later."""
+        """Return whether a checkpoint was scored now and is asked probes later."""
         if task.probes or outcome.failed or not self._shares_cache:
             return False
         known = self._store.ledger(task.model)

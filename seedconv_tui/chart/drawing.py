@@ -56,7 +56,7 @@ class Mark:
 
 @dataclass(frozen=True)
 class Plot:
-    """Where the plot area lies among the cells, and how steps map to its columns."""
+    """The place of the plot area among the cells, and the map from steps to its columns."""
 
     left: int
     top: int

@@ -1,4 +1,4 @@
-"""What the chart is drawn with: the signs of its lines, bands and frame, and what is no series."""
+"""The glyphs of the chart: lines, bands, frame, and marks that belong to no series."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ MARKERS = "*o+x#@%&"
 
 
 class Glyphs(StrEnum):
-    """What the chart is drawn with."""
+    """The signs with which the chart is drawn."""
 
     BRAILLE = "braille"  # 2 x 4 dots per cell, Unicode
     BLOCK = "block"  # 1 x 2 dots per cell, Unicode: half blocks, which most fonts have

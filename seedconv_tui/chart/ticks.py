@@ -1,4 +1,4 @@
-"""Where the chart's axes have their ticks, and what is written there."""
+"""Ticks and tick labels of the chart's axes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the chart is given: series of numbers, and which part of them to show."""
+"""The chart's input: series of numbers, and the part of them to show."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class View:
             raise ValueError("a log axis starts above 0")
 
     def part_of(self, steps: Floats) -> Floats:
-        """Where steps are on the x axis: 0 is its left end, 1 its right."""
+        """Return where steps are on the x axis: 0 is its left end, 1 its right."""
         low, high = self._on_axis(self.x_min), self._on_axis(self.x_max)
         return ((np.log10(steps + 1) if self.log_x else steps) - low) / (high - low)
 

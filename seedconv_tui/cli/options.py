@@ -1,4 +1,4 @@
-"""What commands share: the protocol that each follows, and the options that several take."""
+"""The protocol of a command, and options that several commands share."""
 
 from __future__ import annotations
 

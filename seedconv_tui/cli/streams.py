@@ -21,11 +21,11 @@ _WHY = {
 
 
 class StreamError(OSError):
-    """What a command had to say could not be written to stdout."""
+    """A command's output could not be written to stdout."""
 
     @property
     def reader_left(self) -> bool:
-        """Whether it was a pipe whose reader has seen enough."""
+        """Return whether it was a pipe whose reader has seen enough."""
         return self.errno == errno.EPIPE
 
 

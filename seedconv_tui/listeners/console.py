@@ -1,4 +1,4 @@
-"""What a scoring command shows while it works: on stderr, so that stdout stays for results."""
+"""Progress of a scoring command, on stderr, so that stdout stays for results."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ _LEVELS = {"info": logging.INFO, "warning": logging.WARNING, "error": logging.ER
 
 
 def log_file(store: Path) -> Path:
-    """Where an engine's log is kept unless asked otherwise: `study.log` next to `study.zarr`."""
+    """Return the default place of an engine's log: `study.log` next to `study.zarr`."""
     return store.with_name(f"{store.name.removesuffix('.zarr')}.log")
 
 

@@ -1,4 +1,4 @@
-"""What other tools chart of a model: a row of numbers for each step, read from the store."""
+"""Scalars for other tools' charts: a row of numbers for each step, read from the store."""
 
 from __future__ import annotations
 

@@ -127,7 +127,7 @@ def _of_section(
 
 
 def _sinks(study: StudyFile) -> list[Sink]:
-    """Where scalars go. Raise UnsupportedError for what is not installed."""
+    """Return where scalars go. Raise UnsupportedError for what is not installed."""
     from seedconv_tui.listeners.trackers import Trackio, Wandb
 
     sinks: list[Sink] = []

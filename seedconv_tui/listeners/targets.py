@@ -1,4 +1,4 @@
-"""Who is notified of events: a program, or whatever listens at a URL."""
+"""Targets of notifications: a program, or a service at a URL."""
 
 from __future__ import annotations
 

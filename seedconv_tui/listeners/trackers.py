@@ -24,12 +24,12 @@ STEP = "training_step"  # what the charts' horizontal axis is
 
 
 def sent_file(store: Path) -> Path:
-    """Where it is kept what trackers were given: `study.sent.jsonl` next to `study.zarr`."""
+    """Return where it is kept what trackers were given: `study.sent.jsonl` next to `study.zarr`."""
     return store.with_name(f"{store.name.removesuffix('.zarr')}.sent.jsonl")
 
 
 class Sent:
-    """Which steps a tracker was given."""
+    """The steps that a tracker was given."""
 
     def __init__(self, path: Path, to: str) -> None:
         self._path, self._to = path, to

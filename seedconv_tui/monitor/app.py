@@ -139,12 +139,12 @@ class SeedconvApp(App[None], inherit_bindings=False):
 
     @property
     def look(self) -> Appearance:
-        """How things are drawn just now."""
+        """Return how things are drawn just now."""
         return self._look
 
     @property
     def behind(self) -> bool:
-        """Whether the terminal has yet to take what it was sent before."""
+        """Return whether the terminal has yet to take what it was sent before."""
         return bool(getattr(self._driver, "behind", False))
 
     def get_driver_class(self) -> type[Driver]:
@@ -164,12 +164,12 @@ class SeedconvApp(App[None], inherit_bindings=False):
 
     @property
     def feed(self) -> Feed:
-        """What is known of the study that is shown."""
+        """Return what is known of the study that is shown."""
         return self.studies.shown.feed
 
     @property
     def details(self) -> Details:
-        """What is read beyond that."""
+        """Return what is read beyond that."""
         return self.studies.shown.details
 
     @property

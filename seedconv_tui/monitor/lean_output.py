@@ -19,7 +19,7 @@ _SGR = re.compile(r"((?:\x1b\[[\d;]*m)+)")
 
 
 class _Style(NamedTuple):
-    """What a terminal writes with: codes as sent."""
+    """The terminal's writer: codes as sent."""
 
     attributes: frozenset[str] = frozenset()
     foreground: str = ""
@@ -97,7 +97,7 @@ def lean_driver(driver: type[Driver]) -> type[Driver]:
 
         @property
         def behind(self) -> bool:
-            """Whether what was sent before is still waiting to be written."""
+            """Return whether what was sent before is still waiting to be written."""
             writer = getattr(self, "_writer_thread", None)  # there is none without a terminal
             return writer is not None and not writer._queue.empty()
 

@@ -1,4 +1,4 @@
-"""What the bands of figures are: 95 % intervals, or what the paper draws (docs/report.md).
+"""Bands of figures: 95 % intervals, or those of the paper (docs/report.md).
 
 The paper's are the plain standard deviation, or standard error, over the rows that a point is the
 mean of, as if these were independent; divisor n - 1.

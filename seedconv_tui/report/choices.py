@@ -1,4 +1,4 @@
-"""What a report may be asked for: kinds of files, and bands of figures. Imports nothing."""
+"""Choices of a report: kinds of files, and bands of figures. Imports nothing."""
 
 FORMATS = ("pdf", "png")
 INTERVAL, PAPER = BANDS = ("interval", "paper")

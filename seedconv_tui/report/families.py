@@ -1,4 +1,4 @@
-"""What a report can hold: families of figures, in the order of the page."""
+"""The families of figures of a report, in the order of the page."""
 
 from __future__ import annotations
 

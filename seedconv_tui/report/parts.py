@@ -1,4 +1,4 @@
-"""What a report is made of: figures with their data, tables, and what was left out."""
+"""The parts of a report: figures with their data, tables, and reasons for omissions."""
 
 from __future__ import annotations
 

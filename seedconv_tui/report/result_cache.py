@@ -1,4 +1,4 @@
-"""What took long is kept next to a report, under a digest of everything that it was made of."""
+"""Keep slow results next to a report, under a digest of their inputs."""
 
 from __future__ import annotations
 

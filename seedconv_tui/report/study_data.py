@@ -195,7 +195,7 @@ class StudyData:
 
     @property
     def interval(self) -> str:
-        """What the intervals of expected KL are of."""
+        """Return what the intervals of expected KL are of."""
         lone = len(np.unique(self.study.corpus.document)) == 1
         of_text = "runs of tokens of its one document" if lone else "document cluster"
         return f"seed jackknife and {of_text}"
@@ -213,7 +213,7 @@ class StudyData:
 
     @property
     def undrawn(self) -> str:
-        """Which models have no line where all are in one panel, in a sentence; empty: none."""
+        """Return a sentence on models without a line where all are in one panel; empty: none."""
         left = [model for model in self.models if model not in self.drawn]
         if not left:
             return ""

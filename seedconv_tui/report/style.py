@@ -1,4 +1,4 @@
-"""How figures look: sizes for a two-column paper, colours, lines, axes. The one place for all.
+"""The style of all figures: sizes for a two-column paper, colours, lines, axes.
 
 Series differ in colour, in dashes and in markers, so that a figure can be read in grey. Nothing of
 this depends on a display, on the time or on the reader's own matplotlib settings.
@@ -76,7 +76,7 @@ _FIRST_OF_MAP, _LAST_OF_MAP = 0.0, 0.82  # of viridis: its yellow end is faint o
 
 @dataclass(frozen=True)
 class Look:
-    """What one series looks like."""
+    """The look of one series."""
 
     color: Any
     dashes: Any

@@ -20,7 +20,7 @@ _STATE = "report.json"  # which figures are there, and what they were drawn from
 
 
 class Written(NamedTuple):
-    """How many figures were drawn, and how many were there already."""
+    """Numbers of figures: drawn now, and there already."""
 
     drawn: int
     kept: int

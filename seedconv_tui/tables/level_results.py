@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Levels:
-    """What is known of a model by the levels of a category, at the steps that are summarised.
+    """A model's results by the levels of a category, at the summarised steps.
 
     All in nats, (step, level), NaN where a level has no tokens.
     """
@@ -40,7 +40,7 @@ class Levels:
 
     @property
     def has_ensemble(self) -> bool:
-        """Whether anything is known of the seeds' mean distribution."""
+        """Return whether anything is known of the seeds' mean distribution."""
         return bool(np.isfinite(self.ensemble).any())
 
 

@@ -232,7 +232,7 @@ def _present(summary: Summary, steps: Sequence[int]) -> Iterator[tuple[int, int]
 
 @dataclass(frozen=True)
 class _Pairs:
-    """What a step's pairs give, for the levels of all categories."""
+    """Results of a step's pairs, for the levels of all categories."""
 
     seeds: tuple[str, ...]
     pair_std: Floats  # (level,)

@@ -1,4 +1,4 @@
-"""What of a study is wanted, by model, category and step."""
+"""Select a part of a study, by model, category and step."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class ChoiceError(UnsupportedError):
 
 @dataclass(frozen=True)
 class Choice:
-    """What of a study is wanted. None: everything, or what the table says."""
+    """The wanted part of a study. None: everything, or what the table says."""
 
     models: Sequence[str] | None = None
     categories: Sequence[str] | None = None

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Steps:
-    """Which steps are meant. Called with a step, says whether it is one of them."""
+    """The wanted steps. Called with a step, says whether it is one of them."""
 
     first: int | None = None  # a range, both ends included; None: open
     last: int | None = None

@@ -129,7 +129,7 @@ def _write(folder: Path, announcement: dict[str, Any]) -> None:
 
 
 def announcements_folder(study: str | os.PathLike[str]) -> Path:
-    """Where announcements of a study go: `study` is its file (.toml), or that folder.
+    """Return where announcements of a study go: `study` is its file (.toml), or that folder.
 
     Raise ValueError when the study file cannot be read.
     """
@@ -177,7 +177,7 @@ def check_names(model: str, seed: str, step: int, path: str) -> None:
 
 
 def held_folder(checkpoint: Path, held: str) -> Path:
-    """Where a checkpoint is held; `held` names the study and the run that it belongs to."""
+    """Return where a checkpoint is held; `held` names the study and the run that it belongs to."""
     return checkpoint.parent / HELD / held / checkpoint.name
 
 

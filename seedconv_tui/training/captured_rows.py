@@ -44,7 +44,7 @@ class CaptureJob:
 
 @dataclass(frozen=True)
 class First:
-    """What the first batch showed; where a rank makes no logits, that."""
+    """The findings of the first batch; on a rank without logits, that there are none."""
 
     vocab: int | None = None  # logits at a position
     layer: Layer | None = None

@@ -1,4 +1,4 @@
-"""How models of several makes are called for logits at every position."""
+"""Call models of several makes for logits at every position."""
 
 from __future__ import annotations
 

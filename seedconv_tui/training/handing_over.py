@@ -47,7 +47,7 @@ class SkippedError(Exception):
 
 @dataclass(frozen=True)
 class _Plan:
-    """What all ranks do after the first batch."""
+    """The agreement of all ranks after the first batch."""
 
     leader: int  # the rank that describes what is handed over, and writes the output layer
     representation: Representation

@@ -52,7 +52,7 @@ class CapturedProbe:
 
 @dataclass(frozen=True)
 class Handover:
-    """What `capture.json` says."""
+    """The contents of `capture.json`."""
 
     model: str
     seed: str

@@ -1,4 +1,4 @@
-"""How ranks agree on a capture: through the process group's store, never by a collective.
+"""Let ranks agree on a capture: through the process group's store, never by a collective.
 
 Collectives of a rank that comes alone would pair with those of the others' training.
 """

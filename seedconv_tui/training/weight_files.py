@@ -1,4 +1,4 @@
-"""Which files of a checkpoint hold its weights, by their names alone.
+"""Names of the files that hold a checkpoint's weights.
 
 Engine and training scripts agree on this: what is held of a checkpoint is what scoring reads. A
 checkpoint is a folder, or a single file such as the `ckpt-500.pt` of a loop of one's own.

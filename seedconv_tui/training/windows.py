@@ -1,4 +1,4 @@
-"""Which stretches of each sequence go through the model, and what is kept of each."""
+"""Windows over sequences: what goes through the model, and what is kept of each."""
 
 from __future__ import annotations
 

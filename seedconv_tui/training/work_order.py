@@ -37,7 +37,7 @@ Keep = Literal["factored", "dense"]
 
 @dataclass(frozen=True)
 class Sequences:
-    """What a model reads at a stretch, and at which of these inputs a prediction is wanted."""
+    """A model's input of one pass, and the positions of these inputs to predict at."""
 
     inputs: NDArray[np.int32]  # of all sequences, one after the other
     lengths: NDArray[np.int64]  # (sequence,)
@@ -85,7 +85,7 @@ class Sequences:
 
 @dataclass(frozen=True)
 class ModelOrder:
-    """What is wanted of one model of the study. None: whatever comes."""
+    """A study's wishes for one model. None: whatever comes."""
 
     seeds: tuple[str, ...] | None = None
     steps: tuple[int, ...] | None = None
@@ -93,7 +93,7 @@ class ModelOrder:
 
 @dataclass(frozen=True)
 class WorkOrder:
-    """What a study wants captured of each step. Raise ValueError for what cannot be right."""
+    """A study's wishes for each step. Raise ValueError for what cannot be right."""
 
     study: str  # its name
     models: Mapping[str, ModelOrder]

@@ -1,4 +1,4 @@
-"""What a model in training is wrapped in, over which ranks it is spread, and what it takes."""
+"""Unwrap a model in training: its wrappers, the ranks it is spread over, its arguments."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _CONTEXTS = (
 
 @dataclass(frozen=True)
 class Placement:
-    """How a model lies on devices and ranks."""
+    """A model's layout on devices and ranks."""
 
     module: nn.Module  # without what only serves training
     device: torch.device  # of its inputs

@@ -1,4 +1,4 @@
-"""What the paper found, held against a study: each claim with its figure, interval and verdict."""
+"""Test the paper's findings on a study: each claim with its figure, interval and verdict."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the seeds of a step come to together: numbers of the mean of their distributions, by level.
+"""Means by level for the ensemble of a step's seeds: the mean of their distributions.
 
 All of it follows from results per token: `kl_to_mean`, `entropy` and `surprisal` of each seed.
 docs/method.md, *Ensemble*, has the formulas.
@@ -26,7 +26,7 @@ _CANCELS = 1e-6  # of a sum: what is left of it when one term is subtracted is r
 
 @dataclass(frozen=True)
 class EnsembleTokens:
-    """What a step's seeds come to together at each token, nats."""
+    """Results of a step's seeds together at each token, nats."""
 
     to_mean: list[NDArray[np.float32]]  # of each seed (token,), its KL to their mean distribution
     pseudo: Floats  # (seed, token) pseudo-values of the surprisal of the mean

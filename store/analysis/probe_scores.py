@@ -1,4 +1,4 @@
-"""What a study's probes come to at a step: computed when asked, from what checkpoints say.
+"""Scores of a study's probes at a step: computed on request, from the checkpoints' answers.
 
 `blimp` and `icl` are pure functions of arrays; the others read a study (docs/probes.md).
 """
@@ -245,7 +245,7 @@ def _summarise_icl(values: NDArray[Any], probe: Probe, seeds: Sequence[str]) -> 
 
 @dataclass(frozen=True)
 class ProbeKind:
-    """What the results of one kind of probe are, and what they come to."""
+    """The kind of results of a probe, and the scores made of them."""
 
     summarise: Callable[[NDArray[Any], Probe, Sequence[str]], Blimp | Icl]  # (seed, item, variant)
     complete: bool  # whether every item has a value of every variant

@@ -1,4 +1,4 @@
-"""What convergence of a token goes with: its frequency, its part of speech, the model. By step.
+"""Regress a token's convergence at a step on its frequency, part of speech and model.
 
 Ordinary least squares by `statsmodels` (extra `analysis`); docs/comparisons.md, *Regression*.
 """

@@ -1,4 +1,4 @@
-"""Which checksum each committed chunk ends with, by its key: a sound chunk elsewhere is damage.
+"""The checksum of each committed chunk, by key: a sound chunk in the wrong place is damage.
 
 Chunks that hold one checkpoint's, one pair's or one step's cells alone are known. Others, which are
 replaced whole as checkpoints arrive, are not: records hold what is in them instead.

@@ -1,4 +1,4 @@
-"""What the commit log says, folded: what is planned, committed, failed and summarised."""
+"""The commit log, folded: the planned, committed, failed and summarised parts of a study."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ CHECKPOINT_MEANS = tuple(
 
 @dataclass(frozen=True)
 class Partition:
-    """What the log says of a category; its levels are in an array of that name."""
+    """The log's record of a category; its levels are in an array of that name."""
 
     digest: str
     step: int | None = None  # of the results that it was made of, when it is a model's own
@@ -34,7 +34,7 @@ class Partition:
 
 @dataclass(frozen=True)
 class Summarised:
-    """Which summaries of a step can be read."""
+    """The readable summaries of a step."""
 
     seeds: frozenset[str]  # of whose pairs they are
     categories: dict[str, str]  # name -> digest of the partition that was summarised by
@@ -44,7 +44,7 @@ class Summarised:
 
 @dataclass(frozen=True)
 class ProbeEntry:
-    """What the log says of a probe; its items are in an array of that name."""
+    """The log's record of a probe; its items are in an array of that name."""
 
     digest: str
     n_items: int
@@ -53,7 +53,7 @@ class ProbeEntry:
 
 @dataclass
 class ModelLedger:
-    """What is known of one model. `steps` and `seeds` are in the order of the arrays' axes."""
+    """The log's record of one model. `steps` and `seeds` are in the order of the arrays' axes."""
 
     steps: dict[int, int] = field(default_factory=dict)  # step -> index
     seeds: dict[str, int] = field(default_factory=dict)  # seed -> index

@@ -1,4 +1,4 @@
-"""Who may write: one coordinating process at a time, known by its heartbeat."""
+"""Allow one coordinating process at a time to write; recognise it by its heartbeat."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _LOOK_SECONDS = 0.5  # between two looks at another's heartbeat
 
 @dataclass(frozen=True)
 class Watching:
-    """How time passes while another's heartbeat is watched, and who hears that it is."""
+    """The clock while another's heartbeat is watched, and the listener that hears of it."""
 
     monotonic: Callable[[], float] = time.monotonic
     rest: Callable[[float], None] = time.sleep

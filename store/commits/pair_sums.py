@@ -1,4 +1,4 @@
-"""What a record of a reduction says of its cells: checksums of chunks, and the means themselves."""
+"""A reduction's record of its cells: checksums of chunks, and the means themselves."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class PairSums:
 
     @cached_property
     def _place(self) -> Mapping[Pair, int]:
-        """Where each pair is; kept, as all pairs of many seeds are often read one by one."""
+        """Return where each pair is; kept, as all pairs of many seeds are often read one by one."""
         return {pair: place for place, pair in enumerate(self.pairs())}
 
     @cached_property
@@ -69,7 +69,7 @@ class PairSums:
 
     @property
     def n_pairs(self) -> int:
-        """How many pairs there are, counted without going through them."""
+        """Return how many pairs there are, counted without going through them."""
         n, there = len(self.seeds), len(self.before & set(self.seeds))
         return n * (n - 1) - there * (there - 1)
 

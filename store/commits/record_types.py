@@ -1,4 +1,4 @@
-"""What each kind of record must say, so that a log from anywhere is folded or refused."""
+"""The fields of each kind of record; a log from anywhere is folded or refused."""
 
 from __future__ import annotations
 

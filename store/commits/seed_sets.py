@@ -1,4 +1,4 @@
-"""What a record of a reduction says of results that depend on all seeds compared at the step."""
+"""A reduction's record of results that depend on all seeds compared at the step."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class SeedSet:
 
     @property
     def place(self) -> int:
-        """Where on the axis `compared` the results are."""
+        """Return where on the axis `compared` the results are."""
         return len(self.seeds) - 1
 
     def checksums(self, name: str, seed: str) -> tuple[str | None, ...]:

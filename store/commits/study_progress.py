@@ -1,4 +1,4 @@
-"""How far a study is, from its commit log alone: no arrays, and so no zarr, slow to import."""
+"""A study's progress from its commit log: no arrays, and so no zarr, slow to import."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _JOURNALS = 3  # sessions whose journals are shown
 
 
 class StudyProgress:
-    """What is planned and done of a study, and what its engine does."""
+    """The planned and finished work of a study, and the state of its engine."""
 
     def __init__(self, path: Address, *, clock: Callable[[], float] = time.time) -> None:
         """Open the study's log. Raise what `open_study` raises."""
@@ -59,7 +59,7 @@ class StudyProgress:
 
     @property
     def replaced(self) -> int:
-        """How often another study, or an older copy, was found in the place of this one."""
+        """Return how often another study, or an older copy, was found in the place of this one."""
         return self._replaced + self.commits.replaced
 
     def refresh(self) -> bool:

@@ -1,4 +1,4 @@
-"""What repairing can only give up: results that training handed over, and nothing makes again."""
+"""Results that repairing can only give up: training handed them over, nothing makes them again."""
 
 from __future__ import annotations
 

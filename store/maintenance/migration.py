@@ -36,7 +36,7 @@ from store.writing.recovery import remove_leftovers
 
 @dataclass(frozen=True)
 class Entries:
-    """How many files and folders a study has."""
+    """Numbers of files and folders of a study."""
 
     files: int
     folders: int
@@ -44,7 +44,7 @@ class Entries:
 
 @dataclass(frozen=True)
 class Migrated:
-    """What came of it."""
+    """The result of a migration."""
 
     before: Entries
     after: Entries

@@ -1,4 +1,4 @@
-"""How a category lies on disk: an array of levels, with labels and counts as attributes."""
+"""A category on disk: an array of levels, with labels and counts as attributes."""
 
 from __future__ import annotations
 

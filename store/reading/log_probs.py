@@ -174,7 +174,7 @@ class FactoredLogProbs(LogProbs):
 
     @cached_property
     def output_layer(self) -> OutputLayer:
-        """What the hidden states are multiplied by. Raise DamagedError."""
+        """Return what the hidden states are multiplied by. Raise DamagedError."""
         weight, bias, scale = (
             read(self._arrays[name], (slice(None),))
             for name in ("output_embedding", "output_bias", "logit_scale")
@@ -242,7 +242,7 @@ def _create_factored(
 
 @dataclass(frozen=True)
 class KeptAs:
-    """How one representation keeps the log-probs of a checkpoint."""
+    """One representation of a checkpoint's log-probs."""
 
     result: str  # what scoring makes of each token, and this array takes
     create: Callable[[DurableStore, str, int, int, OutputLayer | None], Array]

@@ -1,4 +1,4 @@
-"""How one model stands, read from what is committed."""
+"""The state of one model, read from what is committed."""
 
 from __future__ import annotations
 

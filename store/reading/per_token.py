@@ -1,4 +1,4 @@
-"""Where results per token lie, by what they are called."""
+"""Locate results per token by their names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a probe lies on disk: what its items are, and by model what each checkpoint says of them."""
+"""A probe on disk: its items, and by model the answers of each checkpoint."""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ from store.storage.arrays import Array, expect, open_array
 
 @dataclass
 class _Known:
-    """How an array must be, and the one that was found to be so."""
+    """The form that an array must have, and the one that was found to have it."""
 
     whole: str  # its path
     sizes: tuple[int, int, int]  # of the axes step, seed and level

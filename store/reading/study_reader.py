@@ -1,4 +1,4 @@
-"""What is stored of a study, live or finished, read as stored: nothing here is composed of other.
+"""Read the stored data of a study, live or finished; nothing here is composed of other data.
 
 Readers never write, lock or see half a result.
 """
@@ -84,7 +84,7 @@ class StudyReader:
 
     @property
     def replaced(self) -> int:
-        """How often another study, or an older copy, was found in the place of this one."""
+        """Return how often another study, or an older copy, was found in the place of this one."""
         return self._replaced
 
     def _follow(self) -> bool:
@@ -101,7 +101,7 @@ class StudyReader:
 
     @property
     def live(self) -> bool:
-        """Whether the last session did not end well, or not yet: uncommitted data may be there."""
+        """Return whether a session is open or crashed: there may be uncommitted data."""
         return self._commits.ledger.ended not in {"finished", "stopped"}
 
     @property

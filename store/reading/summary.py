@@ -33,7 +33,7 @@ OfStep = Callable[[str, str], Floats]  # name of a summary, category -> one step
 
 @dataclass(frozen=True)
 class Summary:
-    """What is known of a model's levels. NaN where a step is not summarised or a level is empty."""
+    """A model's results by level. NaN where a step is not summarised or a level is empty."""
 
     model: str
     category: str
@@ -69,7 +69,7 @@ class Summary:
 
     @property
     def has_ensemble(self) -> bool:
-        """Whether anything is known of the seeds' mean distribution."""
+        """Return whether anything is known of the seeds' mean distribution."""
         return bool(np.isfinite(self.ensemble).any())
 
     def dataset(self) -> xarray.Dataset:

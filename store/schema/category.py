@@ -16,7 +16,7 @@ CONTEXT = "_context"  # ends the name of a partition by the token before the tar
 
 @dataclass(frozen=True)
 class Category:
-    """Which level each token is in. Of the target, or of the context where the name says so."""
+    """The level of each token. Of the target, or of the context where the name says so."""
 
     name: str  # e.g. "pos", "pos_context"
     labels: tuple[str, ...]  # (level,); untrusted where they come from the user or a tagger

@@ -38,7 +38,7 @@ class Corpus:
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """What each vocabulary entry stands for, and how often it occurs in reference text."""
+    """The text of each vocabulary entry, and how often it occurs in reference text."""
 
     text: tuple[str, ...]  # (vocab,), untrusted
     count: NDArray[np.int64]  # (vocab,) occurrences in the reference text

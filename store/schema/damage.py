@@ -1,4 +1,4 @@
-"""What can be damaged in a study, and what is."""
+"""The parts of a study that can be damaged, and the damage found."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from enum import StrEnum
 
 
 class Part(StrEnum):
-    """What of a study was checked."""
+    """A part of a study that was checked."""
 
     STUDY = "study"  # its own attributes and the commit log
     CORPUS = "corpus"

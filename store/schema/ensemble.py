@@ -1,4 +1,4 @@
-"""What there is of the seeds of a step taken together: the mean of their distributions.
+"""Results of a step's seeds taken together: of the mean of their distributions.
 
 `kl_to_mean` is kept per token; all else of the mean follows from it, from `surprisal` and from
 `entropy`. The summaries of a store, the metrics on the screens, the columns of `seedconv export`

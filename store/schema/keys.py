@@ -1,4 +1,4 @@
-"""How a checkpoint is named: within its model, and within the study."""
+"""Names of a checkpoint: within its model, and within the study."""
 
 from __future__ import annotations
 

@@ -100,12 +100,12 @@ class Variable:
 
     @property
     def by_pair(self) -> bool:
-        """Whether it holds one value per ordered pair of seeds rather than per seed."""
+        """Return whether it holds one value per ordered pair of seeds rather than per seed."""
         return "other_seed" in self.dims
 
     @property
     def by_set(self) -> bool:
-        """Whether its values depend on all seeds that were compared at the step.
+        """Return whether its values depend on all seeds that were compared at the step.
 
         The axis `compared` has one place less than there were: what a step has of more seeds lies
         next to what it had of fewer, which goes once the other is committed.
@@ -114,12 +114,12 @@ class Variable:
 
     @property
     def of_checkpoint(self) -> bool:
-        """Whether it holds results per token that one checkpoint has by itself."""
+        """Return whether it holds results per token that one checkpoint has by itself."""
         return self.per_token and not (self.by_pair or self.by_set)
 
     @property
     def n_seed_axes(self) -> int:
-        """How many of its axes are as long as there are seeds."""
+        """Return how many of its axes are as long as there are seeds."""
         return sum(dim in _SEEDS for dim in self.dims)
 
     def seed_cell(self, *seeds: int) -> tuple[int, ...]:

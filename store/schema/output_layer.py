@@ -1,4 +1,4 @@
-"""How a model makes logits of its last hidden states, and how log-probs can be kept."""
+"""The output layer: how a model makes logits of its last hidden states."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Representation = Literal["dense", "factored", "none"]  # of log-probs; none: the
 
 @dataclass(frozen=True)
 class OutputLayer:
-    """How a model makes logits: `scale * (hidden @ weight.T + bias)`, all float32."""
+    """A model's output layer: logits are `scale * (hidden @ weight.T + bias)`, all float32."""
 
     weight: NDArray[np.float32]  # (vocab, hidden)
     bias: NDArray[np.float32] | None  # (vocab,)

@@ -18,7 +18,7 @@ ENTRY_BYTES = 16  # of the index, for each chunk: where it begins, and how long 
 
 
 class PackedPlace(NamedTuple):
-    """Where a chunk of results per token is, once it is packed."""
+    """The place of a packed chunk of results per token."""
 
     key: str  # of the pack
     number: int  # of the chunk in it
@@ -26,7 +26,7 @@ class PackedPlace(NamedTuple):
 
     @property
     def index_bytes(self) -> int:
-        """How long the index at the end of the pack is."""
+        """Return how long the index at the end of the pack is."""
         return self.n_chunks * ENTRY_BYTES + CHECKSUM_BYTES
 
 

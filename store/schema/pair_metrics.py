@@ -1,4 +1,4 @@
-"""How two seeds are compared: every number there is of an ordered pair, in one table.
+"""Metrics of an ordered pair of seeds, all in one table.
 
 It gives the arrays of a store, the columns of `seedconv export`, the measures on the screen Seeds
 and the statistics in a report, as far as the study has them. A new divergence takes
@@ -34,12 +34,12 @@ class PairMetric:
 
     @property
     def is_divergence(self) -> bool:
-        """Whether it is computed at each token, from the log-probs of both seeds."""
+        """Return whether it is computed at each token, from the log-probs of both seeds."""
         return bool(self.token_description)
 
     @property
     def factor(self) -> float:
-        """What a screen multiplies it by."""
+        """Return what a screen multiplies it by."""
         return 100.0 if self.is_share else 1.0
 
     @property

@@ -19,7 +19,7 @@ GOOD, BAD = 0, 1  # variants of minimal pairs
 
 @dataclass(frozen=True)
 class Probe:
-    """What is asked of every checkpoint."""
+    """A question to every checkpoint."""
 
     name: str
     kind: str  # a name in `store.analysis.probe_scores.PROBE_KINDS`
@@ -51,7 +51,7 @@ class Probe:
 
 @dataclass(frozen=True)
 class ProbeValues:
-    """What one checkpoint says, not committed yet."""
+    """One checkpoint's answers, not committed yet."""
 
     probe: str
     digest: str

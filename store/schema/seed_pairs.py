@@ -1,4 +1,4 @@
-"""Which cells of (seed, other_seed) are pairs, and what is taken over pairs."""
+"""The cells of (seed, other_seed) that are pairs, and means over pairs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a store holds at one moment, as plain frozen data: the only thing the screens see.
+"""A store's contents at one moment, as plain frozen data: the only thing that screens see.
 
 A snapshot is cheap to make again (`Study.snapshot`) and never changes once made, so it can be
 built in a thread and handed to the event loop.
@@ -22,7 +22,7 @@ from store.schema.seed_pairs import over_pairs
 
 
 class State(IntEnum):
-    """Where one checkpoint stands. Order is the order of the life cycle, not a severity."""
+    """The state of one checkpoint. Order is the order of the life cycle, not a severity."""
 
     ABSENT = 0  # not part of the study
     QUEUED = 1  # planned, nothing done yet
@@ -55,12 +55,12 @@ class Failure:
 
     @property
     def parked(self) -> bool:
-        """Whether it is left alone until it changes or the user asks for it."""
+        """Return whether it is left alone until it changes or the user asks for it."""
         return self.retry_at is None
 
     @property
     def fate(self) -> str:
-        """What becomes of it, in the reader's time: "tried 2 times, next try at 14:03:12"."""
+        """Return its prospects, in the reader's time: "tried 2 times, next try at 14:03:12"."""
         tried = "tried once" if self.attempts == 1 else f"tried {self.attempts} times"
         if self.retry_at is None:
             return f"{tried}, parked until it changes or --retry-failed"
@@ -173,7 +173,7 @@ class ModelSnapshot:
 
 @dataclass(frozen=True)
 class Work:
-    """What an engine has in hand."""
+    """The work that an engine has in hand."""
 
     model: str
     seed: str | None  # None while reducing: all seeds of the step
@@ -188,7 +188,7 @@ class Work:
 
 @dataclass(frozen=True)
 class Gpu:
-    """What a GPU does for all its users: what its driver says of the whole device."""
+    """A GPU's load by all its users, as its driver reports it of the whole device."""
 
     device: str  # as in `Work`; several over which models are split are one: "cuda:0+cuda:1"
     utilisation: float | None  # share of the time in which a kernel ran, 0 to 1; None: not known
@@ -226,7 +226,7 @@ class EngineStatus:
 
     @property
     def work(self) -> Work | None:
-        """What is in hand, the first of it where several devices work."""
+        """Return what is in hand, the first of it where several devices work."""
         return self.works[0] if self.works else None
 
 

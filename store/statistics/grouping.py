@@ -18,7 +18,7 @@ _SAME = 1e-12  # of a difference: rounding
 
 
 class Grouped(NamedTuple):
-    """What the pairs of runs come to by group, nats; (level,) where not said otherwise."""
+    """Means of the pairs of runs by group, nats; (level,) where not said otherwise."""
 
     n_runs: tuple[int, ...]  # of each group
     each: Floats  # (group, level) mean over ordered pairs within a group; NaN: it has one run

@@ -1,4 +1,4 @@
-"""How sure a mean KL is: intervals for all levels at once.
+"""Intervals of a mean KL, for all levels at once.
 
 Pairs share seeds and tokens share documents, so neither are independent: what is resampled is seeds
 and documents (docs/uncertainty.md).

@@ -23,7 +23,7 @@ RECORDED = ("storage_floor", "noise_floor")  # in the record of scoring, and now
 
 @dataclass(frozen=True)
 class PairMean:
-    """How a mean over tokens is made of per-token results of both seeds of a pair."""
+    """The way to a mean over tokens, from per-token results of both seeds of a pair."""
 
     of: str  # the results
     term: Callable[[NDArray[Any], NDArray[Any]], NDArray[Any]]  # at each token, of both seeds

@@ -1,4 +1,4 @@
-"""Which seed stands apart, and when to say so: once, and not for a single step."""
+"""Outlier seeds, and when to report one: once, and not for a single step."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How the KL is spread over tokens: percentiles by level, and the tokens at the ends."""
+"""The spread of KL over tokens: percentiles by level, and the tokens at the ends."""
 
 from __future__ import annotations
 

@@ -39,7 +39,7 @@ _PACKED_MORE = 2**16  # bytes by which a packed chunk may be longer, when nothin
 
 
 class ChunkSizes:
-    """How large the chunks of opened arrays are, and what a chunk must say before it is unpacked.
+    """The sizes of opened arrays' chunks, and conditions on a chunk before it is unpacked.
 
     A few bytes of blosc can stand for gigabytes.
     """

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from zarr.core.buffer import Buffer, BufferPrototype
 
     class Shown(Protocol):
-        """What names the objects in messages, and turns the client's errors into ours."""
+        """Names the objects in messages, and turns the client's errors into ours."""
 
         def translated(self, key: str) -> AbstractContextManager[None]:
             """See `store.storage.remote.RemoteFiles`."""

@@ -41,7 +41,7 @@ class AlteredChunkError(ValueError):
 
 @dataclass(frozen=True)
 class ChunkGrid:
-    """How an array is cut into chunks."""
+    """The division of an array into chunks."""
 
     path: str
     shape: tuple[int, ...]

@@ -80,7 +80,7 @@ class FarPacks:
 
 @dataclass(frozen=True)
 class _Index:
-    """What is held of a pack that is too large: its end, and how long it is."""
+    """The held part of a pack that is too large: its end, and how long it is."""
 
     entries: bytes
     n_bytes: int

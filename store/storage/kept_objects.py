@@ -1,4 +1,4 @@
-"""What was read of a remote store and need not be asked for again."""
+"""Keep what was read of a remote store, so that it is not requested again."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class KeptFiles:
 
     @property
     def resting(self) -> bool:
-        """Whether everything that is known counts as unchanged."""
+        """Return whether everything that is known counts as unchanged."""
         return time.monotonic() < self._rest_until
 
     def rest(self, seconds: float) -> None:

@@ -1,4 +1,4 @@
-"""What `zarr.json` files must say, beyond what a reader of numbers has to check."""
+"""Check `zarr.json` files, beyond what a reader of numbers has to check."""
 
 from __future__ import annotations
 

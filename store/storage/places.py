@@ -1,4 +1,4 @@
-"""Where a study's files are read from: a local folder, or a remote store that holds a copy.
+"""Places to read a study from: a local folder, or a remote store that holds a copy.
 
 Readers see both through `Files` and distinguish them nowhere else. Only local folders are written.
 """
@@ -46,7 +46,7 @@ class Files(Protocol):
 
     @property
     def resting(self) -> bool:
-        """Whether nothing is asked for again that is known; see `rest`."""
+        """Return whether nothing is asked for again that is known; see `rest`."""
         ...
 
     def rest(self, seconds: float) -> None:

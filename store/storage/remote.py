@@ -104,7 +104,7 @@ class RemoteFiles:
 
     @property
     def resting(self) -> bool:
-        """Whether nothing is asked for again that is known; see `rest`."""
+        """Return whether nothing is asked for again that is known; see `rest`."""
         return self._kept.resting
 
     def rest(self, seconds: float) -> None:

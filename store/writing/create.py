@@ -30,7 +30,7 @@ _REMOVALS, _BETWEEN_SECONDS = 20, 0.05
 
 @dataclass(frozen=True)
 class Header:
-    """What a study is, written once. `identity` and `divergences` must agree for ever after."""
+    """A study's properties, written once. `identity` and `divergences` must agree ever after."""
 
     study: str
     identity: Mapping[str, str | int | float | bool]  # e.g. "tokenizer.digest", "scoring.window"

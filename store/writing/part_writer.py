@@ -1,4 +1,4 @@
-"""What the parts of a `StudyWriter` share."""
+"""The base class of the parts of a `StudyWriter`."""
 
 from __future__ import annotations
 

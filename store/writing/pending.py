@@ -93,7 +93,7 @@ class TokenBuffer:
 
 @dataclass(frozen=True)
 class Flushed:
-    """What of a checkpoint is on disk for good."""
+    """The parts of a checkpoint that are on disk for good."""
 
     n_bytes: int  # of log-probs
     cells: str  # checksums of the chunks of its results
@@ -215,7 +215,7 @@ class PendingPairs:
 
     @property
     def divergences(self) -> tuple[str, ...]:
-        """Which of them the study has: what a block must hold."""
+        """Return which of them the study has: what a block must hold."""
         return tuple(self._buffers)
 
     def append(self, block: Mapping[str, NDArray[np.float32]]) -> None:

@@ -1,4 +1,4 @@
-"""What the next coordinator does after one that was killed: nothing uncommitted stays on disk."""
+"""Clean up after a coordinator that was killed: nothing uncommitted stays on disk."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ from store.writing.part_writer import PartWriter
 
 @dataclass(frozen=True)
 class StepSummary:
-    """What was made of the results of a step that is reduced."""
+    """The results of summarising a reduced step."""
 
     step: int
     seeds: tuple[str, ...]  # whose pairs were taken, in the order of the arrays of `levels`

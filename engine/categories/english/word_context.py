@@ -41,7 +41,7 @@ class Sentence:
         return place
 
     def clause_follows(self, place: int) -> bool:
-        """Whether a subject or a finite verb comes before the next mark or linking word."""
+        """Return whether a subject or a finite verb comes before the next mark or linking word."""
         for following in range(place + 1, min(place + 12, len(self.words))):
             first = self.likeliest(following)
             if first in {"PRS", "PR3", "EX"} and self.likeliest(following - 1) != "IN":

@@ -1,4 +1,4 @@
-"""What a word can be by its form alone: known ones, numbers, marks, endings, capitals."""
+"""Readings of a word from its form alone: known words, numbers, marks, endings, capitals."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ _LONGEST = max(map(len, _BY_ENDING))
 
 
 class Names:
-    """How words are written elsewhere in a document, where no sentence begins."""
+    """Spellings of words elsewhere in a document, where no sentence begins."""
 
     def __init__(self, words: list[str]) -> None:
         self._lower = {word for word in words if word.islower()}
@@ -79,11 +79,11 @@ class Names:
         }
 
     def is_common(self, word: str) -> bool:
-        """Whether the word is also written without a capital."""
+        """Return whether the word is also written without a capital."""
         return word.lower() in self._lower
 
     def is_name(self, word: str) -> bool:
-        """Whether the word has a capital wherever it is."""
+        """Return whether the word has a capital wherever it is."""
         return word in self._upper and not self.is_common(word)
 
 
@@ -145,7 +145,7 @@ def guess(word: str) -> tuple[str, ...]:
 
 
 def _may_be_name(word: str) -> bool:
-    """Whether nothing in an unknown word's form says that it is none: Peter, but not plurals."""
+    """Return whether an unknown word's form allows a name: Peter, but no plurals."""
     length = next((n for n in range(_LONGEST, 0, -1) if word[-n:] in _BY_ENDING), 0)
     return length == 0 or (length == 2 and len(word) > 2)
 

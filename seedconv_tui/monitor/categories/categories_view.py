@@ -1,4 +1,4 @@
-"""What Categories shows: curves and table of the levels; a level's tokens once it is entered."""
+"""The view of Categories: curves and table of the levels, or the tokens of one level."""
 
 from __future__ import annotations
 

@@ -36,7 +36,7 @@ _GIVEN_UP = ("training", "cross-entropy", "change", "95 % interval")  # first to
 
 @dataclass(frozen=True, eq=False)
 class ListedLevels:
-    """What is shown: levels by number, in order."""
+    """The shown levels by number, in order."""
 
     levels: StepOfLevels
     order: Sequence[int]

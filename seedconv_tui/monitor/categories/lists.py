@@ -1,4 +1,4 @@
-"""What a list shows: how it is sorted and filtered, and which row stays chosen when others move."""
+"""A list's order and filter, and the row that stays chosen while others move."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class LevelRows:
 
     @property
     def downwards(self) -> bool:
-        """Whether the highest is first; the category's own order goes up by itself."""
+        """Return whether the highest is first; the category's own order goes up by itself."""
         return bool(self.column) != self.backwards
 
 
@@ -112,7 +112,7 @@ class TokenRows:
 
     @property
     def place(self) -> int:
-        """Where the chosen token is in the order."""
+        """Return where the chosen token is in the order."""
         if self.ranked is None or self.token is None:
             return 0
         places = np.flatnonzero(self.ranked.tokens == self.token)
@@ -141,7 +141,7 @@ class TokenRows:
 
     @property
     def words(self) -> str:
-        """How the tokens are sorted and filtered."""
+        """Return how the tokens are sorted and filtered."""
         words = f"{'lowest' if self.upwards else 'highest'} {RANKS[self.rank]} first"
         if self.rank == len(RANKS) - 1:
             words = "from the last in the text" if self.upwards else "as in the text"

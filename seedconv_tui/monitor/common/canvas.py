@@ -63,7 +63,7 @@ class Canvas(Widget):
 
     @property
     def look(self) -> Appearance:
-        """How things are drawn just now."""
+        """Return how things are drawn just now."""
         return cast("HasLook", self.app).look
 
     def paint(self, width: int, height: int) -> list[Line]:

@@ -27,7 +27,7 @@ _FEWEST = 8  # cells to which the last part next to the measure is shortened
 
 
 class ChartTitle(Canvas):
-    """What is drawn, on the left; whether it follows the data, on the right."""
+    """Left: the drawn metric. Right: whether the view follows the data."""
 
     def __init__(self) -> None:
         super().__init__()

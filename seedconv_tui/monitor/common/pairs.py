@@ -28,7 +28,7 @@ _WIDE, _NARROW = 7, 5  # cells of a column, the blank before it included
 
 @dataclass(frozen=True, eq=False)
 class PairTable:
-    """What the matrix shows. NaN: no such pair at this step."""
+    """The values of the matrix. NaN: no such pair at this step."""
 
     seeds: tuple[str, ...]
     values: Floats  # (seed, other_seed)
@@ -40,11 +40,11 @@ class PairTable:
     block: tuple[int, ...] = ()  # of each seed: between seeds of two blocks there is a line
 
     def begins_block(self, seed: int) -> bool:
-        """Whether there is a line before this seed."""
+        """Return whether there is a line before this seed."""
         return bool(self.block) and seed > 0 and self.block[seed] != self.block[seed - 1]
 
     def ends_block(self, seed: int) -> bool:
-        """Whether there is a line below this seed."""
+        """Return whether there is a line below this seed."""
         return seed + 1 < len(self.seeds) and self.begins_block(seed + 1)
 
 

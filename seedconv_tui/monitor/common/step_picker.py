@@ -1,4 +1,4 @@
-"""What the screens on one step of one model share: which it is, and how one goes to another."""
+"""The chosen step of one model, shared by the screens that show a single step."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What all screens share: the bars at their edges, and what is shown when there is no data."""
+"""The base of all screens: the bars at their edges, and the text shown without data."""
 
 from __future__ import annotations
 
@@ -78,12 +78,12 @@ class StudyScreen(Screen[None], inherit_bindings=False):
 
     @property
     def details(self) -> Details:
-        """What is read beyond the snapshot."""
+        """Return what is read beyond the snapshot."""
         return cast("HasStudies", self.app).studies.details_of(self.feed)
 
     @property
     def crumbs(self) -> tuple[str, ...]:
-        """What is open on the screen, from the outside in; may be untrusted."""
+        """Return what is open on the screen, from the outside in; may be untrusted."""
         return ()
 
     @property

@@ -49,7 +49,7 @@ class Palette:
 
 @dataclass(frozen=True)
 class Sign:
-    """How a state is written: one cell wide, different for every state."""
+    """The look of a state: one cell wide, different for every state."""
 
     glyph: str
     ascii: str
@@ -87,7 +87,7 @@ RELEVANCE: tuple[State, ...] = (
 
 @dataclass(frozen=True)
 class Appearance:
-    """How things are drawn just now."""
+    """The present look: glyphs, colours, theme."""
 
     palette: Palette
     ascii: bool
@@ -116,17 +116,17 @@ class Appearance:
 
     @property
     def dot(self) -> str:
-        """What stands between two facts on one line."""
+        """Return what stands between two facts on one line."""
         return self.pick(" · ", " | ")
 
     @property
     def more(self) -> str:
-        """What stands for text that was cut off, or facts that were left out."""
+        """Return what stands for text that was cut off, or facts that were left out."""
         return self.pick("…", "~")
 
     @property
     def rule(self) -> str:
-        """What a horizontal rule is made of."""
+        """Return what a horizontal rule is made of."""
         return self.pick("─", "-")
 
     def bar(self, fraction: float, width: int) -> tuple[str, str]:
@@ -140,12 +140,12 @@ class HasLook(Protocol):
 
     @property
     def look(self) -> Appearance:
-        """How things are drawn just now."""
+        """Return how things are drawn just now."""
         ...
 
     @property
     def behind(self) -> bool:
-        """Whether the terminal has yet to take what it was sent before."""
+        """Return whether the terminal has yet to take what it was sent before."""
         ...
 
 

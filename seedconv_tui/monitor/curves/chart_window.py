@@ -1,4 +1,4 @@
-"""What part of the data a reader looks at, and the cursor: both stay where they are put."""
+"""The part of the data in view, and the cursor: both stay where the reader put them."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class ChartWindow:
 
     @property
     def is_held(self) -> bool:
-        """Whether anything does not follow all data."""
+        """Return whether anything does not follow all data."""
         return self.view is not None or self.cursor is not None
 
     def now(self, series: Sequence[Series]) -> View:

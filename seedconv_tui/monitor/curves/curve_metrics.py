@@ -1,4 +1,4 @@
-"""What can be drawn against the step: each metric makes arrays out of a model's snapshot."""
+"""Metrics to draw against the step: each makes arrays from a model's snapshot."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class Beside:
-    """What a metric may need in addition to the model's snapshot."""
+    """Data that a metric may need in addition to the model's snapshot."""
 
     vocab_size: int
     whole: Whole | None  # None: not read

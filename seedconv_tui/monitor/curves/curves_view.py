@@ -1,4 +1,4 @@
-"""What Curves shows: the chart of all models that are shown, and their exact values."""
+"""The view of Curves: the chart of all shown models, and their exact values."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ class CurvesView(StudyScreen):
         return found
 
     def _offers(self, metric: Metric) -> bool:
-        """Whether one of the studies can have it."""
+        """Return whether one of the studies can have it."""
         read = [snapshot for _, _, snapshot in self._read()]
         if metric in OF_PAIRS:
             return any(model.probed for snapshot in read for model in snapshot.models)
@@ -144,7 +144,7 @@ class CurvesView(StudyScreen):
 
     @property
     def _shown_band(self) -> str | None:
-        """Which of the metric's bands is shown; None: none of them."""
+        """Return which of the metric's bands is shown; None: none of them."""
         metric = METRICS[self._metric]
         number = self._band.get(metric.title, 0)
         return metric.bands[number] if number < len(metric.bands) else None
@@ -172,7 +172,7 @@ class CurvesView(StudyScreen):
 
     @property
     def _beside(self) -> bool:
-        """Whether studies are side by side."""
+        """Return whether studies are side by side."""
         n = len(self._studies.watches)
         return self._side and n > 1 and self.app.size.width >= n * MIN_WIDTH
 

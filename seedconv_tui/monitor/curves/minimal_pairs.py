@@ -1,4 +1,4 @@
-"""What the Curves screen asks the store of minimal pairs: a step at a time, each read once."""
+"""Read minimal pairs for the Curves screen: a step at a time, each once."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Asked:
 
 @dataclass(frozen=True)
 class AskedPairs:
-    """Which checkpoints of a model were asked about minimal pairs; None: the study has none."""
+    """A model's checkpoints that were asked about minimal pairs; None: the study has none."""
 
     model: str
     generation: int
@@ -83,7 +83,7 @@ class PairsAtStep:
 
 @dataclass(frozen=True, eq=False)
 class PairsCurve:
-    """What is known of a model so far, (step,) each."""
+    """The known answers of a model so far, (step,) each."""
 
     steps: tuple[int, ...]
     n_seeds: tuple[int, ...]

@@ -19,7 +19,7 @@ _BARELY = 0.02  # of a linear axis: lower lines are the axis itself
 
 
 class ModelKey(NamedTuple):
-    """Which model it is, whatever else joins the studies."""
+    """Identifies a model, whatever else joins the studies."""
 
     study: int
     model: str
@@ -54,7 +54,7 @@ class StudyModel:
 
 @dataclass
 class ModelChoice:
-    """What the reader has chosen among the models."""
+    """The reader's choices among the models."""
 
     chosen: ModelKey | None = None  # None: the first
     pinned: ModelKey | None = None  # the others are compared with it

@@ -1,4 +1,4 @@
-"""What the Curves screen asks the store of a model as a whole."""
+"""Read a model's summaries as a whole for the Curves screen."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, eq=False)
 class Whole:
-    """What only summaries hold of a model as a whole, at the steps that are summarised."""
+    """Values of a model as a whole that only summaries hold, at the summarised steps."""
 
     steps: NDArray[np.int64]  # (step,) ascending
     kl_unigram: Floats  # (step, seed) from prediction to unigram, nats

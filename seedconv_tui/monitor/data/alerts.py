@@ -1,4 +1,4 @@
-"""What should not be missed: phases, outliers, failures, a silent engine, until it was seen."""
+"""Alerts: phases, outliers, failures, a silent engine; kept until the user has seen them."""
 
 from __future__ import annotations
 

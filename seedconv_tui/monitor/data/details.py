@@ -1,4 +1,4 @@
-"""What screens need beyond the snapshot: read in a thread, one thing at a time, and kept a while.
+"""Read in a thread what screens need beyond the snapshot, one thing at a time; keep it a while.
 
 A screen says in every drawing what it wants (`want`), most urgent first, and draws with what is
 there (`get`). What is no longer wanted by the time its turn comes is not read.
@@ -82,7 +82,7 @@ class Details:
 
     @property
     def busy(self) -> bool:
-        """Whether answers are still to come."""
+        """Return whether answers are still to come."""
         with self._lock:
             return bool(self._wanted or self._underway)
 

@@ -1,4 +1,4 @@
-"""Where the terminal's data come from, and what is known about how fresh they are."""
+"""The source of the terminal's data, and how fresh they are."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Crashed(Message):
 
 @dataclass
 class Feed:
-    """What is known of the study. Owned by the app, changed in its message handlers only."""
+    """What the app knows of the study. The app owns it; only its message handlers change it."""
 
     now: float
     progress: StudySnapshot | None = None  # the newest reading; the first of all has no results
@@ -117,7 +117,7 @@ class Feed:
 
     @property
     def is_silent_now(self) -> bool:
-        """Whether there is an engine, and its heartbeat is overdue."""
+        """Return whether there is an engine, and its heartbeat is overdue."""
         engine = self.progress.engine if self.progress else None
         return engine is not None and self.is_silent(engine)
 

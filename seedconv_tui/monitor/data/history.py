@@ -1,4 +1,4 @@
-"""How expected KL stood before: as this session saw it, and before that as the journal says."""
+"""Earlier values of expected KL: from this session, and before it from the journal."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Change:
-    """How far the newest expected KL is above the one of some time ago."""
+    """The rise of the newest expected KL above the one of some time ago."""
 
     seconds: float  # how long ago: an hour, less where no more is known
     nats: float | None  # None: nothing was reduced since, for longer than an hour

@@ -1,4 +1,4 @@
-"""What the terminal remembers of a store from one session to the next: a small JSON file."""
+"""The view that the terminal remembers of a store between sessions: a small JSON file."""
 
 from __future__ import annotations
 

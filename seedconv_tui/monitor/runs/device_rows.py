@@ -1,4 +1,4 @@
-"""What each of the engine's devices has in hand and how its GPU fares, one row each."""
+"""Rows for the engine's devices: the work in hand, and the load of its GPU."""
 
 from __future__ import annotations
 

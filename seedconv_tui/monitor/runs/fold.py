@@ -1,4 +1,4 @@
-"""How a matrix of checkpoints is made to fit: which rows there are, and what shares a cell."""
+"""Fold a matrix of checkpoints until it fits: choose its rows, and what shares a cell."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _MAX_CELL = 4
 
 @dataclass(frozen=True)
 class Fold:
-    """How steps go into columns."""
+    """The map of steps to columns."""
 
     steps_per_cell: int
     cell_width: int
@@ -49,7 +49,7 @@ def fold_states(state: NDArray[np.uint8], fold: Fold) -> NDArray[np.uint8]:
 
 @dataclass(frozen=True)
 class FoldedRow:
-    """What one row of the matrix shows."""
+    """The contents of one row of the matrix."""
 
     model: int
     kind: str  # "title", "axis", "seed" or "shut"

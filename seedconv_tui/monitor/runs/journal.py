@@ -47,7 +47,7 @@ class JournalPanel(Canvas):
 
     @property
     def filter_name(self) -> str:
-        """Which of `FILTERS` is chosen."""
+        """Return which of `FILTERS` is chosen."""
         return FILTERS[self._filter][0]
 
     @property

@@ -83,7 +83,7 @@ class Matrix(Canvas):
 
     @property
     def follows(self) -> bool:
-        """Whether the cursor goes where the engine works."""
+        """Return whether the cursor goes where the engine works."""
         return self._spot is None
 
     @property
@@ -120,7 +120,7 @@ class Matrix(Canvas):
 
     @property
     def has_problems(self) -> bool:
-        """Whether any checkpoint failed, is missing or a duplicate, or a probe of it failed."""
+        """Return whether any checkpoint or probe failed, or any is missing or a duplicate."""
         return any(_problems(model).any() for model in self._models)
 
     def next_problem(self) -> None:

@@ -1,4 +1,4 @@
-"""What the Seeds screen asks the store of the pairs beyond their KL."""
+"""Read for the Seeds screen what pairs have beyond their KL."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class PairMeans:
-    """What is known of every pair at a step next to its KL: name -> (seed, other_seed)."""
+    """Values of every pair at a step besides its KL: name -> (seed, other_seed)."""
 
     model: str
     step: int

@@ -130,7 +130,7 @@ class SeedsScreen(StepScreen):
 
     @property
     def _metrics(self) -> tuple[PairMetric, ...]:
-        """What the study has of each pair, KL first."""
+        """Return what the study has of each pair, KL first."""
         study = self.feed.snapshot
         return metrics_of(study.divergences if study else USUAL)
 

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Scale:
-    """What is shown of each token, and where one level ends and the next begins."""
+    """The shown value of each token, and where one level ends and the next begins."""
 
     title: str
     edges: tuple[float, ...]  # ascending, nats; of a change, the edges of its size

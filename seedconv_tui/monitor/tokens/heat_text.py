@@ -168,7 +168,7 @@ class HeatText(Canvas):
 
 
 class HeatLegend(Canvas):
-    """What is shown, and where one level ends and the next begins; next to it what is found."""
+    """The scale: the shown value, and the bounds of its levels; then what a search found."""
 
     def __init__(self) -> None:
         super().__init__()

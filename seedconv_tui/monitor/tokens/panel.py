@@ -1,4 +1,4 @@
-"""What there is to say of the chosen token: predictions, pairs, and its course over training."""
+"""The panel of the chosen token: predictions, pairs, and its course over training."""
 
 from __future__ import annotations
 

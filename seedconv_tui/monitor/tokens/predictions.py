@@ -1,4 +1,4 @@
-"""What each seed predicted at one token, side by side."""
+"""Each seed's predictions at one token, side by side."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ class Reflowed:
 
 @dataclass(frozen=True)
 class PatternMatches:
-    """Where a text occurs, in the order of the tokens; capitals count only if it has some."""
+    """Occurrences of a text, in the order of the tokens; capitals count only if it has some."""
 
     text: str
 
@@ -142,7 +142,7 @@ class Course:
 
 @dataclass(frozen=True, eq=False)
 class Guesses:
-    """What each seed predicted for the tokens of a block. NaN and -1: not scored."""
+    """Each seed's predictions for the tokens of a block. NaN and -1: not scored."""
 
     top_id: NDArray[np.int32]  # (seed, token, rank)
     probability: NDArray[np.float64]  # (seed, token, rank)

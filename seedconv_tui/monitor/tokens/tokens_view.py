@@ -1,4 +1,4 @@
-"""What Tokens shows: the text as a heat map, and what the seeds make of the chosen token."""
+"""The view of Tokens: the text as a heat map, and the panel of the chosen token."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class TokensView(StepScreen):
 
     @property
     def scale(self) -> Scale:
-        """What is shown of each token."""
+        """Return what is shown of each token."""
         return SCALES[self._metric]
 
     def steps_of(self, model: ModelSnapshot) -> list[int]:

@@ -44,7 +44,7 @@ _NAMES = {"kl": "expected_kl", "cross_entropy": "cross_entropy"}  # columns
 
 @dataclass(frozen=True)
 class _Panel:
-    """What one pair of axes shows."""
+    """The contents of one pair of axes."""
 
     title: str
     of: Levels

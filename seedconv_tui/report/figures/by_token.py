@@ -38,7 +38,7 @@ def figures(source: StudyData) -> Iterator[Figure | Omitted]:
 
 
 class Variation(NamedTuple):
-    """How the KL (mean over pairs) is spread over the tokens that occur often."""
+    """Spread of the KL (mean over pairs) over the tokens that occur often."""
 
     within: float  # standard deviation around the mean of the same target, nats
     between: float  # standard deviation of these means, over tokens, nats

@@ -28,7 +28,7 @@ _ACROSS = 3  # panels side by side
 
 @dataclass(frozen=True)
 class _Panel:
-    """What one pair of axes shows."""
+    """The contents of one pair of axes."""
 
     factor: str
     title: str
