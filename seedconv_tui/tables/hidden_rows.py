@@ -1,4 +1,4 @@
-"""How alike the seeds' hidden states are, as rows of a table: computed as it is read."""
+"""How alike the seeds' hidden states are, as rows of a table: computed read."""
 
 from __future__ import annotations
 

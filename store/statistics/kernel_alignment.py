@@ -42,7 +42,7 @@ class CrossMoments:
         self._squares: Any = np.zeros((len(widths), len(widths)), object)  # products of squares
 
     def add(self, states: Any) -> None:
-        """Add tokens: (token, unit) float64, all representations beside each other."""
+        """Add tokens: (token, unit) float64, all representations next to each other."""
         if self._shift is None:
             self._shift = states.mean(0)
         states = states - self._shift
