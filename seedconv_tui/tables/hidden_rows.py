@@ -1,4 +1,4 @@
-"""How alike the seeds' hidden states are, as rows of a table: computed read."""
+"""How alike the seeds' hidden states are, as rows of a table: computed on reading."""
 
 from __future__ import annotations
 
