@@ -115,7 +115,7 @@ def test_what_to_do_next() -> None:
     )
     state, what, trouble = asked(state="failed", message="study.zarr: no space \x1b[2J")
     assert trouble
-    assert "the engine failed: study.zarr: no space ␛[2J; mend that" in what
+    assert "the engine failed: study.zarr: no space ␛[2J; correct that" in what
     assert asked(7200, state="stopped") == ("stopped", "", False)  # and nothing is left to do
     halfway = make_study(make_model(n_done=3), engine=make_engine(state="stopped"))
     assert "start it again" in advice(halfway, START)[0]

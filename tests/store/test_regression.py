@@ -164,7 +164,7 @@ def test_what_does_not_fit_is_refused(study: Study, tmp_path: Path) -> None:
         regression(study, 10, category="nope")
     with pytest.raises(StoreError, match="no category 'document_context'"):
         regression(study, 10, category="document", context=True)
-    with pytest.raises(UnsupportedError, match="surprisal parts the tokens by each model's own"):
+    with pytest.raises(UnsupportedError, match="surprisal splits the tokens by each model's own"):
         regression(study, 10, category="surprisal")
     assert regression(study, 10, models=["m"], category="surprisal").n_tokens == 400
     with pytest.raises(StoreError, match="no model 'x'; it has: m, b"):
@@ -267,7 +267,7 @@ def test_untrusted_labels_are_shown(tmp_path: Path, capsys: pytest.CaptureFixtur
         (["--model", "x"], 2, "no model 'x'; it has: m, b"),
         (["--category", "nope"], 2, "no category 'nope'; it has: all, frequency"),
         (["--category", "document", "--context"], 2, "no category 'document_context'"),
-        (["--category", "surprisal"], 2, "surprisal parts the tokens by each model's own results"),
+        (["--category", "surprisal"], 2, "surprisal splits the tokens by each model's own results"),
         (["--step", "0", "--all"], 2, "not allowed with argument"),
         (["--json", "--csv"], 2, "not allowed with argument"),
         (["--step", "x"], 2, "invalid int value: 'x'"),
