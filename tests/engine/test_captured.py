@@ -632,7 +632,7 @@ def test_the_order_is_written_again_only_when_it_changed(
 
 
 def test_the_template_of_init_names_it(tmp_path: Path) -> None:
-    assert run(["init", str(tmp_path / "study.toml")]) == 0
+    assert run(["init", str(tmp_path / "study.toml"), "--full"]) == 0
     text = (tmp_path / "study.toml").read_text()
     assert '# source = "captured"' in text
     (tmp_path / "text").mkdir()
