@@ -23,7 +23,7 @@ LOOKED_FOR = (
 
 
 @dataclass(frozen=True)
-class Place:
+class CheckpointPlace:
     """A checkpoint: its folder, or the one file that it is."""
 
     parts: tuple[str, ...]  # below the folder that was searched
@@ -31,11 +31,11 @@ class Place:
 
 
 @dataclass
-class Seen:
+class FolderContents:
     """What a folder holds."""
 
     root: Path
-    places: list[Place] = field(default_factory=list)
+    places: list[CheckpointPlace] = field(default_factory=list)
     tokenizers: list[tuple[str, ...]] = field(default_factory=list)  # folders with a vocabulary
     configs: set[tuple[str, ...]] = field(default_factory=set)  # folders with a config.json
     n_folders: int = 0
@@ -49,9 +49,9 @@ class Seen:
         return recognise_near([self.root])
 
 
-def look_into(root: Path) -> Seen:
+def look_into(root: Path) -> FolderContents:
     """Search a folder and those in it; what cannot be read is passed over."""
-    seen, known = Seen(root), {os.path.realpath(root)}
+    seen, known = FolderContents(root), {os.path.realpath(root)}
     waiting = deque[tuple[str, ...]]([()])
     while waiting:
         parts = waiting.popleft()
@@ -96,7 +96,7 @@ def _names(folder: Path) -> tuple[set[str], set[str]] | None:
 
 
 def _take(
-    seen: Seen, parts: tuple[str, ...], files: Collection[str], folders: Collection[str]
+    seen: FolderContents, parts: tuple[str, ...], files: Collection[str], folders: Collection[str]
 ) -> None:
     """Take what lies in one folder."""
     if "config.json" in files:
@@ -105,14 +105,14 @@ def _take(
         seen.tokenizers.append(parts)
     if OF_TRANSFORMERS & {*files}:
         safe = any(_SAFETENSORS in name for name in files)
-        seen.places.append(Place(parts, pickled=not safe))
+        seen.places.append(CheckpointPlace(parts, pickled=not safe))
     elif METADATA in files or any(map(is_sharded_folder, folders)):
-        seen.places.append(Place(parts, pickled=True))
+        seen.places.append(CheckpointPlace(parts, pickled=True))
     elif recognise([*files, *folders], pickles=True) is None:
         for name in sorted(files):
             whole = name.endswith(_SAFETENSORS) and not name.startswith("adapter_")
             if (whole and "-of-" not in name) or is_saved(name):
-                seen.places.append(Place((*parts, name), pickled=not whole))
+                seen.places.append(CheckpointPlace((*parts, name), pickled=not whole))
             elif len(seen.examples) < _EXAMPLES:
                 seen.examples.append("/".join((*parts, name)))
 

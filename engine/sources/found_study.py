@@ -11,7 +11,13 @@ from pathlib import Path
 
 from engine.errors import ConfigError
 from engine.sources.checkpoint_kinds import kind_for
-from engine.sources.checkpoint_places import DEEP, LOOKED_FOR, Place, Seen, look_into
+from engine.sources.checkpoint_places import (
+    DEEP,
+    LOOKED_FOR,
+    CheckpointPlace,
+    FolderContents,
+    look_into,
+)
 from engine.sources.folders import Folders
 from engine.sources.hub import VOCABULARIES
 from engine.study_file.draft import FoundModel, FoundStudy
@@ -54,7 +60,7 @@ def find_study(where: str, base: Path) -> FoundStudy:
     return _Folder(seen, folder, base).study()
 
 
-def _nothing(where: str, seen: Seen) -> str:
+def _nothing(where: str, seen: FolderContents) -> str:
     saw = f"{counted(seen.n_folders, 'folder')} and {counted(seen.n_files, 'file')}"
     saw += f", such as {', '.join(seen.examples)}" if seen.examples else ""
     hint = seen.hint()
@@ -67,7 +73,7 @@ def _nothing(where: str, seen: Seen) -> str:
 class _Folder:
     """A folder that holds checkpoints."""
 
-    def __init__(self, seen: Seen, folder: Path, base: Path) -> None:
+    def __init__(self, seen: FolderContents, folder: Path, base: Path) -> None:
         self._seen, self._base, self._places = seen, base, seen.places
         self._prefix = _from(folder, base).parts
         paths = [(*self._prefix, *place.parts) for place in seen.places]
@@ -138,11 +144,11 @@ class _Folder:
         names = [part for part in names if part.lower() not in _GENERAL]
         return names[-1][:60] if names else "my-model"
 
-    def _folder_of(self, place: Place) -> tuple[str, ...]:
+    def _folder_of(self, place: CheckpointPlace) -> tuple[str, ...]:
         root = self._seen.root.joinpath(*place.parts)
         return place.parts if root.is_dir() else place.parts[:-1]
 
-    def _config(self, places: Sequence[Place]) -> tuple[str | None, bool]:
+    def _config(self, places: Sequence[CheckpointPlace]) -> tuple[str | None, bool]:
         """Return the config.json that all share, if not all have one, and whether it lacks."""
         folders = [self._folder_of(place) for place in places]
         if all(parts in self._seen.configs for parts in folders):
@@ -159,7 +165,7 @@ class _Folder:
             return None, True
         return Path(*self._prefix, *first, "config.json").as_posix(), False
 
-    def _last_step(self, places: Sequence[Place]) -> int:
+    def _last_step(self, places: Sequence[CheckpointPlace]) -> int:
         """Return the step that all checkpoints have ended at, as `Trainer` wrote it."""
         steps = set()
         for place in places:
