@@ -66,7 +66,7 @@ def _find(known: ModelLedger, axes: _Axes, array: list[str], at: list[int]) -> s
         case [layout.LOG_PROBS, seed, step, *factor]:
             key = axes.labels[seed], int(step)
             return checksum_at(known.log_prob_cells[key].get("".join(factor)), at[0])
-        case [layout.PROBE, probe]:
+        case [layout.LOOSE, layout.PROBE, probe]:
             key = axes.seeds[at[1]], axes.steps[at[0]]
             for name, cells in known.probe_cells.items():
                 if layout.safe_name(name) == probe:

@@ -31,7 +31,7 @@ from store.maintenance.recomputing import (
 from store.maintenance.verify_means import mean_cells
 from store.maintenance.verify_results import log_prob_damage
 from store.reading.log_probs import REPRESENTATIONS
-from store.reading.probe_arrays import result_name, results_layout
+from store.reading.probe_arrays import results_layouts
 from store.reading.recorded_means import recorded_means
 from store.schema import layout
 from store.schema.damage import Damage, Part
@@ -232,8 +232,8 @@ def _restore_metadata(writer: StudyWriter, model: str, paths: set[str]) -> None:
     for name, variable in layout.arrays_of(writer.divergences).items():
         documents[f"{group}/{name}"] = metadata(**variable.layout(*sizes))
     for name, entry in writer.ledger.probes.items():
-        made = results_layout(len(known.steps), len(known.seeds), entry)
-        documents[f"{group}/{result_name(name)}"] = metadata(**made)
+        for array, made in results_layouts(name, *sizes[:2], entry).items():
+            documents[f"{group}/{array}"] = metadata(**made)
     values = coordinates(known.steps, known.seeds)
     for name, numbers in values.items():
         labels = {} if name == "step" else {"labels": list(known.seeds)}

@@ -22,6 +22,7 @@ from store.commits.heartbeat import write_status
 from store.commits.log import CommitReader, CommitWriter
 from store.commits.owner import Watching, pid_space, refuse_if_busy
 from store.commits.study_progress import divergences_of, read_root, refuse_other_study
+from store.reading.probe_arrays import result_name
 from store.schema import layout
 from store.schema.checksums import checksum
 from store.schema.snapshot import EngineStatus
@@ -139,18 +140,20 @@ def _write_root(store: DurableStore, root: dict[str, Any], before: str) -> dict[
 
 
 def _make_room(store: DurableStore, reader: CommitReader, root: dict[str, Any]) -> None:
-    """Move results per token to where loose ones lie, and make the arrays for packed ones."""
+    """Move results per token or item to where loose ones lie; make the arrays for packed ones."""
     arrays = StudyArrays(store, reader, int(root["n_tokens"]), divergences_of(root))
     for model, known in reader.ledger.models.items():
         group = store.root / layout.model_path(model)
-        refuse_link(store.root, group / layout.LOOSE)
-        (group / layout.LOOSE).mkdir(parents=True, exist_ok=True)
-        for name in layout.PER_TOKEN:
-            old, new = group / name, group / layout.array_path(name)
+        changed = {group}
+        for name in (*layout.PER_TOKEN, *map(result_name, reader.ledger.probes)):
+            old, new = group / name, group / layout.LOOSE / name
+            refuse_link(store.root, new)
+            new.parent.mkdir(parents=True, exist_ok=True)
             if old.is_dir() and not new.exists():
                 refuse_link(store.root, old)
                 old.rename(new)
-        sync_folders([group, group / layout.LOOSE])
+            changed |= {old.parent, new.parent}
+        sync_folders(folder for folder in changed if folder.exists())
         arrays.grow(model, known.steps, known.seeds)
 
 

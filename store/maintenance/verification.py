@@ -19,7 +19,7 @@ from store.maintenance.verify_metadata import coordinate_damage, corpus_damage, 
 from store.maintenance.verify_probes import probe_damage, value_damage
 from store.maintenance.verify_results import ResultReader, log_prob_damage
 from store.maintenance.verify_summaries import category_damage, summary_damage
-from store.reading.probe_arrays import result_name
+from store.reading.probe_arrays import loose_name, result_name
 from store.schema import layout
 from store.schema.damage import Damage, Part
 from store.storage.metadata import expect_group
@@ -143,6 +143,7 @@ class _Walk:
 
     def probe(self, model: str, name: str, seed: str, step: int) -> list[Damage]:
         """Read back what one checkpoint says of a probe."""
-        if (model, result_name(name)) in self._results.unreadable:
+        arrays = {(model, result_name(name)), (model, loose_name(name))}
+        if not arrays.isdisjoint(self._results.unreadable):
             return []
         return value_damage(self.study, model, name, seed, step)

@@ -10,7 +10,13 @@ import numpy as np
 from store.analysis.probe_scores import PROBE_KINDS
 from store.errors import DamagedError
 from store.maintenance.twice import twice
-from store.reading.probe_arrays import items_layout, open_results, probe_path, result_name
+from store.reading.probe_arrays import (
+    items_layout,
+    loose_name,
+    open_result,
+    probe_path,
+    result_name,
+)
 from store.schema import layout
 from store.schema.damage import Damage, Part
 from store.storage.arrays import expect, open_array, place
@@ -43,18 +49,22 @@ def metadata_checks(study: Study, model: str) -> dict[str, Callable[[], None]]:
     """Return by path the checks of a model's arrays for probes. They raise DamagedError."""
     store = CommittedStore(study.folder)
 
-    def check(name: str) -> None:
+    def check(name: str, path: str) -> None:
         if name not in study.probes():
             return
         known = study.ledger(model)
-        array = open_results(store, model, name, known, study.probe_entry(name))
+        array = open_result(store, model, name, known, study.probe_entry(name), path)
         expect_nothing_else(study.folder, array)
         shape = (len(known.steps), len(known.seeds), *array.shape[2:])
         if array.shape != shape and not study.live:  # no engine is about to use the rest
             raise DamagedError(f"{place(array)}: has shape {array.shape}, not {shape}")
 
     group = layout.model_path(model)
-    return {f"{group}/{result_name(name)}": partial(check, name) for name in study.probes()}
+    return {
+        f"{group}/{path}": partial(check, name, path)
+        for name in study.probes()
+        for path in (result_name(name), loose_name(name))
+    }
 
 
 def value_damage(study: Study, model: str, name: str, seed: str, step: int) -> list[Damage]:

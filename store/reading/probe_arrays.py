@@ -18,7 +18,7 @@ from store.storage.arrays import Array, create_array, expect, open_array, place,
 from store.storage.durable_store import DurableStore
 from store.storage.links import remove_tree
 
-_CHUNK_ITEMS = 65_536
+CHUNK_ITEMS = 65_536
 _GROWING = (0, 1)  # step, seed
 _DESCRIPTION = "what a checkpoint says of each item, NaN where an item has no such variant"
 
@@ -29,8 +29,13 @@ def probe_path(name: str) -> str:
 
 
 def result_name(name: str) -> str:
-    """Return the path of a probe's results below a model's group."""
+    """Return the path of a probe's packed results below a model's group."""
     return f"{layout.PROBE}/{layout.safe_name(name)}"
+
+
+def loose_name(name: str) -> str:
+    """Return the path at which chunks of a probe's results are asked for, packed or not."""
+    return f"{layout.LOOSE}/{result_name(name)}"
 
 
 def items_layout(n_items: int) -> dict[str, Any]:
@@ -43,15 +48,20 @@ def items_layout(n_items: int) -> dict[str, Any]:
     }
 
 
-def results_layout(n_steps: int, n_seeds: int, entry: ProbeEntry) -> dict[str, Any]:
-    """Return shape, chunks, dtype, dimensions and attributes of a model's results."""
-    return {
-        "shape": (n_steps, n_seeds, entry.n_items, entry.n_variants),
-        "chunks": (1, 1, min(entry.n_items, _CHUNK_ITEMS), entry.n_variants),
+def results_layouts(
+    name: str, n_steps: int, n_seeds: int, entry: ProbeEntry
+) -> dict[str, dict[str, Any]]:
+    """Return how both arrays of a model's results are made, by path below the model's group."""
+    items, variants = min(entry.n_items, CHUNK_ITEMS), entry.n_variants
+    loose: dict[str, Any] = {
+        "shape": (n_steps, n_seeds, entry.n_items, variants),
+        "chunks": (1, 1, items, variants),
         "dtype": "float32",
         "dims": ("step", "seed", "item", "variant"),
         "attributes": {"units": "nats", "description": _DESCRIPTION},
     }
+    packed = loose | {"shards": (1, layout.PACK_SEEDS, items, variants)}
+    return {result_name(name): packed, loose_name(name): loose}
 
 
 def write_probe(store: DurableStore, probe: Probe) -> None:
@@ -96,22 +106,29 @@ def read_probe(store: Store, name: str, digest: str) -> Probe:
 def open_results(
     store: Store, model: str, name: str, known: ModelLedger, entry: ProbeEntry
 ) -> Array:
-    """Open a model's results as on disk.
+    """Open a model's results for reading, packed or not.
 
     Raise DamagedError when their metadata are altered.
     """
-    array = open_array(store, f"{layout.model_path(model)}/{result_name(name)}")
-    made = results_layout(len(known.steps), len(known.seeds), entry)
+    return open_result(store, model, name, known, entry, loose_name(name))
+
+
+def open_result(
+    store: Store, model: str, name: str, known: ModelLedger, entry: ProbeEntry, path: str
+) -> Array:
+    """Open one of both arrays of a model's results. Raise DamagedError likewise."""
+    made = results_layouts(name, len(known.steps), len(known.seeds), entry)[path]
+    array = open_array(store, f"{layout.model_path(model)}/{path}", made)
     return expect(array, **made, growing=_GROWING)
 
 
 def remove_values(
     root: Path, model: str, known: ModelLedger, names: Iterable[str], key: Key
 ) -> None:
-    """Remove from disk what one checkpoint says of these probes."""
+    """Remove what one checkpoint says of these probes and is loose."""
     cell = f"c/{known.steps[key[1]]}/{known.seeds[key[0]]}"
     for name in names:
-        remove_tree(root, root / layout.model_path(model) / result_name(name) / cell)
+        remove_tree(root, root / layout.model_path(model) / loose_name(name) / cell)
 
 
 def probe_record(probe: Probe) -> Record:

@@ -14,8 +14,8 @@ import numpy as np
 from store.schema.ensemble import STATISTICS, SUMMARY_ARRAYS, TO_MEAN, has_ensemble
 from store.schema.pair_metrics import PAIR_METRICS, metrics_of
 
-FORMAT = 4
-MIGRATED = (3,)  # earlier ones that `seedconv migrate` brings to this one
+FORMAT = 5
+MIGRATED = (3, 4)  # earlier ones that `seedconv migrate` brings to this one
 TOP = 10  # predictions kept per token
 PERCENTILES = (50.0, 90.0, 95.0, 99.0, 99.9, 100.0)  # of tokens' KL
 
@@ -23,7 +23,7 @@ CORPUS = "corpus"
 MODELS = "models"
 LOG_PROBS = "log_probs"
 SUMMARY = "summary"
-LOOSE = "loose"  # of a model: results per token that are not packed yet
+LOOSE = "loose"  # of a model: results per token, and answers to probes, that are not packed yet
 CATEGORY = "category"
 COMMITS = "commits"
 STATUS = "status"

@@ -1,4 +1,4 @@
-"""Packs: the files that hold what all seeds, or all pairs, have per token at one step.
+"""Packs: the files that hold what all seeds, or all pairs, have per token or item at one step.
 
 A pack is a shard of Zarr: chunks one after the other, then an index of 16 bytes for each chunk that
 may be there (where it begins and how long it is, little endian; all ones: it is not there), and the
@@ -18,7 +18,7 @@ ENTRY_BYTES = 16  # of the index, for each chunk: where it begins, and how long 
 
 
 class PackedPlace(NamedTuple):
-    """The place of a packed chunk of results per token."""
+    """The place of a packed chunk of results per token, or of answers to a probe."""
 
     key: str  # of the pack
     number: int  # of the chunk in it
@@ -57,7 +57,11 @@ def _packed_array(loose: str) -> tuple[str, int, int] | None:
     Given that of its loose chunks; None: nothing of it is packed.
     """
     above, separator, name = loose.rpartition(f"/{layout.LOOSE}/")
+    if not separator:
+        return None
+    if name.startswith(f"{layout.PROBE}/"):
+        return f"{above}/{name}", 1, 4  # (step, seed, item, variant)
     variable = layout.PER_TOKEN.get(name)
-    if not separator or variable is None:
+    if variable is None:
         return None
     return f"{above}/{name}", variable.n_seed_axes, len(variable.dims)

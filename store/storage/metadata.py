@@ -24,7 +24,7 @@ def model_groups(model: str, seeds: Iterable[str], *, probes: bool) -> dict[str,
     empty = [f"{group}/{name}" for name in (layout.LOG_PROBS, layout.SUMMARY, layout.CATEGORY)]
     empty.append(f"{group}/{layout.LOOSE}")
     if probes:
-        empty.append(f"{group}/{layout.PROBE}")
+        empty += [f"{group}/{layout.PROBE}", f"{group}/{layout.LOOSE}/{layout.PROBE}"]
     of_seeds = {f"{log_probs}/{layout.safe_name(seed)}": {"seed": seed} for seed in seeds}
     return {group: {"model": model}, **{path: {} for path in empty}, **of_seeds}
 

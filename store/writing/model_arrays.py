@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from store.commits.ledger import ProbeEntry
 from store.commits.log import CommitReader
 from store.errors import DamagedError
-from store.reading.probe_arrays import result_name, results_layout
+from store.reading.probe_arrays import loose_name, result_name, results_layouts
 from store.schema import layout
 from store.storage.arrays import Array, create_array, open_array, read
 from store.storage.durable_store import DurableStore
@@ -62,13 +62,16 @@ class ModelArrays:
                 array.attrs["labels"] = list(seeds)
 
     def add_probe(self, name: str, entry: ProbeEntry, n_steps: int, n_seeds: int) -> None:
-        """Make, or grow, the array of the results of a probe."""
-        self._add_group(f"{self._group}/{layout.PROBE}", {})
-        self._fit(result_name(name), **results_layout(n_steps, n_seeds, entry))
+        """Make, or grow, the arrays of the results of a probe."""
+        for path in (layout.PROBE, f"{layout.LOOSE}/{layout.PROBE}"):
+            self._add_group(f"{self._group}/{path}", {})
+        for path, made in results_layouts(name, n_steps, n_seeds, entry).items():
+            self._fit(path, **made)
 
     def drop_probe(self, name: str) -> None:
-        """Let go of the array of the results of a probe, which is about to be removed."""
-        self._arrays.pop(result_name(name), None)
+        """Let go of the arrays of the results of a probe, which are about to be removed."""
+        for path in (result_name(name), loose_name(name)):
+            self._arrays.pop(path, None)
 
     def _add_group(self, path: str, attributes: dict[str, Any]) -> None:
         if not (self._store.root / path / "zarr.json").exists():

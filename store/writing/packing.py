@@ -1,4 +1,4 @@
-"""Packing what a step has per token: one file in the place of one for each checkpoint and pair.
+"""Packing a step: one file in the place of one for each checkpoint and pair.
 
 A pack appears whole, and the loose chunks in it go afterwards. Both are the same bytes, so that a
 process may die at any moment, and readers may look at any.
@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from store.commits.ledger import Ledger, ModelLedger
 from store.errors import DamagedError
+from store.reading.probe_arrays import CHUNK_ITEMS, result_name
 from store.schema import layout
 from store.schema.layout import Variable
 from store.schema.packs import place_of
@@ -26,6 +27,20 @@ from store.storage.side_by_side import side_by_side
 Cell = tuple[int, ...]
 
 _FEW_TOKENS = 2**14  # up to which several packs are made at once
+
+
+@dataclass(frozen=True)
+class _Packed:
+    """What a step has in an array that is packed."""
+
+    name: str  # its path below the model's group
+    cells: list[Cell]  # that are committed, on the axes of steps and seeds
+    chunks: list[Cell]  # of each of them, on the other axes
+
+    def keys(self, group: str) -> Iterator[str]:
+        """Yield the keys of the chunks, while they are loose."""
+        for cell, chunk in itertools.product(self.cells, self.chunks):
+            yield f"{group}/{layout.LOOSE}/{self.name}/c/{'/'.join(map(str, cell + chunk))}"
 
 
 @dataclass(frozen=True)
@@ -51,12 +66,7 @@ class Packer:
         What is damaged stays unchanged, and its pack with it. Raise OSError; what was packed until
         then is as good as the rest.
         """
-        known = self._ledger().model(model)
-        group = layout.model_path(model)
-        packs: list[_Pack] = []
-        for name, variable in layout.PER_TOKEN.items():
-            array = f"{group}/{layout.array_path(name)}"
-            packs += self._packs(array, variable, committed_cells(known, step, variable))
+        packs = self._packs(model, step)
         done: list[str] = []
 
         def write(pack: _Pack) -> None:
@@ -96,11 +106,10 @@ class Packer:
 
     def remove_packs(self, model: str, step: int) -> None:
         """Remove packs of a step without committed data."""
-        known = self._ledger().model(model)
-        t = known.steps[step]
-        for name, variable in layout.PER_TOKEN.items():
-            if not committed_cells(known, step, variable):
-                folder = self._store.root / layout.model_path(model) / name
+        t = self._ledger().model(model).steps[step]
+        for of in self._packed(model, step):
+            if not of.cells:
+                folder = self._store.root / layout.model_path(model) / of.name
                 refuse_link(self._store.root, folder)
                 for file in folder.glob(f"c.{t}.*"):
                     file.unlink(missing_ok=True)
@@ -122,23 +131,35 @@ class Packer:
     def loose(self, model: str) -> list[int]:
         """Return the steps with loose data, in order."""
         known, found = self._ledger().model(model), set()
-        for name in layout.PER_TOKEN:
-            array = self._store.root / layout.model_path(model) / layout.array_path(name)
-            found |= {int(at.name) for at in array.glob("c/*") if at.name.isdecimal()}
+        folder = self._store.root / layout.model_path(model) / layout.LOOSE
+        for name in (*layout.PER_TOKEN, *map(result_name, self._ledger().probes)):
+            at = (folder / name).glob("c/*")
+            found |= {int(place.name) for place in at if place.name.isdecimal()}
         return sorted(step for step, t in known.steps.items() if t in found)
 
-    def _packs(self, array: str, variable: Variable, cells: Iterable[Cell]) -> Iterable[_Pack]:
-        size = variable.chunks(self._n_tokens)[variable.dims.index("token")]
-        chunks = -(-self._n_tokens // size)
+    def _packed(self, model: str, step: int) -> Iterator[_Packed]:
+        """Yield what a step has in each array that is packed."""
+        known, ledger = self._ledger().model(model), self._ledger()
+        for name, variable in layout.PER_TOKEN.items():
+            size = variable.chunks(self._n_tokens)[variable.dims.index("token")]
+            end = (0,) if "rank" in variable.dims else ()
+            chunks: list[Cell] = [(at, *end) for at in range(-(-self._n_tokens // size))]
+            yield _Packed(name, committed_cells(known, step, variable), chunks)
+        for probe, entry in ledger.probes.items():
+            answered = known.probed.get(probe, ())
+            seeds = [n for seed, n in known.seeds.items() if (seed, step) in answered]
+            chunks = [(at, 0) for at in range(-(-entry.n_items // CHUNK_ITEMS))]
+            yield _Packed(result_name(probe), [(known.steps[step], n) for n in seeds], chunks)
+
+    def _packs(self, model: str, step: int) -> list[_Pack]:
         found: dict[str, _Pack] = {}
-        for cell, chunk in itertools.product(cells, range(chunks)):
-            at = (*cell, chunk, *((0,) if "rank" in variable.dims else ()))
-            key = f"{array}/c/{'/'.join(map(str, at))}"
-            place = place_of(key)
-            assert place is not None
-            pack = found.setdefault(place.key, _Pack(place.key, place.n_chunks, {}))
-            pack.loose[place.number] = key
-        return found.values()
+        for of in self._packed(model, step):
+            for key in of.keys(layout.model_path(model)):
+                place = place_of(key)
+                assert place is not None
+                pack = found.setdefault(place.key, _Pack(place.key, place.n_chunks, {}))
+                pack.loose[place.number] = key
+        return list(found.values())
 
     def _write(self, pack: _Pack, *, again: bool) -> list[str]:
         """Write one pack, and return the keys of the loose chunks that are in it."""
@@ -176,6 +197,15 @@ def committed_cells(known: ModelLedger, step: int, variable: Variable) -> list[C
     index = [known.seeds[seed] for seed in known.reduced.get(step, ())]
     pairs = itertools.permutations(index, 2)
     return [(t, *pair) for pair in pairs if pair == variable.seed_cell(*pair)]
+
+
+def is_answered(ledger: Ledger, known: ModelLedger, step: int) -> bool:
+    """Return whether no answer to a probe is still to come of a step that is complete."""
+    scored = [(seed, step) for seed in known.scored_at(step)]
+    return is_complete(known, step) and all(
+        key in known.probed.get(probe, ()) or key in known.probe_failures.get(probe, ())
+        for probe, key in itertools.product(ledger.probes, scored)
+    )
 
 
 def is_complete(known: ModelLedger, step: int) -> bool:

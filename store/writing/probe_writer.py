@@ -6,7 +6,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 
 from store.commits.ledger import ProbeEntry, Record
+from store.commits.log import CommitReader, CommitWriter
 from store.reading.probe_arrays import (
+    loose_name,
     probe_path,
     probe_record,
     remove_values,
@@ -18,12 +20,26 @@ from store.schema.keys import Key
 from store.schema.packed import chunk_keys
 from store.schema.probe import Probe, ProbeValues
 from store.schema.snapshot import Failure
+from store.storage.durable_store import DurableStore
 from store.storage.links import remove_tree
+from store.writing.model_arrays import StudyArrays
+from store.writing.packing import Packer, is_answered
 from store.writing.part_writer import PartWriter
 
 
 class ProbeWriter(PartWriter):
-    """The part of a `StudyWriter` that writes probes."""
+    """The part of a `StudyWriter` that writes probes; the packer is its own."""
+
+    def __init__(
+        self,
+        store: DurableStore,
+        commits: CommitWriter,
+        reader: CommitReader,
+        arrays: StudyArrays,
+        packer: Packer,
+    ) -> None:
+        super().__init__(store, commits, reader, arrays)
+        self._packer = packer
 
     def set(self, probe: Probe) -> None:
         """Keep a probe. Results of an earlier one of that name, of other items, go.
@@ -50,11 +66,14 @@ class ProbeWriter(PartWriter):
         for model in self._ledger.models:  # whose other arrays may be damaged
             if model in self._arrays:
                 self._arrays[model].drop_probe(name)
-            remove_tree(root, root / layout.model_path(model) / result_name(name))
+            for path in (result_name(name), loose_name(name)):
+                remove_tree(root, root / layout.model_path(model) / path)
         remove_tree(root, root / probe_path(name))
 
     def commit(self, model: str, step: int, results: Sequence[ProbeValues]) -> None:
         """Commit what checkpoints of a step say; from then on it can be read.
+
+        Once nothing of the step is still to come, it is packed.
 
         Raise ValueError for values that are not of the probe's shape.
         """
@@ -65,18 +84,20 @@ class ProbeWriter(PartWriter):
         records: list[Record] = []
         group = layout.model_path(model)
         for result in results:
-            array = arrays[result_name(result.probe)]
+            path = loose_name(result.probe)
+            array = arrays[path]
             index = known.steps[step], known.seeds[result.seed]
             if result.values.shape != array.shape[2:]:
                 raise ValueError(f"{result.values.shape} values, the probe has {array.shape[2:]}")
             array[index] = result.values
             record: Record = {"kind": "probed", "model": model, "seed": result.seed, "step": step}
-            path = f"{group}/{result_name(result.probe)}"
-            keys = chunk_keys(path, array.shape, array.chunks, index)
+            keys = chunk_keys(f"{group}/{path}", array.shape, array.chunks, index)
             record |= {"cells": self._store.take_checksums(keys)}
             records.append({**record, "probe": result.probe, "digest": result.digest})
         self._store.flush()
         self._commits.append(*records)
+        if is_answered(self._ledger, known, step):
+            self._packer.try_to_pack(model, step)
 
     def fail(self, model: str, name: str, seed: str, step: int, failure: Failure) -> None:
         """Record that a checkpoint could not be asked a probe, and when it is tried again."""
@@ -99,3 +120,6 @@ class ProbeWriter(PartWriter):
             self._commits.append(*({**record, "seed": seed, "step": step} for seed, step in gone))
         for key in gone:
             remove_values(self._store.root, model, known, [name], key)
+        for step in sorted({step for _, step in gone}):
+            self._packer.try_to_pack(model, step, again=True)
+            self._packer.remove_packs(model, step)

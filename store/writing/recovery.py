@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from store.commits.ledger import Ledger, ModelLedger
 from store.errors import DamagedError
-from store.reading.probe_arrays import result_name
+from store.reading.probe_arrays import loose_name, result_name
 from store.schema import layout
 from store.schema.layout import Variable
 from store.schema.seed_pairs import mean_over_pairs
@@ -111,15 +111,17 @@ def _remove_summaries(store: DurableStore, path: str, known: ModelLedger, ledger
 
 def _remove_probes(store: DurableStore, path: str, known: ModelLedger, ledger: Ledger) -> None:
     """Remove what checkpoints say of probes, and whole probes, that no record names."""
-    _keep(store.root, f"{path}/{layout.PROBE}", 1, _names(ledger.probes))
+    for group in (layout.PROBE, f"{layout.LOOSE}/{layout.PROBE}"):
+        _keep(store.root, f"{path}/{group}", 1, _names(ledger.probes))
     for name in ledger.probes:
-        array = f"{path}/{result_name(name)}"
         cells = {
             (str(known.steps[step]), str(known.seeds[seed]))
             for seed, step in known.probed.get(name, ())
         }
-        _keep(store.root, f"{array}/c", 2, cells)
-        _shrink(store, array, known, {0: len(known.steps), 1: len(known.seeds)})
+        _keep(store.root, f"{path}/{loose_name(name)}/c", 2, cells)
+        for array in (result_name(name), loose_name(name)):
+            sizes = {0: len(known.steps), 1: len(known.seeds)}
+            _shrink(store, f"{path}/{array}", known, sizes)
 
 
 def _names(categories: Iterable[str]) -> set[tuple[str, ...]]:

@@ -116,8 +116,8 @@ class StudyWriter:
         self._store = self.results.store
         self._arrays = StudyArrays(self._store, self._reader, self.n_tokens, self.divergences)
         parts = self._store, self._commits, self._reader, self._arrays
-        self.summaries, self.probes = SummaryWriter(*parts), ProbeWriter(*parts)
         self._packer = Packer(self._store, lambda: self.ledger, self.n_tokens)
+        self.summaries, self.probes = SummaryWriter(*parts), ProbeWriter(*parts, self._packer)
 
     def reopen(self) -> None:
         """Start a new session in place of this one, which failed to write and can commit no more.

@@ -354,8 +354,9 @@ def _altered(old: str, new: str) -> Callable[[Path], None]:
 @pytest.mark.parametrize(
     ("file", "damage", "part"),
     [
-        ("models/m/probe/pairs/c/1/0/0/0", spoil, "probe"),
-        ("models/m/probe/long/c/0/1/0/0", Path.unlink, "probe"),
+        ("models/m/probe/pairs/c.1.0.0.0", spoil, "probe"),
+        ("models/m/probe/long/c.0.0.0.0", Path.unlink, "probe"),
+        ("models/m/loose/probe/long/zarr.json", _altered("float32", "float64"), "metadata"),
         ("models/m/probe/pairs/zarr.json", _altered('"item"', '"thing"'), "metadata"),
         ("models/m/probe/zarr.json", _altered("{}", '{"a": 1}'), "metadata"),
         ("probes/zarr.json", Path.unlink, "probe"),

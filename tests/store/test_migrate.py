@@ -11,24 +11,35 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import zarr
 
 from seedconv_tui.cli.main import run
 from store import BusyError, NotAStudyError, open_study
 from store.maintenance import migrate, verify
-from store.schema import FORMAT
+from store.schema import FORMAT, ProbeValues
 from store.writing import StudyWriter
 from tests.support.forked_engine import Engines
 from tests.support.made_store import committed, files, open_writer, patient, reduce, score
 
-ARCHIVE = Path(__file__).parents[1] / "data" / "format3.tar.xz"
-"""A study that a version of format 3 wrote, and digests of what that version read of it."""
+DATA = Path(__file__).parents[1] / "data"
+"""Has studies that versions of earlier formats wrote, and digests of what those read of them."""
 
 
 @pytest.fixture
 def old(tmp_path: Path) -> Path:
-    with tarfile.open(ARCHIVE) as archive:
-        archive.extractall(tmp_path, filter="data")
-    return tmp_path / "study.zarr"
+    return unpack(3, tmp_path)
+
+
+@pytest.fixture
+def probed(tmp_path: Path) -> Path:
+    """One of format 4, with answers to probes in a file for each checkpoint."""
+    return unpack(4, tmp_path)
+
+
+def unpack(number: int, folder: Path) -> Path:
+    with tarfile.open(DATA / f"format{number}.tar.xz") as archive:
+        archive.extractall(folder, filter="data")
+    return folder / "study.zarr"
 
 
 def expect_all(store: Path, but: frozenset[str] = frozenset()) -> None:
@@ -42,7 +53,7 @@ def expect_all(store: Path, but: frozenset[str] = frozenset()) -> None:
 
 def expect_packed(store: Path) -> None:
     """Fail while anything is loose."""
-    assert not [f for f in (store / "models").glob("*/loose/*/c/**/*") if f.is_file()]
+    assert not [f for f in (store / "models").glob("*/loose/**/c/**/*") if f.is_file()]
     assert list((store / "models/m/kl").glob("c.*"))
 
 
@@ -134,8 +145,44 @@ def test_not_while_an_engine_works(old: Path) -> None:
     assert run(["status", str(old)]) == 2
 
 
+def test_answers_to_probes_are_packed(probed: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["status", str(probed)]) != 0
+    assert "has store format 4; bring it to format 5" in capsys.readouterr().err
+    assert run(["migrate", str(probed)]) == 0
+    expect_all(probed)
+    expect_packed(probed)
+    names = ("pairs", "long x%2Fy")
+    packs = [f.name for n in names for f in sorted((probed / "models/m/probe" / n).glob("c*"))]
+    assert packs == ["c.0.0.0.0", "c.1.0.0.0"] * 2
+    writer = StudyWriter(probed, watching=patient())
+    entry = writer.ledger.probes["long x/y"]
+    values = np.ones((entry.n_items, entry.n_variants), np.float32)
+    writer.probes.commit("m", 8, [ProbeValues("long x/y", entry.digest, "3", values)])
+    writer.close("stopped")
+    expect_packed(probed)
+    answers = zarr.open_array(str(probed / "models/m/probe/long x%2Fy"), mode="r")
+    assert np.isfinite(answers[:2]).all()
+    assert (answers[1, 2] == 1).all()
+    assert [d for checked in verify(probed) for d in checked.damage] == []
+
+
+def test_answers_that_are_damaged_stay_so(probed: Path) -> None:
+    chunk = probed / "models/m/probe/pairs/c/0/1/0/0"
+    chunk.write_bytes(chunk.read_bytes()[:-1] + b"\0")
+    found = migrate(probed)
+    assert found is not None
+    assert found.left == (("m", 0),)
+    damage = [d for checked in verify(probed) for d in checked.damage]
+    assert [(d.part, d.seed, d.step) for d in damage] == [("probe", "2", 0)]
+    assert run(["verify", str(probed), "--mend"]) == 0
+    expect_packed(probed)
+    assert not [d for checked in verify(probed) for d in checked.damage]
+
+
 @pytest.mark.long
-def test_killed_at_any_moment_it_is_resumed(old: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [3, 4])
+def test_killed_at_any_moment_it_is_resumed(number: int, tmp_path: Path) -> None:
+    old = unpack(number, tmp_path)
     rng = random.Random(1)
     with Engines() as engines:
         whole = engines.run(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +15,8 @@ import zarr
 from seedconv_tui.cli.main import run
 from store import DamagedError, open_study
 from store.maintenance import verify
+from store.schema import Failure, Probe, ProbeValues
+from store.writing import StudyWriter
 from tests.support.loose import loosen, packed
 from tests.support.made_store import (
     PER_TOKEN,
@@ -280,4 +284,123 @@ def test_an_engine_that_follows_a_dead_one_packs_what_that_left(study: Path) -> 
     open_writer(study, clock).close("stopped")
     assert [name for name in loose_files(study) if "/c/1/" in name]  # of which one is to come
     assert not [name for name in loose_files(study) if "/c/0/" in name or "/c/1/3/" in name]
+    assert not damage_of(study)
+
+
+# -- answers to probes ---------------------------------------------------------------------------
+
+PROBE = Probe("p/q", "icl", ("50", "500"), ("d",), np.zeros(5, np.int32), ("",), "made")
+ANSWERS = "models/m/probe/p%2Fq"
+
+
+def answer(seed: str, step: int) -> np.ndarray:
+    return np.add.outer(np.arange(5), [0.5, step]).astype(np.float32) + int(seed)
+
+
+def ask(writer: StudyWriter, seed: str, step: int) -> None:
+    said = ProbeValues(PROBE.name, PROBE.digest, seed, answer(seed, step))
+    writer.probes.commit("m", step, [said])
+
+
+def ask_all(writer: StudyWriter) -> None:
+    writer.probes.set(PROBE)
+    for step in STEPS:
+        for seed in SEEDS:
+            ask(writer, seed, step)
+
+
+def answer_files(store: Path) -> list[str]:
+    folders = (store / ANSWERS, store / "models/m/loose/probe/p%2Fq/c")
+    files = [file for folder in folders for file in folder.rglob("*") if file.is_file()]
+    return sorted(file.name for file in files if file.name != "zarr.json")
+
+
+def expect_answers(store: Path) -> None:
+    """Fail unless all answers are read, by us and by any client, and in files of their steps."""
+    ours, theirs = open_study(store), zarr.open_array(str(store / ANSWERS), mode="r")
+    for (t, step), (n, seed) in itertools.product(enumerate(STEPS), enumerate(SEEDS)):
+        wanted = answer(seed, step)
+        np.testing.assert_array_equal(ours.probe_values("m", PROBE.name, seed, step), wanted)
+        np.testing.assert_array_equal(theirs[t, n], wanted)
+    assert answer_files(store) == [f"c.{t}.0.0.0" for t in range(len(STEPS))]
+    assert not damage_of(store)
+
+
+def test_answers_are_packed_with_the_last_of_their_step(study: Path) -> None:
+    writer, reader = open_writer(study), open_study(study)
+    writer.probes.set(PROBE)
+    for seed in SEEDS[:2]:
+        ask(writer, seed, 8)
+    assert answer_files(study) == ["0", "0"]
+    reader.refresh()
+    np.testing.assert_array_equal(reader.probe_values("m", PROBE.name, "2", 8), answer("2", 8))
+    writer.probes.fail("m", PROBE.name, "3", 0, Failure("out of memory"))
+    ask(writer, "3", 8)
+    assert answer_files(study) == ["c.1.0.0.0"]
+    for seed in SEEDS[:2]:  # the third cannot
+        ask(writer, seed, 0)
+    assert answer_files(study) == ["c.0.0.0.0", "c.1.0.0.0"]
+    ask(writer, "3", 0)
+    writer.close("stopped")
+    expect_answers(study)
+
+
+def test_answers_of_a_step_that_never_gets_all_are_packed_in_the_end(study: Path) -> None:
+    writer = open_writer(study)
+    writer.probes.set(PROBE)
+    ask(writer, "2", 8)
+    writer.close("finished")
+    assert answer_files(study) == ["c.1.0.0.0"]
+    assert not damage_of(study)
+
+
+def test_answers_that_are_forgotten_leave_their_pack(study: Path) -> None:
+    writer = open_writer(study)
+    ask_all(writer)
+    writer.probes.forget("m", PROBE.name, [("2", 8)])
+    theirs = zarr.open_array(str(study / ANSWERS), mode="r")
+    assert np.isnan(theirs[1]).all(axis=(1, 2)).tolist() == [False, True, False]
+    writer.forget("m", 0, SEEDS)
+    assert answer_files(study) == ["c.1.0.0.0"]
+    for seed in SEEDS:
+        score(writer, "m", seed, 0)
+    reduce(writer, "m", 0, SEEDS)
+    for key in (("2", 8), *((seed, 0) for seed in SEEDS)):
+        ask(writer, *key)
+    writer.close("stopped")
+    expect_answers(study)
+
+
+@pytest.mark.parametrize("where", [3, -20, -2])
+def test_damage_to_answers_is_named_and_they_are_asked_again(study: Path, where: int) -> None:
+    writer = open_writer(study)
+    ask_all(writer)
+    writer.close("stopped")
+    pack = study / ANSWERS / "c.1.0.0.0"
+    data = bytearray(pack.read_bytes())
+    data[where] ^= 16
+    pack.write_bytes(data)
+    damage = damage_of(study)
+    assert {(part, step) for part, _, step in damage} == {("probe", 8)}
+    with pytest.raises(DamagedError, match=r"probe/p%2Fq"):
+        for seed in SEEDS:
+            open_study(study).probe_values("m", PROBE.name, seed, 8)
+    assert run(["verify", str(study), "--mend"]) == 0
+    assert not damage_of(study)
+    writer = open_writer(study)
+    for _, seed, step in sorted(damage):
+        assert seed is not None
+        assert step is not None
+        ask(writer, seed, step)
+    writer.close("stopped")
+    expect_answers(study)
+
+
+def test_a_probe_of_other_items_leaves_nothing_of_the_one_before(study: Path) -> None:
+    writer = open_writer(study)
+    ask_all(writer)
+    other = replace(PROBE, content="other")
+    writer.probes.set(other)
+    assert not answer_files(study)
+    writer.close("finished")
     assert not damage_of(study)
