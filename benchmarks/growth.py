@@ -1,13 +1,15 @@
 """What a study costs as it grows: `python -m benchmarks.growth`.
 
 Two studies take turns, so that both meet the same machine: small ones that get their 6th to 15th
-checkpoint, and one that gets its 1,000th. Then that one is filled to a whole model of
-154 steps x 10 seeds x 5,000 tokens, reduced pair by pair, and its files are counted. Other models
-of the same size are the same files again; log-probs are counted for Pythia's vocabulary.
+checkpoint, and one that gets its 1,000th (`--late`), in time and in CPU time of all threads. Then
+that one is filled to a whole model of 154 steps x 10 seeds x 5,000 tokens (`--late`, if fewer),
+reduced pair by pair, and its files are counted. Other models of the same size are the same files
+again; log-probs are counted for Pythia's vocabulary.
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import math
 import os
@@ -16,6 +18,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median
@@ -33,6 +36,8 @@ VOCAB = 32  # of the log-probs that are written: small, so that what surrounds t
 VOCAB_COUNTED = 50_304  # of those that are counted
 ROUNDS, ADDED = 6, 10
 LABELS = tuple(str(seed) for seed in range(SEEDS))
+
+Seconds = dict[str, list[tuple[float, float]]]  # by what was done: time and CPU time
 
 
 def block() -> dict[str, Any]:
@@ -60,39 +65,33 @@ class Growing:
         self.kl = np.random.default_rng(1).exponential(1, (TOKENS, SEEDS, SEEDS)).astype("float32")
         self.n = 0
 
-    def plan(self) -> float:
-        """Make the next step known; seconds."""
-        start = time.perf_counter()
+    def plan(self) -> None:
+        """Make the next step known."""
         self.writer.plan("m", [(seed, self.n // SEEDS) for seed in LABELS], {})
-        return time.perf_counter() - start
 
-    def add(self) -> float:
-        """Write and commit one checkpoint; seconds."""
+    def add(self) -> None:
+        """Write and commit one checkpoint."""
         step, seed = divmod(self.n, SEEDS)
-        start = time.perf_counter()
         pending = self.writer.results.begin_checkpoint("m", LABELS[seed], step, "dense")
         pending.append(self.block)
         floors = {"storage_floor": 0.0, "noise_floor": 0.0}
         self.writer.commit("m", step, [pending.finish(floors, {})])
         self.n += 1
-        return time.perf_counter() - start
 
-    def reduce(self) -> float:
-        """Write and commit all pairs of the step that is complete; seconds."""
+    def reduce(self) -> None:
+        """Write and commit all pairs of the step that is complete."""
         step = self.n // SEEDS - 1
-        start = time.perf_counter()
         pending = self.writer.results.begin_pairs("m", step, LABELS)
         pending.append({"kl": self.kl, "js": self.kl / 4})
         self.writer.commit("m", step, pairs=pending.finish())
-        return time.perf_counter() - start
 
-    def next(self, seconds: dict[str, list[float]]) -> None:
+    def next(self, seconds: Seconds) -> None:
         """Add a checkpoint, with what its step needs before and after."""
         if self.n % SEEDS == 0:
-            seconds.setdefault("plan", []).append(self.plan())
-        seconds.setdefault("add", []).append(self.add())
+            timed(seconds, "plan", self.plan)
+        timed(seconds, "add", self.add)
         if self.n % SEEDS == 0:
-            seconds.setdefault("reduce", []).append(self.reduce())
+            timed(seconds, "reduce", self.reduce)
 
     def grow_to(self, n: int) -> None:
         """Add checkpoints until there are `n`."""
@@ -100,30 +99,42 @@ class Growing:
             self.next({})
 
 
-def measure(folder: Path) -> dict[str, Any]:
+def timed(seconds: Seconds, name: str, do: Callable[[], None]) -> None:
+    """Do something, and note the time and the CPU time that it took."""
+    start = time.perf_counter(), time.process_time()
+    do()
+    found = time.perf_counter() - start[0], time.process_time() - start[1]
+    seconds.setdefault(name, []).append(found)
+
+
+def measure(folder: Path, late_at: int, rounds: int) -> dict[str, Any]:
     """Cost of a checkpoint, of a step's plan and of its reduction, early and late."""
-    early: dict[str, list[float]] = {}
-    late: dict[str, list[float]] = {}
+    early: Seconds = {}
+    late: Seconds = {}
     large = Growing(folder / "large")
-    large.grow_to(1000 - ROUNDS * ADDED // 2)
-    for number in range(ROUNDS):
+    large.grow_to(late_at - rounds * ADDED // 2)
+    for number in range(rounds):
         small = Growing(folder / f"small{number}")
         small.grow_to(5)
         for _ in range(ADDED):
             small.next(early)
             large.next(late)
         small.writer.close("finished")
-    result: dict[str, Any] = {}
+    result: dict[str, Any] = {"late_at": late_at}
     for name in early:
-        ms = median(early[name]) * 1000, median(late[name]) * 1000
-        result[f"{name}_ms_at_10"], result[f"{name}_ms_at_1000"] = (round(value, 2) for value in ms)
-        result[f"{name}_ratio"] = round(ms[1] / ms[0], 3)
-    large.grow_to(STEPS * SEEDS)
+        for axis, of in enumerate(("", "_cpu")):
+            ms = [median(pair[axis] for pair in each[name]) * 1000 for each in (early, late)]
+            result[f"{name}{of}_ms_at_10"], result[f"{name}{of}_ms_late"] = (
+                round(value, 2) for value in ms
+            )
+            result[f"{name}{of}_ratio"] = round(ms[1] / ms[0], 3)
+    if late_at >= 1000:
+        large.grow_to(STEPS * SEEDS)
     large.writer.close("finished")
     start = time.perf_counter()
     open_study(large.path).snapshot()
-    result["open_and_snapshot_ms_at_1540"] = round((time.perf_counter() - start) * 1000, 1)
-    return result | {"files": count(large.path)}
+    result["open_and_snapshot_ms"] = round((time.perf_counter() - start) * 1000, 1)
+    return result | ({"files": count(large.path)} if late_at >= 1000 else {})
 
 
 def count(path: Path) -> dict[str, Any]:
@@ -157,8 +168,12 @@ def count(path: Path) -> dict[str, Any]:
 
 def main() -> None:
     """Print one JSON object."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--late", type=int, default=1000, help="the checkpoint that is late")
+    parser.add_argument("--rounds", type=int, default=ROUNDS)
+    options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        result = measure(Path(folder))
+        result = measure(Path(folder), options.late, options.rounds)
     machine = f"{os.cpu_count()} cores {platform.machine()}"
     versions = {"python": sys.version.split()[0], "zarr": version("zarr")}
     print(json.dumps({"growth": result, "machine": machine, "versions": versions}, indent=2))

@@ -133,16 +133,18 @@ BENCHMARKS = (
         "cost of the 1,000th checkpoint over the 10th",
         5,
         (
-            Figure("1,000th checkpoint over the 10th", "add_ratio", "x", "1", ".2f"),
+            Figure("1,000th checkpoint over the 10th, CPU", "add_cpu_ratio", "x", "1", ".2f"),
+            Figure("comparing the seeds of its step, CPU", "reduce_cpu_ratio", "x", "1", ".2f"),
             Figure(
                 "files of the big store, without log-probs",
                 "files.number_without_log_probs",
                 "",
-                "100,000",
+                "100,000 with folders",
                 ",.0f",
             ),
+            Figure("folders", "files.folders_without_log_probs", "", "", ",.0f"),
         ),
-        small=None,
+        small=("--late", "100", "--rounds", "2"),
     ),
     Benchmark(
         "flushing",
