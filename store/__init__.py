@@ -21,6 +21,7 @@ from store.errors import (
     StoreError,
     StudyMismatchError,
     UnsupportedError,
+    from_extra,
     lacks_files,
     lacks_room,
 )
@@ -78,6 +79,7 @@ __all__ = [
     "SummaryReader",
     "UnsupportedError",
     "folder_names",
+    "from_extra",
     "lacks_files",
     "lacks_room",
     "limit_threads",

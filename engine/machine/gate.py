@@ -151,7 +151,7 @@ def _refuse_unmeasurable(device: torch.device) -> None:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         hint = ""
         if isinstance(error, ModuleNotFoundError):
-            hint = "; it takes nvidia-ml-py: pip install 'seedconv-tui[gpu]'"
+            hint = "; that needs nvidia-ml-py: pip install 'seedconv-tui[gpu]'"
         raise ConfigError(
             f"limits.gpu_below: the utilisation of {device} cannot be read: {reason}{hint}"
         ) from None

@@ -106,7 +106,7 @@ class Origin:
             from datasets import load_dataset
         except ModuleNotFoundError:
             raise ConfigError(
-                f"{source}: datasets need an extra: pip install 'seedconv-tui[datasets]'"
+                f"{source}: datasets is not installed: pip install 'seedconv-tui[datasets]'"
             ) from None
         name = source if self.on_hub else ", ".join(self.sources)
         try:

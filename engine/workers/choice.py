@@ -51,7 +51,7 @@ def _require_accelerate(field: str) -> None:
     """Raise ConfigError that names a field of the study file which needs accelerate."""
     if find_spec("accelerate") is None:
         raise ConfigError(
-            f"{field}: it takes accelerate, which is not installed: "
+            f"{field}: needs accelerate, which is not installed: "
             "pip install 'seedconv-tui[engine,accelerate]'"
         )
 

@@ -201,12 +201,8 @@ class _ProgressLine:
 
 
 def _need_libraries() -> None:
-    from store import UnsupportedError
+    from store import from_extra
 
-    try:
+    with from_extra("a report", "report"):
         import matplotlib  # noqa: F401  takes a second: only when it is used
         import scipy.special  # noqa: F401  of intervals over seeds
-    except ModuleNotFoundError as error:
-        raise UnsupportedError(
-            f"reports need {error.name}, which is not installed: pip install 'seedconv-tui[report]'"
-        ) from None

@@ -15,17 +15,13 @@ import numpy as np
 
 from seedconv_tui.health import blocked, states
 from seedconv_tui.listeners.metrics_server import MetricsServer
-from store import StoreError, UnsupportedError
+from store import StoreError, UnsupportedError, from_extra
 from store.schema import UNDECIDED, ModelSnapshot, StudySnapshot
 
-try:
+with from_extra("--metrics-port", "metrics"):
     from prometheus_client import CollectorRegistry, make_wsgi_app
     from prometheus_client.core import GaugeMetricFamily, Metric
     from prometheus_client.registry import Collector
-except ModuleNotFoundError:
-    raise UnsupportedError(
-        "--metrics-port needs prometheus-client: pip install 'seedconv-tui[metrics]'"
-    ) from None
 
 _ENGINE = (  # name, help, field of EngineStatus
     ("heartbeat_time_seconds", "Unix time of the engine's last heartbeat.", "heartbeat"),

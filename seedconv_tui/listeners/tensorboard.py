@@ -9,16 +9,12 @@ from pathlib import Path
 
 from seedconv_tui.listeners.scalars import StepScalars
 from seedconv_tui.text import visible
-from store import UnsupportedError
+from store import from_extra
 
-try:
+with from_extra("TensorBoard", "tensorboard"):
     from tensorboardX.event_file_writer import EventsWriter
     from tensorboardX.proto.event_pb2 import Event, SessionLog
     from tensorboardX.proto.summary_pb2 import Summary
-except ModuleNotFoundError:
-    raise UnsupportedError(
-        "TensorBoard's files need tensorboardX: pip install 'seedconv-tui[tensorboard]'"
-    ) from None
 
 _OURS = ".seedconv"  # event files that end so are ours, to be replaced
 

@@ -18,7 +18,7 @@ from typing import Any
 
 from seedconv_tui.listeners.scalars import StepScalars
 from seedconv_tui.text import visible
-from store import UnsupportedError
+from store import UnsupportedError, from_extra
 
 STEP = "training_step"  # what the charts' horizontal axis is
 
@@ -66,12 +66,8 @@ class Wandb:
 
     def __init__(self, project: str, study: str, store: Path) -> None:
         """Raise UnsupportedError when it is not installed, or not logged in."""
-        try:
+        with from_extra("scalars.wandb", "wandb"):
             import wandb
-        except ModuleNotFoundError:
-            raise UnsupportedError(
-                "scalars.wandb needs wandb: pip install 'seedconv-tui[wandb]'"
-            ) from None
         self.name = f"wandb project {project}"
         self._wandb, self._project, self._study, self._store = wandb, project, study, store
         self._sent = Sent(sent_file(store), f"wandb:{project}")
@@ -122,12 +118,8 @@ class Trackio:
 
     def __init__(self, project: str, study: str, store: Path) -> None:
         """Raise UnsupportedError when it is not installed."""
-        try:
+        with from_extra("scalars.trackio", "trackio"):
             import trackio
-        except ModuleNotFoundError:
-            raise UnsupportedError(
-                "scalars.trackio needs trackio: pip install 'seedconv-tui[trackio]'"
-            ) from None
         self.name = f"trackio project {project}"
         self._trackio, self._project, self._study = trackio, project, study
         self._sent = Sent(sent_file(store), f"trackio:{project}")

@@ -6,15 +6,15 @@ from collections.abc import Iterator
 from importlib import import_module
 from typing import Any
 
-from seedconv_tui.tables.selection import Choice, ChoiceError, chosen_models, chosen_steps
-from store import Study
+from seedconv_tui.tables.selection import Choice, chosen_models, chosen_steps
+from store import Study, from_extra
 from store.analysis import probe_summary, probed_steps
 
 _COLUMNS = ("seed", "label", "term", "measure", "n", "value", "low", "high")
 
 
 def probes(study: Study, choice: Choice) -> Iterator[dict[str, Any]]:
-    """See `long_tables.TABLES`. Raise ChoiceError, StoreError, DamagedError."""
+    """See `long_tables.TABLES`. Raise UnsupportedError, ChoiceError, StoreError, DamagedError."""
 
     def there(model: str) -> list[int]:
         known = study.ledger(model)
@@ -36,10 +36,6 @@ def probes(study: Study, choice: Choice) -> Iterator[dict[str, Any]]:
 
 
 def _needs_scipy() -> None:
-    """Raise ChoiceError, in one line that says what to install, where intervals cannot be told."""
-    try:
+    """Raise UnsupportedError, which says what to install, where there can be no intervals."""
+    with from_extra("an interval", "analysis"):
         import_module("scipy.special")
-    except ImportError:
-        raise ChoiceError(
-            "the intervals of probes need scipy: pip install 'seedconv-tui[analysis]'"
-        ) from None

@@ -16,11 +16,11 @@ from pathlib import PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
 
-from store.errors import RemoteError, UnsupportedError
+from store.errors import RemoteError, UnsupportedError, from_extra
 from store.storage.kept_objects import MOST_WHOLE, KeptFile, KeptFiles, Listing, version_of
 from store.storage.links import MOST_METADATA, refuse_longer
 
-try:
+with from_extra("a remote store", "remote"):
     import obstore
     from obstore.exceptions import (
         BaseError,
@@ -30,10 +30,6 @@ try:
         UnauthenticatedError,
     )
     from obstore.store import AzureStore, GCSStore, HTTPStore, S3Store
-except ModuleNotFoundError as error:
-    raise UnsupportedError(
-        "reading a remote store needs obstore: pip install 'seedconv-tui[remote]'"
-    ) from error
 
 from store.storage.committed_objects import CommittedObjects, wait
 

@@ -408,5 +408,6 @@ def test_without_the_extra(template: Path) -> None:
     )
     assert done.returncode == 2
     assert done.stderr.splitlines() == [
-        "seedconv: reading a remote store needs obstore: pip install 'seedconv-tui[remote]'"
+        "seedconv: a remote store needs obstore, which is not installed: "
+        "pip install 'seedconv-tui[remote]'"
     ]

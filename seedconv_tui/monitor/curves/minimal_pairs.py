@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from store import UnsupportedError
+from store import from_extra
 from store.schema import Floats
 
 if TYPE_CHECKING:
@@ -68,12 +68,8 @@ class PairsAtStep:
         """Read what the seeds' checkpoints said, and compare."""
         from store.analysis import KL_MEASURES, blimp_summary
 
-        try:
+        with from_extra("an interval", "analysis"):
             found = blimp_summary(study, self.model, self.probe, self.step)
-        except ImportError as error:
-            raise UnsupportedError(
-                f"the intervals of probes need {error.name}: pip install 'seedconv-tui[analysis]'"
-            ) from None
         return {
             measure: (float(of.value[0]), float(of.low[0]), float(of.high[0]))
             for measure in KL_MEASURES

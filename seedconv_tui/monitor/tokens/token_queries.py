@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seedconv_tui.monitor.common.reflow import TextRows, reflow
-from store import StoreError, UnsupportedError
+from store import StoreError, from_extra
 from store.schema import TOP, ResultPart
 
 if TYPE_CHECKING:
@@ -110,12 +110,8 @@ class EntryValues:
         from store.analysis import entries_at
 
         _check_summarised(study, self.model, self.step)
-        try:
+        with from_extra("an interval", "analysis"):
             return entries_at(study, self.model, self.step)
-        except ImportError as error:
-            raise UnsupportedError(
-                f"the intervals of entries need {error.name}: pip install 'seedconv-tui[analysis]'"
-            ) from None
 
 
 @dataclass(frozen=True)
