@@ -271,7 +271,7 @@ def test_a_missing_library_is_named_with_its_extra(
     file = write_study(tmp_path, **{f"scoring__{field}": value})
     assert run(["run", str(file)]) == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert f"scoring.{field}: it takes accelerate, which is not installed" in line
+    assert f"scoring.{field}: needs accelerate, which is not installed" in line
     assert line.endswith("pip install 'seedconv-tui[engine,accelerate]'")
 
 
