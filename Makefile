@@ -93,7 +93,7 @@ $(VENV)/engine: $(VENV)/bin/python pyproject.toml constraints.txt
 	touch $@
 
 $(VENV)/dev: $(VENV)/engine
-	$(PIP) --editable '.[analysis,datasets,engine,metrics,ray,remote,report,tensorboard,xarray]' \
+	$(PIP) --editable '.[analysis,datasets,engine,metrics,ray,remote,report,tensorboard,web,xarray]' \
 		accelerate build check-wheel-contents flask flask-cors import-linter latex2mathml \
 		mkdocs-material mypy 'moto[s3]' pandas py-spy pyte pytest pytest-asyncio pytest-cov \
 		pytest-xdist ruff tensorboard tensorstore twine uv

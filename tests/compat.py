@@ -40,10 +40,11 @@ ENGINE = [
     "tests/engine/test_tagging.py",
     "tests/seedconv_tui/test_export.py",
     "tests/seedconv_tui/test_report.py",
+    "tests/seedconv_tui/test_serve.py",
     "tests/store/test_contract.py",
     "tests/store/test_regression.py",
 ]
-EXTRAS = "[analysis,engine,remote,report,xarray]"
+EXTRAS = "[analysis,engine,remote,report,web,xarray]"
 
 
 @dataclass(frozen=True)

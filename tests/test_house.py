@@ -21,6 +21,7 @@ KEPT = {Path("engine/callback.py"), Path("engine/announcing.py")}
 # Where each large library is imported: when it changes, one place changes. Torch has two: it is
 # what the engine runs, and what the scripts train with that `training` serves.
 DOORS = {
+    "aiohttp": ("seedconv_tui/web",),
     "accelerate": ("engine/models/spreading.py",),
     "google_crc32c": ("store/storage",),
     "numcodecs": ("store/storage",),
@@ -30,6 +31,7 @@ DOORS = {
     "ray": ("engine/workers/ray.py",),
     "spacy": ("engine/categories",),
     "textual": ("seedconv_tui/monitor",),
+    "textual_serve": ("seedconv_tui/web",),
     "torch": ("engine", "seedconv_tui/training"),
     "zarr": ("store",),
 }

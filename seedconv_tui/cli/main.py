@@ -28,6 +28,7 @@ COMMANDS = (
     "count",
     "status",
     "tui",
+    "serve",
     "plot",
     "export",
     "compare",
@@ -141,6 +142,7 @@ _EXTRAS = {
     ),
     "analysis": "pyarrow scipy statsmodels",
     "report": "matplotlib",
+    "web": "aiohttp textual_serve",
     "xarray": "xarray",
 }
 

@@ -6,6 +6,7 @@ import argparse
 import gc
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from threading import Timer
 
@@ -24,6 +25,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what the command takes."""
     add_store(parser, several=True)
     add_screen_options(parser)
+    add_fresh(parser)
+
+
+def add_fresh(parser: argparse.ArgumentParser) -> None:
+    """Add --fresh."""
     parser.add_argument(
         "--fresh",
         action="store_true",
@@ -47,14 +53,19 @@ def add_screen_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Open the monitor until its user leaves it. Raise NotAStudyError."""
+    check_stores(options.store)
+    return show(*options.store, options=options, fresh=options.fresh)
+
+
+def check_stores(stores: Sequence[str | Path]) -> None:
+    """Raise NotAStudyError where one is none, or named twice: before a screen is taken."""
     from store import read_root
 
-    for store in options.store:
-        read_root(store)  # not a store: say so before the screen is taken
-    places = [store if isinstance(store, str) else store.resolve() for store in options.store]
+    for store in stores:
+        read_root(store)
+    places = [store if isinstance(store, str) else store.resolve() for store in stores]
     if twice := next((place for place in places if places.count(place) > 1), None):
         raise NotAStudyError(f"{twice}: named twice; name different studies to compare them")
-    return show(*options.store, options=options, fresh=options.fresh)
 
 
 def show(*stores: str | Path, options: argparse.Namespace, fresh: bool) -> int:
@@ -68,14 +79,15 @@ def show(*stores: str | Path, options: argparse.Namespace, fresh: bool) -> int:
     from seedconv_tui.monitor.data.remembered import is_first_start, memory_of
     from seedconv_tui.text import visible
 
-    if not all(stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr)):
+    on_a_page = "TEXTUAL_DRIVER" in os.environ  # what Textual draws with, as `serve` has it
+    if not on_a_page and not all(stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr)):
         print(
             "seedconv: the monitor needs a terminal; `seedconv status` and `seedconv plot` do not",
             file=sys.stderr,
         )
         return USAGE
-    for name in ("COLUMNS", "LINES"):  # what a parent exported is not so after the first resize
-        os.environ.pop(name, None)
+    for name in () if on_a_page else ("COLUMNS", "LINES"):
+        os.environ.pop(name, None)  # what a parent exported is not so after the first resize
     sources = (StoreSource(store) for store in stores)
     memory = memory_of(stores[0], fresh=fresh) if len(stores) == 1 else None
     drawn = sys.__stderr__  # where Textual draws

@@ -27,6 +27,7 @@ from seedconv_tui.monitor.data.details import Answered, Details
 from seedconv_tui.monitor.data.feed import Crashed, Feed
 from seedconv_tui.monitor.data.remembered import Memory, Remembered
 from seedconv_tui.monitor.data.watched_studies import Arrived, Studies, Troubled, Watch
+from seedconv_tui.monitor.in_browser import page_driver
 from seedconv_tui.monitor.job_control import stop_the_job, stoppable_driver
 from seedconv_tui.monitor.lean_output import lean_driver
 from seedconv_tui.monitor.screens import SCREENS, SHARED, import_all, mode_of, screen_class
@@ -149,7 +150,7 @@ class SeedconvApp(App[None], inherit_bindings=False):
 
     def get_driver_class(self) -> type[Driver]:
         """Return the terminal as Textual knows it, sent fewer bytes, and given back to a shell."""
-        return lean_driver(stoppable_driver(super().get_driver_class()))
+        return lean_driver(stoppable_driver(page_driver(super().get_driver_class())))
 
     def on_mount(self) -> None:
         self.set_class(self._ascii, "-ascii")
@@ -301,7 +302,8 @@ class SeedconvApp(App[None], inherit_bindings=False):
             make = partial(saving.text_of, screen._compositor.render_strips())
         study = self.feed.snapshot.name if self.feed.snapshot else ""
         name = saving.file_name(study, screen.NAME, self._clock(), saving.SUFFIXES[kind])
-        arguments = name, make, self.post_message
+        send = partial(self.deliver_binary, save_filename=name) if self.is_web else None
+        arguments = name, make, self.post_message, send
         self.saving = Thread(target=saving.save, args=arguments, name="save", daemon=True)
         self.saving.start()
 

@@ -19,6 +19,8 @@ def hide(package: str, monkeypatch: pytest.MonkeyPatch) -> None:
     loaded = [name for name in sys.modules if name.partition(".")[0] == package]
     for name in {package, *loaded}:
         monkeypatch.setitem(sys.modules, name, None)
+    for name in [name for name in sys.modules if name.startswith("seedconv_tui.web.")]:
+        monkeypatch.delitem(sys.modules, name)  # else it has what it needs already, and serves
 
 
 @pytest.mark.parametrize("extra", sorted(_EXTRAS))
@@ -37,6 +39,8 @@ def test_an_extra_brings_what_the_table_says(extra: str) -> None:
         ("scipy", "report {store} -o {out}", "report"),
         ("matplotlib", "report {store} -o {out}", "report"),
         ("statsmodels", "regress {store}", "analysis"),
+        ("textual_serve", "serve {store}", "web"),
+        ("aiohttp", "serve {store}", "web"),
         ("pyarrow", "export {store} --format parquet -o {out}", "analysis"),
     ],
 )

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 import time
+from io import BytesIO
 from itertools import count
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import numpy as np
 from textual.message import Message
@@ -63,12 +64,24 @@ def write_new(folder: Path, name: str, data: bytes) -> Path:
     raise AssertionError  # there are as many numbers as it takes
 
 
-def save(name: str, make: Callable[[], bytes], post: Callable[[Message], object]) -> None:
-    """Write what `make` makes into the working directory; runs in a thread, posts the outcome."""
+def save(
+    name: str,
+    make: Callable[[], bytes],
+    post: Callable[[Message], object],
+    send: Callable[[BinaryIO], object] | None = None,
+) -> None:
+    """Write what `make` makes into the working directory; runs in a thread, posts the outcome.
+
+    Where the monitor is on a page, `send` it to the browser instead.
+    """
     try:
-        folder = Path.cwd()
-        path = write_new(folder, name, make())
-        message: Message = Saved(f"wrote {path.name} in {folder}")
+        if send is not None:
+            send(BytesIO(make()))
+            message: Message = Saved(f"sent {name} to the browser")
+        else:
+            folder = Path.cwd()
+            path = write_new(folder, name, make())
+            message = Saved(f"wrote {path.name} in {folder}")
     except OSError as error:
         message = Saved(f"{name} was not written: {error.strerror or error}", bad=True)
     except Exception as error:  # a bug of ours: the app ends with its traceback
@@ -89,8 +102,6 @@ def csv_of(columns: Mapping[str, Any]) -> bytes:
 
     Columns are lists or arrays, all of one length; None and NaN are missing.
     """
-    from io import BytesIO
-
     from seedconv_tui.tables.long_tables import Column
     from seedconv_tui.tables.writers import CsvWriter  # late: it brings what reads the store
 
