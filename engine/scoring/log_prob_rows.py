@@ -26,6 +26,11 @@ class Rows:
         self._made = (0, self._product)  # first token and logits of the last product
         self._product_rows = rows_within(_PRODUCT_BYTES[scorer.device.type], scorer.vocab_size)
 
+    @property
+    def has_hidden(self) -> bool:
+        """Whether `states` are hidden states, and not log-probs or logits."""
+        return self._head is not None
+
     def states(self, start: int, stop: int, *, keep: int | None = None) -> torch.Tensor:
         """Return states of tokens [start, stop); forget those before `keep`, or else `start`.
 

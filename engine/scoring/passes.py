@@ -19,6 +19,7 @@ from engine.errors import CheckpointError, first_line
 from engine.machine.faults import is_fault
 from engine.scoring.captured_seed import CapturedSeed
 from engine.scoring.divergence import SPARE
+from engine.scoring.hidden_similarity import HiddenSimilarity
 from engine.scoring.log_prob_rows import LiveSeed, Rows
 from engine.scoring.scorer import Scorer, rows_within
 from engine.scoring.top_predictions import largest
@@ -91,6 +92,14 @@ class CorpusPass:
         self._live = {n: seed for n, seed in enumerate(seeds) if isinstance(seed, Live)}
         self._rows = rows_within(_BLOCK_BYTES[scorer.device.type], scorer.vocab_size)
         self._copies = HostCopies(scorer.device)
+        self._similarity: HiddenSimilarity | None = None
+        if pairs is not None and pairs.wants_states:
+            self._similarity = HiddenSimilarity(self._sources)
+            if lacking := self._similarity.n_without:
+                scorer.note(
+                    f"{counted(lacking, 'seed')} without hidden states (their log-probs are kept "
+                    "dense, or their logits are not made of any); cka is left out for their pairs"
+                )
         self._shrunk = False  # and not noted yet
         self._log_p = self._p = self._spare = torch.empty(0)
         self._reserve()
@@ -151,6 +160,8 @@ class CorpusPass:
                 self._progress(stop)
             if before is not None:
                 self._append(*before)
+            if self._pairs is not None and self._similarity is not None:
+                self._pairs.put_states(self._similarity.values())
 
     def _block(self, start: int, stop: int) -> list[dict[str, torch.Tensor]]:
         """Compute everything of these tokens, on the device.
@@ -162,6 +173,8 @@ class CorpusPass:
         for seed, source in enumerate(self._sources):
             with self._blamed(seed):
                 source.fill(start, stop, log_p[seed])
+        if self._similarity is not None:
+            self._similarity.take(start, stop)
         _exp(log_p, p)
         targets = self._scorer.targets[start:stop, None]
         shared = {"lowest": log_p.amin(-1)}  # NaN or infinite where anything of a row is

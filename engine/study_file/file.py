@@ -22,7 +22,7 @@ from engine.study_file.section import Section
 from engine.study_file.study_section import StudySection
 from engine.study_file.watch_section import WatchSection
 from seedconv_tui.training.announcing import choose_folder
-from store.schema import CATEGORIES, CONTEXT, Schedule, read_schedules
+from store.schema import CATEGORIES, CKA, CONTEXT, Schedule, read_schedules
 
 
 class StudyFile(Section):
@@ -112,6 +112,16 @@ class StudyFile(Section):
             raise ValueError(
                 'corpus.final_end_of_text: is for scoring.windowing = "stream" and '
                 'scoring.prediction = "causal"; leave it out'
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _hidden_states(self) -> Self:
+        if CKA in self.scoring.divergences and self.log_probs.representation == "dense":
+            raise ValueError(
+                f'scoring.divergences: "{CKA}" compares hidden states, which '
+                'log_probs.representation = "dense" does not keep; leave it out, or set "auto", '
+                '"factored" or "none"'
             )
         return self
 

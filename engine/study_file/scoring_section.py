@@ -37,8 +37,8 @@ class ScoringSection(Section):
     dtype: Literal["float32", "bfloat16", "float16"] = "float32"
     """precision of the forward pass; half precision is faster on a GPU and less exact"""
     divergences: list[Divergence] = list(USUAL)
-    """divergences of each pair of seeds. `"kl"` is always among them. The choice is made when
-    the store is created
+    """how seeds are compared ([method](method.md)). `"kl"` is always among them. The choice is
+    made when the store is created
     """
     device: str = "auto"
     """`"auto"`, `"cpu"`, `"cuda:1"`, or several, `"cuda:0,cuda:1"`; `"cuda:0+cuda:1"` splits

@@ -214,7 +214,8 @@ def _why_nothing(study: Study, what: str) -> str:
     if what == "cka":
         return (
             "hidden states of two seeds are kept at no step yet; they need "
-            'log_probs.representation = "factored" in the study file'
+            'log_probs.representation = "factored" in the study file. With "cka" in '
+            "scoring.divergences, --what pairs has the same"
         )
     if what == "checkpoints":
         return "no checkpoints are planned yet"

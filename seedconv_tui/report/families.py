@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from itertools import chain
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ def figures_of(
     )
 
     made: dict[str, Callable[[], Iterable[Figure | Omitted]]] = {
-        "curves": lambda: over_training.figures(source),
+        "curves": lambda: chain(over_training.figures(source), by_hidden_state.recorded(source)),
         "levels": lambda: by_level.figures(source),
         "groups": lambda: by_group.figures(source),
         "models": lambda: model_differences.figures(source),

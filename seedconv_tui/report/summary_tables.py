@@ -273,7 +273,7 @@ def _line(name: str, value: float, more: str = "", unit: str = "nats") -> str:
 
 def _pair_line(metric: PairMetric, values: Floats) -> str:
     """Return the mean and the span of a step's pairs; shares and probabilities in percent."""
-    percent = metric.units == "1" and not metric.is_divergence
+    percent = metric.units == "1" and not metric.choice
     known = values[np.isfinite(values)] * (100 if percent else 1)
     if not known.size:
         return _line(metric.in_report, np.nan)

@@ -100,10 +100,9 @@ def _baselines(over: str) -> tuple[Column, ...]:
 
 def _of_all_tokens(metric: PairMetric) -> Column:
     said = f"{metric.column_description}; only for `all`"
-    if not metric.is_divergence:
-        return Column(metric.name, "float", metric.units, said)
-    said = f"{said}, if the study has it"
-    return Column(metric.name, "float", metric.units, said, divergence=metric.name)
+    if metric.choice:
+        said = f"{said}, if the study has it"
+    return Column(metric.name, "float", metric.units, said, divergence=metric.choice)
 
 
 def _together(metric: EnsembleMetric) -> Iterator[Column]:

@@ -36,6 +36,7 @@ from store.reading.recorded_means import recorded_means
 from store.schema import layout
 from store.schema.damage import Damage, Part
 from store.schema.keys import Key
+from store.schema.pair_metrics import OF_STATES
 from store.schema.seed_pairs import mean_over_pairs
 from store.schema.snapshot import EngineStatus
 from store.statistics.means import MEAN_OF, PAIR_OF, RECORDED
@@ -294,6 +295,8 @@ def _write_means(
             pair = PAIR_OF[name]
             i, j = (study.values(model, pair.of, label, step) for label in (seed, other))
             kept[cell] = pair.mean(pair.total(i, j), study.n_tokens)
+        elif name in OF_STATES:
+            kept[cell] = np.nan
         else:
             row = read(study.array(model, "mean_kl"), (cell[0], slice(None), slice(None)))
             kept[cell] = mean_over_pairs(row, [known.seeds[s] for s in known.reduced[step]])

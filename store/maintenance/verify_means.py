@@ -15,6 +15,7 @@ from store.reading.recorded_means import recorded_means
 from store.schema import layout
 from store.schema.array_types import Floats
 from store.schema.damage import Damage, Part
+from store.schema.pair_metrics import OF_STATES
 from store.schema.seed_pairs import mean_over_pairs
 from store.statistics.means import MEAN_OF, PAIR_OF, RECORDED
 from store.storage.arrays import boxes, read
@@ -76,6 +77,8 @@ class MeanChecker:
             except StoreError:  # said of the results themselves
                 return None
             return pair.mean(pair.total(*both), n_tokens), 1.0
+        if name in OF_STATES:  # no pair of theirs has hidden states
+            return None
         if self.study.live:  # an engine writes the mean over pairs before it commits the pairs
             return None
         index = [known.seeds[label] for label in known.reduced[step]]

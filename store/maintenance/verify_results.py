@@ -54,7 +54,11 @@ class ResultReader:
         known = self.study.ledger(model)
         t, seeds = known.steps[step], sorted(known.reduced.get(step, ()))
         cells = []
-        names = [name for name in self.study.divergences if layout.VARIABLES[name].by_pair]
+        names = [
+            name
+            for name in self.study.divergences
+            if (of := layout.VARIABLES[name]).by_pair and of.per_token
+        ]
         for name, (i, j) in itertools.product(names, itertools.permutations(seeds, 2)):
             index = known.seeds[i], known.seeds[j]
             if layout.VARIABLES[name].seed_cell(*index) == index:  # else the other order is kept

@@ -34,9 +34,11 @@ from store.schema.layout import (
 from store.schema.output_layer import OutputLayer, Representation
 from store.schema.pair_metrics import (
     CHOICES,
+    CKA,
     DIVERGENCES,
     KL,
     MORE_METRICS,
+    OF_STATES,
     PAIR_METRICS,
     USUAL,
     PairMetric,
@@ -67,6 +69,7 @@ __all__ = [
     "CHARTED",
     "CHOICES",
     "CHOSEN_BY_NAME",
+    "CKA",
     "COMMITS",
     "CONTEXT",
     "DIVERGENCES",
@@ -75,6 +78,7 @@ __all__ = [
     "FORMAT",
     "KL",
     "MORE_METRICS",
+    "OF_STATES",
     "PAIR_METRICS",
     "PERCENTILES",
     "STATISTICS",

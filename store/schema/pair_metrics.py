@@ -4,7 +4,8 @@ It gives the arrays of a store, the columns of `seedconv export`, the measures o
 and the statistics in a report, as far as the study has them. A new divergence takes
 a row here, its kernel in `engine.scoring.divergence` and its float64 formula in
 `store.analysis.again`; a new number made of the results of both seeds takes a row here and its
-formula in `store.statistics.means.PAIR_OF`.
+formula in `store.statistics.means.PAIR_OF`. Those of hidden states are made while log-probs are
+compared (`engine.scoring.hidden_similarity`), and of nothing that is kept.
 """
 
 from __future__ import annotations
@@ -31,11 +32,17 @@ class PairMetric:
     symmetric: bool = True  # whether both orders of the pair have the same value
     larger_is_nearer: bool = False
     is_share: bool = False  # whether it is a share of tokens, which a screen shows in percent
+    of_states: bool = False  # whether it is made of the hidden states of both seeds
 
     @property
     def is_divergence(self) -> bool:
         """Return whether it is computed at each token, from the log-probs of both seeds."""
         return bool(self.token_description)
+
+    @property
+    def choice(self) -> str:
+        """What `scoring.divergences` must name for a study to have it; empty: every study has."""
+        return CKA if self.of_states else self.name if self.is_divergence else ""
 
     @property
     def factor(self) -> float:
@@ -48,6 +55,9 @@ class PairMetric:
         unit = "%" if self.is_share else "" if self.units == "1" else self.units
         return f"{self.title}, {unit}" if unit else self.title
 
+
+CKA = "cka"
+"""The name by which `scoring.divergences` asks for the similarity of hidden states."""
 
 KL = PairMetric(
     name="kl",
@@ -123,6 +133,30 @@ MORE_METRICS = (
         array_description="difference of the target's probability, root mean square over tokens",
         column_description="difference of the target's probability, root mean square over tokens",
     ),
+    PairMetric(
+        name=CKA,
+        array=CKA,
+        units="1",
+        title="CKA of hidden states",
+        symbol="CKA",
+        in_report="CKA",
+        array_description="linear CKA of final hidden states over all tokens",
+        column_description="linear CKA of their final hidden states, 0 to 1",
+        larger_is_nearer=True,
+        of_states=True,
+    ),
+    PairMetric(
+        name="cka_debiased",
+        array="cka_debiased",
+        units="1",
+        title="CKA of hidden states, debiased",
+        symbol="CKA debiased",
+        in_report="CKA debiased",
+        array_description="debiased estimate of cka",
+        column_description="debiased estimate of `cka`, which may be below 0",
+        larger_is_nearer=True,
+        of_states=True,
+    ),
 )
 """The others, of all tokens only."""
 
@@ -132,8 +166,11 @@ PAIR_METRICS = (KL, *MORE_METRICS)
 DIVERGENCES = tuple(metric.name for metric in PAIR_METRICS if metric.is_divergence)
 """Names of those that may have an array of values per token, (step, seed, other_seed, token)."""
 
-CHOICES = (*DIVERGENCES, TO_MEAN)
-"""What `scoring.divergences` may name: these, and the KL of each seed to the mean of all."""
+OF_STATES = tuple(metric.array for metric in PAIR_METRICS if metric.of_states)
+"""Arrays of what is made of hidden states: the usual estimate, and the debiased one."""
+
+CHOICES = (*DIVERGENCES, TO_MEAN, CKA)
+"""What `scoring.divergences` may name: these, the KL of each seed to the mean of all, and CKA."""
 
 USUAL = ("kl", "js")
 """The divergences that are computed unless the study file says otherwise."""
@@ -147,5 +184,5 @@ def in_order(divergences: Collection[str]) -> tuple[str, ...]:
 def metrics_of(divergences: Collection[str]) -> tuple[PairMetric, ...]:
     """Return the metrics of a study that has these divergences, in order, KL first."""
     return tuple(
-        metric for metric in PAIR_METRICS if not metric.is_divergence or metric.name in divergences
+        metric for metric in PAIR_METRICS if not metric.choice or metric.choice in divergences
     )

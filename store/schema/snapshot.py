@@ -105,6 +105,8 @@ class ModelSnapshot:
     # Pairs that are reduced, (step, seed, other_seed), also to NaN; None: those whose KL is not NaN
     reduced: NDArray[np.bool_] | None = None
     groups: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # of seeds, by name
+    # What is made of hidden states by array, (step, seed, other_seed); empty: the study has none
+    of_states: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
     # Of checkpoints that are scored and could not be asked a probe: (probe, seed, step)
     probe_failures: Mapping[tuple[str, str, int], Failure] = field(default_factory=dict)
 

@@ -47,9 +47,10 @@ class CrossMoments:
             self._shift = states.mean(0)
         states = states - self._shift
         squares = [(states[:, units] ** 2).sum(1) for units in self._units]
+        cross = states.T @ states  # first: where memory runs out, nothing has been added
         self._n += len(states)
         self._sum = self._sum + states.sum(0)
-        self._cross += states.T @ states
+        self._cross += cross
         for i, square in enumerate(squares):
             self._weighted[i] = self._weighted[i] + states.T @ square
             for j, other in enumerate(squares[: i + 1]):
@@ -105,4 +106,4 @@ def _normalised(values: Floats) -> Floats:
     """Return (one, other) over the root of both with themselves; NaN where that is not positive."""
     own = np.diagonal(values)
     root = np.sqrt(np.where(own > 0, own, np.nan))
-    return np.asarray(values / root[:, None] / root[None, :])
+    return np.asarray(values / (root[:, None] * root[None, :]))

@@ -24,6 +24,7 @@ from store.reading.log_probs import REPRESENTATIONS, create_log_probs, log_prob_
 from store.schema import layout
 from store.schema.output_layer import OutputLayer, Representation
 from store.schema.packed import chunk_keys
+from store.schema.pair_metrics import OF_STATES
 from store.schema.seed_pairs import ordered_pairs, pairs_among
 from store.storage.arrays import Array, open_array
 from store.storage.durable_store import DurableStore
@@ -123,7 +124,9 @@ class CellWriter:
                 found[name] = self.store.take_checksums(keys)
             return found
 
-        return PendingPairs(arrays, known.steps[step], chosen, new, self._pool, flush)
+        of_states = [name for name in OF_STATES if name in layout.variables_of(self.divergences)]
+        t = known.steps[step]
+        return PendingPairs(arrays, t, chosen, new, self._pool, flush, of_states)
 
     def discard(
         self, model: str, step: int, checkpoints: Iterable[str], pairs: Iterable[str] = ()

@@ -198,8 +198,11 @@ class PendingPairs:
         new: NDArray[np.bool_],
         pool: ThreadPoolExecutor,
         flush: Callable[[Iterable[Pair]], Mapping[str, str]],
+        of_states: Iterable[str] = (),
     ) -> None:
         """Take the seeds of the reduction, each with its index on the axes of the arrays.
+
+        `of_states` are the arrays of what is made of hidden states.
 
         `flush` makes all permanent and returns checksums by array: of these pairs, and of each
         seed where values depend on all of them.
@@ -212,11 +215,22 @@ class PendingPairs:
             for name, array in arrays.items()
         }
         self._sums = {name: np.zeros(new.shape) for name in arrays if not VARIABLES[name].by_set}
+        self._of_states = {name: np.full(new.shape, np.nan) for name in of_states}
 
     @property
     def divergences(self) -> tuple[str, ...]:
         """Return which of them the study has: what a block must hold."""
         return tuple(self._buffers)
+
+    @property
+    def wants_states(self) -> bool:
+        """Whether the study has what is made of hidden states."""
+        return bool(self._of_states)
+
+    def put_states(self, values: Mapping[str, NDArray[np.float64]]) -> None:
+        """Take what the hidden states of all tokens come to, (seed, other_seed) by array."""
+        for name, of in self._of_states.items():
+            of[...] = values[name]
 
     def append(self, block: Mapping[str, NDArray[np.float32]]) -> None:
         """Add the next tokens: each divergence by name, (n, seed, other_seed) float32, nats.
@@ -264,7 +278,8 @@ class PendingPairs:
                     name: float(self._sums[of][i, j] / n_tokens)
                     for name, of in MEAN_OF.items()
                     if of in self._sums
-                },
+                }
+                | {name: float(of[i, j]) for name, of in self._of_states.items()},
             )
             for i, j in self._pairs
         )

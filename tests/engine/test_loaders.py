@@ -21,6 +21,7 @@ from engine.sources.local import LocalSource
 from engine.study_file.models_section import ModelSection
 from seedconv_tui.cli.main import run
 from store import Study, open_study
+from store.analysis import hidden_alignment
 from tests.support.nano_gpt import GPT, GPTConfig
 from tests.support.reference import windowed_log_probs
 from tests.support.tiny_models import TEXT, make_tokenizer, write_study
@@ -157,8 +158,17 @@ def load(path, *, model, seed, step, device, cache):
     {FUNCTIONS[kind]}
     return Function(function)
 """
-    study = score(tmp_path, write_loader(tmp_path, code), log_probs__representation="none")
+    study = score(
+        tmp_path,
+        write_loader(tmp_path, code),
+        log_probs__representation="none",
+        scoring__divergences=["kl", "cka"],
+    )
     assert_exact(tmp_path, study)
+    assert np.isnan(study.means("m", "cka")).all()  # a function has no hidden states
+    assert run(["verify", str(study.path)]) == 0
+    said = [it.text for it in study.snapshot().journal if "without hidden states" in it.text]
+    assert "3 seeds without hidden states" in said[0]
 
 
 HIDDEN = f"""{LOADED}
@@ -198,9 +208,14 @@ def load(path, *, model, seed, step, device, cache):
 def test_hidden_states_and_output_layer_are_kept_factored(tmp_path: Path) -> None:
     make_nano(tmp_path)
     loader = write_loader(tmp_path, HIDDEN)
-    study = score(tmp_path, loader, log_probs__representation="factored")
+    divergences = ["kl", "cka"]
+    study = score(
+        tmp_path, loader, log_probs__representation="factored", scoring__divergences=divergences
+    )
     assert_exact(tmp_path, study)
     assert study.log_probs("m", "1", 5).output_layer is not None
+    found = hidden_alignment(study, [("m", "1", 5), ("m", "3", 5)])
+    assert study.means("m", "cka")[0, 0, 2] == pytest.approx(found.cka[0, 1], rel=1e-9)
     module = sys.modules[loader.partition(":")[0]]
     assert module.Factors.closed == [f"seed{seed}" for seed in SEEDS]
 

@@ -14,8 +14,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-import zarr
-from numpy.typing import NDArray
 from scipy.stats import ortho_group
 
 from seedconv_tui.cli.main import run
@@ -23,30 +21,10 @@ from seedconv_tui.report.families import FAMILIES
 from store import StoreError, open_study
 from store.analysis import hidden_alignment, hidden_seeds, hidden_states
 from store.statistics import Alignment, CrossMoments
+from tests.support.gram_alignment import Floats, kept, plain_cka
 from tests.support.tiny_models import make_runs, write_study
 
-Floats = NDArray[np.float64]
 RTOL, ATOL = 1e-9, 1e-12
-
-
-def plain(x: Floats, y: Floats) -> tuple[float, float]:
-    """CKA and its debiased estimate, with Gram matrices (token, token)."""
-    n, ones = len(x), np.ones(len(x))
-    centre = np.eye(n) - 1 / n
-
-    def biased(k: Floats, other: Floats) -> float:
-        return float(np.trace(centre @ k @ centre @ other))
-
-    def unbiased(k: Floats, other: Floats) -> float:
-        k, other = k - np.diag(np.diag(k)), other - np.diag(np.diag(other))
-        sums = (ones @ k @ ones) * (ones @ other @ ones) / ((n - 1) * (n - 2))
-        return float(np.trace(k @ other) + sums - 2 / (n - 2) * (ones @ k @ other @ ones))
-
-    k, other = x @ x.T, y @ y.T
-    first, second = (
-        hsic(k, other) / np.sqrt(hsic(k, k) * hsic(other, other)) for hsic in (biased, unbiased)
-    )
-    return first, second
 
 
 def aligned(
@@ -75,7 +53,7 @@ def test_numbers_are_those_of_gram_matrices(
 ) -> None:
     found = aligned(*states, block=block, of=of)
     for (i, one), (j, other) in itertools.combinations_with_replacement(enumerate(states), 2):
-        for values, wanted in zip(found, plain(one, other), strict=True):
+        for values, wanted in zip(found, plain_cka(one, other), strict=True):
             np.testing.assert_allclose([values[i, j], values[j, i]], wanted, rtol=RTOL, atol=ATOL)
 
 
@@ -126,13 +104,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def kept(folder: Path, seed: str, step: int) -> Floats:
-    array = zarr.open_array(
-        str(folder / f"study.zarr/models/m/log_probs/{seed}/{step}/hidden"), mode="r"
-    )
-    return np.asarray(array[:]).astype(np.float64)
-
-
 @pytest.mark.parametrize("held", [hidden_states._HELD, 1])
 def test_a_study_keeps_what_it_takes(
     folder: Path, held: int, monkeypatch: pytest.MonkeyPatch
@@ -145,9 +116,9 @@ def test_a_study_keeps_what_it_takes(
     found = hidden_alignment(study, checkpoints, shares.append)
     assert shares == sorted(shares)
     assert shares[-1] == 1
-    of = [kept(folder, seed, step) for _, seed, step in checkpoints]
+    of = [kept(folder / "study.zarr", seed, step) for _, seed, step in checkpoints]
     for i, j in itertools.product(range(len(of)), repeat=2):
-        for values, wanted in zip(found, plain(of[i], of[j]), strict=True):
+        for values, wanted in zip(found, plain_cka(of[i], of[j]), strict=True):
             np.testing.assert_allclose(values[i, j], wanted, rtol=1e-7)
     assert found.cka[0, 2] == pytest.approx(1, abs=1e-12)  # the same weights
     assert found.cka[0, 1] < 0.8  # other random ones
@@ -168,7 +139,10 @@ def test_tables_and_figure_have_them(folder: Path, tmp_path: Path) -> None:
         assert len(rows) == 6
         for row in rows:
             step = int(row["step"])
-            wanted = plain(kept(folder, row["seed"], step), kept(folder, row["other_seed"], step))
+            wanted = plain_cka(
+                kept(folder / "study.zarr", row["seed"], step),
+                kept(folder / "study.zarr", row["other_seed"], step),
+            )
             found = [float(row["cka"]), float(row["cka_debiased"])]
             np.testing.assert_allclose(found, wanted, rtol=1e-7)
     assert (out / "hidden_states.png").stat().st_size > 10_000

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from store.schema import ENDS, ENSEMBLE_METRICS, Floats
+from store.schema import ENDS, ENSEMBLE_METRICS, PAIR_METRICS, Floats
 from store.statistics import mean_over_seeds
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ class Curve:
     n_pairs: NDArray[np.int64] | None = None  # None: not made from pairs
     n_left_out: NDArray[np.int64] | None = None  # pairs whose KL is not finite
     floors: tuple[tuple[str, Floats], ...] = ()  # what rounding alone makes, and where
+    units: str = "nats"  # empty: none
 
     @property
     def floor(self) -> Floats | None:
@@ -53,7 +54,7 @@ class Beside:
 
 @dataclass(frozen=True, eq=False)
 class Metric:
-    """A quantity over training, in nats."""
+    """A quantity over training."""
 
     title: str
     bands: tuple[str, ...]  # what its bands are, the one that is shown at first in front
@@ -106,6 +107,15 @@ def _of_pairs(measure: str) -> Callable[[ModelSnapshot, Beside], Curve]:
     return curve
 
 
+def _of_states(array: str, model: ModelSnapshot, _beside: Beside) -> Curve:
+    n_steps, n_seeds, _ = model.kl.shape
+    values = model.of_states.get(array, np.full((n_steps, n_seeds, n_seeds), np.nan))
+    pairs = values[:, *np.triu_indices(n_seeds, 1)]
+    curve = _over_seeds(model.steps, pairs if pairs.size else np.full((n_steps, 1), np.nan))
+    bands, n_pairs = {PAIRS: curve.bands[RANGE]}, 2 * curve.n_seeds
+    return replace(curve, bands=bands, n_seeds=model.n_seeds, n_pairs=n_pairs, units="")
+
+
 def _together(place: int, model: ModelSnapshot, beside: Beside) -> Curve:
     whole, values = beside.whole, np.full((len(model.steps), 3), np.nan)
     if whole is not None and whole.ensemble.size:
@@ -116,6 +126,7 @@ def _together(place: int, model: ModelSnapshot, beside: Beside) -> Curve:
 
 
 INTERVAL, SPREAD, RANGE = "95 % interval", "std over pairs", "min to max over seeds"
+PAIRS = "min to max over pairs"
 
 OF_PAIRS: tuple[Metric, ...] = tuple(
     Metric(
@@ -140,6 +151,15 @@ TOGETHER: tuple[Metric, ...] = tuple(
 )
 """Only of studies that keep `kl_to_mean`."""
 
+STATES: tuple[Metric, ...] = tuple(
+    Metric(
+        metric.title, (PAIRS,), "two seeds compared at a step", partial(_of_states, metric.array)
+    )
+    for metric in PAIR_METRICS
+    if metric.of_states
+)
+"""Only of studies that have `cka`."""
+
 METRICS: tuple[Metric, ...] = (
     Metric("expected KL", (INTERVAL, SPREAD), "two seeds scored at one step", _expected_kl),
     Metric(
@@ -163,5 +183,6 @@ METRICS: tuple[Metric, ...] = (
     Metric("KL to unigram", (RANGE,), "a step that is summarised", _kl_unigram, summarised=True),
     *OF_PAIRS,
     *TOGETHER,
+    *STATES,
 )
 """The metrics, in the order in which the key goes through them."""

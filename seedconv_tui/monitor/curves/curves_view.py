@@ -17,6 +17,7 @@ from seedconv_tui.monitor.curves.curve_columns import curve_columns
 from seedconv_tui.monitor.curves.curve_metrics import (
     METRICS,
     OF_PAIRS,
+    STATES,
     TOGETHER,
     Beside,
     Metric,
@@ -33,7 +34,7 @@ from seedconv_tui.monitor.curves.model_choice import (
 )
 from seedconv_tui.monitor.curves.readout import Readout, entries, heading
 from seedconv_tui.monitor.curves.whole_summary import Whole, WholeSummary
-from store.schema import ACTIVE_STATES, State, has_ensemble
+from store.schema import ACTIVE_STATES, CKA, State, has_ensemble
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -140,6 +141,8 @@ class CurvesView(StudyScreen):
         read = [snapshot for _, _, snapshot in self._read()]
         if metric in OF_PAIRS:
             return any(model.probed for snapshot in read for model in snapshot.models)
+        if metric in STATES:
+            return any(CKA in each.divergences for each in read)
         return metric not in TOGETHER or any(has_ensemble(each.divergences) for each in read)
 
     @property
@@ -223,8 +226,9 @@ class CurvesView(StudyScreen):
 
     def _title(self, metric: Metric, models: list[StudyModel]) -> tuple[str, ...]:
         log = ", log" * self._window.log_y + ", linear steps" * (not self._window.log_x)
-        parts = [f"{metric.title}, nats{log}"]
         chosen = models[self._choice.of(models)]
+        units = f", {chosen.curve.units}" if chosen.curve.units else ""
+        parts = [f"{metric.title}{units}{log}"]
         if band := self._shown_band:
             parts.append(f"band: {band}")
         if self._phases and chosen.model.phases:

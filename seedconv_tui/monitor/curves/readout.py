@@ -34,6 +34,7 @@ class Entry:
     counts: str = ""  # what the value stands on
     caution: str = ""  # why the value should not be trusted; empty: no reason
     missing: str = ""  # why there is no value
+    units: str = ""
 
 
 def entries(
@@ -54,6 +55,7 @@ def entries(
             each.color,
             each.key not in choice.hidden,
             missing="nothing at this step" if len(known) else "nothing yet",
+            units=each.curve.units,
         )
         # Without a cursor, each model's own latest step; with one, that step and no other.
         own = step if step is not None else int(known[-1]) if len(known) else None
@@ -147,7 +149,8 @@ class Readout(Canvas):
         if not self._entries or self._chosen >= len(self._entries):
             return ""
         entry, heading = self._entries[self._chosen], ", ".join(self._heading[:1])
-        value = entry.missing if entry.value is None else f"{entry.value:.6g} nats"
+        number = "" if entry.value is None else f"{entry.value:.6g} {entry.units}".rstrip()
+        value = number or entry.missing
         facts = [entry.name, heading, value, entry.spread, entry.counts, entry.caution]
         return ", ".join(filter(None, facts))
 

@@ -1,4 +1,4 @@
-"""How alike the seeds' hidden states are over training, from those that are stored."""
+"""How alike the seeds' hidden states are over training: as recorded, or from what is stored."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from seedconv_tui.report.study_data import StudyData, few_words, spread
 from seedconv_tui.tables.long_tables import Column
 from seedconv_tui.text import counted
 from store.analysis import hidden_alignment, hidden_seeds
-from store.schema import Floats
+from store.schema import CKA, OF_STATES, Floats
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing
@@ -26,10 +26,32 @@ _NAME, _TITLE = "hidden_states", "Similarity of the seeds' hidden states over tr
 _PANELS = ("CKA", "CKA, debiased")
 
 
+def recorded(source: StudyData) -> Iterator[Figure]:
+    """Yield the figure of a study that has `cka`, at all steps. Raise DamagedError."""
+    if CKA not in source.study.divergences:
+        return
+    there: dict[str, dict[int, tuple[str, ...]]] = {}
+    found: dict[str, dict[int, Floats]] = {}
+    for model in source.models:
+        known = source.study.ledger(model)
+        both = np.stack([source.study.means(model, name) for name in OF_STATES])
+        for at, step in enumerate(sorted(known.steps)):
+            seeds = tuple(seed for seed in known.seeds if seed in known.reduced.get(step, ()))
+            index = [known.seeds[seed] for seed in seeds]
+            of = np.array([both[:, at, i, j] for i, j in combinations(index, 2)]).T
+            if np.isfinite(of).any():
+                there.setdefault(model, {})[step] = seeds
+                found.setdefault(model, {})[step] = of
+    if found:
+        yield _figure(source, there, found)
+
+
 def figures(
     source: StudyData, kept: ResultCache, progress: Callable[[str, float], None]
 ) -> Iterator[Figure | Omitted]:
-    """Yield the one of this family. Raise StoreError, DamagedError."""
+    """Yield the one of this family, unless it was recorded. Raise StoreError, DamagedError."""
+    if CKA in source.study.divergences:
+        return
     there = {model: hidden_seeds(source.study, model) for model in source.models}
     there = {model: of for model, of in there.items() if of}
     if not there:
@@ -111,8 +133,12 @@ def _figure(
             lines = []
             looks = style.ordinal(len(drawn))
             for at, (model, look) in enumerate(zip(drawn, looks, strict=True)):
-                of = np.stack([values[place] for values in found[model].values()])
-                mean, low, high = of.mean(axis=1), of.min(axis=1), of.max(axis=1)
+                both = [pairs[place] for pairs in found[model].values()]
+                values = [of[np.isfinite(of)] for of in both]
+                mean, low, high = (
+                    np.array([over(of) if of.size else np.nan for of in values])
+                    for over in (np.mean, np.min, np.max)
+                )
                 x = np.array([*found[model]])
                 lines.append(
                     style.curve(panel, x, mean, look, low=low, high=high, at=at, name=model)

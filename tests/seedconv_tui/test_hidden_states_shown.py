@@ -1,0 +1,103 @@
+"""CKA of hidden states where users meet it: on Curves and Seeds, in export, dataset and report."""
+
+from __future__ import annotations
+
+import csv
+import io
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from seedconv_tui.cli.main import run
+from seedconv_tui.monitor.curves.curve_metrics import METRICS, OF_PAIRS, STATES, TOGETHER
+from seedconv_tui.monitor.seeds.screen import SeedsScreen
+from seedconv_tui.report.families import FAMILIES
+from seedconv_tui.text import nats
+from store import open_study
+from tests.support.gram_alignment import kept, plain_cka
+from tests.support.terminal import terminal
+from tests.support.tiny_models import make_runs, write_study
+
+PAIRS = list(combinations("123", 2))
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("hidden")
+    make_runs(folder, steps=(0, 10))
+    file = write_study(
+        folder,
+        corpus__max_tokens=100,
+        categories__include=["pos"],
+        log_probs__representation="factored",
+        scoring__divergences=["kl", "cka"],
+    )
+    assert run(["run", str(file)]) == 0
+    return folder / "study.zarr"
+
+
+@pytest.fixture(scope="module")
+def wanted(store: Path) -> dict[int, list[tuple[float, float]]]:
+    """Both estimates of each pair by step."""
+    return {
+        step: [plain_cka(kept(store, i, step), kept(store, j, step)) for i, j in PAIRS]
+        for step in (0, 10)
+    }
+
+
+async def test_curves_and_seeds_show_it(
+    store: Path, wanted: dict[int, list[tuple[float, float]]]
+) -> None:
+    async with terminal(store=store, size=(120, 30)) as screen:
+        of_some_studies = len(OF_PAIRS) + len(TOGETHER) + len(STATES)
+        await screen.press("2", *["m"] * (len(METRICS) - of_some_studies - 1))
+        for place, metric in enumerate(STATES):
+            await screen.press("m")
+            await screen.settle()
+            assert f"{metric.title} · band: min to max over pairs" in screen.text
+            values = [both[place] for both in wanted[10]]
+            row = screen.row("━━ m")
+            assert f"{nats(float(np.mean(values)))} " in row
+            assert f"{nats(min(values))} to {nats(max(values))}" in row
+            assert "3/3 seeds, 6 pairs" in row
+        await screen.press("m")
+        assert "expected KL, nats" in screen.text
+        await screen.go_to(SeedsScreen)
+        await screen.settle()
+        assert (
+            f"CKA {nats(wanted[10][0][0])} · CKA debiased {nats(wanted[10][0][1])}" in screen.text
+        )
+
+
+def test_tables_have_it(
+    store: Path,
+    wanted: dict[int, list[tuple[float, float]]],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert run(["export", str(store), "--what", "pairs", "--steps", "10"]) == 0
+    rows = {
+        (row["seed"], row["other_seed"]): (float(row["cka"]), float(row["cka_debiased"]))
+        for row in csv.DictReader(io.StringIO(capsys.readouterr().out))
+    }
+    data = open_study(store).dataset("m").load().sel(step=10)
+    for (i, j), both in zip(PAIRS, wanted[10], strict=True):
+        assert rows[i, j] == rows[j, i] == pytest.approx(both, rel=1e-6)
+        assert float(data.cka.sel(seed=i, other_seed=j)) == pytest.approx(both[0], rel=1e-6)
+
+
+def test_the_report_has_it_unasked(
+    store: Path, wanted: dict[int, list[tuple[float, float]]], tmp_path: Path
+) -> None:
+    others = [part for name in FAMILIES if name != "curves" for part in ("--without", name)]
+    options = ["-o", str(tmp_path), "--format", "png", "--with", "hidden", *others]
+    assert run(["report", str(store), *options]) == 0
+    with (tmp_path / "hidden_states.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    found = [(int(row["step"]), row["seed"], row["other_seed"]) for row in rows]
+    assert found == [(step, *pair) for step in (0, 10) for pair in PAIRS]
+    values = [(float(row["cka"]), float(row["cka_debiased"])) for row in rows]
+    np.testing.assert_allclose(values, wanted[0] + wanted[10], rtol=1e-6)
+    mean = np.mean([cka for cka, _ in wanted[10]])
+    assert f"CKA               : {mean:12.6f}" in (tmp_path / "summary.md").read_text()
