@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import multiprocessing
+import shutil
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -277,6 +278,16 @@ def _mark(folder: Path, plan: TrainingPlan, size: Size, seed: int, step: int) ->
     if plan.capture:
         return run / f"captured-{step}.json"
     return run / f"checkpoint-{step}" / _WRITTEN_LAST
+
+
+def drop_checkpoints(folder: Path) -> None:
+    """Remove all checkpoints but the last of each seed, by which it is known that all are made."""
+    plan = _read_plan(folder)
+    for size in plan.sizes:
+        for seed in plan.seeds:
+            for step in plan.steps[:-1]:
+                if not plan.capture:
+                    shutil.rmtree(_mark(folder, plan, size, seed, step).parent, ignore_errors=True)
 
 
 def _keep(model: Any, step: int, mark: Path, capture: Capture | None) -> None:

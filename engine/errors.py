@@ -61,12 +61,19 @@ def reading(file: Path, *, missing: str = "is missing") -> Iterator[None]:
 _MOST_CHARACTERS = 300  # of a message that a library made
 
 
+_BARE = {  # what says nothing of its cause
+    "can't start new thread": "memory or the number of processes is limited (`ulimit -a`)",
+}
+
+
 def first_line(error: BaseException) -> str:
     """Return what an error says, in one line; with its type where the message is a mere value."""
     lines = str(error).strip().splitlines()
     text = " ".join(lines[0].split()) if lines else ""
     if len(text) > _MOST_CHARACTERS:
         text = f"{text[:_MOST_CHARACTERS]} ..."
+    if text in _BARE:
+        return f"{text}: {_BARE[text]}"
     kind = type(error)
     says_enough = issubclass(kind, OSError | RuntimeError | ValueError)
     if text and (says_enough or kind.__module__ != "builtins"):

@@ -94,7 +94,10 @@ def _choose(setting: str) -> DeviceGroup:
             "different ones"
         )
     if any(index >= found for index in indices):
-        raise ConfigError(f'scoring.device: found "{setting}", but this machine has {found} GPUs')
+        raise ConfigError(
+            f'scoring.device: found "{setting}", but this machine has {counted(found, "GPU")} that '
+            'PyTorch can use. Set it to "auto" or "cpu"'
+        )
     return group
 
 

@@ -100,7 +100,7 @@ def find_tokenizer(field: str, source: str, folder: Path, revision: str, hub: Hu
         if source.startswith(("/", ".", "~")) or source.count("/") > 1:  # no name on the hub
             raise NotThereError(
                 f"{name}: there is no such folder. Save the tokenizer there, with "
-                "save_pretrained, or name another folder"
+                'save_pretrained, or name another folder, or one on the Hub such as "gpt2"'
             )
         try:
             return fetch_tokenizer(hub, source, revision)
@@ -119,7 +119,8 @@ def find_tokenizer(field: str, source: str, folder: Path, revision: str, hub: Hu
         only = "only tokenizer_config.json" if beside else "no tokenizer.json"
         raise NotThereError(
             f"{name} has no tokenizer: {only} is there{beside}. "
-            "Save the tokenizer there, with save_pretrained, or name another folder"
+            "Save the tokenizer there, with save_pretrained, or name another folder, or one on the "
+            'Hub such as "gpt2"'
         )
     return folder
 

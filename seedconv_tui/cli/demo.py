@@ -30,6 +30,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="score models inside the training process; write no checkpoints",
     )
+    parser.add_argument(
+        "--keep",
+        action="store_true",
+        help="keep all checkpoints and log-probs (default: the last checkpoint of each seed, and "
+        "log-probs every 48 steps, once all are scored)",
+    )
     add_screen_options(parser)
 
 
@@ -42,6 +48,7 @@ def run(options: argparse.Namespace) -> int:
         headless=options.headless,
         second_size=options.second_size,
         capture=options.capture,
+        keep=options.keep,
         glyphs=glyphs_of(options),
         # A new study every time, with nothing to go back to.
         show=lambda store: show(store, options=options, fresh=True),

@@ -125,6 +125,11 @@ def _explain(error: Exception) -> int:
                 raise error
         case OSError():
             pass
+        case MemoryError():
+            text = (
+                "out of memory; free some, raise the limit (`ulimit -v`), or lower "
+                "corpus.max_tokens, then run the same command again: what is committed stays"
+            )
         case _:
             kind = type(error).__name__
             text = f"internal error: {kind}: {error}; --debug shows where. Please report it."

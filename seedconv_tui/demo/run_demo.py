@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from rich.console import Console
@@ -15,12 +17,18 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from seedconv_tui.chart import Glyphs
 from seedconv_tui.chart.plot import plot_text, table_text
+from seedconv_tui.demo.what_you_saw import what_you_saw
 from seedconv_tui.exit_codes import FAILED, OK
 from seedconv_tui.monitor.data.live import StoreSource
-from seedconv_tui.text import count, nats, visible
+from seedconv_tui.text import count, counted, nats, size, visible
 from store import StoreError, Summary, open_study
+from store.maintenance import prunable, prune
 from store.schema import State, StudySnapshot
 
+if TYPE_CHECKING:
+    from engine.demo_training import TrainingPlan
+
+_KEPT_EVERY = 48  # steps; among them are the nearest and the furthest
 _OVER = (State.DONE, State.PRUNED)
 
 
@@ -30,24 +38,28 @@ def run_demo(
     headless: bool,
     second_size: bool,
     capture: bool,
+    keep: bool,
     glyphs: Glyphs,
     show: Callable[[Path], int],
     n_steps: int = 768,
 ) -> int:
     """Run the demo in `folder` and return the exit code; an earlier one there goes on.
 
-    With `capture` the trainer saves no checkpoints: it hands over what its models say. `show` opens
-    the monitor on a store and returns when the user leaves it.
+    With `capture` the trainer saves no checkpoints: it hands over what its models say. Once all is
+    scored, only the last checkpoint of each seed stays, and log-probs of every fourth step or so,
+    unless `keep`. `show` opens the monitor on a store and returns when the user leaves it.
     """
-    from engine.demo_training import SMALL, TINY, TrainingPlan, prepare
+    from engine.demo_training import SMALL, TINY, TrainingPlan, drop_checkpoints, prepare
 
     sizes = (TINY, SMALL) if second_size else (TINY,)
     plan = TrainingPlan(sizes=sizes, capture=capture, n_steps=n_steps)
+    streams = (sys.stdin, sys.stdout, sys.stderr)
+    headless = headless or not all(stream.isatty() for stream in streams)
+    for line in _what_happens(plan, headless=headless):
+        print(line, file=sys.stderr, flush=True)
     study_file = prepare(folder, plan)
     store = folder / "study.zarr"
     trainer, engine = start(folder, study_file)
-    streams = (sys.stdin, sys.stdout, sys.stderr)
-    headless = headless or not all(stream.isatty() for stream in streams)
     shown = OK
     try:
         if headless:
@@ -68,11 +80,45 @@ def run_demo(
             print(f"seedconv: {folder / log}: {visible(line)}", file=sys.stderr)
             return FAILED
     if over:
-        print(f"done; look at it again with: seedconv tui {store}", file=sys.stderr)
+        if not keep:
+            drop_checkpoints(folder)
+            _drop_log_probs(store)
+        print(
+            f"done; look at it again with: seedconv tui {store} "
+            f"({folder} takes {size(_size_of(folder))})",
+            file=sys.stderr,
+        )
     else:
-        given = " --second-size" * second_size + " --capture" * capture
+        given = " --second-size" * second_size + " --capture" * capture + " --keep" * keep
         print(f"stopped; go on with: seedconv demo --dir {folder}{given}", file=sys.stderr)
     return shown
+
+
+def _what_happens(plan: TrainingPlan, *, headless: bool) -> Iterator[str]:
+    """Yield three lines about what the next minutes bring."""
+    models = counted(len(plan.seeds) * len(plan.sizes), "tiny model")
+    differ = "that differ in their seed only" if len(plan.sizes) == 1 else "of two sizes"
+    yield (
+        f"Trains {models} {differ} for {plan.n_steps} steps each, on the documentation of Python."
+    )
+    do = "hand over their predictions" if plan.capture else "save a checkpoint"
+    yield (
+        f"At {len(plan.steps)} steps they {do}, which an engine scores on "
+        f"{count(plan.held_out_tokens)} held-out tokens and compares."
+    )
+    shows = "Then come a chart and a table" if headless else "The monitor opens now (q leaves it)"
+    yield (f"{shows}; all of it takes 90 s on two free cores, and can be stopped and repeated.")
+
+
+def _drop_log_probs(store: Path) -> None:
+    """Drop most log-probs, which take nearly all the space; results stay."""
+    with contextlib.suppress(StoreError):  # then it merely takes more
+        study = open_study(store)
+        prune(store, prunable(study, wanted=lambda step: step % _KEPT_EVERY > 0, keep_last=1))
+
+
+def _size_of(folder: Path) -> int:
+    return sum(file.lstat().st_size for file in folder.rglob("*") if file.is_file())
 
 
 def start(
@@ -157,6 +203,8 @@ def _print_result(store: Path, glyphs: Glyphs) -> None:
         print(f"\n{table_text(model, ascii=glyphs is Glyphs.ASCII)}")
         if "word_class" in study.categories(model.name):
             print(_by_level(study.summary(model.name, "word_class")))
+    if sentences := list(what_you_saw(study)):
+        print("\n".join(("\nWhat you saw:", *map(visible, sentences))))
 
 
 def _by_level(summary: Summary) -> str:
