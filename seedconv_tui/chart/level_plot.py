@@ -30,7 +30,7 @@ class LevelCurve:
     n: int  # tokens
     steps: NDArray[np.int64]  # ascending
     kl: Floats
-    low: Floats  # 95 % interval
+    low: Floats  # 95 % interval, or band
     high: Floats
 
 
@@ -39,6 +39,7 @@ def plot_levels(
     curves: Sequence[LevelCurve],
     *,
     left_out: int = 0,
+    band: str = "95 % interval",
     width: int,
     height: int,
     log_y: bool = False,
@@ -49,7 +50,8 @@ def plot_levels(
     """Draw expected KL by level: a title, charts of at most `LINES` lines, each with its table.
 
     `width` and `height` are a chart's, in cells. `left_out` levels are mentioned and not drawn.
-    The band, a 95 % interval, is drawn where a chart has one line alone; the table has them all.
+    The band is drawn where a chart has one line alone, and the table has them all; `band` says what
+    it is.
     """
     ascii_only = glyphs is Glyphs.ASCII
     lines = [visible(title, ascii_only)]
@@ -62,10 +64,10 @@ def plot_levels(
             view = fit(series, log_y=log_y, log_x=log_x)
             cells = draw(series, view, width, height, glyphs=glyphs, y_label="expected KL (nats)")
             lines += painted(cells, color=color)
-            lines += ["band: 95 % interval"] * (len(of) == 1)
+            lines += [f"band: {band}"] * (len(of) == 1)
         else:
             lines.append("nothing to draw: no KL is finite" + ", or above 0" * log_y)
-        lines += ["", *_table(of, ascii_only, color)]
+        lines += ["", *_table(of, ascii_only, color, band)]
     if left_out:
         lines.append(f"left out: {counted(left_out, 'level')} with fewer tokens; --level draws one")
     return "\n".join(line.rstrip() for line in lines)
@@ -77,10 +79,10 @@ def _series(curve: LevelCurve, at: int, *, band: bool) -> Series:
     return Series(curve.label, steps, curve.kl, low, high, color=at)
 
 
-def _table(curves: Sequence[LevelCurve], ascii_only: bool, color: bool) -> list[str]:
+def _table(curves: Sequence[LevelCurve], ascii_only: bool, color: bool, band: str) -> list[str]:
     names = [visible(quoted(curve.label), ascii_only) for curve in curves]
     room = max(cell_len(name) for name in [*names, "level"])
-    heads = f"{'tokens':>9}  {'first':18}{'minimum':18}{'latest':18}latest, 95 % interval"
+    heads = f"{'tokens':>9}  {'first':18}{'minimum':18}{'latest':18}latest, {band}"
     lines = [f"   {set_cell_size('level', room)}{heads}"]
     for at, (curve, name) in enumerate(zip(curves, names, strict=True)):
         known = np.flatnonzero(np.isfinite(curve.kl))

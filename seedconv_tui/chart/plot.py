@@ -17,17 +17,32 @@ from seedconv_tui.text import count, counted, nats, phase_words, step_label, vis
 from store.schema import ModelSnapshot, State, StudySnapshot
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from numpy.typing import NDArray
 
-    from store.schema import Phase
+    from store.schema import Floats, Phase
 
 LINES = 7
 """Lines in a chart at most: no two have one colour. More models, or levels, have more charts."""
 
 _SGR = (36, 33, 35, 32, 31, 34, 95, 96)  # readable on light and on dark backgrounds
 _SCORED = (State.SCORED, State.REDUCING, State.DONE, State.PRUNED)
+
+
+@dataclass(frozen=True)
+class Band:
+    """What is drawn around a line."""
+
+    words: str
+    ends: Callable[[ModelSnapshot], tuple[Floats, Floats]]  # low and high, (step,), nats
+
+
+def _one_std(model: ModelSnapshot) -> tuple[Floats, Floats]:
+    return model.expected_kl - model.pair_std, model.expected_kl + model.pair_std
+
+
+OVER_PAIRS = Band("standard deviation over ordered pairs of seeds", _one_std)
 
 
 def plot_text(
@@ -40,13 +55,15 @@ def plot_text(
     glyphs: Glyphs = Glyphs.BRAILLE,
     color: bool = False,
     models: Sequence[str] | None = None,
+    band: Band | None = None,
 ) -> str:
     """Draw expected KL over training: a title, the chart and a table of what it shows.
 
     `width` and `height` are the chart's, in cells; the title and the table come on top of that.
     Phases are marked in the chart where all models shown have the same. `models` restricts it to
-    some models; ValueError where the study has no such model. With ASCII glyphs only ASCII comes
-    out, and escape sequences only with `color`. Without results: one line that says so.
+    some models; ValueError where the study has no such model. `band` is drawn, by default the
+    standard deviation over pairs. With ASCII glyphs only ASCII comes out, and escape sequences only
+    with `color`. Without results: one line that says so.
     """
     shown = _selected(snapshot.models, models)
     ascii_only = glyphs is Glyphs.ASCII
@@ -70,7 +87,7 @@ def plot_text(
     for first in range(0, len(shown), LINES):
         panel = shown[first : first + LINES]
         lines += [""] * bool(first)
-        lines += _panel(panel, width, height, log_y, log_x, glyphs, color=color)
+        lines += _panel(panel, width, height, log_y, log_x, glyphs, band or OVER_PAIRS, color=color)
     return "\n".join(line.rstrip() for line in lines)
 
 
@@ -81,12 +98,13 @@ def _panel(
     log_y: bool,
     log_x: bool,
     glyphs: Glyphs,
+    band: Band,
     *,
     color: bool,
 ) -> list[str]:
     """Return one chart, and the table of what it shows."""
     ascii_only = glyphs is Glyphs.ASCII
-    series = [_series(model, number) for number, model in enumerate(shown)]
+    series = [_series(model, number, band) for number, model in enumerate(shown)]
     log_y = log_y and any((each.y > 0).any() for each in series)
     phases = {model.phases for model in shown if model.phases}
     marks = {tuple(Mark(phase.start, phase.name) for phase in of) for of in phases}
@@ -101,7 +119,7 @@ def _panel(
         y_label="expected KL (nats)",
     )
     lines = painted(cells, color=color)
-    lines += ["band: standard deviation over ordered pairs of seeds"]
+    lines += [f"band: {band.words}"]
     lines += _wrapped(_phase_names(common, ascii_only), width) if common else []
     return [*lines, "", *_legend(shown, ascii_only, color, width, say_phases=not common)]
 
@@ -122,9 +140,9 @@ def _selected(
     return tuple(model for model in models if names is None or model.name in names)
 
 
-def _series(model: ModelSnapshot, color: int) -> Series:
-    kl, std = model.expected_kl, model.pair_std
-    return Series(model.name, model.steps.astype(np.float64), kl, kl - std, kl + std, color)
+def _series(model: ModelSnapshot, color: int, band: Band) -> Series:
+    steps, ends = model.steps.astype(np.float64), band.ends(model)
+    return Series(model.name, steps, model.expected_kl, *ends, color)
 
 
 def painted(cells: Cells, *, color: bool) -> list[str]:

@@ -10,7 +10,7 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn
 
-from seedconv_tui.cli.options import add_levels, add_models, add_store, at_least
+from seedconv_tui.cli.options import add_band, add_levels, add_models, add_store, at_least
 from seedconv_tui.exit_codes import OK, USAGE
 from seedconv_tui.tables.step_ranges import steps_argument
 from seedconv_tui.text import counted
@@ -42,6 +42,7 @@ _OPTIONS = {
     "levels": "--level",
     "steps": "--steps",
     "count": "--count",
+    "band": "--band",
 }
 
 
@@ -71,6 +72,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="of extremes: tokens of each kind (default: 10)",
     )
+    add_band(parser, "of levels: simultaneous adds 95 %% bands over all chosen steps at once")
     parser.add_argument(
         "--columns", action=_Columns, help="describe each table and column, then exit"
     )
@@ -100,7 +102,7 @@ def run(options: argparse.Namespace) -> int:
     from seedconv_tui.text import visible
 
     chosen = options.model, options.category, options.steps, options.count, options.level
-    choice = Choice(*chosen)
+    choice = Choice(*chosen, options.band)
     try:
         if options.tensorboard is not None:
             return _event_files(options, choice)
@@ -121,7 +123,7 @@ def _event_files(options: argparse.Namespace, choice: Choice) -> int:
     from store import open_study
     from store.schema import CHARTED
 
-    for field in ("what", "format", "output", "level", "steps", "count"):
+    for field in ("what", "format", "output", "level", "steps", "count", "band"):
         if getattr(options, field) is not None:
             raise ChoiceError(f"--{field} does not apply to --tensorboard, which has all steps")
     study, n = open_study(options.store), 0

@@ -33,6 +33,7 @@ COMMANDS = (
     "export",
     "compare",
     "regress",
+    "plan",
     "report",
     "verify",
     "prune",

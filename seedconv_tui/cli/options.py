@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, TextIO
 
+from seedconv_tui.tables.band_names import STEP_BANDS
 from seedconv_tui.text import visible
 
 if TYPE_CHECKING:
@@ -132,6 +133,11 @@ def glyphs_of(options: argparse.Namespace, stream: TextIO | None = None) -> Glyp
 def _place(text: str) -> str | Path:
     """Return the address of a remote store unchanged, else a folder."""
     return text if "://" in text else Path(text)
+
+
+def add_band(parser: argparse.ArgumentParser, text: str) -> None:
+    """Add --band: one of `STEP_BANDS`, or None."""
+    parser.add_argument("--band", choices=STEP_BANDS, help=text)
 
 
 def add_adjust(parser: argparse.ArgumentParser, over: str) -> None:

@@ -9,6 +9,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from seedconv_tui.cli.options import (
+    add_band,
     add_glyphs,
     add_levels,
     add_models,
@@ -17,14 +18,20 @@ from seedconv_tui.cli.options import (
     glyphs_of,
 )
 from seedconv_tui.exit_codes import OK, USAGE
+from seedconv_tui.tables.band_names import BAND_WORDS, INTERVAL, SIMULTANEOUS
 from store import NotAStudyError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from seedconv_tui.chart.plot import Band
     from seedconv_tui.tables.level_results import Levels
     from seedconv_tui.tables.selection import Choice
     from store import Study
+    from store.schema import Floats, ModelSnapshot
 
 HELP = "draw the KL chart as text"
 EXAMPLE = "seedconv plot study.zarr --log-y"
@@ -40,6 +47,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="draw a line for each level of this category (may be repeated)",
     )
     add_levels(parser)
+    add_band(
+        parser,
+        "band of a line: 95 %% intervals of each step, or 95 %% bands over all steps at once "
+        "(default: std over pairs; of levels, interval)",
+    )
     parser.add_argument("--log-y", action="store_true", help="use a logarithmic KL axis")
     parser.add_argument("--linear-x", action="store_true", help="use a linear axis of steps")
     parser.add_argument("--width", type=at_least(20), help="columns (default: the terminal's)")
@@ -69,7 +81,7 @@ def run(options: argparse.Namespace) -> int:
     if options.category is not None or options.level is not None:
         choice = Choice(options.model, options.category, levels=options.level)
         try:
-            print("\n\n".join(_by_level(study, choice, drawn)))
+            print("\n\n".join(_by_level(study, choice, options.band, drawn)))
         except ChoiceError as error:
             print(f"seedconv: {visible(str(error))}", file=sys.stderr)
             return USAGE
@@ -79,11 +91,14 @@ def run(options: argparse.Namespace) -> int:
     if unknown := [name for name in options.model or [] if name not in known]:
         names = ", ".join(sorted(known)) or "none yet"
         raise NotAStudyError(f"{options.store}: no model {unknown[0]!r}; it has: {names}")
-    print(plot_text(snapshot, models=options.model, **drawn))
+    band = None if options.band is None else _band(study, options.band)
+    print(plot_text(snapshot, models=options.model, band=band, **drawn))
     return OK
 
 
-def _by_level(study: Study, choice: Choice, drawn: dict[str, Any]) -> Iterator[str]:
+def _by_level(
+    study: Study, choice: Choice, band: str | None, drawn: dict[str, Any]
+) -> Iterator[str]:
     """Yield a text for each model and category. Raise ChoiceError."""
     from seedconv_tui.chart.level_plot import LevelCurve, plot_levels
     from seedconv_tui.tables.level_results import read_levels
@@ -96,12 +111,57 @@ def _by_level(study: Study, choice: Choice, drawn: dict[str, Any]) -> Iterator[s
             title = f"{study.name}: KL by {category}, {model}: {of.description}"
             there = int((of.counts > 0).sum())
             left_out = there - len(shown) if choice.levels is None else 0
-            arrays = of.kl, of.kl_low, of.kl_high
+            ends = _over_all_steps(study, of, model) if band == SIMULTANEOUS else None
+            arrays = (of.kl, *(ends or (of.kl_low, of.kl_high)))
             curves = [
                 LevelCurve(of.labels[n], int(of.counts[n]), of.steps, *(a[:, n] for a in arrays))
                 for n in shown
             ]
-            yield plot_levels(title, curves, left_out=left_out, **drawn)
+            words = BAND_WORDS[band or INTERVAL]
+            yield plot_levels(title, curves, left_out=left_out, band=words, **drawn)
+
+
+def _over_all_steps(study: Study, of: Levels, model: str) -> tuple[Floats, Floats]:
+    """Return both ends of the band over all steps, (step, level) each. Raise DamagedError."""
+    from store.analysis import simultaneous_band
+
+    found, band = simultaneous_band(study, model, of.category, of.steps.tolist())
+    return _at(of.steps, found, band.low), _at(of.steps, found, band.high)
+
+
+def _band(study: Study, name: str) -> Band:
+    """Return the band of whole models of this name, one of `STEP_BANDS`."""
+    import numpy as np
+
+    from seedconv_tui.chart.plot import Band
+    from store.analysis import simultaneous_band
+    from store.schema import ALL
+
+    def of_each_step(model: ModelSnapshot) -> tuple[Floats, Floats]:
+        low, high = (
+            np.full((2, len(model.steps)), np.nan)
+            if model.kl_interval is None
+            else model.kl_interval.T
+        )
+        return low, high
+
+    def of_all_steps(model: ModelSnapshot) -> tuple[Floats, Floats]:
+        if ALL not in study.categories(model.name):  # nothing is summarised yet
+            return of_each_step(model)
+        found, band = simultaneous_band(study, model.name, ALL)
+        low, high = (_at(model.steps, found, end[:, 0]) for end in (band.low, band.high))
+        return low, high
+
+    return Band(BAND_WORDS[name], of_all_steps if name == SIMULTANEOUS else of_each_step)
+
+
+def _at(steps: NDArray[np.int64], found: NDArray[np.int64], values: Floats) -> Floats:
+    """Return values that are known of the steps `found` at all these steps; NaN at the others."""
+    import numpy as np
+
+    placed = np.full((len(steps), *values.shape[1:]), np.nan)
+    placed[np.isin(steps, found)] = values[np.isin(found, steps)]
+    return placed
 
 
 def _shown(of: Levels, choice: Choice) -> list[int]:

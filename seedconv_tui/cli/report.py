@@ -64,7 +64,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--band",
         choices=BANDS,
         default=BANDS[0],
-        help="bands of figures: 95 %% intervals, or the paper's (default: interval)",
+        help="bands of figures: 95 %% intervals of each step, 95 %% bands over all steps at once, "
+        "or the paper's (default: interval)",
     )
     parser.add_argument(
         "--format",

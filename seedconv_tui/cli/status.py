@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -46,6 +47,10 @@ from store.schema import (
 )
 from store.statistics import outliers
 
+if TYPE_CHECKING:
+    from store import Study
+    from store.analysis import TextAgreement
+
 HELP = "print progress, health and what to do next"
 EXAMPLE = "seedconv status study.zarr"
 
@@ -68,16 +73,38 @@ def run(options: argparse.Namespace) -> int:
     """Print the status; with `--check`, fail where somebody should look."""
     from store import open_study
 
-    snapshot, now = open_study(options.store).snapshot(), time.time()
+    study = open_study(options.store)
+    snapshot, now = study.snapshot(), time.time()
+    halves = _halves(study, snapshot)
     if options.json:
-        print(json_text(status_json(snapshot, now)))
+        print(json_text(status_json(snapshot, now, halves)))
     else:
-        print(status_text(snapshot, now))
+        print(status_text(snapshot, now, halves))
     return FAILED if options.check and troubled(snapshot, now) else OK
 
 
-def status_json(snapshot: StudySnapshot, now: float | None = None) -> dict[str, Any]:
-    """Return the status as one JSON object, in nats; docs/status.md describes each field."""
+def _halves(study: Study, snapshot: StudySnapshot) -> dict[str, TextAgreement]:
+    """Return how halves of the text agree, by model; not of one whose results cannot be read."""
+    from store import StoreError
+    from store.analysis import text_agreement
+
+    found: dict[str, TextAgreement] = {}
+    for model in snapshot.models:
+        with contextlib.suppress(StoreError):  # what is damaged is reported by others
+            if (halves := text_agreement(study, model.name)) is not None:
+                found[model.name] = halves
+    return found
+
+
+def status_json(
+    snapshot: StudySnapshot,
+    now: float | None = None,
+    halves: Mapping[str, TextAgreement] | None = None,
+) -> dict[str, Any]:
+    """Return the status as one JSON object, in nats; docs/status.md describes each field.
+
+    `halves` of the text are compared by model, where that was done.
+    """
     now = time.time() if now is None else now
     engine = None
     if snapshot.engine is not None:
@@ -97,11 +124,11 @@ def status_json(snapshot: StudySnapshot, now: float | None = None) -> dict[str, 
         "amiss": troubles(snapshot, now),
         "advice": advice(snapshot, now),
         "engine": engine,
-        "models": [_model(model) for model in snapshot.models],
+        "models": [_model(model, (halves or {}).get(model.name)) for model in snapshot.models],
     }
 
 
-def _model(model: ModelSnapshot) -> dict[str, Any]:
+def _model(model: ModelSnapshot, halves: TextAgreement | None) -> dict[str, Any]:
     reduced = np.flatnonzero(model.n_pairs)
     latest = None
     if len(reduced):
@@ -127,6 +154,7 @@ def _model(model: ModelSnapshot) -> dict[str, Any]:
             {"step": int(model.steps[at]), "pairs": int(model.n_left_out[at])}
             for at in np.flatnonzero(model.n_left_out)
         ],
+        "split_half": None if halves is None else asdict(halves),
         "phases": [asdict(phase) for phase in model.phases],
         "errors": _errors(model, State.FAILED),
         "probes": [_probe(model, probe) for probe in model.probed],
@@ -190,9 +218,13 @@ def _interval(model: ModelSnapshot, row: int) -> list[float] | None:
     return [float(end) for end in model.kl_interval[row]]
 
 
-def status_text(snapshot: StudySnapshot, now: float | None = None) -> str:
-    """Return the status as a few lines."""
-    report = status_json(snapshot, now)
+def status_text(
+    snapshot: StudySnapshot,
+    now: float | None = None,
+    halves: Mapping[str, TextAgreement] | None = None,
+) -> str:
+    """Return the status as a few lines; `halves` is as for `status_json`."""
+    report = status_json(snapshot, now, halves)
     lines = [
         f"{visible(snapshot.name)}: {count(snapshot.n_tokens)} tokens, vocabulary "
         f"{count(snapshot.vocab_size)}",
@@ -219,6 +251,7 @@ def status_text(snapshot: StudySnapshot, now: float | None = None) -> str:
                     f"  far from the others: seed {visible(', '.join(latest['outliers']))}"
                 )
         lines += _elsewhere(model)
+        lines += _agreement(model["split_half"])
         if model["phases"]:
             phases = ", ".join(phase_words(Phase(**phase)) for phase in model["phases"])
             lines.append(f"  phases: {phases}")
@@ -256,6 +289,20 @@ def _elsewhere(model: dict[str, Any]) -> list[str]:
     steps = f"{len(others):,} other steps" if len(others) > 1 else f"step {others[0]['step']:,}"
     n = sum(one["pairs"] for one in others)
     return [f"  left out at {steps}: pairs whose KL is not finite, {n} (--json has each step)"]
+
+
+def _agreement(halves: dict[str, Any] | None) -> list[str]:
+    """Return a line on what random halves of the text have in common."""
+    if halves is None:
+        return []
+    over = {
+        f"{counted(halves['n_steps'], 'step')}": halves["steps"],
+        f"{counted(halves['n_pairs'], 'pair')} of seeds": halves["pairs"],
+    }
+    known = [f"{r:.3f} over {what}" for what, r in over.items() if np.isfinite(r)]
+    if not known:
+        return []
+    return [f"  halves of the text agree: {', '.join(known)} (split-half, at most 1)"]
 
 
 def _disk(stored: int, engine: dict[str, Any] | None) -> list[str]:

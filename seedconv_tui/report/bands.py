@@ -1,7 +1,7 @@
-"""Bands of figures: 95 % intervals, or those of the paper (docs/report.md).
+"""Bands of figures: 95 % intervals of each step, 95 % bands over all steps, or those of the paper.
 
-The paper's are the plain standard deviation, or standard error, over the rows that a point is the
-mean of, as if these were independent; divisor n - 1.
+docs/report.md describes them. The paper's are the plain standard deviation, or standard error, over
+the rows that a point is the mean of, as if these were independent; divisor n - 1.
 """
 
 from __future__ import annotations
@@ -11,9 +11,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from seedconv_tui.report.choices import INTERVAL
+from seedconv_tui.tables.band_names import INTERVAL, SIMULTANEOUS
 from store import SummaryReader
-from store.statistics import FEWEST_SEEDS, Estimate, mean_interval, ordered_pairs
+from store.statistics import (
+    FEWEST_SEEDS,
+    Estimate,
+    mean_interval,
+    ordered_pairs,
+    simultaneous_mean_band,
+)
 
 if TYPE_CHECKING:
     from store import Study
@@ -37,7 +43,12 @@ def around(value: Floats, half: Floats) -> Estimate:
 
 
 def over_seeds(values: Floats, band: str = INTERVAL) -> Estimate:
-    """Return the mean over the first axis with its band; an interval is NaN below three seeds."""
+    """Return the mean over seeds with its band, (step, ...), of (seed, step, ...).
+
+    An interval, and a simultaneous band, are NaN below three seeds.
+    """
+    if band == SIMULTANEOUS:
+        return simultaneous_mean_band(values)
     found = mean_interval(values, fewest=FEWEST_SEEDS)
     return found if band == INTERVAL else around(found.value, deviation(values))
 

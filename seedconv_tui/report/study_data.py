@@ -10,13 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from seedconv_tui.report import bands
-from seedconv_tui.report.choices import INTERVAL, PAPER
+from seedconv_tui.report.choices import PAPER
 from seedconv_tui.report.parts import LINES, nats
+from seedconv_tui.tables.band_names import INTERVAL, SIMULTANEOUS
 from seedconv_tui.tables.level_results import Levels, base, levels_of
 from seedconv_tui.tables.long_tables import Column
 from seedconv_tui.tables.selection import Choice, chosen_categories, chosen_models
 from seedconv_tui.text import count, counted
 from store import Study, Summary
+from store.analysis import simultaneous_band
 from store.schema import ALL, CATEGORIES, CONTEXT, UNDECIDED, Phase, Schedule, Schedules, of_model
 from store.statistics import Estimate
 
@@ -35,6 +37,10 @@ NUMERALS = {
 
 _SEEDS_BAND = (
     "Bands: 95 % intervals over seeds (Student's t), of this text alone; none below three."
+)
+_SEEDS_TOGETHER = (
+    "Bands: simultaneous 95 % bands over the steps, over seeds, of this text alone; none below "
+    "three."
 )
 
 
@@ -77,6 +83,7 @@ class StudyData:
         self._steps = {model: frozenset(study.ledger(model).summaries) for model in self.models}
         self._summaries: dict[tuple[str, str], Summary] = {}
         self._levels: dict[tuple[str, str], Levels] = {}
+        self._together: dict[tuple[str, str], Estimate] = {}
 
     def levels(self, model: str, category: str = ALL) -> Levels | None:
         """Return the model by the levels of a category, at summarised steps.
@@ -116,12 +123,24 @@ class StudyData:
         """
         of = self.levels(model, category)
         assert of is not None
+        if self.band == SIMULTANEOUS:
+            return self._over_all_steps(model, of)
         if not self.paper:
             return Estimate(of.kl, of.kl_low, of.kl_high)
         steps = of.steps.tolist()
         if category == ALL:
             return bands.around(of.kl, bands.over_tokens(self.study, model, steps)[:, None])
         return bands.around(of.kl, bands.over_pairs(self.study, model, category, steps))
+
+    def _over_all_steps(self, model: str, of: Levels) -> Estimate:
+        key = model, of.category
+        if key not in self._together:
+            found, band = simultaneous_band(self.study, *key, of.steps.tolist())
+            low, high = np.full_like(of.kl, np.nan), np.full_like(of.kl, np.nan)
+            still = np.isin(of.steps, found)  # an engine may be summarising one once more
+            low[still], high[still] = band.low, band.high
+            self._together[key] = Estimate(of.kl, low, high)
+        return self._together[key]
 
     def summary(self, model: str, category: str = ALL) -> Summary:
         """Return it as the study has it, read once, without steps that came since the beginning."""
@@ -177,9 +196,16 @@ class StudyData:
             words.append(", ".join(f"{key} {value}" for key, value in scoring.items()))
         return "; ".join(words) + "."
 
-    def band_words(self, otherwise: str = _SEEDS_BAND, paper: str = bands.OVER_SEEDS) -> str:
-        """Return what bands are: what `over_seeds` makes, or these."""
-        return paper if self.paper else otherwise
+    def band_words(
+        self, otherwise: str = "", paper: str = bands.OVER_SEEDS, together: str = ""
+    ) -> str:
+        """Return what bands are: what `over_seeds` makes, or these.
+
+        `together` are simultaneous ones; where there are none, `otherwise` says what is drawn.
+        """
+        if self.band == SIMULTANEOUS:
+            return together or otherwise or _SEEDS_TOGETHER
+        return paper if self.paper else otherwise or _SEEDS_BAND
 
     def ends(self, name: str) -> tuple[Column, Column]:
         """Return the columns of a band's ends."""
@@ -188,6 +214,12 @@ class StudyData:
                 nats(f"{name}_minus", "the value less the paper's band"),
                 nats(f"{name}_plus", "the value and the paper's band"),
             )
+        if self.band == SIMULTANEOUS:
+            return (
+                nats(f"{name}_band_low", "lower end of its simultaneous 95 % band over the steps; "
+                     "missing below three seeds"),
+                nats(f"{name}_band_high", "upper end of its simultaneous 95 % band"),
+            )  # fmt: skip
         return (
             nats(f"{name}_low", "lower end of its 95 % interval; missing below three seeds"),
             nats(f"{name}_high", "upper end of its 95 % interval"),
@@ -195,7 +227,7 @@ class StudyData:
 
     @property
     def interval(self) -> str:
-        """Return what the intervals of expected KL are of."""
+        """Return what the intervals and bands of expected KL are of."""
         lone = len(np.unique(self.study.corpus.document)) == 1
         of_text = "runs of tokens of its one document" if lone else "document cluster"
         return f"seed jackknife and {of_text}"

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from seedconv_tui.tables import rows, token_rows
+from seedconv_tui.tables.band_names import SIMULTANEOUS
 from seedconv_tui.tables.group_rows import group_rows
 from seedconv_tui.tables.hidden_rows import hidden_rows
 from seedconv_tui.tables.probe_rows import probes
@@ -69,6 +70,10 @@ def _token_labels(study: Study, choice: Choice) -> tuple[Column, ...]:
     )
 
 
+def _bands(study: Study, choice: Choice) -> tuple[Column, ...]:
+    return _BAND if choice.band == SIMULTANEOUS else ()
+
+
 _MODEL = Column("model", "str", "", "name of the model")
 _STEP = Column("step", "int", "training steps", "training step")
 _SEED = Column("seed", "str", "", "label of the training run")
@@ -113,6 +118,12 @@ def _together(metric: EnsembleMetric) -> Iterator[Column]:
         yield Column(f"{metric.name}_{end}", "float", "nats", said, TO_MEAN)
 
 
+_BAND = (
+    _nats("kl_band_low", "lower end of the 95 % band of expected KL over all chosen steps; missing "
+          "below three seeds"),
+    _nats("kl_band_high", "upper end of that band"),
+)  # fmt: skip
+
 _CHECKPOINT_KL = (
     _nats("kl", "KL, mean over ordered pairs of seeds"),
     _nats("surprisal", "surprisal, mean over seeds"),
@@ -120,7 +131,9 @@ _CHECKPOINT_KL = (
 
 TABLES: dict[str, LongTable] = {
     "levels": LongTable(
-        "One row for each level of each category at each summarised step: the curves.",
+        "One row for each level of each category at each summarised step: the curves. With "
+        "`--band simultaneous` also `kl_band_low` and `kl_band_high`, in nats: the ends of a 95 % "
+        "band that covers at all chosen steps of a level at once.",
         (
             _MODEL,
             _STEP,
@@ -147,7 +160,8 @@ TABLES: dict[str, LongTable] = {
             *(column for metric in ENSEMBLE_METRICS for column in _together(metric)),
         ),
         rows.levels,
-        frozenset({"models", "categories", "levels", "steps"}),
+        frozenset({"models", "categories", "levels", "steps", "band"}),
+        _bands,
     ),
     "seeds": LongTable(
         "One row for each seed, by level and summarised step: which seed stands apart.",

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from seedconv_tui.tables.band_names import SIMULTANEOUS
 from seedconv_tui.tables.selection import (
     Choice,
     chosen_categories,
@@ -21,6 +22,7 @@ from seedconv_tui.tables.selection import (
     summarised,
 )
 from store import Study, Summary, SummaryReader, statistics
+from store.analysis import simultaneous_band
 from store.schema import (
     ALL,
     KL,
@@ -75,11 +77,13 @@ def levels(study: Study, choice: Choice) -> Iterator[Batch]:
     for model, categories in chosen_categories(study, choice).items():
         spread = _Spread(study, model)
         for category in categories:
-            read = partial(_level_rows, study, spread, category, steps[model])
+            read = partial(_level_rows, study, spread, category, steps[model], choice.band)
             yield from study.consistent({model: steps[model]}, read)
 
 
-def _level_rows(study: Study, spread: _Spread, category: str, steps: Sequence[int]) -> list[Batch]:
+def _level_rows(
+    study: Study, spread: _Spread, category: str, steps: Sequence[int], band: str | None
+) -> list[Batch]:
     batches = []
     summary = study.summary(spread.model, category)
     by_seed = {
@@ -92,6 +96,7 @@ def _level_rows(study: Study, spread: _Spread, category: str, steps: Sequence[in
     together = STATISTICS if has_ensemble(study.divergences) else ()
     span, snapshot = study.levels(category), study.model_snapshot(spread.model)
     floor = dict(zip(snapshot.steps.tolist(), snapshot.floor.tolist(), strict=True))
+    ends = _band_ends(study, spread.model, category, steps) if band == SIMULTANEOUS else {}
     for at, step in _present(summary, steps):
         batches.append(
             batch(
@@ -111,9 +116,21 @@ def _level_rows(study: Study, spread: _Spread, category: str, steps: Sequence[in
                 **{name: values[at] for name, values in by_seed.items()},
                 **dict(zip(PERCENTILE_COLUMNS, summary.kl_percentile[at], strict=True)),
                 **dict(zip(together, summary.ensemble[at], strict=False)),
+                **ends.get(step, {}),
             )
         )
     return batches
+
+
+def _band_ends(
+    study: Study, model: str, category: str, steps: Sequence[int]
+) -> dict[int, dict[str, Floats]]:
+    """Return columns of the band over these steps, (level,) each, by step."""
+    found, band = simultaneous_band(study, model, category, steps)
+    return {
+        step: {"kl_band_low": band.low[at], "kl_band_high": band.high[at]}
+        for at, step in enumerate(found.tolist())
+    }
 
 
 def seeds(study: Study, choice: Choice) -> Iterator[Batch]:

@@ -25,6 +25,7 @@ class Choice:
     steps: Steps | None = None
     count: int | None = None  # tokens of each kind, for `extremes`
     levels: Sequence[str] | None = None  # labels, of whichever of the categories has them
+    band: str | None = None  # one of `STEP_BANDS`, for curves
 
 
 def chosen_models(study: Study, choice: Choice) -> tuple[str, ...]:

@@ -1,11 +1,13 @@
-"""What is computed from a study on request: steps, models and tokens compared, probes, claims."""
+"""What is computed from a study on request: comparisons, bands over steps, probes, claims."""
 
 from store.analysis.between import kl_between, mean_kl_between
 from store.analysis.by_entry import EntryMeans, entries, entries_at, kl_and_surprisal
 from store.analysis.claims import FEWEST_TOKENS, Finding, find, verdict
 from store.analysis.difference import Difference
+from store.analysis.halves_of_text import TextAgreement, text_agreement
 from store.analysis.hidden_states import hidden_alignment, hidden_seeds
 from store.analysis.level_means import summarise
+from store.analysis.pilot import Pilot, read_pilots
 from store.analysis.probe_scores import (
     ALL_TASKS,
     KL_MEASURES,
@@ -18,6 +20,7 @@ from store.analysis.probe_scores import (
     probed_seeds,
     probed_steps,
 )
+from store.analysis.simultaneous_bands import simultaneous_band
 from store.analysis.token_regression import (
     COUNT,
     FEW_CLUSTERS,
@@ -42,8 +45,10 @@ __all__ = [
     "Difference",
     "EntryMeans",
     "Finding",
+    "Pilot",
     "Regression",
     "Term",
+    "TextAgreement",
     "blimp",
     "blimp_summary",
     "common_steps",
@@ -60,8 +65,11 @@ __all__ = [
     "probe_summary",
     "probed_seeds",
     "probed_steps",
+    "read_pilots",
     "regression",
     "regressions",
+    "simultaneous_band",
     "summarise",
+    "text_agreement",
     "verdict",
 ]

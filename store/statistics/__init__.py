@@ -1,6 +1,7 @@
 """Pure functions of arrays: means, intervals, spread over tokens, outliers, phases."""
 
 from store.schema.seed_pairs import ordered_pairs, pair_mean, pair_std, without_diagonal
+from store.statistics.clusters import token_clusters
 from store.statistics.grouping import Grouped, grouped, groups_of
 from store.statistics.intervals import (
     FEWEST_SEEDS,
@@ -17,6 +18,8 @@ from store.statistics.means import MEAN_OF, mean_over_seeds
 from store.statistics.multiplicity import ADJUSTMENTS, Adjustment, adjusted
 from store.statistics.outlying import FEWEST_TO_COMPARE, distance, newly_outlying, outliers
 from store.statistics.phases import find_phases
+from store.statistics.planning import documents_needed, seeds_needed
+from store.statistics.simultaneous import simultaneous_mean_band
 from store.statistics.spread import extremes, percentiles
 
 __all__ = [
@@ -34,6 +37,7 @@ __all__ = [
     "cluster_variance",
     "difference",
     "distance",
+    "documents_needed",
     "extremes",
     "find_phases",
     "grouped",
@@ -48,5 +52,8 @@ __all__ = [
     "pair_std",
     "percentiles",
     "seed_jackknife",
+    "seeds_needed",
+    "simultaneous_mean_band",
+    "token_clusters",
     "without_diagonal",
 ]

@@ -45,10 +45,29 @@ def seed_jackknife(kl: Floats) -> tuple[Floats, int]:
     n_seeds = len(kl)
     if n_seeds < FEWEST_SEEDS:
         return np.full(kl.shape[2], np.nan), n_seeds - 1
-    pairs = without_diagonal(kl)
+    return (n_seeds - 1) * _without_each(kl).var(axis=0), n_seeds - 1
+
+
+@np.errstate(invalid="ignore")  # what is not finite comes to NaN, or to infinity
+def seed_shares(kl: Floats) -> Floats:
+    """Return what each seed adds to the mean's deviation, (seed, level), nats.
+
+    Their squares sum to the variance of `seed_jackknife`, which has `kl`; those of two steps, seed
+    by seed, give the covariance of both. NaN with fewer than 3 seeds.
+    """
+    n_seeds = len(kl)
+    if n_seeds < FEWEST_SEEDS:
+        return np.full((n_seeds, kl.shape[2]), np.nan)
+    without = _without_each(kl)
+    return np.asarray(np.sqrt((n_seeds - 1) / n_seeds) * (without.mean(axis=0) - without))
+
+
+def _without_each(kl: Floats) -> Floats:
+    """Return the mean over ordered pairs without each seed, (seed, level)."""
+    pairs, n_seeds = without_diagonal(kl), len(kl)
     of_seed = pairs.sum(axis=0) + pairs.sum(axis=1)  # pairs that a seed takes part in
-    left_out = (pairs.sum(axis=(0, 1)) - of_seed) / ((n_seeds - 1) * (n_seeds - 2))
-    return (n_seeds - 1) * left_out.var(axis=0), n_seeds - 1
+    left_out: Floats = (pairs.sum(axis=(0, 1)) - of_seed) / ((n_seeds - 1) * (n_seeds - 2))
+    return left_out
 
 
 @np.errstate(invalid="ignore")  # what is not finite comes to NaN, or to infinity
@@ -80,20 +99,37 @@ def _cells(total: Floats, n: NDArray[Any]) -> ClusterCells:
 
 def _cells_variance(cells: ClusterCells, n_levels: int) -> tuple[Floats, Floats]:
     """Return what `cluster_variance` does, of the cells that have tokens."""
-    level = cells.level
-
-    def of_level(values: NDArray[Any]) -> Floats:
-        return np.bincount(level, values, minlength=n_levels).astype(np.float64)
-
-    n_tokens, clusters = of_level(cells.n), np.bincount(level, minlength=n_levels)
+    clusters = np.bincount(cells.level, minlength=n_levels)
+    miss, share = _misses(cells, n_levels)
     with np.errstate(invalid="ignore", divide="ignore"):
-        mean = of_level(cells.total) / n_tokens
-        share = cells.n / n_tokens[level]
-        miss = cells.total / n_tokens[level] - share * mean[level]
-        variance = of_level(miss**2 / (1 - share))
-        df = np.maximum(1 / of_level(share**2) - 1, 1.0)
+        variance = _by_level(cells, miss**2 / (1 - share), n_levels)
+        df = np.maximum(1 / _by_level(cells, share**2, n_levels) - 1, 1.0)
     variance = np.where(clusters == 1, 0.0, np.where(clusters == 0, np.nan, variance))
     return variance, np.where(clusters > 1, df, 0.0)
+
+
+@np.errstate(invalid="ignore", divide="ignore")  # of what is not finite: NaN
+def cluster_shares(cells: ClusterCells, n_levels: int) -> tuple[Floats, Floats]:
+    """Return what each cell adds to its level's deviation, (cell,), and degrees of freedom.
+
+    Squares of a level sum to the variance of `cluster_variance`, which has the degrees of freedom,
+    (level,); products of two steps to the covariance of both. 0 in a level of one cluster.
+    """
+    miss, share = _misses(cells, n_levels)
+    return np.where(share < 1, miss / np.sqrt(1 - share), 0.0), _cells_variance(cells, n_levels)[1]
+
+
+def _by_level(cells: ClusterCells, values: NDArray[Any], n_levels: int) -> Floats:
+    return np.bincount(cells.level, values, minlength=n_levels).astype(np.float64)
+
+
+@np.errstate(invalid="ignore", divide="ignore")  # of a level without tokens: NaN
+def _misses(cells: ClusterCells, n_levels: int) -> tuple[Floats, Floats]:
+    """Return how far each cell pulls its level's mean, nats, and its share of the tokens."""
+    level, n_tokens = cells.level, _by_level(cells, cells.n, n_levels)
+    mean = _by_level(cells, cells.total, n_levels) / n_tokens
+    share = cells.n / n_tokens[level]
+    return cells.total / n_tokens[level] - share * mean[level], share
 
 
 @np.errstate(invalid="ignore")  # what is not finite comes to NaN, or to infinity

@@ -28,6 +28,7 @@ from seedconv_tui.tables.long_tables import TABLES, markdown
 from seedconv_tui.tables.selection import Choice
 from seedconv_tui.tables.step_ranges import parse_steps
 from store import Study, open_study
+from store.analysis import simultaneous_band
 from store.schema import Category
 from store.statistics import extremes
 from store.words import nats
@@ -513,6 +514,36 @@ def test_levels_are_plotted(store: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert "no level 'NOUN'; there are: 0, 1-9, 10-99" in told(capsys)
 
 
+def test_a_band_over_all_steps(
+    store: Path, study: Study, capsys: pytest.CaptureFixture[str]
+) -> None:
+    choice: dict[str, Any] = {"categories": ["frequency"], "steps": parse_steps("0:10")}
+    found, plain_table = (
+        table("levels", study, band="simultaneous", **choice),
+        table("levels", study),
+    )
+    assert [*found.columns] == [*plain_table.columns, "kl_band_low", "kl_band_high"]
+    steps, band = simultaneous_band(study, "m", "frequency")
+    assert steps.tolist() == [*STEPS]
+    np.testing.assert_array_equal(found.kl_band_high, band.high.ravel())
+    np.testing.assert_array_equal(found.kl_band_low, band.low.ravel())
+    there = found.n > 0
+    assert (found.kl_band_high > found.kl_high)[there].all()
+    one = table("levels", study, band="simultaneous", categories=["all"], steps=parse_steps("10"))
+    np.testing.assert_allclose(one.kl_band_high, one.kl_high)  # of one step it is the interval
+    columns = TABLES["levels"].columns(study, Choice(band="simultaneous"))
+    assert [column.name for column in columns][-2:] == ["kl_band_low", "kl_band_high"]
+    drawn = ["plot", str(store), "--width", "80", "--height", "10"]
+    assert run([*drawn, "--category", "frequency", "--level", "1-9", "--band", "simultaneous"]) == 0
+    shown, at = capsys.readouterr().out, found.label == "1-9"
+    low, high = found[at].kl_band_low.iloc[-1], found[at].kl_band_high.iloc[-1]
+    assert f"{nats(low)} to {nats(high)}" in shown
+    assert shown.count("band: simultaneous 95 % band") == 1
+    for name, words in (("simultaneous", "simultaneous 95 % band"), ("interval", "95 % interval")):
+        assert run([*drawn, "--band", name]) == 0
+        assert f"\nband: {words}\n" in capsys.readouterr().out
+
+
 def test_levels_of_choice(study: Study) -> None:
     """Rows of these levels and no others; without a category, of whichever has them."""
     whole = table("levels", study)
@@ -553,6 +584,10 @@ def test_levels_of_choice(study: Study) -> None:
         (["--category", "document", "--level", "begin"], "no level 'begin'; there are: "),
         (["--what", "extremes", "--level", "begin"], "--level does not apply to --what extremes"),
         (["--count", "3"], "--count does not apply to --what levels, only to: extremes"),
+        (
+            ["--what", "pairs", "--band", "simultaneous"],
+            "--band does not apply to --what pairs, only to: levels",
+        ),
         (["--format", "parquet"], "Parquet is written to files only; name one with -o FILE"),
         (["-o", "x.xlsx"], "x.xlsx: its suffix names no format; give one of .csv, .parquet"),
         (["-o", "none/x.csv"], "none/x.csv: there is no folder none"),

@@ -36,6 +36,8 @@ def test_an_extra_brings_what_the_table_says(extra: str) -> None:
     [
         ("scipy", "compare {store} --model m --steps 0 10", "analysis"),
         ("scipy", "compare {store} --models m b --step 10", "analysis"),
+        ("scipy", "plan {store} --model m --width 1", "analysis"),
+        ("scipy", "plot {store} --band simultaneous", "analysis"),
         ("scipy", "report {store} -o {out}", "report"),
         ("matplotlib", "report {store} -o {out}", "report"),
         ("statsmodels", "regress {store}", "analysis"),

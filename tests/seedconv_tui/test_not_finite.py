@@ -59,6 +59,18 @@ def test_status_and_plot_say_what_means_are_without(
     assert "without 12 pairs whose KL is not finite, at 2 steps" in drawn
 
 
+def test_bands_and_plans(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["plot", str(study), "--band", "simultaneous"]) == 0
+    options = ["--format", "json", "--category", "all", "--model", "few", "--band", "simultaneous"]
+    assert run(["export", str(study), *options]) == 0
+    found = [json.loads(line) for line in capsys.readouterr().out.splitlines() if line[:1] == "{"]
+    assert [row["kl_band_low"] is None for row in found] == [False, True, True]
+    assert run(["plan", str(study), "--width", "0.1", "--model", "few"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()[-1:]
+    assert "step 20, all: the KL of some pair is not finite. Choose another step" in line
+    assert run(["plan", str(study), "--width", "0.1", "--model", "few", "--step", "0"]) == 0
+
+
 @pytest.mark.parametrize("kind", ["csv", "json", "parquet"])
 def test_exports(
     study: Path, tmp_path: Path, kind: str, capsys: pytest.CaptureFixture[str]

@@ -35,7 +35,7 @@ from seedconv_tui.report.study_data import StudyData, in_order_of_size, model_pa
 from seedconv_tui.report.summary_tables import tables
 from seedconv_tui.text import step_label
 from store import open_study
-from store.analysis import summarise
+from store.analysis import simultaneous_band, summarise
 from store.schema import Category, Phase, Schedule
 from store.writing import StudyWriter
 from tests.support import made_store
@@ -218,6 +218,35 @@ def test_bands_are_the_papers_where_that_is_asked_for(store: Path, tmp_path: Pat
     captions = (tmp_path / "out/captions.md").read_text()
     assert "standard deviation over tokens of the KL" in captions
     assert "95 %" not in captions
+
+
+def test_bands_over_all_steps_where_that_is_asked_for(store: Path, tmp_path: Path) -> None:
+    others = ("tokens", "probes", "regression", "between", "models")
+    without = [word for family in others for word in ("--without", family)]
+    out = ["-o", str(tmp_path / "out"), "--format", "png", "--band", "simultaneous"]
+    assert run(["report", str(store), *out, *without]) == 0
+    study = open_study(store)
+    for name, category in (("expected_kl", "all"), ("kl_by_pos", "pos")):
+        found = data(tmp_path / "out", name)
+        for model in MODELS if category == "all" else [LARGE]:
+            labels = study.category(model, category).labels
+            steps, band = simultaneous_band(study, model, category)
+            summary = study.summary(model, category)
+            of_model = found[found.model == model]
+            if category != "all":
+                of_model = of_model[of_model.category == category]
+            assert len(of_model)
+            for row in of_model.itertuples():
+                at = steps.tolist().index(row.step), labels.index(getattr(row, "label", "all"))
+                ends = [row.kl_band_low, row.kl_band_high]
+                np.testing.assert_allclose(ends, [band.low[at], band.high[at]], **EXACT)
+                assert row.kl_band_high > summary.kl_high[at]  # which are of one step
+    for row in data(tmp_path / "out", "cross_entropy").itertuples():
+        _, low, high = with_interval(over_seeds(row.model, row.step, "surprisal").mean(axis=1))
+        assert row.cross_entropy_band_low < low < high < row.cross_entropy_band_high
+    captions = (tmp_path / "out/captions.md").read_text()
+    assert "simultaneous 95 % bands over the steps (seed jackknife and document" in captions
+    assert "95 % intervals" not in captions
 
 
 def test_contexts(folder: Path) -> None:

@@ -20,6 +20,7 @@ from seedconv_tui.cli.status import status_json, status_text
 from seedconv_tui.health import advice, health, troubled
 from seedconv_tui.listeners.prometheus import metrics, serve
 from seedconv_tui.text import json_text
+from store.analysis import TextAgreement
 from store.schema import Failure, Gpu, Phase, State, StudySnapshot
 from tests.support.deadline import DEADLINE
 from tests.support.made_store import beat, fill, open_writer
@@ -72,10 +73,15 @@ def everything() -> StudySnapshot:
 
 
 def test_the_report_is_what_is_documented() -> None:
-    report = json.loads(json.dumps(status_json(everything(), START + 2), allow_nan=False))
+    study = everything()
+    halves = {study.models[0].name: TextAgreement(40, 12, 0.9984, 128, 3, float("nan"))}
+    report = json.loads(json_text(status_json(study, START + 2, halves)))
     fields = {path for path in paths(report) if path != "models[].duplicates[].of"}
     assert fields == documented("`seedconv status`")
     (model,) = report["models"]
+    assert (model["split_half"]["steps"], model["split_half"]["pairs"]) == (0.9984, None)
+    text = status_text(study, START + 2, halves)
+    assert "\n  halves of the text agree: 0.998 over 12 steps (split-half, at most 1)\n" in text
     assert model["errors"] == [
         {
             "seed": "1",

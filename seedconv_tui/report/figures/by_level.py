@@ -266,7 +266,9 @@ def _caption(
     if metric == "kl":
         over = "ordered pairs of seeds"
         intervals = f"Bands: 95 % intervals ({source.interval}), cut where they leave the panel."
-        drawn = source.band_words(intervals, bands.OVER_PAIRS)
+        together = f"Bands: simultaneous 95 % bands over the steps ({source.interval}), of each "
+        together += "level by itself, cut where they leave the panel."
+        drawn = source.band_words(intervals, bands.OVER_PAIRS, together)
     parts = [f"{what} by {title} over training ({', '.join(models)}): mean over {over} and the "
              f"tokens of a level. {drawn} "]  # fmt: skip
     told = set()

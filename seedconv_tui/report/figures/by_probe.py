@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from seedconv_tui.report import bands, style
-from seedconv_tui.report.choices import INTERVAL, PAPER
+from seedconv_tui.report.choices import PAPER
 from seedconv_tui.report.parts import LINES, Figure, Omitted, file_name, gathered
 from seedconv_tui.report.study_data import StudyData
+from seedconv_tui.tables.band_names import INTERVAL
 from seedconv_tui.tables.long_tables import TABLES
 from seedconv_tui.tables.selection import Choice, ChoiceError
 from seedconv_tui.text import count

@@ -64,9 +64,13 @@ def expected_kl(source: StudyData) -> Figure:
             )
     largest = source.models[-1]
     intervals = f"Bands: 95 % intervals of the mean ({source.interval}; none below three seeds)."
+    together = (
+        f"Bands: simultaneous 95 % bands over the steps ({source.interval}; none below three "
+        "seeds)."
+    )
     caption = (
         "Expected KL between seeds over training: mean over ordered pairs of seeds and all tokens. "
-        f"{source.band_words(intervals, bands.OVER_TOKENS)} "
+        f"{source.band_words(intervals, bands.OVER_TOKENS, together)} "
         f"Diamonds: where a model's phases begin. {source.phase_words(largest)} "
         f"{source.seeds()} {source.steps_words()} {source.settings} "
         + " ".join(filter(None, (source.gaps(), source.undrawn)))
