@@ -122,7 +122,7 @@ def grid(
 def laid_out(figure: Figure) -> Figure:
     """Return the figure with everything in its place, once for all files of it."""
     figure.draw_without_rendering()
-    figure.set_layout_engine("none")
+    figure.set_layout_engine(None)  # with "none", each file would be drawn once more in advance
     return figure
 
 
