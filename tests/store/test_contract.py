@@ -270,7 +270,7 @@ def test_another_identity_is_refused_and_nothing_touched(
         b"[]",
         b'{"zarr_format": 3, "node_type": "group", "attributes": {}}',
         b'{"attributes": {"seedconv": null}}',
-        b'{"attributes": {"seedconv": {"format": 4}}}',
+        b'{"attributes": {"seedconv": {"format": 5}}}',
     ],
 )
 def test_what_is_no_study_is_refused_and_not_touched(tmp_path: Path, root: bytes) -> None:
