@@ -12,7 +12,7 @@ import pytest
 from seedconv_tui.cli.main import run
 from seedconv_tui.monitor.categories.screen import CategoriesScreen
 from seedconv_tui.monitor.common.chart_widget import ChartView
-from seedconv_tui.monitor.curves.curve_metrics import METRICS, OF_PAIRS, STATES, TOGETHER
+from seedconv_tui.monitor.curves.curve_metrics import METRICS, OF_SOME_STUDIES, TOGETHER
 from seedconv_tui.text import nats
 from store import Study
 from store.schema import ENSEMBLE_METRICS, TO_MEAN, USUAL
@@ -40,8 +40,7 @@ def ambiguity(step: int) -> float:
 
 async def test_curves_go_through_the_metrics_of_the_ensemble(store: Path) -> None:
     async with terminal(store=store, size=(120, 30)) as screen:
-        of_some_studies = len(OF_PAIRS) + len(TOGETHER) + len(STATES)
-        await screen.press("2", *["m"] * (len(METRICS) - of_some_studies - 1))
+        await screen.press("2", *["m"] * (len(METRICS) - len(OF_SOME_STUDIES) - 1))
         for metric in TOGETHER:
             await screen.press("m")
             await screen.settle()

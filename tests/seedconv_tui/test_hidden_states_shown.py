@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from seedconv_tui.cli.main import run
-from seedconv_tui.monitor.curves.curve_metrics import METRICS, OF_PAIRS, STATES, TOGETHER
+from seedconv_tui.monitor.curves.curve_metrics import METRICS, OF_SOME_STUDIES, STATES
 from seedconv_tui.monitor.seeds.screen import SeedsScreen
 from seedconv_tui.report.families import FAMILIES
 from seedconv_tui.text import nats
@@ -51,8 +51,7 @@ async def test_curves_and_seeds_show_it(
     store: Path, wanted: dict[int, list[tuple[float, float]]]
 ) -> None:
     async with terminal(store=store, size=(120, 30)) as screen:
-        of_some_studies = len(OF_PAIRS) + len(TOGETHER) + len(STATES)
-        await screen.press("2", *["m"] * (len(METRICS) - of_some_studies - 1))
+        await screen.press("2", *["m"] * (len(METRICS) - len(OF_SOME_STUDIES) - 1))
         for place, metric in enumerate(STATES):
             await screen.press("m")
             await screen.settle()

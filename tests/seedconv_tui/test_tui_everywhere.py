@@ -20,7 +20,7 @@ from seedconv_tui.monitor.categories.screen import CategoriesScreen
 from seedconv_tui.monitor.clipboard import MOST_BYTES, osc52
 from seedconv_tui.monitor.common import saving
 from seedconv_tui.monitor.common.theme import DARK, LIGHT, PALETTES
-from seedconv_tui.monitor.curves.curve_metrics import METRICS, OF_PAIRS, TOGETHER
+from seedconv_tui.monitor.curves.curve_metrics import METRICS, OF_SOME_STUDIES
 from seedconv_tui.monitor.curves.screen import CurvesScreen
 from seedconv_tui.monitor.data.remembered import Memory, Remembered, memory_path
 from seedconv_tui.monitor.runs.screen import RunsScreen
@@ -348,7 +348,7 @@ async def test_the_next_session_goes_on_where_the_last_one_was(tmp_path: Path) -
         await screen.press(
             "2",
             "escape",
-            *["m"] * (len(METRICS) - len(OF_PAIRS) - len(TOGETHER) - 1),
+            *["m"] * (len(METRICS) - len(OF_SOME_STUDIES) - 1),
             "y",
             "up",
             "t",

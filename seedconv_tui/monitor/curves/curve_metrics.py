@@ -160,6 +160,9 @@ STATES: tuple[Metric, ...] = tuple(
 )
 """Only of studies that have `cka`."""
 
+OF_SOME_STUDIES = (*OF_PAIRS, *TOGETHER, *STATES)
+"""Those that the key leaves out where no study that is shown has them."""
+
 METRICS: tuple[Metric, ...] = (
     Metric("expected KL", (INTERVAL, SPREAD), "two seeds scored at one step", _expected_kl),
     Metric(
@@ -181,8 +184,6 @@ METRICS: tuple[Metric, ...] = (
         lambda model, beside: _over_seeds(model.steps, np.log(beside.vocab_size) - model.entropy),
     ),
     Metric("KL to unigram", (RANGE,), "a step that is summarised", _kl_unigram, summarised=True),
-    *OF_PAIRS,
-    *TOGETHER,
-    *STATES,
+    *OF_SOME_STUDIES,
 )
 """The metrics, in the order in which the key goes through them."""

@@ -7,7 +7,7 @@ from textual.binding import Binding
 from seedconv_tui.monitor.common.chart_widget import ChartView
 from seedconv_tui.monitor.common.search import SearchBar, found_in, step_in
 from seedconv_tui.monitor.common.study_screen import MIN_WIDTH
-from seedconv_tui.monitor.curves.curve_metrics import METRICS, OF_PAIRS, TOGETHER
+from seedconv_tui.monitor.curves.curve_metrics import METRICS, OF_SOME_STUDIES
 from seedconv_tui.monitor.curves.curves_view import CurvesView
 from seedconv_tui.monitor.curves.model_choice import steps_of
 
@@ -26,7 +26,7 @@ class CurvesScreen(CurvesView):
             "m",
             "metric",
             "Metric",
-            tooltip=", ".join(m.title for m in METRICS if m not in (*OF_PAIRS, *TOGETHER)),
+            tooltip=", ".join(m.title for m in METRICS if m not in OF_SOME_STUDIES),
         ),
         Binding("y", "log_y", "Log", tooltip="logarithmic or linear values"),
         Binding("x", "log_x", "Log steps", show=False, tooltip="logarithmic or linear steps"),
