@@ -106,7 +106,7 @@ def train(seed: int) -> None:
         arguments,
         train_dataset=data,  # type: ignore[arg-type]  # any sequence will do
         data_collator=default_data_collator,
-        callbacks=[SeedconvCallback(STUDY, model="tiny-gpt2", hold=True, hold_at_most=8)],
+        callbacks=[SeedconvCallback(STUDY, model="tiny-gpt2", hold=True, hold_at_most=10)],
     ).train()
 
 
