@@ -72,7 +72,7 @@ bench: $(VENV)/dev
 gpu:
 	$(or $(wildcard $(BIN)/python),$(PYTHON)) -m benchmarks.gpu $(ARGS)
 
-picture: $(VENV)/engine
+picture: $(VENV)/dev
 	$(BIN)/python docs/picture.py seedconv-demo/study.zarr docs
 
 clean:

@@ -1,4 +1,4 @@
-"""Run the examples of the pages and renew the output they quote: `python docs/examples.py [PAGE ...]`.
+"""Run the examples of pages, renew the output they quote: `python docs/examples.py [PAGE ...]`.
 
 A page has a folder of its own (`PAGES` says what lies in it), in which its blocks are run in order:
 
@@ -29,6 +29,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
@@ -61,13 +62,26 @@ def random_study(folder: Path) -> Names:
 def exported_study(folder: Path) -> Names:
     """Write a study of random values, and tables of it."""
     random_study(folder)
-    for name, table in ("tokens.csv", "tokens"), ("seeds.csv", "seeds"), ("tokens.parquet", "tokens"):
+    for name, table in (
+        ("tokens.csv", "tokens"),
+        ("seeds.csv", "seeds"),
+        ("tokens.parquet", "tokens"),
+    ):
         seedconv(folder, "export", "study.zarr", "--what", table, "-o", name)
     return {}
 
 
 def training_script(folder: Path) -> Names:
-    """Write what a training script has, and a study of other checkpoints of its model."""
+    """Write a study file, and return what a script has that saves checkpoints."""
+    from tests.support.tiny_models import write_study
+
+    write_study(folder, models__name="my-model")
+    model = SimpleNamespace(save_pretrained=lambda path: Path(path).mkdir(parents=True))
+    return {"model": model, "Trainer": lambda *_, callbacks: callbacks}
+
+
+def captured_model(folder: Path) -> Names:
+    """Return what a training loop has, and write a study of checkpoints of its model."""
     from tests.support.nano import make_nano
     from tests.support.tiny_models import make_runs, write_study
 
@@ -82,9 +96,7 @@ def training_script(folder: Path) -> Names:
     captured = {"models__name": "my-model", "models__source": "captured", "models__steps": [0, 8]}
     write_study(folder, study__store="captured.zarr", **captured, models__seeds=[1, 2])
     seedconv(folder, "order", "study.toml")
-    model = make_nano(300, 1)
-    model.save_pretrained = lambda path: Path(path).mkdir(parents=True)
-    return {"model": model, "Trainer": lambda *_, callbacks: callbacks}
+    return {"model": make_nano(300, 1), "Trainer": lambda *_, callbacks: callbacks}
 
 
 def probed_study(folder: Path) -> Names:
@@ -119,7 +131,7 @@ class Setting:
 
 
 PAGES = (
-    Setting(("README.md",), training_script),
+    Setting(("README.md",), captured_model),
     Setting(("docs/watching.md",), training_script),
     Setting(("docs/export.md",), exported_study),
     Setting(("docs/store-format.md",), random_study),
@@ -211,10 +223,14 @@ class Run:
         for command in re.findall(r"^\$ ((?:.*\\\n)*.*)\n", text, re.MULTILINE):
             yield f"$ {command}\n"
             if background:
-                quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-                words = ["bash", "-c", command]
-                env = environment(self.folder)
-                self.started.append(subprocess.Popen(words, cwd=self.folder, env=env, **quiet))
+                process = subprocess.Popen(
+                    ["bash", "-c", command],
+                    cwd=self.folder,
+                    env=environment(self.folder),
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                )
+                self.started.append(process)
                 continue
             printed = "\n".join(line.rstrip() for line in shell(self.folder, command).splitlines())
             yield f"{printed}\n" if printed else ""
@@ -231,7 +247,7 @@ class Run:
         """Wait for what was started. Exit if it failed."""
         for process in self.started:
             if process.wait():
-                sys.exit(f"{self.page}: {process.args} ended with {process.returncode}")
+                sys.exit(f"{self.page}: what it starts in the background failed")
 
 
 def same(old: re.Match[str], new: re.Match[str], *, trained: bool) -> bool:
@@ -293,7 +309,9 @@ def main() -> None:
                 if before == after:
                     continue
                 wrong.append(page)
-                lines = difflib.unified_diff(before.splitlines(), after.splitlines(), page, "now", n=1)
+                lines = difflib.unified_diff(
+                    before.splitlines(), after.splitlines(), page, "now", n=1
+                )
                 print("\n".join(lines))
                 if not options.check:
                     (ROOT / page).write_text(after, encoding="utf-8")

@@ -1,19 +1,25 @@
-"""Writes a picture of every screen of the monitor on a store: `make picture`."""
+"""Write a picture of every screen of the monitor on a store, and figures: `make picture`."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import re
+import shutil
 import sys
+import tempfile
 from pathlib import Path
 
+from seedconv_tui.cli.main import run
 from seedconv_tui.monitor.app import SeedconvApp
 from seedconv_tui.monitor.data.live import StoreSource
 from seedconv_tui.monitor.screens import SCREENS
 
 KEYS = {"Categories": ["c", "s", "s", "space", "down"], "Tokens": ["x"] * 4}
 """What is pressed on a screen before it is saved."""
+
+FIGURES = ("expected_kl", "kl_by_pos", "kl_by_frequency")
+"""Figures of the report that are on the pages."""
 
 _FONTS = re.compile(r"@font-face \{.*?\}\s*", re.DOTALL)  # from another host; any fixed font does
 
@@ -32,5 +38,14 @@ async def main(store: Path, folder: Path) -> None:
             (folder / f"{screen.lower()}.svg").write_text(picture, encoding="utf-8")
 
 
+def figures(store: Path, folder: Path) -> None:
+    """Draw the report of `store`, and keep `FIGURES` in `folder`."""
+    with tempfile.TemporaryDirectory() as report:
+        run(["report", str(store), "-o", report, "--format", "png", "--without", "regression"])
+        for name in FIGURES:
+            shutil.copy(Path(report) / f"{name}.png", folder / f"report-{name}.png")
+
+
 os.environ["COLORTERM"] = "truecolor"
+figures(Path(sys.argv[1]), Path(sys.argv[2]))
 asyncio.run(main(Path(sys.argv[1]), Path(sys.argv[2])))
