@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-import shutil
 import sys
 import tempfile
 from pathlib import Path
+
+from PIL import Image
 
 from seedconv_tui.cli.main import run
 from seedconv_tui.monitor.app import SeedconvApp
@@ -43,7 +44,10 @@ def figures(store: Path, folder: Path) -> None:
     with tempfile.TemporaryDirectory() as report:
         run(["report", str(store), "-o", report, "--format", "png", "--without", "regression"])
         for name in FIGURES:
-            shutil.copy(Path(report) / f"{name}.png", folder / f"report-{name}.png")
+            with Image.open(Path(report) / f"{name}.png") as figure:
+                figure.thumbnail((1200, 1200))
+                small = figure.convert("RGB").quantize(64)
+                small.save(folder / f"report-{name}.png", optimize=True)
 
 
 os.environ["COLORTERM"] = "truecolor"
