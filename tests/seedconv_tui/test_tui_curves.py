@@ -11,7 +11,9 @@ import pytest
 from textual import events
 
 from seedconv_tui.monitor.common.chart_widget import ChartView
+from seedconv_tui.text import nats
 from store import Study
+from store.analysis import simultaneous_band
 from store.schema import Phase, Probe, ProbeValues
 from tests.support.made_store import checkpoint, fill, open_writer
 from tests.support.terminal import (
@@ -221,7 +223,28 @@ async def test_the_kl_to_unigram_is_read_from_the_summaries(tmp_path: Path) -> N
         assert words(64) in screen.row("━━ m")
 
 
-async def test_b_goes_through_interval_spread_and_none() -> None:
+async def test_a_band_over_all_steps_is_read_and_follows(tmp_path: Path) -> None:
+    writer = open_writer(tmp_path / "study")
+    fill(writer, "m", ("a", "b", "c"), (0, 8))
+    async with terminal(store=tmp_path / "study") as screen:
+        await screen.press("2", "b", "b")
+        await screen.settle()
+
+        def words() -> str:
+            _, band = simultaneous_band(Study(tmp_path / "study"), "m", "all")
+            low, high = (nats(float(end[-1, 0])) for end in (band.low, band.high))
+            return f"all steps {low} to {high}"
+
+        two = words()
+        assert two in screen.row("━━ m")
+        fill(writer, "m", ("a", "b", "c"), (64,))
+        await screen.poll(Study(tmp_path / "study").snapshot())
+        await screen.settle()
+        assert words() in screen.row("━━ m")
+        assert words() != two
+
+
+async def test_b_goes_through_the_bands_and_none() -> None:
     few = make_model("few", n_seeds=2)
     later = replace(make_model("later"), kl_interval=None)
     async with terminal(make_study(make_model(), few, later), size=(100, 30)) as screen:
@@ -235,6 +258,9 @@ async def test_b_goes_through_interval_spread_and_none() -> None:
         assert "band: std over pairs" in screen.text
         assert "1.2000 ± 0.0100 std  3/3 seeds, 6 pairs" in screen.row("━━ pythia-14m")
         assert "1.2000 ± 0.0100 std  2/2 seeds, 2 pairs" in screen.row("━━ few")
+        await screen.press("b")
+        assert "band: 95 % over all steps at once" in screen.text
+        assert "1.2000 no band yet " in screen.row("━━ pythia-14m")
         await screen.press("b")
         none = plot(screen)
         assert "band" not in screen.row("expected KL")
@@ -258,7 +284,7 @@ async def test_band_phases_and_log_can_be_switched() -> None:
         await screen.press("y")
         assert "expected KL, nats, log" in screen.text
         assert plot(screen) != linear
-        await screen.press("y", "b", "b")
+        await screen.press("y", "b", "b", "b")
         assert "band" not in screen.row("expected KL")
         assert plot(screen) != linear
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from seedconv_tui.monitor.curves.minimal_pairs import PairsCurve
+    from seedconv_tui.monitor.curves.step_bands import StepBand
     from seedconv_tui.monitor.curves.whole_summary import Whole
     from store.schema import ModelSnapshot
 
@@ -50,6 +51,7 @@ class Beside:
     vocab_size: int
     whole: Whole | None  # None: not read
     pairs: PairsCurve | None = None  # minimal pairs; None: not read, or there are none
+    band: StepBand | None = None  # over all steps; None: not read
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,13 +65,25 @@ class Metric:
     summarised: bool = False  # whether it is in summaries alone: `Beside.whole` is needed
 
 
-def _expected_kl(model: ModelSnapshot, _beside: Beside) -> Curve:
+def _expected_kl(model: ModelSnapshot, beside: Beside) -> Curve:
     mean, std = model.expected_kl, model.pair_std
     ends = np.full((len(mean), 2), np.nan) if model.kl_interval is None else model.kl_interval
-    bands = {INTERVAL: (ends[:, 0], ends[:, 1]), SPREAD: (mean - std, mean + std)}
+    bands = {
+        INTERVAL: (ends[:, 0], ends[:, 1]),
+        SPREAD: (mean - std, mean + std),
+        ALL_STEPS: _over_all_steps(model.steps, beside.band),
+    }
     floors = ("storage floor", model.storage_floor), ("noise floor", model.noise_floor)
     of_pairs = model.n_pairs, model.n_left_out
     return Curve(model.steps, mean, bands, model.n_seeds, *of_pairs, floors)
+
+
+def _over_all_steps(steps: NDArray[np.int64], band: StepBand | None) -> tuple[Floats, Floats]:
+    low, high = np.full((2, len(steps)), np.nan)
+    if band is not None:
+        known, wanted = np.isin(steps, band.steps), np.isin(band.steps, steps)
+        low[known], high[known] = band.low[wanted], band.high[wanted]
+    return low, high
 
 
 def _over_seeds(steps: NDArray[np.int64], values: Floats) -> Curve:
@@ -126,6 +140,7 @@ def _together(place: int, model: ModelSnapshot, beside: Beside) -> Curve:
 
 
 INTERVAL, SPREAD, RANGE = "95 % interval", "std over pairs", "min to max over seeds"
+ALL_STEPS = "95 % over all steps at once"
 PAIRS = "min to max over pairs"
 
 OF_PAIRS: tuple[Metric, ...] = tuple(
@@ -164,7 +179,9 @@ OF_SOME_STUDIES = (*OF_PAIRS, *TOGETHER, *STATES)
 """Those that the key leaves out where no study that is shown has them."""
 
 METRICS: tuple[Metric, ...] = (
-    Metric("expected KL", (INTERVAL, SPREAD), "two seeds scored at one step", _expected_kl),
+    Metric(
+        "expected KL", (INTERVAL, SPREAD, ALL_STEPS), "two seeds scored at one step", _expected_kl
+    ),
     Metric(
         "cross-entropy",
         (RANGE,),

@@ -15,6 +15,7 @@ from seedconv_tui.monitor.common.study_screen import MIN_WIDTH, Columns, StudySc
 from seedconv_tui.monitor.curves.chart_window import ChartWindow
 from seedconv_tui.monitor.curves.curve_columns import curve_columns
 from seedconv_tui.monitor.curves.curve_metrics import (
+    ALL_STEPS,
     METRICS,
     OF_PAIRS,
     STATES,
@@ -33,6 +34,7 @@ from seedconv_tui.monitor.curves.model_choice import (
     study_labels,
 )
 from seedconv_tui.monitor.curves.readout import Readout, entries, heading
+from seedconv_tui.monitor.curves.step_bands import BandOverSteps, StepBand
 from seedconv_tui.monitor.curves.whole_summary import Whole, WholeSummary
 from store.schema import ACTIVE_STATES, CKA, State, has_ensemble
 
@@ -64,6 +66,7 @@ class CurvesView(StudyScreen):
         self._band = {}
         self._whole: dict[ModelKey, Whole] = {}  # as it was read last
         self._pairs: dict[ModelKey, PairsCurve] = {}
+        self._over_steps: dict[ModelKey, StepBand] = {}
 
     def compose_body(self) -> Iterable[Widget]:
         yield ChartTitle()
@@ -130,7 +133,11 @@ class CurvesView(StudyScreen):
                     self._whole[key] = whole
                 if pairs is not None:
                     self._pairs[key] = pairs
-                beside = Beside(snapshot.vocab_size, self._whole.get(key), self._pairs.get(key))
+                band = watch.details.get(BandOverSteps(model.name, snapshot.generation))
+                if band is not None:
+                    self._over_steps[key] = band
+                read_of = (self._whole.get(key), self._pairs.get(key), self._over_steps.get(key))
+                beside = Beside(snapshot.vocab_size, *read_of)
                 color = len(found) % len(chart.MARKERS)
                 curve = metric.curve(model, beside)
                 found.append(StudyModel(key, label, color, snapshot, model, curve))
@@ -159,6 +166,8 @@ class CurvesView(StudyScreen):
             return [WholeSummary(name, generation) for name in names]
         if METRICS[self._metric] in OF_PAIRS:
             return [each for name in names for each in questions(watch.details, name, generation)]
+        if self._shown_band == ALL_STEPS:
+            return [BandOverSteps(name, generation) for name in names]
         return []
 
     def _unread(self) -> str:

@@ -11,7 +11,7 @@ from rich.style import Style
 
 from seedconv_tui.chart import MARKERS
 from seedconv_tui.monitor.common.canvas import Canvas, Line, line_width, spread
-from seedconv_tui.monitor.curves.curve_metrics import INTERVAL, SPREAD
+from seedconv_tui.monitor.curves.curve_metrics import ALL_STEPS, INTERVAL, SPREAD
 from seedconv_tui.text import counted, nats, phase_words, step_label, without
 
 if TYPE_CHECKING:
@@ -109,12 +109,13 @@ def _spread(curve: Curve, at: int, band: str, plus_minus: str) -> str:
     low, high = (float(end[at]) for end in curve.bands[band])
     if band == SPREAD:
         return f"{plus_minus} {nats(high - float(curve.value[at]))} std"
-    if band == INTERVAL and not math.isfinite(low):
+    if band in (INTERVAL, ALL_STEPS) and not math.isfinite(low):
         few = int(curve.n_seeds[at]) < 3
         without_some = curve.n_left_out is not None and curve.n_left_out[at]
         why = "below 3 seeds" if few else "without all pairs" if without_some else "yet"
-        return f"no interval {why}"
-    return f"{'95 % ' * (band == INTERVAL)}{nats(low)} to {nats(high)}"
+        return f"no {'interval' if band == INTERVAL else 'band'} {why}"
+    what = {INTERVAL: "95 % ", ALL_STEPS: "all steps "}.get(band, "")
+    return f"{what}{nats(low)} to {nats(high)}"
 
 
 def _against(pinned: StudyModel, other: StudyModel, step: int) -> str:
