@@ -25,6 +25,7 @@ from engine.models.user_code import UserLoader, import_loader
 from engine.sources.announcements import Announcements
 from engine.sources.hub_client import HubClient
 from engine.sources.open import open_source
+from engine.sources.reference_source import all_sources, find_reference
 from engine.study_file.file import StudyFile
 from engine.text.tokenizer import entry_texts
 from engine.workers.choice import find_devices
@@ -81,6 +82,8 @@ def build_coordinator(
         for model in study.models
     }
     patience = Patience(study, listener, stop, clock, waiting=waiting)
+    to_read = all_sources(study, sources, hub)
+    patience.until_there(lambda: find_reference(study, to_read))
     inputs = read_inputs(study, hub, sources, patience)
     tokenizer, text, probes = inputs.tokenizer, inputs.text, inputs.probes
     if study.captured:  # before any slow work: training may begin at any moment
@@ -123,12 +126,13 @@ def build_coordinator(
     retries = Retries(writer, _remedies(study, loaders), clock, forgive=retry_failed)
     names = tuple(questions.probe.name for questions in probes)
     inventory = Inventory(
-        models, sources, writer, session, retries, announcements, study.log_probs, names
-    )
+        models, sources, writer, session, retries, announcements, study.log_probs, names,
+        study.reference.end,
+    )  # fmt: skip
 
     def make_executor() -> Executor:
         job = Job.of(study, text, tokenizer, writer.results.session, probes)
-        executor = devices.executor(job, sources, writer.results, board)
+        executor = devices.executor(job, to_read, writer.results, board)
         session.show(device=devices.describe())  # torch is imported by now, and knows more
         return executor
 

@@ -78,6 +78,8 @@ class Coordinator:
             steps = self._inventory.remaining(available)
             self._disk_use.report(steps)
             self._work(steps, available)
+            if late := self._inventory.not_compared_with_end():
+                self._work(late, available)
             self._try_again()
             self._inventory.release_announcements()
             self._finish()

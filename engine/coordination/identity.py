@@ -25,12 +25,15 @@ def header_of(study: StudyFile, tokenizer: Tokenizer, text: EvaluationText) -> H
         "corpus.digest": text.digest,
         "corpus.counts": text.counts.digest,
     }
+    if study.reference.end is not None:
+        identity["reference.end"] = study.reference.end
     details = {
         "tokenizer": study.tokenizer.source,
         "study_file": study.model_dump(mode="json"),
         "versions": versions(),
     }
-    return Header(study.study.name, identity, details, in_order(scoring.divergences))
+    divergences = in_order((*scoring.divergences, *study.reference.names))
+    return Header(study.study.name, identity, details, divergences)
 
 
 def as_before(study: StudyFile) -> StudyFile:

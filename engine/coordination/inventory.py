@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping, Sequence
 
 from engine.coordination.lost_pairs import LostPairs, describe, find_lost_pairs
-from engine.coordination.planner import Step, remaining, remaining_of
+from engine.coordination.planner import Step, lacks_end, remaining, remaining_of
 from engine.coordination.releases import Releases, stay_missing
 from engine.coordination.retries import Retries
 from engine.coordination.session import Session
@@ -33,8 +33,13 @@ class Inventory:
         announcements: Announcements,
         log_probs: LogProbsSection,
         probes: Collection[str] = (),
+        end: int | None = None,
     ) -> None:
-        """Look at nothing yet; a checkpoint is done once it was asked all `probes`."""
+        """Look at nothing yet; a checkpoint is done once it was asked all `probes`.
+
+        Seeds are also compared with what they are at the step `end`, which therefore comes first.
+        """
+        self._end = end
         self._log_probs = log_probs
         self._keeps = log_probs.representation != "none" and log_probs.retention == "all"
         self._models, self._sources, self._writer = models, sources, writer
@@ -302,13 +307,17 @@ class Inventory:
             held = self._retries.held_steps(name)
             unasked = self._retries.held_probes(name, self._signature(name))
             steps = remaining(
-                self._writer.ledger, name, set(keys), held, self._asked(name), unasked, self._keeps
-            )
+                self._writer.ledger, name, set(keys), held, self._asked(name), unasked, self._keeps,
+                self._end,
+            )  # fmt: skip
             if newest_first:
                 ranks = list(enumerate(reversed(steps)))
             else:
                 ranks = [(step.step, step) for step in steps]
-            ranked += [(self.only_probes(step), rank, place_of_model, step) for rank, step in ranks]
+            ranked += [
+                ((self.only_probes(step), step.step != self._end), rank, place_of_model, step)
+                for rank, step in ranks
+            ]
         ordered = [step for *_, step in sorted(ranked, key=lambda entry: entry[:3])]
         self._session.show(queued=sum(len(step.score) for step in ordered))
         return ordered
@@ -341,7 +350,18 @@ class Inventory:
             probes=self._asked(model),
             held=self._retries.held_probes(model, self._signature(model)),
             keeps=self._keeps,
+            end=self._end,
         )
+
+    def not_compared_with_end(self) -> list[Step]:
+        """Return steps that were reduced before the step `end` was, and can be compared with it."""
+        return [
+            Step(name, step, (), reduce=True)
+            for name in self._models
+            for known in [self._writer.ledger.model(name)]
+            for step in sorted(known.reduced)
+            if lacks_end(known, step, self._end) and step not in self._retries.held_steps(name)
+        ]
 
     def _signature(self, name: str) -> Callable[[Key], object]:
         """Return what gives the signature of a model's checkpoints."""

@@ -9,7 +9,7 @@ from itertools import chain
 from engine.study_file.scoring_section import Keep
 from engine.workers.messages import Pass, seed_order
 from store import Ledger, ModelLedger
-from store.schema import Key
+from store.schema import REFERENCE_METRICS, Key
 from store.words import counted
 
 
@@ -88,6 +88,7 @@ def remaining(
     probes: Collection[str] = (),
     held: Collection[tuple[str, Key]] = (),
     keeps: bool = False,
+    end: int | None = None,
 ) -> list[Step]:
     """Return steps of one model with something left to do, ascending.
 
@@ -103,7 +104,7 @@ def remaining(
     found = (
         remaining_of(
             known, name, step, seeds[step],
-            reducible=step not in damaged, probes=probes, held=held, keeps=keeps,
+            reducible=step not in damaged, probes=probes, held=held, keeps=keeps, end=end,
         )
         for step in sorted(seeds)
     )  # fmt: skip
@@ -120,19 +121,21 @@ def remaining_of(
     probes: Collection[str] = (),
     held: Collection[tuple[str, Key]] = (),
     keeps: bool = False,
+    end: int | None = None,
 ) -> list[Step]:
     """Return what is left to do of one step; these seeds are available.
 
     A seed that is scored but whose log-probs were dropped is scored again only when another seed
     of its step has yet to be compared with it; or, if the study `keeps` log-probs, when they were
     damaged. Probes, each seed's by itself, come only when
-    nothing else is left: a KL must not wait for them.
+    nothing else is left: a KL must not wait for them. Seeds are also compared with the step `end`.
     """
     scored = known.scored_at(step)
     new = available - scored
     # Seeds that were compared stay so: the others join them or, where one is lost, cannot.
     wanted, before = comparable(known, step, available), known.reduced.get(step, frozenset())
-    reduce = reducible and len(wanted) > 1 and before < wanted
+    late = before == wanted and lacks_end(known, step, end)
+    reduce = reducible and len(wanted) > 1 and (before < wanted or late)
     needed = {seed for seed in wanted & scored if (seed, step) not in known.stored}
     damaged = {seed for seed, at in known.wanted_again if at == step and keeps}
     score = new | (needed if reduce else set()) | (damaged & scored & available)
@@ -143,6 +146,20 @@ def remaining_of(
         for seed in sorted(available, key=seed_order)
     }
     return [Step(name, step, (), False, seed, them) for seed, them in asked.items() if them]
+
+
+def lacks_end(known: ModelLedger, step: int, end: int | None) -> bool:
+    """Return whether a reduced step can be compared with the step `end` now, and was not.
+
+    Log-probs of both are needed, and none is made again for this.
+    """
+    seeds = known.reduced.get(step, frozenset())
+    lacking = [m for m in REFERENCE_METRICS if m.at_end and known.set_with(step, m.name) is None]
+    return (
+        end is not None
+        and bool(seeds and lacking)
+        and all({(seed, step), (seed, end)} <= known.stored for seed in seeds)
+    )
 
 
 def comparable(known: ModelLedger, step: int, available: set[str]) -> frozenset[str]:

@@ -124,8 +124,12 @@ class Recorder:
 
     def _take_reduced(self, task: Pass, pairs: PairsResult) -> None:
         name, at = task.model, task.step
-        self.totals.reduced += 1
         self._retries.reduced(name, at)
+        if not pairs.means:  # its pairs were reduced before
+            text = f"{name}, step {at:,}: compared with the step reference.end"
+            self._session.say("info", "reference", text, model=name, step=at)
+            return
+        self.totals.reduced += 1
         self._reader.refresh()
         model = self._reader.model_snapshot(name)
         self._take_phases(name, at, find_phases(model.steps, model.kl))

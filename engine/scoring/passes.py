@@ -21,10 +21,11 @@ from engine.scoring.captured_seed import CapturedSeed
 from engine.scoring.divergence import SPARE
 from engine.scoring.hidden_similarity import HiddenSimilarity
 from engine.scoring.log_prob_rows import LiveSeed, Rows
+from engine.scoring.reference_kl import References
 from engine.scoring.scorer import Scorer, rows_within
 from engine.scoring.top_predictions import largest
 from engine.scoring.transfer import HostCopies
-from store.schema import TOP
+from store.schema import REFERENCES, TOP
 from store.words import counted
 from store.writing import PendingCheckpoint, PendingPairs
 
@@ -80,14 +81,17 @@ class CorpusPass:
         pairs: PendingPairs | None,
         progress: Callable[[int], None],
         ahead: int = 0,
+        references: References | None = None,
     ) -> None:
         """Take `seeds`, live or stored, in the order of the seeds of `pairs`.
+
+        Those are also compared with `references`.
 
         `progress` is called with the number of tokens done and may raise to stop. `ahead` is how
         many such passes will follow, as far as is known.
         """
         self._scorer, self._pairs, self._progress = scorer, pairs, progress
-        self._ahead = ahead
+        self._ahead, self._references = ahead, references
         self._sources = [seed.seed.rows if isinstance(seed, Live) else seed for seed in seeds]
         self._live = {n: seed for n, seed in enumerate(seeds) if isinstance(seed, Live)}
         self._rows = rows_within(_BLOCK_BYTES[scorer.device.type], scorer.vocab_size)
@@ -125,6 +129,8 @@ class CorpusPass:
         self._log_p = self._p = self._spare = torch.empty(0)  # gone before there are others
         for source in self._sources:
             source.shrink()
+        if self._references is not None:
+            self._references.shrink()
         if self._scorer.device.type == "cuda":
             torch.cuda.empty_cache()
 
@@ -210,8 +216,13 @@ class CorpusPass:
         if log_p.shape[1] == self._rows:
             n_tokens = len(self._scorer.targets)
             ahead = (n_tokens - stop + self._ahead * n_tokens) // self._rows
-        names = self._pairs.divergences
-        return self._scorer.comparison.divergences(log_p, p, names, spare, ahead=ahead)
+        names = [name for name in self._pairs.divergences if name not in REFERENCES]
+        found = {}
+        if self._references is not None:
+            found = self._references.kl(stop - log_p.shape[1], stop, log_p, p, spare)
+        if names:
+            found |= self._scorer.comparison.divergences(log_p, p, names, spare, ahead=ahead)
+        return found
 
     def _refuse_not_finite(self, lowest: NDArray[np.float32], start: int) -> None:
         """Raise the error for log-probs, (seed, token) the least of each, that are no such.

@@ -17,6 +17,7 @@ from engine.study_file.limits_section import NO_LIMITS, LimitsSection
 from engine.study_file.models_section import ModelSection
 from engine.study_file.notify_section import NotifySection, ScalarsSection
 from engine.study_file.probes_section import ProbeSection, check_probes
+from engine.study_file.reference_section import ReferenceSection
 from engine.study_file.scoring_section import LogProbsSection, ScoringSection
 from engine.study_file.section import Section
 from engine.study_file.study_section import StudySection
@@ -34,6 +35,7 @@ class StudyFile(Section):
     models: list[ModelSection] = Field(min_length=1)
     scoring: ScoringSection = ScoringSection()
     log_probs: LogProbsSection = LogProbsSection()
+    reference: ReferenceSection = ReferenceSection()
     categories: CategoriesSection = CategoriesSection()
     limits: LimitsSection = NO_LIMITS
     notify: NotifySection = Field(default=NotifySection(), exclude=True)  # may hold secrets
@@ -123,6 +125,24 @@ class StudyFile(Section):
                 'log_probs.representation = "dense" does not keep; leave it out, or set "auto", '
                 '"factored" or "none"'
             )
+        return self
+
+    @model_validator(mode="after")
+    def _kept_for_end(self) -> Self:
+        kept = self.log_probs
+        if self.reference.end is None:
+            return self
+        if kept.representation == "none" or kept.retention != "all":
+            raise ValueError(
+                "reference.end: needs log-probs that are kept: set log_probs.representation to "
+                '"factored" or "dense", and log_probs.retention to "all"'
+            )
+        for model in self.models:
+            if isinstance(model.steps, list) and self.reference.end not in model.steps:
+                raise ValueError(
+                    f'reference.end: model "{model.name}" has no step {self.reference.end}; name '
+                    "one that all models have"
+                )
         return self
 
     @model_validator(mode="after")

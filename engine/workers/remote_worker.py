@@ -19,6 +19,7 @@ from engine.machine.gate import gated
 from engine.machine.limits import limit_gpus, limit_process
 from engine.sources.hub_client import HubClient
 from engine.sources.open import open_source
+from engine.sources.reference_source import all_sources
 from engine.workers.messages import Ended, Job, Message, Pass, Ready
 from engine.workers.worker import Worker
 from store import StoreError
@@ -102,9 +103,11 @@ class RemoteWorker:
         limit_process(job.study.limits)
         limit_gpus(job.study.limits, devices)
         hub = HubClient(self._stop)
-        self._sources = {
-            model.name: open_source(model, job.study.folder, hub) for model in job.study.models
-        }
+        self._sources = all_sources(
+            job.study,
+            {m.name: open_source(m, job.study.folder, hub) for m in job.study.models},
+            hub,
+        )
         self._results = CellWriter(job.study.store, job.session)
         report = gated(job.study.limits, devices, self._report)
         self._worker = Worker(

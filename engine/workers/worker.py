@@ -44,6 +44,7 @@ from engine.workers.pass_errors import (
     refuse_different,
     refuse_others,
 )
+from engine.workers.pass_references import WorkerReferences
 from engine.workers.ways_to_load import Way, ways_to_load
 from engine.workers.weights_reader import WeightsReader
 from store import REPRESENTATIONS, DamagedError, ModelLedger, Study
@@ -89,6 +90,9 @@ class Worker:
         self._store = Study(study.store)
         readers = min(_READERS, study.limits.threads or _READERS)
         self._readers = ThreadPoolExecutor(readers, thread_name_prefix="log-probs")
+        self._references = WorkerReferences(
+            study, tokenizer, sources, self._scorer, self._store, self._readers
+        )
 
     def prefetch(self, task: Pass) -> None:
         """Begin to read the weights that a pass will need, in a thread of its own."""
@@ -176,6 +180,7 @@ class Worker:
         work = Work(task.model, alone, task.step, State.READING, 0, len(self._text.corpus))
         work = replace(work, probe=", ".join(task.probes))
         self._report(work)
+        self._references.prepare(lambda _: self._report(work))
         state = State.SCORING if task.live else State.REDUCING
         pending: list[PendingCheckpoint | PendingPairs] = []
         made = contextlib.ExitStack()  # models: their memory is for those of the next pass
@@ -189,7 +194,7 @@ class Worker:
             pending += [entry.pending for entry in live.values() if entry.pending is not None]
             pairs = None
             if task.reduce and len(task.seeds) > 1:
-                pairs = self._results.begin_pairs(task.model, task.step, task.seeds)
+                pairs = self._references.begin_pairs(self._results, task)
                 pending.append(pairs)
             entries: dict[str, Live | Rows] = {**stored, **live}
             with self._names_seed(task):
@@ -199,6 +204,7 @@ class Worker:
                     pairs,
                     lambda n: self._report(replace(work, state=state, tokens_done=n)),
                     task.ahead,
+                    None if pairs is None else self._references.of(task, pairs.divergences),
                 ).run()
             results = []
             for seed in task.live:

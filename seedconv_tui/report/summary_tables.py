@@ -21,6 +21,7 @@ from store.schema import (
     ENSEMBLE_METRICS,
     KL,
     PERCENTILES,
+    REFERENCE_METRICS,
     Floats,
     PairMetric,
     metrics_of,
@@ -256,6 +257,15 @@ def statistics_of(source: StudyData, model: str) -> Block:
             )
             for metric in ENSEMBLE_METRICS
             if metric.name in row
+        ),
+        *(
+            _line(
+                metric.in_report,
+                row[metric.mean],
+                f"95 % {_interval(row[f'{metric.mean}_low'], row[f'{metric.mean}_high'])}",
+            )
+            for metric in REFERENCE_METRICS
+            if metric.mean in row
         ),
         _line("Cross-entropy", row["cross_entropy"]),
         _line("Entropy", row["entropy"]),

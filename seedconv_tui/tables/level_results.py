@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -37,6 +38,8 @@ class Levels:
     kl_uniform: Floats
     kl_unigram: Floats
     ensemble: Floats  # (step, statistic, level) see `Summary.of_ensemble`; NaN: the study has none
+    # (step, end, level) by name of a reference that the study has: mean over seeds, its interval
+    to_reference: Mapping[str, Floats]
 
     @property
     def has_ensemble(self) -> bool:
@@ -68,6 +71,7 @@ def levels_of(found: Summary, categories: tuple[str, ...]) -> Levels:
         kl_uniform=mean_over_seeds(found.kl_uniform[done]),
         kl_unigram=mean_over_seeds(found.kl_unigram[done]),
         ensemble=found.ensemble[done],
+        to_reference={name: of[done] for name, of in found.mean_to_reference.items()},
     )
 
 

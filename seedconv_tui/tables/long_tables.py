@@ -24,9 +24,11 @@ from store.schema import (
     KL,
     MORE_METRICS,
     PERCENTILES,
+    REFERENCE_METRICS,
     TO_MEAN,
     EnsembleMetric,
     PairMetric,
+    ReferenceMetric,
 )
 
 
@@ -124,6 +126,15 @@ _BAND = (
     _nats("kl_band_high", "upper end of that band"),
 )  # fmt: skip
 
+
+def _to_reference(metric: ReferenceMetric) -> Iterator[Column]:
+    said = f"{metric.description}; mean over seeds and the level's tokens, if the study has it"
+    yield Column(metric.mean, "float", "nats", said, metric.name)
+    for end, which in (("low", "lower"), ("high", "upper")):
+        said = f"{which} end of its 95 % interval"
+        yield Column(f"{metric.mean}_{end}", "float", "nats", said, metric.name)
+
+
 _CHECKPOINT_KL = (
     _nats("kl", "KL, mean over ordered pairs of seeds"),
     _nats("surprisal", "surprisal, mean over seeds"),
@@ -158,6 +169,7 @@ TABLES: dict[str, LongTable] = {
                 for name, q in zip(PERCENTILE_COLUMNS, PERCENTILES, strict=True)
             ),
             *(column for metric in ENSEMBLE_METRICS for column in _together(metric)),
+            *(column for metric in REFERENCE_METRICS for column in _to_reference(metric)),
         ),
         rows.levels,
         frozenset({"models", "categories", "levels", "steps", "band"}),
@@ -173,6 +185,11 @@ TABLES: dict[str, LongTable] = {
             *_baselines(""),
             Column(TO_MEAN, "float", "nats", "KL from it to the mean distribution of all seeds, "
                    "mean over the level's tokens, if the study has it", TO_MEAN),
+            *(
+                Column(metric.name, "float", "nats", f"{metric.description}; mean over the "
+                       "level's tokens, if the study has it", metric.name)
+                for metric in REFERENCE_METRICS
+            ),
             _nats("kl_to", "KL from it to the other seeds, mean over the level's tokens"),
             _nats("kl_from", "KL from the other seeds to it, likewise"),
             Column("outlier", "bool", "", "farther from the others than chance; only for `all`"),

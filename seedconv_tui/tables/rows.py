@@ -25,6 +25,7 @@ from store import Study, Summary, SummaryReader, statistics
 from store.analysis import simultaneous_band
 from store.schema import (
     ALL,
+    ENDS,
     KL,
     PERCENTILES,
     STATISTICS,
@@ -33,6 +34,7 @@ from store.schema import (
     State,
     has_ensemble,
     metrics_of,
+    references_of,
 )
 
 Batch = dict[str, Any]  # column -> list or array, all of one length; missing: None or NaN
@@ -117,6 +119,13 @@ def _level_rows(
                 **dict(zip(PERCENTILE_COLUMNS, summary.kl_percentile[at], strict=True)),
                 **dict(zip(together, summary.ensemble[at], strict=False)),
                 **ends.get(step, {}),
+                **{
+                    metric.mean + ("" if end == "value" else f"_{end}"): of_end
+                    for metric in references_of(study.divergences)
+                    for end, of_end in zip(
+                        ENDS, summary.mean_to_reference[metric.name][at], strict=True
+                    )
+                },
             )
         )
     return batches
@@ -166,6 +175,7 @@ def _seed_rows(study: Study, spread: _Spread, category: str, steps: Sequence[int
                     kl_uniform=summary.kl_uniform[at, row],
                     kl_unigram=summary.kl_unigram[at, row],
                     **({TO_MEAN: summary.kl_to_mean[at, row]} if to_mean else {}),
+                    **{name: of[at, row] for name, of in summary.to_reference.items()},
                     kl_to=pairs.kl_to[index, span.start : span.stop],
                     kl_from=pairs.kl_from[index, span.start : span.stop],
                     outlier=outlier,

@@ -18,6 +18,7 @@ from store.commits.ledger import RESULTS
 from store.reading.study_reader import StudyReader
 from store.schema import layout
 from store.schema.array_types import Floats
+from store.schema.variable import TOP
 
 _TINY = 1e-300  # smaller than any probability that counts; its logarithm is finite
 
@@ -32,7 +33,7 @@ def results_again(
     n_tokens = study.n_tokens
     found = {
         name: np.empty(
-            (n_tokens, layout.TOP) if "rank" in layout.VARIABLES[name].dims else n_tokens,
+            (n_tokens, TOP) if "rank" in layout.VARIABLES[name].dims else n_tokens,
             layout.VARIABLES[name].dtype,
         )
         for name in names
@@ -54,7 +55,7 @@ def _results(
 ) -> dict[str, NDArray[Any]]:
     """Return all results of some tokens, from (token, vocab)."""
     own = np.einsum("tv,tv->t", p, log_p)
-    candidates = np.sort(np.argpartition(-log_p, layout.TOP - 1, axis=1)[:, : layout.TOP], axis=1)
+    candidates = np.sort(np.argpartition(-log_p, TOP - 1, axis=1)[:, :TOP], axis=1)
     among = np.take_along_axis(log_p, candidates, 1)
     top = np.take_along_axis(candidates, np.argsort(-among, axis=1, kind="stable"), 1)
     return {

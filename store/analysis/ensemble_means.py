@@ -40,7 +40,7 @@ def read_ensemble(
 
     Raise DamagedError.
     """
-    of = study.ledger(model).sets.get(step)
+    of = study.ledger(model).set_with(step, TO_MEAN)
     if of is None or {*of.seeds} != {*seeds}:
         return None
     to_mean, surprisal, entropy = (

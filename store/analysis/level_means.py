@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from store.analysis.ensemble_means import EnsembleTokens, ensemble_summary, read_ensemble
+from store.analysis.reference_means import read_references, reference_summary
 from store.reading.study_reader import StudyReader
 from store.reading.summary import OF_SEED
 from store.schema.array_types import Floats
@@ -54,10 +55,12 @@ def summarise(
             for name, means in zip(OF_SEED, of_table, strict=True):
                 table.by_seed[name][index] = means
     clusters, ensemble = token_clusters(study.corpus), read_ensemble(study, model, step, seeds)
+    references = read_references(study, model, step, seeds)
     order = np.argsort(token_kl, kind="stable")
     return token_kl.astype(np.float32), {
         table.category.name: table.finish(token_kl, order, clusters)
         | (table.together(ensemble, clusters) if has_ensemble(study.divergences) else {})
+        | reference_summary(references, len(seeds), table.means, table.category, clusters)
         for table in tables
     }
 

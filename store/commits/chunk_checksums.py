@@ -82,7 +82,7 @@ def _find(known: ModelLedger, axes: _Axes, array: list[str], at: list[int]) -> s
             found = known.pair_checksums(axes.steps[at[0]], name, pair)
             return found[at[3]] if found else None
         case [layout.LOOSE, name] if name in SET_RESULTS:
-            of = known.sets[axes.steps[at[0]]]
-            if at[2] == of.place:  # elsewhere are what no record names
+            of = known.set_with(axes.steps[at[0]], name)
+            if of is not None and at[2] == of.place:  # elsewhere are what no record names
                 return of.checksums(name, axes.seeds[at[1]])[at[3]]
     return None

@@ -109,7 +109,8 @@ class ModelLedger:
                     self.log_prob_cells[key] = cells if isinstance(cells, dict) else {}
             case {"kind": "reduced", "step": int(step), "seeds": list(seeds)}:
                 self.reduced[step] = frozenset(map(str, seeds))
-                self._take_set(step, SeedSet.of(record) or self.sets.get(step))
+                made, before = SeedSet.of(record), self.sets.get(step)
+                self._take_set(step, made.with_earlier(before) if made else before)
                 sums = PairSums.of(record)
                 self.pair_sums[step] = (
                     *(self.pair_sums.get(step, ()) if sums.before else ()),
@@ -240,6 +241,11 @@ class ModelLedger:
             if found is not None:
                 return found
         return ()
+
+    def set_with(self, step: int, name: str) -> SeedSet | None:
+        """Return whose results of this name there are at a step, of all seeds together."""
+        found = self.sets.get(step)
+        return found if found is not None and name in found.cells else None
 
     def scored_at(self, step: int) -> frozenset[str]:
         """Return the seeds whose results at `step` are committed."""

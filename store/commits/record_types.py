@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from store.commits.ledger import CHECKPOINT_MEANS
-from store.commits.seed_sets import FIELD
+from store.commits.seed_sets import FIELD, REFERENCE
 from store.schema.layout import safe_name
 
 if TYPE_CHECKING:
@@ -122,6 +122,7 @@ FIELDS: Mapping[str, Mapping[str, _Test]] = {
         **_STEP,
         "before?": _list(_label),
         **{f"{name}?": _texts for name in ("cells", "means", FIELD)},
+        f"{REFERENCE}?": _or_null(_text),
     },
     "pruned": _STEP,
     "category": {

@@ -13,6 +13,7 @@ from store.errors import StoreError
 from store.reading.recorded_means import recorded_means
 from store.schema import layout
 from store.schema.damage import Damage, Part
+from store.schema.ensemble import TO_MEAN
 from store.schema.keys import Key
 from store.statistics.means import MEAN_OF
 from store.study import Study
@@ -124,8 +125,10 @@ def restore_sets(
     known, left = writer.ledger.model(model), []
     study.refresh()
     of_sets = [d for d in damage if d.part is Part.PAIRS and d.other_seed is None]
+    left += [d for d in of_sets if not d.path.endswith(f"/{TO_MEAN}")]  # of other models as well
+    of_sets = [d for d in of_sets if d not in left]
     for step in dict.fromkeys(d.step for d in of_sets if d.step is not None):
-        of = known.sets.get(step)
+        of = known.set_with(step, TO_MEAN)
         keys = {(seed, step) for seed in of.seeds} if of is not None else set()
         try:
             if of is not None and keys <= known.stored - {*bad}:

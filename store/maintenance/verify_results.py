@@ -78,6 +78,7 @@ class ResultReader:
         cells = [
             (name, (known.steps[step], known.seeds[seed], of.place), (seed, None))
             for name, seed in itertools.product(SET_RESULTS, of.seeds)
+            if name in of.cells
         ]
 
         def still(seed: str, other: str | None) -> bool:

@@ -14,6 +14,7 @@ from store.reading.study_reader import StudyReader
 from store.reading.summary import SummaryReader
 from store.schema import layout
 from store.schema.seed_pairs import over_pairs
+from store.schema.variable import PERCENTILES
 from store.storage.arrays import read
 
 
@@ -160,7 +161,7 @@ def model_dataset(study: StudyReader, model: str) -> xr.Dataset:
             "category": ("level", category),
             "label": ("level", label),
             "n": ("level", n),
-            "percentile": ("percentile", list(layout.PERCENTILES)),
+            "percentile": ("percentile", list(PERCENTILES)),
         },
         attrs={
             "study": study.name,

@@ -42,8 +42,8 @@ class MeanReader:
             inside = [[seed in known.reduced.get(step, ()) for seed in seeds] for step in steps]
             return pairs_among(np.array(inside, np.bool_).reshape(len(steps), len(seeds)))
         if layout.VARIABLES[self._name].by_set:
-            sets = [known.sets[step].seeds if step in known.sets else () for step in steps]
-            among = [[seed in of for seed in seeds] for of in sets]
+            sets = [known.set_with(step, self._name) for step in steps]
+            among = [[of is not None and seed in of.seeds for seed in seeds] for of in sets]
             return np.array(among, np.bool_).reshape(len(steps), len(seeds))
         scored = [[(seed, step) in known.scored for seed in seeds] for step in steps]
         return np.array(scored, np.bool_).reshape(len(steps), len(seeds))

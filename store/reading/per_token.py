@@ -29,7 +29,7 @@ def locate(
         return open_it(f"{layout.SUMMARY}/{part.name}"), (known.steps[step], part.tokens)
     variable = layout.VARIABLES[part.name]
     if variable.by_set:
-        of = known.sets.get(step)
+        of = known.set_with(step, part.name)
         if of is None or part.seed not in of.seeds:
             raise StoreError(f"{path}: {part.name} of {model}, {part.seed}, step {step}: not there")
         cell = known.steps[step], known.seeds[part.seed], of.place

@@ -14,6 +14,7 @@ from store.errors import DamagedError
 from store.schema import layout
 from store.schema.keys import Key
 from store.schema.probe import Probe
+from store.schema.variable import PACK_SEEDS
 from store.storage.arrays import Array, create_array, expect, open_array, place, read
 from store.storage.durable_store import DurableStore
 from store.storage.links import remove_tree
@@ -60,7 +61,7 @@ def results_layouts(
         "dims": ("step", "seed", "item", "variant"),
         "attributes": {"units": "nats", "description": _DESCRIPTION},
     }
-    packed = loose | {"shards": (1, layout.PACK_SEEDS, items, variants)}
+    packed = loose | {"shards": (1, PACK_SEEDS, items, variants)}
     return {result_name(name): packed, loose_name(name): loose}
 
 

@@ -16,17 +16,24 @@ from store.reading.recorded_means import numbers_checksum
 from store.reading.study_reader import StudyReader
 from store.schema import layout
 from store.schema.array_types import Floats
-from store.schema.ensemble import ENDS, ENSEMBLE_METRICS, STATISTICS, SUMMARY_ARRAYS, TO_MEAN
+from store.schema.ensemble import ENDS, ENSEMBLE_METRICS, STATISTICS
 from store.schema.packed import checksum_at
+from store.schema.reference import REFERENCE_METRICS, references_of
 from store.schema.seed_pairs import ordered_pairs
+from store.schema.variable import PERCENTILES
 from store.statistics.intervals import FEWEST_SEEDS
 from store.storage.arrays import Array, read, read_cells
 
 if TYPE_CHECKING:
     import xarray
 
-BY_LEVEL = tuple(name for name, v in layout.SUMMARIES.items() if "level" in v.dims)
-"""Summaries by level, in the order in which records have the checksums of their numbers."""
+
+@cache
+def by_level(divergences: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the summaries by level of a study, in the order of the checksums in records."""
+    summaries = layout.summaries_of(divergences)
+    return tuple(name for name, variable in summaries.items() if "level" in variable.dims)
+
 
 OfStep = Callable[[str, str], Floats]  # name of a summary, category -> one step's ([...,] level)
 
@@ -55,6 +62,10 @@ class Summary:
     # Of a study that has it, else NaN:
     kl_to_mean: NDArray[np.float64]  # (step, seed, level) from seed to the mean of the seeds, nats
     ensemble: NDArray[np.float64]  # (step, statistic, level) see `of_ensemble`, nats
+    # From seed to each reference, by name of the metric: (step, seed, level), nats; of a study that
+    # has it. And the mean over seeds with the ends of its interval, (step, 3, level).
+    to_reference: Mapping[str, NDArray[np.float64]]
+    mean_to_reference: Mapping[str, NDArray[np.float64]]
 
     @cached_property
     def kl_uniform(self) -> NDArray[np.float64]:
@@ -72,6 +83,15 @@ class Summary:
         """Return whether anything is known of the seeds' mean distribution."""
         return bool(np.isfinite(self.ensemble).any())
 
+    def _values(self, name: str) -> NDArray[np.float64] | None:
+        """Return what there is under a name of `layout.SUMMARIES`; None: nothing."""
+        for metric in REFERENCE_METRICS:
+            if name in (metric.name, metric.mean):
+                own = self.to_reference if name == metric.name else self.mean_to_reference
+                return own.get(metric.name)
+        found: NDArray[np.float64] = getattr(self, name)
+        return found
+
     def dataset(self) -> xarray.Dataset:
         """Return the same as an `xarray.Dataset`. Needs the extra `xarray`."""
         with from_extra("a dataset", "xarray"):
@@ -81,7 +101,9 @@ class Summary:
         for name, variable in layout.SUMMARIES.items():
             if "level" in variable.dims and not variable.by_pair:
                 attributes = {"units": variable.units, "long_name": variable.description}
-                variables[name] = xarray.Variable(variable.dims, getattr(self, name), attributes)
+                found = self._values(name)
+                if found is not None:
+                    variables[name] = xarray.Variable(variable.dims, found, attributes)
         variables["kl_uniform"] = xarray.Variable(
             ("step", "seed", "level"),
             self.kl_uniform,
@@ -96,8 +118,9 @@ class Summary:
                 "step": ("step", self.steps),
                 "seed": ("seed", list(self.seeds)),
                 "level": ("level", list(self.labels)),
-                "percentile": ("percentile", list(layout.PERCENTILES)),
+                "percentile": ("percentile", list(PERCENTILES)),
                 "statistic": ("statistic", list(STATISTICS)),
+                **({"end": ("end", list(ENDS))} if self.to_reference else {}),
                 "n": ("level", self.counts),
                 "n_seeds": ("step", self.n_seeds),
             },
@@ -115,6 +138,7 @@ class SummaryReader:
     def __init__(self, study: StudyReader, model: str) -> None:
         self._study, self._model = study, model
         self._known = study.ledger(model)
+        self._by_level = by_level(study.divergences)
         self.steps = np.array(sorted(self._known.steps), np.int64)
         self._order = [self._known.steps[int(step)] for step in self.steps]
         # What `of_step` has read, by name: index of the first step, values, levels.
@@ -192,14 +216,15 @@ class SummaryReader:
         whose result is not finite. Raise DamagedError.
         """
         summary = self._known.summaries[step]
-        if checksum_at(summary.sums.get(category), BY_LEVEL.index(name)) is not None:
+        if checksum_at(summary.sums.get(category), self._by_level.index(name)) is not None:
             return False  # else that was said when they were read
-        if name in SUMMARY_ARRAYS and step not in self._known.sets:
+        of_set = layout.SET_OF_SUMMARY.get(name)
+        if of_set is not None and self._known.set_with(step, of_set) is None:
             return False  # without any result
         labels = [seed for seed in self._known.seeds if seed in summary.seeds]
         if not _lacks_values(name, values, [self._known.seeds[seed] for seed in labels], full):
             return False
-        of = TO_MEAN if name in SUMMARY_ARRAYS else OF_SEED.get(name)
+        of = of_set or OF_SEED.get(name)
         finite = partial(self._study.all_finite, self._model)
         if of is not None:
             return all(finite(of, seed, step) for seed in labels)
@@ -268,7 +293,7 @@ class SummaryReader:
         `values` begin with the index `first` on the axis `step`.
         """
         summary, known = self._known.summaries[step], self._known
-        recorded = checksum_at(summary.sums.get(category), BY_LEVEL.index(name))
+        recorded = checksum_at(summary.sums.get(category), self._by_level.index(name))
         if recorded is None:
             return
         variable, span = layout.SUMMARIES[name], self._study.levels(category)
@@ -295,7 +320,7 @@ def _lacks_values(
     if name in ("kl_low", "kl_high") and len(seeds) < FEWEST_SEEDS:
         return False
     variable = layout.SUMMARIES[name]
-    if name == "ensemble" and len(seeds) < FEWEST_SEEDS:
+    if variable.dims[1] in ("statistic", "end") and len(seeds) < FEWEST_SEEDS:
         values = values[:: len(ENDS)]
     if variable.by_pair:
         values = values[np.ix_(seeds, seeds)][ordered_pairs(len(seeds))]
@@ -327,6 +352,11 @@ def _read_summary(study: StudyReader, model: str, category: str) -> Summary:
     sizes = len(known.steps), len(known.seeds), 0, len(found.labels)
     for name in layout.SUMMARIES.keys() - layout.summaries_of(study.divergences).keys():
         values[name] = np.full(layout.SUMMARIES[name].shape(*sizes), np.nan)
+    references = references_of(study.divergences)
+    to_reference = {metric.name: values[metric.name] for metric in references}
+    of_mean = {metric.name: values[metric.mean] for metric in references}
+    for metric in REFERENCE_METRICS:
+        del values[metric.name], values[metric.mean]
     return Summary(
         model=model,
         category=category,
@@ -338,5 +368,7 @@ def _read_summary(study: StudyReader, model: str, category: str) -> Summary:
         seeds=tuple(known.seeds),
         n_seeds=np.array(n_seeds, np.int64),
         vocab_size=study.vocab_size,
+        to_reference=to_reference,
+        mean_to_reference=of_mean,
         **values,
     )

@@ -18,10 +18,8 @@ from store.schema.layout import (
     ARRAYS,
     COMMITS,
     FORMAT,
-    PERCENTILES,
     SUMMARIES,
     SUMMARY,
-    TOP,
     VARIABLES,
     arrays_of,
     log_prob_rows,
@@ -46,6 +44,15 @@ from store.schema.pair_metrics import (
     metrics_of,
 )
 from store.schema.probe import Probe, ProbeValues
+from store.schema.reference import (
+    REFERENCE_METRICS,
+    REFERENCES,
+    TO_END,
+    TO_END_MEAN,
+    TO_MODEL,
+    ReferenceMetric,
+    references_of,
+)
 from store.schema.schedule import Schedule, Schedules, of_model, read_schedules
 from store.schema.snapshot import (
     ACTIVE_STATES,
@@ -60,6 +67,7 @@ from store.schema.snapshot import (
     StudySnapshot,
     Work,
 )
+from store.schema.variable import PERCENTILES, TOP
 
 __all__ = [
     "ACTIVE_STATES",
@@ -81,11 +89,16 @@ __all__ = [
     "OF_STATES",
     "PAIR_METRICS",
     "PERCENTILES",
+    "REFERENCES",
+    "REFERENCE_METRICS",
     "STATISTICS",
     "SUMMARIES",
     "SUMMARY",
     "TOP",
+    "TO_END",
+    "TO_END_MEAN",
     "TO_MEAN",
+    "TO_MODEL",
     "UNDECIDED",
     "USUAL",
     "VARIABLES",
@@ -107,6 +120,7 @@ __all__ = [
     "Phase",
     "Probe",
     "ProbeValues",
+    "ReferenceMetric",
     "Representation",
     "ResultPart",
     "Schedule",
@@ -124,6 +138,7 @@ __all__ = [
     "model_path",
     "of_model",
     "read_schedules",
+    "references_of",
     "safe_name",
     "summaries_of",
     "variables_of",

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from functools import cache
 from pathlib import PurePosixPath
-from typing import Any
 from urllib.parse import quote
 
-import numpy as np
-
-from store.schema.ensemble import STATISTICS, SUMMARY_ARRAYS, TO_MEAN, has_ensemble
+from store.schema.ensemble import ENDS, STATISTICS, SUMMARY_ARRAYS, TO_MEAN
 from store.schema.pair_metrics import PAIR_METRICS, metrics_of
+from store.schema.reference import REFERENCE_METRICS
+from store.schema.variable import PERCENTILES, Variable
 
 FORMAT = 5
 MIGRATED = (3, 4)  # earlier ones that `seedconv migrate` brings to this one
-TOP = 10  # predictions kept per token
-PERCENTILES = (50.0, 90.0, 95.0, 99.0, 99.9, 100.0)  # of tokens' KL
 
 CORPUS = "corpus"
 MODELS = "models"
@@ -31,12 +28,7 @@ JOURNAL = "journal"
 PROBES = "probes"  # of the study: what their items are
 PROBE = "probe"  # of a model: what it says of them
 
-_CHUNK_TOKENS = 65_536  # per-token results: 256 kB of float32 a chunk
 _CHUNK_BYTES = 8 * 2**20  # log-probs: uncompressed bytes a chunk
-_CHUNK_STEPS, _CHUNK_SEEDS = 64, 16  # means: one chunk holds many checkpoints and is replaced whole
-_CHUNK_LEVELS = 1024
-PACK_SEEDS = 16  # along each axis of seeds, in one file of packed results
-_GROWING = frozenset({"step", "seed", "other_seed", "compared", "level"})
 
 
 def safe_name(label: str) -> str:
@@ -76,127 +68,6 @@ def rows_near(chunk_bytes: int, row_bytes: int) -> int:
     return 1 << (max(1, chunk_bytes // row_bytes).bit_length() - 1)
 
 
-@dataclass(frozen=True)
-class Variable:
-    """One results array of a model."""
-
-    dtype: str
-    dims: tuple[str, ...]
-    units: str
-    description: str
-    per_token: bool
-    symmetric: bool = False  # of a pair: kept once, with the lower index of a seed first
-    packed: bool = False  # many chunks lie in one file (a shard of Zarr)
-
-    @property
-    def attributes(self) -> dict[str, str]:
-        """The array's attributes."""
-        return {"units": self.units, "description": self.description}
-
-    @property
-    def growing(self) -> tuple[int, ...]:
-        """Those of its axes that get longer as checkpoints and categories arrive."""
-        return tuple(axis for axis, dim in enumerate(self.dims) if dim in _GROWING)
-
-    @property
-    def by_pair(self) -> bool:
-        """Return whether it holds one value per ordered pair of seeds rather than per seed."""
-        return "other_seed" in self.dims
-
-    @property
-    def by_set(self) -> bool:
-        """Return whether its values depend on all seeds that were compared at the step.
-
-        The axis `compared` has one place less than there were: what a step has of more seeds lies
-        next to what it had of fewer, which goes once the other is committed.
-        """
-        return "compared" in self.dims
-
-    @property
-    def of_checkpoint(self) -> bool:
-        """Return whether it holds results per token that one checkpoint has by itself."""
-        return self.per_token and not (self.by_pair or self.by_set)
-
-    @property
-    def n_seed_axes(self) -> int:
-        """Return how many of its axes are as long as there are seeds."""
-        return sum(dim in _SEEDS for dim in self.dims)
-
-    def seed_cell(self, *seeds: int) -> tuple[int, ...]:
-        """Return where on the axes of seeds the values per token of these are kept."""
-        return tuple(sorted(seeds)) if self.symmetric else seeds
-
-    def shape(
-        self, n_steps: int, n_seeds: int, n_tokens: int, n_levels: int = 0
-    ) -> tuple[int, ...]:
-        """Return the shape for these sizes of the axes."""
-        sizes = {
-            "step": n_steps,
-            "seed": n_seeds,
-            "other_seed": n_seeds,
-            "compared": n_seeds,
-            "statistic": len(STATISTICS),
-            "token": n_tokens,
-            "level": n_levels,
-            "rank": TOP,
-            "percentile": len(PERCENTILES),
-        }
-        return tuple(sizes[dim] for dim in self.dims)
-
-    def layout(
-        self, n_steps: int, n_seeds: int, n_tokens: int, n_levels: int = 0
-    ) -> dict[str, Any]:
-        """Return shape, chunks, dtype, dimensions and attributes for these sizes of the axes."""
-        return {
-            "shape": self.shape(n_steps, n_seeds, n_tokens, n_levels),
-            "chunks": self.chunks(n_tokens),
-            "dtype": self.dtype,
-            "dims": self.dims,
-            "attributes": self.attributes,
-            **({"shards": self.shards(n_tokens)} if self.packed else {}),
-        }
-
-    def cells(self, step: int, seeds: Sequence[int], levels: range) -> tuple[Any, ...]:
-        """Return the index of a summary's cells at these positions on its axes."""
-        axes: dict[str, Sequence[int]] = {
-            "step": (step,),
-            "seed": seeds,
-            "other_seed": seeds,
-            "statistic": range(len(STATISTICS)),
-            "percentile": range(len(PERCENTILES)),
-            "level": levels,
-        }
-        if seeds and list(seeds) == list(range(seeds[0], seeds[-1] + 1)):  # no copy is made then
-            return tuple(slice(axes[dim][0], axes[dim][-1] + 1) for dim in self.dims)
-        return np.ix_(*(np.array(axes[dim], np.intp) for dim in self.dims))
-
-    def chunks(self, n_tokens: int) -> tuple[int, ...]:
-        """Return the chunk shape: of per-token data one checkpoint or pair, of means many."""
-        steps, seeds, levels = _CHUNK_STEPS, _CHUNK_SEEDS, _CHUNK_LEVELS
-        if self.per_token:
-            steps = seeds = 1
-        elif "level" in self.dims and len(self.dims) > 2:  # wide: fewer steps to replace each time
-            steps, levels = (1, levels) if self.by_pair else (steps // 4, levels // 4)
-        sizes = {
-            "step": steps,
-            "seed": seeds,
-            "other_seed": seeds,
-            "compared": seeds,
-            "statistic": len(STATISTICS),
-            "token": min(max(n_tokens, 1), _CHUNK_TOKENS),
-            "level": levels,
-            "rank": TOP,
-            "percentile": len(PERCENTILES),
-        }
-        return tuple(sizes[dim] for dim in self.dims)
-
-    def shards(self, n_tokens: int) -> tuple[int, ...]:
-        """Return the shape of what lies in one file, once packed: one step of many seeds."""
-        chunks = zip(self.dims, self.chunks(n_tokens), strict=True)
-        return tuple(PACK_SEEDS if dim in _SEEDS else size for dim, size in chunks)
-
-
-_SEEDS = ("seed", "other_seed", "compared")
 _CHECKPOINT = ("step", "seed")
 _PAIR = ("step", "seed", "other_seed")
 
@@ -248,6 +119,16 @@ VARIABLES: dict[str, Variable] = {
         "more of them than the index `compared`",
         per_token=True,
     ),
+    **{
+        metric.name: Variable(
+            "float32",
+            (*_CHECKPOINT, "compared", "token"),
+            "nats",
+            metric.description,
+            per_token=True,
+        )
+        for metric in REFERENCE_METRICS
+    },
     **{
         metric.array: Variable(
             "float64", _PAIR, metric.units, metric.array_description, per_token=False
@@ -350,6 +231,23 @@ SUMMARIES: dict[str, Variable] = {  # in a model's group `summary`; all derived 
         "of the seeds' mean distribution: " + ", ".join(STATISTICS),
         per_token=False,
     ),
+    **{
+        name: Variable("float64", (*dims, "level"), "nats", description, per_token=False)
+        for metric in REFERENCE_METRICS
+        for name, dims, description in (
+            (metric.name, _CHECKPOINT, f"{metric.name}, mean over the level's tokens"),
+            (
+                metric.mean,
+                ("step", "end"),
+                f"{metric.name}, mean over seeds and the level's tokens: " + ", ".join(ENDS),
+            ),
+        )
+    },
+}
+
+SET_OF_SUMMARY = {  # summaries of results that depend on all seeds of a step -> these results
+    **dict.fromkeys(SUMMARY_ARRAYS, TO_MEAN),
+    **{name: metric.name for metric in REFERENCE_METRICS for name in (metric.name, metric.mean)},
 }
 
 PER_TOKEN = {name: variable for name, variable in VARIABLES.items() if variable.per_token}
@@ -367,14 +265,14 @@ def variables_of(divergences: tuple[str, ...]) -> Mapping[str, Variable]:
     """Return the results arrays of a study that has these divergences, by name."""
     lacking = set(PAIR_METRICS) - set(metrics_of(divergences))
     names = {name for metric in lacking for name in (metric.name, metric.array)}
-    names |= set() if has_ensemble(divergences) else {TO_MEAN}
+    names |= {name for name in SET_OF_SUMMARY.values() if name not in divergences}
     return {name: variable for name, variable in VARIABLES.items() if name not in names}
 
 
 @cache
 def summaries_of(divergences: tuple[str, ...]) -> Mapping[str, Variable]:
     """Return those of `SUMMARIES` that a study with these divergences has."""
-    lacking = () if has_ensemble(divergences) else SUMMARY_ARRAYS
+    lacking = {name for name, of in SET_OF_SUMMARY.items() if of not in divergences}
     return {name: variable for name, variable in SUMMARIES.items() if name not in lacking}
 
 

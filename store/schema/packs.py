@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from store.schema import layout
 from store.schema.packed import CHECKSUM_BYTES
+from store.schema.variable import PACK_SEEDS
 
 ENTRY_BYTES = 16  # of the index, for each chunk: where it begins, and how long it is
 
@@ -43,7 +44,7 @@ def place_of(key: str) -> PackedPlace | None:
         return None
     if len(at) != n_axes:
         return None
-    size, number = layout.PACK_SEEDS, 0
+    size, number = PACK_SEEDS, 0
     for axis in range(1, 1 + n_seeds):
         at[axis], within = divmod(at[axis], size)
         number = number * size + within

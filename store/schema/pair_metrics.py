@@ -14,6 +14,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from store.schema.ensemble import TO_MEAN
+from store.schema.reference import REFERENCES
 
 
 @dataclass(frozen=True)
@@ -177,8 +178,11 @@ USUAL = ("kl", "js")
 
 
 def in_order(divergences: Collection[str]) -> tuple[str, ...]:
-    """Return these divergences in the order of the table; those that it lacks are left out."""
-    return tuple(name for name in CHOICES if name in divergences)
+    """Return these divergences in the order of the table; those that it lacks are left out.
+
+    Those to a reference come last: a section of the study file asks for them.
+    """
+    return tuple(name for name in (*CHOICES, *REFERENCES) if name in divergences)
 
 
 def metrics_of(divergences: Collection[str]) -> tuple[PairMetric, ...]:

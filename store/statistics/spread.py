@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from store.schema.array_types import Floats, Ints
-from store.schema.layout import PERCENTILES
+from store.schema.variable import PERCENTILES
 
 
 class Extremes(NamedTuple):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from store.schema import layout
 from store.schema.output_layer import OutputLayer, Representation
 from store.schema.packed import chunk_keys
 from store.schema.pair_metrics import OF_STATES
+from store.schema.reference import REFERENCES
 from store.schema.seed_pairs import ordered_pairs, pairs_among
 from store.storage.arrays import Array, open_array
 from store.storage.durable_store import DurableStore
@@ -95,19 +96,32 @@ class CellWriter:
         index = (known.steps[step], known.seeds[seed])
         return PendingCheckpoint(seed, arrays, index, kept, representation, self._pool, flush)
 
-    def begin_pairs(self, model: str, step: int, seeds: Iterable[str]) -> PendingPairs:
+    def begin_pairs(
+        self,
+        model: str,
+        step: int,
+        seeds: Iterable[str],
+        references: Collection[str] = (),
+        reference: str | None = None,
+    ) -> PendingPairs:
         """Start writing the pairs among `seeds` that are not reduced yet.
 
-        What depends on all of them is written next to what is there of fewer.
+        What depends on all of them is written next to what is there of fewer: with these
+        `references` (`store.schema.reference`), of whose model `reference` is the fingerprint.
+        Where all pairs are reduced, only such results are written that are not there.
         """
         known = self._known(model)
         chosen = {seed: known.seeds[seed] for seed in seeds}
         done = np.array([seed in known.reduced.get(step, ()) for seed in chosen], bool)
         new = ordered_pairs(len(chosen)) & ~pairs_among(done)
+        kept = known.sets.get(step)
+        there = set(kept.cells) if kept is not None and not new.any() else set()
         arrays = {
             name: self.array(model, name)
             for name, variable in layout.variables_of(self.divergences).items()
             if variable.per_token and not variable.of_checkpoint
+            if name in references or name not in REFERENCES
+            if new.any() or (variable.by_set and name not in there)
         }
 
         def flush(pairs: Iterable[Pair]) -> dict[str, str]:
@@ -124,9 +138,10 @@ class CellWriter:
                 found[name] = self.store.take_checksums(keys)
             return found
 
-        of_states = [name for name in OF_STATES if name in layout.variables_of(self.divergences)]
+        has = layout.variables_of(self.divergences) if new.any() else {}
+        of_states = [name for name in OF_STATES if name in has]
         t = known.steps[step]
-        return PendingPairs(arrays, t, chosen, new, self._pool, flush, of_states)
+        return PendingPairs(arrays, t, chosen, new, self._pool, flush, of_states, reference)
 
     def discard(
         self, model: str, step: int, checkpoints: Iterable[str], pairs: Iterable[str] = ()
@@ -196,8 +211,9 @@ def remove_pair(
 
 def remove_other_sets(path: Path, model: str, known: ModelLedger, step: int) -> None:
     """Remove what a step has of other seeds together than those that are committed."""
-    kept, t = known.sets.get(step), known.steps[step]
+    t = known.steps[step]
     for name in SET_RESULTS:
+        kept = known.set_with(step, name)
         array = path / layout.model_path(model) / layout.array_path(name)
         for cell in (array / "c" / str(t)).glob("*/*"):
             if kept is None or cell.name != str(kept.place):

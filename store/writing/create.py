@@ -21,6 +21,7 @@ from store.schema import layout
 from store.schema.checksums import checksum, corpus_checksum, vocabulary_checksum
 from store.schema.corpus import Corpus, Vocabulary
 from store.schema.pair_metrics import USUAL
+from store.schema.reference import REFERENCES
 from store.storage.arrays import create_array
 from store.storage.durable import PARTIAL, sync_folders
 from store.storage.durable_store import DurableStore
@@ -110,6 +111,14 @@ def refuse_mismatch(path: Path, root: Mapping[str, Any], header: Header) -> None
                 "results could not be compared: use another store, or the settings of this one"
             )
     there, wanted = divergences_of(root), header.divergences
+    asked, kept = ({*of} & {*REFERENCES} for of in (wanted, there))
+    if asked != kept:
+        has = " and ".join(sorted(kept)) or "no KL to a reference"
+        raise StudyMismatchError(
+            f"{path}: has {has}, and [reference] in the study file asks for "
+            f"{' and '.join(sorted(asked)) or 'none'}; that is chosen when a store is made: use "
+            "another store, or the [reference] of this one"
+        )
     if there != wanted:
         raise StudyMismatchError(
             f"{path}: scoring.divergences is {json.dumps(there)} there and {json.dumps(wanted)} in "

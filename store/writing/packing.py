@@ -16,7 +16,6 @@ from store.commits.ledger import Ledger, ModelLedger
 from store.errors import DamagedError
 from store.reading.probe_arrays import CHUNK_ITEMS, result_name
 from store.schema import layout
-from store.schema.layout import Variable
 from store.schema.packs import place_of
 from store.storage.checked_stores import CommittedStore
 from store.storage.durable_store import DurableStore
@@ -123,7 +122,7 @@ class Packer:
         for name, variable in layout.PER_TOKEN.items():
             if variable.symmetric:
                 array = f"{layout.model_path(model)}/{layout.array_path(name)}/c"
-                for t, i, j in committed_cells(known, step, variable):
+                for t, i, j in committed_cells(known, step, name):
                     if not any((root / f"{array}/{t}/{i}/{j}").glob("*")):
                         remove_tree(root, root / f"{array}/{t}/{j}/{i}")
                         _remove_empty(root, root / f"{array}/{t}/{j}")
@@ -144,7 +143,7 @@ class Packer:
             size = variable.chunks(self._n_tokens)[variable.dims.index("token")]
             end = (0,) if "rank" in variable.dims else ()
             chunks: list[Cell] = [(at, *end) for at in range(-(-self._n_tokens // size))]
-            yield _Packed(name, committed_cells(known, step, variable), chunks)
+            yield _Packed(name, committed_cells(known, step, name), chunks)
         for probe, entry in ledger.probes.items():
             answered = known.probed.get(probe, ())
             seeds = [n for seed, n in known.seeds.items() if (seed, step) in answered]
@@ -186,11 +185,11 @@ class Packer:
             _remove_empty(root, folder)
 
 
-def committed_cells(known: ModelLedger, step: int, variable: Variable) -> list[Cell]:
-    """Return where on the axes of steps and seeds what a step has per token is committed."""
-    t = known.steps[step]
+def committed_cells(known: ModelLedger, step: int, name: str) -> list[Cell]:
+    """Return where on the axes of steps and seeds these results per token are committed."""
+    t, variable = known.steps[step], layout.PER_TOKEN[name]
     if variable.by_set:
-        of = known.sets.get(step)
+        of = known.set_with(step, name)
         return [(t, known.seeds[seed], of.place) for seed in of.seeds] if of is not None else []
     if not variable.by_pair:
         return [(t, known.seeds[seed]) for seed in known.scored_at(step)]

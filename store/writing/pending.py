@@ -121,6 +121,7 @@ class PairsResult:
     means: tuple[tuple[str, str, Mapping[str, float]], ...]  # (seed, other, by array, nats)
     cells: Mapping[str, str] = field(default_factory=dict)  # by array: checksums, pair by pair
     of_set: Mapping[str, str] = field(default_factory=dict)  # the same, seed by seed
+    reference: str | None = None  # fingerprint of the reference model, if one took part
 
 
 class PendingCheckpoint:
@@ -199,14 +200,17 @@ class PendingPairs:
         pool: ThreadPoolExecutor,
         flush: Callable[[Iterable[Pair]], Mapping[str, str]],
         of_states: Iterable[str] = (),
+        reference: str | None = None,
     ) -> None:
         """Take the seeds of the reduction, each with its index on the axes of the arrays.
 
         `of_states` are the arrays of what is made of hidden states.
 
         `flush` makes all permanent and returns checksums by array: of these pairs, and of each
-        seed where values depend on all of them.
+        seed where values depend on all of them. `reference` is the fingerprint of the reference
+        model, where one takes part.
         """
+        self._reference = reference
         self._step_index, self._seeds, self._flush = step_index, seeds, flush
         self._labels, self._index = list(seeds), list(seeds.values())
         self._pairs = np.argwhere(new)  # positions in the reduction, not on the array's axes
@@ -269,7 +273,7 @@ class PendingPairs:
         """Write and flush the rest. Raise OSError when writing failed."""
         for buffer in self._buffers.values():
             buffer.finish()
-        n_tokens = max(buffer.n_tokens for buffer in self._buffers.values())
+        n_tokens = max((buffer.n_tokens for buffer in self._buffers.values()), default=0)
         means = tuple(
             (
                 self._labels[i],
@@ -286,7 +290,7 @@ class PendingPairs:
         flushed = self._flush((i, j) for i, j, _ in means)
         cells = {name: of for name, of in flushed.items() if not VARIABLES[name].by_set}
         of_set = {name: of for name, of in flushed.items() if VARIABLES[name].by_set}
-        return PairsResult(tuple(self._labels), means, cells, of_set)
+        return PairsResult(tuple(self._labels), means, cells, of_set, self._reference)
 
     def abandon(self) -> None:
         """Give up: wait for writes under way, leave the rest unwritten."""

@@ -16,8 +16,8 @@ from store.commits.ledger import Ledger, ModelLedger
 from store.errors import DamagedError
 from store.reading.probe_arrays import loose_name, result_name
 from store.schema import layout
-from store.schema.layout import Variable
 from store.schema.seed_pairs import mean_over_pairs
+from store.schema.variable import Variable
 from store.storage.arrays import boxes, open_array, read
 from store.storage.durable import PARTIAL
 from store.storage.durable_store import DurableStore
@@ -39,7 +39,7 @@ def remove_leftovers(store: DurableStore, ledger: Ledger) -> None:
         for name, variable in layout.VARIABLES.items():
             array = f"{path}/{layout.array_path(name)}"
             if variable.per_token:
-                names = {tuple(map(str, cell)) for cell in _kept_cells(known, variable)}
+                names = {tuple(map(str, cell)) for cell in _kept_cells(known, name, variable)}
                 _keep(store.root, f"{array}/c", 1 + variable.n_seed_axes, names)
             elif (store.root / array / "zarr.json").exists():
                 by_pair = variable.by_pair or "seed" not in variable.dims
@@ -79,12 +79,14 @@ def committed_cells(known: ModelLedger, *, by_pair: bool) -> Iterator[tuple[int,
         yield from ((known.steps[step], i, j) for i, j in itertools.permutations(index, 2))
 
 
-def _kept_cells(known: ModelLedger, variable: Variable) -> Iterator[tuple[int, ...]]:
-    """Yield the positions of results per token; of symmetric pairs both orders."""
+def _kept_cells(known: ModelLedger, name: str, variable: Variable) -> Iterator[tuple[int, ...]]:
+    """Yield the positions of these results per token; of symmetric pairs both orders."""
     if not variable.by_set:
         yield from committed_cells(known, by_pair=variable.by_pair)
         return
-    for step, of in known.sets.items():
+    for step in known.sets:
+        if (of := known.set_with(step, name)) is None:
+            continue
         yield from ((known.steps[step], known.seeds[seed], of.place) for seed in of.seeds)
 
 

@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 from store.commits.ledger import Partition, Record
 from store.reading.category_arrays import write_category
 from store.reading.recorded_means import numbers_checksum
-from store.reading.summary import BY_LEVEL
+from store.reading.summary import by_level
 from store.schema import layout
 from store.schema.array_types import Floats
 from store.schema.category import Category
 from store.schema.packed import chunk_keys
+from store.schema.variable import Variable
 from store.storage.arrays import read
 from store.storage.side_by_side import side_by_side
 from store.writing.part_writer import PartWriter
@@ -49,7 +50,7 @@ class _Block:
     values: NDArray[np.float64]  # (step, ...) being changed, nats
 
 
-def _runs(indices: Iterable[int], variable: layout.Variable) -> list[slice]:
+def _runs(indices: Iterable[int], variable: Variable) -> list[slice]:
     """Return, for each chunk of the axis `step` that holds some of the indices, their extent."""
     size, found = variable.chunks(1)[0], dict[int, list[int]]()
     for index in indices:
@@ -108,8 +109,7 @@ class SummaryWriter(PartWriter):
         known, arrays = self._ledger.model(model), self._arrays[model]
         blocks = [
             _Block(name, run, read(arrays[f"{layout.SUMMARY}/{name}"], (run,)))
-            for name in BY_LEVEL
-            if name in layout.summaries_of(self._arrays.divergences)
+            for name in by_level(self._arrays.divergences)
             for run in _runs((known.steps[one.step] for one in made), layout.SUMMARIES[name])
         ]
         others = [one.step for one in made if not self._goes_on(model, one)]

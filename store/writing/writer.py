@@ -41,7 +41,7 @@ from store.writing.model_arrays import StudyArrays
 from store.writing.packing import Packer, is_complete
 from store.writing.pending import CheckpointResult, PairsResult
 from store.writing.probe_writer import ProbeWriter
-from store.writing.records import reduced_record, scored_record
+from store.writing.records import reduced_records, scored_record
 from store.writing.recovery import remove_leftovers
 from store.writing.summary_writer import SummaryWriter
 
@@ -254,8 +254,8 @@ class StudyWriter:
 
         side_by_side(write_means, list(means))
         if pairs is not None:
-            rows = self._write_pair_means(model, t, pairs)
-            records.append(reduced_record(model, step, pairs, rows, known.seeds))
+            rows = self._write_pair_means(model, t, pairs) if pairs.means else {}
+            records += reduced_records(model, step, pairs, rows, known.seeds)
         self._store.flush()
         self._commits.append(*records)
         if pairs is not None:

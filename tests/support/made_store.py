@@ -20,6 +20,7 @@ from store.analysis import summarise
 from store.commits.log import decode, encode
 from store.commits.owner import Watching
 from store.schema import (
+    REFERENCES,
     TO_MEAN,
     USUAL,
     Category,
@@ -173,12 +174,22 @@ def score(
         writer.commit(model, step, [result])
 
 
-def reduce(writer: StudyWriter, model: str, step: int, seeds: Iterable[str]) -> None:
-    """Write and commit the pairs among `seeds`."""
-    seeds = tuple(seeds)
-    pending = writer.results.begin_pairs(model, step, seeds)
+def reduce(
+    writer: StudyWriter,
+    model: str,
+    step: int,
+    seeds: Iterable[str],
+    *,
+    references: Iterable[str] = REFERENCES,
+    commit: bool = True,
+) -> None:
+    """Write and commit the pairs among `seeds`, and what there is of these references."""
+    seeds, weights = tuple(seeds), "weights of the reference"
+    pending = writer.results.begin_pairs(model, step, seeds, tuple(references), weights)
     pending.append(pair_block(writer, model, step, seeds))
-    writer.commit(model, step, pairs=pending.finish())
+    result = pending.finish()
+    if commit:
+        writer.commit(model, step, pairs=result)
 
 
 def pair_block(
@@ -189,6 +200,8 @@ def pair_block(
     return {
         name: to_mean(model, seeds, step, writer.n_tokens).T
         if name == TO_MEAN
+        else to_reference(name, model, seeds, step, writer.n_tokens).T
+        if name in REFERENCES
         else np.array([[of[name] for of in row] for row in rows], np.float32).transpose(2, 0, 1)
         for name in writer.divergences
     }
@@ -203,6 +216,15 @@ def to_mean(
     )
     mean = np.logaddexp.reduce(logs) - np.log(len(seeds))
     return np.asarray((np.exp(logs) * (logs - mean)).sum(-1), np.float32)
+
+
+def to_reference(
+    name: str, model: str, seeds: tuple[str, ...], step: int, n_tokens: int = N_TOKENS
+) -> NDArray[np.float32]:
+    """What comparing these seeds with a reference of this name gives, (seed, token), nats."""
+    log_q = checkpoint("reference", name, 0, n_tokens)["log_probs"].astype(float)
+    logs = [checkpoint(model, s, step, n_tokens)["log_probs"].astype(float) for s in seeds]
+    return np.asarray([(np.exp(log_p) * (log_p - log_q)).sum(-1) for log_p in logs], np.float32)
 
 
 def fill(writer: StudyWriter, model: str, seeds: Iterable[str], steps: Iterable[int]) -> None:
@@ -287,11 +309,11 @@ def committed(study: Study) -> dict[tuple[Any, ...], bytes]:
             members = tuple(sorted(seeds))
             found[name, "expected_kl", members, step] = snapshot.expected_kl[rows[step]].tobytes()
             for i in seeds:
-                if TO_MEAN in study.divergences and step in known.sets:
-                    values = study.values(name, TO_MEAN, i, step)
-                    found[name, TO_MEAN, i, members, step] = values.tobytes()
+                for variable in known.sets[step].cells if step in known.sets else ():
+                    values = study.values(name, variable, i, step)
+                    found[name, variable, i, members, step] = values.tobytes()
                 for j in seeds - {i}:
-                    for variable in {*study.divergences} - {TO_MEAN}:
+                    for variable in {*study.divergences} - {TO_MEAN, *REFERENCES}:
                         values = study.values(name, variable, i, step, j)
                         found[name, variable, i, j, step] = values.tobytes()
                     mean = snapshot.kl[rows[step], columns[i], columns[j]]

@@ -120,6 +120,7 @@ def write_study(folder: Path, **changes: Any) -> Path:
         "models": {"name": "m", "source": "runs/seed{seed}/step{step}"},
         "scoring": {"window": 32, "overlap": 16, "device": "cpu"},
         "log_probs": {"representation": "dense"},  # arrays of log-probs, which tests read
+        "reference": {},
         "categories": {"include": ["frequency", "surprisal", "document"]},  # none needs spaCy
         "watch": {},
     }

@@ -41,7 +41,7 @@ class LevelSummary:
         names = study.categories(self.model)
         if not names:
             nothing, none = np.empty((0, 0)), np.empty(0, np.int64)
-            return Levels((), "", "", None, (), none, none, none, *(nothing,) * 7)
+            return Levels((), "", "", None, (), none, none, none, *(nothing,) * 7, {})
         others = [name for name in names if name != ALL]
         category = self.category if self.category in names else (*others, ALL)[0]
         return read_levels(study, self.model, category)

@@ -12,7 +12,7 @@ from seedconv_tui.chart import QUIET, Series
 from seedconv_tui.monitor.categories.level_queries import counterpart
 from seedconv_tui.tables.level_results import base
 from seedconv_tui.text import counted, nats, quoted, signed
-from store.schema import ENDS, ENSEMBLE_METRICS, Floats
+from store.schema import ENDS, ENSEMBLE_METRICS, REFERENCE_METRICS, Floats
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -25,8 +25,12 @@ COLUMNS = ("level", "n", "KL", "change", "cross-entropy")
 METRICS = ("expected KL", "cross-entropy", "KL to unigram", "KL to uniform")
 """What the curves can show."""
 
-ALL_METRICS = (*METRICS, *(metric.title for metric in ENSEMBLE_METRICS))
-"""With what they can show only of a study that keeps `kl_to_mean`."""
+ALL_METRICS = (
+    *METRICS,
+    *(metric.title for metric in ENSEMBLE_METRICS),
+    *(metric.title for metric in REFERENCE_METRICS),
+)
+"""With what they can show only of a study that keeps `kl_to_mean`, or has a reference."""
 
 COMPARED = 5
 """Levels that can be kept in the chart in colours of their own."""
@@ -77,19 +81,44 @@ def at_step(levels: Levels, step: int | None) -> StepOfLevels:
     )
 
 
+def offers(levels: Levels | None, metric: int) -> bool:
+    """Return whether the curves can show a metric, by its place in `ALL_METRICS`."""
+    if metric < len(METRICS):
+        return True
+    if levels is None:
+        return False
+    reference = _reference(metric)
+    return levels.has_ensemble if reference is None else reference in levels.to_reference
+
+
+def _reference(metric: int) -> str | None:
+    """Return the name of the reference that a metric is of; None: of none."""
+    place = metric - len(METRICS) - len(ENSEMBLE_METRICS)
+    return REFERENCE_METRICS[place].name if place >= 0 else None
+
+
+def _with_interval(levels: Levels, metric: int) -> Floats:
+    """Return a metric of all seeds together with its interval, (step, 3, level)."""
+    reference = _reference(metric)
+    if reference is None:
+        first = len(ENDS) * (metric - len(METRICS))
+        return levels.ensemble[:, first : first + len(ENDS)]
+    nothing = np.full((len(levels.steps), len(ENDS), len(levels.labels)), np.nan)
+    return levels.to_reference.get(reference, nothing)
+
+
 def curves(levels: Levels, metric: int) -> Floats:
     """Return what one of the metrics is of every level over the steps, (step, level), nats."""
     if metric >= len(METRICS):
-        return levels.ensemble[:, len(ENDS) * (metric - len(METRICS))]
+        return _with_interval(levels, metric)[:, 0]
     return (levels.kl, levels.cross_entropy, levels.kl_unigram, levels.kl_uniform)[metric]
 
 
 def interval(levels: Levels, metric: int) -> tuple[Floats, Floats] | None:
     """Return the ends of the metric's 95 % interval, (step, level) each; None: it has none."""
     if metric >= len(METRICS):
-        first = len(ENDS) * (metric - len(METRICS))
-        low, high = (levels.ensemble[:, first + ENDS.index(end)] for end in ("low", "high"))
-        return low, high
+        found = _with_interval(levels, metric)
+        return found[:, 1], found[:, 2]
     return None if metric else (levels.kl_low, levels.kl_high)
 
 

@@ -7,7 +7,7 @@ from textual.binding import Binding
 from seedconv_tui.monitor.categories.categories_view import CategoriesView
 from seedconv_tui.monitor.categories.level_queries import counterpart, neighbour
 from seedconv_tui.monitor.categories.level_table import LevelTable, RowPicked
-from seedconv_tui.monitor.categories.levels_at_step import ALL_METRICS, COMPARED, METRICS
+from seedconv_tui.monitor.categories.levels_at_step import ALL_METRICS, COMPARED, METRICS, offers
 from seedconv_tui.monitor.categories.lists import TokenRows
 from seedconv_tui.monitor.categories.ranking import Ranking
 from seedconv_tui.monitor.common.chart_widget import ChartView
@@ -155,8 +155,9 @@ class CategoriesScreen(CategoriesView):
     def action_metric(self) -> None:
         """Draw the next metric."""
         levels = self._known()
-        offered = ALL_METRICS if levels is not None and levels.has_ensemble else METRICS
-        self._metric = (self._metric + 1) % len(offered)
+        self._metric = (self._metric + 1) % len(ALL_METRICS)
+        while not offers(levels, self._metric):
+            self._metric = (self._metric + 1) % len(ALL_METRICS)
         self.draw()
 
     def action_band(self) -> None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from store.schema import ENDS, ENSEMBLE_METRICS, PAIR_METRICS, Floats
+from store.schema import ENDS, ENSEMBLE_METRICS, PAIR_METRICS, REFERENCE_METRICS, Floats
 from store.statistics import mean_over_seeds
 
 if TYPE_CHECKING:
@@ -139,6 +139,14 @@ def _together(place: int, model: ModelSnapshot, beside: Beside) -> Curve:
     return Curve(model.steps, value, {INTERVAL: (low, high)}, model.n_seeds)
 
 
+def _to_reference(name: str, model: ModelSnapshot, beside: Beside) -> Curve:
+    whole, values = beside.whole, np.full((len(model.steps), 3), np.nan)
+    if whole is not None and name in whole.to_reference:
+        values = _at_steps(model, whole, whole.to_reference[name])
+    value, low, high = values.T
+    return Curve(model.steps, value, {INTERVAL: (low, high)}, model.n_seeds)
+
+
 INTERVAL, SPREAD, RANGE = "95 % interval", "std over pairs", "min to max over seeds"
 ALL_STEPS = "95 % over all steps at once"
 PAIRS = "min to max over pairs"
@@ -175,7 +183,19 @@ STATES: tuple[Metric, ...] = tuple(
 )
 """Only of studies that have `cka`."""
 
-OF_SOME_STUDIES = (*OF_PAIRS, *TOGETHER, *STATES)
+TO_REFERENCE: dict[str, Metric] = {
+    metric.name: Metric(
+        metric.title,
+        (INTERVAL,),
+        "two seeds compared at a step" + (", and the step reference.end" if metric.at_end else ""),
+        partial(_to_reference, metric.name),
+        summarised=True,
+    )
+    for metric in REFERENCE_METRICS
+}
+"""By name of the reference; only of studies that have it."""
+
+OF_SOME_STUDIES = (*OF_PAIRS, *TOGETHER, *STATES, *TO_REFERENCE.values())
 """Those that the key leaves out where no study that is shown has them."""
 
 METRICS: tuple[Metric, ...] = (

@@ -19,6 +19,7 @@ from seedconv_tui.monitor.curves.curve_metrics import (
     METRICS,
     OF_PAIRS,
     STATES,
+    TO_REFERENCE,
     TOGETHER,
     Beside,
     Metric,
@@ -150,6 +151,10 @@ class CurvesView(StudyScreen):
             return any(model.probed for snapshot in read for model in snapshot.models)
         if metric in STATES:
             return any(CKA in each.divergences for each in read)
+        if metric in TO_REFERENCE.values():
+            return any(
+                metric is TO_REFERENCE.get(name) for each in read for name in each.divergences
+            )
         return metric not in TOGETHER or any(has_ensemble(each.divergences) for each in read)
 
     @property

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,7 +12,14 @@ from seedconv_tui.report import bands, style
 from seedconv_tui.report.parts import MODEL, STEP, Figure, Omitted, gathered, nats, text, whole
 from seedconv_tui.report.study_data import NUMERALS, StudyData
 from seedconv_tui.tables.long_tables import Column
-from store.schema import ENDS, ENSEMBLE_METRICS, has_ensemble
+from store.schema import (
+    ENDS,
+    ENSEMBLE_METRICS,
+    Floats,
+    ReferenceMetric,
+    has_ensemble,
+    references_of,
+)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing
@@ -35,6 +43,8 @@ def figures(source: StudyData) -> Iterator[Figure | Omitted]:
     )
     if has_ensemble(source.study.divergences):
         yield ensemble(source)
+    if references := references_of(source.study.divergences):
+        yield to_references(source, references)
     yield learning_rate(source)
 
 
@@ -199,31 +209,89 @@ def ensemble(source: StudyData) -> Figure:
         "of the number of seeds. (b) Entropy of the mean. (c) Its cross-entropy. (d) By how much "
         "that is less than the seeds' own, on average. Bands: 95 % intervals "
         f"({source.interval}; none below three seeds). {source.seeds()} {source.steps_words()} "
-        f"{source.settings}"
+        f"{source.settings} {source.undrawn}".rstrip()
     )
 
-    def draw() -> Drawing:
-        figure, axes = style.grid(2, 2, width=style.TWO_COLUMNS, height=4.4)
-        panels = [panel for row in axes for panel in row]
-        lines: list[Line2D] = []
-        for place, (panel, metric) in enumerate(zip(panels, ENSEMBLE_METRICS, strict=True)):
-            lines = []
-            looks = style.ordinal(len(source.models))
-            for at, (model, look) in enumerate(zip(source.models, looks, strict=True)):
-                of = source.whole(model)
-                first = len(ENDS) * place
-                mean, low, high = of.ensemble[:, first : first + len(ENDS), 0].T
-                lines.append(
-                    style.curve(panel, of.steps, mean, look, low=low, high=high, at=at, name=model)
-                )
-            style.step_axis(panel, _all_steps(source))
-            panel.set_ylabel("nats")
-            style.letter(panel, place, metric.title, of=len(panels))
-        style.legend(figure, lines, width=style.TWO_COLUMNS)
-        return figure
+    def found(model: str, place: int) -> Floats:
+        first = len(ENDS) * place
+        return source.whole(model).ensemble[:, first : first + len(ENDS), 0]
 
+    titles = [metric.title for metric in ENSEMBLE_METRICS]
     title = "The seeds' mean distribution over training"
+    draw = partial(_draw_panels, source, titles, found, 2)
     return Figure("ensemble", title, caption, columns, gathered(columns, rows), draw)
+
+
+def to_references(source: StudyData, references: Sequence[ReferenceMetric]) -> Figure:
+    """Show the KL from the seeds to each reference of the study, a panel for each."""
+    columns = (
+        MODEL,
+        STEP,
+        whole("n_seeds", "seeds", "seeds over which the mean is"),
+        *(
+            nats(f"{metric.mean}{end}", which)
+            for metric in references
+            for end, which in (
+                ("", f"{metric.description}, mean over seeds"),
+                ("_low", "lower end of its 95 % interval; missing below three seeds"),
+                ("_high", "upper end of its 95 % interval"),
+            )
+        ),
+    )
+    rows = [
+        (
+            model,
+            step,
+            int(of.n_seeds[at]),
+            *(value for m in references for value in of.to_reference[m.name][at, :, 0].tolist()),
+        )
+        for model in source.models
+        for of in [source.whole(model)]
+        for at, step in enumerate(of.steps.tolist())
+    ]
+    caption = (
+        "KL from the seeds to fixed distributions over training, by model: mean over seeds and all "
+        "tokens. "
+        + " ".join(
+            f"({letter}) {metric.description.replace('`', '')}."
+            for letter, metric in zip("abc", references, strict=False)
+        )
+        + f" Bands: 95 % intervals ({source.interval}; none below three seeds). {source.seeds()} "
+        f"{source.steps_words()} {source.settings} {source.undrawn}".rstrip()
+    )
+
+    def found(model: str, place: int) -> Floats:
+        return source.whole(model).to_reference[references[place].name][..., 0]
+
+    titles = [metric.title for metric in references]
+    title = "KL to a reference over training"
+    draw = partial(_draw_panels, source, titles, found, len(references))
+    return Figure("references", title, caption, columns, gathered(columns, rows), draw)
+
+
+def _draw_panels(
+    source: StudyData, titles: Sequence[str], found: Callable[[str, int], Floats], across: int
+) -> Drawing:
+    """Draw a panel for each title; `found` returns (step, end) by model and place, nats."""
+    down = -(-len(titles) // across)
+    width = style.ONE_COLUMN if len(titles) == 1 else style.TWO_COLUMNS
+    figure, axes = style.grid(down, across, width=width, height=2.2 * down)
+    panels = [panel for row in axes for panel in row]
+    lines: list[Line2D] = []
+    for place, (panel, title) in enumerate(zip(panels, titles, strict=True)):
+        lines = []
+        looks = style.ordinal(len(source.drawn))
+        for at, (model, look) in enumerate(zip(source.drawn, looks, strict=True)):
+            mean, low, high = found(model, place).T
+            steps = source.whole(model).steps
+            lines.append(
+                style.curve(panel, steps, mean, look, low=low, high=high, at=at, name=model)
+            )
+        style.step_axis(panel, _all_steps(source))
+        panel.set_ylabel("nats")
+        style.letter(panel, place, title, of=len(panels))
+    style.legend(figure, lines, width=width)
+    return figure
 
 
 def _all_steps(source: StudyData) -> list[int]:
