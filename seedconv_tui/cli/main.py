@@ -104,6 +104,13 @@ def _explain(error: Exception) -> int:
                 f"{error.filename or 'the store'}: no space left on the device; free some and run "
                 "the same command again: what is committed stays"
             )
+        case OSError(errno=errno.EACCES | errno.EPERM | errno.EROFS, filename=file) if file:
+            place = Path(os.fsdecode(file))
+            place = place.parent if place.suffix == ".partial" else place  # a name of ours
+            text = (
+                f"{place}: {os.strerror(error.errno or 0).lower()}. "
+                "Ask its owner, or use a copy or a folder of your own."
+            )
         case OSError(errno=errno.EMFILE | errno.ENFILE):
             text = (
                 f"{error.filename or 'the store'}: too many files are open; raise the limit with "

@@ -86,6 +86,8 @@ def show(*stores: str | Path, options: argparse.Namespace, fresh: bool) -> int:
             file=sys.stderr,
         )
         return USAGE
+    if "STY" in os.environ:  # GNU screen takes a true colour for several others
+        os.environ.pop("COLORTERM", None)
     for name in () if on_a_page else ("COLUMNS", "LINES"):
         os.environ.pop(name, None)  # what a parent exported is not so after the first resize
     sources = (StoreSource(store) for store in stores)

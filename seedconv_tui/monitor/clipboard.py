@@ -29,7 +29,8 @@ def osc52(text: str, environment: Mapping[str, str] = os.environ) -> str:
         raise ValueError(f"{len(data):,} bytes are too long to copy; at most {MOST_BYTES:,} are")
     bare = f"\x1b]52;c;{b64encode(data).decode('ascii')}\x07"
     terminal = environment.get("TERM", "")
-    if "TMUX" in environment or terminal.startswith("tmux"):
+    screen = terminal.startswith("screen.")  # which only GNU screen names itself; in tmux or not
+    if not screen and ("TMUX" in environment or terminal.startswith("tmux")):
         doubled = bare.replace("\x1b", "\x1b\x1b")
         return f"\x1bPtmux;{doubled}\x1b\\{bare}"
     if terminal.startswith("screen"):

@@ -6,6 +6,7 @@ import contextlib
 import io
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -109,6 +110,25 @@ def test_the_monitor_draws_with_what_the_terminal_can_show(store: Path) -> None:
         assert terminal.process.wait() == 0
         assert terminal.received.isascii()
         assert rb"\u2502" not in terminal.received
+
+
+@pytest.mark.skipif(shutil.which("localedef") is None, reason="no locale can be made")
+def test_a_locale_of_two_bytes_to_a_sign(store: Path, tmp_path: Path) -> None:
+    """EUC has signs of its own for lines, but none of those that charts are made of."""
+    place, name = tmp_path / "locales", "ja_JP.EUC-JP"
+    place.mkdir()
+    made = subprocess.run(["localedef", "-i", "ja_JP", "-f", "EUC-JP", place / name], check=False)
+    if made.returncode:
+        pytest.skip("its sources are not installed")
+    here = {"LOCPATH": str(place), "LC_ALL": name, "LANG": name}
+    with bare_terminal("tui", "--fresh", str(store), **here) as terminal:
+        terminal.until(b"Help")
+        for key in (b"2", b"3", b"4", b"5"):
+            terminal.type(key)
+        terminal.until(b"to rest")
+        terminal.type(b"q")
+        assert terminal.process.wait() == 0
+        assert terminal.received.isascii()
 
 
 def test_what_is_kept_of_a_stream_outlives_it() -> None:

@@ -7,7 +7,9 @@ import subprocess
 import sys
 import threading
 from dataclasses import replace
+from typing import Any
 
+import numpy as np
 import pytest
 from rich.color import Color, ColorSystem
 
@@ -367,6 +369,33 @@ def test_colours_stay_apart_with_fewer_of_them(theme: object, system: ColorSyste
         # Bright black is the background itself in several popular schemes.
         used = (*palette.series, *named, *(style for style in palette.states.values() if style))
         assert 8 not in {reduced(style.color.name) for style in used}
+
+
+def luminance(color: str) -> float:
+    """Relative luminance as WCAG 2 defines it."""
+    parts = [part / 255 for part in Color.parse(color).get_truecolor()]
+    linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
+    return float(np.dot(linear, (0.2126, 0.7152, 0.0722)))
+
+
+def contrast(one: str, other: str) -> float:
+    low, high = sorted((luminance(one), luminance(other)))
+    return (high + 0.05) / (low + 0.05)
+
+
+@pytest.mark.parametrize("theme", [DARK, LIGHT])
+def test_everything_is_legible_on_its_background(theme: Any) -> None:
+    """As WCAG 2 asks for (AA): 4.5 for text, 3 for signs, lines and axes."""
+    palette = PALETTES[theme.name]
+    texts = palette.text, palette.dim, palette.accent, palette.good, palette.warn, palette.bad
+    signs = palette.faint, *palette.series, *filter(None, palette.states.values())
+    for ground in (theme.background, theme.surface, theme.panel):
+        for style in texts:
+            assert contrast(style.color.name, ground) >= 4.5
+    for style in signs:
+        assert contrast(style.color.name, theme.background) >= 3
+    for style in (*palette.heat[1:], *palette.cool[1:]):
+        assert contrast(style.color.name, style.bgcolor.name) >= 4.5
 
 
 def test_every_state_has_a_sign_of_its_own() -> None:

@@ -296,6 +296,11 @@ class RuntimeStudy:
             "\x1b]52;c;aGk=\x07",
         ),
         (
+            {"TERM": "screen.xterm-256color", "TMUX": "/tmp/tmux-0/default,1,0"},
+            "\x1bP\x1b]52;c;aGk=\x07\x1b\\",
+            "\x1b]52;c;aGk=\x07",
+        ),
+        (
             {"TERM": "screen"},
             "\x1bP\x1b]52;c;aGk=\x07\x1b\\",
             "\x1b]52;c;aGk=\x07",

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import termios
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from tests.support.deadline import until
@@ -32,13 +32,13 @@ def _hear() -> None:
 class BareTerminal:
     """A command of ours with a terminal, which no shell looks after."""
 
-    def __init__(self, *command: str, **environment: str) -> None:
+    def __init__(self, *command: str, before: Sequence[str] = (), **environment: str) -> None:
         self._ours, self._theirs = pty.openpty()
         fcntl.ioctl(self._theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 80, 0, 0))
         self._attributes = termios.tcgetattr(self._theirs)
         self._received = bytearray()
         self.process = subprocess.Popen(
-            [*_COMMAND, *command],
+            [*before, *_COMMAND, *command],
             stdin=self._theirs,
             stdout=self._theirs,
             stderr=self._theirs,
@@ -88,9 +88,11 @@ class BareTerminal:
 
 
 @contextlib.contextmanager
-def bare_terminal(*command: str, **environment: str) -> Iterator[BareTerminal]:
-    """A command in a terminal of its own."""
-    made = BareTerminal(*command, **environment)
+def bare_terminal(
+    *command: str, before: Sequence[str] = (), **environment: str
+) -> Iterator[BareTerminal]:
+    """A command in a terminal of its own, started by another one if there are words `before`."""
+    made = BareTerminal(*command, before=before, **environment)
     try:
         yield made
     finally:

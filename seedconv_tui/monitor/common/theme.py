@@ -222,7 +222,7 @@ LIGHT = Theme(
     panel="#e8e8e0",
     error="#b00000",
     warning="#8a5a00",
-    success="#107a10",
+    success="#0e750e",
     dark=False,
 )
 
@@ -245,14 +245,14 @@ PALETTES: dict[str, Palette] = {
     ),
     LIGHT.name: _palette(
         text="#1c1f24",
-        dim="#6a6f78",
+        dim="#5f646d",
         faint="#777777",
         accent="#0b5fd0",
-        good="#107a10",
+        good="#0e750e",
         done="#3c9a3c",
         warn="#8a5a00",
         bad="#b00000",
-        series="#0b5fd0 #b00000 #107a10 #a000a0 #007a8a #8a5a00 #1c1f24 #0000a0",
+        series="#0b5fd0 #b00000 #0e750e #a000a0 #007a8a #8a5a00 #1c1f24 #0000a0",
         heat="#e0e6ee #b9e0e6 #ffe48f #ffb07a #c02020",
         cool="#e0e6ee #b9e0e6 #1030c0",
         loud_heat="#b8c0c8 #7fe0e8 #ffe75f #ff9d5c #c02020",
