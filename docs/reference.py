@@ -191,6 +191,8 @@ def command_lines(name: str, parser: argparse.ArgumentParser) -> Iterator[str]:
             yield from (f"| {head} | |", "|---|---|")
             for action in shown:
                 text = parser._get_formatter()._expand_help(action)
+                if many_choices(action):
+                    text += f": {', '.join(f'`{one}`' for one in action.choices or ())}"
                 names = [spelt(action)] if action.option_strings else [called(action)]
                 yield row(", ".join(f"`{one}`" for one in names), text)
             yield ""
@@ -214,12 +216,17 @@ def spelt(action: argparse.Action) -> str:
     names = ", ".join(action.option_strings)
     if action.nargs == 0:
         return names
-    value = action.metavar or (
-        "{" + ",".join(map(str, action.choices)) + "}" if action.choices else action.dest.upper()
-    )
+    choices = "{" + ",".join(map(str, action.choices or ())) + "}"
+    few = action.choices and not many_choices(action)
+    value = action.metavar or (choices if few else action.dest.upper())
     many = action.nargs if isinstance(action.nargs, int) else 1
     shown = list(value) if isinstance(value, tuple) else [value] * many
     return f"{names} {' '.join(shown)}"
+
+
+def many_choices(action: argparse.Action) -> bool:
+    """Return whether the choices of an option are too many for its own column."""
+    return len(",".join(map(str, action.choices or ()))) > 30 and not action.metavar
 
 
 # -- pages -----------------------------------------------------------------------------------------
