@@ -41,6 +41,7 @@ _BLOCK = re.compile(
     re.MULTILINE | re.DOTALL,
 )
 _CURVES = re.compile("[\u2500-\u28ff]+")  # boxes, blocks and dots
+_DEMO = "SEEDCONV_DEMO"  # the variable of `--demo`
 _NUMBER = re.compile(r"\d[\d,.:]*")
 
 
@@ -114,6 +115,15 @@ def probed_study(folder: Path) -> Names:
     return {}
 
 
+def demonstrated(folder: Path) -> Names:
+    """Run the demo; or take one that was run, where `--demo` says."""
+    if there := os.environ.get(_DEMO):
+        (folder / "seedconv-demo").symlink_to(Path(there).absolute())
+    else:
+        seedconv(folder, "demo", "--headless", "--keep")
+    return {}
+
+
 def clone(folder: Path) -> Names:
     """Copy the examples of the project."""
     ignored = shutil.ignore_patterns("three_seeds", "__pycache__")
@@ -136,6 +146,7 @@ PAGES = (
     Setting(("docs/export.md",), exported_study),
     Setting(("docs/store-format.md",), random_study),
     Setting(("docs/probes.md",), probed_study),
+    Setting(("docs/comparisons.md", "docs/uncertainty.md"), demonstrated, trained=True),
     Setting(
         ("docs/tutorial-first-results.md", "docs/tutorial-live.md", "docs/tutorial-paper.md"),
         clone,
@@ -291,7 +302,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("pages", nargs="*", metavar="PAGE", help="such as docs/export.md")
     parser.add_argument("--check", action="store_true", help="write nothing, only compare")
+    parser.add_argument("--demo", metavar="DIR", help="folder of a demo, kept with --keep")
     options = parser.parse_args()
+    if options.demo:
+        os.environ[_DEMO] = options.demo
     known = {page for setting in PAGES for page in setting.pages}
     if unknown := {*options.pages} - known:
         sys.exit(f"{', '.join(sorted(unknown))}: not among {', '.join(sorted(known))}")

@@ -22,7 +22,13 @@ PYTHON = re.compile(r"^(.*)\n```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 # Run by `docs/examples.py`, a folder for each group. Those with models take long.
 SHORT = ["docs/export.md", "docs/store-format.md"]
-LONG = ["README.md", "docs/probes.md", "docs/watching.md", "docs/tutorial-paper.md"]
+LONG = [
+    "README.md",
+    "docs/comparisons.md",  # and docs/uncertainty.md
+    "docs/probes.md",
+    "docs/watching.md",
+    "docs/tutorial-paper.md",
+]
 TUTORIALS = ["docs/tutorial-first-results.md", "docs/tutorial-live.md"]  # go with the last one
 ELSEWHERE = {
     "docs/capture.md": "tests/end_to_end/test_capture_docs.py",
