@@ -203,6 +203,34 @@ async def test_minimal_pairs_have_their_kl_in_both_senses(tmp_path: Path) -> Non
         assert "expected KL" in screen.text
 
 
+async def test_each_probe_of_minimal_pairs_has_its_turn(tmp_path: Path) -> None:
+    writer = open_writer(tmp_path / "study")
+    fill(writer, "m", ("a", "b"), (0, 8))
+    values: dict[str, float] = {}
+    for name, spread in (("first", 0.5), ("second", 3.0)):
+        task = np.array([0, 0], np.int32)
+        probe = Probe(name, "blimp", ("good", "bad"), ("x",), task, ("",), "made")
+        writer.probes.set(probe)
+        said = np.float32([[[-9, -9], [-9, -9]], [[-9, -9 - spread], [-9, -9 - spread]]])
+        answers = [
+            ProbeValues(name, probe.digest, seed, of) for seed, of in zip("ab", said, strict=True)
+        ]
+        writer.probes.commit("m", 8, answers)
+        p = 1 / (1 + np.exp(-spread))
+        q = np.array([p, 1 - p])
+        values[name] = float(((q - 0.5) * np.log(q / 0.5)).sum() / 2)  # both orders
+    async with terminal(store=tmp_path / "study") as screen:
+        await screen.press("2", *["m"] * 4)
+        for short in ("KL of the means", "mean of the KL"):
+            for name, value in values.items():
+                await screen.press("m")
+                await screen.settle()
+                assert f"minimal pairs, {short} of {name}, nats" in screen.text
+                assert f"{value:.4f} " in screen.row("━━ m")
+        await screen.press("m")
+        assert "expected KL" in screen.text
+
+
 async def test_the_kl_to_unigram_is_read_from_the_summaries(tmp_path: Path) -> None:
     writer = open_writer(tmp_path / "study")
     fill(writer, "m", ("a", "b", "c"), (0, 8))

@@ -10,11 +10,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from seedconv_tui.monitor.common.study_screen import Columns
-    from seedconv_tui.monitor.curves.curve_metrics import Curve, Metric
+    from seedconv_tui.monitor.curves.curve_metrics import Curve
 
 
 def curve_columns(
-    metric: Metric, band: str, curves: Mapping[str, Curve], first: float, last: float
+    metric: str, band: str, curves: Mapping[str, Curve], first: float, last: float
 ) -> Columns:
     """Return a metric of these models with one of its bands, at steps from `first` to `last`."""
     names = [
@@ -36,7 +36,7 @@ def curve_columns(
         low, high = curve.bands[band]
         for name, text in (
             ("model", model),
-            ("metric", metric.title),
+            ("metric", metric),
             ("band", band),
         ):
             columns[name] += [text] * len(at)

@@ -24,7 +24,7 @@ from seedconv_tui.monitor.curves.curve_metrics import (
     Beside,
     Metric,
 )
-from seedconv_tui.monitor.curves.minimal_pairs import PairsCurve, pairs_curve, questions
+from seedconv_tui.monitor.curves.minimal_pairs import PairsCurve, pairs_curve, probes_of, questions
 from seedconv_tui.monitor.curves.model_choice import (
     ModelChoice,
     ModelKey,
@@ -66,7 +66,9 @@ class CurvesView(StudyScreen):
         self._window = ChartWindow()
         self._band = {}
         self._whole: dict[ModelKey, Whole] = {}  # as it was read last
-        self._pairs: dict[ModelKey, PairsCurve] = {}
+        self._pairs: dict[tuple[ModelKey, str], PairsCurve] = {}  # and probe
+        self._probes: dict[ModelKey, tuple[str, ...]] = {}  # of minimal pairs, as read last
+        self._chosen_probe = ""  # empty: the first
         self._over_steps: dict[ModelKey, StepBand] = {}
 
     def compose_body(self) -> Iterable[Widget]:
@@ -124,25 +126,56 @@ class CurvesView(StudyScreen):
         metric = METRICS[self._metric]
         found: list[StudyModel] = []
         read = self._read()
+        self._keep_probes(read)
+        probe = self._probe
         labels = study_labels([snapshot for _, _, snapshot in read])
         for (number, watch, snapshot), label in zip(read, labels, strict=True):
             for model in snapshot.models:
                 key = ModelKey(number, model.name)
                 whole = watch.details.get(WholeSummary(model.name, snapshot.generation))
-                pairs = pairs_curve(watch.details, model.name, snapshot.generation)
+                pairs = pairs_curve(watch.details, model.name, snapshot.generation, probe)
                 if whole is not None:
                     self._whole[key] = whole
                 if pairs is not None:
-                    self._pairs[key] = pairs
+                    self._pairs[key, probe] = pairs
                 band = watch.details.get(BandOverSteps(model.name, snapshot.generation))
                 if band is not None:
                     self._over_steps[key] = band
-                read_of = (self._whole.get(key), self._pairs.get(key), self._over_steps.get(key))
-                beside = Beside(snapshot.vocab_size, *read_of)
+                of_pairs, over_steps = self._pairs.get((key, probe)), self._over_steps.get(key)
+                beside = Beside(snapshot.vocab_size, self._whole.get(key), of_pairs, over_steps)
                 color = len(found) % len(chart.MARKERS)
                 curve = metric.curve(model, beside)
                 found.append(StudyModel(key, label, color, snapshot, model, curve))
         return found
+
+    def _keep_probes(self, read: Sequence[tuple[int, Watch, StudySnapshot]]) -> None:
+        for number, watch, snapshot in read:
+            for model in snapshot.models:
+                if names := probes_of(watch.details, model.name, snapshot.generation):
+                    self._probes[ModelKey(number, model.name)] = names
+
+    @property
+    def _probe_names(self) -> list[str]:
+        """All probes of minimal pairs, in the order in which the key goes through them."""
+        return list(dict.fromkeys(name for names in self._probes.values() for name in names))
+
+    @property
+    def _probe(self) -> str:
+        """The probe of minimal pairs that is shown; empty: none is known."""
+        names = self._probe_names
+        return self._chosen_probe if self._chosen_probe in names else next(iter(names), "")
+
+    def _go_to_next_probe(self) -> bool:
+        """Choose the next probe of minimal pairs; False: there is none, so the first is chosen."""
+        names = self._probe_names
+        at = names.index(self._probe) + 1 if names else 0
+        self._chosen_probe = names[at] if at < len(names) else ""
+        return at < len(names)
+
+    def _named(self, metric: Metric) -> str:
+        """Return a metric's title, with the probe where there are several."""
+        of_one = metric in OF_PAIRS and len(self._probe_names) > 1
+        return f"{metric.title} of {self._probe}" if of_one else metric.title
 
     def _offers(self, metric: Metric) -> bool:
         """Return whether one of the studies can have it."""
@@ -170,7 +203,8 @@ class CurvesView(StudyScreen):
         if METRICS[self._metric].summarised:
             return [WholeSummary(name, generation) for name in names]
         if METRICS[self._metric] in OF_PAIRS:
-            return [each for name in names for each in questions(watch.details, name, generation)]
+            asked = watch.details, generation, self._probe
+            return [each for name in names for each in questions(asked[0], name, *asked[1:])]
         if self._shown_band == ALL_STEPS:
             return [BandOverSteps(name, generation) for name in names]
         return []
@@ -242,7 +276,7 @@ class CurvesView(StudyScreen):
         log = ", log" * self._window.log_y + ", linear steps" * (not self._window.log_x)
         chosen = models[self._choice.of(models)]
         units = f", {chosen.curve.units}" if chosen.curve.units else ""
-        parts = [f"{metric.title}{units}{log}"]
+        parts = [f"{self._named(metric)}{units}{log}"]
         if band := self._shown_band:
             parts.append(f"band: {band}")
         if self._phases and chosen.model.phases:
@@ -283,6 +317,7 @@ class CurvesView(StudyScreen):
         )
         return {
             "metric": METRICS[self._metric].title,
+            "probe": self._chosen_probe,
             "bands": self._band,
             "phases": self._phases,
             "floors": self._floors,
@@ -295,6 +330,7 @@ class CurvesView(StudyScreen):
     def restore(self, kept: Remembered) -> None:
         """Take what a session on one study left: its number is 0."""
         self._metric = kept.choice("metric", [metric.title for metric in METRICS])
+        self._chosen_probe = kept.text("probe")
         bands = kept.part("bands")
         self._band = {name: bands.number(name) or 0 for name in bands.values}
         self._phases = kept.flag("phases", self._phases)
@@ -314,9 +350,10 @@ class CurvesView(StudyScreen):
         metric = METRICS[self._metric]
         ends = self._window.ends(self._series(models))
         curves = {each.name: each.curve for each in seen}
-        return curve_columns(metric, self._shown_band or metric.bands[0], curves, *ends)
+        band = self._shown_band or metric.bands[0]
+        return curve_columns(self._named(metric), band, curves, *ends)
 
     def chosen_text(self) -> str:
         """Return the chosen model's value at the cursor."""
         text = self.query_one(Readout).text
-        return f"{METRICS[self._metric].title}: {text}" if text else ""
+        return f"{self._named(METRICS[self._metric])}: {text}" if text else ""

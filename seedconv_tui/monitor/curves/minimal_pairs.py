@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -20,7 +20,7 @@ Told = Mapping[str, tuple[float, float, float]]  # by measure: value, low, high;
 
 @dataclass(frozen=True)
 class Asked:
-    """The first probe of minimal pairs of a model: where it was asked, and of what."""
+    """A probe of minimal pairs of a model: where it was asked, and of what."""
 
     probe: str
     digest: str
@@ -29,27 +29,27 @@ class Asked:
 
 @dataclass(frozen=True)
 class AskedPairs:
-    """A model's checkpoints that were asked about minimal pairs; None: the study has none."""
+    """A model's checkpoints that were asked about minimal pairs, by probe."""
 
     model: str
     generation: int
 
     KEEP: ClassVar[int] = 64
 
-    def read(self, study: Study) -> Asked | None:
+    def read(self, study: Study) -> tuple[Asked, ...]:
         """Look into the commit log, and for the kinds of probes."""
         from store.analysis import PROBE_KINDS, probed_seeds, probed_steps
 
         study.refresh()  # to what the generation has
-        known = study.ledger(self.model)
+        known, found = study.ledger(self.model), []
         for name in study.probes():
             kind = PROBE_KINDS.get(study.probe(name).kind)
             if kind is not None and kind.of_pairs:
                 there = {
                     step: probed_seeds(known, name, step) for step in probed_steps(known, name)
                 }
-                return Asked(name, study.probe_entry(name).digest, there)
-        return None
+                found.append(Asked(name, study.probe_entry(name).digest, there))
+        return tuple(found)
 
 
 @dataclass(frozen=True)
@@ -92,26 +92,30 @@ class PairsCurve:
         return np.array(rows, np.float64).reshape(-1, 3).T
 
 
-def questions(details: Details, model: str, generation: int) -> list[AskedPairs | PairsAtStep]:
-    """Return what is to be asked of a model, as far as is known by now."""
-    first = AskedPairs(model, generation)
-    asked = details.get(first)
-    return [first, *(_at_steps(model, asked) if asked else ())]
+def probes_of(details: Details, model: str, generation: int) -> tuple[str, ...]:
+    """Return the names of a model's probes of minimal pairs that are known by now."""
+    return tuple(asked.probe for asked in details.get(AskedPairs(model, generation)) or ())
 
 
-def pairs_curve(details: Details, model: str, generation: int) -> PairsCurve | None:
+def questions(
+    details: Details, model: str, generation: int, probe: str
+) -> list[AskedPairs | PairsAtStep]:
+    """Return what is to be asked of a model about a probe, as far as is known by now."""
+    return [AskedPairs(model, generation), *_at_steps(details, model, generation, probe)]
+
+
+def pairs_curve(details: Details, model: str, generation: int, probe: str) -> PairsCurve | None:
     """Return what is known of a model by now; None: not where it was asked."""
-    asked = details.get(AskedPairs(model, generation))
-    if asked is None:
+    if details.get(AskedPairs(model, generation)) is None:
         return None
-    at = _at_steps(model, asked)
+    at = list(_at_steps(details, model, generation, probe))
     steps = tuple(query.step for query in at)
     return PairsCurve(steps, tuple(len(q.seeds) for q in at), tuple(map(details.get, at)))
 
 
-def _at_steps(model: str, asked: Asked) -> list[PairsAtStep]:
-    return [
-        PairsAtStep(model, asked.probe, asked.digest, step, seeds)
-        for step, seeds in asked.seeds.items()
-        if len(seeds) > 1
-    ]
+def _at_steps(details: Details, model: str, generation: int, probe: str) -> Iterator[PairsAtStep]:
+    for asked in details.get(AskedPairs(model, generation)) or ():
+        if asked.probe == probe:
+            for step, seeds in asked.seeds.items():
+                if len(seeds) > 1:
+                    yield PairsAtStep(model, probe, asked.digest, step, seeds)

@@ -7,7 +7,7 @@ from textual.binding import Binding
 from seedconv_tui.monitor.common.chart_widget import ChartView
 from seedconv_tui.monitor.common.search import SearchBar, found_in, step_in
 from seedconv_tui.monitor.common.study_screen import MIN_WIDTH
-from seedconv_tui.monitor.curves.curve_metrics import METRICS, OF_SOME_STUDIES
+from seedconv_tui.monitor.curves.curve_metrics import METRICS, OF_PAIRS, OF_SOME_STUDIES
 from seedconv_tui.monitor.curves.curves_view import CurvesView
 from seedconv_tui.monitor.curves.model_choice import steps_of
 
@@ -124,7 +124,10 @@ class CurvesScreen(CurvesView):
         self._draw()
 
     def action_metric(self) -> None:
-        """Draw the next metric that the studies can have."""
+        """Draw the next metric that the studies can have; each probe of minimal pairs is one."""
+        if METRICS[self._metric] in OF_PAIRS and self._go_to_next_probe():
+            self._refit()
+            return
         self._metric = (self._metric + 1) % len(METRICS)
         while not self._offers(METRICS[self._metric]):
             self._metric = (self._metric + 1) % len(METRICS)
