@@ -59,23 +59,40 @@ class Rows:
         """
         at = start
         while at < stop:
-            first, logits = self._made
-            if not first <= at < first + len(logits):
-                end = min(at + self._product_rows, len(self._scorer.targets))
-                first, logits = self._made = at, self._logits(self.states(at, end, keep=start))
+            first, logits = self._logits_at(at, keep=start)
             end = min(stop, first + len(logits))
             rows = out[at - start : end - start]
-            torch.log_softmax(logits[at - first : end - first], -1, out=rows)
+            # In float32 only now: pieces of half precision take half of the memory.
+            torch.log_softmax(logits[at - first : end - first].float(), -1, out=rows)
             at = end
 
-    def _logits(self, states: torch.Tensor) -> torch.Tensor:
+    def _logits_at(self, at: int, *, keep: int) -> tuple[int, torch.Tensor]:
+        """Return logits of consecutive tokens with `at` among them, after the first of these."""
         if self._head is None:
-            return states
+            return self._piece_at(at, keep=keep)
+        first, logits = self._made
+        if not first <= at < first + len(logits):
+            end = min(at + self._product_rows, len(self._scorer.targets))
+            self._made = at, self._multiply(self._head, self.states(at, end, keep=keep))
+        return self._made
+
+    def _piece_at(self, at: int, *, keep: int) -> tuple[int, torch.Tensor]:
+        """Return a piece as it came, after its first token: joined it would be there twice."""
+        self._forget(keep)
+        first, n = self._first, 0
+        while True:
+            if n == len(self._pieces):
+                self._pieces.append(self._more())
+            if at < first + len(self._pieces[n]):
+                return first, self._pieces[n]
+            first, n = first + len(self._pieces[n]), n + 1
+
+    def _multiply(self, head: Head, states: torch.Tensor) -> torch.Tensor:
         if not len(self._product):  # kept: memory that is new each time costs as much as the sum
             shape = self._product_rows, self._scorer.vocab_size
             self._product = torch.empty(shape, device=states.device)
         out = self._product[: len(states)]
-        self._head.logits(states, out)
+        head.logits(states, out)
         return out
 
     def shrink(self) -> None:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from engine.errors import CheckpointError, first_line
 from engine.machine.faults import is_fault
+from engine.machine.host_memory import return_unused
 from engine.scoring.captured_seed import CapturedSeed
 from engine.scoring.divergence import SPARE
 from engine.scoring.hidden_similarity import HiddenSimilarity
@@ -106,6 +107,7 @@ class CorpusPass:
                 )
         self._shrunk = False  # and not noted yet
         self._log_p = self._p = self._spare = torch.empty(0)
+        return_unused()  # of what the pass before has freed
         self._reserve()
 
     def _reserve(self) -> None:
@@ -194,13 +196,13 @@ class CorpusPass:
                 if live.kept == "log_probs" and isinstance(live.seed, CapturedSeed):
                     found |= _as_captured(live.seed.rows.states(start, stop), p[seed])
                 elif live.kept == "log_probs":
-                    found |= _rounded(log_p[seed], p[seed])
+                    found |= _rounded(log_p[seed], p[seed], spare[0])
                 if live.kept == "hidden":
                     found["hidden"] = live.seed.rows.states(start, stop)
                 if live.kept == "log_probs" and self._pairs is not None:
                     # As a later reduction would read them: what comes of a pair must not depend on
                     # which of its seeds came first.
-                    torch.log_softmax(found["log_probs"].float(), -1, out=log_p[seed])
+                    torch.log_softmax(spare[0].copy_(found["log_probs"]), -1, out=log_p[seed])
                     _exp(log_p[seed], p[seed])
             results.append(found)
         if self._pairs is not None:
@@ -303,14 +305,14 @@ def _exp(log_p: torch.Tensor, out: torch.Tensor) -> None:
         torch.exp(log_p, out=out)
 
 
-def _rounded(log_p: torch.Tensor, p: torch.Tensor) -> dict[str, torch.Tensor]:
+def _rounded(log_p: torch.Tensor, p: torch.Tensor, spare: torch.Tensor) -> dict[str, torch.Tensor]:
     """Return log-probs as they are stored, and what that does to a KL.
 
     A reader uses rows rounded to float16 and renormalised. To first order the rounding d of one
     seed's row moves a KL by sum_v p_v d_v with independent d_v.
     """
     half = log_p.half()
-    rounding = half.float().sub_(log_p).mul_(p)
+    rounding = spare.copy_(half).sub_(log_p).mul_(p)
     return {"log_probs": half, "squared_rounding": torch.linalg.vecdot(rounding, rounding)}
 
 

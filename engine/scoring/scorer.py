@@ -31,6 +31,7 @@ from store.words import counted
 
 _PROBE_TOKENS = 16
 _NOISE_TOKENS = 32
+_NOISE_ROWS = 2  # that are compared at once
 _NOISE_WINDOWS = 8  # of a masked model; pseudo, each holds one token
 _SHARE_FOR_MODELS = 0.6  # of what is free on a GPU; the rest is for blocks of log-probs
 _SHARE_FOR_LAYERS = 0.9  # where none are made; the rest is for what goes from layer to layer
@@ -338,8 +339,20 @@ class Scorer:
             logits = torch.empty(len(both), self.vocab_size, device=self.device)
             model.head.logits(both, logits)
             both = logits
-        log_p, log_q = both.double().log_softmax(-1).chunk(2)
-        return float((log_p.exp() * (log_p - log_q)).sum(-1).mean())
+        return _mean_kl(both[:n], both[n:])
+
+
+def _mean_kl(logits: torch.Tensor, others: torch.Tensor) -> float:
+    """Return the mean KL of rows of logits, (token, vocab), computed in float64, nats.
+
+    A few rows at a time: of all of them the float64 would be the most memory that scoring takes.
+    """
+    kl = []
+    for start in range(0, len(logits), _NOISE_ROWS):
+        rows = slice(start, start + _NOISE_ROWS)
+        log_p, log_q = torch.cat([logits[rows], others[rows]]).double().log_softmax(-1).chunk(2)
+        kl.append((log_p.exp() * (log_p - log_q)).sum(-1))
+    return float(torch.cat(kl).mean())
 
 
 def rows_within(n_bytes: int, vocab_size: int) -> int:

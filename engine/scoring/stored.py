@@ -56,7 +56,7 @@ def stored_rows(scorer: Scorer, log_probs: LogProbs, pool: ThreadPoolExecutor) -
     blocks = _Ahead(log_probs.states, n_tokens, log_probs.state_rows, pool)
 
     def more() -> torch.Tensor:
-        states = torch.from_numpy(np.ascontiguousarray(blocks.first())).to(device).float()
+        states = torch.from_numpy(np.ascontiguousarray(blocks.first())).to(device)
         blocks.take()  # not before it is on the device: memory may run out
         return states
 
