@@ -18,6 +18,7 @@ from engine.coordination.patience import Patience
 from engine.coordination.recorder import Recorder
 from engine.coordination.retries import Retries
 from engine.coordination.session import Session
+from engine.coordination.small_steps import SmallSteps
 from engine.coordination.summary_updates import Summaries
 from engine.errors import Interrupted
 from engine.events import Event, Listener
@@ -157,6 +158,7 @@ def build_coordinator(
             clock,
         ),
         DiskUse(study, sources, writer, session, tokenizer.size),
+        SmallSteps(writer.n_tokens * tokenizer.size, study.limits.memory_gb),
         BlockedStore(writer, session, board, clock),
         lambda: ExecutorOnDemand(make_executor),
         clock,

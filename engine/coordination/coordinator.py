@@ -15,6 +15,7 @@ from engine.coordination.planner import Step, make_plan
 from engine.coordination.recorder import Recorder, Totals
 from engine.coordination.retries import Retries
 from engine.coordination.session import Session
+from engine.coordination.small_steps import SmallSteps
 from engine.coordination.summary_updates import Summaries
 from engine.errors import (
     ConfigError,
@@ -54,6 +55,7 @@ class Coordinator:
         recorder: Recorder,
         summaries: Summaries,
         disk_use: DiskUse,
+        small: SmallSteps,
         blocked: BlockedStore,
         make_executor: Callable[[], Executor],
         clock: Callable[[], float],
@@ -63,7 +65,7 @@ class Coordinator:
         self._probes, self._warnings = probes, warnings
         self._writer, self._session, self._board = writer, session, board
         self._inventory, self._retries, self._recorder = inventory, retries, recorder
-        self._summaries, self._disk_use = summaries, disk_use
+        self._summaries, self._disk_use, self._small = summaries, disk_use, small
         self._blocked, self._make_executor = blocked, make_executor
         self._reported_plans: dict[str, set[str]] = {}
 
@@ -267,7 +269,7 @@ class Coordinator:
             if outcome is None:
                 continue
             submitted -= 1
-            self._recorder.take(outcome)
+            self._recorder.take(self._small.take(outcome))
             task = outcome.task
             if outcome.pairs is not None:
                 self._summaries.update(task.model, task.step)
@@ -287,7 +289,8 @@ class Coordinator:
         """Choose how a step is done, and say so when that was not said before."""
         keep = self._study.log_probs.representation
         known, captured = self._writer.ledger.model(step.model), step.model in self._study.captured
-        plan = make_plan(step, known, keep, captured=captured)
+        small = self._executor.capacity <= 2 and self._small.has(step)  # else by several workers
+        plan = make_plan(step, known, keep, captured=captured, small=small)
         reported = self._reported_plans.setdefault(step.model, set())
         # The reduction that ends a kept step was announced with its scoring.
         if plan.why not in reported and (step.score or step.probes or not reported):

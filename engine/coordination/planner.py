@@ -34,13 +34,20 @@ class Plan:
     passes: tuple[Pass, ...]
 
 
-def make_plan(step: Step, known: ModelLedger, keep: Keep, *, captured: bool = False) -> Plan:
+def make_plan(
+    step: Step,
+    known: ModelLedger,
+    keep: Keep,
+    *,
+    captured: bool = False,
+    small: bool = False,
+) -> Plan:
     """Choose how a step is worked on; asked again when its passes are done.
 
-    *fused*: all seeds live, reduced block by block, nothing kept. *incremental*: one late seed live
-    with stored ones. *kept*: each seed alone with its log-probs kept, then one reduction of
-    stored ones. All give the same numbers to rounding. *probed*: one seed that is scored is live
-    again, to be asked the study's probes and nothing else.
+    *fused*: all seeds live, reduced block by block; nothing is kept, or factors of a `small` step.
+    *incremental*: one late seed live with stored ones. *kept*: each seed alone with its log-probs
+    kept, then one reduction of stored ones. All give the same numbers to rounding. *probed*: one
+    seed that is scored is live again, to be asked the study's probes and nothing else.
 
     What was `captured` in training is kept as it came, whatever the study keeps of others: it
     cannot be had again for the sake of a seed that comes later.
@@ -74,6 +81,10 @@ def make_plan(step: Step, known: ModelLedger, keep: Keep, *, captured: bool = Fa
         what = f"one seed joins {len(stored)} whose log-probs are stored"
         return Plan("incremental", what, (Pass(step.model, at, live, stored, keep, reduce=True),))
     kept = "factored where the model allows" if keep == "auto" else str(keep)
+    again = keep != "dense"  # what is kept is no log-probs: those would be computed again
+    if small and again and step.reduce and not captured and (compared or not stored):
+        what = f"{counted(len(live), 'seed')} are scored side by side, compared and kept {kept}"
+        return Plan("fused", what, (Pass(step.model, at, live, stored, keep, reduce=True),))
     kept = "as captured" if captured else kept
     what = f"log-probs of {counted(len(live), 'seed')} are kept {kept} and reduced from the store"
     passes = tuple(Pass(step.model, at, (seed,), (), keep, reduce=False) for seed in live)

@@ -73,6 +73,14 @@ class Pass:
         return sources[self.model].reopen(self.checkpoints[self.live.index(seed)])
 
     @property
+    def tentative(self) -> bool:
+        """Whether seeds are scored side by side that might be by themselves.
+
+        If it comes to nothing they are, and what is wrong is found out again.
+        """
+        return len(self.live) > 1 and self.keep != "none"
+
+    @property
     def seeds(self) -> tuple[str, ...]:
         """Live and stored seeds in their order."""
         return tuple(sorted((*self.live, *self.stored), key=seed_order))
@@ -93,6 +101,7 @@ class Outcome:
     lost: str | None = None  # the device failed, or its process ended
     notes: tuple[str, ...] = ()  # what the user should know besides
     said: tuple[str, ...] = ()  # what is merely of interest
+    weight_bytes: int = 0  # of the model's largest checkpoint so far, on the device; 0: not known
     probes: tuple[ProbeValues, ...] = ()
     unprobed: tuple[tuple[str, str, bool], ...] = ()  # probes, why, and whether that may pass
 

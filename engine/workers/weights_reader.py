@@ -6,6 +6,8 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import TypeVar
 
+import torch
+
 from engine.errors import CheckpointError
 from engine.machine.faults import blamed
 from engine.machine.host_memory import HostMemory
@@ -43,6 +45,8 @@ class WeightsReader:
             order = make_order(study, tokenizer, text, {}).digest
             for name in study.captured:
                 self._readers[name] = CapturedReader(name, order, study.scoring, tokenizer.size)
+        self.largest: dict[str, int] = {}  # bytes that a checkpoint takes on the device, by model
+        self._dtype = getattr(torch, study.scoring.dtype)
         self._memory = HostMemory(study.limits.memory_gb)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="weights")
         self._reading: dict[tuple[str, Key], Future[ReadCheckpoint | None]] = {}
@@ -111,4 +115,6 @@ class WeightsReader:
         needed = 0 if self._memory.limit is None else reader.bytes_needed(folder)
         if lacking := self._memory.lacks(needed):
             raise CheckpointError(f"{checkpoint.where()}: reading its weights takes {lacking}")
-        return reader.read(folder, checkpoint.where(), checkpoint.key)
+        found = reader.read(folder, checkpoint.where(), checkpoint.key)
+        self.largest[name] = max(self.largest.get(name, 0), found.bytes_as(self._dtype))
+        return found

@@ -125,7 +125,7 @@ class Worker:
             failed = error.seed, str(error)
             trace = "".join(traceback.format_exception(error.__cause__ or error.__context__))
             outcome = replace(outcome, failed=failed, passing=error.passing, trace=trace)
-            done = (error.seed,)
+            done = () if task.tentative else (error.seed,)
         except DamagedError as error:
             captured = task.model in self._study.captured
             does = "repairs what can be repaired" if captured else "has it scored again"
@@ -145,13 +145,13 @@ class Worker:
             elif isinstance(error, OSError) or not is_fault(error):
                 raise
             else:
-                outcome = self._fails(task, outcome, error)
+                outcome, done = self._fails(task, outcome, error), () if task.tentative else done
         for seed in done:
             if not self._wanted_again(task, outcome, (seed, task.step)):
                 self._checkpoint(task, seed).release()
-        seconds = time.perf_counter() - started
+        seconds, size = time.perf_counter() - started, self._weights.largest.get(task.model, 0)
         notes, said = tuple(self._notes), tuple(self._said)
-        return replace(outcome, seconds=seconds, notes=notes, said=said)
+        return replace(outcome, seconds=seconds, notes=notes, said=said, weight_bytes=size)
 
     def _fails(self, task: Pass, outcome: Outcome, error: BaseException) -> Outcome:
         """Return the outcome of a pass in which something else went wrong, whatever it is.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 import xarray
+from safetensors.torch import load_file, save_file
 from transformers import GPTNeoXForCausalLM
 
 from engine.coordination.planner import Step, make_plan
@@ -100,6 +102,61 @@ def test_the_planner_says_what_it_chose(tmp_path: Path, capsys: pytest.CaptureFi
     assert plans(capsys, tmp_path) == []
     fused = {"study__store": "fused.zarr", "log_probs__representation": "none"}
     assert plans(capsys, tmp_path, **fused) == ["fused"]
+
+
+@pytest.mark.parametrize("keep", ["factored", "auto"])
+def test_seeds_of_a_small_step_are_scored_side_by_side(
+    made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], keep: str
+) -> None:
+    """Once it is known how large checkpoints are; results are the same, to the last bit."""
+    shutil.copytree(made, tmp_path, dirs_exist_ok=True)
+    settings = {"log_probs__representation": keep}
+    assert plans(capsys, tmp_path, **settings) == ["kept", "fused"]
+    apart = {**settings, "study__store": "apart.zarr", "models__steps": [10]}
+    assert plans(capsys, tmp_path, **apart) == ["kept"]
+    both, alone = (open_study(tmp_path / name) for name in ("study.zarr", "apart.zarr"))
+    assert both.dataset("m").load().sel(step=[10]).equals(alone.dataset("m").load())
+    for seed in ("1", "2", "3"):
+        kept, expected = (study.log_probs("m", seed, 10)[:] for study in (both, alone))
+        np.testing.assert_array_equal(kept, expected)
+    assert run(["verify", str(tmp_path / "study.zarr")]) == 0
+
+
+@pytest.mark.parametrize("limit", ["_LOG_PROBS", "_WEIGHT_BYTES"])
+def test_seeds_of_a_large_step_are_scored_one_by_one(
+    made: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], limit: str
+) -> None:
+    monkeypatch.setattr(f"engine.coordination.small_steps.{limit}", 1000)
+    assert plans(capsys, made, study__store=f"large{limit}.zarr") == ["kept"]
+
+
+def test_seeds_whose_log_probs_are_kept_dense_are_scored_one_by_one(
+    made: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Reading takes less than computing, and less memory than all models."""
+    dense = {"study__store": "one.zarr", "log_probs__representation": "dense"}
+    assert plans(capsys, made, **dense) == ["kept"]
+
+
+@pytest.mark.parametrize("fails", ["when read", "when run"])
+def test_seeds_beside_one_that_fails_have_their_results(
+    made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], fails: str
+) -> None:
+    shutil.copytree(made, tmp_path, dirs_exist_ok=True)
+    file = tmp_path / "runs/seed2/step10/model.safetensors"
+    weights = load_file(file)
+    name = "embed_out.weight"
+    weights[name] = weights[name] * (float("nan") if fails == "when read" else 1e30)
+    save_file(weights, file, {"format": "pt"})
+    study = write_study(tmp_path)
+    assert run(["run", str(study), "--json"]) == 1
+    events = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    failed = [event for event in events if event["event"] == "failed"]
+    assert [(event["fields"]["seed"], event["fields"]["step"]) for event in failed] == [("2", 10)]
+    assert "seed2/step10" in failed[0]["text"]
+    known = open_study(tmp_path / "study.zarr").ledger("m")
+    assert set(known.scored) == {(s, t) for s in "123" for t in (0, 10)} - {("2", 10)}
+    assert known.reduced[10] == {"1", "3"}
 
 
 def test_an_incremental_step_is_committed_whole_or_not_at_all(tmp_path: Path) -> None:
