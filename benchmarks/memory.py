@@ -44,7 +44,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    add_options(parser, tokens=4096)
+    add_options(parser, tokens=2048)
     add_save(parser)
     options = parser.parse_args()
     with checkpoints(options) as folder:
