@@ -124,10 +124,15 @@ class _Folder:
         folders = Folders(made, self._base, kind)
         folders.look()
         strangers = {seed for seed, _ in folders.found} - {*guess.seeds}
+        notes = list(_notes(guess))
+        if any("{seed}" in part for part in guess.parts[: len(self._prefix)]):  # one run was named
+            if strangers:
+                notes[1:] = [f"`source` also fits seeds next to it: {', '.join(sorted(strangers))}"]
+            strangers = set()
         return FoundModel(
             name=name,
             source=source,
-            notes=list(_notes(guess)),
+            notes=notes,
             seeds=guess.seeds if strangers and guess.has_seed else None,
             step=step,
             pickles=_PICKLES if any(place.pickled for place in places) else None,

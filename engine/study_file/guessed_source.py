@@ -140,9 +140,11 @@ def _with_bare_steps(rows: list[_Row], fixed: int) -> list[_Row]:
     ]
 
 
-def _with_named_seed(row: _Row, fixed: int) -> _Row:
+def _with_named_seed(
+    row: _Row, fixed: int, words: Sequence[re.Pattern[str]] = (_NUMBERED_SEED, _NAMED_SEED)
+) -> _Row:
     """Find the seed by its name: the deepest one, wherever it stands."""
-    for word in (_NUMBERED_SEED, _NAMED_SEED):
+    for word in words:
         for n in range(len(row.parts) - 1, fixed - 1, -1):
             if found := word.search(row.parts[n]):
                 parts = [
@@ -226,6 +228,8 @@ def _with_seed_above(rows: list[_Row], fixed: int) -> list[_Row]:
     understood = []
     for row in rows:
         found = _with_named_seed(row, max(fixed - 1, 0))
+        if found.seed is None:
+            found = _with_named_seed(row, 0, [_NUMBERED_SEED])
         if found.seed is None:
             free = [n for n in range(fixed, len(row.parts)) if not {*row.parts[n]} & {*_WRITTEN}]
             if free:

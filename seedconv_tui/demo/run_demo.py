@@ -6,6 +6,7 @@ import contextlib
 import os
 import subprocess
 import sys
+import textwrap
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -204,7 +205,10 @@ def _print_result(store: Path, glyphs: Glyphs) -> None:
         if "word_class" in study.categories(model.name):
             print(_by_level(study.summary(model.name, "word_class")))
     if sentences := list(what_you_saw(study)):
-        print("\n".join(("\nWhat you saw:", *map(visible, sentences))))
+        print("\nWhat you saw:")
+        for sentence in map(visible, sentences):
+            width = console.width if console.is_terminal else len(sentence) + 1
+            print(textwrap.fill(sentence, width))
 
 
 def _by_level(summary: Summary) -> str:

@@ -161,8 +161,11 @@ def test_one_seed_and_seeds_without_a_step_in_common(capsys: pytest.CaptureFixtu
     checkpoints(Path(), "runs/seed1/checkpoint-5")
     study, text, _ = drafted(capsys)
     assert "Only one seed: comparing needs two or more" in text
-    assert drafted(capsys, "runs/seed1")[0].models == study.models  # the same source
+    for where in ("runs/seed1", "runs/seed1/checkpoint-5"):  # the same source
+        assert drafted(capsys, where)[0].models == study.models
     checkpoints(Path(), "runs/seed2/checkpoint-9")
+    assert "`source` also fits seeds next to it: 2" in drafted(capsys, "runs/seed1")[1]
+    assert drafted(capsys, "runs/seed1")[0].models[0].seeds == "discover"
     assert "No two seeds have a step in common" in drafted(capsys)[1]
     checkpoints(Path(), "runs/seed2/checkpoint-5")
     assert "Seeds have different steps; those that two or more share" in drafted(capsys)[1]
