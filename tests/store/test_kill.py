@@ -158,12 +158,20 @@ def test_killed_at_every_other_change_to_one_checkpoint(
         expect_equal(store, reference)
 
 
+@pytest.mark.parametrize("divergences", [["kl", "js"], ["kl", "kl_to_mean", "cka"]])
 @pytest.mark.parametrize("representation", ["factored", "none"])
-def test_killed_however_log_probs_are_kept(
-    engines: Engines, tmp_path: Path, reference: Undisturbed, representation: str
+def test_killed_however_log_probs_are_kept_and_compared(
+    engines: Engines,
+    tmp_path: Path,
+    reference: Undisturbed,
+    representation: str,
+    divergences: list[str],
 ) -> None:
     """As above, more briefly: until the work is done in spite of the kills."""
-    settings = {"log_probs__representation": representation}
+    settings = {
+        "log_probs__representation": representation,
+        "scoring__divergences": divergences,
+    }
     peaceful, rng = tmp_path / "peaceful.zarr", random.Random(4)
     study = write_same_study(reference.folder, tmp_path, peaceful, **settings)
     undisturbed = engines.run(study)

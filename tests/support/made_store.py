@@ -20,6 +20,7 @@ from store.analysis import summarise
 from store.commits.log import decode, encode
 from store.commits.owner import Watching
 from store.schema import (
+    CKA,
     REFERENCES,
     TO_MEAN,
     USUAL,
@@ -313,9 +314,13 @@ def committed(study: Study) -> dict[tuple[Any, ...], bytes]:
                     values = study.values(name, variable, i, step)
                     found[name, variable, i, members, step] = values.tobytes()
                 for j in seeds - {i}:
-                    for variable in {*study.divergences} - {TO_MEAN, *REFERENCES}:
+                    for variable in {*study.divergences} - {TO_MEAN, CKA, *REFERENCES}:
                         values = study.values(name, variable, i, step, j)
                         found[name, variable, i, j, step] = values.tobytes()
+                    for variable, values in snapshot.of_states.items():
+                        mean = values[rows[step], columns[i], columns[j]]
+                        assert np.isfinite(mean)
+                        found[name, variable, i, j, step] = mean.tobytes()
                     mean = snapshot.kl[rows[step], columns[i], columns[j]]
                     found[name, "mean_kl", i, j, step] = mean.tobytes()
         for step, summary in list(known.summaries.items()):
