@@ -9,6 +9,7 @@ import sys
 
 _MEMORY = (
     "out of memory", "ALLOC_FAILED", "can't allocate memory", "not enough memory",
+    "can't start new thread",  # nothing is left for its stack
     "RESOURCE_EXHAUSTED",  # of XLA, where a loader's model is one of JAX
 )  # fmt: skip
 _DEVICE = ("CUDA error", "CUDA driver error", "cuDNN error", "CUBLAS_STATUS", "NCCL error")

@@ -13,6 +13,7 @@ import torch
 import transformers
 
 from engine.errors import CheckpointError
+from engine.machine.device_errors import is_out_of_memory
 from engine.machine.devices import DeviceGroup
 from engine.models.loaded_model import LoadedModel
 from engine.models.remote_code import model_class
@@ -260,6 +261,8 @@ def _build(
             output_loading_info=True,
         )
     except (RuntimeError, ValueError, KeyError) as error:
+        if is_out_of_memory(error):
+            raise
         reason = str(error).strip().splitlines()[0]
         raise CheckpointError(
             f"{checkpoint.where}: weights do not fit config.json: {reason}"

@@ -133,7 +133,7 @@ def _explain(error: Exception) -> int:
                 raise error
         case OSError():
             pass
-        case MemoryError():
+        case MemoryError() | RuntimeError() | ImportError() if _lacks_memory(error):
             text = (
                 "out of memory; free some, raise the limit (`ulimit -v`), or lower "
                 "corpus.max_tokens, then run the same command again: what is committed stays"
@@ -144,6 +144,12 @@ def _explain(error: Exception) -> int:
     for line in text.splitlines() or [type(error).__name__]:
         print(f"seedconv: {visible(line)}", file=sys.stderr)
     return code
+
+
+def _lacks_memory(error: Exception) -> bool:
+    """Return whether memory is lacking, which is said in other words where a limit is set."""
+    signs = ("can't start new thread", "failed to map segment")
+    return isinstance(error, MemoryError) or any(sign in str(error) for sign in signs)
 
 
 # The extra that brings a package, where a command that needs it does not say so itself. Each is in
