@@ -234,10 +234,9 @@ def _text(study: Study, pilot: Pilot, options: argparse.Namespace) -> list[str]:
     ]
     if not of.of_seeds + of.of_pairs + of.of_documents:
         return [*lines, "neither seeds nor documents differ: there is nothing to plan by"]
-    seeds, texts, both = of.shares
+    seeds, texts, both = (f"{100 * share:.0f} %" for share in of.shares)
     lines.append(
-        f"of its variance: seeds {seeds:.0%}, {documents} {texts:.0%}, seeds within {documents} "
-        f"{both:.0%}"
+        f"of its variance: seeds {seeds}, {documents} {texts}, seeds within {documents} {both}"
     )
     table = [["seeds", documents, "tokens", "times the text"]]
     rows = _rows(study, pilot, width, options.seeds)
