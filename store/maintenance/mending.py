@@ -40,7 +40,8 @@ from store.schema.pair_metrics import OF_STATES
 from store.schema.seed_pairs import mean_over_pairs
 from store.schema.snapshot import EngineStatus
 from store.statistics.means import MEAN_OF, PAIR_OF, RECORDED
-from store.storage.arrays import boxes, metadata, open_array, read
+from store.storage.array_documents import metadata
+from store.storage.arrays import boxes, open_array, read
 from store.storage.links import remove_tree
 from store.storage.metadata import coordinate_layout, coordinates, model_groups
 from store.study import Study

@@ -9,7 +9,7 @@ from zarr.abc.store import Store
 from store.errors import DamagedError
 from store.schema import layout
 from store.schema.category import Category
-from store.storage.arrays import create_array, open_array, place, read
+from store.storage.arrays import create_array, open_array, place, read, write
 from store.storage.durable_store import DurableStore
 from store.storage.links import remove_tree
 
@@ -34,7 +34,7 @@ def write_category(store: DurableStore, category: Category, model: str | None) -
     """Write a partition, in place of an earlier one of that name."""
     path = category_path(category.name, model)
     remove_tree(store.root, store.root / path)
-    create_array(
+    array = create_array(
         store,
         path,
         **category_layout(len(category.level)),
@@ -43,7 +43,8 @@ def write_category(store: DurableStore, category: Category, model: str | None) -
             "labels": list(category.labels),
             "counts": category.counts.tolist(),
         },
-    )[:] = category.level
+    )
+    write(array, (slice(None),), category.level)
 
 
 def read_category(store: Store, name: str, model: str | None, digest: str) -> Category:

@@ -16,7 +16,6 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-import zarr
 from numpy.typing import NDArray
 from zarr.abc.store import Store
 
@@ -24,7 +23,7 @@ from store.errors import DamagedError
 from store.schema.layout import log_prob_rows, rows_near
 from store.schema.output_layer import OutputLayer, Representation
 from store.schema.packed import chunk_keys
-from store.storage.arrays import Array, create_array, expect, open_array, read
+from store.storage.arrays import Array, create_array, create_group, expect, open_array, read, write
 from store.storage.durable_store import DurableStore
 
 _FACTOR_BYTES = 4 * 2**20  # uncompressed bytes of a chunk of a factor
@@ -226,7 +225,7 @@ def _create_factored(
     store: DurableStore, path: str, n_tokens: int, vocab_size: int, layer: OutputLayer | None
 ) -> Array:
     assert layer is not None
-    zarr.create_group(store, path=path)
+    create_group(store, path, {})
     # A bias of zeros and a scale of one are written too: a missing array is damage, never a choice.
     values = {
         "output_embedding": layer.weight,
@@ -236,7 +235,7 @@ def _create_factored(
     layouts = _factor_layouts(n_tokens, vocab_size, layer.weight.shape[1])
     arrays = {name: create_array(store, f"{path}/{name}", **layouts[name]) for name in layouts}
     for name, factor in values.items():
-        arrays[name][:] = factor
+        write(arrays[name], (slice(None),), factor)
     return arrays["hidden"]
 
 

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import zarr
 from zarr.abc.store import Store
 
 from store.commits.ledger import ModelLedger, ProbeEntry, Record
@@ -15,7 +14,16 @@ from store.schema import layout
 from store.schema.keys import Key
 from store.schema.probe import Probe
 from store.schema.variable import PACK_SEEDS
-from store.storage.arrays import Array, create_array, expect, open_array, place, read
+from store.storage.arrays import (
+    Array,
+    create_array,
+    create_group,
+    expect,
+    open_array,
+    place,
+    read,
+    write,
+)
 from store.storage.durable_store import DurableStore
 from store.storage.links import remove_tree
 
@@ -67,8 +75,7 @@ def results_layouts(
 
 def write_probe(store: DurableStore, probe: Probe) -> None:
     """Write what a probe's items are, in place of an earlier one of that name."""
-    if not (store.root / layout.PROBES / "zarr.json").exists():
-        zarr.create_group(store, path=layout.PROBES)
+    create_group(store, layout.PROBES, {})
     path = probe_path(probe.name)
     remove_tree(store.root, store.root / path)
     attributes = {
@@ -80,7 +87,7 @@ def write_probe(store: DurableStore, probe: Probe) -> None:
         "digest": probe.digest,
     }
     made = create_array(store, path, **items_layout(len(probe.task)), attributes=attributes)
-    made[:] = probe.task
+    write(made, (slice(None),), probe.task)
 
 
 def read_probe(store: Store, name: str, digest: str) -> Probe:

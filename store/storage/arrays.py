@@ -6,8 +6,9 @@ import itertools
 import json
 import math
 from collections.abc import Callable, Collection, Iterable, Iterator
-from functools import lru_cache, partial
-from typing import Any, Literal
+from functools import partial
+from pathlib import PurePosixPath
+from typing import Any, Literal, cast
 
 import numpy as np
 import zarr
@@ -15,19 +16,22 @@ from numcodecs import blosc
 from numpy.typing import NDArray
 from zarr.abc.store import Store
 from zarr.codecs import BloscCodec, BytesCodec, Crc32cCodec, ShardingCodec
+from zarr.codecs.bytes import Endian
 from zarr.core.buffer import default_buffer_prototype
-from zarr.storage import LocalStore, MemoryStore, StorePath
+from zarr.core.chunk_key_encodings import DefaultChunkKeyEncoding
+from zarr.storage import LocalStore, StorePath
 
 from store.errors import DamagedError, StoreError, lacks_files
 from store.schema.layout import LOOSE
+from store.storage.array_documents import as_understood, document_of, made_by_zarr, metadata
 from store.storage.checked_stores import CheckedStore, CommittedStore, FarStore, Opened
 from store.storage.direct_chunks import (
-    CLEVEL,
-    CNAME,
     MOST_CHUNKS,
     AlteredChunkError,
     ChunkGrid,
+    Parts,
     Selection,
+    change_directly,
     chunk_keys,
     read_directly,
     write_directly,
@@ -35,6 +39,8 @@ from store.storage.direct_chunks import (
 from store.storage.durable_store import DurableStore
 
 Array = zarr.Array[Any]
+
+_KEYS = DefaultChunkKeyEncoding(separator="/")
 
 
 def limit_threads(threads: int) -> None:
@@ -58,21 +64,39 @@ def create_array(
 
     With `shards`, so large parts of it are one file each, whose name has no folders.
     """
-    floating = np.issubdtype(np.dtype(dtype), np.floating)
-    return zarr.create_array(
-        store,
-        name=path,
-        shape=shape,
-        chunks=chunks,
+    if isinstance(store, DurableStore) and not (store.root / path / "zarr.json").exists():
+        made = document_of(shape, chunks, dtype, dims, attributes, shards)
+        for above in reversed(PurePosixPath(path).parents[:-1]):
+            create_group(store, str(above), {})
+        return _written(store, path, made)
+    return made_by_zarr(
+        store, path, shape=shape, chunks=chunks, dtype=dtype, dims=dims, attributes=attributes,
         shards=shards,
-        dtype=dtype,
-        chunk_key_encoding={"name": "default", "separator": "." if shards else "/"},
-        fill_value=np.nan if floating else (0 if dtype.startswith("uint") else -1),
-        compressors=[BloscCodec(cname=CNAME, clevel=CLEVEL, shuffle="bitshuffle"), Crc32cCodec()],
-        dimension_names=dims,
-        attributes=attributes,
-        config={"write_empty_chunks": True},
-    )
+    )  # fmt: skip
+
+
+def _written(store: DurableStore, path: str, document: dict[str, Any]) -> Array:
+    """Write the metadata of an array as Zarr does, without its event loop, and return it."""
+    store.put(f"{path}/zarr.json", json.dumps(document, indent=2).encode())
+    array = zarr.Array.from_dict(StorePath(store, path), document)
+    return array.with_config({"write_empty_chunks": True})
+
+
+def create_group(store: DurableStore, path: str, attributes: dict[str, Any]) -> None:
+    """Make a group unless there is one."""
+    if not (store.root / path / "zarr.json").exists():
+        document = {"attributes": attributes, "zarr_format": 3, "node_type": "group"}
+        store.put(f"{path}/zarr.json", json.dumps(document, indent=2).encode())
+
+
+def resized(array: Array, shape: tuple[int, ...]) -> Array:
+    """Give an array this shape, and return it."""
+    grows = all(n >= before for n, before in zip(shape, array.shape, strict=True))
+    if not (grows and isinstance(array.store, DurableStore)):
+        array.resize(shape)  # which removes chunks
+        return array
+    document = array.metadata.to_buffer_dict(default_buffer_prototype())["zarr.json"]
+    return _written(array.store, array.path, json.loads(document.to_bytes()) | {"shape": [*shape]})
 
 
 def open_array(store: Store, path: str, made: dict[str, Any] | None = None) -> Array:
@@ -119,25 +143,6 @@ def _refuse_codecs(array: Array) -> None:
         raise DamagedError(f"{place(array)}: codecs in its zarr.json were altered")
 
 
-def metadata(
-    shape: tuple[int, ...],
-    chunks: tuple[int, ...],
-    dtype: str,
-    dims: tuple[str, ...],
-    attributes: dict[str, Any],
-    shards: tuple[int, ...] | None = None,
-) -> bytes:
-    """Return the `zarr.json` of such an array."""
-    memory = MemoryStore()
-    create_array(
-        memory, "a", shape=shape, chunks=chunks, dtype=dtype, dims=dims, attributes=attributes,
-        shards=shards,
-    )  # fmt: skip
-    document = memory.get_sync("a/zarr.json", prototype=default_buffer_prototype())
-    assert document is not None
-    return document.to_bytes()
-
-
 def expect(
     array: Array,
     *,
@@ -154,7 +159,7 @@ def expect(
     Zarr keeps no checksum of metadata, so an altered shape, chunk or codec would be served as other
     numbers. The axes `growing` may be longer than `shape`: an engine may be adding to them.
     """
-    expected = _expected(chunks, dtype, dims, json.dumps(attributes), shards)
+    expected = as_understood(chunks, dtype, dims, json.dumps(attributes), shards)
     for name, found in _known(array).document.items():
         if name != "shape" and found != expected.get(name):
             raise DamagedError(f"{place(array)}: {name} in its zarr.json was altered")
@@ -177,21 +182,6 @@ def _known(array: Array) -> Opened:
     return Opened.of(array)
 
 
-@lru_cache(maxsize=256)
-def _expected(
-    chunks: tuple[int, ...],
-    dtype: str,
-    dims: tuple[str, ...],
-    attributes: str,
-    shards: tuple[int, ...] | None,
-) -> dict[str, Any]:
-    array = create_array(
-        MemoryStore(), "a", shape=chunks, chunks=chunks, dtype=dtype, dims=dims,
-        attributes=json.loads(attributes), shards=shards,
-    )  # fmt: skip
-    return dict(array.metadata.to_dict())
-
-
 def place(array: Array) -> str:
     """Return where an array lies: a path, or a remote address."""
     return str(array.store_path).removeprefix("file://")
@@ -204,9 +194,17 @@ def _named(array: Array) -> str:
 
 
 def read(array: Array, selection: Selection) -> NDArray[Any]:
-    """Read part of an array. Raise DamagedError for a chunk that is missing or altered."""
-    opened, store = _known(array), array.store
+    """Read part of an array. Raise DamagedError for a chunk that is missing or altered.
+
+    One that is missing is no damage in an array that is being written.
+    """
+    store = array.store
     try:
+        if isinstance(store, DurableStore) and (grid := _plain_grid(array)) is not None:
+            found = read_directly(grid, selection, partial(_find, store), array.fill_value)
+            if found is not None:
+                return found
+        opened = _known(array)
         if opened.plain and isinstance(store, CommittedStore):
             found = read_directly(opened.grid, selection, store.get_bytes)
             if found is not None:
@@ -257,6 +255,32 @@ def _count_chunks(grid: ChunkGrid, selection: Selection) -> int:
     for n, size in list(zip(grid.shape, grid.chunks, strict=True))[len(selection) :]:
         count *= -(-n // size)
     return count
+
+
+def write(array: Array, selection: Parts, values: Any) -> None:
+    """Write part of an array of ours, without Zarr's event loop where that can be.
+
+    Raise what the store raises, OSError, and ValueError for an altered chunk of which a part stays.
+    """
+    store = array.store
+    if isinstance(store, DurableStore) and (grid := _plain_grid(array)) is not None:
+        find = partial(_find, store)
+        if change_directly(grid, array.fill_value, selection, values, find, store.put):
+            return
+    array.oindex[cast(Any, selection)] = values
+
+
+def _plain_grid(array: Array) -> ChunkGrid | None:
+    """Return how an array is cut; None: numbers and keys are not as is usual, see `Opened`."""
+    made: Any = array.metadata
+    plain = array.dtype.kind in "iuf" and made.chunk_key_encoding == _KEYS
+    plain = plain and getattr(made.codecs[0], "endian", None) is Endian.little
+    return ChunkGrid(array.path, array.shape, array.chunks, array.dtype) if plain else None
+
+
+def _find(store: DurableStore, key: str) -> NDArray[np.uint8] | None:
+    found = store.get_sync(key, prototype=default_buffer_prototype())
+    return None if found is None else np.asarray(found.as_numpy_array(), np.uint8)
 
 
 def writer_of(array: Array) -> Callable[[Selection, NDArray[Any]], None]:

@@ -20,7 +20,10 @@ from numpy.typing import NDArray
 from store.schema.packed import CHECKSUM_BYTES
 
 Selection = tuple[int | slice, ...]
+Part = int | slice | NDArray[np.integer[Any]]
+Parts = tuple[Part, ...]  # each along its own axis
 GetChunk = Callable[[str], NDArray[np.uint8]]  # its key -> the bytes of its file
+FindChunk = Callable[[str], NDArray[np.uint8] | None]  # the same; None: there is none
 PutChunk = Callable[[str, bytes], None]
 
 CNAME: Final = "lz4"  # of Blosc, with bit shuffle
@@ -49,8 +52,10 @@ class ChunkGrid:
     dtype: np.dtype[Any]
 
 
-def read_directly(grid: ChunkGrid, selection: Selection, get: GetChunk) -> NDArray[Any] | None:
-    """Return part of an array; None for what is better left to Zarr.
+def read_directly(
+    grid: ChunkGrid, selection: Selection, get: FindChunk, fill: Any = None
+) -> NDArray[Any] | None:
+    """Return part of an array, `fill` where there is no chunk; None for what is left to Zarr.
 
     Raise AlteredChunkError, ValueError or RuntimeError for a chunk that does not unpack, and what
     `get` raises.
@@ -58,8 +63,7 @@ def read_directly(grid: ChunkGrid, selection: Selection, get: GetChunk) -> NDArr
     within_one = _within_one(grid, selection)
     if within_one is not None:  # as nearly always
         which, within = within_one
-        key = _key(grid, which)
-        chunk = _unpack(key, get(key), grid)
+        chunk = _chunk(grid, which, get, fill)
         found = chunk[within]
         return found if found.size == chunk.size else found.copy()  # else it holds all of it
     slices = _slices(grid, selection)
@@ -71,8 +75,7 @@ def read_directly(grid: ChunkGrid, selection: Selection, get: GetChunk) -> NDArr
         return None
     values = np.empty([part.stop - part.start for part in slices], grid.dtype)
     for index in itertools.product(*along):
-        key = _key(grid, index)
-        chunk = _unpack(key, get(key), grid)
+        chunk = _chunk(grid, index, get, fill)
         inside, place = [], []
         for at, size, part in zip(index, grid.chunks, slices, strict=True):
             first, last = max(part.start, at * size), min(part.stop, (at + 1) * size)
@@ -147,6 +150,12 @@ def is_sound(packed: NDArray[np.uint8] | bytes) -> bool:
     return bool(found == bytes(packed[-CHECKSUM_BYTES:]))
 
 
+def _chunk(grid: ChunkGrid, index: Iterable[int], find: FindChunk, fill: Any) -> NDArray[Any]:
+    key = _key(grid, index)
+    packed = find(key)
+    return np.full(grid.chunks, fill, grid.dtype) if packed is None else _unpack(key, packed, grid)
+
+
 def _unpack(key: str, packed: NDArray[np.uint8], grid: ChunkGrid) -> NDArray[Any]:
     if not is_sound(packed):
         raise AlteredChunkError(key)
@@ -182,8 +191,56 @@ def write_directly(
             chunk = whole
         places = zip(slices, at, grid.chunks, strict=True)
         index = ((part.start + i) // size for part, i, size in places)
-        put("/".join((grid.path, "c", *map(str, index))), _pack(chunk))
+        put(_key(grid, index), _pack(chunk))
     return True
+
+
+def change_directly(
+    grid: ChunkGrid, fill: Any, selection: Parts, values: Any, find: FindChunk, put: PutChunk
+) -> bool:
+    """Write part of an array, and leave the rest of the chunks unchanged; False: Zarr has to.
+
+    Raise AlteredChunkError for a chunk of which something stays, and what `find` and `put` raise.
+    """
+    parts = (*selection, *(slice(None),) * (len(grid.shape) - len(selection)))
+    if len(parts) > len(grid.shape):
+        return False
+    along = [_places(part, n) for part, n in zip(parts, grid.shape, strict=True)]
+    if any(at is None for at in along):
+        return False
+    places = [at for at in along if at is not None]
+    lengths = [len(at) for at, part in zip(places, parts, strict=True) if not _is_number(part)]
+    values = np.broadcast_to(np.asarray(values, grid.dtype), lengths)
+    values = values.reshape([len(at) for at in places])
+    sizes = list(zip(places, grid.chunks, strict=True))
+    for index in itertools.product(*(np.unique(at // size).tolist() for at, size in sizes)):
+        axes = list(zip(sizes, index, grid.shape, strict=True))
+        chosen = [np.flatnonzero(at // size == i) for (at, size), i, _ in axes]
+        within = [at[of] % size for (at, size), of in zip(sizes, chosen, strict=True)]
+        there = [min(size, n - i * size) for (_, size), i, n in axes]
+        whole = [len(at) for at in within] == there
+        chunk = _chunk(grid, index, _nothing if whole else find, fill)
+        chunk[np.ix_(*within)] = values[np.ix_(*chosen)]
+        put(_key(grid, index), _pack(chunk))
+    return True
+
+
+def _nothing(key: str) -> None:
+    """Find no chunk."""
+
+
+def _places(part: Part, n: int) -> NDArray[np.intp] | None:
+    """Return the numbers along an axis, ascending, none twice; None: they are not such."""
+    if isinstance(part, slice):
+        at = np.arange(n)[part]
+    else:
+        at = np.array([part] if _is_number(part) else part, np.intp)
+    fits = len(at) and at[0] >= 0 and at[-1] < n and (np.diff(at) > 0).all()
+    return at if fits else None
+
+
+def _is_number(part: Part) -> bool:
+    return isinstance(part, int | np.integer)
 
 
 def _pack(chunk: NDArray[Any]) -> bytes:

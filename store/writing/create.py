@@ -22,7 +22,7 @@ from store.schema.checksums import checksum, corpus_checksum, vocabulary_checksu
 from store.schema.corpus import Corpus, Vocabulary
 from store.schema.pair_metrics import USUAL
 from store.schema.reference import REFERENCES
-from store.storage.arrays import create_array
+from store.storage.arrays import create_array, create_group, write
 from store.storage.durable import PARTIAL, sync_folders
 from store.storage.durable_store import DurableStore
 
@@ -68,7 +68,7 @@ def create_study(
         root = json.loads(json.dumps(root))  # as it will be read: the checksum is of that
         root["crc32"] = checksum(root)
         zarr.create_group(store, attributes={"seedconv": root})
-        zarr.create_group(store, path=layout.MODELS)
+        create_group(store, layout.MODELS, {})
         _write_corpus(store, corpus, vocabulary)
         for folder in (layout.COMMITS, layout.STATUS, layout.JOURNAL):
             (partial / folder).mkdir()
@@ -86,8 +86,8 @@ def _write_corpus(store: DurableStore, corpus: Corpus, vocabulary: Vocabulary) -
         "document_names": list(corpus.document_name),
         "unigram_source": vocabulary.source,
     }
-    zarr.create_group(store, path=layout.CORPUS, attributes=attributes)
-    zarr.create_group(store, path=f"{layout.CORPUS}/{layout.CATEGORY}")
+    create_group(store, layout.CORPUS, attributes)
+    create_group(store, f"{layout.CORPUS}/{layout.CATEGORY}", {})
     entries = [entry.encode("utf-8", "surrogatepass") for entry in vocabulary.text]
     arrays = {
         "text": np.frombuffer(corpus.text.encode("utf-32-le", "surrogatepass"), np.uint32),
@@ -98,7 +98,7 @@ def _write_corpus(store: DurableStore, corpus: Corpus, vocabulary: Vocabulary) -
     for name, (dtype, _, _) in CORPUS_ARRAYS.items():
         values = np.asarray(arrays[name] if name in arrays else getattr(corpus, name), dtype)
         path = f"{layout.CORPUS}/{name}"
-        create_array(store, path, **corpus_layout(name, values.size))[:] = values
+        write(create_array(store, path, **corpus_layout(name, values.size)), (slice(None),), values)
 
 
 def refuse_mismatch(path: Path, root: Mapping[str, Any], header: Header) -> None:

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import zarr
 from numpy.typing import NDArray
 
 from store.commits.ledger import ProbeEntry
@@ -14,7 +13,7 @@ from store.commits.log import CommitReader
 from store.errors import DamagedError
 from store.reading.probe_arrays import loose_name, result_name, results_layouts
 from store.schema import layout
-from store.storage.arrays import Array, create_array, open_array, read
+from store.storage.arrays import Array, create_array, create_group, open_array, read, resized, write
 from store.storage.durable_store import DurableStore
 from store.storage.metadata import coordinate_layout, coordinates, model_groups
 from store.storage.side_by_side import side_by_side
@@ -57,7 +56,7 @@ class ModelArrays:
         for name, values in coordinates(positions, labels).items():
             array = self._fit(name, **coordinate_layout(name, len(values), {}))
             if not _holds(array, values):
-                array[:] = values
+                write(array, (slice(None),), values)
             if name != "step" and array.attrs.get("labels") != list(seeds):
                 array.attrs["labels"] = list(seeds)
 
@@ -74,8 +73,7 @@ class ModelArrays:
             self._arrays.pop(path, None)
 
     def _add_group(self, path: str, attributes: dict[str, Any]) -> None:
-        if not (self._store.root / path / "zarr.json").exists():
-            zarr.create_group(self._store, path=path, attributes=attributes)
+        create_group(self._store, path, attributes)
 
     def _fit(self, name: str, **made: Any) -> Array:
         path = f"{self._group}/{name}"
@@ -86,7 +84,7 @@ class ModelArrays:
                 self._arrays[name] = create_array(self._store, path, **made)
         array = self._arrays[name]
         if made["shape"] != array.shape:  # smaller only when an earlier plan was never committed
-            array.resize(made["shape"])
+            array = self._arrays[name] = resized(array, made["shape"])
         return array
 
 

@@ -20,6 +20,7 @@ from store.schema.keys import Key
 from store.schema.packed import chunk_keys
 from store.schema.probe import Probe, ProbeValues
 from store.schema.snapshot import Failure
+from store.storage.arrays import write
 from store.storage.durable_store import DurableStore
 from store.storage.links import remove_tree
 from store.writing.model_arrays import StudyArrays
@@ -89,7 +90,7 @@ class ProbeWriter(PartWriter):
             index = known.steps[step], known.seeds[result.seed]
             if result.values.shape != array.shape[2:]:
                 raise ValueError(f"{result.values.shape} values, the probe has {array.shape[2:]}")
-            array[index] = result.values
+            write(array, index, result.values)
             record: Record = {"kind": "probed", "model": model, "seed": result.seed, "step": step}
             keys = chunk_keys(f"{group}/{path}", array.shape, array.chunks, index)
             record |= {"cells": self._store.take_checksums(keys)}

@@ -17,7 +17,7 @@ from store.schema.array_types import Floats
 from store.schema.category import Category
 from store.schema.packed import chunk_keys
 from store.schema.variable import Variable
-from store.storage.arrays import read
+from store.storage.arrays import read, write
 from store.storage.side_by_side import side_by_side
 from store.writing.part_writer import PartWriter
 
@@ -121,13 +121,13 @@ class SummaryWriter(PartWriter):
                 if block.run.start <= known.steps[one.step] < block.run.stop:
                     self._fill(block, model, one, sums[one.step])
 
-        def write(block: _Block) -> None:
-            arrays[f"{layout.SUMMARY}/{block.name}"][block.run] = block.values
+        def write_block(block: _Block) -> None:
+            write(arrays[f"{layout.SUMMARY}/{block.name}"], (block.run,), block.values)
 
         def write_token_kl(one: StepSummary) -> None:
-            arrays[f"{layout.SUMMARY}/token_kl"][known.steps[one.step]] = one.token_kl
+            write(arrays[f"{layout.SUMMARY}/token_kl"], (known.steps[one.step],), one.token_kl)
 
-        side_by_side(write, blocks)
+        side_by_side(write_block, blocks)
         side_by_side(write_token_kl, [one for one in made if one.step in others])
         self._store.flush()
         records = []

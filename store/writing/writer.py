@@ -29,7 +29,7 @@ from store.schema.schedule import Schedules, schedules_record
 from store.schema.seed_pairs import mean_over_pairs
 from store.schema.snapshot import EngineStatus, Failure, JournalEntry, Phase
 from store.statistics.means import PAIR_OF
-from store.storage.arrays import read
+from store.storage.arrays import read, write
 from store.storage.durable_store import DurableStore
 from store.storage.links import remove_tree
 from store.storage.places import refuse_remote
@@ -250,7 +250,7 @@ class StudyWriter:
 
         def write_means(name: str) -> None:  # of all seeds at once: their chunk is replaced whole
             seeds, values = np.array(list(means[name])), np.array(list(means[name].values()))
-            arrays[name].oindex[t, seeds] = values
+            write(arrays[name], (t, seeds), values)
 
         side_by_side(write_means, list(means))
         if pairs is not None:
@@ -268,7 +268,7 @@ class StudyWriter:
         known, arrays = self.ledger.model(model), self._arrays[model]
         # Whole rows are written at once: the chunk is replaced whole each time.
         rows = {
-            name: np.array(arrays[name][t])
+            name: read(arrays[name], (t,))
             for name, variable in layout.variables_of(self.divergences).items()
             if variable.by_pair and not variable.per_token
         }
@@ -289,10 +289,7 @@ class StudyWriter:
         index = [known.seeds[seed] for seed in pairs.seeds]
         written = rows | {"expected_kl": np.array(mean_over_pairs(rows["mean_kl"], index))}
 
-        def write(name: str) -> None:
-            arrays[name][t] = written[name]
-
-        side_by_side(write, written)
+        side_by_side(lambda name: write(arrays[name], (t,), written[name]), written)
         return rows
 
     def commit_restored(self, record: Record) -> None:

@@ -12,11 +12,16 @@ import zarr
 from zarr.storage import LocalStore
 
 from store.errors import DamagedError
-from store.storage.arrays import create_array, open_array, read, writer_of
+from store.storage.arrays import create_array, open_array, read, resized, write, writer_of
 from store.storage.checked_stores import CommittedStore
+from store.storage.direct_chunks import Parts
 from store.storage.durable_store import DurableStore
 
 SHAPE, CHUNKS = (5, 3, 17), (1, 2, 8)
+
+
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(f.relative_to(folder)): f.read_bytes() for f in folder.rglob("*") if f.is_file()}
 
 
 def make(folder: Path, dtype: str = "float32") -> np.ndarray:
@@ -70,6 +75,56 @@ def test_what_is_written_is_what_zarr_writes(tmp_path: Path, dtype: str) -> None
         assert ours.read_bytes() == file.read_bytes()
         key = str(ours.relative_to(tmp_path / "ours"))
         assert store.take_checksums([key]) == file.read_bytes()[-4:].hex()
+
+
+def test_arrays_are_made_grown_and_changed_as_zarr_does_it(tmp_path: Path) -> None:
+    (tmp_path / "ours").mkdir()
+    stores = DurableStore(tmp_path / "ours"), LocalStore(tmp_path / "zarr")
+    for store in stores:
+        zarr.create_group(store)
+    ours, theirs = (
+        create_array(
+            store, "g/h/x", shape=(7, 5, 9), chunks=(3, 2, 4), dtype="float64",
+            dims=("a", "b", "c"), attributes={"units": "\u00e9", "labels": ["1"]},
+        )
+        for store in stores
+    )  # fmt: skip
+    rng = np.random.default_rng(0)
+    parts: list[Parts] = [
+        (2,), (1, np.array([0, 3, 4])), (slice(None),), (slice(2, 6), 1), (6, 4, 8), (-1,),
+        (3, slice(None), slice(1, 8)), (slice(0, 3), slice(0, 2), slice(0, 4)), (slice(5, 2),),
+        (np.array([0, 6]), np.array([1]), slice(8, 9)), (np.array([6, 0]), 1),
+    ]  # fmt: skip
+
+    def write_all() -> None:
+        for part in parts:
+            values = rng.normal(size=theirs.oindex[part].shape)  # type: ignore[index]
+            write(ours, part, values)
+            theirs.oindex[part] = values  # type: ignore[index]
+            assert files(tmp_path / "ours") == files(tmp_path / "zarr")
+            for other in ((), (2,), (slice(1, 6), 1), (6, 4, slice(3, 9))):
+                np.testing.assert_array_equal(read(ours, other), theirs[other])
+
+    write_all()
+    ours = resized(ours, (9, 6, 9))
+    theirs.resize((9, 6, 9))
+    write_all()
+    ours = resized(ours, (7, 6, 9))
+    theirs.resize((7, 6, 9))
+    assert files(tmp_path / "ours") == files(tmp_path / "zarr")
+
+
+def test_a_chunk_that_is_altered_is_not_changed(tmp_path: Path) -> None:
+    make(tmp_path)
+    file = tmp_path / "x/y/c/1/0/0"
+    file.write_bytes(file.read_bytes()[:-1] + b"\0")
+    before = file.read_bytes()
+    array = open_array(DurableStore(tmp_path), "x/y")
+    with pytest.raises(ValueError, match="checksum do not match"):
+        write(array, (1, 0, slice(0, 3)), 0)
+    assert file.read_bytes() == before
+    write(array, (1, slice(0, 2), slice(0, 8)), 0)  # all of it
+    assert not read(array, (1, slice(0, 2), slice(0, 8))).any()
 
 
 def test_what_is_no_whole_chunk_is_written_with_zarr(tmp_path: Path) -> None:
