@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from importlib.metadata import version
 
 from engine.study_file.file import StudyFile
@@ -10,6 +11,8 @@ from engine.text.tokenizer import Tokenizer
 from store import StoreError, read_root
 from store.schema import in_order
 from store.writing import Header
+
+_version = cache(version)  # it parses all that a package says of itself
 
 
 def header_of(study: StudyFile, tokenizer: Tokenizer, text: EvaluationText) -> Header:
@@ -55,4 +58,4 @@ def as_before(study: StudyFile) -> StudyFile:
 
 def versions() -> dict[str, str]:
     """Return the versions of what results may depend on."""
-    return {name: version(name) for name in ("seedconv-tui", "torch", "transformers", "zarr")}
+    return {name: _version(name) for name in ("seedconv-tui", "torch", "transformers", "zarr")}
