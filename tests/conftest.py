@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.forked_engine import Engines
 from tests.support.hub_server import HubServer
 from tests.support.small_disk import SmallDisk
 
@@ -63,6 +64,13 @@ def disk(tmp_path: Path) -> Iterator[SmallDisk]:
     disk = SmallDisk(folder)
     yield disk
     disk.unmount()
+
+
+@pytest.fixture(scope="session")
+def engines() -> Iterator[Engines]:
+    """Engines that start at once: what they import is imported once for a process of tests."""
+    with Engines() as started:
+        yield started
 
 
 @pytest.fixture(scope="session")

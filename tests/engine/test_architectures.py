@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import gc
 import json
-import subprocess
-import sys
 import weakref
 from collections.abc import Callable
 from pathlib import Path
@@ -31,6 +29,7 @@ from tests.support.architectures import (
     reference,
     score,
 )
+from tests.support.forked_engine import Engines
 from tests.support.reference import reference_log_probs
 from tests.support.tiny_models import write_study
 
@@ -73,18 +72,13 @@ def test_the_output_layer_is_found(architecture: str) -> None:
     assert head.scale == 1.0
 
 
-def test_warnings_of_transformers_are_not_the_users(tmp_path: Path) -> None:
+def test_warnings_of_transformers_are_not_the_users(tmp_path: Path, engines: Engines) -> None:
     make_runs(tmp_path, lambda vocab, seed: make_model("mamba", vocab, seed), ("1", "2"))
-    command = [
-        sys.executable,
-        "-m",
-        "seedconv_tui.cli.main",
-        "run",
-        str(write_study(tmp_path)),
-        "--json",
-    ]
-    told = subprocess.run(command, check=True, capture_output=True, text=True).stderr
-    assert all(line.startswith("{") for line in told.splitlines())
+    ended = engines.run(write_study(tmp_path), command_line=True, arguments=("--json",))
+    assert ended.code == 0
+    told = ended.stderr.splitlines()
+    assert told
+    assert all(line.startswith("{") for line in told)
 
 
 BROKEN = """

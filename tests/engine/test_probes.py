@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -384,12 +384,6 @@ def test_damage_is_found_and_mended(
     assert run(["run", str(folder / "study.toml")]) == 0
     assert run(["verify", str(store)]) == 0
     assert results(store) == whole
-
-
-@pytest.fixture(scope="module")
-def engines() -> Iterator[Engines]:
-    with Engines() as started:
-        yield started
 
 
 @pytest.mark.parametrize("moments", [3, pytest.param(10, marks=pytest.mark.long)])

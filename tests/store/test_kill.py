@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import random
 import shutil
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,12 +22,6 @@ pytestmark = pytest.mark.long
 SOAK = bool(os.environ.get("SEEDCONV_SOAK"))
 KILLS = 100 if SOAK else 50
 SPAN = 0.6  # of an undisturbed run: kills reach its end because each run starts where one died
-
-
-@pytest.fixture(scope="module")
-def engines() -> Iterator[Engines]:
-    with Engines() as started:
-        yield started
 
 
 @dataclass

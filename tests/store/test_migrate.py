@@ -181,22 +181,21 @@ def test_answers_that_are_damaged_stay_so(probed: Path) -> None:
 
 @pytest.mark.long
 @pytest.mark.parametrize("number", [3, 4])
-def test_killed_at_any_moment_it_is_resumed(number: int, tmp_path: Path) -> None:
+def test_killed_at_any_moment_it_is_resumed(number: int, tmp_path: Path, engines: Engines) -> None:
     old = unpack(number, tmp_path)
     rng = random.Random(1)
-    with Engines() as engines:
-        whole = engines.run(
-            Path(shutil.copytree(old, tmp_path / "whole" / old.name)), command_line=True
-        )
-        assert whole.code == 0
-        moments = [*range(1, 12), *sorted(rng.sample(range(12, whole.changes), 25))]
-        for moment in [*moments, whole.changes]:
-            copy = Path(shutil.copytree(old, tmp_path / str(moment) / old.name))
-            shutil.copy(tmp_path / "committed.json", copy.parent)
-            assert engines.run(copy, kill_at_change=moment, command_line=True).killed
-            later = moment // 2 + 1
-            engines.run(copy, kill_at_change=later, command_line=True)  # and once more
-            assert engines.run(copy, command_line=True).code == 0
-            expect_all(copy)
-            expect_packed(copy)
-            shutil.rmtree(copy.parent)
+    whole = engines.run(
+        Path(shutil.copytree(old, tmp_path / "whole" / old.name)), command_line=True
+    )
+    assert whole.code == 0
+    moments = [*range(1, 12), *sorted(rng.sample(range(12, whole.changes), 25))]
+    for moment in [*moments, whole.changes]:
+        copy = Path(shutil.copytree(old, tmp_path / str(moment) / old.name))
+        shutil.copy(tmp_path / "committed.json", copy.parent)
+        assert engines.run(copy, kill_at_change=moment, command_line=True).killed
+        later = moment // 2 + 1
+        engines.run(copy, kill_at_change=later, command_line=True)  # and once more
+        assert engines.run(copy, command_line=True).code == 0
+        expect_all(copy)
+        expect_packed(copy)
+        shutil.rmtree(copy.parent)

@@ -69,14 +69,16 @@ class Engines:
         kill_after: float | None = None,
         kill_at_change: int | None = None,
         command_line: bool = False,
+        arguments: tuple[str, ...] = (),
     ) -> Ended:
         """Work through a study; killed after so many seconds, or before its n-th file change.
 
-        By the command line, given a store in place of a study file, migrate it.
+        By the command line, with further arguments; given a store in place of a study file, migrate
+        it.
         """
         assert self._server.stdin is not None
         assert self._server.stdout is not None
-        order = [str(study), kill_after, kill_at_change, command_line]
+        order = [str(study), kill_after, kill_at_change, command_line, arguments]
         print(json.dumps(order), file=self._server.stdin, flush=True)
         return Ended(**json.loads(self._server.stdout.readline()))
 
@@ -112,7 +114,9 @@ class _Watch:
                 os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _engine(study: Path, kill_at: int | None, command_line: bool, report: int) -> int:
+def _engine(
+    study: Path, kill_at: int | None, command_line: bool, arguments: list[str], report: int
+) -> int:
     from engine.coordination.build import build_coordinator
     from engine.study_file.file import load_study_file
 
@@ -123,7 +127,8 @@ def _engine(study: Path, kill_at: int | None, command_line: bool, report: int) -
             from seedconv_tui.cli.main import run
 
             with contextlib.redirect_stdout(sys.stderr):  # stdout is for what is reported
-                return run(["migrate" if study.suffix == ".zarr" else "run", str(study)])
+                command = "migrate" if study.suffix == ".zarr" else "run"
+                return run([command, str(study), *arguments])
         engine = build_coordinator(load_study_file(study), _Silent())
         watch.opened_at = watch.changes
         totals = engine.run()
@@ -142,7 +147,11 @@ class _Silent:
 
 
 def _fork(
-    study: str, kill_after: float | None, kill_at: int | None, command_line: bool
+    study: str,
+    kill_after: float | None,
+    kill_at: int | None,
+    command_line: bool,
+    arguments: list[str],
 ) -> dict[str, Any]:
     """Run one engine in a process of its own and wait for it."""
     report_read, report_write = os.pipe()
@@ -153,7 +162,7 @@ def _fork(
         code = 70
         try:
             os.dup2(errors, 2)
-            code = _engine(Path(study), kill_at, command_line, report_write)
+            code = _engine(Path(study), kill_at, command_line, arguments, report_write)
         except BaseException:
             traceback.print_exc()
         finally:
