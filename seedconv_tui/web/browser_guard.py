@@ -40,8 +40,10 @@ def known_names(host: str) -> set[str]:
 
     Addresses may be used as well: a page from an address is from the machine that has it.
     """
-    names = {"localhost", host.lower()}
-    return names if is_loopback(host) else names | {socket.gethostname(), socket.getfqdn()}
+    names = {"localhost", host}
+    if not is_loopback(host):
+        names |= {socket.gethostname(), socket.getfqdn()}
+    return {name.lower() for name in names}
 
 
 def guard(names: set[str]) -> Middleware:
@@ -50,7 +52,7 @@ def guard(names: set[str]) -> Middleware:
     @web.middleware
     async def guarded(request: web.Request, handler: _Handler) -> web.StreamResponse:
         name = _name(request.host)
-        if name.lower() not in names and not _is_address(name):
+        if name not in names and not _is_address(name):
             raise web.HTTPForbidden(text="Use the address that `seedconv serve` has printed.\n")
         if "Upgrade" in request.headers and not _is_ours(request):
             raise web.HTTPForbidden(text="Only the page of this server may open the monitor.\n")

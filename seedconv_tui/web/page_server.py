@@ -51,7 +51,7 @@ class PageServer(Server):
         return app
 
     async def on_startup(self, app: web.Application) -> None:
-        """Say nothing: the command has said where it is."""
+        """Print no logo: the command prints the address."""
 
     async def on_shutdown(self, app: web.Application) -> None:
         """End the monitors that are open."""

@@ -12,8 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 from rich.color import Color, ColorSystem
+from rich.style import Style
 
 from seedconv_tui.monitor.app import SeedconvApp
+from seedconv_tui.monitor.common.canvas import spread
 from seedconv_tui.monitor.common.theme import DARK, LIGHT, PALETTES, RELEVANCE, SIGNS
 from seedconv_tui.monitor.data.feed import Feed
 from store import DamagedError, NotAStudyError
@@ -396,6 +398,14 @@ def test_everything_is_legible_on_its_background(theme: Any) -> None:
         assert contrast(style.color.name, theme.background) >= 3
     for style in (*palette.heat[1:], *palette.cool[1:]):
         assert contrast(style.color.name, style.bgcolor.name) >= 4.5
+
+
+def test_what_lies_between_two_ends_has_no_ground() -> None:
+    """A legend's last colour ends with its word."""
+    heat = PALETTES[DARK.name].heat[-1]
+    gap, style = spread([(" 4 ", heat)], [("x", Style())], 10, "~")[1]
+    assert gap.isspace()
+    assert style.bgcolor is None
 
 
 def test_every_state_has_a_sign_of_its_own() -> None:

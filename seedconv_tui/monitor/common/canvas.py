@@ -45,7 +45,9 @@ def spread(left: Line, right: Line, width: int, more: str) -> Line:
     """
     room = max(0, width - line_width(right))
     left = cut(left, room, more)
-    return [*left, (" " * (room - line_width(left)), left[-1][1] if left else Style()), *right]
+    last = left[-1][1] if left else Style()
+    between = Style() if last.bgcolor else last  # its ground ends with it
+    return [*left, (" " * (room - line_width(left)), between), *right]
 
 
 def scrolled(first: int, chosen: int, shown: int, n: int) -> int:
