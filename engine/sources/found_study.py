@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import os
@@ -40,7 +41,10 @@ def find_study(where: str, base: Path) -> FoundStudy:
 
     Nothing is asked of the Hub. Raise ConfigError, in one line, where nothing is recognised.
     """
-    folder = Path(where).expanduser()
+    folder = Path(where)
+    if not folder.exists():
+        with contextlib.suppress(RuntimeError):  # of a user who is not there
+            folder = folder.expanduser()
     if not folder.is_dir():
         if folder.exists():
             raise ConfigError(f"{where}: is a file. Name the folder that holds your training runs.")
@@ -77,6 +81,8 @@ class _Folder:
         self._seen, self._base, self._places = seen, base, seen.places
         self._prefix = _from(folder, base).parts
         paths = [(*self._prefix, *place.parts) for place in seen.places]
+        if paths[0] and paths[0][0].startswith("~"):
+            raise ConfigError(f"{paths[0][0]}: begins with ~. Rename the folder.")
         for path in paths:
             if any({*part} & {*"{}"} for part in path):
                 raise ConfigError(
@@ -104,7 +110,7 @@ class _Folder:
 
     def _source(self, guess: Guess) -> str:
         text = Path(*guess.parts).as_posix()
-        return f"./{text}" if "@" in text and HUB.means(text) else text
+        return f"./{text}" if HUB.means(text) else text
 
     def _model(self, guess: Guess, chosen: Sequence[Guess]) -> FoundModel:
         places = [self._places[n] for n in guess.found.values()]

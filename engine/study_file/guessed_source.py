@@ -12,7 +12,7 @@ _WRITTEN = {_STEP: "{step}", _THOUSANDS: "{step:k}", _SEED: "{seed}", _ANY: "*"}
 
 # What people call steps, in the order in which one is looked for; epochs where nothing else is.
 _STEP_WORDS = tuple(
-    re.compile(rf"(?<![A-Za-z]){word}[-_=]*(\d{{1,15}})(k(?![A-Za-z0-9]))?", re.IGNORECASE)
+    re.compile(rf"(?<![A-Za-z]){word}[-_= ]*(\d{{1,15}})(k(?![A-Za-z0-9]))?", re.IGNORECASE)
     for word in (
         "(?:global[-_]?)?steps?",
         "checkpoint",
@@ -24,7 +24,7 @@ _STEP_WORDS = tuple(
     )
 )
 _EPOCH = re.compile(r"((?<![A-Za-z])ep(?:och)?s?[-_=]*)\d+", re.IGNORECASE)
-_NUMBERED_SEED = re.compile(r"(?<![A-Za-z])seed[-_=]*(\d+)", re.IGNORECASE)
+_NUMBERED_SEED = re.compile(r"(?<![A-Za-z])seed[-_= ]*(\d+)", re.IGNORECASE)
 _NAMED_SEED = re.compile(r"(?<![A-Za-z])seed[-_=]+([A-Za-z]\w*)", re.IGNORECASE)
 _NUMBER = re.compile(r"\d+(?:\.\d+)?")
 _ENDING = re.compile(r"(\.[A-Za-z]+)?$")
