@@ -21,6 +21,8 @@ from engine.models.residency import ON_DEVICE, Place, nothing_like, saved_tensor
 from engine.models.spreading import ChangedError, RefuseChanges, is_spread, release, spread
 from engine.models.weights import CheckpointWeights
 
+_FEW_NAMES = 4  # that differ, of which each weight is compared with all others of its shape
+
 
 @dataclass
 class _Template:
@@ -28,6 +30,7 @@ class _Template:
 
     module: Any
     fingerprint: str  # of the weights that it had
+    names: Mapping[str, str]  # those of checkpoints, by the module's own
     proven: bool = False  # whether a copy was seen to compute what a module of transformers does
 
 
@@ -77,16 +80,17 @@ class Modules:
         template = self._templates.get(key)
         made = contextlib.ExitStack()  # what is undone if this fails
         with made:
-            if template is not None and template.proven and _ties_hold(template.module, weights):
-                module = self._copy(template, weights, home)
+            if template is not None and template.proven and _ties_hold(template, weights):
+                module = self._copy(template, weights, home, template.names)
                 made.callback(release, module)
             else:
                 module = _build(checkpoint, self._dtype, home, masked=self._masked)
                 made.callback(release, module)
                 undecided = template is not None or key not in self._templates
-                if undecided and _takes_as_they_are(module, weights):  # which reads every weight
+                names = _names(module, weights) if undecided else None  # which reads every weight
+                if names is not None:
                     with _names_changes(checkpoint.where, module):
-                        self._test(key, module, checkpoint.fingerprint, probe, place)
+                        self._test(key, module, names, checkpoint.fingerprint, probe, place)
             self._settle(module, place)
             if place.offload and key not in self._steady:
                 with _names_changes(checkpoint.where, module):
@@ -114,14 +118,21 @@ class Modules:
             spread(module, self._devices, place.rooms, offload=place.offload)
 
     def _copy(
-        self, template: _Template, weights: Mapping[str, torch.Tensor], home: torch.device
+        self,
+        template: _Template,
+        weights: Mapping[str, torch.Tensor],
+        home: torch.device,
+        names: Mapping[str, str],
     ) -> Any:
-        """Return a copy of the template with these weights, on the device `home`."""
+        """Return a copy of the template with these weights, on the device `home`.
+
+        `names` are those of the weights, by the module's own, where they differ.
+        """
         module = copy.deepcopy(template.module)
         # Not what each module makes for itself and never saves, such as frequencies of positions:
         # it has its own precision, and old checkpoints have it rounded.
         for name, tensor in saved_tensors(module).items():
-            tensor.data = _placed(weights[name].detach(), home, tensor.dtype)
+            tensor.data = _placed(weights[names.get(name, name)].detach(), home, tensor.dtype)
         _give_float32_logits(module, self._dtype)
         return module
 
@@ -129,13 +140,14 @@ class Modules:
         self,
         key: object,
         module: Any,
+        names: Mapping[str, str],
         fingerprint: str,
         probe: Callable[[Any], torch.Tensor],
         place: Place,
     ) -> None:
         """Find out whether modules of this architecture can be copied, with one just built."""
         if key not in self._templates:
-            template, before = _template(module, fingerprint), _sums(module)
+            template, before = _template(module, fingerprint, names), _sums(module)
             self._settle(module, place)
             _ask(probe, module, place)
             if not place.offload and _sums(module) != before:
@@ -144,14 +156,15 @@ class Modules:
                 self._refuse(module, "changes its weights when it is called")
             self._templates[key] = template
         elif (template := self._templates[key]) and fingerprint != template.fingerprint:
-            twin = self._copy(template, saved_tensors(module), self._home(place))
+            twin = self._copy(template, saved_tensors(module), self._home(place), {})
             try:  # first, as there may not be room for both
                 self._settle(twin, place)
                 copied = _ask(probe, twin, place)
             finally:
                 release(twin)
             self._settle(module, place)
-            template.proven = _same_logits(_ask(probe, module, place), copied)
+            same = _same_logits(_ask(probe, module, place), copied)
+            template.proven = same and names == template.names
             if not template.proven:
                 self._templates[key] = None
                 self._refuse(module, "computes something else when it is copied")
@@ -182,7 +195,7 @@ def _names_changes(where: str, module: Any) -> Iterator[None]:
         ) from None
 
 
-def _template(module: Any, fingerprint: str) -> _Template | None:
+def _template(module: Any, fingerprint: str, names: Mapping[str, str]) -> _Template | None:
     """Copy a module without its weights; None when it cannot be copied."""
     empty: dict[int, Any] = {
         id(tensor): torch.nn.Parameter(nothing_like(tensor), requires_grad=False)
@@ -196,7 +209,7 @@ def _template(module: Any, fingerprint: str) -> _Template | None:
         return None
     if (layer := copied.get_output_embeddings()) is not None:
         vars(layer).pop("forward", None)  # which holds on to the layer that it was made for
-    return _Template(copied, fingerprint)
+    return _Template(copied, fingerprint, names)
 
 
 def _sums(module: Any) -> dict[str, str]:
@@ -223,25 +236,37 @@ def _ties(module: Any) -> dict[str, str]:
     return {name: first[id(p)] for name, p in every if name != first[id(p)]}
 
 
-def _ties_hold(module: Any, weights: Mapping[str, torch.Tensor]) -> bool:
+def _ties_hold(template: _Template, weights: Mapping[str, torch.Tensor]) -> bool:
     """Return whether weights that are one in the module are equal in a checkpoint with two."""
     return all(
-        name not in weights or torch.equal(weights[name], weights[first])
-        for name, first in _ties(module).items()
+        name not in weights or torch.equal(weights[name], weights[template.names.get(first, first)])
+        for name, first in _ties(template.module).items()
     )
 
 
-def _takes_as_they_are(module: Any, weights: Mapping[str, torch.Tensor]) -> bool:
-    """Return whether loading gave every parameter the weight of its own name, unchanged."""
-    tied = _ties(module)
-    for name, tensor in module.state_dict().items():
+def _names(module: Any, weights: Mapping[str, torch.Tensor]) -> dict[str, str] | None:
+    """Return which weight each parameter has, where the names differ: `embed_out` is `lm_head` now.
+
+    None unless loading gave every parameter one weight, unchanged, and it is clear which.
+    """
+    tied, own = _ties(module), module.state_dict()
+    if len(own.keys() - weights.keys() - tied.keys()) > _FEW_NAMES:
+        return None
+    names: dict[str, str] = {}
+    for name, tensor in own.items():
         if name in tied:
             continue
-        if name not in weights or weights[name].shape != tensor.shape:
-            return False
-        if not torch.equal(_placed(weights[name], tensor.device, tensor.dtype), tensor):
-            return False
-    return True
+        found = [
+            other
+            for other in ([name] if name in weights else weights.keys() - own.keys())
+            if weights[other].shape == tensor.shape
+            and torch.equal(_placed(weights[other], tensor.device, tensor.dtype), tensor)
+        ]
+        if len(found) != 1 or found[0] in names.values():
+            return None
+        if found[0] != name:
+            names[name] = found[0]
+    return names
 
 
 def _build(

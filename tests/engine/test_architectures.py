@@ -213,11 +213,14 @@ def test_checkpoints_whose_weights_have_other_names(
     assert_agrees(score(tmp_path), reference(tmp_path))
 
 
-@pytest.mark.parametrize(("architecture", "copied"), [("gpt2", True), ("renamed", False)])
+@pytest.mark.parametrize(
+    ("architecture", "copied"), [("gpt2", True), ("gpt-neox", True), ("renamed", False)]
+)
 def test_copies_of_a_module_compute_what_new_ones_do(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, architecture: str, copied: bool
 ) -> None:
-    make_runs(tmp_path, lambda vocab, seed: make_model("gpt2", vocab, seed))
+    kind = "gpt2" if architecture == "renamed" else architecture
+    make_runs(tmp_path, lambda vocab, seed: make_model(kind, vocab, seed))
     folders = [tmp_path / f"runs/seed{seed}/step5" for seed in SEEDS]
     if architecture == "renamed":
         for folder in folders:
