@@ -10,8 +10,9 @@ A page has a folder of its own (`PAGES` says what lies in it), in which its bloc
 In the line before a block, `<!-- not run: WHY -->` leaves it out, `<!-- background -->` starts its
 commands and goes on, and `<!-- varies -->` compares the last line of its output only.
 
-A block whose output says the same stays as it is. With `--check` nothing is written; a page whose
-output differs ends it with status 1. Where models are trained, digits and curves may differ.
+A block whose output says the same stays as it is, unless `--all` asks for all. Where models are
+trained, digits and curves may differ. With `--check` nothing is written; a page whose output
+differs ends it with status 1.
 """
 
 from __future__ import annotations
@@ -281,8 +282,10 @@ def loosely(text: str) -> str:
     return " ".join(re.sub(r"[*<]", "", text).split())
 
 
-def renewed(page: str, folder: Path, names: Names, *, trained: bool) -> tuple[str, str]:
-    """Return a page as it is, and with the output of its examples where that differs."""
+def renewed(
+    page: str, folder: Path, names: Names, *, trained: bool, whole: bool
+) -> tuple[str, str]:
+    """Return a page as it is, and with the output of its examples: all if `whole`, or what differs."""
     before = (ROOT / page).read_text(encoding="utf-8")
     run = Run(page, folder, names)
     parts, last = [], 0
@@ -290,7 +293,7 @@ def renewed(page: str, folder: Path, names: Names, *, trained: bool) -> tuple[st
         text = run.block(old)
         new = _BLOCK.match(text)
         assert new is not None
-        kept = same(old, new, trained=trained)
+        kept = not whole and same(old, new, trained=trained)
         parts += [before[last : old.start()], old[0] if kept else text]
         last = old.end()
     run.end()
@@ -302,6 +305,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("pages", nargs="*", metavar="PAGE", help="such as docs/export.md")
     parser.add_argument("--check", action="store_true", help="write nothing, only compare")
+    parser.add_argument("--all", action="store_true", help="write also output that says the same")
     parser.add_argument("--demo", metavar="DIR", help="folder of a demo, kept with --keep")
     options = parser.parse_args()
     if options.demo:
@@ -319,7 +323,9 @@ def main() -> None:
             folder.mkdir()
             names = setting.prepare(folder)
             for page in setting.pages:
-                before, after = renewed(page, folder, dict(names), trained=setting.trained)
+                before, after = renewed(
+                    page, folder, dict(names), trained=setting.trained, whole=options.all
+                )
                 if before == after:
                     continue
                 wrong.append(page)
