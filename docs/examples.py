@@ -4,8 +4,7 @@ A page has a folder of its own (`PAGES` says what lies in it), in which its bloc
 
 - ```console: lines after `$ ` are commands, what follows is their output, on both streams;
 - ```python: run in one namespace a page; output that the page quotes stands in a ```text below it,
-  after the line `<!-- prints -->`;
-- any block after `<!-- file: NAME -->` is written to that file.
+  after the line `<!-- prints -->`.
 
 In the line before a block, `<!-- not run: WHY -->` leaves it out, `<!-- background -->` starts its
 commands and goes on, and `<!-- varies -->` compares the last line of its output only.
@@ -219,9 +218,7 @@ class Run:
         mark, kind, text = match["mark"] or "", match["kind"], match["text"]
         if mark.startswith("not run: "):
             return match[0]
-        if mark.startswith("file: "):
-            (self.folder / mark.removeprefix("file: ")).write_text(text, encoding="utf-8")
-        elif kind == "console":
+        if kind == "console":
             text = "".join(self.commands(text, background=mark == "background"))
         elif kind == "python":
             text = self.python(text, match.start())
@@ -285,7 +282,7 @@ def loosely(text: str) -> str:
 def renewed(
     page: str, folder: Path, names: Names, *, trained: bool, whole: bool
 ) -> tuple[str, str]:
-    """Return a page as it is, and with the output of its examples: all if `whole`, or what differs."""
+    """Return a page as it is, and with the output that differs, or all if `whole`, renewed."""
     before = (ROOT / page).read_text(encoding="utf-8")
     run = Run(page, folder, names)
     parts, last = [], 0
