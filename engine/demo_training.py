@@ -19,10 +19,13 @@ from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from engine.demo_pairs import write_pairs
+
 if TYPE_CHECKING:
     from seedconv_tui.training.capture import Capture
 
 _VOCAB = 2048
+_SHARED = 1000  # the random seed of what decoupled runs have in common
 _BATCH, _LENGTH = 16, 64
 _PEAK_RATE, _WARM_UP, _FLOOR = 1e-3, 30, 0.02
 _END_OF_TEXT = "<|endoftext|>"
@@ -40,9 +43,12 @@ class Size:
     hidden: int
     layers: int
     heads: int
+    decoupled: bool = False  # half of its runs share an initialisation, the others a data order
 
 
 TINY, SMALL = Size("tiny", 64, 2, 4), Size("small", 128, 3, 4)
+DECOUPLED = Size("tiny-decoupled", 64, 2, 4, decoupled=True)
+_FEW = (0, 64, 256)  # and the last: steps of decoupled runs that are saved
 _EARLY = (0, 1, 2, 4, 8, 12, 16, 24, 32, 48)
 
 
@@ -58,12 +64,26 @@ class TrainingPlan:
     most_of_document: int = 2000  # tokens held out of one document: its end, or all of it
     counts: tuple[str, ...] = ()  # text files whose tokens are counted; else the corpus's are
     capture: bool = False  # hand over what the models say, and save no checkpoint
+    divergences: tuple[str, ...] = ()  # that are computed; the usual ones if none is named
+    pairs: bool = False  # ask minimal pairs of every checkpoint
 
     @property
     def steps(self) -> tuple[int, ...]:
         """Steps whose checkpoints are saved."""
         every = {*_EARLY, *range(64, self.n_steps, 32), self.n_steps}
         return tuple(sorted(step for step in every if step <= self.n_steps))
+
+    def steps_of(self, size: Size) -> tuple[int, ...]:
+        """Return the steps of a size whose checkpoints are saved."""
+        few = {*_FEW, self.n_steps}
+        return tuple(step for step in self.steps if step in few or not size.decoupled)
+
+    def runs_of(self, size: Size) -> dict[str, tuple[int, int]]:
+        """Return, by label, the random seeds of a run: of its initialisation, of its data order."""
+        if not size.decoupled:
+            return {str(seed): (seed, seed) for seed in self.seeds}
+        orders = {f"order{seed}": (_SHARED, seed) for seed in self.seeds}
+        return orders | {f"init{seed}": (seed, _SHARED) for seed in self.seeds}
 
 
 _STUDY = """\
@@ -83,7 +103,7 @@ source = "tokenizer"
 window = {length}
 overlap = {overlap}
 device = "cpu"
-"""
+{divergences}"""
 
 _MODEL = """
 [[models]]
@@ -91,6 +111,15 @@ name = "{name}"
 source = "{source}"
 seeds = {seeds}
 steps = {steps}
+"""
+_GROUPS = """\
+groups = {{ "one initialisation" = {orders}, "one data order" = {inits} }}
+"""
+_PAIRS = """
+[[probes]]
+name = "pairs"
+kind = "blimp"
+folder = "pairs"
 """
 _SAVED, _CAPTURED = "runs/{model}/seed{seed}/checkpoint-{step}", "captured"
 _FACTORED = """
@@ -137,14 +166,24 @@ def prepare(folder: Path, plan: TrainingPlan) -> Path:
         counts=f"counts = {json.dumps(plan.counts)}\n" if plan.counts else "",
         length=_LENGTH,
         overlap=_LENGTH // 2,
+        divergences=f"divergences = {json.dumps(plan.divergences)}\n" if plan.divergences else "",
     )
     for size in plan.sizes:
         study += _MODEL.format(
             name=size.name,
             source=_CAPTURED if plan.capture else _SAVED,
-            seeds=list(plan.seeds),
-            steps=list(plan.steps),
+            seeds=json.dumps([*plan.runs_of(size)]) if size.decoupled else list(plan.seeds),
+            steps=list(plan.steps_of(size)),
         )
+        if size.decoupled:
+            labels = [*plan.runs_of(size)]
+            half = len(labels) // 2
+            study += _GROUPS.format(
+                orders=json.dumps(labels[:half]), inits=json.dumps(labels[half:])
+            )
+    if plan.pairs:
+        study += _PAIRS
+        write_pairs(folder / "pairs")
     if plan.capture:
         study += _FACTORED
         if not (folder / "study.zarr").exists():  # what was captured went with the store
@@ -186,14 +225,15 @@ def train(folder: Path) -> None:
     """Train every size with every seed, a process each, saving checkpoints side by side."""
     plan = _read_plan(folder)
     context = multiprocessing.get_context("spawn")
-    together = context.Barrier(len(plan.seeds))
     for size in plan.sizes:
-        ends = [_mark(folder, plan, size, seed, plan.steps[-1]) for seed in plan.seeds]
+        labels = plan.runs_of(size)
+        together = context.Barrier(len(labels))
+        ends = [_mark(folder, plan, size, label, plan.steps[-1]) for label in labels]
         if all(end.exists() for end in ends):
             continue
         runs = [
-            context.Process(target=_run, args=(folder, plan, size, seed, together))
-            for seed in plan.seeds
+            context.Process(target=_run, args=(folder, plan, size, label, together))
+            for label in labels
         ]
         for run in runs:
             run.daemon = True  # ends with this process
@@ -211,8 +251,8 @@ def _read_plan(folder: Path) -> TrainingPlan:
     return TrainingPlan(sizes=sizes, seeds=seeds, counts=counts, **fields)
 
 
-def _run(folder: Path, plan: TrainingPlan, size: Size, seed: int, together: Barrier) -> None:
-    """Train one seed; same seed, same weights. Waits for the others at every checkpoint."""
+def _run(folder: Path, plan: TrainingPlan, size: Size, label: str, together: Barrier) -> None:
+    """Train one run; same seed, same weights. Waits for the others at every checkpoint."""
     import torch
     from tokenizers import Tokenizer
     from transformers import GPTNeoXConfig, GPTNeoXForCausalLM
@@ -226,7 +266,8 @@ def _run(folder: Path, plan: TrainingPlan, size: Size, seed: int, together: Barr
     for document in (folder / "train.txt").read_text(encoding="utf-8").split(_SEPARATOR):
         ids += [end, *backend.encode(document).ids]
     stream = torch.tensor(ids)
-    torch.manual_seed(seed)
+    of_init, of_order = plan.runs_of(size)[label]
+    torch.manual_seed(of_init)
     model = GPTNeoXForCausalLM(
         GPTNeoXConfig(
             vocab_size=_VOCAB,
@@ -244,17 +285,18 @@ def _run(folder: Path, plan: TrainingPlan, size: Size, seed: int, together: Barr
         model.parameters(), lr=_PEAK_RATE, betas=(0.9, 0.95), weight_decay=0.1, fused=True
     )
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, partial(_rate, n_steps=plan.n_steps))
-    order = torch.Generator().manual_seed(seed)
+    order = torch.Generator().manual_seed(of_order)
     capture = None
     if plan.capture:
         file = folder / "study.toml"
-        capture = Capture(file, model=size.name, seed=seed, wait=_WAIT_FOR_ORDER)
+        capture = Capture(file, model=size.name, seed=label, wait=_WAIT_FOR_ORDER)
+    steps = plan.steps_of(size)
     for step in range(plan.n_steps + 1):
-        if step in plan.steps:
+        if step in steps:
             together.wait()
-            _keep(model, step, _mark(folder, plan, size, seed, step), capture)
+            _keep(model, step, _mark(folder, plan, size, label, step), capture)
             done = "captured" if plan.capture else "saved"
-            print(f"{size.name}, seed {seed}: {done} step {step}", flush=True)
+            print(f"{size.name}, seed {label}: {done} step {step}", flush=True)
         starts = torch.randint(len(stream) - _LENGTH, (_BATCH,), generator=order)
         batch = torch.stack([stream[start : start + _LENGTH] for start in starts.tolist()])
         model(batch, labels=batch).loss.backward()
@@ -272,7 +314,7 @@ def _rate(step: int, n_steps: int) -> float:
     return _FLOOR + (1 - _FLOOR) * 0.5 * (1 + math.cos(math.pi * progress))
 
 
-def _mark(folder: Path, plan: TrainingPlan, size: Size, seed: int, step: int) -> Path:
+def _mark(folder: Path, plan: TrainingPlan, size: Size, seed: str, step: int) -> Path:
     """Return the file whose existence says that this step of this run is dealt with."""
     run = folder / "runs" / size.name / f"seed{seed}"
     if plan.capture:
@@ -284,8 +326,8 @@ def drop_checkpoints(folder: Path) -> None:
     """Remove all checkpoints but the last of each seed, by which it is known that all are made."""
     plan = _read_plan(folder)
     for size in plan.sizes:
-        for seed in plan.seeds:
-            for step in plan.steps[:-1]:
+        for seed in plan.runs_of(size):
+            for step in plan.steps_of(size)[:-1]:
                 if not plan.capture:
                     shutil.rmtree(_mark(folder, plan, size, seed, step).parent, ignore_errors=True)
 

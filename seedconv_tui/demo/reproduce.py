@@ -1,5 +1,7 @@
 """`make reproduce`: trains two sizes of a tiny model, scores them, and checks what the paper found.
 
+More runs of the smaller size share an initialisation, or a data order.
+
 `python -m seedconv_tui.demo.reproduce --dir DIR` works like the demo: trainer and engine are
 processes of their own, and it continues an earlier run. It ends with `DIR/report.md`.
 """
@@ -33,17 +35,19 @@ def reproduce(
 
     What does not hold is a result; the code says whether it could be computed.
     """
-    from engine.demo_training import SMALL, TINY, TrainingPlan, prepare
+    from engine.demo_training import DECOUPLED, SMALL, TINY, TrainingPlan, prepare
 
     began = time.monotonic()
     plan = TrainingPlan(
         name="reproduce",
-        sizes=(TINY, SMALL),
+        sizes=(TINY, SMALL, DECOUPLED),
         seeds=tuple(range(1, seeds + 1)),
         n_steps=n_steps,
         held_out_tokens=held_out_tokens,
         most_of_document=60,  # of the end of each: many documents, so that intervals mean much
         counts=("train.txt",),
+        divergences=("kl", "js", "kl_to_mean"),
+        pairs=True,
     )
     study_file, store = prepare(folder, plan), folder / "study.zarr"
     processes = start(folder, study_file)
@@ -98,8 +102,10 @@ phases over draws of seeds and 90 %. Several claims are tested at once and nothi
 that. The turn is where sharp convergence becomes sharp divergence; predictions are nearest to the
 unigram distribution *at the turn* when that step lies in the turn's interval for every seed.
 Frequencies are counts in the training text; the rarest and the most frequent level with at least
-{FEWEST_TOKENS} tokens are compared. What does not hold is a result too: these models are far
-smaller than the paper's and see far less text, many times over."""
+{FEWEST_TOKENS} tokens are compared. Intervals on minimal pairs are over seeds alone, and about
+these pairs. Groups of runs are compared by permuting the runs: a claim *holds* or *does not hold*
+when p is below 0.05, and is *not sure* otherwise. What does not hold is a result too: these models
+are far smaller than the paper's and see far less text, many times over."""
 
 
 def _settings(study: Study, seconds: float) -> list[str]:

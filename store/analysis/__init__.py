@@ -2,8 +2,9 @@
 
 from store.analysis.between import kl_between, mean_kl_between
 from store.analysis.by_entry import EntryMeans, entries, entries_at, kl_and_surprisal
-from store.analysis.claims import FEWEST_TOKENS, Finding, find, verdict
+from store.analysis.claims import FEWEST_TOKENS, find
 from store.analysis.difference import Difference
+from store.analysis.finding import Finding, verdict
 from store.analysis.halves_of_text import TextAgreement, text_agreement
 from store.analysis.hidden_states import hidden_alignment, hidden_seeds
 from store.analysis.level_means import summarise

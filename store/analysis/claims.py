@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from store.analysis.difference import Difference, read_difference
+from store.analysis.finding import Finding, Verdict, finding
+from store.analysis.further_claims import of_ensemble, of_groups, of_minimal_pairs
 from store.reading.model import read_model
 from store.reading.study_reader import StudyReader
 from store.reading.summary import SummaryReader, read_summary
@@ -18,42 +18,26 @@ from store.schema.snapshot import UNDECIDED, ModelSnapshot, Phase
 from store.statistics.clusters import cluster_sums, token_clusters
 from store.statistics.intervals import Estimate, between_levels, difference, seeds_mean
 
-Verdict = Literal["holds", "does not hold", "not sure"]
-
 FEWEST_TOKENS = 100  # of a level of frequency that is compared
 _FOUR = ("uniform", "sharp convergence", "sharp divergence", "slow reconvergence")
 
 
-@dataclass(frozen=True)
-class Finding:
-    """One claim and what a study says of it."""
-
-    claim: str
-    where: str  # model and step
-    figure: str
-    interval: str
-    verdict: Verdict
-
-
 def find(study: StudyReader) -> list[Finding]:
-    """Hold the paper's claims against all models of a finished study, in the order of the study.
+    """Hold the claims against all models of a finished study, in the order of the study.
 
-    Models count as ordered by size, the smallest first. Raise StoreError for a study without
-    summaries by frequency and word class.
+    Models count as ordered by size, the smallest first; those with groups of seeds are only held
+    against what concerns groups. Raise StoreError for a study without summaries by frequency and
+    word class.
     """
     study.refresh()
-    models = [read_model(study, name) for name in study.models]
-    findings = [finding for model in models for finding in _of_model(study, model)]
+    in_groups = [name for name in study.models if study.ledger(name).groups]
+    models = [read_model(study, name) for name in study.models if name not in in_groups]
+    findings = [found for model in models for found in _of_model(study, model)]
     if len(models) > 1:
         findings += _of_sizes(study, models[0], models[-1])
+    for name in in_groups:
+        findings += of_groups(study, name, last_step(study, name))
     return findings
-
-
-def verdict(low: float, high: float) -> Verdict:
-    """Return what an interval of a difference that is claimed to be above zero says."""
-    if low > 0:
-        return "holds"
-    return "does not hold" if high < 0 else "not sure"
 
 
 def _of_model(study: StudyReader, model: ModelSnapshot) -> Iterator[Finding]:
@@ -78,6 +62,10 @@ def _of_model(study: StudyReader, model: ModelSnapshot) -> Iterator[Finding]:
             study, model.name, last, "frequency", (int(enough[0]), int(enough[-1])),
             "frequent tokens have converged more than rare ones",
         )  # fmt: skip
+    start = _reconvergence(model)
+    if start is not None and start != last:
+        yield from of_minimal_pairs(study, model.name, start, last)
+    yield from of_ensemble(study, model.name, start, last)
 
 
 def last_step(study: StudyReader, model: str) -> int:
@@ -152,7 +140,7 @@ def _unigram_than_at(study: StudyReader, model: str, turn: int, step: int, when:
     every, clusters = study.category(model, ALL), token_clusters(study.corpus)
     sums, n = cluster_sums(farther.mean(axis=0), clusters, every)
     estimate = seeds_mean(farther.mean(axis=1)[:, None], sums, n)
-    return _finding(
+    return finding(
         f"KL to the unigram distribution is higher {when} than at the turn",
         f"{model}, step {step} minus step {turn}",
         estimate,
@@ -173,7 +161,7 @@ def _between(
     sums, n = cluster_sums(token_kl, clusters, parts)
     estimate = between_levels(kl[..., span.start : span.stop], sums, n, *levels)
     more, less = (f"{parts.labels[at]} (n = {parts.counts[at]})" for at in levels)
-    return _finding(claim, f"{model}, step {step}: KL of {more} minus {less}", estimate)
+    return finding(claim, f"{model}, step {step}: KL of {more} minus {less}", estimate)
 
 
 def _reconverged(study: StudyReader, model: ModelSnapshot, last: int) -> Iterator[Finding]:
@@ -188,7 +176,7 @@ def _reconverged(study: StudyReader, model: ModelSnapshot, last: int) -> Iterato
     fallen = read_difference(study, (model.name, start), (model.name, last), "word_class")
     for label in ("function", "content"):
         at = fallen.labels.index(label)
-        yield _finding(
+        yield finding(
             f"{label} words reconverge",
             f"{model.name}, step {start} minus step {last} (n = {fallen.counts[at]})",
             _of_level(fallen, at),
@@ -205,7 +193,7 @@ def _of_sizes(study: StudyReader, small: ModelSnapshot, large: ModelSnapshot) ->
         less = read_difference(study, (small.name, last), (large.name, last), category)
         at = 0 if label is None else less.labels.index(label)
         kind = f" on {label} words" if label else ""
-        yield _finding(
+        yield finding(
             f"the larger model's seeds are closer late in training{kind}",
             f"step {last}: KL of {small.name} minus {large.name} (n = {less.counts[at]})",
             _of_level(less, at),
@@ -229,7 +217,7 @@ def _reconverges_faster(
         return
     kl_large, total_large, n = _fallen(study, large.name, start, last)
     kl_small, total_small, _ = _fallen(study, small.name, start, last)
-    yield _finding(
+    yield finding(
         "the larger model reconverges faster",
         f"KL at step {start} minus step {last}, of {large.name} minus {small.name} "
         f"(n = {study.n_tokens})",
@@ -250,10 +238,3 @@ def _fallen(
 
 def _of_level(found: Difference, at: int) -> Estimate:
     return Estimate(*(values[at : at + 1] for values in (found.value, found.low, found.high)))
-
-
-def _finding(claim: str, where: str, estimate: Estimate) -> Finding:
-    value, low, high = (float(part[0]) for part in estimate)
-    return Finding(
-        claim, where, f"{value:+.4f} nats", f"{low:+.4f} to {high:+.4f}", verdict(low, high)
-    )

@@ -25,6 +25,13 @@ def test_it_trains_scores_and_reports_whatever_comes_of_it(tmp_path: Path) -> No
     assert row is not None
     tiny, small = (study.model_snapshot(name).expected_kl[-1] for name in ("tiny", "small"))
     assert float(row[1]) == pytest.approx(tiny - small, abs=6e-5)
+    for claim in ("mean cross-entropy = cross-entropy of the ensemble + ambiguity", "ambiguity"):
+        assert text.count(claim) >= 2, "of each size"
+    assert "| runs of one initialisation are closer than runs of one data order |" in text
+    known = study.ledger("tiny-decoupled")
+    assert {len(seeds) for seeds in known.groups.values()} == {3}
+    shared = [study.values("tiny-decoupled", "surprisal", f"order{n}", 0) for n in (1, 2)]
+    np.testing.assert_array_equal(*shared)  # one initialisation
     content = study.summary("small", "word_class")
     kl = dict(zip(content.labels, content.expected_kl[-1], strict=True))
     row = re.search(r"small, step 1: KL of content .*? \| ([+-][0-9.]+) nats", text)

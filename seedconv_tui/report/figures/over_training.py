@@ -218,7 +218,7 @@ def ensemble(source: StudyData) -> Figure:
 
     titles = [metric.title for metric in ENSEMBLE_METRICS]
     title = "The seeds' mean distribution over training"
-    draw = partial(_draw_panels, source, titles, found, 2)
+    draw = partial(_draw_panels, source, titles, "nats", found, 2)
     return Figure("ensemble", title, caption, columns, gathered(columns, rows), draw)
 
 
@@ -263,14 +263,19 @@ def to_references(source: StudyData, references: Sequence[ReferenceMetric]) -> F
     def found(model: str, place: int) -> Floats:
         return source.whole(model).to_reference[references[place].name][..., 0]
 
-    titles = [metric.title for metric in references]
+    alone = len(references) == 1
+    titles = [m.title if alone else m.title.removeprefix("KL to the ") for m in references]
     title = "KL to a reference over training"
-    draw = partial(_draw_panels, source, titles, found, len(references))
+    draw = partial(_draw_panels, source, titles, "KL (nats)", found, len(references))
     return Figure("references", title, caption, columns, gathered(columns, rows), draw)
 
 
 def _draw_panels(
-    source: StudyData, titles: Sequence[str], found: Callable[[str, int], Floats], across: int
+    source: StudyData,
+    titles: Sequence[str],
+    axis: str,
+    found: Callable[[str, int], Floats],
+    across: int,
 ) -> Drawing:
     """Draw a panel for each title; `found` returns (step, end) by model and place, nats."""
     down = -(-len(titles) // across)
@@ -288,7 +293,7 @@ def _draw_panels(
                 style.curve(panel, steps, mean, look, low=low, high=high, at=at, name=model)
             )
         style.step_axis(panel, _all_steps(source))
-        panel.set_ylabel("nats")
+        panel.set_ylabel(axis)
         style.letter(panel, place, title, of=len(panels))
     style.legend(figure, lines, width=width)
     return figure
