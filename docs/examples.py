@@ -258,6 +258,11 @@ class Run:
             if process.wait():
                 sys.exit(f"{self.page}: what it starts in the background failed")
 
+    def stop(self) -> None:
+        """End what was started and still runs."""
+        for process in self.started:
+            process.terminate()
+
 
 def same(old: re.Match[str], new: re.Match[str], *, trained: bool) -> bool:
     """Return whether two blocks say the same."""
@@ -286,14 +291,17 @@ def renewed(
     before = (ROOT / page).read_text(encoding="utf-8")
     run = Run(page, folder, names)
     parts, last = [], 0
-    for old in _BLOCK.finditer(before):
-        text = run.block(old)
-        new = _BLOCK.match(text)
-        assert new is not None
-        kept = not whole and same(old, new, trained=trained)
-        parts += [before[last : old.start()], old[0] if kept else text]
-        last = old.end()
-    run.end()
+    try:
+        for old in _BLOCK.finditer(before):
+            text = run.block(old)
+            new = _BLOCK.match(text)
+            assert new is not None
+            kept = not whole and same(old, new, trained=trained)
+            parts += [before[last : old.start()], old[0] if kept else text]
+            last = old.end()
+        run.end()
+    finally:
+        run.stop()  # where a command failed
     return before, "".join([*parts, before[last:]])
 
 
