@@ -61,7 +61,7 @@ def reading(file: Path, *, missing: str = "is missing") -> Iterator[None]:
 _MOST_CHARACTERS = 300  # of a message that a library made
 
 
-_BARE = {  # what says nothing of its cause
+_BARE = {  # messages without their cause
     "can't start new thread": "memory or the number of processes is limited (`ulimit -a`)",
 }
 

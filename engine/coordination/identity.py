@@ -12,7 +12,7 @@ from store import StoreError, read_root
 from store.schema import in_order
 from store.writing import Header
 
-_version = cache(version)  # it parses all that a package says of itself
+_version = cache(version)  # it parses all of a package's metadata
 
 
 def header_of(study: StudyFile, tokenizer: Tokenizer, text: EvaluationText) -> Header:

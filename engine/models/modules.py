@@ -21,7 +21,7 @@ from engine.models.residency import ON_DEVICE, Place, nothing_like, saved_tensor
 from engine.models.spreading import ChangedError, RefuseChanges, is_spread, release, spread
 from engine.models.weights import CheckpointWeights
 
-_FEW_NAMES = 4  # that differ, of which each weight is compared with all others of its shape
+_FEW_NAMES = 4  # that differ: each of these weights is compared with all others of its shape
 
 
 @dataclass

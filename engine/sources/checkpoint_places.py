@@ -1,4 +1,4 @@
-"""Finds checkpoints in a folder of which nothing is known, by the names of files."""
+"""Find checkpoints in an unknown folder, by the names of files."""
 
 from __future__ import annotations
 

@@ -73,7 +73,7 @@ class Guess:
 
 @dataclass(frozen=True)
 class _Row:
-    """A path as far as it is understood."""
+    """A path, as far as understood."""
 
     index: int
     parts: tuple[str, ...]
@@ -241,7 +241,7 @@ def _with_seed_above(rows: list[_Row], fixed: int) -> list[_Row]:
 
 
 def _alike(rows: Iterable[_Row]) -> list[list[_Row]]:
-    """Group rows that are the same but for numbers beside the step."""
+    """Group rows that are the same but for numbers other than the step."""
     groups: dict[tuple[str, ...], list[_Row]] = defaultdict(list)
     for row in rows:
         signature = tuple(_NUMBER.sub("#", part) if _has_step(part) else part for part in row.parts)

@@ -135,7 +135,7 @@ def _pilots(study: Study, options: argparse.Namespace) -> list[Pilot]:
 
 @dataclass(frozen=True)
 class _Row:
-    """What so many seeds need."""
+    """The text that a number of seeds needs."""
 
     n_seeds: int
     documents: int | None  # None: no text is enough
@@ -170,7 +170,7 @@ def _now(pilot: Pilot) -> float:
 
 def _known(freedom: float) -> tuple[float, float]:
     """Return between which factors a standard deviation of so much freedom lies, 95 %."""
-    from scipy.special import chdtri  # late: whoever only reads needs no scipy
+    from scipy.special import chdtri  # late: those who only read need no scipy
 
     low, high = (float((freedom / chdtri(freedom, p)) ** 0.5) for p in (0.025, 0.975))
     return low, high
@@ -253,7 +253,7 @@ def _text(study: Study, pilot: Pilot, options: argparse.Namespace) -> list[str]:
     ]
     enough = seeds_needed(of, width)
     more = "no number of seeds is enough" if enough is None else counted(enough, "seed")
-    lines.append(f"this text as it is: {more}")
+    lines.append(f"this text: {more}")
     return [*lines, *_doubts(pilot, documents, runs=runs)]
 
 

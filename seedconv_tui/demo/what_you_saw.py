@@ -14,7 +14,7 @@ _KINDS = "word_class"
 
 
 def what_you_saw(study: Study) -> Iterator[str]:
-    """Yield four sentences about each model of which two steps or more are compared."""
+    """Yield four sentences about each model with at least two compared steps."""
     for model in study.snapshot().models:
         there = np.flatnonzero(np.isfinite(model.expected_kl))
         if len(there) > 1:
@@ -45,7 +45,7 @@ def of_training(
     most = least + int(kl[least:].argmax())
     last = f"{nats(kl[end])} nats at step {count(steps[end])}"
     if least == end:
-        yield f"That is the last step that is compared: nothing has parted them yet ({last})."
+        yield f"That is the last step that is compared: nothing has driven them apart yet ({last})."
     elif most == end:
         yield f"Then each learned something of its own, and they are furthest at the end: {last}."
     else:

@@ -33,7 +33,7 @@ class Pilot:
 def read_pilots(
     study: StudyReader, model: str, step: int, category: str, labels: Sequence[str] | None = None
 ) -> list[Pilot]:
-    """Return the levels of these labels (by default all that have tokens).
+    """Return the levels of these labels (by default, all with tokens).
 
     Raise UnsupportedError where the step has fewer than three seeds, or a level tokens of only one
     document; StoreError, DamagedError.

@@ -27,7 +27,7 @@ class Components:
     n_seeds: int
     documents: float  # effective number, of equal sizes
     of_seeds: float  # what a seed adds to all of its pairs
-    of_pairs: float  # what is a pair's own; 0 with three seeds, whose pairs say nothing of it
+    of_pairs: float  # what is a pair's own; 0 with three seeds, whose pairs do not show it
     of_documents: float
     of_both: float
 
@@ -45,7 +45,7 @@ class Components:
         With so many seeds, 3 at least, and so many times the documents; infinitely many are
         allowed.
         """
-        from scipy.special import stdtrit  # late: whoever only reads needs no scipy
+        from scipy.special import stdtrit  # late: those who only read need no scipy
 
         s = self.n_seeds
         over_seeds = self.of_seeds * s / n_seeds

@@ -31,7 +31,7 @@ def half_widths(sources: Sequence[VarianceSource], confidence: float = 0.95) -> 
     band is never wider than Bonferroni's, and never narrower than the interval of a single step.
     The same input gives the same band.
     """
-    from scipy.special import stdtr, stdtrit  # late: whoever only reads needs no scipy
+    from scipy.special import stdtr, stdtrit  # late: those who only read need no scipy
 
     known = np.all([np.isfinite(of.shares).all(axis=1) for of in sources], axis=0)
     variances = np.array([(of.shares**2).sum(axis=1) for of in sources])

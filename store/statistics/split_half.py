@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from store.schema.array_types import Floats
 
 FEWEST_DOCUMENTS = 4
-FEWEST_COMPARED = 4  # steps, or pairs: a correlation of fewer says nothing
+FEWEST_COMPARED = 4  # steps, or pairs: a correlation of fewer is meaningless
 _SPLITS = 200
 
 
