@@ -17,8 +17,8 @@ from engine.scoring.divergence import divergences, kl_to_mean
 from engine.scoring.divergence_sums import divergence_sums
 from store.schema import TO_MEAN
 
-# Of the plain way; compiling saves two thirds of it. Compiling takes 20 s of a core where nothing is
-# cached, and 4 where all is; so it never costs more than half of what it brings.
+# Of the plain way; compiling saves two thirds of it. Compiling takes 20 s of a core where nothing
+# is cached, and 4 where all is; so it never costs more than half of what it brings.
 WORTH_SECONDS = 60.0
 _SAMPLES = 3  # blocks whose time is taken
 FAST = 0.9  # of the plain way's time, at most
