@@ -158,7 +158,7 @@ def build_coordinator(
             clock,
         ),
         DiskUse(study, sources, writer, session, tokenizer.size),
-        SmallSteps(writer.n_tokens * tokenizer.size, study.limits.memory_gb),
+        SmallSteps(writer.n_tokens * tokenizer.size, study.limits, study.scoring),
         BlockedStore(writer, session, board, clock),
         lambda: ExecutorOnDemand(make_executor),
         clock,

@@ -9,6 +9,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from engine.coordination.planner import Step
+from engine.study_file.limits_section import LimitsSection
+from engine.study_file.scoring_section import ScoringSection
 from engine.workers.messages import Outcome
 
 _WEIGHT_BYTES = 300_000_000  # of all seeds of a step; those of the next are read meanwhile
@@ -19,14 +21,16 @@ _LOG_PROBS = 2**33  # of all seeds of a step: some two minutes of two cores
 class SmallSteps:
     """Judges steps by the weights of checkpoints that were read before."""
 
-    def __init__(self, log_probs: int, memory_gb: float | None) -> None:
-        """Take how many log-probs a seed has at a step, and the limit of memory, if there is one.
+    def __init__(self, log_probs: int, limits: LimitsSection, scoring: ScoringSection) -> None:
+        """Take how many log-probs a seed has at a step, and the study's limits of memory.
 
         Until a checkpoint of a model was read, none of its steps is small.
         """
-        self._log_probs = log_probs
-        limit = _WEIGHT_BYTES if memory_gb is None else _SHARE * memory_gb * 1e9
-        self._limit = min(_WEIGHT_BYTES, limit)
+        self._log_probs, self._limit = log_probs, float(_WEIGHT_BYTES)
+        if limits.memory_gb is not None:
+            self._limit = min(self._limit, _SHARE * limits.memory_gb * 1e9)
+        if scoring.memory_gb is not None:  # or models would take turns on the device
+            self._limit = min(self._limit, scoring.memory_gb * 1e9)
         self._bytes: dict[str, int] = {}  # of the largest checkpoint, by model
         self._spoilt: set[tuple[str, int]] = set()
 

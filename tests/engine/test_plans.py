@@ -130,6 +130,12 @@ def test_seeds_of_a_large_step_are_scored_one_by_one(
     assert plans(capsys, made, study__store=f"large{limit}.zarr") == ["kept"]
 
 
+def test_seeds_that_would_take_turns_on_the_device_are_scored_one_by_one(
+    made: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert plans(capsys, made, study__store="turns.zarr", scoring__memory_gb=1e-4) == ["kept"]
+
+
 def test_seeds_whose_log_probs_are_kept_dense_are_scored_one_by_one(
     made: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
