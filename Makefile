@@ -38,7 +38,7 @@ lint: docs
 	$(BIN)/python -m benchmarks.pages --check
 	$(BIN)/python docs/reference.py --check
 	$(BIN)/python docs/prose.py README.md CHANGELOG.md CONTRIBUTING.md docs/*.md docs/picture.py \
-		store engine seedconv_tui benchmarks examples
+		docs/animation.py store engine seedconv_tui benchmarks examples
 
 # The documentation as a site, in build/site; what is wrong with a page or a link ends it.
 docs: export NO_MKDOCS_2_WARNING := 1
@@ -74,6 +74,7 @@ gpu:
 
 picture: $(VENV)/dev
 	$(BIN)/python docs/picture.py seedconv-demo/study.zarr docs
+	$(BIN)/python docs/animation.py docs
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .coverage

@@ -15,6 +15,7 @@ import aiohttp
 import pytest
 
 from seedconv_tui.cli.main import run
+from seedconv_tui.web import page_server
 from tests.support.chromium import CHROMIUM, open_page
 from tests.support.deadline import DEADLINE, until
 from tests.support.made_store import fill, open_writer
@@ -176,6 +177,20 @@ async def test_nonsense_ends_a_page_and_no_more(served: Served, nonsense: str) -
         await over(page)
     async with aiohttp.ClientSession() as session, session.get(served.url) as answer:
         assert answer.status == 200
+
+
+async def test_the_number_of_pages_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(page_server, "MOST_PAGES", 0)
+    server = page_server.PageServer(["tui"], "title", {"127.0.0.1"})
+    runner, port = await page_server.listen(server, "127.0.0.1", 0)
+    try:
+        url = f"http://127.0.0.1:{port}"
+        async with aiohttp.ClientSession() as session:
+            with pytest.raises(aiohttp.WSServerHandshakeError) as refused:
+                await session.ws_connect(f"{url}/ws", origin=url)
+        assert refused.value.status == 503
+    finally:
+        await runner.cleanup()
 
 
 async def test_ctrl_c_ends_it_and_its_monitors(store: Path, state: Path) -> None:
