@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from benchmarks.run import machine
 from seedconv_tui.cli.main import run
 from store import open_study
 from store.maintenance import verify
@@ -64,7 +65,8 @@ def measure(path: Path) -> dict[str, float]:
 def main() -> None:
     """Measure in a folder of its own and print."""
     with tempfile.TemporaryDirectory() as folder:
-        print(json.dumps(measure(Path(folder) / "study.zarr"), indent=2))
+        found = {"reading": measure(Path(folder) / "study.zarr"), "machine": machine("cpu")}
+    print(json.dumps(found, indent=2))
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from benchmarks.run import machine
 from benchmarks.tui_store import made
 from seedconv_tui.monitor.app import SeedconvApp
 from seedconv_tui.monitor.data.live import StoreSource
@@ -100,7 +101,7 @@ def main() -> None:
     with contextlib.ExitStack() as stack:
         folder = parser.parse_args().dir
         store = made(folder or Path(stack.enter_context(tempfile.TemporaryDirectory())))
-        print(json.dumps(serve(store), indent=2))
+        print(json.dumps({"remote": serve(store), "machine": machine("cpu")}, indent=2))
 
 
 def serve(store: Path) -> dict[str, object]:

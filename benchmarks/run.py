@@ -143,6 +143,9 @@ def run_module(name: str, arguments: Sequence[str], device: str) -> dict[str, An
         print(done.stdout, flush=True)
         return None
     found: dict[str, Any] = json.loads(done.stdout)
+    if name not in found:
+        print(f"benchmarks.{name}: prints nothing under its name", file=sys.stderr, flush=True)
+        return None
     on = found["machine"] if isinstance(found.get("machine"), dict) else {}
     on = machine(device if on.get("device", "cpu") != "cpu" else "cpu") | on
     on["others_cores"] = round(max(0.0, others / (time.monotonic() - clock)), 2)

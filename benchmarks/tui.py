@@ -12,7 +12,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
-import os
 import platform
 import re
 import subprocess
@@ -27,7 +26,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.run import SEEDCONV, add_save, machine
+from benchmarks.run import SEEDCONV, add_save, machine, save
 from benchmarks.tui_store import made
 from seedconv_tui.monitor.screens import SCREENS
 from tests.support.pty_terminal import Terminal
@@ -71,11 +70,10 @@ def main() -> None:
         "python": platform.python_version(),
         **{name: version(name) for name in ("textual", "zarr", "numpy")},
     }
-    text = json.dumps({"tui": result, "machine": machine("cpu"), "versions": versions}, indent=2)
-    print(text)
+    found = {"tui": result, "machine": machine("cpu"), "versions": versions}
+    print(json.dumps(found, indent=2))
     if options.save:
-        file = f"tui-{os.cpu_count()}-core-{platform.machine()}.json"
-        (Path(__file__).parent / "results" / file).write_text(text + "\n", encoding="utf-8")
+        save("tui", found)
 
 
 def against(figure: float, goal: float) -> dict[str, float]:

@@ -27,6 +27,7 @@ from store.commits.ledger import phases_record
 from store.commits.log import CommitReader, CommitWriter
 from store.schema import (
     COMMITS,
+    FORMAT,
     SUMMARY,
     USUAL,
     VARIABLES,
@@ -72,8 +73,8 @@ _SPLIT = tuple(  # arrays whose chunks hold one step alone, and are linked; othe
 
 
 def made(folder: Path) -> Path:
-    """The study in `folder`, made when there is none."""
-    store = folder / "tui.zarr"
+    """The study in `folder`, made when there is none of the present format."""
+    store = folder / f"tui-{FORMAT}.zarr"
     if not store.exists():
         folder.mkdir(parents=True, exist_ok=True)
         for leftover in (scratch := folder / "moments.zarr", partial := folder / "making.zarr"):
