@@ -19,6 +19,7 @@ import numpy as np
 
 from benchmarks.run import add_save, report
 from store.analysis import summarise
+from store.commits.ledger import ModelLedger
 from store.reading.study_reader import StudyReader
 from store.schema import Category
 from store.statistics import percentiles, seed_jackknife
@@ -49,8 +50,8 @@ class _InMemory:
             for at, (n, level) in enumerate(parts)
         ]
 
-    def ledger(self, _model: str) -> Any:
-        return SimpleNamespace(sets={})
+    def ledger(self, _model: str) -> ModelLedger:
+        return ModelLedger()
 
     def values(self, _model: str, name: str, seed: str, _step: int, other: str = "0") -> Any:
         return self._kept[(len(name) + 3 * int(seed) + int(other)) % _DIFFERENT]
