@@ -48,7 +48,7 @@ class Size:
 
 TINY, SMALL = Size("tiny", 64, 2, 4), Size("small", 128, 3, 4)
 DECOUPLED = Size("tiny-decoupled", 64, 2, 4, decoupled=True)
-_FEW = (0, 64, 256)  # and the last: steps of decoupled runs that are saved
+_FEW = (0, 64, 256)  # steps of decoupled runs that are saved; they end with the last
 _EARLY = (0, 1, 2, 4, 8, 12, 16, 24, 32, 48)
 
 
@@ -75,8 +75,10 @@ class TrainingPlan:
 
     def steps_of(self, size: Size) -> tuple[int, ...]:
         """Return the steps of a size whose checkpoints are saved."""
-        few = {*_FEW, self.n_steps}
-        return tuple(step for step in self.steps if step in few or not size.decoupled)
+        if not size.decoupled:
+            return self.steps
+        last = min(_FEW[-1], self.n_steps)
+        return tuple(step for step in self.steps if step in {*_FEW, last})
 
     def runs_of(self, size: Size) -> dict[str, tuple[int, int]]:
         """Return, by label, the random seeds of a run: of its initialisation, of its data order."""
@@ -228,7 +230,8 @@ def train(folder: Path) -> None:
     for size in plan.sizes:
         labels = plan.runs_of(size)
         together = context.Barrier(len(labels))
-        ends = [_mark(folder, plan, size, label, plan.steps[-1]) for label in labels]
+        last = plan.steps_of(size)[-1]
+        ends = [_mark(folder, plan, size, label, last) for label in labels]
         if all(end.exists() for end in ends):
             continue
         runs = [
@@ -291,7 +294,7 @@ def _run(folder: Path, plan: TrainingPlan, size: Size, label: str, together: Bar
         file = folder / "study.toml"
         capture = Capture(file, model=size.name, seed=label, wait=_WAIT_FOR_ORDER)
     steps = plan.steps_of(size)
-    for step in range(plan.n_steps + 1):
+    for step in range(steps[-1] + 1):
         if step in steps:
             together.wait()
             _keep(model, step, _mark(folder, plan, size, label, step), capture)
