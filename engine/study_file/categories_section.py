@@ -37,7 +37,7 @@ class CustomSection(Section):
     name: str = Field(max_length=60)
     """name of the category: letters, digits, `_` and `-`"""
     pattern: str | None = None
-    """regular expression, searched in the text of each token; the levels are yes and no"""
+    """regular expression, searched in the text of each token; the levels are match and no match"""
     labels: str | None = None
     """file with a label for each token of the text, a line each; or lines of token id, tab,
     label
