@@ -188,7 +188,8 @@ def has_no_pairs(known: ModelLedger, available: set[Key]) -> str | None:
     if len(set(steps)) < len(steps):
         return None
     if len(seeds) < 2:
-        return f"has {len(seeds)} seed; a divergence needs two"
+        found = "only one seed found" if seeds else "no seed found"
+        return f"{found}; comparing needs two. Check its source and seeds in the study file"
     described = [
         f"seed {seed}: {min(at)} to {max(at)}"
         for seed, at in sorted(seeds.items(), key=lambda item: seed_order(item[0]))[:4]

@@ -70,7 +70,9 @@ def test_pairs_that_can_be_computed_are(tmp_path: Path, capsys: pytest.CaptureFi
     """Of seeds trained one after another, each compared with those that are still there."""
     none = {"log_probs__representation": "none"}
     make_runs(tmp_path, seeds=("1",), steps=(5,))
-    assert outcome(tmp_path, capsys, **none) == (1, ["model m: has 1 seed; a divergence needs two"])
+    line = "model m: only one seed found; comparing needs two. "
+    line += "Check its source and seeds in the study file"
+    assert outcome(tmp_path, capsys, **none) == (1, [line])
     shutil.rmtree(tmp_path / "runs/seed1")
     why = "at step 5: log-probs of seed 1 are not kept and its checkpoint"
     make_runs(tmp_path, seeds=("2",), steps=(5,))
