@@ -52,15 +52,15 @@ def troubles(snapshot: StudySnapshot, now: float) -> list[str]:
     lines = []
     if engine is not None and state == SILENT:
         lines.append(
-            f"the engine (process {engine.pid} on {visible(engine.host)}) gave no sign for "
-            f"{duration(silence(snapshot, now))}: it was killed, hangs, or its machine is away; "
-            "if it ended, start it again: it resumes"
+            f"no heartbeat for {duration(silence(snapshot, now))} from the engine (process "
+            f"{engine.pid} on {visible(engine.host)}): it was killed, is stuck, or its machine is "
+            "down. If it is dead, start it again; it resumes"
         )
     elif engine is not None and state == "failed":
         why = visible(engine.message) or "its log says why"
-        lines.append(f"the engine failed: {why}; correct that and start it again")
+        lines.append(f"the engine failed: {why}. Correct that and start it again")
     elif why := blocked(snapshot):
-        lines.append(f"the engine cannot write: {visible(why)}; it goes on by itself")
+        lines.append(f"the engine cannot write: {visible(why)}; it continues by itself")
     lines += [visible(line) for line in engine.amiss] if engine is not None else []
     return lines + _about_failures(snapshot.models)
 
@@ -79,7 +79,7 @@ def advice(snapshot: StudySnapshot, now: float) -> list[str]:
     if engine is None:
         lines.insert(0, "start an engine: seedconv run STUDY.toml")
     elif state == "stopped" and _to_do(snapshot):
-        lines.insert(0, "the engine was stopped; start it again, and it goes on where it was")
+        lines.insert(0, "the engine was stopped. Start it again; it resumes")
     lines += _about_missing(snapshot.models)
     if engine is not None and engine.disk_free is not None and state in ACTIVE_STATES:
         coming = (engine.bytes_projected or 0) - snapshot.bytes_stored
@@ -113,8 +113,8 @@ def _about_failures(models: tuple[ModelSnapshot, ...]) -> list[str]:
     waiting = sum(not f.parked for model in models for f in model.failures.values())
     if parked := max(0, failed - waiting):
         lines.append(
-            f"{count(parked)} checkpoint{'s' * (parked > 1)} failed and {_are(parked)} left alone "
-            "until changed; to try without that: seedconv run STUDY.toml --retry-failed"
+            f"{count(parked)} checkpoint{'s' * (parked > 1)} failed; no retry until a change. "
+            "Retry now: seedconv run STUDY.toml --retry-failed"
         )
     if failed and waiting:
         lines.append(
@@ -124,9 +124,8 @@ def _about_failures(models: tuple[ModelSnapshot, ...]) -> list[str]:
     probes = [failure.parked for model in models for failure in model.probe_failures.values()]
     if parked := sum(probes):
         lines.append(
-            f"{count(parked)} probe{'s' * (parked > 1)} of scored checkpoints failed and "
-            f"{_are(parked)} left alone until these change; to ask without that: "
-            "seedconv run STUDY.toml --retry-failed"
+            f"{count(parked)} probe{'s' * (parked > 1)} of scored checkpoints failed; no retry "
+            "until these change. Retry now: seedconv run STUDY.toml --retry-failed"
         )
     if waiting := len(probes) - parked:
         lines.append(
@@ -142,7 +141,7 @@ def _about_missing(models: tuple[ModelSnapshot, ...]) -> list[str]:
         return []
     return [
         f"{count(missing)} checkpoint{'s' * (missing > 1)} named in the study file "
-        f"{_are(missing)} not there; `run` looks again, others go on"
+        f"{_are(missing)} not there; the next `run` looks again"
     ]
 
 

@@ -22,7 +22,7 @@ WRITTEN_AGAIN: Final = "the study can be written again; going on"
 def waits(error: OSError, store: Path) -> str:
     """Return what is said of a study that cannot be written now, in one line."""
     why, remedy = what_is_wrong(error, store)
-    return f"{why}; {remedy}: watch waits, and goes on by itself"
+    return f"{why}; {remedy}: watch waits, and continues by itself"
 
 
 def room_left(store: Path) -> int | None:

@@ -110,7 +110,7 @@ def test_a_full_disk_is_waited_for(
     assert onlooker.seen
     assert FULL in onlooker.seen[0]["engine"]["message"]
     assert onlooker.seen[0]["health"] == "waiting"
-    assert f"{FULL}; free some; it goes on by itself" in onlooker.texts[0]
+    assert f"{FULL}; free some; it continues by itself" in onlooker.texts[0]
     assert "seedconv_engine_blocked 1.0" in metrics[0]
     (said,) = [event for event in onlooker.events if event.event == "blocked"]
     assert FULL in said.text
@@ -228,7 +228,7 @@ def test_a_disk_that_is_full_from_the_start_is_waited_for(
     assert (totals.scored, totals.reduced, totals.failed) == (9, 3, 0)
     (text,) = script.said("blocked")
     assert text.endswith(
-        "no space left on the device; free some: watch waits, and goes on by itself"
+        "no space left on the device; free some: watch waits, and continues by itself"
     )
     assert len(script.said("unblocked")) == 1
     expect_same(store, made)

@@ -157,7 +157,7 @@ def test_what_cannot_be_scored_again_has_failed_everywhere(
     for _ in range(2):
         code, lines = outcome(tmp_path, capsys, **none)
         assert (code, lines[0]) == (1, said)
-        assert lines[1].startswith("1 checkpoint failed and is left alone until changed")
+        assert lines[1].startswith("1 checkpoint failed; no retry until a change")
     run(["status", str(tmp_path / "study.zarr")])
     assert "  seed 1, step 5: " in capsys.readouterr().out
     weights.write_bytes(whole)
@@ -211,7 +211,7 @@ def test_exit_codes_agree(tmp_path: Path, capsys: pytest.CaptureFixture[str]) ->
     (folder / "runs/seed2/step10/model.safetensors").write_bytes(b"half")
     code, (line,) = outcome(folder, capsys)
     assert code == 1
-    assert line.startswith("1 checkpoint failed and is left alone")
+    assert line.startswith("1 checkpoint failed; no retry")
     assert outcome(folder, capsys, models__steps=[0]) == (0, [])  # it is not asked for any more
     assert outcome(folder, capsys, models__steps=[0, 10])[0] == 1
     shutil.rmtree(folder / "runs/seed2/step10")

@@ -230,7 +230,7 @@ def test_a_probe_that_fails_is_told_apart_from_scores(
     assert "m: 2 seeds x 1 step: 2 done\n" in text
     assert "  probe pairs: 1 of 2 scored checkpoints, 1 failed\n" in text
     assert f"  probe pairs, seed 1, step 5: {where}: of its own (tried once, parked" in text
-    assert "next: 1 probe of scored checkpoints failed and is left alone until these" in text
+    assert "next: 1 probe of scored checkpoints failed; no retry until these change" in text
 
     # Another engine leaves it alone; what needs the checkpoint for another reason gets it.
     make_runs(tmp_path, architecture="gpt2", seeds=("3",), steps=(5,))

@@ -113,7 +113,7 @@ def test_what_to_do_next() -> None:
     assert asked(29.9) == ("working", "", False)
     state, what, trouble = asked(7200)
     assert (state, trouble) == ("silent", True)
-    assert "process 4242 on gpu-07) gave no sign for 2 h" in what
+    assert "no heartbeat for 2 h from the engine (process 4242 on gpu-07)" in what
     assert asked(7200, state="finished") == (
         "finished",
         "look at it: seedconv tui study.zarr",
@@ -121,10 +121,10 @@ def test_what_to_do_next() -> None:
     )
     state, what, trouble = asked(state="failed", message="study.zarr: no space \x1b[2J")
     assert trouble
-    assert "the engine failed: study.zarr: no space ␛[2J; correct that" in what
+    assert "the engine failed: study.zarr: no space ␛[2J. Correct that" in what
     assert asked(7200, state="stopped") == ("stopped", "", False)  # and nothing is left to do
     halfway = make_study(make_model(n_done=3), engine=make_engine(state="stopped"))
-    assert "start it again" in advice(halfway, START)[0]
+    assert "Start it again" in advice(halfway, START)[0]
     assert "seedconv run" in advice(make_study(engine=None), START)[0]
     full = everything()
     assert troubled(full, START)
@@ -133,7 +133,7 @@ def test_what_to_do_next() -> None:
         "1 checkpoint", "1 probe of s", "1 checkpoint", "about 4.0 TB"
     ]  # fmt: skip
     assert "failed and is tried again" in lines[0]
-    assert lines[1].endswith("left alone until these change; to ask without that: seedconv run "
+    assert lines[1].endswith("no retry until these change. Retry now: seedconv run "
                              "STUDY.toml --retry-failed")  # fmt: skip
     (model,) = full.models
     scored = replace(make_model(), probe_failures={("p", "1", 4): Failure("no", 1, 1.0, 9.0)})
@@ -144,7 +144,7 @@ def test_what_to_do_next() -> None:
     )
     unasked = replace(make_model(), n_scored=36, probed={"p": 35})
     halfway = make_study(unasked, engine=make_engine(state="stopped"))
-    assert "start it again" in advice(halfway, START)[0]
+    assert "Start it again" in advice(halfway, START)[0]
     parked = replace(model, failures={("1", 128): Failure("CUDA out of memory")})
     assert "seedconv run STUDY.toml --retry-failed" in advice(make_study(parked), START)[0]
     assert "not there" in lines[2]
@@ -155,7 +155,7 @@ def test_a_heartbeat_is_told_in_words() -> None:
     assert "engine: working, heartbeat 4 s ago" in status_text(study, START + 4)
     silent = status_text(study, START + 300)
     assert "engine: silent, last heartbeat 5 min ago while working" in silent
-    assert "next: the engine (process 4242" in silent
+    assert "next: no heartbeat for 5 min from the engine (process 4242" in silent
     assert "seed 2, step 256: missing: runs/seed2" in silent
     assert "seed 1, step 128: CUDA out of memory (tried 3 times, next try at " in silent
     assert "  probe blimp: 21 of 23 scored checkpoints, 1 failed\n" in silent
