@@ -78,13 +78,9 @@ class Canvas(Widget):
             self._queued = True
             self.call_later(self._redraw_now)
 
-    def render_lines(self, crop: Region) -> list[Strip]:
-        """Return the rows of the widget, which has asked once whether they are drawn."""
-        self._ensure_drawn()
-        return super().render_lines(crop)
-
     def render_line(self, y: int) -> Strip:
-        """Return one row of the widget, for `render_lines`."""
+        """Return one row of the widget."""
+        self._ensure_drawn()
         return self._lines[y]
 
     def _context_key(self) -> object:
