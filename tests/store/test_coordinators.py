@@ -325,6 +325,16 @@ def test_leftovers_are_the_next_coordinators_business(path: Path) -> None:
     assert theirs.exists()
 
 
+def test_a_kill_while_a_log_is_sealed_leaves_nothing(path: Path) -> None:
+    """The session has ended well then, so nobody looks for what it left."""
+    writer = open_writer(path)
+    writer.close("finished")
+    seal = path / "commits/1.end"
+    seal.rename(seal.with_name("1.end.0c4d7d9bea964f10877aeadb2f6c593b.partial"))
+    open_writer(path).close("finished")
+    assert not list(path.rglob("*.partial"))
+
+
 def test_a_plan_cut_short_does_not_spoil_the_next(path: Path) -> None:
     """Arrays grew for steps that were never recorded; another plan puts other steps there."""
     clock = Clock()
