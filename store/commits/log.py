@@ -312,7 +312,7 @@ class CommitWriter:
             ) from None
         finally:
             partial.unlink(missing_ok=True)
-        # A session that was killed while it sealed its log has ended well: nobody looks for the rest.
+        # A session killed while it sealed its log has ended well: nobody else looks for this.
         for left in folder.glob(f"{seal_file(folder, self.number - 1).name}.*{PARTIAL}"):
             left.unlink(missing_ok=True)
         self._file = self._path.open("ab", buffering=0)
