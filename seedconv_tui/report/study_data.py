@@ -220,10 +220,7 @@ class StudyData:
                      "missing below three seeds"),
                 nats(f"{name}_band_high", "upper end of its simultaneous 95 % band"),
             )  # fmt: skip
-        return (
-            nats(f"{name}_low", "lower end of its 95 % interval; missing below three seeds"),
-            nats(f"{name}_high", "upper end of its 95 % interval"),
-        )
+        return interval_ends(name)
 
     @property
     def interval(self) -> str:
@@ -281,6 +278,14 @@ class StudyData:
             for phase in phases
         ]
         return f"Phases of {model} (dotted): " + ", ".join(marks) + "."
+
+
+def interval_ends(name: str) -> tuple[Column, Column]:
+    """Return the columns of the ends of an interval, whatever bands were chosen."""
+    return (
+        nats(f"{name}_low", "lower end of its 95 % interval; missing below three seeds"),
+        nats(f"{name}_high", "upper end of its 95 % interval"),
+    )
 
 
 def in_order_of_size(models: Sequence[str]) -> tuple[str, ...]:

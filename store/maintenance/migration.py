@@ -7,7 +7,6 @@ so that what the commit log says of them stays true.
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 import time
@@ -26,6 +25,7 @@ from store.reading.probe_arrays import result_name
 from store.schema import layout
 from store.schema.checksums import checksum
 from store.schema.snapshot import EngineStatus
+from store.storage.array_documents import as_written
 from store.storage.durable import sync_folders
 from store.storage.durable_store import DurableStore
 from store.storage.links import refuse_link
@@ -134,7 +134,7 @@ def _write_root(store: DurableStore, root: dict[str, Any], before: str) -> dict[
     root = {**root, "earlier": [*root.get("earlier", ()), before]}
     root["crc32"] = checksum(root)
     document = {"attributes": {"seedconv": root}, "zarr_format": 3, "node_type": "group"}
-    store.put("zarr.json", json.dumps(document, indent=2).encode())
+    store.put("zarr.json", as_written(document))
     store.flush()
     return root
 

@@ -54,7 +54,11 @@ def metadata(
     shards: tuple[int, ...] | None = None,
 ) -> bytes:
     """Return the `zarr.json` of such an array."""
-    document = document_of(shape, chunks, dtype, dims, attributes, shards)
+    return as_written(document_of(shape, chunks, dtype, dims, attributes, shards))
+
+
+def as_written(document: dict[str, Any]) -> bytes:
+    """Return the bytes of a `zarr.json`, as Zarr writes them."""
     return json.dumps(document, indent=2).encode()
 
 

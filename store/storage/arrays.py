@@ -23,7 +23,13 @@ from zarr.storage import LocalStore, StorePath
 
 from store.errors import DamagedError, StoreError, lacks_files
 from store.schema.layout import LOOSE
-from store.storage.array_documents import as_understood, document_of, made_by_zarr, metadata
+from store.storage.array_documents import (
+    as_understood,
+    as_written,
+    document_of,
+    made_by_zarr,
+    metadata,
+)
 from store.storage.checked_stores import CheckedStore, CommittedStore, FarStore, Opened
 from store.storage.direct_chunks import (
     MOST_CHUNKS,
@@ -77,7 +83,7 @@ def create_array(
 
 def _written(store: DurableStore, path: str, document: dict[str, Any]) -> Array:
     """Write the metadata of an array as Zarr does, without its event loop, and return it."""
-    store.put(f"{path}/zarr.json", json.dumps(document, indent=2).encode())
+    store.put(f"{path}/zarr.json", as_written(document))
     array = zarr.Array.from_dict(StorePath(store, path), document)
     return array.with_config({"write_empty_chunks": True})
 
@@ -86,7 +92,7 @@ def create_group(store: DurableStore, path: str, attributes: dict[str, Any]) -> 
     """Make a group unless there is one."""
     if not (store.root / path / "zarr.json").exists():
         document = {"attributes": attributes, "zarr_format": 3, "node_type": "group"}
-        store.put(f"{path}/zarr.json", json.dumps(document, indent=2).encode())
+        store.put(f"{path}/zarr.json", as_written(document))
 
 
 def resized(array: Array, shape: tuple[int, ...]) -> Array:

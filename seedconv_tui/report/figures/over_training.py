@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from seedconv_tui.report import bands, style
 from seedconv_tui.report.parts import MODEL, STEP, Figure, Omitted, gathered, nats, text, whole
-from seedconv_tui.report.study_data import NUMERALS, StudyData
+from seedconv_tui.report.study_data import NUMERALS, StudyData, interval_ends
 from seedconv_tui.tables.long_tables import Column
 from store.schema import (
     ENDS,
@@ -183,26 +183,13 @@ def over_seeds(
 
 def ensemble(source: StudyData) -> Figure:
     """Show what the seeds come to together, a panel for each of `ENSEMBLE_METRICS`."""
-    columns = (
-        MODEL,
-        STEP,
-        whole("n_seeds", "seeds", "seeds whose mean distribution it is"),
-        *(
-            nats(f"{metric.name}{end}", which)
-            for metric in ENSEMBLE_METRICS
-            for end, which in (
-                ("", metric.description),
-                ("_low", "lower end of its 95 % interval; missing below three seeds"),
-                ("_high", "upper end of its 95 % interval"),
-            )
-        ),
-    )
-    rows = [
-        (model, step, int(of.n_seeds[at]), *of.ensemble[at, :, 0].tolist())
-        for model in source.models
-        for of in [source.whole(model)]
-        for at, step in enumerate(of.steps.tolist())
-    ]
+
+    def found(model: str, place: int) -> Floats:
+        first = len(ENDS) * place
+        return source.whole(model).ensemble[:, first : first + len(ENDS), 0]
+
+    metrics = [(metric.name, metric.description) for metric in ENSEMBLE_METRICS]
+    columns, rows = _seeds_together(source, "seeds whose mean distribution it is", metrics, found)
     caption = (
         "The mean of the seeds' distributions over training, by model. (a) KL of a seed to that "
         "mean, mean over seeds: the generalised Jensen-Shannon divergence, at most the logarithm "
@@ -211,11 +198,6 @@ def ensemble(source: StudyData) -> Figure:
         f"({source.interval}; none below three seeds). {source.seeds()} {source.steps_words()} "
         f"{source.settings} {source.undrawn}".rstrip()
     )
-
-    def found(model: str, place: int) -> Floats:
-        first = len(ENDS) * place
-        return source.whole(model).ensemble[:, first : first + len(ENDS), 0]
-
     titles = [metric.title for metric in ENSEMBLE_METRICS]
     title = "The seeds' mean distribution over training"
     draw = partial(_draw_panels, source, titles, "nats", found, 2)
@@ -224,31 +206,12 @@ def ensemble(source: StudyData) -> Figure:
 
 def to_references(source: StudyData, references: Sequence[ReferenceMetric]) -> Figure:
     """Show the KL from the seeds to each reference of the study, a panel for each."""
-    columns = (
-        MODEL,
-        STEP,
-        whole("n_seeds", "seeds", "seeds over which the mean is"),
-        *(
-            nats(f"{metric.mean}{end}", which)
-            for metric in references
-            for end, which in (
-                ("", f"{metric.description}, mean over seeds"),
-                ("_low", "lower end of its 95 % interval; missing below three seeds"),
-                ("_high", "upper end of its 95 % interval"),
-            )
-        ),
-    )
-    rows = [
-        (
-            model,
-            step,
-            int(of.n_seeds[at]),
-            *(value for m in references for value in of.to_reference[m.name][at, :, 0].tolist()),
-        )
-        for model in source.models
-        for of in [source.whole(model)]
-        for at, step in enumerate(of.steps.tolist())
-    ]
+
+    def found(model: str, place: int) -> Floats:
+        return source.whole(model).to_reference[references[place].name][..., 0]
+
+    metrics = [(m.mean, f"{m.description}, mean over seeds") for m in references]
+    columns, rows = _seeds_together(source, "seeds over which the mean is", metrics, found)
     caption = (
         "KL from the seeds to fixed distributions over training, by model: mean over seeds and all "
         "tokens. "
@@ -259,15 +222,41 @@ def to_references(source: StudyData, references: Sequence[ReferenceMetric]) -> F
         + f" Bands: 95 % intervals ({source.interval}; none below three seeds). {source.seeds()} "
         f"{source.steps_words()} {source.settings} {source.undrawn}".rstrip()
     )
-
-    def found(model: str, place: int) -> Floats:
-        return source.whole(model).to_reference[references[place].name][..., 0]
-
     alone = len(references) == 1
     titles = [m.title if alone else m.title.removeprefix("KL to the ") for m in references]
     title = "KL to a reference over training"
     draw = partial(_draw_panels, source, titles, "KL (nats)", found, len(references))
     return Figure("references", title, caption, columns, gathered(columns, rows), draw)
+
+
+def _seeds_together(
+    source: StudyData,
+    seeds: str,
+    metrics: Sequence[tuple[str, str]],
+    found: Callable[[str, int], Floats],
+) -> tuple[tuple[Column, ...], list[tuple[Any, ...]]]:
+    """Return columns and rows of values with intervals; `metrics` are (name, description).
+
+    `seeds` describes the number of seeds; `found` is as in `_draw_panels`.
+    """
+    columns = (
+        MODEL,
+        STEP,
+        whole("n_seeds", "seeds", seeds),
+        *(
+            column
+            for name, description in metrics
+            for column in (nats(name, description), *interval_ends(name))
+        ),
+    )
+    rows = []
+    for model in source.models:
+        of = source.whole(model)
+        values = [found(model, place) for place in range(len(metrics))]
+        for at, step in enumerate(of.steps.tolist()):
+            ends = (value for each in values for value in each[at].tolist())
+            rows.append((model, step, int(of.n_seeds[at]), *ends))
+    return columns, rows
 
 
 def _draw_panels(
