@@ -6,11 +6,11 @@ import contextlib
 import itertools
 import json
 import os
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from engine.errors import ConfigError
+from engine.errors import CheckpointError, ConfigError
+from engine.sources.checkpoint_files import read_json
 from engine.sources.checkpoint_kinds import kind_for
 from engine.sources.checkpoint_places import (
     DEEP,
@@ -119,10 +119,10 @@ class _Folder:
         source: str | dict[str, str] = self._source(guess)
         if not guess.has_seed:
             source = {"1": str(source)}
-        names = [self._name(it, chosen) for it in chosen]
-        name = self._name(guess, chosen)
+        names, at = [self._name(it, chosen) for it in chosen], chosen.index(guess)
+        name = names[at]
         if names.count(name) > 1:
-            name = f"{name}-{chosen.index(guess) + 1}"
+            name = f"{name}-{at + 1}"
         made = ModelSection.model_validate(
             {"name": name, "source": source, "steps": "discover" if step is None else [step]}
         )
@@ -160,21 +160,15 @@ class _Folder:
         return place.parts if root.is_dir() else place.parts[:-1]
 
     def _config(self, places: Sequence[CheckpointPlace]) -> tuple[str | None, bool]:
-        """Return the config.json that all share, if not all have one, and whether it lacks."""
+        """Return the config.json above the first, if not all have one, and whether it lacks."""
         folders = [self._folder_of(place) for place in places]
         if all(parts in self._seen.configs for parts in folders):
             return None, False
-        above = [
-            next(
-                (parts[:n] for n in range(len(parts), -1, -1) if parts[:n] in self._seen.configs),
-                None,
-            )
-            for parts in folders
-        ]
-        first = above[0]
-        if first is None:
-            return None, True
-        return Path(*self._prefix, *first, "config.json").as_posix(), False
+        parts = folders[0]
+        for n in range(len(parts), -1, -1):
+            if parts[:n] in self._seen.configs:
+                return Path(*self._prefix, *parts[:n], "config.json").as_posix(), False
+        return None, True
 
     def _last_step(self, places: Sequence[CheckpointPlace]) -> int:
         """Return the step that all checkpoints have ended at, as `Trainer` wrote it."""
@@ -211,11 +205,11 @@ class _Folder:
                 "No tokenizer found (tokenizer.json, vocab.json, ...). Write its folder, or its "
                 'name on the Hub such as "gpt2"'
             )
-        kinds = Counter(_vocabulary(folder) for folder in found)
+        kinds = [_vocabulary(folder) for folder in found]
         source = _from(found[0], self._base).as_posix()
-        if len(kinds) == 1:
+        if len({*kinds}) == 1:
             return source, f"Found {len(found)}, all the same" if len(found) > 1 else "Found here"
-        other = next(it for it in found if _vocabulary(it) != _vocabulary(found[0]))
+        other = next(it for it, kind in zip(found, kinds, strict=True) if kind != kinds[0])
         return source, (
             f"Tokenizers differ: this one and {_from(other, self._base).as_posix()}. Only "
             "checkpoints with the same can be compared"
@@ -293,11 +287,9 @@ def _from(folder: Path, base: Path) -> Path:
 
 
 def _json(file: Path) -> dict[str, object]:
-    try:
-        found = json.loads(file.read_bytes())
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}
+    with contextlib.suppress(CheckpointError):
+        return read_json(file)
+    return {}
 
 
 def _vocabulary(folder: Path) -> int | None:

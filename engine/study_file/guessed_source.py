@@ -89,13 +89,10 @@ def guess_sources(paths: Sequence[tuple[str, ...]], fixed: int = 0) -> list[Gues
     rows = [_with_step(_Row(n, parts), fixed) for n, parts in enumerate(paths)]
     rows = _with_bare_steps(rows, fixed)
     named = [_with_named_seed(row, fixed) for row in rows]
-    seeds = {row.seed for row in named} - {None}
-    # One name for all is no seed where something else differs.
-    others = {tuple(row.parts[fixed:]) for row in rows}
-    if None in {row.seed for row in named} and not seeds:
-        rows = _with_differing_seed(rows, fixed) if len(others) > 1 else rows
-    else:
+    if any(row.seed is not None for row in named):
         rows = named
+    elif len({tuple(row.parts[fixed:]) for row in rows}) > 1:  # else it is one path, of no seed
+        rows = _with_differing_seed(rows, fixed)
     lacking = [row for row in rows if row.seed is None]
     rows = [row for row in rows if row.seed is not None]
     rows += _with_seed_above(lacking, fixed)

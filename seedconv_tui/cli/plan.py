@@ -104,11 +104,12 @@ def run(options: argparse.Namespace) -> int:
             file=sys.stderr,
         )
         return USAGE
+    here = _documents(study)
     if options.json:
-        levels = [_report(study, pilot, options) for pilot in pilots]
+        levels = [_report(study, pilot, options, here) for pilot in pilots]
         print(json_text({"store": str(study.path), "study": study.name, "levels": levels}))
     else:
-        shown = ("\n".join(_text(study, pilot, options)) for pilot in pilots)
+        shown = ("\n".join(_text(study, pilot, options, here)) for pilot in pilots)
         print("\n\n".join(shown))
     return OK
 
@@ -143,10 +144,13 @@ class _Row:
     least: float  # width with whatever text, nats
 
 
-def _rows(study: Study, pilot: Pilot, width: float, seeds: Sequence[int] | None) -> list[_Row]:
+def _rows(
+    study: Study, pilot: Pilot, width: float, seeds: Sequence[int] | None, here: int
+) -> list[_Row]:
+    """Return what each number of seeds needs; the text has `here` documents, see `_documents`."""
     from store.statistics import documents_needed
 
-    here, rows = _documents(study), []
+    rows = []
     for n_seeds in sorted({*(seeds or (*_SEEDS, pilot.of.n_seeds))}):
         needed, least = documents_needed(pilot.of, width, n_seeds, here)
         tokens = None if needed is None else round(needed * study.n_tokens / here)
@@ -176,7 +180,7 @@ def _known(freedom: float) -> tuple[float, float]:
     return low, high
 
 
-def _report(study: Study, pilot: Pilot, options: argparse.Namespace) -> dict[str, Any]:
+def _report(study: Study, pilot: Pilot, options: argparse.Namespace, here: int) -> dict[str, Any]:
     """Return what is planned for a level, as JSON has it; docs/uncertainty.md has its fields."""
     from store.statistics import seeds_needed
 
@@ -205,13 +209,13 @@ def _report(study: Study, pilot: Pilot, options: argparse.Namespace) -> dict[str
                 "tokens": row.tokens,
                 "least_width": row.least,
             }
-            for row in _rows(study, pilot, width, options.seeds)
+            for row in _rows(study, pilot, width, options.seeds, here)
         ],
         "seeds_with_this_text": seeds_needed(of, width),
     }
 
 
-def _text(study: Study, pilot: Pilot, options: argparse.Namespace) -> list[str]:
+def _text(study: Study, pilot: Pilot, options: argparse.Namespace, here: int) -> list[str]:
     from store.statistics import seeds_needed
 
     ascii_only = only_ascii(options)
@@ -219,7 +223,7 @@ def _text(study: Study, pilot: Pilot, options: argparse.Namespace) -> list[str]:
     def name(text: str) -> str:
         return visible(text, ascii_only)
 
-    of, width, here = pilot.of, options.width.of(pilot.of.value), _documents(study)
+    of, width = pilot.of, options.width.of(pilot.of.value)
     where = f"{name(study.name)}: {name(pilot.model)}, step {pilot.step:,}"
     if pilot.category != "all":
         where += f", {name(pilot.category)} {name(quoted(pilot.label))}"
@@ -239,7 +243,7 @@ def _text(study: Study, pilot: Pilot, options: argparse.Namespace) -> list[str]:
         f"of its variance: seeds {seeds}, {documents} {texts}, seeds within {documents} {both}"
     )
     table = [["seeds", documents, "tokens", "times the text"]]
-    rows = _rows(study, pilot, width, options.seeds)
+    rows = _rows(study, pilot, width, options.seeds, here)
     for row in rows:
         cells = ["-", "-", "-"]
         if row.documents is not None and row.tokens is not None:
