@@ -165,12 +165,10 @@ def lacks_end(known: ModelLedger, step: int, end: int | None) -> bool:
     Log-probs of both are needed, and none is made again for this.
     """
     seeds = known.reduced.get(step, frozenset())
-    lacking = [m for m in REFERENCE_METRICS if m.at_end and known.set_with(step, m.name) is None]
-    return (
-        end is not None
-        and bool(seeds and lacking)
-        and all({(seed, step), (seed, end)} <= known.stored for seed in seeds)
-    )
+    if end is None or not seeds:
+        return False
+    lacking = any(m.at_end and known.set_with(step, m.name) is None for m in REFERENCE_METRICS)
+    return lacking and all({(seed, step), (seed, end)} <= known.stored for seed in seeds)
 
 
 def comparable(known: ModelLedger, step: int, available: set[str]) -> frozenset[str]:

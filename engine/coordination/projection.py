@@ -38,8 +38,10 @@ def projected_bytes(
     such a checkpoint will not be scored either.
     """
     kept = REPRESENTATIONS[representation]
-    units = _width(config) if config else 0
-    return 0 if kept is None else int(kept.projected_bytes(n_tokens, vocab_size, units))
+    if kept is None:
+        return 0
+    units = _width(config) if config and kept.has_factors else 0
+    return int(kept.projected_bytes(n_tokens, vocab_size, units))
 
 
 def expected(keep: Keep, config: Path | None) -> Representation:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -121,8 +121,3 @@ def _kl_to(
         for log_of_seed, of_seed in zip(log_p, p, strict=True)
     ]
     return torch.stack(of_seeds, -1)
-
-
-def at_end(names: Collection[str]) -> bool:
-    """Return whether one of these references is of the study's own checkpoints at the end."""
-    return bool({TO_END.name, TO_END_MEAN.name} & {*names})

@@ -9,7 +9,7 @@ import torch
 
 from engine.errors import CheckpointError, EngineError
 from engine.models.readers import choose_reader
-from engine.scoring.reference_kl import ReferenceModel, References, at_end
+from engine.scoring.reference_kl import ReferenceModel, References
 from engine.scoring.scorer import Scorer
 from engine.scoring.stored import stored_rows
 from engine.sources.base import Source
@@ -82,7 +82,7 @@ class WorkerReferences:
         Raise DamagedError for log-probs of the end that cannot be read.
         """
         end, ends = self._study.reference.end, []
-        if end is not None and at_end(names):
+        if end is not None and any(m.at_end and m.name in names for m in REFERENCE_METRICS):
             for seed in task.seeds:
                 log_probs = self._store.log_probs(task.model, seed, end)
                 ends.append(stored_rows(self._scorer, log_probs, self._readers))

@@ -57,8 +57,8 @@ def _read(study: StudyReader, model: str) -> TextAgreement | None:
         n = study.category(model, _DOCUMENT).counts
         inside = n > 0
         n = n[inside]
-        over = reader.read("expected_kl", _DOCUMENT, np.isin(reader.steps, steps))
-        of_steps = over[np.isin(reader.steps, steps)][:, inside] * n
+        chosen = np.isin(reader.steps, steps)
+        of_steps = reader.read("expected_kl", _DOCUMENT, chosen)[chosen][:, inside] * n
         kl = reader.at(newest, "kl", _DOCUMENT)[np.ix_(index, index)][..., inside] * n
         of_pairs = np.array([kl[i, j] + kl[j, i] for i, j in pairs])
     else:

@@ -13,7 +13,8 @@ from store.schema.reference import ReferenceMetric, references_of
 from store.statistics.clusters import cluster_cells
 from store.statistics.intervals import pseudo_interval
 
-Rows = list[Floats]  # of each seed (token,), nats; none: the step has no results of this kind
+Rows = tuple[list[Floats], Floats]
+"""Of each seed (token,), nats, and their mean. Both empty: the step has no results of this kind."""
 
 
 def read_references(
@@ -24,10 +25,11 @@ def read_references(
     for metric in references_of(study.divergences):
         of = study.ledger(model).set_with(step, metric.name)
         there = of is not None and {*of.seeds} == {*seeds}
-        found[metric] = [
+        rows = [
             study.values(model, metric.name, seed, step).astype(np.float64)
             for seed in (seeds if there else ())
         ]
+        found[metric] = rows, np.mean(rows, axis=0) if rows else np.empty(0)
     return found
 
 
@@ -45,13 +47,13 @@ def reference_summary(
     """
     summaries: dict[str, Floats] = {}
     n_levels = len(category.labels)
-    for metric, rows in found.items():
+    for metric, (rows, mean) in found.items():
         if not rows:
             summaries[metric.name] = np.full((n_seeds, n_levels), np.nan)
             summaries[metric.mean] = np.full((3, n_levels), np.nan)
             continue
         of_seed = np.concatenate([means(row[:, None]) for row in rows])
-        cells = cluster_cells(np.mean(rows, axis=0), clusters, category)
+        cells = cluster_cells(mean, clusters, category)
         summaries[metric.name] = of_seed
         summaries[metric.mean] = np.stack(pseudo_interval(of_seed.mean(axis=0), of_seed, cells))
     return summaries

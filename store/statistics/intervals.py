@@ -103,9 +103,8 @@ def _cells_variance(cells: ClusterCells, n_levels: int) -> tuple[Floats, Floats]
     miss, share = _misses(cells, n_levels)
     with np.errstate(invalid="ignore", divide="ignore"):
         variance = _by_level(cells, miss**2 / (1 - share), n_levels)
-        df = np.maximum(1 / _by_level(cells, share**2, n_levels) - 1, 1.0)
     variance = np.where(clusters == 1, 0.0, np.where(clusters == 0, np.nan, variance))
-    return variance, np.where(clusters > 1, df, 0.0)
+    return variance, _freedom(cells, share, n_levels)
 
 
 @np.errstate(invalid="ignore", divide="ignore")  # of what is not finite: NaN
@@ -116,7 +115,16 @@ def cluster_shares(cells: ClusterCells, n_levels: int) -> tuple[Floats, Floats]:
     (level,); products of two steps to the covariance of both. 0 in a level of one cluster.
     """
     miss, share = _misses(cells, n_levels)
-    return np.where(share < 1, miss / np.sqrt(1 - share), 0.0), _cells_variance(cells, n_levels)[1]
+    added = np.where(share < 1, miss / np.sqrt(1 - share), 0.0)
+    return added, _freedom(cells, share, n_levels)
+
+
+def _freedom(cells: ClusterCells, share: Floats, n_levels: int) -> Floats:
+    """Return the degrees of freedom of `cluster_variance`; `share` is each cell's of the tokens."""
+    clusters = np.bincount(cells.level, minlength=n_levels)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        df = np.maximum(1 / _by_level(cells, share**2, n_levels) - 1, 1.0)
+    return np.where(clusters > 1, df, 0.0)
 
 
 def _by_level(cells: ClusterCells, values: NDArray[Any], n_levels: int) -> Floats:

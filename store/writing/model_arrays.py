@@ -42,7 +42,7 @@ class ModelArrays:
     ) -> None:
         """Give the axes these lengths; what is there is not rewritten."""
         for path, attributes in model_groups(self._model, seeds, probes=bool(probes)).items():
-            self._add_group(path, attributes)
+            create_group(self._store, path, attributes)
 
         def fit(name: str) -> None:
             variable = self._variables[name]
@@ -63,7 +63,7 @@ class ModelArrays:
     def add_probe(self, name: str, entry: ProbeEntry, n_steps: int, n_seeds: int) -> None:
         """Make, or grow, the arrays of the results of a probe."""
         for path in (layout.PROBE, f"{layout.LOOSE}/{layout.PROBE}"):
-            self._add_group(f"{self._group}/{path}", {})
+            create_group(self._store, f"{self._group}/{path}", {})
         for path, made in results_layouts(name, n_steps, n_seeds, entry).items():
             self._fit(path, **made)
 
@@ -71,9 +71,6 @@ class ModelArrays:
         """Let go of the arrays of the results of a probe, which are about to be removed."""
         for path in (result_name(name), loose_name(name)):
             self._arrays.pop(path, None)
-
-    def _add_group(self, path: str, attributes: dict[str, Any]) -> None:
-        create_group(self._store, path, attributes)
 
     def _fit(self, name: str, **made: Any) -> Array:
         path = f"{self._group}/{name}"
