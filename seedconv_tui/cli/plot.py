@@ -24,9 +24,6 @@ from store import NotAStudyError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    import numpy as np
-    from numpy.typing import NDArray
-
     from seedconv_tui.chart.plot import Band
     from seedconv_tui.tables.level_results import Levels
     from seedconv_tui.tables.selection import Choice
@@ -124,9 +121,10 @@ def _by_level(
 def _over_all_steps(study: Study, of: Levels, model: str) -> tuple[Floats, Floats]:
     """Return both ends of the band over all steps, (step, level) each. Raise DamagedError."""
     from store.analysis import simultaneous_band
+    from store.statistics import at_steps
 
     found, band = simultaneous_band(study, model, of.category, of.steps.tolist())
-    return _at(of.steps, found, band.low), _at(of.steps, found, band.high)
+    return at_steps(of.steps, found, band.low), at_steps(of.steps, found, band.high)
 
 
 def _band(study: Study, name: str) -> Band:
@@ -136,6 +134,7 @@ def _band(study: Study, name: str) -> Band:
     from seedconv_tui.chart.plot import Band
     from store.analysis import simultaneous_band
     from store.schema import ALL
+    from store.statistics import at_steps
 
     def of_each_step(model: ModelSnapshot) -> tuple[Floats, Floats]:
         low, high = (
@@ -149,19 +148,10 @@ def _band(study: Study, name: str) -> Band:
         if ALL not in study.categories(model.name):  # nothing is summarised yet
             return of_each_step(model)
         found, band = simultaneous_band(study, model.name, ALL)
-        low, high = (_at(model.steps, found, end[:, 0]) for end in (band.low, band.high))
+        low, high = (at_steps(model.steps, found, end[:, 0]) for end in (band.low, band.high))
         return low, high
 
     return Band(BAND_WORDS[name], of_all_steps if name == SIMULTANEOUS else of_each_step)
-
-
-def _at(steps: NDArray[np.int64], found: NDArray[np.int64], values: Floats) -> Floats:
-    """Return values that are known of the steps `found` at all these steps; NaN at the others."""
-    import numpy as np
-
-    placed = np.full((len(steps), *values.shape[1:]), np.nan)
-    placed[np.isin(steps, found)] = values[np.isin(found, steps)]
-    return placed
 
 
 def _shown(of: Levels, choice: Choice) -> list[int]:

@@ -20,7 +20,7 @@ from seedconv_tui.text import count, counted
 from store import Study, Summary
 from store.analysis import simultaneous_band
 from store.schema import ALL, CATEGORIES, CONTEXT, UNDECIDED, Phase, Schedule, Schedules, of_model
-from store.statistics import Estimate
+from store.statistics import Estimate, at_steps
 
 _SIZE = re.compile(r"(?<![A-Za-z0-9.])(\d+(?:\.\d+)?)([kmb])(?![A-Za-z0-9])", re.IGNORECASE)
 _FACTOR = {"k": 1e3, "m": 1e6, "b": 1e9}
@@ -136,9 +136,8 @@ class StudyData:
         key = model, of.category
         if key not in self._together:
             found, band = simultaneous_band(self.study, *key, of.steps.tolist())
-            low, high = np.full_like(of.kl, np.nan), np.full_like(of.kl, np.nan)
-            still = np.isin(of.steps, found)  # an engine may be summarising one once more
-            low[still], high[still] = band.low, band.high
+            # An engine may be summarising a step once more: it is not among those found.
+            low, high = (at_steps(of.steps, found, end) for end in (band.low, band.high))
             self._together[key] = Estimate(of.kl, low, high)
         return self._together[key]
 

@@ -14,7 +14,7 @@ from store.statistics.intervals import (
     seed_jackknife,
 )
 from store.statistics.kernel_alignment import Alignment, CrossMoments
-from store.statistics.means import MEAN_OF, mean_over_seeds
+from store.statistics.means import MEAN_OF, at_steps, mean_over_seeds
 from store.statistics.multiplicity import ADJUSTMENTS, Adjustment, adjusted
 from store.statistics.outlying import FEWEST_TO_COMPARE, distance, newly_outlying, outliers
 from store.statistics.phases import find_phases
@@ -33,6 +33,7 @@ __all__ = [
     "Estimate",
     "Grouped",
     "adjusted",
+    "at_steps",
     "between_levels",
     "cluster_variance",
     "difference",

@@ -64,3 +64,13 @@ def mean_of_known(values: Floats, axis: int) -> Floats:
 def mean_over_seeds(values: Floats) -> Floats:
     """Return the mean over the seeds that are known, (step, ...), of (step, seed, ...)."""
     return mean_of_known(values, axis=1)
+
+
+def at_steps(steps: NDArray[np.int64], known: NDArray[np.int64], values: Floats) -> Floats:
+    """Return values of the steps `known`, (step, ...), at all of `steps`; NaN at the others.
+
+    Both are ascending.
+    """
+    placed = np.full((len(steps), *values.shape[1:]), np.nan)
+    placed[np.isin(steps, known)] = values[np.isin(known, steps)]
+    return placed

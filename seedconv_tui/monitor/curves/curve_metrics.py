@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from store.schema import ENDS, ENSEMBLE_METRICS, PAIR_METRICS, REFERENCE_METRICS, Floats
-from store.statistics import mean_over_seeds
+from store.statistics import at_steps, mean_over_seeds
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -79,11 +79,10 @@ def _expected_kl(model: ModelSnapshot, beside: Beside) -> Curve:
 
 
 def _over_all_steps(steps: NDArray[np.int64], band: StepBand | None) -> tuple[Floats, Floats]:
-    low, high = np.full((2, len(steps)), np.nan)
-    if band is not None:
-        known, wanted = np.isin(steps, band.steps), np.isin(band.steps, steps)
-        low[known], high[known] = band.low[wanted], band.high[wanted]
-    return low, high
+    if band is None:
+        low, high = np.full((2, len(steps)), np.nan)
+        return low, high
+    return at_steps(steps, band.steps, band.low), at_steps(steps, band.steps, band.high)
 
 
 def _over_seeds(steps: NDArray[np.int64], values: Floats) -> Curve:
@@ -94,18 +93,10 @@ def _over_seeds(steps: NDArray[np.int64], values: Floats) -> Curve:
     return Curve(steps, mean_over_seeds(values), {RANGE: band}, np.isfinite(values).sum(axis=1))
 
 
-def _at_steps(model: ModelSnapshot, whole: Whole, of_summaries: Floats) -> Floats:
-    """Return (step, ...) of summarised steps at all of the model's; NaN at the others."""
-    values = np.full((len(model.steps), *of_summaries.shape[1:]), np.nan)
-    shared = np.isin(model.steps, whole.steps)
-    values[shared] = of_summaries[np.searchsorted(whole.steps, model.steps[shared])]
-    return values
-
-
 def _kl_unigram(model: ModelSnapshot, beside: Beside) -> Curve:
     whole, values = beside.whole, np.full((len(model.steps), 1), np.nan)
     if whole is not None and whole.kl_unigram.size:
-        values = _at_steps(model, whole, whole.kl_unigram)
+        values = at_steps(model.steps, whole.steps, whole.kl_unigram)
     return _over_seeds(model.steps, values)
 
 
@@ -134,7 +125,7 @@ def _together(place: int, model: ModelSnapshot, beside: Beside) -> Curve:
     whole, values = beside.whole, np.full((len(model.steps), 3), np.nan)
     if whole is not None and whole.ensemble.size:
         first = len(ENDS) * place
-        values = _at_steps(model, whole, whole.ensemble[:, first : first + len(ENDS)])
+        values = at_steps(model.steps, whole.steps, whole.ensemble[:, first : first + len(ENDS)])
     value, low, high = values.T
     return Curve(model.steps, value, {INTERVAL: (low, high)}, model.n_seeds)
 
@@ -142,7 +133,7 @@ def _together(place: int, model: ModelSnapshot, beside: Beside) -> Curve:
 def _to_reference(name: str, model: ModelSnapshot, beside: Beside) -> Curve:
     whole, values = beside.whole, np.full((len(model.steps), 3), np.nan)
     if whole is not None and name in whole.to_reference:
-        values = _at_steps(model, whole, whole.to_reference[name])
+        values = at_steps(model.steps, whole.steps, whole.to_reference[name])
     value, low, high = values.T
     return Curve(model.steps, value, {INTERVAL: (low, high)}, model.n_seeds)
 
