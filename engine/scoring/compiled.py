@@ -13,8 +13,7 @@ from dataclasses import dataclass, field
 import torch
 
 from engine.errors import first_line
-from engine.scoring.divergence import divergences, kl_to_mean
-from engine.scoring.divergence_sums import divergence_sums
+from engine.scoring.divergence import divergence_sums, divergences, kl_to_mean
 from store.schema import TO_MEAN
 
 # Of the plain way; compiling saves two thirds of it. Compiling takes 20 s of a core where nothing

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from engine.study_file.section import Section
-from store.schema import CHOICES, KL, USUAL
+from store.schema import CHOICES, KL, USUAL, Representation
 
 if TYPE_CHECKING:
     Divergence = str
@@ -16,7 +16,7 @@ else:  # pydantic says which there are when it is another
     Divergence = Literal[CHOICES]
 Prediction = Literal["causal", "visible", "pseudo"]
 # A representation, or "auto": factored where a model's logits allow it, else dense.
-Keep = Literal["auto", "factored", "dense", "none"]
+Keep = Literal["auto", Representation]
 
 _WORKER = r"(cpu|cuda(:\d+)?|cuda:\d+(\+cuda:\d+)+)"  # what one worker works on
 

@@ -19,7 +19,6 @@ from seedconv_tui.training.handover import (
     WEIGHT,
     CapturedProbe,
     Handover,
-    Representation,
     SpooledFile,
     most_noise,
     read_handover,
@@ -30,6 +29,7 @@ from seedconv_tui.training.handover import (
 from seedconv_tui.training.rank_meeting import Meeting, Single
 from seedconv_tui.training.spool import Parts, complete, partial_folder, room, too_many
 from seedconv_tui.training.undisturbed import undisturbed
+from seedconv_tui.training.work_order import CapturedAs
 
 _FINISHING = 600.0  # seconds that ranks wait for each other after the first batch
 _FACTOR_OFF = 0.01  # as ranks estimate it of other tokens
@@ -50,7 +50,7 @@ class _Plan:
     """The agreement of all ranks after the first batch."""
 
     leader: int  # the rank that describes what is handed over, and writes the output layer
-    representation: Representation
+    representation: CapturedAs
     first: First  # of this rank
     width: int  # of rows
 

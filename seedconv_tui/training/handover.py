@@ -17,10 +17,11 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from seedconv_tui.training.announcing import check_names, run_name
 from seedconv_tui.training.plain_arrays import open_plain
+from seedconv_tui.training.work_order import CapturedAs
 
 CAPTURED = "captured"  # the folder among the announcements
 DESCRIPTION = "capture.json"
@@ -30,8 +31,6 @@ _FORMAT = 1
 _MOST_BYTES = 2**24
 _MOST_RANKS = 2**16
 _MOST = 2**31  # tokens of a window, and entries of a vocabulary
-
-Representation = Literal["factored", "dense"]
 
 
 @dataclass(frozen=True)
@@ -58,7 +57,7 @@ class Handover:
     seed: str
     step: int
     order: str  # digest of the work order
-    representation: Representation
+    representation: CapturedAs
     scale: float  # logits are scale * (hidden @ weight.T + bias)
     ranks: int  # parts that the rows are in
     window: int  # as used: a model may take less than the order asks for

@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, cast
+from typing import Any, BinaryIO, Literal, cast, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +32,7 @@ _MOST_HEAD = 2**26
 _PLAIN = "study", "keep", "vocab", "vocabulary", "window", "overlap", "pad", "dtype"
 _DTYPES = {"inputs": "<i4", "lengths": "<i8", "predicts": "|b1"}
 
-Keep = Literal["factored", "dense"]
+CapturedAs = Literal["factored", "dense"]  # representations of log-probs that capture can write
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ class WorkOrder:
 
     study: str  # its name
     models: Mapping[str, ModelOrder]
-    keep: Keep  # what the study would rather have
+    keep: CapturedAs  # what the study would rather have
     vocab: int  # tokens of the tokenizer
     vocabulary: str  # digest of the tokenizer's vocabulary
     window: int  # tokens that a model reads at once, or fewer where it takes fewer
@@ -127,7 +127,7 @@ class WorkOrder:
         for what, low, high in (("vocab", 1, 2**31), ("window", 1, 2**31), ("pad", 0, 2**31 - 1)):
             _check_number(what, getattr(self, what), low, high)
         _check_number("overlap", self.overlap, 0, self.window - 1)
-        if self.keep not in {"factored", "dense"}:
+        if self.keep not in get_args(CapturedAs):
             raise ValueError(f"keep should be factored or dense, found {self.keep!r}")
         for what in ("study", "dtype", "vocabulary"):
             text = getattr(self, what)

@@ -14,8 +14,7 @@ import pytest
 import torch
 
 from engine.scoring.compiled import Comparison, compile_sums
-from engine.scoring.divergence import divergences
-from engine.scoring.divergence_sums import runs
+from engine.scoring.divergence import divergences, runs
 from seedconv_tui.cli.main import run
 from store import open_study
 from store.schema import DIVERGENCES

@@ -22,8 +22,7 @@ from torch.utils._pytree import tree_leaves
 from engine.models.output_head import Head
 from engine.scoring import log_prob_rows, passes
 from engine.scoring.compiled import compile_sums
-from engine.scoring.divergence import divergences
-from engine.scoring.divergence_sums import divergence_sums
+from engine.scoring.divergence import divergence_sums, divergences
 from engine.scoring.log_prob_rows import Rows
 from engine.scoring.passes import CorpusPass, Live
 
