@@ -43,7 +43,7 @@ lint: docs
 # The documentation as a site, in build/site; what is wrong with a page or a link ends it.
 docs: export NO_MKDOCS_2_WARNING := 1
 docs: $(VENV)/dev
-	$(BIN)/mkdocs build --strict --quiet
+	$(BIN)/mkdocs build --strict  # with --quiet, no warning would fail
 
 # On every change, within a quarter of an hour: without coverage and without the longest attacks,
 # which `make check` has.

@@ -35,8 +35,12 @@ PAGES = {
 
 _SOURCES = {site: source for source, site in PAGES.items()}
 _CODE = re.compile(r"```.*?^\s*```|`[^`\n]*`", re.DOTALL | re.MULTILINE)
+_LOST_CODE = re.compile(
+    r"^ *(?:[-*]|\d+\.) .*(?:\n +\S.*)*\n\n {4}(?![ *-]|\d+\.)(\S.*)$", re.MULTILINE
+)
 _LINK = re.compile(r"(\]\()([^)\s]+)(?=[)\s])")
 _FORMULA = re.compile(r'<(span|div) class="arithmatex">\\([(\[])(.*?)\\[)\]]</\1>', re.DOTALL)
+_PRIME = "&#x02032;"
 _COUNTED = ("h2", "h3", "li", "ol", "pre", "table", "tr", "ul")
 _log = logging.getLogger("mkdocs.hooks")
 
@@ -86,6 +90,11 @@ def on_page_content(content: str, page: Page, config: MkDocsConfig, files: Files
                 f"{page.file.src_uri}: has {ours[tag]} <{tag}> on the site, {n} in a repository's "
                 "browser. Indent what is nested by 4 spaces, and leave a line free before it."
             )
+    for lost in _LOST_CODE.finditer(_CODE.sub("", written)):
+        _log.warning(
+            f"{page.file.src_uri}: {lost[1]!r} is read as a paragraph of the list above it. Put a "
+            "sentence between them, or indent it by 8 spaces."
+        )
     return _FORMULA.sub(_formula, content)
 
 
@@ -93,7 +102,10 @@ def _formula(match: re.Match[str]) -> str:
     """Return a formula of the page as MathML."""
     shown = "block" if match[2] == "[" else "inline"
     drawn = convert(html.unescape(match[3]).strip(), display=shown)
-    return re.sub(r"(<mi>(?:log|min|max)</mi>)", r'\1<mspace width="0.17em"/>', drawn)
+    drawn = re.sub(r"(<mi>(?:log|min|max)</mi>)", r'\1<mspace width="0.17em"/>', drawn)
+    # A prime is raised already: as a superscript it would be too small to read.
+    drawn = re.sub(rf"<msup>(<mi>\w</mi>)<mi>({_PRIME})</mi></msup>", r"\1<mo>\2</mo>", drawn)
+    return f'<div class="formula">{drawn}</div>' if shown == "block" else drawn
 
 
 def _source(site: str) -> str:

@@ -37,3 +37,10 @@ def test_links_lead_somewhere(page: Path) -> None:
         if not target.exists() or (headed and anchor not in anchors(target)):
             dead.append(link)
     assert not dead
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_are_named_after_what_they_lead_to(page: Path) -> None:
+    """Not after a file, which readers of the site do not see; a changelog is brief."""
+    text = "" if page.name == "CHANGELOG.md" else CODE.sub("", page.read_text(encoding="utf-8"))
+    assert not re.findall(r"\[(?:docs/)?[a-z-]+\.md\]", text)

@@ -13,9 +13,11 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 
-def build(folder: Path) -> subprocess.CompletedProcess[str]:
+def build(folder: Path, config: Path = ROOT / "mkdocs.yml") -> subprocess.CompletedProcess[str]:
     """Build the site in `folder`, as `make docs` does."""
-    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "-d", str(folder)]
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    options = re.findall(r"/mkdocs (build [^#\n]*)", makefile)[0].split()
+    command = [sys.executable, "-m", "mkdocs", *options, "-d", str(folder), "-f", str(config)]
     env = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
     return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
 
@@ -26,6 +28,18 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     built = build(folder)
     assert not built.returncode, built.stdout + built.stderr
     return folder
+
+
+def test_a_warning_fails(tmp_path: Path) -> None:
+    config = tmp_path / "mkdocs.yml"
+    text = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    text = text.replace("docs_dir: docs", f"docs_dir: {ROOT / 'docs'}").replace(
+        "- docs/hooks.py", f"- {ROOT / 'docs' / 'hooks.py'}"
+    )
+    config.write_text(text.replace("glossary.md", "nowhere.md"), encoding="utf-8")
+    built = build(tmp_path / "site", config)
+    assert built.returncode
+    assert "nowhere.md" in built.stderr
 
 
 def test_every_page_is_on_it(site: Path) -> None:
@@ -63,5 +77,7 @@ def test_formulas_are_drawn(site: Path) -> None:
     page = (site / "method.html").read_text(encoding="utf-8")
     assert page.count("<math ") > 40
     assert "arithmatex" not in page
+    wide = re.findall(r"<math [^>]*display=.block.", page)
+    assert len(wide) == page.count('<div class="formula">') > 3  # it scrolls where it is too wide
     formulas = re.findall(r"<math .*?</math>", page, re.DOTALL)
     assert not [formula for formula in formulas if "\\" in formula]
