@@ -191,7 +191,7 @@ def _restore_log_prob_metadata(writer: StudyWriter, model: str, key: Key) -> Non
     if kept.has_factors and not width:
         return
     documents = {
-        f"{path}/{name}" if name else path: metadata(**made) for name, made in layouts.items()
+        f"{path}/{name}" if name else path: metadata(made) for name, made in layouts.items()
     }
     if kept.has_factors:
         documents[path] = _group({})
@@ -232,14 +232,14 @@ def _restore_metadata(writer: StudyWriter, model: str, paths: set[str]) -> None:
     documents = {path: _group(attributes) for path, attributes in groups.items()}
     sizes = len(known.steps), len(known.seeds), writer.n_tokens, writer.ledger.n_levels
     for name, variable in layout.arrays_of(writer.divergences).items():
-        documents[f"{group}/{name}"] = metadata(**variable.layout(*sizes))
+        documents[f"{group}/{name}"] = metadata(variable.layout(*sizes))
     for name, entry in writer.ledger.probes.items():
         for array, made in results_layouts(name, *sizes[:2], entry).items():
-            documents[f"{group}/{array}"] = metadata(**made)
+            documents[f"{group}/{array}"] = metadata(made)
     values = coordinates(known.steps, known.seeds)
     for name, numbers in values.items():
         labels = {} if name == "step" else {"labels": list(known.seeds)}
-        documents[f"{group}/{name}"] = metadata(**coordinate_layout(name, len(numbers), labels))
+        documents[f"{group}/{name}"] = metadata(coordinate_layout(name, len(numbers), labels))
     for path in paths & documents.keys():
         _write_document(writer, path, documents[path])
         name = path.rpartition("/")[2]

@@ -85,7 +85,7 @@ def coordinate_damage(study: Study, model: str) -> list[Damage]:
                 attributes["labels"] += labels[len(known.seeds) :]
             expect(
                 array,
-                **coordinate_layout(name, len(values), attributes),
+                coordinate_layout(name, len(values), attributes),
                 growing=(0,) if live else (),
             )
             expect_nothing_else(study.folder, array)

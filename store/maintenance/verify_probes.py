@@ -37,7 +37,7 @@ def probe_damage(study: Study) -> list[Damage]:
         def check(name: str = name) -> None:
             probe, array = study.probe(name), open_array(store, probe_path(name))
             attributes = dict(array.attrs)  # the digest is of them
-            expect(array, **items_layout(len(probe.task)), attributes=attributes)
+            expect(array, items_layout(len(probe.task), attributes))
             expect_nothing_else(study.folder, array)
 
         if message := twice(study, check):

@@ -8,6 +8,7 @@ from zarr.abc.store import Store
 
 from store.errors import DamagedError
 from store.schema import layout
+from store.schema.array_layout import ArrayLayout
 from store.schema.category import Category
 from store.storage.arrays import create_array, open_array, place, read, write
 from store.storage.durable_store import DurableStore
@@ -20,31 +21,17 @@ def category_path(name: str, model: str | None) -> str:
     return f"{group}/{layout.CATEGORY}/{layout.safe_name(name)}"
 
 
-def category_layout(n_tokens: int) -> dict[str, Any]:
-    """Return shape, chunks, dtype and dimension of such an array."""
-    return {
-        "shape": (n_tokens,),
-        "chunks": (min(max(n_tokens, 1), 2**18),),
-        "dtype": "int32",
-        "dims": ("token",),
-    }
-
-
 def write_category(store: DurableStore, category: Category, model: str | None) -> None:
     """Write a partition, in place of an earlier one of that name."""
     path = category_path(category.name, model)
     remove_tree(store.root, store.root / path)
-    array = create_array(
-        store,
-        path,
-        **category_layout(len(category.level)),
-        attributes={
-            "description": category.description,
-            "labels": list(category.labels),
-            "counts": category.counts.tolist(),
-        },
-    )
-    write(array, (slice(None),), category.level)
+    attributes = {
+        "description": category.description,
+        "labels": list(category.labels),
+        "counts": category.counts.tolist(),
+    }
+    made = ArrayLayout.of_one_axis(len(category.level), "int32", "token", attributes)
+    write(create_array(store, path, made), (slice(None),), category.level)
 
 
 def read_category(store: Store, name: str, model: str | None, digest: str) -> Category:

@@ -11,6 +11,7 @@ from zarr.abc.store import Store
 
 from store.errors import DamagedError, lacks_files
 from store.schema import layout
+from store.schema.array_layout import ArrayLayout
 from store.schema.checksums import corpus_checksum, vocabulary_checksum
 from store.schema.corpus import Corpus, Vocabulary
 from store.schema.from_json import loads
@@ -34,16 +35,10 @@ _OF_TOKENS = ("token_id", "context_id", "document", "char_start", "char_end")
 _EVERYTHING = (slice(None),)
 
 
-def corpus_layout(name: str, size: int) -> dict[str, Any]:
-    """Return shape, chunks, dtype, dimension and attributes of an array of the corpus."""
+def corpus_layout(name: str, size: int) -> ArrayLayout:
+    """Return what an array of the corpus is made with."""
     dtype, dim, description = CORPUS_ARRAYS[name]
-    return {
-        "shape": (size,),
-        "chunks": (min(max(size, 1), 2**18),),
-        "dtype": dtype,
-        "dims": (dim,),
-        "attributes": {"description": description},
-    }
+    return ArrayLayout.of_one_axis(size, dtype, dim, {"description": description})
 
 
 def _within(values: NDArray[Any], n: int) -> bool:
@@ -69,7 +64,7 @@ class CorpusReader:
         size = {"token": self._root["n_tokens"], "vocab": self._root["vocab_size"]}.get(dim)
         made = corpus_layout(name, size) if size else None
         array = open_array(self._store, path, made)
-        return expect(array, **corpus_layout(name, array.size))
+        return expect(array, corpus_layout(name, array.size))
 
     def _corpus_attributes(self) -> dict[str, Any]:
         group = loads(self._files.read(f"{layout.CORPUS}/zarr.json"))

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from zarr.abc.store import Store
 
 from store.errors import DamagedError
+from store.schema.array_layout import ArrayLayout
 from store.schema.layout import log_prob_rows, rows_near
 from store.schema.output_layer import OutputLayer, Representation
 from store.schema.packed import chunk_keys
@@ -31,18 +32,18 @@ _DENSE_BYTES = 1.3  # per log-prob on disk; measured by benchmarks/codecs.py
 _FACTORED_BYTES = 4.0  # per number of a factor; weights trained in half precision take half
 
 
-def _dense_layout(n_tokens: int, vocab_size: int) -> dict[str, Any]:
+def _dense_layout(n_tokens: int, vocab_size: int) -> ArrayLayout:
     what = "log p(v | context), rounded: renormalise each token's row when reading"
-    return {
-        "shape": (n_tokens, vocab_size),
-        "chunks": (log_prob_rows(vocab_size), vocab_size),
-        "dtype": "float16",
-        "dims": ("token", "vocab"),
-        "attributes": {"units": "nats", "description": what},
-    }
+    return ArrayLayout(
+        shape=(n_tokens, vocab_size),
+        chunks=(log_prob_rows(vocab_size), vocab_size),
+        dtype="float16",
+        dims=("token", "vocab"),
+        attributes={"units": "nats", "description": what},
+    )
 
 
-def _factor_layouts(n_tokens: int, vocab_size: int, width: int) -> dict[str, dict[str, Any]]:
+def _factor_layouts(n_tokens: int, vocab_size: int, width: int) -> dict[str, ArrayLayout]:
     what = "logits are logit_scale * (hidden . output_embedding + output_bias)"
     rows = rows_near(_FACTOR_BYTES, 4 * width)
     block = max(rows, log_prob_rows(vocab_size))
@@ -53,13 +54,7 @@ def _factor_layouts(n_tokens: int, vocab_size: int, width: int) -> dict[str, dic
         "logit_scale": ((1,), (1,), ("one",)),
     }
     return {
-        name: {
-            "shape": shape,
-            "chunks": chunks,
-            "dtype": "float32",
-            "dims": dims,
-            "attributes": {"description": what},
-        }
+        name: ArrayLayout(shape, chunks, "float32", dims, {"description": what})
         for name, (shape, chunks, dims) in layouts.items()
     }
 
@@ -157,7 +152,7 @@ class FactoredLogProbs(LogProbs):
         self._shape = n_tokens, vocab_size
         arrays = {name: open_array(store, f"{path}/{name}") for name in _factor_layouts(1, 1, 1)}
         layouts = _factor_layouts(n_tokens, vocab_size, arrays["hidden"].shape[-1])
-        self._arrays = {name: expect(array, **layouts[name]) for name, array in arrays.items()}
+        self._arrays = {name: expect(array, layouts[name]) for name, array in arrays.items()}
         self._held = (-1, np.empty((0, 0), np.float32))  # the chunk read last: one gives many rows
 
     @property
@@ -214,11 +209,11 @@ class FactoredLogProbs(LogProbs):
 def _create_dense(
     store: DurableStore, path: str, n_tokens: int, vocab_size: int, layer: OutputLayer | None
 ) -> Array:
-    return create_array(store, path, **_dense_layout(n_tokens, vocab_size))
+    return create_array(store, path, _dense_layout(n_tokens, vocab_size))
 
 
 def _open_dense(store: Store, path: str, n_tokens: int, vocab_size: int) -> DenseLogProbs:
-    return DenseLogProbs(expect(open_array(store, path), **_dense_layout(n_tokens, vocab_size)))
+    return DenseLogProbs(expect(open_array(store, path), _dense_layout(n_tokens, vocab_size)))
 
 
 def _create_factored(
@@ -233,7 +228,7 @@ def _create_factored(
         "logit_scale": np.array([layer.scale], np.float32),
     }
     layouts = _factor_layouts(n_tokens, vocab_size, layer.weight.shape[1])
-    arrays = {name: create_array(store, f"{path}/{name}", **layouts[name]) for name in layouts}
+    arrays = {name: create_array(store, f"{path}/{name}", layouts[name]) for name in layouts}
     for name, factor in values.items():
         write(arrays[name], (slice(None),), factor)
     return arrays["hidden"]
@@ -248,7 +243,7 @@ class KeptAs:
     open: Callable[[Store, str, int, int], LogProbs]  # of tokens and vocabulary; DamagedError
     projected_bytes: Callable[[int, int, int], float]  # on disk; of tokens, vocabulary, units
     # Its arrays by name below its path, each with its layout; of tokens, vocabulary, units.
-    layouts: Callable[[int, int, int], Mapping[str, dict[str, Any]]]
+    layouts: Callable[[int, int, int], Mapping[str, ArrayLayout]]
     has_factors: bool = False  # whether the output layer is kept too
 
 
@@ -301,7 +296,7 @@ def log_prob_chunks(
     kept = REPRESENTATIONS.get(representation)
     layouts = {} if kept is None else kept.layouts(*shape, width)
     return {
-        name: chunk_keys(f"{path}/{name}" if name else path, made["shape"], made["chunks"])
+        name: chunk_keys(f"{path}/{name}" if name else path, made.shape, made.chunks)
         for name, made in layouts.items()
     }
 

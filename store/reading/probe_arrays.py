@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from zarr.abc.store import Store
 from store.commits.ledger import ModelLedger, ProbeEntry, Record
 from store.errors import DamagedError
 from store.schema import layout
+from store.schema.array_layout import ArrayLayout
 from store.schema.keys import Key
 from store.schema.probe import Probe
 from store.schema.variable import PACK_SEEDS
@@ -47,29 +49,24 @@ def loose_name(name: str) -> str:
     return f"{layout.LOOSE}/{result_name(name)}"
 
 
-def items_layout(n_items: int) -> dict[str, Any]:
-    """Return shape, chunks, dtype and dimension of the array that says what the items are."""
-    return {
-        "shape": (n_items,),
-        "chunks": (min(max(n_items, 1), 2**18),),
-        "dtype": "int32",
-        "dims": ("item",),
-    }
+def items_layout(n_items: int, attributes: Mapping[str, Any]) -> ArrayLayout:
+    """Return what the array that says what the items are is made with."""
+    return ArrayLayout.of_one_axis(n_items, "int32", "item", attributes)
 
 
 def results_layouts(
     name: str, n_steps: int, n_seeds: int, entry: ProbeEntry
-) -> dict[str, dict[str, Any]]:
+) -> dict[str, ArrayLayout]:
     """Return how both arrays of a model's results are made, by path below the model's group."""
     items, variants = min(entry.n_items, CHUNK_ITEMS), entry.n_variants
-    loose: dict[str, Any] = {
-        "shape": (n_steps, n_seeds, entry.n_items, variants),
-        "chunks": (1, 1, items, variants),
-        "dtype": "float32",
-        "dims": ("step", "seed", "item", "variant"),
-        "attributes": {"units": "nats", "description": _DESCRIPTION},
-    }
-    packed = loose | {"shards": (1, PACK_SEEDS, items, variants)}
+    loose = ArrayLayout(
+        shape=(n_steps, n_seeds, entry.n_items, variants),
+        chunks=(1, 1, items, variants),
+        dtype="float32",
+        dims=("step", "seed", "item", "variant"),
+        attributes={"units": "nats", "description": _DESCRIPTION},
+    )
+    packed = replace(loose, shards=(1, PACK_SEEDS, items, variants))
     return {result_name(name): packed, loose_name(name): loose}
 
 
@@ -86,7 +83,7 @@ def write_probe(store: DurableStore, probe: Probe) -> None:
         "content": probe.content,
         "digest": probe.digest,
     }
-    made = create_array(store, path, **items_layout(len(probe.task)), attributes=attributes)
+    made = create_array(store, path, items_layout(len(probe.task), attributes))
     write(made, (slice(None),), probe.task)
 
 
@@ -127,7 +124,7 @@ def open_result(
     """Open one of both arrays of a model's results. Raise DamagedError likewise."""
     made = results_layouts(name, len(known.steps), len(known.seeds), entry)[path]
     array = open_array(store, f"{layout.model_path(model)}/{path}", made)
-    return expect(array, **made, growing=_GROWING)
+    return expect(array, made, growing=_GROWING)
 
 
 def remove_values(

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from zarr.abc.store import Store
 
 from store.commits.ledger import ModelLedger
 from store.errors import StoreError
 from store.schema import layout
+from store.schema.array_layout import ArrayLayout
 from store.storage.arrays import Array, expect, open_array
 
 
@@ -20,7 +20,7 @@ class _Known:
 
     whole: str  # its path
     sizes: tuple[int, int, int]  # of the axes step, seed and level
-    made: dict[str, Any]
+    made: ArrayLayout
     sound: Array | None = None
 
 
@@ -56,7 +56,7 @@ class ResultArrays:
             known = self._known[model, path] = _Known(whole, sizes, made)
         array = open_array(self._store, known.whole, known.made)
         if array is not known.sound:  # else nothing has changed since
-            expect(array, **known.made, growing=layout.ARRAYS[path].growing)
+            expect(array, known.made, growing=layout.ARRAYS[path].growing)
             known.sound = array
         return array
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from store.schema.array_layout import ArrayLayout
 from store.schema.ensemble import ENDS, STATISTICS
 
 TOP = 10  # predictions kept per token
@@ -88,18 +89,16 @@ class Variable:
         }
         return tuple(sizes[dim] for dim in self.dims)
 
-    def layout(
-        self, n_steps: int, n_seeds: int, n_tokens: int, n_levels: int = 0
-    ) -> dict[str, Any]:
-        """Return shape, chunks, dtype, dimensions and attributes for these sizes of the axes."""
-        return {
-            "shape": self.shape(n_steps, n_seeds, n_tokens, n_levels),
-            "chunks": self.chunks(n_tokens),
-            "dtype": self.dtype,
-            "dims": self.dims,
-            "attributes": self.attributes,
-            **({"shards": self.shards(n_tokens)} if self.packed else {}),
-        }
+    def layout(self, n_steps: int, n_seeds: int, n_tokens: int, n_levels: int = 0) -> ArrayLayout:
+        """Return what it is made with for these sizes of the axes."""
+        return ArrayLayout(
+            shape=self.shape(n_steps, n_seeds, n_tokens, n_levels),
+            chunks=self.chunks(n_tokens),
+            dtype=self.dtype,
+            dims=self.dims,
+            attributes=self.attributes,
+            shards=self.shards(n_tokens) if self.packed else None,
+        )
 
     def cells(self, step: int, seeds: Sequence[int], levels: range) -> tuple[Any, ...]:
         """Return the index of a summary's cells at these positions on its axes."""

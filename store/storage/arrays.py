@@ -22,6 +22,7 @@ from zarr.core.chunk_key_encodings import DefaultChunkKeyEncoding
 from zarr.storage import LocalStore, StorePath
 
 from store.errors import DamagedError, StoreError, lacks_files
+from store.schema.array_layout import ArrayLayout
 from store.schema.layout import LOOSE
 from store.storage.array_documents import (
     as_understood,
@@ -55,30 +56,13 @@ def limit_threads(threads: int) -> None:
     blosc.set_nthreads(min(threads, blosc.get_nthreads()))
 
 
-def create_array(
-    store: Store,
-    path: str,
-    *,
-    shape: tuple[int, ...],
-    chunks: tuple[int, ...],
-    dtype: str,
-    dims: tuple[str, ...],
-    attributes: dict[str, Any],
-    shards: tuple[int, ...] | None = None,
-) -> Array:
-    """Make an array: blosc (lz4, bitshuffle) and crc32c, NaN or -1 where nothing was written.
-
-    With `shards`, so large parts of it are one file each, whose name has no folders.
-    """
+def create_array(store: Store, path: str, made: ArrayLayout) -> Array:
+    """Make an array: blosc (lz4, bitshuffle) and crc32c, NaN or -1 where nothing was written."""
     if isinstance(store, DurableStore) and not (store.root / path / "zarr.json").exists():
-        made = document_of(shape, chunks, dtype, dims, attributes, shards)
         for above in reversed(PurePosixPath(path).parents[:-1]):
             create_group(store, str(above), {})
-        return _written(store, path, made)
-    return made_by_zarr(
-        store, path, shape=shape, chunks=chunks, dtype=dtype, dims=dims, attributes=attributes,
-        shards=shards,
-    )  # fmt: skip
+        return _written(store, path, document_of(made))
+    return made_by_zarr(store, path, made)
 
 
 def _written(store: DurableStore, path: str, document: dict[str, Any]) -> Array:
@@ -105,7 +89,7 @@ def resized(array: Array, shape: tuple[int, ...]) -> Array:
     return _written(array.store, array.path, json.loads(document.to_bytes()) | {"shape": [*shape]})
 
 
-def open_array(store: Store, path: str, made: dict[str, Any] | None = None) -> Array:
+def open_array(store: Store, path: str, made: ArrayLayout | None = None) -> Array:
     """Open an array. Raise DamagedError when there is none that can be read.
 
     Given what it was made with, see `create_array`, a remote store is not asked for that.
@@ -113,8 +97,8 @@ def open_array(store: Store, path: str, made: dict[str, Any] | None = None) -> A
     if isinstance(store, CommittedStore):
         return store.opened.get(path, lambda path: Opened.of(_open(store, path))).array
     if isinstance(store, FarStore) and made is not None:
-        document = partial(metadata, **made)
-        return store.open_as(path, made["shape"], document, lambda: _open(store, path)).array
+        document = partial(metadata, made)
+        return store.open_as(path, made.shape, document, lambda: _open(store, path)).array
     return _open(store, path)
 
 
@@ -149,32 +133,22 @@ def _refuse_codecs(array: Array) -> None:
         raise DamagedError(f"{place(array)}: codecs in its zarr.json were altered")
 
 
-def expect(
-    array: Array,
-    *,
-    shape: tuple[int, ...],
-    chunks: tuple[int, ...],
-    dtype: str,
-    dims: tuple[str, ...],
-    attributes: dict[str, Any],
-    shards: tuple[int, ...] | None = None,
-    growing: Collection[int] = (),
-) -> Array:
+def expect(array: Array, made: ArrayLayout, growing: Collection[int] = ()) -> Array:
     """Return `array` if it is as `create_array` makes it, else raise DamagedError.
 
     Zarr keeps no checksum of metadata, so an altered shape, chunk or codec would be served as other
-    numbers. The axes `growing` may be longer than `shape`: an engine may be adding to them.
+    numbers. The axes `growing` may be longer than its shape: an engine may be adding to them.
     """
-    expected = as_understood(chunks, dtype, dims, json.dumps(attributes), shards)
+    expected = as_understood(made)
     for name, found in _known(array).document.items():
         if name != "shape" and found != expected.get(name):
             raise DamagedError(f"{place(array)}: {name} in its zarr.json was altered")
-    fits = len(array.shape) == len(shape) and all(
+    fits = len(array.shape) == len(made.shape) and all(
         n == wanted or (n > wanted and axis in growing)
-        for axis, (n, wanted) in enumerate(zip(array.shape, shape, strict=True))
+        for axis, (n, wanted) in enumerate(zip(array.shape, made.shape, strict=True))
     )
     if not fits:
-        raise DamagedError(f"{place(array)}: has shape {array.shape} where {shape} belongs")
+        raise DamagedError(f"{place(array)}: has shape {array.shape} where {made.shape} belongs")
     return array
 
 

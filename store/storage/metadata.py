@@ -13,6 +13,7 @@ from zarr.core.buffer import default_buffer_prototype
 
 from store.errors import DamagedError, lacks_files
 from store.schema import layout
+from store.schema.array_layout import ArrayLayout
 from store.storage.arrays import Array
 from store.storage.links import refuse_link
 
@@ -35,15 +36,9 @@ def coordinates(steps: Mapping[int, int], seeds: Mapping[str, int]) -> dict[str,
     return {"step": np.array(list(steps), np.int64), "seed": number, "other_seed": number}
 
 
-def coordinate_layout(name: str, size: int, attributes: dict[str, Any]) -> dict[str, Any]:
-    """Return shape, chunks, dtype, dimension and attributes of a coordinate array."""
-    return {
-        "shape": (size,),
-        "chunks": (1024,),
-        "dtype": "int64",
-        "dims": (name,),
-        "attributes": attributes,
-    }
+def coordinate_layout(name: str, size: int, attributes: dict[str, Any]) -> ArrayLayout:
+    """Return what a coordinate array is made with."""
+    return ArrayLayout((size,), (1024,), "int64", (name,), attributes)
 
 
 def expect_group(root: Path, path: str, attributes: dict[str, Any]) -> None:

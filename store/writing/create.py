@@ -98,7 +98,7 @@ def _write_corpus(store: DurableStore, corpus: Corpus, vocabulary: Vocabulary) -
     for name, (dtype, _, _) in CORPUS_ARRAYS.items():
         values = np.asarray(arrays[name] if name in arrays else getattr(corpus, name), dtype)
         path = f"{layout.CORPUS}/{name}"
-        write(create_array(store, path, **corpus_layout(name, values.size)), (slice(None),), values)
+        write(create_array(store, path, corpus_layout(name, values.size)), (slice(None),), values)
 
 
 def refuse_mismatch(path: Path, root: Mapping[str, Any], header: Header) -> None:

@@ -13,6 +13,7 @@ from store.commits.log import CommitReader
 from store.errors import DamagedError
 from store.reading.probe_arrays import loose_name, result_name, results_layouts
 from store.schema import layout
+from store.schema.array_layout import ArrayLayout
 from store.storage.arrays import Array, create_array, create_group, open_array, read, resized, write
 from store.storage.durable_store import DurableStore
 from store.storage.metadata import coordinate_layout, coordinates, model_groups
@@ -46,7 +47,7 @@ class ModelArrays:
 
         def fit(name: str) -> None:
             variable = self._variables[name]
-            self._fit(name, **variable.layout(len(steps), len(seeds), self._n_tokens, n_levels))
+            self._fit(name, variable.layout(len(steps), len(seeds), self._n_tokens, n_levels))
 
         side_by_side(fit, self._variables)
         for name, entry in probes.items():
@@ -54,7 +55,7 @@ class ModelArrays:
         positions = {step: index for index, step in enumerate(steps)}
         labels = {seed: index for index, seed in enumerate(seeds)}
         for name, values in coordinates(positions, labels).items():
-            array = self._fit(name, **coordinate_layout(name, len(values), {}))
+            array = self._fit(name, coordinate_layout(name, len(values), {}))
             if not _holds(array, values):
                 write(array, (slice(None),), values)
             if name != "step" and array.attrs.get("labels") != list(seeds):
@@ -65,23 +66,23 @@ class ModelArrays:
         for path in (layout.PROBE, f"{layout.LOOSE}/{layout.PROBE}"):
             create_group(self._store, f"{self._group}/{path}", {})
         for path, made in results_layouts(name, n_steps, n_seeds, entry).items():
-            self._fit(path, **made)
+            self._fit(path, made)
 
     def drop_probe(self, name: str) -> None:
         """Let go of the arrays of the results of a probe, which are about to be removed."""
         for path in (result_name(name), loose_name(name)):
             self._arrays.pop(path, None)
 
-    def _fit(self, name: str, **made: Any) -> Array:
+    def _fit(self, name: str, made: ArrayLayout) -> Array:
         path = f"{self._group}/{name}"
         if name not in self._arrays:
             if (self._store.root / path / "zarr.json").exists():
                 self._arrays[name] = open_array(self._store, path)
             else:
-                self._arrays[name] = create_array(self._store, path, **made)
+                self._arrays[name] = create_array(self._store, path, made)
         array = self._arrays[name]
-        if made["shape"] != array.shape:  # smaller only when an earlier plan was never committed
-            array = self._arrays[name] = resized(array, made["shape"])
+        if made.shape != array.shape:  # smaller only when an earlier plan was never committed
+            array = self._arrays[name] = resized(array, made.shape)
         return array
 
 

@@ -12,12 +12,13 @@ import zarr
 from zarr.storage import LocalStore
 
 from store.errors import DamagedError
+from store.schema.array_layout import ArrayLayout
 from store.storage.arrays import create_array, open_array, read, resized, write, writer_of
 from store.storage.checked_stores import CommittedStore
 from store.storage.direct_chunks import Parts
 from store.storage.durable_store import DurableStore
 
-SHAPE, CHUNKS = (5, 3, 17), (1, 2, 8)
+SHAPE, CHUNKS, DIMS = (5, 3, 17), (1, 2, 8), ("a", "b", "c")
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -26,10 +27,7 @@ def files(folder: Path) -> dict[str, bytes]:
 
 def make(folder: Path, dtype: str = "float32") -> np.ndarray:
     values = np.random.default_rng(0).integers(-100, 100, SHAPE).astype(dtype)
-    dims = ("a", "b", "c")
-    array = create_array(
-        LocalStore(folder), "x/y", shape=SHAPE, chunks=CHUNKS, dtype=dtype, dims=dims, attributes={}
-    )
+    array = create_array(LocalStore(folder), "x/y", ArrayLayout(SHAPE, CHUNKS, dtype, DIMS, {}))
     array[...] = values
     return values
 
@@ -58,10 +56,7 @@ def test_what_is_written_is_what_zarr_writes(tmp_path: Path, dtype: str) -> None
     values = make(tmp_path / "zarr", dtype)
     (tmp_path / "ours").mkdir()
     store = DurableStore(tmp_path / "ours")
-    dims = ("a", "b", "c")
-    array = create_array(
-        store, "x/y", shape=SHAPE, chunks=CHUNKS, dtype=dtype, dims=dims, attributes={}
-    )
+    array = create_array(store, "x/y", ArrayLayout(SHAPE, CHUNKS, dtype, DIMS, {}))
     write = writer_of(array)
     for step in range(SHAPE[0]):
         write((step, slice(0, 2), slice(0, 8)), values[step, :2, :8])
@@ -82,13 +77,9 @@ def test_arrays_are_made_grown_and_changed_as_zarr_does_it(tmp_path: Path) -> No
     stores = DurableStore(tmp_path / "ours"), LocalStore(tmp_path / "zarr")
     for store in stores:
         zarr.create_group(store)
-    ours, theirs = (
-        create_array(
-            store, "g/h/x", shape=(7, 5, 9), chunks=(3, 2, 4), dtype="float64",
-            dims=("a", "b", "c"), attributes={"units": "\u00e9", "labels": ["1"]},
-        )
-        for store in stores
-    )  # fmt: skip
+    attributes = {"units": "\u00e9", "labels": ["1"]}
+    made = ArrayLayout((7, 5, 9), (3, 2, 4), "float64", DIMS, attributes)
+    ours, theirs = (create_array(store, "g/h/x", made) for store in stores)
     rng = np.random.default_rng(0)
     parts: list[Parts] = [
         (2,), (1, np.array([0, 3, 4])), (slice(None),), (slice(2, 6), 1), (6, 4, 8), (-1,),
