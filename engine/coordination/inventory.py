@@ -45,7 +45,7 @@ class Inventory:
         self._models, self._sources, self._writer = models, sources, writer
         self._session, self._retries = session, retries
         self._announcements, self._probes = announcements, probes
-        self._reports = SourceReports(models, sources, writer, session, retries)
+        self._reports = SourceReports(models, sources, writer, session, retries, end)
         self._releases = Releases(
             models, writer, session, self._reports, probes, self.seeds, keeps=self._keeps
         )

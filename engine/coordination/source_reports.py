@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from engine.coordination.planner import has_no_pairs
 from engine.coordination.retries import Retries
@@ -12,7 +12,7 @@ from engine.sources.base import Listing, Source
 from engine.study_file.models_section import ModelSection
 from engine.workers.messages import seed_order
 from store.schema import Key
-from store.words import counted
+from store.words import counted, quoted
 from store.writing import StudyWriter
 
 
@@ -26,7 +26,10 @@ class SourceReports:
         writer: StudyWriter,
         session: Session,
         retries: Retries,
+        end: int | None,
     ) -> None:
+        """`end` is the step of the study's reference, if it has one."""
+        self._end = end
         self._models, self._sources, self._writer = models, sources, writer
         self._session, self._retries = session, retries
         self._nothing: dict[str, str] = {}  # models with nothing to score or compare, and why
@@ -148,7 +151,24 @@ class SourceReports:
         if absent:
             text = f"model {name}: {absent[0]}{_more(absent)}"
             self._session.say("warning", "missing", text, model=name)
+        for why in self._named_in_vain(name, keys | {*known.scored, *known.missing}):
+            self.once(name, "warning", "missing", f"model {name}: {why}")
         self.lonely(name, keys)
+
+    def _named_in_vain(self, name: str, keys: set[Key]) -> Iterator[str]:
+        """Yield what the study file names and none of these checkpoints has."""
+        seeds = {seed for seed, _ in keys}
+        for group, members in self._models[name].groups.items():
+            if absent := sorted(set(members) - seeds, key=seed_order):
+                yield (
+                    f"groups.{quoted(group)}: there is no checkpoint of seed {', '.join(absent)}; "
+                    "correct it, or run again once there is one"
+                )
+        if self._end is not None and self._end not in {step for _, step in keys}:
+            yield (
+                f"reference.end: there is no checkpoint of step {self._end}, so nothing is "
+                "compared with it; run again once there is one"
+            )
 
     def lonely(self, name: str, keys: set[Key]) -> None:
         """Report a model without two seeds to compare; once."""

@@ -128,7 +128,7 @@ class Summaries:
             known = self._study.ledger(model)
             wanted, before = self._reference(known), self._step_of(model, known)
             if exactly and wanted is None:
-                self._warn_of_seed(model, known)
+                self._warn_of_reference(model, known)
             if wanted is not None and (
                 exactly or before is None or self._settings_changed(model, before)
             ):
@@ -137,14 +137,19 @@ class Summaries:
                 self._regroup(model, before)
             self._expect(model, self._steps.all_lacking(model))
 
-    def _warn_of_seed(self, model: str, known: ModelLedger) -> None:
-        seed = self._settings.surprisal_seed
-        if seed is not None and known.reduced and seed not in set().union(*known.reduced.values()):
-            text = (
-                f"{model}: no reduced step has seed {seed} of categories.surprisal_seed; levels of "
-                "surprisal stay unchanged"
-            )
-            self._session.say("warning", "reference", text, model=model)
+    def _warn_of_reference(self, model: str, known: ModelLedger) -> None:
+        """Say why there are no levels of surprisal, or none at the step and seed that are set."""
+        if _SURPRISAL not in self._settings.include or not known.reduced:
+            return
+        seed, step = self._settings.surprisal_seed, self._settings.surprisal_step
+        if seed is not None and seed not in set().union(*known.reduced.values()):
+            why = f"no reduced step has seed {seed} of categories.surprisal_seed"
+        elif step not in known.reduced:
+            why = f"step {step} of categories.surprisal_step is not reduced"
+        else:
+            why = f"step {step} of categories.surprisal_step lacks seed {seed}"
+        text = f"{model}: {why}; levels of surprisal stay unchanged"
+        self._session.say("warning", "reference", text, model=model)
 
     def _expect(self, model: str, steps: Sequence[int]) -> None:
         """Take note of all steps of a model that wait now, and say so when there are more."""

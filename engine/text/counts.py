@@ -117,7 +117,8 @@ def _loaded(file: Path, tokenizer: Tokenizer) -> NDArray[np.int64]:
             f"holds {len(array):,} counts, but the tokenizer has {vocab_size:,} entries; "
             "count with the study's tokenizer",
         )
-    count = np.zeros(vocab_size, array.dtype)
+    # No float that is smaller: the largest count that is allowed would overflow in float16.
+    count = np.zeros(vocab_size, np.float64 if array.dtype.kind == "f" else array.dtype)
     count[: len(array)] = array[:vocab_size]
     broken = count != np.rint(count)  # of floats; NaN as well
     if broken.any():

@@ -76,7 +76,7 @@ def plot_levels(
 def _series(curve: LevelCurve, at: int, *, band: bool) -> Series:
     steps = curve.steps.astype(np.float64)
     low, high = (curve.low, curve.high) if band else (None, None)
-    return Series(curve.label, steps, curve.kl, low, high, color=at)
+    return Series(quoted(curve.label), steps, curve.kl, low, high, color=at)
 
 
 def _table(curves: Sequence[LevelCurve], ascii_only: bool, color: bool, band: str) -> list[str]:

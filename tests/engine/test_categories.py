@@ -122,7 +122,7 @@ def test_frequency_from_a_file_has_all_decades(tmp_path: Path) -> None:
     assert built.labels("frequency_context")[0] == decade(int(counts[bos]))
 
 
-@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("dtype", [np.float64, np.float32, np.float16])
 def test_counts_may_be_floats_that_are_whole(tmp_path: Path, dtype: type) -> None:
     make_tokenizer(tmp_path / "tokenizer", size=300)
     np.save(tmp_path / "counts.npy", np.arange(302, dtype=dtype) * (np.arange(302) < 300))

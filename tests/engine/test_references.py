@@ -92,12 +92,16 @@ def test_a_late_seed_is_compared_with_them_too(folder: Path, representation: str
     expect_exact(folder, "study.zarr", "123", (0, END))
 
 
-def test_the_end_comes_when_all_else_is_compared(folder: Path) -> None:
+def test_the_end_comes_when_all_else_is_compared(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     file = write_study(folder, reference__end=END, log_probs__representation="factored")
     ends = [folder / f"runs/seed{seed}/step{END}" for seed in "123"]
     for place in ends:
         place.rename(folder / f"{place.parent.name}-end")
     assert run(["run", str(file)]) == 0
+    missing = f"model m: reference.end: there is no checkpoint of step {END}"
+    assert capsys.readouterr().err.count(missing) == 1
     study = open_study(folder / "study.zarr")
     before = {step: study.values("m", "kl", "1", step, "2") for step in STEPS[:-1]}
     assert not study.ledger("m").sets
@@ -105,6 +109,7 @@ def test_the_end_comes_when_all_else_is_compared(folder: Path) -> None:
     for place in ends:
         (folder / f"{place.parent.name}-end").rename(place)
     assert run(["run", str(file)]) == 0
+    assert missing not in capsys.readouterr().err
     study = open_study(folder / "study.zarr")
     for step, values in before.items():
         np.testing.assert_array_equal(study.values("m", "kl", "1", step, "2"), values)

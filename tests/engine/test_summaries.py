@@ -278,6 +278,13 @@ def test_surprisals_of_a_seed_of_choice(copy: Path, capsys: pytest.CaptureFixtur
     assert run(["run", str(write_study(copy, **other))]) == 0  # seeds are discovered
     message = "m: no reduced step has seed none of categories.surprisal_seed"
     assert message in capsys.readouterr().err
+    for changes, message in (
+        ({}, "m: step 7 of categories.surprisal_step is not reduced; levels of surprisal stay"),
+        ({"categories__surprisal_seed": "none"}, "m: no reduced step has seed none of"),
+    ):
+        changes |= {"categories__include": ["surprisal"], "categories__surprisal_step": 7}
+        assert run(["run", str(write_study(copy, **changes))]) == 0
+        assert message in capsys.readouterr().err
     assert run(["run", str(write_study(copy, models__seeds=list(SEEDS), **other))]) == 2
     message = 'categories.surprisal_seed: model "m" has no seed "none"; name one that all models'
     assert message in capsys.readouterr().err

@@ -146,6 +146,26 @@ def test_the_study_file_says_which(tmp_path: Path) -> None:
     assert open_study(tmp_path / "study.zarr").ledger("m").groups == {}
 
 
+def test_seeds_that_are_not_there_and_names_of_any_kind(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_runs(tmp_path, steps=(5,))
+    groups = '{ "a, b" = [1, 2], "between groups" = [3, "x7"] }'
+    file = write_groups(tmp_path, groups, log_probs__representation="none")
+    assert run(["run", str(file)]) == 0
+    said = "model m: groups.between groups: there is no checkpoint of seed x7; correct it"
+    assert said in capsys.readouterr().err
+    out, store = tmp_path / "report", str(tmp_path / "study.zarr")
+    others = [part for name in FAMILIES if name != "groups" for part in ("--without", name)]
+    assert run(["report", store, "--out", str(out), "--format", "png", *others]) == 0
+    with (out / "groups_m.csv").open(encoding="utf-8") as table:
+        rows = [(row["pairs"], bool(row["kl"])) for row in csv.DictReader(table)]
+    assert rows == [("a, b", True), ("between groups", False), ("between groups", True)]
+    captions = (out / "captions.md").read_text(encoding="utf-8")
+    assert 'Groups of seeds: "a, b": 1, 2; between groups: 3, x7.' in captions
+    assert "No pair of seeds within: between groups." in captions
+
+
 @pytest.mark.parametrize(
     ("groups", "said"),
     [

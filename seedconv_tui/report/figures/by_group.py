@@ -22,7 +22,7 @@ from seedconv_tui.report.parts import (
 from seedconv_tui.report.study_data import StudyData
 from seedconv_tui.tables.group_rows import groups_at
 from seedconv_tui.tables.long_tables import Column
-from seedconv_tui.text import count
+from seedconv_tui.text import count, quoted
 from store.schema import ALL
 from store.statistics import Grouped
 
@@ -61,25 +61,30 @@ def _of_model(source: StudyData, model: str) -> Figure:
         ]
         p = float(of.p_between[0])
         rows.append((model, step, _BETWEEN, sum(of.n_runs), float(of.between[0]), p))
-    drawn = list(groups)[: LINES - 1]
-    left = list(groups)[len(drawn) :]
-    names = "; ".join(f"{name}: {', '.join(seeds)}" for name, seeds in groups.items())
+    # The one of a single seed has no pair within it, and so no line.
+    paired = [n for n in range(len(groups)) if any(np.isfinite(of.each[n, 0]) for of in found)]
+    drawn, left = paired[: LINES - 1], paired[LINES - 1 :]
+    shown = [quoted(name) for name in groups]
+    names = "; ".join(
+        f"{name}: {', '.join(seeds)}" for name, seeds in zip(shown, groups.values(), strict=True)
+    )
+    single = [name for n, name in enumerate(shown) if n not in paired]
     caption = (
         f"Expected KL between seeds of {model} within each group, and between seeds of two groups "
         f"(mean over ordered pairs and all tokens). Groups of seeds: {names}. "
         f"{_test_words(steps[-1], found[-1])} {source.steps_words([model])} {source.settings}"
-        + f" In the data alone: {', '.join(left)}."
-        * bool(left)
+        + f" No pair of seeds within: {', '.join(single)}." * bool(single)
+        + f" In the data alone: {', '.join(shown[n] for n in left)}." * bool(left)
     )
 
     def draw() -> Drawing:
         figure, axes = style.grid(1, 1, width=style.ONE_COLUMN, height=2.5)
         panel, looks = axes[0][0], style.nominal(len(drawn) + 1)
-        curves = {name: [float(of.each[n, 0]) for of in found] for n, name in enumerate(drawn)}
-        curves[_BETWEEN] = [float(of.between[0]) for of in found]
+        curves = [(shown[n], [float(of.each[n, 0]) for of in found]) for n in drawn]
+        curves.append((_BETWEEN, [float(of.between[0]) for of in found]))
         lines = [
             style.curve(panel, np.array(steps), np.array(kl), look, at=n, name=style.label(name))
-            for n, ((name, kl), look) in enumerate(zip(curves.items(), looks, strict=True))
+            for n, ((name, kl), look) in enumerate(zip(curves, looks, strict=True))
         ]
         style.step_axis(panel, steps)
         panel.set_ylim(bottom=0)
