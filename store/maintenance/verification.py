@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -84,7 +85,7 @@ class _Walk:
     def _plan(self, model: str) -> tuple[list[Any], list[Any], list[Any], list[Any]]:
         known = self.study.ledger(model)
         return (
-            list(known.scored),
+            sorted(known.scored, key=itemgetter(1)),
             sorted(known.stored, key=lambda k: (k[1], k[0])),
             list(known.reduced),
             [(name, *key) for name in known.probed for key in sorted(known.probed[name])],
@@ -99,8 +100,11 @@ class _Walk:
         scored, stored, reduced, probed = self._plans[model]
         yield Part.METADATA, model, None, None, self.metadata(model)
         yield Part.COORDINATES, model, None, None, coordinate_damage(self.study, model)
-        for seed, step in scored:
-            yield Part.RESULTS, model, seed, step, self._results.of_checkpoint(model, seed, step)
+        for step, of_step in itertools.groupby(scored, itemgetter(1)):
+            seeds = [seed for seed, _ in of_step]
+            damage = self._results.of_checkpoints(model, step, seeds)
+            for seed in seeds:
+                yield Part.RESULTS, model, seed, step, [d for d in damage if d.seed == seed]
         for seed, step in stored:
             yield Part.LOG_PROBS, model, seed, step, log_prob_damage(self.study, model, seed, step)
         for step in reduced:

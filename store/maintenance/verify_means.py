@@ -18,7 +18,7 @@ from store.schema.damage import Damage, Part
 from store.schema.pair_metrics import OF_STATES
 from store.schema.seed_pairs import mean_over_pairs
 from store.statistics.means import MEAN_OF, PAIR_OF, RECORDED
-from store.storage.arrays import boxes, read
+from store.storage.arrays import read_cells
 from store.study import Study
 
 _ROUNDING = 1e-10  # of means: relative to the mean size of what was summed, in float64
@@ -38,16 +38,19 @@ class MeanChecker:
         path, cells = f"{layout.model_path(model)}/{name}", mean_cells(self.study, model, name)
         if not cells:
             return []
-        stored: dict[tuple[int, ...], float] = {}
-        if message := twice(self.study, lambda: stored.update(self._stored(model, name))):
+        stored: list[Floats] = []
+        if message := twice(self.study, lambda: stored.append(self._stored(model, name))):
             return [Damage(Part.MEANS, path, message, model)]
+        if not stored:  # forgotten in between
+            return []
         known, found = self.study.ledger(model), []
+        recorded = self._of_records(model, name)
         for cell, (seed, step, other) in cells.items():
-            expected = self._expected(model, name, cell, seed, step, other)
-            value = stored.get(cell, np.nan)
-            if expected is None:
+            value = float(stored[0][cell])
+            if value == recorded[cell]:  # as nearly always
                 continue
-            if _agree(value, *expected):
+            expected = self._expected(model, name, cell, seed, step, other)
+            if expected is None or _agree(value, *expected):
                 continue
             now = mean_cells(self.study, model, name)  # forgotten or reduced again in between
             if cell in now and known is self.study.ledger(model):
@@ -112,21 +115,14 @@ class MeanChecker:
             held[name, seed] = self.study.values(model, name, seed, step)
         return held[name, seed]
 
-    def _stored(self, model: str, name: str) -> dict[tuple[int, ...], float]:
-        """Return the committed cells as on disk. Raise DamagedError."""
-        array, cells = self.study.array(model, name), mean_cells(self.study, model, name)
-        values: dict[tuple[int, ...], float] = {}
-        for box in boxes(array.shape, array.chunks):
-            inside = [
-                c for c in cells if all(s.start <= k < s.stop for s, k in zip(box, c, strict=True))
-            ]
-            block = read(array, box) if inside else None
-            for cell in inside:
-                assert block is not None
-                values[cell] = float(
-                    block[tuple(k - s.start for s, k in zip(box, cell, strict=True))]
-                )
-        return values
+    def _stored(self, model: str, name: str) -> Floats:
+        """Return the committed cells as on disk, NaN elsewhere. Raise DamagedError."""
+        known = self.study.ledger(model)
+        shape = layout.VARIABLES[name].shape(len(known.steps), len(known.seeds), 0)
+        committed = np.zeros(shape, np.bool_)
+        cells = np.array(list(mean_cells(self.study, model, name)), np.intp)
+        committed[tuple(cells.reshape(-1, committed.ndim).T)] = True
+        return read_cells(self.study.array(model, name), committed)
 
 
 def _agree(value: float, expected: float, size: float) -> bool:

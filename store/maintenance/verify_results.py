@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Sequence
 from functools import partial
+from operator import itemgetter
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from store.maintenance.twice import twice
 from store.reading.log_probs import REPRESENTATIONS
 from store.schema import layout
 from store.schema.damage import Damage, Part
-from store.storage.arrays import read
+from store.storage.arrays import read_in_a_row
 from store.storage.metadata import expect_group, expect_nothing_else
 from store.study import Study
 
@@ -32,19 +33,20 @@ class ResultReader:
         self.unreadable: set[tuple[str, str]] = set()  # (model, array): its metadata are damaged
         self.means: Means = {}  # by model, array and cell: mean over tokens, and mean size
 
-    def of_checkpoint(self, model: str, seed: str, step: int) -> list[Damage]:
-        """Return what is wrong with the per-token results of one checkpoint."""
+    def of_checkpoints(self, model: str, step: int, seeds: Sequence[str]) -> list[Damage]:
+        """Return what is wrong with the per-token results of these checkpoints of a step."""
         known = self.study.ledger(model)
-        record = known.scored.get((seed, step))
+        records = {seed: known.scored.get((seed, step)) for seed in seeds}
         cells = [
             (name, (known.steps[step], known.seeds[seed]), (seed, None))
             for name, variable in layout.PER_TOKEN.items()
             if variable.of_checkpoint
+            for seed in seeds
         ]
 
         def still(seed: str, other: str | None) -> bool:
-            return record is not None and (
-                self.study.ledger(model).scored.get((seed, step)) == record
+            return records[seed] is not None and (
+                self.study.ledger(model).scored.get((seed, step)) == records[seed]
             )
 
         return self._damage(Part.RESULTS, model, step, cells, still)
@@ -92,8 +94,8 @@ class ResultReader:
         """Return which of these cells cannot be read, though they are `still` committed."""
         readable = [cell for cell in cells if (model, cell[0]) not in self.unreadable]
         try:
-            for name, at, _ in readable:
-                self._read(model, name, at)
+            for name, of in itertools.groupby(readable, itemgetter(0)):
+                self._read(model, name, [at for _, at, _ in of])
         except StoreError:  # then each is looked at by itself
             pass
         else:
@@ -101,7 +103,7 @@ class ResultReader:
         found = []
         for name, at, (seed, other) in readable:
             message = twice(
-                self.study, partial(self._read, model, name, at), partial(still, seed, other)
+                self.study, partial(self._read, model, name, [at]), partial(still, seed, other)
             )
             if message:
                 path = f"{layout.model_path(model)}/{name}"
@@ -109,19 +111,24 @@ class ResultReader:
         return found
 
     @np.errstate(invalid="ignore")  # what is not finite comes to NaN, or to infinity
-    def _read(self, model: str, name: str, cell: tuple[int, ...]) -> None:
-        """Read all tokens of a cell, and keep their mean."""
-        array, total, size, n_tokens = self.study.array(model, name), 0.0, 0.0, self.study.n_tokens
-        rows = layout.VARIABLES[name].chunks(n_tokens)[len(cell)]
+    def _read(self, model: str, name: str, cells: Sequence[tuple[int, ...]]) -> None:
+        """Read all tokens of these cells, and keep their means."""
+        array, n_tokens = self.study.array(model, name), self.study.n_tokens
+        variable = layout.VARIABLES[name]
+        rows = variable.chunks(n_tokens)[len(cells[0])]
+        totals, sizes = np.zeros(len(cells)), np.zeros(len(cells))
         for start in range(0, n_tokens, rows):
-            block = read(array, (*cell, slice(start, min(start + rows, n_tokens))))
-            part = float(block.sum(dtype=np.float64))
-            total += part
-            size += part if block.min() >= 0 else float(np.abs(block).sum(dtype=np.float64))
-        self.means[model, name, cell] = total / n_tokens, size / n_tokens
-        if layout.VARIABLES[name].symmetric:
-            t, i, j = cell
-            self.means[model, name, (t, j, i)] = self.means[model, name, cell]
+            tokens = slice(start, min(start + rows, n_tokens))
+            blocks = read_in_a_row(array, ((*cell, tokens) for cell in cells))
+            for at, block in enumerate(blocks):
+                total = block.sum(dtype=np.float64)
+                totals[at] += total
+                sizes[at] += total if block.min() >= 0 else np.abs(block).sum(dtype=np.float64)
+        for cell, total, size in zip(cells, totals.tolist(), sizes.tolist(), strict=True):
+            self.means[model, name, cell] = total / n_tokens, size / n_tokens
+            if variable.symmetric:
+                t, i, j = cell
+                self.means[model, name, (t, j, i)] = self.means[model, name, cell]
 
 
 def log_prob_damage(study: Study, model: str, seed: str, step: int) -> list[Damage]:

@@ -36,6 +36,7 @@ from store.storage.direct_chunks import (
     MOST_CHUNKS,
     AlteredChunkError,
     ChunkGrid,
+    GetChunk,
     Parts,
     Selection,
     change_directly,
@@ -173,10 +174,11 @@ def _named(array: Array) -> str:
     return place(array).removesuffix(array.path) + (f"{above}/{name}" if loose else name)
 
 
-def read(array: Array, selection: Selection) -> NDArray[Any]:
+def read(array: Array, selection: Selection, get: GetChunk | None = None) -> NDArray[Any]:
     """Read part of an array. Raise DamagedError for a chunk that is missing or altered.
 
-    One that is missing is no damage in an array that is being written.
+    One that is missing is no damage in an array that is being written. `get` reads chunks in place
+    of a `CommittedStore`.
     """
     store = array.store
     try:
@@ -186,7 +188,7 @@ def read(array: Array, selection: Selection) -> NDArray[Any]:
                 return found
         opened = _known(array)
         if opened.plain and isinstance(store, CommittedStore):
-            found = read_directly(opened.grid, selection, store.get_bytes)
+            found = read_directly(opened.grid, selection, get or store.get_bytes)
             if found is not None:
                 return found
         if _count_chunks(opened.grid, selection) > MOST_CHUNKS:
@@ -209,6 +211,20 @@ def read(array: Array, selection: Selection) -> NDArray[Any]:
         if lacks_files(error):
             raise
         raise DamagedError(f"{_named(array)}: cannot be read ({error})") from error
+
+
+def read_in_a_row(array: Array, selections: Iterable[Selection]) -> Iterator[NDArray[Any]]:
+    """Yield parts of an array as `read` gives them; a pack is opened once for its chunks.
+
+    What it yielded holds once it has ended. Raise as `read`.
+    """
+    store, opened = array.store, _known(array)
+    if not (opened.plain and isinstance(store, CommittedStore)):
+        yield from (read(array, selection) for selection in selections)
+        return
+    with store.in_a_row() as get:
+        for selection in selections:
+            yield read(array, selection, get)
 
 
 def fetch(parts: Iterable[tuple[Array, Selection]], *, soon: bool = False) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -19,8 +20,8 @@ from zarr.storage import LocalStore
 
 from store.errors import DamagedError
 from store.schema.packed import CHECKSUM_BYTES
-from store.schema.packs import place_of
-from store.storage.direct_chunks import ChunkGrid, is_sound
+from store.schema.packs import PackedPlace, place_of
+from store.storage.direct_chunks import ChunkGrid, GetChunk, is_sound
 from store.storage.links import (
     MOST_METADATA,
     open_plain,
@@ -28,7 +29,7 @@ from store.storage.links import (
     refuse_longer,
     refuse_other_than_file,
 )
-from store.storage.pack_files import PackReader
+from store.storage.pack_files import HeldPack, PackReader
 
 _METADATA = ("zarr.json", ".zarray", ".zgroup", ".zattrs")
 _KEYS = {"name": "default", "configuration": {"separator": "/"}}
@@ -274,7 +275,12 @@ class CommittedStore(CheckedFolder):
         place = place_of(key)
         if place is None or not self._packs.holds(place):
             return None
-        found = self._packs.chunk(place, self.sizes.most_bytes(key))
+        return self._as_committed(key, place, self._packs)
+
+    def _as_committed(
+        self, key: str, place: PackedPlace, packs: PackReader | HeldPack
+    ) -> NDArray[np.uint8] | None:
+        found = packs.chunk(place, self.sizes.most_bytes(key))
         if (
             found is None
             or not is_sound(found)
@@ -284,6 +290,22 @@ class CommittedStore(CheckedFolder):
         value = np.frombuffer(found, np.uint8)
         self.sizes.expect(key, f"{self.root}/{place.key}", value)
         return value
+
+    @contextlib.contextmanager
+    def in_a_row(self) -> Iterator[GetChunk]:
+        """Give what does as `get_bytes` for many chunks, and opens their pack once.
+
+        What it gave holds after the end only: there, `check` is asked for all of it.
+        """
+        with contextlib.closing(HeldPack(self._packs)) as held:
+
+            def get(key: str) -> NDArray[np.uint8]:
+                place = place_of(key)
+                found = None if place is None else self._as_committed(key, place, held)
+                return self.get_bytes(key) if found is None else found
+
+            yield get
+        self.check()
 
     def _checked(self, key: str, value: Buffer | None) -> Buffer | None:
         value = super()._checked(key, value)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import struct
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import google_crc32c
@@ -17,6 +19,31 @@ from store.storage.links import open_descriptor, refuse_link, refuse_longer
 _ENTRY = struct.Struct("<QQ")
 _NOT_THERE = 2**64 - 1
 _HELD = 64  # indexes: a step has one for each array, and 4 kB are many
+
+
+@dataclass(frozen=True)
+class OpenPack:
+    """A pack whose file is open until `close`."""
+
+    path: str
+    descriptor: int
+    n_bytes: int
+    index: bytes
+
+    def chunk(self, place: PackedPlace, most_bytes: int) -> bytes | None:
+        """Return one of its chunks; None: it is not in it. Raise as `PackReader.chunk`."""
+        try:
+            part = _part_at(place, self.index, self.n_bytes)
+        except ValueError as error:
+            raise DamagedError(f"{self.path}: {error}") from None
+        if part is None:
+            return None
+        refuse_longer(self.path, part[1] - part[0], most_bytes)
+        return os.pread(self.descriptor, part[1] - part[0], part[0])
+
+    def close(self) -> None:
+        """Close the file."""
+        os.close(self.descriptor)
 
 
 class PackReader:
@@ -36,6 +63,14 @@ class PackReader:
         Raise DamagedError for a pack that cannot be understood, or is reached through a link, and
         OSError.
         """
+        pack = self.open(place)
+        if pack is None:
+            return None
+        with contextlib.closing(pack):
+            return pack.chunk(place, most_bytes)
+
+    def open(self, place: PackedPlace) -> OpenPack | None:
+        """Return the pack of this place, to be closed; None: there is none. Raise as `chunk`."""
         path = f"{self._root}/{place.key}"
         try:
             descriptor, found = open_descriptor(path)
@@ -46,15 +81,12 @@ class PackReader:
             raise
         try:
             index = self._index(path, place, descriptor, found)
-            part = _part_at(place, index, found.st_size)
-            if part is None:
-                return None
-            refuse_longer(path, part[1] - part[0], most_bytes)
-            return os.pread(descriptor, part[1] - part[0], part[0])
-        except ValueError as error:
-            raise DamagedError(f"{path}: {error}") from None
-        finally:
+        except BaseException as error:
             os.close(descriptor)
+            if isinstance(error, ValueError):
+                raise DamagedError(f"{path}: {error}") from None
+            raise
+        return OpenPack(path, descriptor, found.st_size, index)
 
     def _index(
         self, path: str, place: PackedPlace, descriptor: int, found: os.stat_result
@@ -73,6 +105,30 @@ class PackReader:
         if len(self._indexes) > _HELD:
             self._indexes.pop(next(iter(self._indexes)), None)
         return index
+
+
+class HeldPack:
+    """The pack that was read last, which stays open for its other chunks."""
+
+    def __init__(self, packs: PackReader) -> None:
+        self._packs = packs
+        self._key = ""
+        self._pack: OpenPack | None = None
+
+    def chunk(self, place: PackedPlace, most_bytes: int) -> bytes | None:
+        """Do as `PackReader.chunk`; None also for a pack that cannot be opened."""
+        if place.key != self._key:
+            self.close()
+            with contextlib.suppress(DamagedError, OSError):
+                self._pack = self._packs.open(place)
+            self._key = place.key
+        return None if self._pack is None else self._pack.chunk(place, most_bytes)
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._pack is not None:
+            self._pack.close()
+        self._key, self._pack = "", None
 
 
 def part_of(place: PackedPlace, index: bytes, n_bytes: int) -> tuple[int, int] | None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import itertools
 import re
 import shutil
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -185,6 +187,46 @@ def test_damage_to_a_pack_is_named_and_mended(study: Path, where: int) -> None:
     assert after.keys() == before.keys()
     assert not loose_files(study)
     assert not damage_of(study)
+
+
+_COUNT_OPENED = """
+import collections, sys
+from pathlib import Path
+from store.maintenance import verify
+
+opened = collections.Counter()
+def note(event, arguments):
+    if event == "open" and "/c." in str(arguments[0]):
+        opened[str(arguments[0])] += 1
+sys.addaudithook(note)
+assert not [checked for checked in verify(Path(sys.argv[1])) if checked.damage]
+print(*opened.values())
+"""
+
+
+def test_verify_opens_each_pack_once(study: Path) -> None:
+    command = [sys.executable, "-c", _COUNT_OPENED, str(study)]
+    times = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
+    assert times == ["1"] * len(packs(study))
+
+
+def test_verify_reads_loose_and_packed_results_alike(study: Path) -> None:
+    writer = open_writer(study)  # which has a third step, of which one seed is loose
+    writer.plan("m", [(seed, 16) for seed in SEEDS], {})
+    score(writer, "m", "2", 16)
+    key = "models/m/loose/kl/c/1/0/1/0"  # the sound copy of what is altered in its pack
+    chunk = packed(study, key)
+    assert chunk is not None
+    pack = study / "models/m/kl/c.1.0.0.0"
+    data = bytearray(pack.read_bytes())
+    data[data.index(chunk) + len(chunk) // 2] ^= 1
+    pack.write_bytes(data)
+    assert damage_of(study) == {("pairs", "1", 8)}
+    (study / key).parent.mkdir(parents=True)
+    (study / key).write_bytes(chunk)
+    assert not damage_of(study)
+    (study / "models/m/loose/surprisal/c/2/1/0").unlink()
+    assert damage_of(study) == {("results", "2", 16)}
 
 
 def test_a_pack_of_another_step_is_no_number(study: Path) -> None:
