@@ -14,7 +14,7 @@ import json
 import re
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -35,9 +35,10 @@ from engine.text.streams import (
     text_of,
 )
 from store import write_file
-from store.words import counted
+from store.words import counted, quoted
 
 SEPARATOR = "\n\f\n"  # between documents in one text file
+_SHOWN = 5  # values of a field that a message has
 _SAVE_SECONDS = 30.0  # between two saves of the state
 _TABLES = {".parquet", ".arrow"}
 _FILES = {".txt", ".json", ".jsonl", ".csv", ".tsv", ".md", ".gz", ".zst", *_TABLES}
@@ -132,6 +133,19 @@ class Filter:
     longest: int | None = None
     values: Mapping[str, tuple[str, ...]] = field(default_factory=dict)  # by field: one of these
 
+    def lacking(self, n: int, seen: Mapping[str, Collection[str]]) -> str:
+        """Return that none of `n` documents is one of them, and some values that were seen."""
+        if self == EVERY:
+            return "holds no text"
+        has = "; ".join(
+            f"{name}: {', '.join(map(quoted, sorted(values))) or 'in no document'}"
+            for name, values in seen.items()
+        )
+        return (
+            f"none of {counted(n, 'document')} is of that length and those values; loosen "
+            f"--shortest, --longest or --where" + f" (values found: {has})" * bool(has)
+        )
+
     def takes(self, text: str, fields: Mapping[str, str | None]) -> bool:
         """Return whether a document is one of them."""
         return (
@@ -177,6 +191,8 @@ def sample(
     if target.suffix not in ("", ".txt", ".jsonl"):
         raise ConfigError(f"{target}: should end in .txt or .jsonl, or be the name of a folder")
 
+    seen: dict[str, set[str]] = {name: set() for name in only.values}  # a few values of each
+
     def take(step: _Step) -> Iterator[_Step]:
         # What was read after the state was saved is read again, and must not be there twice.
         kept: _Heap = [
@@ -189,7 +205,11 @@ def sample(
         pieces = _first(origin.read(step.position), among, step.documents)
         for at, document in enumerate(joined(pieces), step.documents):
             text, fields = document.text, document.fields
-            if text.strip() and only.takes(text, dict(zip(origin.fields, fields, strict=True))):
+            named = dict(zip(origin.fields, fields, strict=True))
+            for name, values in seen.items():
+                if len(values) < _SHOWN and (value := named[name]) is not None:
+                    values.add(value)
+            if text.strip() and only.takes(text, named):
                 item = (-_key(seed, at), at, text, fields)
                 if len(kept) < n:
                     heapq.heappush(kept, item)
@@ -199,11 +219,6 @@ def sample(
 
     def finish(step: _Step) -> int:
         found = [item[2:] for item in sorted(step.kept, key=lambda item: item[1])]
-        if not found and only != EVERY:
-            raise ConfigError(
-                f"{', '.join(origin.sources)}: none of {counted(step.documents, 'document')} is of "
-                "that length and those values; loosen --shortest, --longest or --where"
-            )
         if found:
             _write(target, found, origin.fields)
         return len(found)
@@ -214,6 +229,7 @@ def sample(
         take,
         finish,
         as_json=lambda kept: [(str(-key), *document) for key, *document in kept],
+        lacking=lambda step: only.lacking(step.documents, seen),
         report=lambda step: report(f"{step.documents:,} documents read"),
     )
 
@@ -259,6 +275,7 @@ def count(
         take,
         finish,
         as_json=lambda totals: totals.tolist(),
+        lacking=lambda _: "holds no text",
         report=lambda step: report(
             f"{step.documents:,} documents read, {step.kept.sum():,} tokens"
         ),
@@ -272,12 +289,14 @@ def _gather(
     finish: Callable[[_Step], int],
     *,
     as_json: Callable[[Any], Any],
+    lacking: Callable[[_Step], str],
     report: Callable[[_Step], None],
 ) -> int:
     """Go through all steps from where the last run came to, then write `target`.
 
     What a step has kept is saved as `as_json` gives it, every now and then and when interrupted.
-    `finish` writes, unless there is nothing, and returns how much there was.
+    `finish` writes, unless there is nothing, and returns how much there was. What is then
+    `lacking` is raised, and no state stays: other settings may begin.
     """
     if target.exists():
         raise ConfigError(f"{target}: exists already; name another place")
@@ -307,7 +326,7 @@ def _gather(
         raise
     state_file.unlink(missing_ok=True)
     if not result:
-        raise ConfigError(f"{', '.join(settings['sources'])}: holds no text")
+        raise ConfigError(f"{', '.join(settings['sources'])}: {lacking(step)}")
     return result
 
 

@@ -121,9 +121,17 @@ def test_samples_by_length_and_metadata(
     whole = [json.loads(line) for line in (tmp_path / "b.jsonl").read_text().splitlines()]
     assert whole == [{"text": r["text"]} for r in every]
     capsys.readouterr()
-    none = ["sample", str(file), "--where", "source=nowhere", "-o", str(tmp_path / "c.jsonl")]
-    assert run(none) == 2
-    assert "none of 1,000 documents is of that length and those values" in capsys.readouterr().err
+    others = sorted({r["source"] for r in every if r.get("source")})
+    place = ["-o", str(tmp_path / "c.jsonl")]
+    for where, values in (
+        ("source=nowhere", f"source: {', '.join(others)}"),
+        ("nothing=1", "nothing: in no document"),
+    ):  # corrected, the command runs at the same place
+        assert run(["sample", str(file), "--where", where, *place]) == 2
+        said = capsys.readouterr().err
+        assert "none of 1,000 documents is of that length and those values" in said
+        assert f"(values found: {values})" in said
+    assert run(["sample", str(file), "--where", f"source={others[0]}", *place]) == 0
     assert run(["sample", str(file), "--keep", "n", "-o", str(tmp_path / "c.txt")]) == 2
     assert "--keep goes with -o NAME.jsonl" in capsys.readouterr().err
     (tmp_path / "plain.txt").write_text("text")
