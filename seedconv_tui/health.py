@@ -89,7 +89,7 @@ def advice(snapshot: StudySnapshot, now: float) -> list[str]:
                 f"free: make room, `seedconv prune {path}`, or keep them in another form"
             )
     if not lines and state == "finished":
-        lines.append(f"look at it: seedconv tui {path}")
+        lines.append(f"open the results: seedconv tui {path}")
     return lines
 
 

@@ -26,7 +26,7 @@ class ProgressBoard:
         if work is not None:
             before = self._works.get(device)
             if bool(work.paused) != bool(before and before.paused):
-                what = f"waits: {work.paused}" if work.paused else "goes on"
+                what = f"waits: {work.paused}" if work.paused else "continues"
                 self._session.say(
                     "info", "paused" if work.paused else "resumed", f"{device}: {what}"
                 )
@@ -73,4 +73,4 @@ class ProgressBoard:
     def check_stop(self) -> None:
         """Raise Interrupted when asked to stop."""
         if self._stop.is_set():
-            raise Interrupted("stopped; what was committed stays, run it again to go on")
+            raise Interrupted("stopped; what was committed stays, run it again to continue")

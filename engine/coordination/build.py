@@ -36,7 +36,7 @@ from engine.workers.on_demand import ExecutorOnDemand
 from store.schema import EngineStatus, Vocabulary
 from store.writing import StudyWriter, Watching
 
-_STOPPED = "stopped before work began; run the same command again to go on"
+_STOPPED = "stopped before work began; run the same command again to continue"
 
 
 def build_coordinator(

@@ -218,14 +218,14 @@ class Coordinator:
     def _where_it_stands(self) -> str:
         done, steps = self._recorder.totals, self._inventory.left()
         score, reduce = sum(len(step.score) for step in steps), sum(step.reduce for step in steps)
-        left = f"{counted(score, 'checkpoint')} to score and {counted(reduce, 'step')} to reduce"
+        left = f"{counted(score, 'checkpoint')} to score and {counted(reduce, 'step')} to compare"
         if self._probes:
             unasked = score + sum(step.seed is not None for step in steps)
             left = f"{left.replace(' and ', ', ')} and {counted(unasked, 'checkpoint')} to probe"
         return (
             f"stopped; what was committed stays: {counted(done.scored, 'checkpoint')} scored and "
-            f"{counted(done.reduced, 'step')} reduced, {left} are left; "
-            "run the same command again to go on"
+            f"{counted(done.reduced, 'step')} compared, {left} are left; "
+            "run the same command again to continue"
         )
 
     # -- one round of work ---------------------------------------------------------------------
@@ -295,7 +295,7 @@ class Coordinator:
         # The reduction that ends a kept step was announced with its scoring.
         if plan.why not in reported and (step.score or step.probes or not reported):
             reported.add(plan.why)
-            text = f"{step.model}, from step {step.step:,}: {plan.name}: {plan.why}"
+            text = f"{step.model}, plan {plan.name} from step {step.step:,}: {plan.why}"
             self._session.say("info", "plan", text, model=step.model, plan=plan.name)
         return plan.passes
 

@@ -94,7 +94,7 @@ class Patience:
 
     def _wait(self, seconds: float) -> None:
         if self._stop.wait(seconds):
-            raise Interrupted("stopped before work began; run the same command again to go on")
+            raise Interrupted("stopped before work began; run the same command again to continue")
 
     def report(self, text: str) -> None:
         """Report what is waited for, unless that was the last thing reported."""

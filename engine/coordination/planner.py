@@ -56,7 +56,7 @@ def make_plan(
     if captured and keep == "none":
         keep = "factored"  # stands for either
     if step.seed is not None:
-        what = f"checkpoints that are scored are read again and asked {', '.join(step.probes)}"
+        what = f"asking scored checkpoints the probes {', '.join(step.probes)}"
         asked = Pass(step.model, at, (step.seed,), (), "none", reduce=False, probes=step.probes)
         return Plan("probed", what, (asked,))
     stored = tuple(
@@ -68,27 +68,29 @@ def make_plan(
     if not step.reduce:
         stored = ()
     if keep == "none" and live:
-        are = "are scored side by side" if len(live) > 1 else "is scored"
-        what = f"{counted(len(live), 'seed')} {are} and nothing is kept"
+        together = " together" if len(live) > 1 else ""
+        what = f"scoring {counted(len(live), 'seed')}{together}, storing no log-probs"
         if stored:
-            what += f"; {len(stored)} more are read, as they were kept before"
+            what += f"; {len(stored)} more have stored ones"
         return Plan("fused", what, (Pass(step.model, at, live, stored, keep, step.reduce),))
     if not live:
-        what = f"log-probs of {counted(len(stored), 'seed')} are stored"
+        what = f"comparing {counted(len(stored), 'seed')} by their stored log-probs"
         return Plan("kept", what, (Pass(step.model, at, (), stored, keep, reduce=True),))
     compared = known.reduced.get(at, frozenset()) >= set(stored) or len(stored) == 1
     if len(live) == 1 and stored and compared:
-        what = f"one seed joins {len(stored)} whose log-probs are stored"
+        what = f"scoring 1 seed and comparing it with {len(stored)} that have stored log-probs"
         return Plan("incremental", what, (Pass(step.model, at, live, stored, keep, reduce=True),))
-    kept = "factored where the model allows" if keep == "auto" else str(keep)
+    kept = f"{keep} log-probs"
+    if keep == "auto":
+        kept = "log-probs (factored where the model allows)"
     again = keep != "dense"  # what is kept is no log-probs: those would be computed again
     if small and again and step.reduce and not captured and (compared or not stored):
-        what = f"{counted(len(live), 'seed')} are scored side by side, compared and kept {kept}"
+        what = f"scoring and comparing {counted(len(live), 'seed')} together, storing {kept}"
         return Plan("fused", what, (Pass(step.model, at, live, stored, keep, reduce=True),))
-    kept = "as captured" if captured else kept
-    what = f"log-probs of {counted(len(live), 'seed')} are kept {kept} and reduced from the store"
+    kept = "log-probs as captured" if captured else kept
+    what = f"scoring {counted(len(live), 'seed')} one by one, storing {kept}, then comparing them"
     passes = tuple(Pass(step.model, at, (seed,), (), keep, reduce=False) for seed in live)
-    return Plan("kept", what if step.reduce else f"log-probs are kept {kept}", passes)
+    return Plan("kept", what if step.reduce else f"scoring, storing {kept}", passes)
 
 
 def remaining(

@@ -91,7 +91,7 @@ def describe_sizes(
         if name not in chosen and name not in unknown
     ]
     first = "what hidden states take" if {*chosen} & {*unknown} else size_text(needed)
-    return f"{first} ({' and '.join(sorted(chosen))}; as {' or '.join(others)})"
+    return f"{first} ({' and '.join(sorted(chosen))}; {', '.join(others)})"
 
 
 def size_text(n_bytes: float) -> str:
@@ -170,7 +170,7 @@ def project(
     chosen = chosen or {expected(settings.representation, None)}
     free = disk_free(study.store)
     text = (
-        f"{n_tokens:,} tokens x {vocab_size:,} entries; log-probs to come take about "
+        f"{n_tokens:,} tokens, vocabulary {vocab_size:,}: log-probs will take about "
         f"{describe_sizes(sizes, needed, chosen, unknown)}; {size_text(free)} are free"
     )
     if needed > free:

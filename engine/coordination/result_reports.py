@@ -100,7 +100,7 @@ class ResultReports:
         self._session.say(
             "info",
             "reduced",
-            f"reduced {model.name}, step {step:,}: expected KL {nats(value)} nats over "
+            f"compared {model.name}, step {step:,}: expected KL {nats(value)} nats over "
             f"{counted(len(seeds), 'seed')}",
             model=model.name,
             step=step,

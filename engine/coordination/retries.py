@@ -146,7 +146,7 @@ class Retries:
     def damaged_steps(self) -> list[str]:
         """Return why steps could not be reduced, a line each."""
         return [
-            f"model {model}: step {step:,} cannot be reduced: {failure.error}"
+            f"model {model}: step {step:,} cannot be compared: {failure.error}"
             for (model, step), failure in self._steps.items()
         ]
 

@@ -143,9 +143,9 @@ class Summaries:
             return
         seed, step = self._settings.surprisal_seed, self._settings.surprisal_step
         if seed is not None and seed not in set().union(*known.reduced.values()):
-            why = f"no reduced step has seed {seed} of categories.surprisal_seed"
+            why = f"no compared step has seed {seed} of categories.surprisal_seed"
         elif step not in known.reduced:
-            why = f"step {step} of categories.surprisal_step is not reduced"
+            why = f"step {step} of categories.surprisal_step is not compared"
         else:
             why = f"step {step} of categories.surprisal_step lacks seed {seed}"
         text = f"{model}: {why}; levels of surprisal stay unchanged"
@@ -213,7 +213,7 @@ class Summaries:
 
     def _make_anew(self, model: str, error: DamagedError) -> None:
         """Take back the model's own categories, because one is damaged."""
-        text = f"{model}: {error}; making the levels of surprisal again"
+        text = f"{model}: {error}; computing the levels of surprisal again"
         self._session.say("warning", "damaged", text, model=model)
         for name in tuple(self._study.own_categories(model)):
             self._writer.summaries.drop_category(name, model)
@@ -244,7 +244,7 @@ class Summaries:
         for category in made.values():
             self._writer.summaries.set_category(category, model, step)
         self._study.refresh()
-        text = f"{model}: levels of surprisal are those of step {step:,} now"
+        text = f"{model}: levels of surprisal now use step {step:,}"
         self._session.say("info", "reference", text, model=model, step=step)
 
     def _with_groups(self, made: dict[str, Category]) -> dict[str, Category]:

@@ -6,6 +6,7 @@ import contextlib
 import itertools
 import json
 import os
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -33,6 +34,7 @@ _GENERAL = {
     "output", "outputs", "results", "run", "runs", "training",
 }  # fmt: skip
 _MOST_TOKENIZERS = 30
+_TABLE = "docs/sources.md#a-source-for-each-seed"
 _PICKLES = "weights are pickles: read as data, nothing in them is run"
 
 
@@ -149,7 +151,7 @@ class _Folder:
     def _name(self, guess: Guess, chosen: Sequence[Guess]) -> str:
         for n, part in enumerate(guess.parts):
             if any(it.parts[n] != part for it in chosen):
-                return part[:60]
+                return (_model_of(part) if "{" in part else part)[:60]
         above = itertools.takewhile(lambda part: "{" not in part, guess.parts)
         names = [part for part in (self._root_name, *above) if part.strip("./")]
         names = [part for part in names if part.lower() not in _GENERAL]
@@ -217,11 +219,23 @@ class _Folder:
 
 
 def _is_sibling(one: Guess, other: Guess) -> bool:
-    """Return whether two sources differ in the name of one folder only."""
+    """Return whether two sources differ in a model's name only: a folder, or what begins one."""
     if len(one.parts) != len(other.parts):
         return False
     differ = [pair for pair in zip(one.parts, other.parts, strict=True) if pair[0] != pair[1]]
-    return len(differ) == 1 and not any("{" in part for part in differ[0])
+    if len(differ) != 1:
+        return False
+    ((_, first, _), (_, second, _)) = (part.partition("{") for part in differ[0])
+    if not first and not second:
+        return True
+    (a, *fields), (b, *others) = (part.partition("{seed}") for part in differ[0])
+    return fields == others and fields[0] != "" and all(map(_model_of, (a, b)))
+
+
+def _model_of(part: str) -> str:
+    """Return the name of a model that a folder's name begins with: small_seed -> small."""
+    name = re.sub(r"[-_. ]*(?:seed|run)?[-_. ]*$", "", part.partition("{")[0])
+    return "" if name.lower() in _GENERAL or "{" in name else name
 
 
 def _counts(guess: Guess) -> str:
@@ -243,7 +257,10 @@ def _notes(guess: Guess) -> Iterator[str]:
     if len(seeds) == 1:
         yield "Only one seed: comparing needs two or more. Check `source`, or train another"
     elif steps and not guess.rank[0]:
-        yield "No two seeds have a step in common, so nothing can be compared yet"
+        yield (
+            "No two seeds have a step in common, so nothing can be compared yet. To compare their "
+            f"last checkpoints, list a source for each seed: {_TABLE}"
+        )
     elif any(guess.steps_of(seed) != steps for seed in seeds):
         yield (
             "Seeds have different steps; those that two or more share are compared "
@@ -265,11 +282,17 @@ def _on_hub(names: Sequence[str]) -> FoundStudy:
         tokenizer = tokenizer or template.repository.text
     best = guess_sources(paths, fixed=1)[0]
     repository, revision = "/".join(best.parts[:2]), best.parts[2]
-    source: str | dict[str, str]
-    source = f"{repository}@{revision}" if revision != "main" else f"hf://{repository}"
+    text = f"{repository}@{revision}" if revision != "main" else f"hf://{repository}"
+    source: str | dict[str, str] = text
     if "{seed}" in revision and not best.steps:  # the only thing that could be one
         source = {"1": f"{repository}@{paths[0][2]}"}
     notes = ["From the name only; the Hub is asked when the study runs"]
+    if best.parts[1] == "{seed}":  # which would be any repository of its owner
+        labels = best.seeds if len(best.seeds) > 1 else ["1"]
+        filled = [text.replace("{seed}", seed) for seed in best.seeds]
+        source = dict(zip(labels, filled, strict=True))
+    if not isinstance(source, str) and len(source) == 1:
+        notes.append("No seed in the name. Put {seed} where it stands, or add the other seeds")
     if not best.steps:
         notes.append("For all steps end source with @ and the revision's name, as @step{step}")
     step = None if best.steps else _LABEL

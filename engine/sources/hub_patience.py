@@ -196,7 +196,7 @@ class PatientHub:
             if pause >= LONG:
                 self._on_wait(f"{what}: {constants.ENDPOINT} {reason}; waiting {pause:.0f} s")
             if self._wait(pause):
-                raise Interrupted("stopped while waiting for the hub; run it again to go on")
+                raise Interrupted("stopped while waiting for the hub; run it again to continue")
 
     def _final(self, what: str, error: BaseException) -> HubError | None:
         """Return the error to give up with, or None when another try may help."""
@@ -251,7 +251,7 @@ class PatientHub:
 
     def _check_stop(self) -> None:
         if self._stop.is_set():
-            raise Interrupted("stopped while downloading; run it again to go on")
+            raise Interrupted("stopped while downloading; run it again to continue")
 
 
 def _cause(error: BaseException) -> BaseException:

@@ -217,6 +217,10 @@ def load_study_file(file: Path) -> StudyFile:
         fields = tomllib.loads(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise ConfigError(f"{file}: does not exist; `seedconv init {file}` writes one") from None
+    except IsADirectoryError:
+        raise ConfigError(
+            f"{file}: is a folder. Name a study file, as `seedconv init` writes it"
+        ) from None
     except OSError as error:
         raise ConfigError(f"{file}: cannot be read: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

@@ -189,7 +189,9 @@ def _legend(
         reduced = np.flatnonzero(model.n_pairs)
         if not len(reduced):
             none = model.n_left_out.any()
-            lines.append(f"{start}  {'no pair has a finite KL' if none else 'no step reduced yet'}")
+            lines.append(
+                f"{start}  {'no pair has a finite KL' if none else 'no step compared yet'}"
+            )
             continue
         kl, n = model.expected_kl, model.n_seeds[reduced]
         seeds = f"{n.min()}" if n.min() == n.max() else f"{n.min()}-{n.max()}"

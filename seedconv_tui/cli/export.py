@@ -212,7 +212,7 @@ def _writer(
 
 def _why_nothing(study: Study, what: str) -> str:
     if what == "phases":
-        return "no phases yet; they need six reduced steps"
+        return "no phases yet; they need six compared steps"
     if what == "cka":
         return (
             "hidden states of two seeds are kept at no step yet; they need "

@@ -1,4 +1,4 @@
-"""`seedconv prune`: drops log-probs of steps that are fully reduced, and says what that frees."""
+"""`seedconv prune`: drops log-probs of steps whose seeds are compared, and says what that frees."""
 
 from __future__ import annotations
 
@@ -78,7 +78,8 @@ def report(store: Path, chosen: list[Prunable], *, dry_run: bool) -> dict[str, A
 def report_text(store: Path, chosen: list[Prunable], *, dry_run: bool) -> str:
     """Return the result as a line for each model and their sum."""
     if not chosen:
-        return f"{visible(str(store))}: nothing to drop: no such step is fully reduced and stored"
+        why = "no such step has all seeds compared and log-probs stored"
+        return f"{visible(str(store))}: nothing to delete: {why}"
     verb = "would free" if dry_run else "freed"
     models = _by_model(chosen)
     lines = [

@@ -100,7 +100,7 @@ def run(options: argparse.Namespace) -> int:
         print(f"seedconv: {visible(str(error))}", file=sys.stderr)
         return USAGE
     except KeyboardInterrupt:
-        print("\nseedconv: stopped; the same command goes on", file=sys.stderr)
+        print("\nseedconv: stopped; run the same command again to continue", file=sys.stderr)
         raise
 
 

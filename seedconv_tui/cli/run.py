@@ -141,7 +141,7 @@ def _work(
 
 def _summary(file: Path, study: StudyFile, totals: Totals) -> None:
     parts = [f"{counted(totals.scored, 'checkpoint')} scored"]
-    parts.append(f"{counted(totals.reduced, 'step')} reduced")
+    parts.append(f"{counted(totals.reduced, 'step')} compared")
     if totals.probed:
         parts.append(f"{counted(totals.probed, 'checkpoint')} probed")
     if totals.missing:
@@ -155,4 +155,4 @@ def _summary(file: Path, study: StudyFile, totals: Totals) -> None:
     if totals.parked:
         again = f"seedconv run {shlex.quote(str(file))} --retry-failed"
         parts[-1] += f" ({totals.parked} parked: `{again}` tries again)"
-    print(f"{', '.join(parts)}; look at it: seedconv tui {study.store}", file=sys.stderr)
+    print(f"{', '.join(parts)}. Open the results: seedconv tui {study.store}", file=sys.stderr)

@@ -20,7 +20,7 @@ from store import lacks_room
 _SECONDS = 9.5  # to end in good order
 _STARTING_SECONDS = 2.0  # the same before work begins: there is nothing to bring in order yet
 _LAST_SECONDS = 1.0  # to say how it ended, and for the process to end by itself
-_GO_ON = "what was committed stays, run the same command again to go on"
+_GO_ON = "what was committed stays, run the same command again to continue"
 _SHOW_CURSOR = "\x1b[?25h"  # a progress bar hides it
 
 
@@ -78,7 +78,7 @@ def _listen(
         return
     if stop.begun:
         _leave(f"it did not end in time and was stopped; {_GO_ON}")
-    _leave("stopped before work began; run the same command again to go on")
+    _leave("stopped before work began; run the same command again to continue")
 
 
 def _leave(text: str | None = None) -> NoReturn:

@@ -150,7 +150,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             held_out_tokens=options.tokens,
         )
     except KeyboardInterrupt:
-        print("seedconv: stopped; the same command goes on", file=sys.stderr)
+        print("seedconv: stopped; run the same command again to continue", file=sys.stderr)
         return INTERRUPTED
     except (StoreError, OSError) as error:
         print(f"seedconv: {visible(str(error))}", file=sys.stderr)

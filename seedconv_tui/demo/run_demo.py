@@ -85,13 +85,13 @@ def run_demo(
             drop_checkpoints(folder)
             _drop_log_probs(store)
         print(
-            f"done; look at it again with: seedconv tui {store} "
+            f"done. Open the results again: seedconv tui {store} "
             f"({folder} takes {size(_size_of(folder))})",
             file=sys.stderr,
         )
     else:
         given = " --second-size" * second_size + " --capture" * capture + " --keep" * keep
-        print(f"stopped; go on with: seedconv demo --dir {folder}{given}", file=sys.stderr)
+        print(f"stopped. To continue: seedconv demo --dir {folder}{given}", file=sys.stderr)
     return shown
 
 

@@ -131,4 +131,4 @@ class Follower:
     def _warn_once(self, name: str, error: Exception) -> None:
         if name not in self._warned:
             self._warned.add(name)
-            self._warn(f"{name}: {type(error).__name__}: {error}; the work goes on")
+            self._warn(f"{name}: {type(error).__name__}: {error}; the work continues")

@@ -122,4 +122,4 @@ class _Handler(RotatingFileHandler):
         if not self._told:
             self._told = True
             text = f"{self.baseFilename}: cannot be written: {sys.exc_info()[1]}"
-            print(f"seedconv: {visible(text)}; the work goes on without a log", file=sys.stderr)
+            print(f"seedconv: {visible(text)}; the work continues without a log", file=sys.stderr)

@@ -46,7 +46,7 @@ _GLYPHS = "charts of braille dots, or of half blocks"
 _SEEN = "alerts were seen: show the keys again"
 _STUDY = "another of the studies"
 _STOP = "back to the shell; `fg` returns"
-_QUIT = "leave; an engine that is at work goes on"
+_QUIT = "leave; a working engine continues"
 
 
 class SeedconvApp(App[None], inherit_bindings=False):

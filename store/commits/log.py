@@ -107,7 +107,7 @@ def refuse_lost(folder: Path, number: int, there: os.stat_result | None = None) 
     if there is not None and not os.path.samestat(found, there):
         raise ReplacedError(
             f"{folder.parent}: another study, or an older copy of this one, was put in its place; "
-            "run the same command again to go on with what is there"
+            "run the same command again to continue with what is there"
         )
     return found
 

@@ -272,6 +272,8 @@ def _root(files: Files, *, migrating: bool = False) -> dict[str, Any]:
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         if lacks_files(error):
             raise
+        if str(files).endswith(".toml"):
+            raise refuse("is a study file. Name its store: `store` in its [study]") from None
         raise refuse("is not a seedconv study") from None
     if type(found) is not int:  # true and 1.0 are not 1 in JSON
         raise NotAStudyError(f"{files}: is not a seedconv study")

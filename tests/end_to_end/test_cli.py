@@ -45,7 +45,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_run_again_does_nothing(done: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["run", str(done / "study.toml")]) == 0
-    assert "0 checkpoints scored, 0 steps reduced" in capsys.readouterr().err
+    assert "0 checkpoints scored, 0 steps compared" in capsys.readouterr().err
 
 
 def test_status(done: Path, capsys: pytest.CaptureFixture[str]) -> None:

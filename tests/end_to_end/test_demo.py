@@ -112,7 +112,7 @@ def test_the_demo_with_captures_writes_no_checkpoints(
 ) -> None:
     assert demo(tmp_path, capture=True) == 0
     said = capsys.readouterr()
-    assert "done; look at it again" in said.err
+    assert "done. Open the results again" in said.err
     assert "step 2, function or content word" in said.out
     assert not list(tmp_path.rglob("*.safetensors"))
     assert not list((tmp_path / "study-announced" / "captured").rglob("*.npy"))  # all were taken

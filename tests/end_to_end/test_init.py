@@ -155,6 +155,19 @@ def test_folders_that_differ_in_one_more_name_are_models(
     checkpoints(Path(), *(f"runs/{s}/seed{n}/step5" for s in sizes for n in (1, 2)))
     found = {model.name: model.source for model in drafted(capsys)[0].models}
     assert found == {size: f"runs/{size}/seed{{seed}}/step{{step}}" for size in sizes}
+    shutil.rmtree("runs")
+    checkpoints(Path(), *(f"runs/{s}_seed{n}_step5" for s in sizes for n in (1, 2)))
+    found = {model.name: model.source for model in drafted(capsys)[0].models}
+    assert found == {size: f"runs/{size}_seed{{seed}}_step{{step}}" for size in sizes}
+
+
+def test_folders_that_differ_in_more_than_a_name_are_no_models(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    names = ("checkpoint-5", "checkpoint-9", "ckpt-5")
+    checkpoints(Path(), *(f"runs/seed{n}/{name}" for name in names for n in (1, 2)))
+    (model,) = drafted(capsys)[0].models
+    assert model.source == "runs/seed{seed}/checkpoint-{step}"
 
 
 def test_one_seed_and_seeds_without_a_step_in_common(capsys: pytest.CaptureFixture[str]) -> None:
@@ -225,9 +238,24 @@ def test_names_on_the_hub_are_not_asked_for(
     assert study.models[0].source == "hf://google/multiberts-seed_{seed}"
     assert study.models[0].only_step == 1000
     assert "For all steps" in text
+    study, text, _ = drafted(capsys, "EleutherAI/pythia-14m@step5")
+    assert study.models[0].source == {"1": "EleutherAI/pythia-14m@step{step}"}
+    assert "No seed in the name" in text  # not every repository of the owner
     for seed in (1, 2):  # as the Hub's own cache has them
         lay(Path(f"hub/models--owner--gpt-seed{seed}"), "refs/step5", "refs/step10")
     assert drafted(capsys, "hub")[0].models[0].source == "owner/gpt-seed{seed}@step{step}"
+
+
+def test_a_store_in_place_of_a_study_file_and_the_other_way_round(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    Path("study.zarr").mkdir()
+    assert run(["run", "study.zarr"]) == 2
+    assert "study.zarr: is a folder. Name a study file" in capsys.readouterr().err
+    assert run(["init"]) == 0
+    for command in ("status", "plot"):
+        assert run([command, "study.toml"]) == 2
+        assert "study.toml: is a study file. Name its store" in capsys.readouterr().err
 
 
 def test_nothing_that_is_recognised(capsys: pytest.CaptureFixture[str]) -> None:

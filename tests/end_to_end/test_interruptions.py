@@ -37,7 +37,7 @@ pytestmark = pytest.mark.long
 
 STOPPED = "seedconv: stopped; what was committed stays: "
 COMMAND = (sys.executable, "-m", "seedconv_tui.cli.main")
-GO_ON = "run the same command again to go on"
+GO_ON = "run the same command again to continue"
 
 
 @pytest.fixture(scope="module")

@@ -108,7 +108,7 @@ def test_without_a_hold_what_trainer_deletes_is_gone_and_only_rank_zero_speaks(
     other.on_save(TrainingArguments(output_dir=str(tmp_path)), state, None)  # type: ignore[arg-type]
     assert len(list((tmp_path / "study-announced").iterdir())) == 10
     assert run(["run", str(file)]) == 0
-    assert "2 checkpoints scored, 1 step reduced, 8 missing" in capsys.readouterr().err
+    assert "2 checkpoints scored, 1 step compared, 8 missing" in capsys.readouterr().err
     (model,) = open_study(tmp_path / "study.zarr").snapshot().models
     assert (model.state[:-1] == State.MISSING).all()
     assert (model.state[-1] == State.DONE).all()

@@ -288,7 +288,7 @@ def test_an_engine_that_waits_says_so_and_goes_on(
     assert {status.message for status in waiting} == {"CPU at 97 % by others"}
     assert {status.state for status in waiting} == {"waiting"}
     assert heard.of("paused") == ["cpu: waits: CPU at 97 % by others"]
-    assert heard.of("resumed") == ["cpu: goes on"]
+    assert heard.of("resumed") == ["cpu: continues"]
     assert heard.statuses[-1].message == ""
     assert run(["run", str(write_study(made, study__store="at-once.zarr"))]) == 0
     assert committed(open_study(store)) == committed(open_study(made / "at-once.zarr"))

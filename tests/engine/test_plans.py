@@ -377,6 +377,6 @@ def test_the_shape_of_batches_does_not_matter(tmp_path: Path) -> None:
 
 def test_one_seed_is_one_seed_in_words() -> None:
     plan = make_plan(Step("m", 0, ("1",), reduce=True), ModelLedger(), "none")
-    assert plan.why == "1 seed is scored and nothing is kept"
+    assert plan.why == "scoring 1 seed, storing no log-probs"
     plan = make_plan(Step("m", 0, ("1", "2"), reduce=True), ModelLedger(), "none")
-    assert plan.why == "2 seeds are scored side by side and nothing is kept"
+    assert plan.why == "scoring 2 seeds together, storing no log-probs"

@@ -139,7 +139,7 @@ def test_a_probe_that_comes_later_touches_nothing_else(
     write_probes(tmp_path, study)
     capsys.readouterr()
     assert run(["run", str(study)]) == 0
-    assert "0 checkpoints scored, 0 steps reduced, 3 checkpoints probed" in capsys.readouterr().err
+    assert "0 checkpoints scored, 0 steps compared, 3 checkpoints probed" in capsys.readouterr().err
     both = results(store)
     assert {name: both[name] for name in before} == before
     assert run(["run", str(study)]) == 0
@@ -163,7 +163,7 @@ def test_a_probe_that_comes_later_touches_nothing_else(
     capsys.readouterr()
     assert run(["run", str(study)]) == 0
     err = capsys.readouterr().err
-    assert "3 checkpoints scored, 1 step reduced, 3 checkpoints probed" in err
+    assert "3 checkpoints scored, 1 step compared, 3 checkpoints probed" in err
     opened.refresh()
     assert opened.ledger("m").probed["long"] == set(itertools.product("123", (5, 10)))
     # Without it in the study file, it stays.
@@ -214,7 +214,7 @@ def test_a_probe_that_fails_is_told_apart_from_scores(
     err = capsys.readouterr().err
     where = f"{tmp_path}/runs/seed1/step5"
     assert f"probe pairs: {where}: of its own; tried once, parked until it changes" in err
-    assert "2 checkpoints scored, 1 step reduced, 2 checkpoints probed, 1 probe failed (1 p" in err
+    assert "2 checkpoints scored, 1 step compared, 2 checkpoints probed, 1 probe failed (1 p" in err
     known = open_study(store).ledger("m")
     assert known.probed == {"pairs": {("2", 5)}, "long": {("1", 5), ("2", 5)}}
     assert not known.failed
@@ -388,7 +388,7 @@ def test_what_is_deleted_before_its_turn_is_told_and_not_tried_again(
     for seed in (2, 3):
         gone = f"runs/seed{seed}/step5 is gone: deleted before it was asked probe pairs, long"
         assert err.count(gone) == 1
-    assert "3 checkpoints scored, 1 step reduced, 1 checkpoint probed; look at it" in err
+    assert "3 checkpoints scored, 1 step compared, 1 checkpoint probed. Open the results" in err
     assert status(tmp_path / "study.zarr", capsys)[2] == 0
 
 

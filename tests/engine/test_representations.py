@@ -233,8 +233,8 @@ def test_projected_sizes_are_told_and_a_budget_is_kept(
     assert run(["run", str(budgeted)]) == 2  # another corpus than the store's
     assert "corpus" in capsys.readouterr().err
     assert run(["run", str(write_study(tmp_path, log_probs__budget_gb=1))]) == 0
-    line = next(x for x in capsys.readouterr().err.splitlines() if "log-probs to come take" in x)
-    assert "(dense; as factored" in line
+    line = next(x for x in capsys.readouterr().err.splitlines() if "log-probs will take" in x)
+    assert "(dense; factored" in line
     assert run(["run", str(write_study(tmp_path, log_probs__budget_gb=0))]) == 2
     assert "log_probs.budget_gb" in capsys.readouterr().err
 
@@ -256,8 +256,8 @@ def test_log_probs_are_factored_by_default(
     make_runs(tmp_path, seeds=("1", "2"), steps=(0, 5))
     score_unset(tmp_path)
     said = capsys.readouterr().err
-    assert "(factored; as dense" in said
-    assert "log-probs of 2 seeds are kept factored where the model allows" in said
+    assert "(factored; dense" in said
+    assert "scoring 2 seeds one by one, storing log-probs (factored where the model allows)" in said
     study = open_study(tmp_path / "study.zarr")
     assert set(kept(study).values()) == {"factored"}
     assert float(study.dataset("m").storage_floor.max()) == 0
@@ -269,7 +269,7 @@ def test_they_are_dense_where_the_model_does_not_allow_it(
     save_runs(tmp_path, llama_like("Gemma2Config", head_dim=16, final_logit_softcapping=5.0))
     score_unset(tmp_path)
     said = capsys.readouterr().err
-    assert "(dense; as factored" in said  # its config.json has the cap
+    assert "(dense; factored" in said  # its config.json has the cap
     study = open_study(tmp_path / "study.zarr")
     assert set(kept(study).values()) == {"dense"}
     lines = [it.text for it in study.snapshot().journal if "kept dense" in it.text]

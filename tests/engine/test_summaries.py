@@ -276,11 +276,11 @@ def test_surprisals_of_a_seed_of_choice(copy: Path, capsys: pytest.CaptureFixtur
     other = {**only, "categories__surprisal_seed": "none"}
     capsys.readouterr()
     assert run(["run", str(write_study(copy, **other))]) == 0  # seeds are discovered
-    message = "m: no reduced step has seed none of categories.surprisal_seed"
+    message = "m: no compared step has seed none of categories.surprisal_seed"
     assert message in capsys.readouterr().err
     for changes, message in (
-        ({}, "m: step 7 of categories.surprisal_step is not reduced; levels of surprisal stay"),
-        ({"categories__surprisal_seed": "none"}, "m: no reduced step has seed none of"),
+        ({}, "m: step 7 of categories.surprisal_step is not compared; levels of surprisal stay"),
+        ({"categories__surprisal_seed": "none"}, "m: no compared step has seed none of"),
     ):
         changes |= {"categories__include": ["surprisal"], "categories__surprisal_step": 7}
         assert run(["run", str(write_study(copy, **changes))]) == 0
@@ -515,7 +515,7 @@ def test_a_run_mends_the_levels_of_surprisal(
         chunk.write_bytes(chunk.read_bytes()[:-1] + b"\x55")
     file = write_study(copy)
     assert run(["run", str(file)]) == 0
-    assert "making the levels of surprisal again" in capsys.readouterr().err
+    assert "computing the levels of surprisal again" in capsys.readouterr().err
     after = open_study(copy / "study.zarr").summary("m", "surprisal")
     np.testing.assert_array_equal(after.expected_kl, before.expected_kl)
     assert run(["verify", str(copy / "study.zarr")]) == 0

@@ -89,7 +89,7 @@ def test_who_waits_can_be_stopped(tmp_path: Path) -> None:
             if "none.txt" in line:
                 engine.send_signal(signal.SIGINT)
     assert engine.returncode == 130
-    assert "run the same command again to go on" in lines[-1]
+    assert "run the same command again to continue" in lines[-1]
     assert not (tmp_path / "study.zarr").exists()
 
 

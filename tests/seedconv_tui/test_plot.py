@@ -193,7 +193,7 @@ def test_without_results() -> None:
     line = plot_text(study(queued), width=80, height=16)
     assert "15 of 54 checkpoints scored" in line
     both = plot_text(study(model(), unreduced(model("late"))), width=80, height=16)
-    assert re.search(r"late +no step reduced yet", both)
+    assert re.search(r"late +no step compared yet", both)
 
 
 def test_unknown_model() -> None:

@@ -142,7 +142,7 @@ def test_live_scalars_come_out_in_order_and_once(tmp_path: Path) -> None:
         assert steps() == [0, 50, 100, 200]
         fill(writer, "m", "12", [300])  # passed on when it ends
     assert steps() == [0, 50, 100, 200, 300]
-    assert warned == ["broken: RuntimeError: no connection; the work goes on"]
+    assert warned == ["broken: RuntimeError: no connection; the work continues"]
 
     with follow(seen := Seen()) as follower:  # an engine is started again
         follower.on_status(make_engine())

@@ -116,7 +116,7 @@ def test_what_to_do_next() -> None:
     assert "no heartbeat for 2 h from the engine (process 4242 on gpu-07)" in what
     assert asked(7200, state="finished") == (
         "finished",
-        "look at it: seedconv tui study.zarr",
+        "open the results: seedconv tui study.zarr",
         False,
     )
     state, what, trouble = asked(state="failed", message="study.zarr: no space \x1b[2J")

@@ -16,8 +16,8 @@ def line_of(text: str, name: str) -> str:
     return next(row for row in text.splitlines() if row.startswith(f" {name} "))
 
 
-def reduced(model: str, step: int, ago: float) -> JournalEntry:
-    return JournalEntry(START - ago, "info", "reduced", f"reduced {model}, step {step:,}: ...")
+def reduced(model: str, step: int, ago: float, word: str = "compared") -> JournalEntry:
+    return JournalEntry(START - ago, "info", "reduced", f"{word} {model}, step {step:,}: ...")
 
 
 @pytest.mark.parametrize(("size", "ascii_only"), [((80, 24), False), ((200, 50), True)])
@@ -59,9 +59,9 @@ async def test_the_change_is_since_an_hour_ago_as_the_session_saw_it() -> None:
 async def test_what_was_before_the_session_is_in_the_journal() -> None:
     journal = (
         reduced("m", STEPS[3], 5000),
-        reduced("m", STEPS[4], 4000),
+        reduced("m", STEPS[4], 4000, word="reduced"),  # as version 0.1 wrote it
         reduced("m", STEPS[2], 3900),  # late: it was not the newest
-        replace(reduced("m", 0, 3800), text="reduced m, step 10^99: ..."),
+        replace(reduced("m", 0, 3800), text="compared m, step 10^99: ..."),
         reduced("m", 1000, 60),
     )
     study = make_study(make_model("m"), journal=journal)

@@ -78,7 +78,7 @@ def test_log_probs_of_reduced_steps_go_and_results_stay(
     assert run(["verify", str(study)]) == 0
     capsys.readouterr()
     assert run(["prune", str(study), *options]) == 0
-    assert "nothing to drop" in capsys.readouterr().out
+    assert "nothing to delete" in capsys.readouterr().out
 
 
 def test_a_dry_run_writes_nothing(study: Path, capsys: pytest.CaptureFixture[str]) -> None:

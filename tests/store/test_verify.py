@@ -284,7 +284,7 @@ def test_an_engine_computes_what_was_forgotten_again(
     spoil(store / "models/m/loose/kl/c/0/1/2/0")
     assert run(["verify", str(store), "--mend"]) == 0
     assert run(["run", str(file)]) == 0
-    assert "1 checkpoint scored, 2 steps reduced" in capsys.readouterr().err
+    assert "1 checkpoint scored, 2 steps compared" in capsys.readouterr().err
     after = committed(open_study(store))
     assert after.keys() == before.keys()
     for key, value in before.items():

@@ -82,7 +82,7 @@ class TopBar(Canvas):
         if feed is None:
             return []
         if feed.paused:
-            return [("paused, P goes on ", palette.warn)]
+            return [("paused, P resumes ", palette.warn)]
         if feed.progress is None:
             return []
         if feed.trouble or feed.unread() > UNREAD_AFTER:

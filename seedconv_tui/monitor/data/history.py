@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 BACK_SECONDS = 3600.0
 """How far back a change is measured from."""
+_COMPARED = ("compared", "reduced")  # the second in journals of version 0.1
 
 
 @dataclass(frozen=True)
@@ -70,10 +71,11 @@ class History:
 
 def _as_written(model: ModelSnapshot, journal: Iterable[JournalEntry]) -> Iterable[Point]:
     """Yield when each step that was the newest then was reduced, as far as the journal has it."""
-    start, newest = f"reduced {model.name}, step ", -1
+    starts, newest = [f"{word} {model.name}, step " for word in _COMPARED], -1
     places = {int(step): place for place, step in enumerate(model.steps)}
     for entry in journal:
-        if entry.event != "reduced" or not entry.text.startswith(start):
+        start = next(filter(entry.text.startswith, starts), None)
+        if entry.event != "reduced" or start is None:
             continue
         number = entry.text.removeprefix(start).partition(":")[0].replace(",", "")
         step = int(number) if number.isdecimal() and len(number) < 19 else -1
