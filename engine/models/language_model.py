@@ -5,6 +5,7 @@ Nothing else about them is known to the scorer, so that models of any origin can
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -79,6 +80,13 @@ class LanguageModel(Protocol):
         `ids`, int64 (batch, position), are on the device, and so is what is returned: (batch, n,
         hidden) where there is a head, else (batch, n, vocab or more). `shown` is 0 at ids that fill
         a batch up; None: the model need not know.
+        """
+
+    def watch(self, percents: Sequence[int]) -> tuple[int, ...]:
+        """Have `states` return, after the final ones, those after these percents of its layers.
+
+        Return how many units each of them has; none where its layers are not known, and `states`
+        returns what it did.
         """
 
     def close(self) -> None:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 
+from engine.models.inner_layers import InnerLayers, find_layers
 from engine.models.output_head import Head, find_head, hidden_states
 from engine.models.residency import Stage, StagedModule
 from engine.models.spreading import bring_back, release
@@ -45,6 +46,8 @@ class LoadedModel:
         limits = _values(module.config.to_dict(), _LIMIT)
         self.limits = tuple(limit for limit in limits if isinstance(limit, int))
         self.head: Head | None = None
+        self._inner: InnerLayers | None = None
+        self._first = torch.empty(0)  # ids of a text, with which it was tried
         self._masked = masked
         self._staged = StagedModule(module, stage, changes_itself=changes_itself)
 
@@ -55,13 +58,25 @@ class LoadedModel:
     @torch.inference_mode()
     def find_head(self, ids: torch.Tensor, vocab_size: int) -> None:
         """Find how logits of the study's entries are made of states, with the first of a text."""
-        inputs = self._inputs(ids, None)
-        self.head = find_head(self.activate(), vocab_size, **inputs)
+        self._first = ids
+        self.head = find_head(self.activate(), vocab_size, **self._inputs(ids, None))
+
+    @torch.inference_mode()
+    def watch(self, percents: Sequence[int]) -> tuple[int, ...]:
+        """See `LanguageModel`. Raise what the model raises."""
+        self._inner = None
+        if self.head is not None:
+            self._inner = find_layers(
+                self.activate(), percents, lambda: self.states(self._first, None, 1)
+            )
+        return () if self._inner is None else self._inner.widths
 
     def states(self, ids: torch.Tensor, shown: torch.Tensor | None, last: int) -> torch.Tensor:
         """Return hidden states of all positions, or else logits of the last ones."""
         module, inputs = self.activate(), self._inputs(ids, shown)
         try:
+            if self._inner is not None:
+                return self._inner.after(lambda: hidden_states(module, **inputs))
             if self.head is not None:
                 return hidden_states(module, **inputs)
             if _takes(module, "logits_to_keep"):

@@ -28,7 +28,11 @@ class Head:
     soft_cap: float | None = None
 
     def logits(self, hidden: torch.Tensor, out: torch.Tensor) -> None:
-        """Put the logits of hidden states (token, hidden) into `out` (token, vocab) float32."""
+        """Put the logits of hidden states (token, hidden) into `out` (token, vocab) float32.
+
+        Further units, which are those of other layers, are left out.
+        """
+        hidden = hidden[:, : self.weight.shape[1]]
         if self.bias is None:
             torch.mm(hidden, self.weight.T, out=out)
         else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -234,6 +234,10 @@ class UserModel:
                 f"its context is {longest} now, and was {self.longest} when it was loaded"
             )
         return found
+
+    def watch(self, percents: Sequence[int]) -> tuple[int, ...]:
+        """Return nothing: layers of a loader's model are not known."""
+        return ()
 
     def _precision(self) -> torch.dtype:
         """Return the precision in which it computes, which may be less than it returns.

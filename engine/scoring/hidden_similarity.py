@@ -8,18 +8,19 @@ import numpy as np
 import torch
 
 from engine.scoring.log_prob_rows import Rows
-from store.schema import OF_STATES, Floats
+from store.schema import ESTIMATES, Floats
 from store.statistics import CrossMoments
 
 _ROWS = 2**10  # tokens that are added at once: a few would take as long as the whole matrix
 
 
 class HiddenSimilarity:
-    """CKA of the final hidden states of those seeds of a pass that have them."""
+    """CKA of some hidden states of those seeds of a pass that have them."""
 
-    def __init__(self, seeds: Sequence[Rows]) -> None:
-        self._n_seeds = len(seeds)
-        self._at = [at for at, rows in enumerate(seeds) if rows.has_hidden]
+    def __init__(self, seeds: Sequence[Rows], which: str) -> None:
+        """Take the final states, or those after some layers (`store.schema.ESTIMATES`)."""
+        self.which, self._n_seeds = which, len(seeds)
+        self._at = [at for at, rows in enumerate(seeds) if rows.has_hidden(which)]
         self._rows = [seeds[at] for at in self._at]
         self._moments: CrossMoments | None = None
         self._pieces: list[torch.Tensor] = []  # that were not added yet
@@ -38,7 +39,7 @@ class HiddenSimilarity:
         start = max(start, self._taken)
         if start >= stop or len(self._rows) < 2:
             return
-        states = [rows.states(start, stop) for rows in self._rows]
+        states = [rows.hidden(self.which, start, stop) for rows in self._rows]
         if self._moments is None:
             self._moments = CrossMoments([of.shape[1] for of in states])
         self._pieces.append(torch.cat(states, 1))
@@ -53,7 +54,7 @@ class HiddenSimilarity:
 
     def values(self) -> dict[str, Floats]:
         """Return what there is by array of the store, (seed, other_seed); NaN: not known."""
-        found = {name: np.full((self._n_seeds,) * 2, np.nan) for name in OF_STATES}
+        found = {name: np.full((self._n_seeds,) * 2, np.nan) for name in ESTIMATES[self.which]}
         if self._moments is not None:
             if self._pieces:
                 self._add()

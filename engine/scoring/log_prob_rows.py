@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 
@@ -10,6 +10,7 @@ from engine.models.language_model import LanguageModel
 from engine.models.output_head import Head
 from engine.scoring.scorer import Scorer, rows_within
 from seedconv_tui.training.windows import Window
+from store.schema import CKA, DEPTHS
 
 _PRODUCT_BYTES = {"cpu": 2**25, "cuda": 2**28}  # float32 logits of one product
 
@@ -17,8 +18,23 @@ _PRODUCT_BYTES = {"cpu": 2**25, "cuda": 2**28}  # float32 logits of one product
 class Rows:
     """Consecutive rows of log-probs, made of states that come in pieces of any length."""
 
-    def __init__(self, scorer: Scorer, head: Head | None, more: Callable[[], torch.Tensor]) -> None:
-        """Call `more` for the states of the next tokens, as `Scorer.forward` returns them."""
+    def __init__(
+        self,
+        scorer: Scorer,
+        head: Head | None,
+        more: Callable[[], torch.Tensor],
+        inner: Mapping[str, int] | None = None,
+    ) -> None:
+        """Call `more` for the states of the next tokens, as `Scorer.forward` returns them.
+
+        `inner` are the hidden states that come after the final ones, with the width of each.
+        """
+        self._hidden: dict[str, slice] = {}  # units, by what `scoring.divergences` calls them
+        if head is not None:
+            stop = 0
+            for name, width in {CKA: head.weight.shape[1], **(inner or {})}.items():
+                self._hidden[name] = slice(stop, stop + width)
+                stop += width
         self._scorer, self._head, self._more = scorer, head, more
         self._pieces: list[torch.Tensor] = []  # states of consecutive tokens
         self._first = 0  # the token of the first one
@@ -26,10 +42,13 @@ class Rows:
         self._made = (0, self._product)  # first token and logits of the last product
         self._product_rows = rows_within(_PRODUCT_BYTES[scorer.device.type], scorer.vocab_size)
 
-    @property
-    def has_hidden(self) -> bool:
-        """Whether `states` are hidden states, and not log-probs or logits."""
-        return self._head is not None
+    def has_hidden(self, which: str) -> bool:
+        """Return whether `hidden` has these: the final ones (`CKA`), or one of `DEPTHS`."""
+        return which in self._hidden
+
+    def hidden(self, which: str, start: int, stop: int) -> torch.Tensor:
+        """Return hidden states of tokens [start, stop), (token, unit) float32."""
+        return self.states(start, stop)[:, self._hidden[which]]
 
     def states(self, start: int, stop: int, *, keep: int | None = None) -> torch.Tensor:
         """Return states of tokens [start, stop); forget those before `keep`, or else `start`.
@@ -105,13 +124,16 @@ class Rows:
 class LiveSeed:
     """A checkpoint that is being scored: its model is run when tokens are asked for."""
 
-    def __init__(self, scorer: Scorer, model: LanguageModel) -> None:
+    def __init__(self, scorer: Scorer, model: LanguageModel, *, compared: bool = False) -> None:
+        """Take a model; if it is `compared`, with what the study compares of inner layers."""
+        inner = scorer.inner if compared else ()
         self._scorer, self.model = scorer, model
         self.window = scorer.window(model)  # and overlap
         self._windows = scorer.windows(model)
         self._batch: list[Window] = []  # kept until it went through: memory may run out
         self.noise_floor: float | None = None  # nats; known once tokens were asked for
-        self.rows = Rows(scorer, model.head, self._more)
+        widths = model.watch([DEPTHS[name] for name in inner]) if inner else ()
+        self.rows = Rows(scorer, model.head, self._more, dict(zip(inner, widths, strict=False)))
 
     def _more(self) -> torch.Tensor:
         self._batch = self._batch or next(self._windows)

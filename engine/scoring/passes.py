@@ -26,13 +26,18 @@ from engine.scoring.reference_kl import References
 from engine.scoring.scorer import Scorer, rows_within
 from engine.scoring.top_predictions import largest
 from engine.scoring.transfer import HostCopies
-from store.schema import REFERENCES, TOP
+from store.schema import CKA, DEPTHS, ESTIMATES, REFERENCES, TOP
 from store.words import counted
 from store.writing import PendingCheckpoint, PendingPairs
 
 _BLOCK_BYTES = {"cpu": 2**20, "cuda": 2**27}  # float32 log-probs of one seed
 
 _LEAST = -1e30  # log-probs beyond it are none: a sum of a few would be infinite in float32
+
+_WHY = {
+    CKA: "their log-probs are kept dense, or their logits are not made of any",
+    **dict.fromkeys(DEPTHS, "what their layers are is not known, or they are stored"),
+}
 
 
 class LiveError(Exception):
@@ -97,13 +102,17 @@ class CorpusPass:
         self._live = {n: seed for n, seed in enumerate(seeds) if isinstance(seed, Live)}
         self._rows = rows_within(_BLOCK_BYTES[scorer.device.type], scorer.vocab_size)
         self._copies = HostCopies(scorer.device)
-        self._similarity: HiddenSimilarity | None = None
-        if pairs is not None and pairs.wants_states:
-            self._similarity = HiddenSimilarity(self._sources)
-            if lacking := self._similarity.n_without:
+        wanted = () if pairs is None else pairs.of_states
+        self._similarities = [
+            HiddenSimilarity(self._sources, which)
+            for which, arrays in ESTIMATES.items()
+            if {*arrays} & {*wanted}
+        ]
+        for of in self._similarities:
+            if of.n_without:
                 scorer.note(
-                    f"{counted(lacking, 'seed')} without hidden states (their log-probs are kept "
-                    "dense, or their logits are not made of any); cka is left out for their pairs"
+                    f"{counted(of.n_without, 'seed')} without hidden states ({_WHY[of.which]}); "
+                    f"{of.which} is left out for their pairs"
                 )
         self._shrunk = False  # and not noted yet
         self._log_p = self._p = self._spare = torch.empty(0)
@@ -168,8 +177,9 @@ class CorpusPass:
                 self._progress(stop)
             if before is not None:
                 self._append(*before)
-            if self._pairs is not None and self._similarity is not None:
-                self._pairs.put_states(self._similarity.values())
+            for similarity in self._similarities:
+                assert self._pairs is not None
+                self._pairs.put_states(similarity.values())
 
     def _block(self, start: int, stop: int) -> list[dict[str, torch.Tensor]]:
         """Compute everything of these tokens, on the device.
@@ -181,8 +191,8 @@ class CorpusPass:
         for seed, source in enumerate(self._sources):
             with self._blamed(seed):
                 source.fill(start, stop, log_p[seed])
-        if self._similarity is not None:
-            self._similarity.take(start, stop)
+        for similarity in self._similarities:
+            similarity.take(start, stop)
         _exp(log_p, p)
         targets = self._scorer.targets[start:stop, None]
         shared = {"lowest": log_p.amin(-1)}  # NaN or infinite where anything of a row is
@@ -198,7 +208,7 @@ class CorpusPass:
                 elif live.kept == "log_probs":
                     found |= _rounded(log_p[seed], p[seed], spare[0])
                 if live.kept == "hidden":
-                    found["hidden"] = live.seed.rows.states(start, stop)
+                    found["hidden"] = live.seed.rows.hidden(CKA, start, stop)
                 if live.kept == "log_probs" and self._pairs is not None:
                     # As a later reduction would read them: what comes of a pair must not depend on
                     # which of its seeds came first.

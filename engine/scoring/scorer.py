@@ -27,6 +27,7 @@ from engine.study_file.scoring_section import ScoringSection
 from engine.text.counts import log_unigram
 from engine.text.evaluation_text import EvaluationText, TokenSequence
 from seedconv_tui.training.windows import Window, batches, plan_windows
+from store.schema import DEPTHS
 from store.words import counted
 
 _PROBE_TOKENS = 16
@@ -66,6 +67,7 @@ class Scorer:
         self.text, self.vocab_size, self.devices, self.note = text, vocab_size, devices, note
         self.device = device = devices.output  # where ids come from, and log-probs are made
         self._settings = settings
+        self.inner = tuple(name for name in settings.divergences if name in DEPTHS)
         self._masked = settings.prediction != "causal"
         self._makers = Makers(
             MakerSettings(

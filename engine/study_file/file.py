@@ -23,7 +23,7 @@ from engine.study_file.section import Section
 from engine.study_file.study_section import StudySection
 from engine.study_file.watch_section import WatchSection
 from seedconv_tui.training.announcing import choose_folder
-from store.schema import CATEGORIES, CKA, CONTEXT, Schedule, read_schedules
+from store.schema import CATEGORIES, CKA, CONTEXT, DEPTHS, Schedule, read_schedules
 
 
 class StudyFile(Section):
@@ -125,6 +125,26 @@ class StudyFile(Section):
                 'log_probs.representation = "dense" does not keep; leave it out, or set "auto", '
                 '"factored" or "none"'
             )
+        return self
+
+    @model_validator(mode="after")
+    def _inner_states(self) -> Self:
+        asked = next((name for name in self.scoring.divergences if name in DEPTHS), None)
+        if asked is None:
+            return self
+        field = f'scoring.divergences: "{asked}"'
+        if self.log_probs.representation != "none":
+            raise ValueError(
+                f"{field} compares hidden states of inner layers, which no store keeps: all seeds "
+                'of a step must be scored side by side. Set log_probs.representation = "none"'
+            )
+        for model in self.models:
+            if model.source_kind.captured or model.loader is not None:
+                has = "is captured in training" if model.loader is None else "has a loader"
+                raise ValueError(
+                    f"{field} needs models that transformers loads, and model "
+                    f'"{model.name}" {has}; leave it out'
+                )
         return self
 
     @model_validator(mode="after")

@@ -292,7 +292,7 @@ class Worker:
                     keep, layer, note = kept_as(where, model, task.keep)
                     if note:
                         self._note_once(note)
-                    running = LiveSeed(self._scorer, model)
+                    running = LiveSeed(self._scorer, model, compared=task.reduce)
             pending, kept = None, REPRESENTATIONS[keep]
             if kept is not None or record is None:
                 pending = self._results.begin_checkpoint(task.model, seed, task.step, keep, layer)

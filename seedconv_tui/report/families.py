@@ -30,6 +30,7 @@ def figures_of(
     from seedconv_tui.report.figures import (  # late: matplotlib takes a second
         between_checkpoints,
         by_group,
+        by_hidden_layer,
         by_hidden_state,
         by_level,
         by_probe,
@@ -40,7 +41,11 @@ def figures_of(
     )
 
     made: dict[str, Callable[[], Iterable[Figure | Omitted]]] = {
-        "curves": lambda: chain(over_training.figures(source), by_hidden_state.recorded(source)),
+        "curves": lambda: chain(
+            over_training.figures(source),
+            by_hidden_state.recorded(source),
+            by_hidden_layer.figures(source),
+        ),
         "levels": lambda: by_level.figures(source),
         "groups": lambda: by_group.figures(source),
         "models": lambda: model_differences.figures(source),

@@ -9,7 +9,7 @@ from store.commits.study_progress import probes_of, states
 from store.reading.study_reader import StudyReader
 from store.reading.summary import SummaryReader
 from store.schema.category import ALL
-from store.schema.pair_metrics import CKA, OF_STATES
+from store.schema.pair_metrics import metrics_of
 from store.schema.snapshot import ModelSnapshot
 from store.statistics.means import mean_over_seeds
 
@@ -43,7 +43,7 @@ def read_model(study: StudyReader, name: str) -> ModelSnapshot:
         duplicates=study.duplicates(name),
         failures=known.failures_now(),
         captured=known.captured(),
-        of_states={name: means(name) for name in OF_STATES} if CKA in study.divergences else {},
+        of_states={of.array: means(of.array) for of in metrics_of(study.divergences) if of.states},
         **probes_of(known, study.probes()),
     )
 

@@ -5,12 +5,13 @@ and the statistics in a report, as far as the study has them. A new divergence t
 a row here, its kernel in `engine.scoring.divergence` and its float64 formula in
 `store.analysis.again`; a new number made of the results of both seeds takes a row here and its
 formula in `store.statistics.means.PAIR_OF`. Those of hidden states are made while log-probs are
-compared (`engine.scoring.hidden_similarity`), and of nothing that is kept.
+compared (`engine.scoring.hidden_similarity`), and of nothing that is kept. A depth takes a number
+in `_PERCENT`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from store.schema.ensemble import TO_MEAN
@@ -33,7 +34,7 @@ class PairMetric:
     symmetric: bool = True  # whether both orders of the pair have the same value
     larger_is_nearer: bool = False
     is_share: bool = False  # whether it is a share of tokens, which a screen shows in percent
-    of_states: bool = False  # whether it is made of the hidden states of both seeds
+    states: str = ""  # which hidden states of both seeds it is made of; empty: of none
 
     @property
     def is_divergence(self) -> bool:
@@ -43,7 +44,7 @@ class PairMetric:
     @property
     def choice(self) -> str:
         """What `scoring.divergences` must name for a study to have it; empty: every study has."""
-        return CKA if self.of_states else self.name if self.is_divergence else ""
+        return self.states or (self.name if self.is_divergence else "")
 
     @property
     def factor(self) -> float:
@@ -60,6 +61,11 @@ class PairMetric:
 CKA = "cka"
 """The name by which `scoring.divergences` asks for the similarity of hidden states."""
 
+_PERCENT = (0, 25, 50, 75)  # of the layers, which have computed the states then; 0: embeddings
+
+DEPTHS = {f"{CKA}_after_{percent}": percent for percent in _PERCENT}
+"""The names that ask for the similarity of inner hidden states, each with its percent."""
+
 KL = PairMetric(
     name="kl",
     array="mean_kl",
@@ -74,6 +80,36 @@ KL = PairMetric(
     symmetric=False,
 )
 """The one that every study has: curves, phases, outliers and categories are made of it."""
+
+
+def _similarities(choice: str, of: str, in_title: str, in_short: str) -> Iterator[PairMetric]:
+    """Yield both estimates for some hidden states, which a study has by this choice."""
+    yield PairMetric(
+        name=choice,
+        array=choice,
+        units="1",
+        title=f"CKA {in_title}",
+        symbol=f"CKA{in_short}",
+        in_report=f"CKA{in_short}",
+        array_description=f"linear CKA of {of} over all tokens",
+        column_description=f"linear CKA of their {of}, 0 to 1",
+        larger_is_nearer=True,
+        states=choice,
+    )
+    name = f"{choice}_debiased"
+    yield PairMetric(
+        name=name,
+        array=name,
+        units="1",
+        title=f"CKA {in_title}, debiased",
+        symbol=f"CKA debiased{in_short}",
+        in_report=f"CKA debiased{in_short}",
+        array_description=f"debiased estimate of {choice}",
+        column_description=f"debiased estimate of `{choice}`, which may be below 0",
+        larger_is_nearer=True,
+        states=choice,
+    )
+
 
 MORE_METRICS = (
     PairMetric(
@@ -134,29 +170,16 @@ MORE_METRICS = (
         array_description="difference of the target's probability, root mean square over tokens",
         column_description="difference of the target's probability, root mean square over tokens",
     ),
-    PairMetric(
-        name=CKA,
-        array=CKA,
-        units="1",
-        title="CKA of hidden states",
-        symbol="CKA",
-        in_report="CKA",
-        array_description="linear CKA of final hidden states over all tokens",
-        column_description="linear CKA of their final hidden states, 0 to 1",
-        larger_is_nearer=True,
-        of_states=True,
-    ),
-    PairMetric(
-        name="cka_debiased",
-        array="cka_debiased",
-        units="1",
-        title="CKA of hidden states, debiased",
-        symbol="CKA debiased",
-        in_report="CKA debiased",
-        array_description="debiased estimate of cka",
-        column_description="debiased estimate of `cka`, which may be below 0",
-        larger_is_nearer=True,
-        of_states=True,
+    *_similarities(CKA, "final hidden states", "of hidden states", ""),
+    *(
+        row
+        for name, percent in DEPTHS.items()
+        for row in _similarities(
+            name,
+            f"hidden states after {percent} % of the layers",
+            f"after {percent} % of the layers",
+            f" {percent} %",
+        )
     ),
 )
 """The others, of all tokens only."""
@@ -167,10 +190,16 @@ PAIR_METRICS = (KL, *MORE_METRICS)
 DIVERGENCES = tuple(metric.name for metric in PAIR_METRICS if metric.is_divergence)
 """Names of those that may have an array of values per token, (step, seed, other_seed, token)."""
 
-OF_STATES = tuple(metric.array for metric in PAIR_METRICS if metric.of_states)
-"""Arrays of what is made of hidden states: the usual estimate, and the debiased one."""
+ESTIMATES = {
+    choice: tuple(metric.array for metric in PAIR_METRICS if metric.states == choice)
+    for choice in (CKA, *DEPTHS)
+}
+"""Arrays of what is made of hidden states, by choice: the usual estimate, and the debiased one."""
 
-CHOICES = (*DIVERGENCES, TO_MEAN, CKA)
+OF_STATES = tuple(array for both in ESTIMATES.values() for array in both)
+"""All of these."""
+
+CHOICES = (*DIVERGENCES, TO_MEAN, CKA, *DEPTHS)
 """What `scoring.divergences` may name: these, the KL of each seed to the mean of all, and CKA."""
 
 USUAL = ("kl", "js")

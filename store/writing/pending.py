@@ -227,14 +227,14 @@ class PendingPairs:
         return tuple(self._buffers)
 
     @property
-    def wants_states(self) -> bool:
-        """Whether the study has what is made of hidden states."""
-        return bool(self._of_states)
+    def of_states(self) -> tuple[str, ...]:
+        """Return the arrays of what is made of hidden states, as far as the study has them."""
+        return tuple(self._of_states)
 
     def put_states(self, values: Mapping[str, NDArray[np.float64]]) -> None:
-        """Take what the hidden states of all tokens come to, (seed, other_seed) by array."""
-        for name, of in self._of_states.items():
-            of[...] = values[name]
+        """Take what some hidden states of all tokens come to, (seed, other_seed) by array."""
+        for name, of in values.items():
+            self._of_states[name][...] = of
 
     def append(self, block: Mapping[str, NDArray[np.float32]]) -> None:
         """Add the next tokens: each divergence by name, (n, seed, other_seed) float32, nats.

@@ -18,6 +18,7 @@ from engine.models.spreading import all_weights, bring_back, release, spread
 from engine.scoring.transfer import HostCopies
 from seedconv_tui.cli.main import run
 from store import open_study
+from store.schema import DEPTHS, OF_STATES
 from tests.support.architectures import LLAMA, make_model
 from tests.support.tiny_models import make_runs, write_study
 
@@ -38,10 +39,14 @@ def expect_the_same(
     folder: Path, representation: str, device: str, other: str, ways: Sequence[dict[str, Any]]
 ) -> None:
     """Score on `device`, and in several ways on the `other`."""
-    settings = {"log_probs__representation": representation}
+    settings: dict[str, Any] = {"log_probs__representation": representation}
+    if representation == "none":
+        settings["scoring__divergences"] = ["kl", *DEPTHS]
     alone = score(folder, device, **settings)
     for way in ways:
         found = score(folder, other, **settings, **way)
+        for name in {*OF_STATES} & {*alone.data_vars}:
+            np.testing.assert_allclose(found[name], alone[name], rtol=1e-4, err_msg=str(name))
         np.testing.assert_allclose(found.kl, alone.kl, rtol=1e-5, atol=1e-6)
         np.testing.assert_allclose(found.surprisal, alone.surprisal, rtol=1e-5, atol=1e-5)
 

@@ -16,7 +16,7 @@ from engine.scoring import hidden_similarity, passes
 from engine.study_file.file import load_study_file
 from seedconv_tui.cli.main import run
 from store import open_study
-from store.schema import OF_STATES
+from store.schema import CKA, ESTIMATES
 from store.statistics import CrossMoments
 from tests.support.gram_alignment import Floats, kept, plain_cka
 from tests.support.tiny_models import make_runs, write_study
@@ -44,7 +44,7 @@ def expect_exact(store: Path, states: dict[str, Floats]) -> None:
     study = open_study(store)
     for seed, other in itertools.permutations(states, 2):
         wanted = plain_cka(states[seed], states[other])
-        for name, value in zip(OF_STATES, wanted, strict=True):
+        for name, value in zip(ESTIMATES[CKA], wanted, strict=True):
             row = study.dataset("m").load().sel(step=5, seed=seed, other_seed=other)
             assert float(row[name]) == pytest.approx(value, rel=1e-6)
             assert np.nanmax(study.means("m", name, recorded=True)[0]) >= value - 1e-6
@@ -73,7 +73,7 @@ def test_asking_for_it_changes_nothing_else(made: Path) -> None:
     one, other = (open_study(store).dataset("m").load() for store in (plain, more))
     for name in one.data_vars:
         np.testing.assert_array_equal(one[name], other[name], err_msg=str(name))
-    assert {*other.data_vars} - {*one.data_vars} == {*OF_STATES}
+    assert {*other.data_vars} - {*one.data_vars} == {*ESTIMATES[CKA]}
 
 
 def test_memory_that_runs_out_adds_no_token_twice(

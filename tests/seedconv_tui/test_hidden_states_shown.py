@@ -16,6 +16,7 @@ from seedconv_tui.monitor.seeds.screen import SeedsScreen
 from seedconv_tui.report.families import FAMILIES
 from seedconv_tui.text import nats
 from store import open_study
+from store.schema import CKA, ESTIMATES
 from tests.support.gram_alignment import kept, plain_cka
 from tests.support.terminal import terminal
 from tests.support.tiny_models import make_runs, write_study
@@ -52,7 +53,7 @@ async def test_curves_and_seeds_show_it(
 ) -> None:
     async with terminal(store=store, size=(120, 30)) as screen:
         await screen.press("2", *["m"] * (len(METRICS) - len(OF_SOME_STUDIES) - 1))
-        for place, metric in enumerate(STATES):
+        for place, metric in enumerate(STATES[of] for of in ESTIMATES[CKA]):
             await screen.press("m")
             await screen.settle()
             assert f"{metric.title} · band: min to max over pairs" in screen.text
@@ -100,3 +101,50 @@ def test_the_report_has_it_unasked(
     np.testing.assert_allclose(values, wanted[0] + wanted[10], rtol=1e-6)
     mean = np.mean([cka for cka, _ in wanted[10]])
     assert f"CKA               : {mean:12.6f}" in (tmp_path / "summary.md").read_text()
+
+
+@pytest.fixture(scope="module")
+def layered(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A study that compares the embeddings, and nothing of the final states."""
+    folder = tmp_path_factory.mktemp("layered")
+    make_runs(folder, steps=(0, 10))
+    file = write_study(
+        folder,
+        corpus__max_tokens=100,
+        categories__include=["pos"],
+        log_probs__representation="none",
+        scoring__divergences=["kl", "cka_after_0", "cka_after_75"],
+    )
+    assert run(["run", str(file)]) == 0
+    return folder / "study.zarr"
+
+
+async def test_curves_offer_the_layers_that_a_study_has(layered: Path) -> None:
+    async with terminal(store=layered, size=(120, 30)) as screen:
+        await screen.press("2", *["m"] * (len(METRICS) - len(OF_SOME_STUDIES) - 1))
+        for choice in ("cka_after_0", "cka_after_75"):
+            for name in ESTIMATES[choice]:
+                await screen.press("m")
+                await screen.settle()
+                assert STATES[name].title in screen.text
+                values = open_study(layered).pair_means("m", name, 10)
+                assert f"{nats(float(np.nanmean(values)))} " in screen.row("━━ m")
+        await screen.press("m")
+        assert "expected KL, nats" in screen.text
+
+
+def test_the_report_has_a_figure_by_layer(layered: Path, tmp_path: Path) -> None:
+    others = [part for name in FAMILIES if name != "curves" for part in ("--without", name)]
+    assert run(["report", str(layered), "-o", str(tmp_path), "--format", "png", *others]) == 0
+    assert not (tmp_path / "hidden_states.csv").exists()
+    assert (tmp_path / "hidden_layers.png").stat().st_size > 10_000
+    with (tmp_path / "hidden_layers.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    data = open_study(layered).dataset("m").load()
+    assert len(rows) == 2 * 2 * len(PAIRS)
+    for row in rows:
+        cell = data.sel(step=int(row["step"]), seed=row["seed"], other_seed=row["other_seed"])
+        for name, column in zip(
+            ESTIMATES[f"cka_after_{row['percent']}"], ("cka", "cka_debiased"), strict=True
+        ):
+            assert float(row[column]) == pytest.approx(float(cell[name]), rel=1e-12)

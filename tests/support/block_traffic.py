@@ -93,7 +93,7 @@ def count_block(compiled: bool, names: Sequence[str] = ("kl", "js")) -> dict[str
             rows = Rows(scorer, head, lambda: torch.empty(TOKENS, HIDDEN, device=device))
             made: Any = SimpleNamespace(rows=rows)
             live.append(Live(str(seed), made, SimpleNamespace(), None))  # type: ignore[arg-type]
-        pairs: Any = SimpleNamespace(divergences=names, wants_states=False)
+        pairs: Any = SimpleNamespace(divergences=names, of_states=())
         work = CorpusPass(scorer, live, pairs, lambda n: None)
         with torch.inference_mode(), Traffic() as traffic:
             work._block(0, TOKENS)

@@ -20,7 +20,7 @@ from store.analysis import summarise
 from store.commits.log import decode, encode
 from store.commits.owner import Watching
 from store.schema import (
-    CKA,
+    ESTIMATES,
     REFERENCES,
     TO_MEAN,
     USUAL,
@@ -314,7 +314,7 @@ def committed(study: Study) -> dict[tuple[Any, ...], bytes]:
                     values = study.values(name, variable, i, step)
                     found[name, variable, i, members, step] = values.tobytes()
                 for j in seeds - {i}:
-                    for variable in {*study.divergences} - {TO_MEAN, CKA, *REFERENCES}:
+                    for variable in {*study.divergences} - {TO_MEAN, *ESTIMATES, *REFERENCES}:
                         values = study.values(name, variable, i, step, j)
                         found[name, variable, i, j, step] = values.tobytes()
                     for variable, values in snapshot.of_states.items():

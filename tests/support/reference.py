@@ -41,6 +41,20 @@ def windowed_log_probs(
     n_tokens: int = N_TOKENS,
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """The same of any model; `predict` gives logits (1, position, vocab) of ids (1, position)."""
+    rows, targets = windowed(folder, predict, stream=stream, window=window, n_tokens=n_tokens)
+    tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(folder / "tokenizer/tokenizer.json"))
+    return torch.from_numpy(rows)[:, : len(tokenizer)].log_softmax(-1).numpy(), targets
+
+
+def windowed(
+    folder: Path,
+    predict: Callable[[torch.Tensor], torch.Tensor],
+    *,
+    stream: bool,
+    window: int = WINDOW,
+    n_tokens: int = N_TOKENS,
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """What `predict` gives for each token, (token, ...), and the targets."""
     tokenizer = PreTrainedTokenizerFast(tokenizer_file=str(folder / "tokenizer/tokenizer.json"))
     end = tokenizer.convert_tokens_to_ids(END)
     text = (folder / "text.txt").read_text(encoding="utf-8")
@@ -62,8 +76,7 @@ def windowed_log_probs(
             if start + len(inputs) <= done:
                 break
             with torch.no_grad():
-                logits = predict(torch.tensor([inputs]))[0, done - start :].double()
-            rows += list(logits[:, : len(tokenizer)].log_softmax(-1).numpy())
+                rows += list(predict(torch.tensor([inputs]))[0, done - start :].double().numpy())
             done = start + len(inputs)
         targets += ids[1:]
     return np.array(rows), np.array(targets)

@@ -165,14 +165,14 @@ TOGETHER: tuple[Metric, ...] = tuple(
 )
 """Only of studies that keep `kl_to_mean`."""
 
-STATES: tuple[Metric, ...] = tuple(
-    Metric(
+STATES: dict[str, Metric] = {
+    metric.array: Metric(
         metric.title, (PAIRS,), "two seeds compared at a step", partial(_of_states, metric.array)
     )
     for metric in PAIR_METRICS
-    if metric.of_states
-)
-"""Only of studies that have `cka`."""
+    if metric.states
+}
+"""By array of what is made of hidden states; only of studies that have it."""
 
 TO_REFERENCE: dict[str, Metric] = {
     metric.name: Metric(
@@ -186,7 +186,7 @@ TO_REFERENCE: dict[str, Metric] = {
 }
 """By name of the reference; only of studies that have it."""
 
-OF_SOME_STUDIES = (*OF_PAIRS, *TOGETHER, *STATES, *TO_REFERENCE.values())
+OF_SOME_STUDIES = (*OF_PAIRS, *TOGETHER, *STATES.values(), *TO_REFERENCE.values())
 """Those that the key leaves out where no study that is shown has them."""
 
 METRICS: tuple[Metric, ...] = (

@@ -37,7 +37,7 @@ from seedconv_tui.monitor.curves.model_choice import (
 from seedconv_tui.monitor.curves.readout import Readout, entries, heading
 from seedconv_tui.monitor.curves.step_bands import BandOverSteps, StepBand
 from seedconv_tui.monitor.curves.whole_summary import Whole, WholeSummary
-from store.schema import ACTIVE_STATES, CKA, State, has_ensemble
+from store.schema import ACTIVE_STATES, State, has_ensemble, metrics_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -182,8 +182,12 @@ class CurvesView(StudyScreen):
         read = [snapshot for _, _, snapshot in self._read()]
         if metric in OF_PAIRS:
             return any(model.probed for snapshot in read for model in snapshot.models)
-        if metric in STATES:
-            return any(CKA in each.divergences for each in read)
+        if metric in STATES.values():
+            return any(
+                metric is STATES.get(of.array)
+                for each in read
+                for of in metrics_of(each.divergences)
+            )
         if metric in TO_REFERENCE.values():
             return any(
                 metric is TO_REFERENCE.get(name) for each in read for name in each.divergences

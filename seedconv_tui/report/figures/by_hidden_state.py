@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ from seedconv_tui.report.study_data import StudyData, few_words, spread
 from seedconv_tui.tables.long_tables import Column
 from seedconv_tui.text import counted
 from store.analysis import hidden_alignment, hidden_seeds
-from store.schema import CKA, OF_STATES, Floats
+from store.schema import CKA, ESTIMATES, Floats
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing
@@ -23,27 +23,35 @@ if TYPE_CHECKING:
 
 _STEPS = 40  # at most, of a model
 _NAME, _TITLE = "hidden_states", "Similarity of the seeds' hidden states over training"
-_PANELS = ("CKA", "CKA, debiased")
+PANELS = ("CKA", "CKA, debiased")
 
 
 def recorded(source: StudyData) -> Iterator[Figure]:
     """Yield the figure of a study that has `cka`, at all steps. Raise DamagedError."""
     if CKA not in source.study.divergences:
         return
-    there: dict[str, dict[int, tuple[str, ...]]] = {}
-    found: dict[str, dict[int, Floats]] = {}
-    for model in source.models:
-        known = source.study.ledger(model)
-        both = np.stack([source.study.means(model, name) for name in OF_STATES])
-        for at, step in enumerate(sorted(known.steps)):
-            seeds = tuple(seed for seed in known.seeds if seed in known.reduced.get(step, ()))
-            index = [known.seeds[seed] for seed in seeds]
-            of = np.array([both[:, at, i, j] for i, j in combinations(index, 2)]).T
-            if np.isfinite(of).any():
-                there.setdefault(model, {})[step] = seeds
-                found.setdefault(model, {})[step] = of
-    if found:
-        yield _figure(source, there, found)
+    both = {model: recorded_pairs(source, model, CKA) for model in source.models}
+    there = {model: seeds for model, (seeds, _) in both.items() if seeds}
+    if there:
+        yield _figure(source, there, {model: both[model][1] for model in there})
+
+
+def recorded_pairs(
+    source: StudyData, model: str, choice: str
+) -> tuple[dict[int, tuple[str, ...]], dict[int, Floats]]:
+    """Return, of steps that have them, the seeds and both estimates of each two, (estimate, pair).
+
+    Raise DamagedError.
+    """
+    known, there, found = source.study.ledger(model), dict[int, tuple[str, ...]](), {}
+    both = np.stack([source.study.means(model, name) for name in ESTIMATES[choice]])
+    for at, step in enumerate(sorted(known.steps)):
+        seeds = tuple(seed for seed in known.seeds if seed in known.reduced.get(step, ()))
+        index = [known.seeds[seed] for seed in seeds]
+        of = np.array([both[:, at, i, j] for i, j in combinations(index, 2)]).T
+        if np.isfinite(of).any():
+            there[step], found[step] = seeds, of
+    return there, found
 
 
 def figures(
@@ -94,6 +102,16 @@ def _pairs(
     return np.array(found, np.float64)
 
 
+def over_pairs(by_step: Sequence[Floats]) -> tuple[Floats, Floats, Floats]:
+    """Return mean, lowest and highest of the pairs, (step,) each; NaN where a step has none."""
+    known = [of[np.isfinite(of)] for of in by_step]
+    mean, low, high = (
+        np.array([over(of) if of.size else np.nan for of in known])
+        for over in (np.mean, np.min, np.max)
+    )
+    return mean, low, high
+
+
 def _figure(
     source: StudyData,
     there: dict[str, dict[int, tuple[str, ...]]],
@@ -129,16 +147,11 @@ def _figure(
     def draw() -> Drawing:
         figure, axes = style.grid(1, 2, width=style.TWO_COLUMNS, height=2.4)
         lines: list[Line2D] = []
-        for place, (panel, title) in enumerate(zip(axes[0], _PANELS, strict=True)):
+        for place, (panel, title) in enumerate(zip(axes[0], PANELS, strict=True)):
             lines = []
             looks = style.ordinal(len(drawn))
             for at, (model, look) in enumerate(zip(drawn, looks, strict=True)):
-                both = [pairs[place] for pairs in found[model].values()]
-                values = [of[np.isfinite(of)] for of in both]
-                mean, low, high = (
-                    np.array([over(of) if of.size else np.nan for of in values])
-                    for over in (np.mean, np.min, np.max)
-                )
+                mean, low, high = over_pairs([pairs[place] for pairs in found[model].values()])
                 x = np.array([*found[model]])
                 lines.append(
                     style.curve(panel, x, mean, look, low=low, high=high, at=at, name=model)
@@ -146,7 +159,7 @@ def _figure(
             style.step_axis(panel, steps)
             panel.set_ylim(min(0.0, panel.get_ylim()[0]) if place else 0.0, 1.02)
             panel.set_ylabel(title)
-            style.letter(panel, place, title, of=len(_PANELS))
+            style.letter(panel, place, title, of=len(PANELS))
         style.legend(figure, lines, width=style.TWO_COLUMNS)
         return figure
 
