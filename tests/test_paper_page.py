@@ -61,3 +61,8 @@ def test_what_uncleared_memory_does_to_the_unigram_distribution() -> None:
     assert f"is {share:,.0f}, so" in PAGE
     smoothed = np.log(1 / (total + n))
     assert abs(256 / n * (smoothed - share) - (5.26 - 1.61)) < 0.01
+
+
+def test_what_float16_does_to_a_uniform_distribution() -> None:
+    log_p = np.log(1 / 50_277)
+    assert f"is off by {abs(float(np.float16(log_p)) - log_p):.3f} nats" in PAGE

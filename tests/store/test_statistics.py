@@ -254,7 +254,7 @@ def test_the_interval_covers_where_the_naive_one_does_not(
         half, mean = simulated.naive_half(kl), pair_mean(kl)
         naive.append(covers(mean - half, mean + half, MEAN))
     assert 0.90 <= np.mean(coverage) <= 0.98, coverage
-    assert np.mean(naive) < 0.5, naive
+    assert 0.02 <= np.mean(naive).round(2) <= 0.07, "what docs/paper.md and uncertainty.md say"
 
 
 @pytest.mark.parametrize("of", COMPONENTS)
