@@ -41,6 +41,9 @@ BANNED = {
     r"all that": "name the thing",
     r"so many": "name the number",
     r"(?:is|are) gone(?!:)": "deleted; `gone` of a checkpoint",
+    r"(?-i:hub|hubs|hub's)": "the Hugging Face Hub, then: the Hub",
+    r"left alone(?! is)": "unchanged, not retried",
+    r"(?:go|goes) on where": "resumes, continues",
 }
 _PATTERNS = [
     (re.compile(rf"(?<![\w-])(?:{words})(?![\w-])".replace(" ", r"\s+"), re.IGNORECASE), instead)

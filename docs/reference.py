@@ -178,6 +178,11 @@ def command_lines(name: str, parser: argparse.ArgumentParser) -> Iterator[str]:
     words += [spelt(action).rpartition(", ")[2] for action in needed]
     words += [called(action) for action in places]
     yield from (f"    {' '.join(words)}", "", f"Example: `{command(name).EXAMPLE}`", "")
+    page = command(name).PAGE
+    title = re.search(r"^# (.*)$", (DOCS / page).read_text(encoding="utf-8"), re.MULTILINE)
+    assert title is not None
+    if page != "reference-commands.md":
+        yield from (f"More: [{title[1]}]({page})", "")
     for group in parser._action_groups:
         shown = [
             a

@@ -133,7 +133,7 @@ representation = "factored"  # a tenth of what dense would have the trainer writ
 def prepare(folder: Path, plan: TrainingPlan) -> Path:
     """Write everything that training and scoring start from into `folder`; return the study file.
 
-    What the same plan left there earlier is kept, so that it goes on where it was.
+    What the same plan left there earlier is kept, so that training continues from there.
     """
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 

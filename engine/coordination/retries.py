@@ -1,10 +1,10 @@
 """Choose which failed checkpoints and probes are tried again, and when.
 
-What may pass (a file that cannot be read, a hub that does not answer, no memory) is tried again
+What may pass (a file that cannot be read, a Hub that does not answer, no memory) is tried again
 after 15 s, 30 s, 60 s, ... up to an hour, and parked after the twelfth time, some four hours later.
 What will not pass by itself (NaN in the weights, another vocabulary) is parked at once. A parked
-checkpoint is left alone until it, or what the study file says of it, changes, or the user asks for
-it; also by later engines: the store keeps what is decided here.
+checkpoint is not retried until it changes, or its settings in the study file, or the user asks for
+it. Later engines do the same: the store keeps these decisions.
 """
 
 from __future__ import annotations

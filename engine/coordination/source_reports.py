@@ -191,7 +191,7 @@ class SourceReports:
             return f"{nothing}: {next(iter(missing.values()))}" if missing else nothing
         if near := self._sources[name].hint():
             return f"{nothing}; {near}"
-        hint = "; on the hub, write hf://owner/name@revision" if text.count("/") == 1 else ""
+        hint = "; on the Hub, write hf://owner/name@revision" if text.count("/") == 1 else ""
         return f"{nothing}{hint}"
 
 

@@ -29,7 +29,7 @@ _SLICE_SECONDS = 2.0  # no slice begins another step after that, or is saved up 
 
 
 class Summaries:
-    """Summarises what is reduced; what is up to date is left alone, so it may be asked often."""
+    """Summarises compared steps; skips what is up to date, so it may be asked often."""
 
     def __init__(
         self,

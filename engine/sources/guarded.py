@@ -1,6 +1,6 @@
 """A source of checkpoints, in which one that cannot be looked at fails alone.
 
-What lies in a folder, or on the hub, was written by anybody. Whatever is raised while a checkpoint
+What lies in a folder, or on the Hub, was written by anybody. Whatever is raised while a checkpoint
 is looked at becomes the reason why that checkpoint is refused; the others are not concerned.
 """
 

@@ -1,4 +1,4 @@
-"""Checkpoints on the hub: pinned to commits when they are found, downloaded when scored."""
+"""Checkpoints on the Hub: pinned to commits when they are found, downloaded when scored."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from engine.sources.hub_search import HubSearch, Revision
 from engine.study_file.models_section import ModelSection
 from store.schema import Key
 
-LOOK_AGAIN_SECONDS = 300.0  # `watch` asks the hub no more often by default
+LOOK_AGAIN_SECONDS = 300.0  # `watch` asks the Hub no more often by default
 
 
 class HubSource:
@@ -39,7 +39,7 @@ class HubSource:
         self._looked = 0.0
 
     def find(self) -> Listing:
-        """Ask the hub, or repeat what it said not long ago.
+        """Ask the Hub, or repeat what it said not long ago.
 
         A checkpoint found before stays at the commit it was found at.
         """
@@ -68,7 +68,7 @@ class HubSource:
         return self._listing
 
     def hint(self) -> str | None:
-        """Return None: the hub itself says what is missing."""
+        """Return None: the Hub itself says what is missing."""
         return None
 
     def checkpoint(self, key: Key) -> HubCheckpoint:
@@ -97,7 +97,7 @@ class HubSource:
         return self._pinned.get(key)
 
     def pin(self, key: Key) -> Revision:
-        """Return the revision of a checkpoint; ask the hub unless it was found before.
+        """Return the revision of a checkpoint; ask the Hub unless it was found before.
 
         Raise CheckpointError when there is none.
         """
@@ -109,7 +109,7 @@ class HubSource:
 
 
 class HubCheckpoint:
-    """A checkpoint on the hub. Its commit never changes."""
+    """A checkpoint on the Hub. Its commit never changes."""
 
     def __init__(
         self,
@@ -137,7 +137,7 @@ class HubCheckpoint:
         return Reference(self.key, self._known())
 
     def fetch(self) -> Path:
-        """Download what scoring takes, and no more; return its folder in the hub's cache.
+        """Download what scoring takes, and no more; return its folder in the Hub's cache.
 
         Raise CheckpointError, in one line, and Interrupted.
         """
@@ -174,13 +174,13 @@ class HubCheckpoint:
         return {**vars(self._pinned())}
 
     def release(self) -> None:
-        """Delete the checkpoint from the hub's cache, if the study file says so."""
+        """Delete the checkpoint from the Hub's cache, if the study file says so."""
         if not self._downloads.kept:
             self._downloads.drop(self._pinned())
 
 
 class HubDownloads:
-    """Downloads of one model's checkpoints, in the hub's cache."""
+    """Downloads of one model's checkpoints, in the Hub's cache."""
 
     def __init__(self, model: ModelSection, client: HubClient) -> None:
         self._model, self._client = model, client

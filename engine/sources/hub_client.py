@@ -1,6 +1,6 @@
-"""The Hugging Face hub, for studies that may never ask it anything.
+"""The Hugging Face Hub, for studies that may never ask it anything.
 
-Most checkpoints lie in folders. The hub's library takes a quarter of a second to import, and its
+Most checkpoints lie in folders. The Hub's library takes a quarter of a second to import, and its
 releases before 2.4, which do for folders, lack what `hub_patience` needs; so both wait for the
 first question.
 """
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class HubClient:
-    """Questions to the hub. Each waits out refusals and interruptions, for ten minutes at most."""
+    """Questions to the Hub. Each waits out refusals and interruptions, for ten minutes at most."""
 
     def __init__(
         self,
@@ -56,7 +56,7 @@ class HubClient:
         return self._hub.files(repository, commit)
 
     def download(self, repository: str, revision: str, name: str) -> Path:
-        """Put one file into the hub's cache, unless it is there. `revision` may be a commit."""
+        """Put one file into the Hub's cache, unless it is there. `revision` may be a commit."""
         return self._hub.download(repository, revision, name)
 
     def drop(self, commit: str) -> None:

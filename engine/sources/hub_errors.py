@@ -1,4 +1,4 @@
-"""Errors of the hub, for code that has to know them without asking the hub itself."""
+"""Errors of the Hub, for code that has to know them without asking the Hub itself."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from engine.errors import CheckpointError
 
 
 class HubError(CheckpointError):
-    """The hub does not give something; the reason in one line.
+    """The Hub does not give something; the reason in one line.
 
     `absent`: it is not there, and asking again is of no use. `passing`: it may be there later.
     """

@@ -49,7 +49,7 @@ class Pace:
 
 
 class Question:
-    """One question to the hub, which may take several requests, one after the other."""
+    """One question to the Hub, which may take several requests, one after the other."""
 
     def __init__(self, check_stop: Callable[[], None], *, whole: bool) -> None:
         """`check_stop` may raise, at any part of an answer; `whole`: it is no file."""

@@ -1,4 +1,4 @@
-"""The Hugging Face hub, asked patiently. The one module that imports huggingface_hub.
+"""The Hugging Face Hub, asked patiently. The one module that imports huggingface_hub.
 
 The library answers a refusal by sleeping for as long as that asks, deaf to a request to stop.
 So refusals are caught before it sees them, waited out here and the question put again; it goes on
@@ -40,7 +40,7 @@ Answer = TypeVar("Answer")
 
 TIMEOUT = 30.0  # seconds of silence after which a question counts as unanswered
 MOST_TRIES = 8
-LONGEST_WAIT = 600.0  # seconds in all; the hub counts requests over 300 seconds
+LONGEST_WAIT = 600.0  # seconds in all; the Hub counts requests over 300 seconds
 
 LONG = 5.0  # seconds that a wait takes to be worth telling
 
@@ -55,7 +55,7 @@ class _Refused(Exception):  # noqa: N818  (asked again, mostly)
 
 
 class PatientHub:
-    """Questions to the hub, each asked again until there is an answer; see `HubClient`."""
+    """Questions to the Hub, each asked again until there is an answer; see `HubClient`."""
 
     def __init__(
         self,
@@ -132,7 +132,7 @@ class PatientHub:
         return self._patiently(repository, ask)
 
     def download(self, repository: str, revision: str, name: str) -> Path:
-        """Put one file into the hub's cache, unless it is there. `revision` may be a commit."""
+        """Put one file into the Hub's cache, unless it is there. `revision` may be a commit."""
 
         def ask() -> Path:
             return Path(
@@ -173,7 +173,7 @@ class PatientHub:
                     answer = ask()
             except Interrupted:
                 raise
-            except Exception as error:  # of no common kind where files lie in the hub's own storage
+            except Exception as error:  # of no common kind where files lie in the Hub's own storage
                 cause = _cause(error)
                 if slow := question.too_slow or (isinstance(cause, TooSlowError) and str(cause)):
                     text = f"{what}: {constants.ENDPOINT} {slow}; given up"
@@ -196,7 +196,7 @@ class PatientHub:
             if pause >= LONG:
                 self._on_wait(f"{what}: {constants.ENDPOINT} {reason}; waiting {pause:.0f} s")
             if self._wait(pause):
-                raise Interrupted("stopped while waiting for the hub; run it again to continue")
+                raise Interrupted("stopped while waiting for the Hub; run it again to continue")
 
     def _final(self, what: str, error: BaseException) -> HubError | None:
         """Return the error to give up with, or None when another try may help."""
@@ -216,7 +216,9 @@ class PatientHub:
             case HfHubHTTPError() if error.response.status_code in (401, 403):
                 return HubError(f"{what}: {hub} refuses access: {_LOGIN}")
             case FileMetadataError():
-                return HubError(f"{what}: {hub} is no hub; see HF_ENDPOINT ({_line(error)})")
+                return HubError(
+                    f"{what}: {hub} is not a Hugging Face Hub; see HF_ENDPOINT ({_line(error)})"
+                )
             case HfHubHTTPError():
                 return HubError(f"{what}: {hub} answers {error.response.status_code}")
             case HFValidationError():
@@ -228,10 +230,10 @@ class PatientHub:
                 return HubError(f"{text}; is there a network? see HF_ENDPOINT, HF_HUB_OFFLINE",
                                 passing=True)  # fmt: skip
             case OSError() if lacks_room(error):
-                text = f"{what}: no space left in the hub's cache, {constants.HF_HUB_CACHE}"
+                text = f"{what}: no space left in the Hub's cache, {constants.HF_HUB_CACHE}"
                 return HubError(f'{text}; set HF_HOME, or models.cache = "drop"', passing=True)
             case ValueError() | KeyError() | TypeError() | AttributeError() | AssertionError():
-                text = f"{what}: {hub} gives no answer of a hub's ({_line(error)})"
+                text = f"{what}: {hub} does not answer as a Hub does ({_line(error)})"
                 return HubError(f"{text}; see HF_ENDPOINT")
             case OSError() if error.errno is not None:
                 return HubError(f"{what}: {_line(error)}", passing=True)

@@ -1,4 +1,4 @@
-"""Finds checkpoints on the hub by listing repositories, their branches and tags."""
+"""Finds checkpoints on the Hub by listing repositories, their branches and tags."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Revision:
 
 @dataclass
 class HubLook:
-    """Results of one look at the hub."""
+    """Results of one look at the Hub."""
 
     revisions: dict[Key, Revision] = field(default_factory=dict)
     missing: dict[Key, str] = field(default_factory=dict)
@@ -48,7 +48,7 @@ class HubSearch:
         self._templates = {seed: HubTemplate.parse(t) for seed, t in model.templates.items()}
 
     def look(self, wanted: Collection[Key] | None) -> HubLook:
-        """Ask the hub for the revisions of wanted checkpoints; None: of all matching ones."""
+        """Ask the Hub for the revisions of wanted checkpoints; None: of all matching ones."""
         look = HubLook()
         for label, template in self._templates.items():
             keys = None if wanted is None else {k for k in wanted if label in (None, k[0])}

@@ -169,7 +169,7 @@ class ModelSection(Section):
         if self.cache == "drop" and not self.source_kind.downloads:
             raise ValueError("cache: is about downloads; folders are never deleted")
         if self.config is not None and self.source_kind.downloads:
-            raise ValueError("config: is about folders; on the hub each checkpoint has its own")
+            raise ValueError("config: is about folders; on the Hub each checkpoint has its own")
         return self
 
     @model_validator(mode="after")

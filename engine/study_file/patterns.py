@@ -1,4 +1,4 @@
-"""Patterns of sources: text with {model}, {seed} and {step}, for folders and for the hub."""
+"""Patterns of sources: text with {model}, {seed} and {step}, for folders and for the Hub."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def _merged(known: Fields, found: Fields, steps: set[int]) -> dict[str, str] | N
 
 @dataclass(frozen=True)
 class HubTemplate:
-    """A repository on the hub, `owner/name`, and a revision of it."""
+    """A repository on the Hub, `owner/name`, and a revision of it."""
 
     repository: Pattern
     revision: Pattern
@@ -124,7 +124,7 @@ class HubTemplate:
         owner, slash, name = repository.partition("/")
         if not slash or not owner or not name or "/" in name or (at and not revision):
             raise ValueError(
-                "is on the hub, because of its @ or hf://, and so must be owner/name@revision; "
+                "is on the Hub, because of its @ or hf://, and so must be owner/name@revision; "
                 "a folder with @ in its name starts with ./ or /"
             )
         if Pattern(owner).fields & {"seed", "step", "*"} or "*" in name:
@@ -151,15 +151,15 @@ class SourceKind:
 
 def _in_folders(text: str) -> frozenset[str]:
     if "://" in text:
-        raise ValueError("must be a folder, or owner/name@revision on the hub")
+        raise ValueError("must be a folder, or owner/name@revision on the Hub")
     return Pattern(text).fields
 
 
 HUB = SourceKind(
-    name="the hub",
+    name="the Hub",
     means=lambda text: text.startswith(_HUB) or ("@" in text and not text.startswith(_FOLDER)),
     fields=lambda text: HubTemplate.parse(text).fields,
-    nothing_fits="nothing on the hub fits",
+    nothing_fits="nothing on the Hub fits",
     downloads=True,
 )
 CAPTURED = SourceKind(

@@ -1,8 +1,8 @@
 """Published suites of models trained with several seeds, as sources that can be named.
 
-Names of repositories and revisions were checked against copies of the hub's pages and public code,
-not against the hub itself; docs/sources.md says which by what. What is not known is discovered on
-the hub: a preset lists steps only where the suite's documentation does.
+Names of repositories and revisions were checked against copies of the Hub's pages and public code,
+not against the Hub itself; docs/sources.md says which by what. What is not known is discovered on
+the Hub: a preset lists steps only where the suite's documentation does.
 """
 
 from __future__ import annotations

@@ -18,7 +18,7 @@ class ReferenceSection(Section):
     """A named model of the same tokenizer, the end of training, or both."""
 
     model: Annotated[str, Field(min_length=1)] | None = None
-    """a model of the same tokenizer: a folder, or a name on the hub"""
+    """a model of the same tokenizer: a folder, or a name on the Hub"""
     config: str | None = None
     """its `config.json`, if that is not next to the weights"""
     allow_pickle: bool = False
@@ -54,7 +54,7 @@ class ReferenceSection(Section):
                 raise ValueError(f"{name}: is about reference.model, which is not given")
         if self.model is not None and ("{" in self.model or "*" in self.model):
             raise ValueError(
-                f"model: should be one folder, or one name on the hub, without {{...}} and *, "
+                f"model: should be one folder, or one name on the Hub, without {{...}} and *, "
                 f"found {self.model!r}"
             )
         try:

@@ -49,10 +49,10 @@ Report = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Origin:
-    """An origin of documents: text, JSON lines, Parquet or Arrow files, or the hub's dataset."""
+    """An origin of documents: text, JSON lines, Parquet or Arrow files, or the Hub's dataset."""
 
-    sources: tuple[str, ...]  # files, or one name on the hub
-    config: str | None = None  # of a dataset on the hub
+    sources: tuple[str, ...]  # files, or one name on the Hub
+    config: str | None = None  # of a dataset on the Hub
     split: str = "train"
     field: str = "text"  # of a record
     fields: tuple[str, ...] = ()  # others that documents bring along
@@ -118,10 +118,10 @@ class Origin:
                 yield Piece(text, Position(0, n), fields=fields)
         except ConfigError:
             raise
-        except Exception as error:  # of many libraries: files, hub, formats
+        except Exception as error:  # of many libraries: files, Hub, formats
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             if self.on_hub:
-                reason = f"there is no such file, and as a dataset on the hub: {reason}"
+                reason = f"there is no such file, and as a dataset on the Hub: {reason}"
             raise ConfigError(f"{name}: cannot be read: {reason}") from None
 
 

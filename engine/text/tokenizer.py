@@ -95,7 +95,7 @@ def entry_names(vocabulary: dict[str, int]) -> tuple[str | None, ...]:
 
 
 def load_tokenizer(study: StudyFile, hub: HubClient) -> Tokenizer:
-    """Load the study's tokenizer, from a folder if there is one of that name, else from the hub.
+    """Load the study's tokenizer, from a folder if there is one of that name, else from the Hub.
 
     Raise NotThereError when it is not there, ConfigError when it cannot be loaded, gives no
     character offsets, or has no mask token and the study needs one.

@@ -30,7 +30,7 @@ def load_backend(
     hub: HubClient,
     special_tokens: SpecialTokens = "tokens",
 ) -> Any:
-    """Load a fast transformers tokenizer: from `folder` if it exists, else from the hub.
+    """Load a fast transformers tokenizer: from `folder` if it exists, else from the Hub.
 
     Raise what `find_tokenizer` and `read_backend` raise.
     """
@@ -91,13 +91,13 @@ def _quiet() -> Iterator[None]:
 
 
 def find_tokenizer(field: str, source: str, folder: Path, revision: str, hub: HubClient) -> Path:
-    """Return the folder that holds a tokenizer's files: `folder` if it exists, else the hub's.
+    """Return the folder that holds a tokenizer's files: `folder` if it exists, else the Hub's.
 
     Raise ConfigError, and NotThereError when nothing is there that could be loaded.
     """
     name = f"{field}: {source!r}"
     if not folder.exists():
-        if source.startswith(("/", ".", "~")) or source.count("/") > 1:  # no name on the hub
+        if source.startswith(("/", ".", "~")) or source.count("/") > 1:  # no name on the Hub
             raise NotThereError(
                 f"{name}: there is no such folder. Save the tokenizer there, with "
                 'save_pretrained, or name another folder, or one on the Hub such as "gpt2"'
@@ -106,7 +106,7 @@ def find_tokenizer(field: str, source: str, folder: Path, revision: str, hub: Hu
             return fetch_tokenizer(hub, source, revision)
         except CheckpointError as error:
             raise NotThereError(
-                f"{name}: there is no such folder, and as a name on the hub: {error}"
+                f"{name}: there is no such folder, and as a name on the Hub: {error}"
             ) from None
     try:
         names = {file.name for file in folder.iterdir()}

@@ -34,7 +34,7 @@ def _find_ray(address: str, setting: str) -> FoundDevices:
 CLUSTERS: Mapping[str, Cluster] = {
     "ray": Cluster(
         title="Ray",
-        option_help='have a Ray cluster do the work: "auto" for the one of this machine, '
+        option_help='do the work on a Ray cluster: "auto" for the one of this machine, '
         "or host:port",
         find=_find_ray,
     ),

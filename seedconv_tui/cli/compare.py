@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 HELP = "compare two steps of a model, or two models at one step"
 EXAMPLE = "seedconv compare study.zarr --steps 1000 2000 --category pos"
+PAGE = "comparisons.md"
 
 At = tuple[str, int]  # model, step
 

@@ -13,6 +13,7 @@ from seedconv_tui.exit_codes import OK, USAGE
 
 HELP = "print a script that lets a shell complete commands, options and names"
 EXAMPLE = "seedconv completion bash > ~/.local/share/bash-completion/completions/seedconv"
+PAGE = "reference-commands.md"
 
 _NAMES = ("models", "categories")
 _MOST_NAMES = 1000

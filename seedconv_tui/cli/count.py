@@ -11,13 +11,14 @@ from seedconv_tui.text import counted
 
 HELP = "count token frequencies in files or a dataset, for corpus.counts"
 EXAMPLE = "seedconv count text/*.txt --tokenizer runs/tokenizer -o counts.npy"
+PAGE = "text.md"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what the command takes."""
     add_source(parser)
     parser.add_argument(
-        "--tokenizer", required=True, help="tokenizer: a folder, or a name on the hub"
+        "--tokenizer", required=True, help="tokenizer: a folder, or a name on the Hub"
     )
     parser.add_argument(
         "--revision", default="main", help="revision of the tokenizer (default: %(default)s)"

@@ -10,6 +10,7 @@ from seedconv_tui.cli.tui import add_screen_options, show
 
 HELP = "train three tiny models, score them as they train, show the result"
 EXAMPLE = "seedconv demo --headless --dir /tmp/demo"
+PAGE = "tutorial-live.md"
 
 _FOLDER, _CAPTURED_FOLDER = Path("seedconv-demo"), Path("seedconv-demo-captured")
 

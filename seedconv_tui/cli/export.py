@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 HELP = "write results as CSV, Parquet or JSON lines, in long form"
 EXAMPLE = "seedconv export study.zarr --what tokens --steps 1000 -o tokens.parquet"
+PAGE = "export.md"
 
 WHAT = (
     "levels", "seeds", "pairs", "tokens", "extremes", "entries", "groups", "cka", "phases",
@@ -49,11 +50,16 @@ _OPTIONS = {
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add what the command takes."""
     add_store(parser)
-    parser.add_argument("--what", choices=WHAT, help="table to write (default: levels)")
+    parser.add_argument(
+        "--what",
+        choices=WHAT,
+        metavar="TABLE",
+        help=f"table to write: {', '.join(WHAT)} (default: levels)",
+    )
     parser.add_argument(
         "--format",
         choices=FORMATS,
-        help="default: by FILE's suffix, else csv; json: one object a line",
+        help="format of the table; json: one object a line (default: by FILE's suffix, else csv)",
     )
     parser.add_argument(
         "-o", "--output", type=Path, metavar="FILE", help="file to write (default: stdout)"
@@ -70,9 +76,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--count",
         type=at_least(1),
         metavar="N",
-        help="of extremes: tokens of each kind (default: 10)",
+        help="with --what extremes: number of tokens of each kind (default: 10)",
     )
-    add_band(parser, "of levels: simultaneous adds 95 %% bands over all chosen steps at once")
+    add_band(
+        parser, "with --what levels: simultaneous adds 95 %% bands over all chosen steps at once"
+    )
     parser.add_argument(
         "--columns", action=_Columns, help="describe each table and column, then exit"
     )
@@ -80,8 +88,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--tensorboard",
         type=Path,
         metavar="DIR",
-        help="instead: expected KL, KL by level, cross-entropy and phase for TensorBoard, a folder "
-        "for each model; what an earlier export put there is replaced",
+        help="write expected KL, KL by level, cross-entropy and phase for TensorBoard instead, a "
+        "folder for each model; replaces an earlier export there",
     )
 
 

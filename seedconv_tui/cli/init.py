@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 HELP = "write a commented study file, from the checkpoints of a folder if given"
 EXAMPLE = "seedconv init study.toml --from runs/"
+PAGE = "sources.md"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

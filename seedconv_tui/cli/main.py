@@ -201,7 +201,8 @@ def full_parser(names: Sequence[str] = COMMANDS) -> argparse.ArgumentParser:
             name,
             help=command.HELP,
             description=command.HELP[0].upper() + command.HELP[1:] + ".",
-            epilog=f"example: {command.EXAMPLE}",
+            epilog=f"example: {command.EXAMPLE}\nmore: docs/{command.PAGE}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,  # an example stays one line
         )
         add_debug(made)
         command.add_arguments(made)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 HELP = "convert a store of an earlier format in place; nothing is lost"
 EXAMPLE = "seedconv migrate study.zarr"
+PAGE = "store-format.md"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

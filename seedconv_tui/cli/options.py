@@ -24,6 +24,7 @@ class Command(Protocol):
 
     HELP: str  # one line, as in a sentence
     EXAMPLE: str
+    PAGE: str  # of docs/, with more about it
 
     def add_arguments(self, parser: argparse.ArgumentParser) -> None:
         """Add what the command takes."""

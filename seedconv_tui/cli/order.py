@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 HELP = "write what training runs must capture; run it before training"
 EXAMPLE = "seedconv order study.toml"
+PAGE = "capture.md"
 
 _FEW = 8  # seeds or steps that are named one by one
 

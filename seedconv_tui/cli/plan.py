@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 HELP = "print how much text and how many seeds an interval of a given width needs"
 EXAMPLE = "seedconv plan study.zarr --width 0.02"
+PAGE = "uncertainty.md"
 
 _SEEDS = (3, 5, 10, 20)
 _FEW_SEEDS, _FEW_DOCUMENTS = 5, 10
@@ -65,7 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--width",
         type=_width,
         required=True,
-        help="of the 95 %% interval, end to end: nats, or a share of expected KL (5%%)",
+        help="width of the 95 %% interval, end to end: in nats, or as a share of expected KL (5%%)",
     )
     add_models(parser)
     parser.add_argument(

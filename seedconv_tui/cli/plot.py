@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 HELP = "draw the KL chart as text"
 EXAMPLE = "seedconv plot study.zarr --log-y"
+PAGE = "uncertainty.md"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 HELP = "delete log-probs of steps whose seeds are compared; results stay"
 EXAMPLE = "seedconv prune study.zarr --keep-last 1 --dry-run"
+PAGE = "representations.md"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 HELP = "regress KL of tokens on frequency, part of speech and model"
 EXAMPLE = "seedconv regress study.zarr --all --csv"
+PAGE = "comparisons.md"
 
 _TERM_CELLS = 36  # of a term in the table
 

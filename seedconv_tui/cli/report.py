@@ -24,6 +24,7 @@ Part = TypeVar("Part")
 
 HELP = "write figures and tables for a paper, with their data"
 EXAMPLE = "seedconv report study.zarr -o report"
+PAGE = "report.md"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -49,7 +50,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         choices=FAMILIES,
-        help="leave out this family of figures (may be repeated)",
+        metavar="FAMILY",
+        help=f"leave out this family of figures: {', '.join(FAMILIES)} (may be repeated)",
     )
     parser.add_argument(
         "--with",

@@ -24,14 +24,15 @@ if TYPE_CHECKING:
 
 HELP = "score new checkpoints, compare the seeds, then exit"
 EXAMPLE = "seedconv run study.toml"
+PAGE = "reference-study-file.md"
 
 _LIMITS = {
-    "nice": ("N", int, "CPU priority, 0 to 19 the least; the disk's follows it"),
-    "threads": ("N", int, "threads that compute at once, all processes together"),
+    "nice": ("N", int, "CPU priority, 0 to 19 (lowest); disk priority follows it"),
+    "threads": ("N", int, "threads that compute at once, in all processes together"),
     "memory_gb": ("GB", float, "limit of this machine's memory, in GB"),
     "gpu_memory_gb": ("GB", float, "limit of each GPU's memory, in GB"),
-    "gpu_below": ("PERCENT", float, "score only while others use less of a GPU's time"),
-    "cpu_below": ("PERCENT", float, "score only while others use less of all cores' time"),
+    "gpu_below": ("PERCENT", float, "score only while other programs use less of a GPU's time"),
+    "cpu_below": ("PERCENT", float, "score only while other programs use less of all cores' time"),
 }
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 HELP = "sample documents of a dataset or of files as evaluation text"
 EXAMPLE = "seedconv sample monology/pile-uncopyrighted -n 200 --first 100000 -o corpus.jsonl"
+PAGE = "text.md"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -64,9 +65,9 @@ def add_source(parser: argparse.ArgumentParser) -> None:
         "source",
         nargs="+",
         metavar="SOURCE",
-        help="text, JSON lines, Parquet or Arrow files, or a dataset's name on the hub",
+        help="text, JSON lines, Parquet or Arrow files, or a dataset's name on the Hub",
     )
-    parser.add_argument("--config", help="configuration of a dataset on the hub")
+    parser.add_argument("--config", help="configuration of a dataset on the Hub")
     parser.add_argument(
         "--split", default="train", help="split of a dataset (default: %(default)s)"
     )

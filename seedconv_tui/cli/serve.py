@@ -16,6 +16,7 @@ from seedconv_tui.text import visible
 
 HELP = "show the monitor in a browser on this machine"
 EXAMPLE = "seedconv serve study.zarr --port 8000"
+PAGE = "tui.md"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

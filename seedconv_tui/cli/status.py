@@ -53,6 +53,7 @@ if TYPE_CHECKING:
 
 HELP = "print progress, health and what to do next"
 EXAMPLE = "seedconv status study.zarr"
+PAGE = "alerts.md"
 
 SCHEMA = 1  # of the JSON object; it grows when a field changes its meaning or goes
 _FEW = 5  # errors, duplicates and missing ones of a model that are printed in full

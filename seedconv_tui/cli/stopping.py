@@ -72,7 +72,7 @@ def _listen(
             stop.set()
             _say("stopping; once more to stop at once")
             ours.settimeout(_SECONDS if stop.begun else _STARTING_SECONDS)
-        if stop.is_set():  # all is in order, but a thread may still wait for a disk or a hub
+        if stop.is_set():  # all is in order, but a thread may still wait for a disk or a Hub
             time.sleep(_LAST_SECONDS)
             _leave()
         return

@@ -17,6 +17,7 @@ from store import NotAStudyError
 
 HELP = "open the terminal monitor"
 EXAMPLE = "seedconv tui study.zarr [other.zarr]"
+PAGE = "tui.md"
 
 _START_SECONDS = 3.0
 
@@ -46,7 +47,7 @@ def add_screen_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--bell",
         action="store_true",
-        help="ring on a phase change, an outlier, a failure or a silent engine",
+        help="ring the terminal's bell on a phase change, an outlier, a failure or a silent engine",
     )
     parser.add_argument("--no-mouse", action="store_true", help="do not capture the mouse")
 
@@ -71,7 +72,7 @@ def check_stores(stores: Sequence[str | Path]) -> None:
 def show(*stores: str | Path, options: argparse.Namespace, fresh: bool) -> int:
     """Open the monitor on stores and return the exit code, once the user leaves it.
 
-    It goes on where the last session on a store ended, unless `fresh` or there are several.
+    It restores the last session on a store, unless `fresh` or there are several.
     """
     gc.disable()
     from seedconv_tui.monitor.app import SeedconvApp

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 HELP = "check the store for damage (and repair it with --mend)"
 EXAMPLE = "seedconv verify study.zarr"
+PAGE = "damage.md"
 
 _ROUNDS = 3  # damaged metadata hide what they describe: repaired, the rest can be checked
 
@@ -46,7 +47,7 @@ def run(options: argparse.Namespace) -> int:
     store: Path = options.store
     refuse_remote(store)
     checked, damage = _check(store)
-    mended: list[Damage] = []
+    repaired: list[Damage] = []
     if options.mend:
         from store.maintenance import MENDABLE
         from store.maintenance import mend as mend_damage
@@ -55,30 +56,32 @@ def run(options: argparse.Namespace) -> int:
             if not (now := [found for found in damage if found.part in MENDABLE]):
                 break
             mend_damage(store, now, say)
-            mended += now
+            repaired += now
             checked, damage = _check(store)
-    lost = _lost(store, mended)
+    lost = _lost(store, repaired)
     if options.json:
-        print(json_text(report(store, checked, damage, mended) | ({"lost": lost} if lost else {})))
+        print(
+            json_text(report(store, checked, damage, repaired) | ({"lost": lost} if lost else {}))
+        )
     else:
         lines = [f"lost: {visible(one['checkpoint'])}: {visible(one['why'])}" for one in lost]
         gone = {one["checkpoint"] for one in lost}
-        again = any(_checkpoint(found) not in gone for found in mended)
-        lines.append(report_text(store, checked, damage, mended, again=again))
+        again = any(_checkpoint(found) not in gone for found in repaired)
+        lines.append(report_text(store, checked, damage, repaired, again=again))
         print("\n".join([*lines, *_restored(store, damage)]))
     return FAILED if damage else OK
 
 
-def _lost(store: Path, mended: list[Damage]) -> list[dict[str, str]]:
+def _lost(store: Path, repaired: list[Damage]) -> list[dict[str, str]]:
     """Return what of these could not be repaired and cannot be had again, and why."""
     from store import open_study
     from store.maintenance import LOST_FOR_GOOD
 
-    if not mended:
+    if not repaired:
         return []
     errors = {model.name: model.errors for model in open_study(store).snapshot().models}
     found = {}
-    for damage in mended:
+    for damage in repaired:
         if damage.model is None or damage.seed is None or damage.step is None:
             continue
         why = errors.get(damage.model, {}).get((damage.seed, damage.step), "")
@@ -133,29 +136,31 @@ def _check(store: Path) -> tuple[int, list[Damage]]:
     return done, damage
 
 
-def report(store: Path, checked: int, damage: list[Damage], mended: list[Damage]) -> dict[str, Any]:
+def report(
+    store: Path, checked: int, damage: list[Damage], repaired: list[Damage]
+) -> dict[str, Any]:
     """Return the result as one JSON object; see `docs/store-format.md`."""
     return {
         "store": str(store),
         "sound": not damage,
         "checked": checked,
         "damage": [{**asdict(found), "mend": advice} for found, advice in _advised(store, damage)],
-        "mended": [asdict(found) for found in mended],
+        "repaired": [asdict(found) for found in repaired],
     }
 
 
 def report_text(
-    store: Path, checked: int, damage: list[Damage], mended: list[Damage], *, again: bool = True
+    store: Path, checked: int, damage: list[Damage], repaired: list[Damage], *, again: bool = True
 ) -> str:
     """Return the result as lines: one for each thing that is damaged, then what repairs it.
 
     `again`: of what was repaired, something may have been forgotten that `run` computes.
     """
-    lines = [f"repaired: {_name(found)}" for found in mended]
+    lines = [f"repaired: {_name(found)}" for found in repaired]
     lines += [f"damaged: {_name(found)}: {visible(found.message)}" for found in damage]
     advice = dict.fromkeys(advice for _, advice in _advised(store, damage))
     lines += [f"to repair: {visible(one)}" for one in advice]
-    if mended and again:
+    if repaired and again:
         lines.append("what was forgotten is computed again by: seedconv run STUDY.toml")
     if not damage:
         lines.append(f"{visible(str(store))}: sound, {count(checked)} parts checked")

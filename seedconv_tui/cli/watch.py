@@ -9,6 +9,7 @@ from seedconv_tui.cli.run import run_engine
 
 HELP = "score checkpoints as they arrive, until stopped"
 EXAMPLE = "seedconv watch study.toml"
+PAGE = "watching.md"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

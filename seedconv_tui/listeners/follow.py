@@ -57,7 +57,7 @@ class Follower:
         self._warned = set[str]()
         self._study: Study | None = None
         self._shown: dict[tuple[Sink, str], int] = {}  # by model: its changes when it was taken
-        self._rests: dict[Sink, float] = {}  # failed: until when it is left alone
+        self._rests: dict[Sink, float] = {}  # failed: when it is asked again
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="scalars", daemon=True)
 

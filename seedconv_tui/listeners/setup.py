@@ -37,13 +37,13 @@ def add_listener_options(command: argparse.ArgumentParser) -> None:
         "(may be repeated; adds to [notify] of the study file)",
     )
     command.add_argument(
-        "--metrics-port", type=int, metavar="PORT", help="serve metrics for Prometheus there"
+        "--metrics-port", type=int, metavar="PORT", help="serve metrics for Prometheus on this port"
     )
     command.add_argument(
         "--metrics-host",
         default="127.0.0.1",
         metavar="HOST",
-        help="where they are served (%(default)s: to this machine only)",
+        help="address to serve metrics on (default: %(default)s, this machine only)",
     )
 
 

@@ -1,8 +1,8 @@
 """Experiment trackers that chart a study's scalars: Weights & Biases and trackio.
 
-A tracker only ever adds, so what it was given is remembered in a file next to the store: an engine
-that is started again goes on where the last one was. A step with more compared seeds since
-is given again, and charts show its newest values last.
+A tracker only ever adds, so a file next to the store lists what it was given: an engine that is
+started again continues from there. A step that has more compared seeds since then is given again,
+and charts show its newest values last.
 """
 
 from __future__ import annotations

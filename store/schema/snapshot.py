@@ -55,7 +55,7 @@ class Failure:
 
     @property
     def parked(self) -> bool:
-        """Return whether it is left alone until it changes or the user asks for it."""
+        """Return whether it is not retried until it changes or the user asks for it."""
         return self.retry_at is None
 
     @property

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -367,13 +368,21 @@ def test_interrupted(done: Path, tmp_path: Path) -> None:
     assert snapshot.engine.state == "stopped"
 
 
-def test_each_command_is_a_module_of_its_own(capsys: pytest.CaptureFixture[str]) -> None:
+def test_each_command_is_a_module_of_its_own(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
     files = Path(main.__file__).parent.glob("*.py")
     assert sorted(COMMANDS) == sorted(file.stem for file in files if "\nHELP =" in file.read_text())
     for name in COMMANDS:
         with pytest.raises(SystemExit, match="0"):
             run([name, "--help"])
-        assert f"example: seedconv {name}" in capsys.readouterr().out
+        said = capsys.readouterr().out
+        assert f"example: seedconv {name}" in said
+        (page,) = re.findall(r"^more: (docs/\S+\.md)$", said, re.MULTILINE)
+        assert (Path(__file__).parents[2] / page).exists()
+        wide = [line for line in said.splitlines() if len(line) > 80]
+        assert not [line for line in wide if not line.startswith("example: ")]
 
 
 def test_the_monitor_imports_nothing_heavy() -> None:

@@ -26,7 +26,7 @@ PAIRS = [("The seeds are trained.", "The seeds is trained."), ("They learn.", "T
 
 
 def make_multiberts(folder: Path) -> None:
-    """Runs whose seeds draw near and part again, in folders named as on the hub."""
+    """Runs whose seeds draw near and part again, in folders named as on the Hub."""
     vocab = make_word_pieces(folder / "tokenizer")
     (folder / "text.txt").write_text(TEXT, encoding="utf-8")
     (folder / "pairs").mkdir()

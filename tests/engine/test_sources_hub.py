@@ -1,4 +1,4 @@
-"""Sources on the hub: the real client against a hub on loopback, also where things go wrong."""
+"""Sources on the Hub: the real client against a hub on loopback, also where things go wrong."""
 
 from __future__ import annotations
 
@@ -223,7 +223,7 @@ def test_a_hub_that_is_not_there_is_told_in_one_line(
     assert run(["run", str(file)]) == 1
     (line,) = said(capsys, "error")
     assert "lab/m: " in line
-    assert "gives no answer of a hub's" in line
+    assert "does not answer as a Hub does" in line
     hub.close()
     close_session()  # of connections that are still open
     assert run(["run", str(file)]) == 1
@@ -232,7 +232,7 @@ def test_a_hub_that_is_not_there_is_told_in_one_line(
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     assert run(["run", str(file)]) == 1
     (line,) = said(capsys, "error")
-    assert "nothing on the hub fits lab/m@seed{seed}-{step}" in line
+    assert "nothing on the Hub fits lab/m@seed{seed}-{step}" in line
     listed = {"models__seeds": ["1"], "models__steps": [0]}
     assert run(["run", str(write_study(tmp_path, **study, **listed))]) == 1
     (line,) = said(capsys, "error")

@@ -253,6 +253,6 @@ def test_watch_waits_for_both_on_the_hub_as_well(tmp_path: Path, hub: HubServer)
 
     engine = build_coordinator(load_study_file(file), Later(), waiting=True)
     assert engine.watch(until_complete=True).reduced == 1
-    assert "'lab/tok': there is no such folder, and as a name on the hub: lab/tok" in said[0]
+    assert "'lab/tok': there is no such folder, and as a name on the Hub: lab/tok" in said[0]
     assert said[1].startswith("waiting for the first checkpoint")
     assert identity_of(tmp_path)[0] == 300

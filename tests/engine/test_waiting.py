@@ -114,7 +114,7 @@ def test_run_waits_for_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str
     (tmp_path / "far/tokenizer.json").write_text(json.dumps({"model": far, "added_tokens": []}))
     for source, said in (
         ("far", "'far' has an id 4,000,000,000: no vocabulary is so large"),
-        ("nowhere", "'nowhere': there is no such folder, and as a name on the hub: "),
+        ("nowhere", "'nowhere': there is no such folder, and as a name on the Hub: "),
         ("./nowhere", "'./nowhere': there is no such folder. Save the tokenizer there"),
         ("gpt2", "'gpt2' has no tokenizer: no tokenizer.json is there. Save"),
         ("config", "'config' has no tokenizer: only tokenizer_config.json is there, which holds"),

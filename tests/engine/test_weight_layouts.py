@@ -745,7 +745,7 @@ def test_a_configuration_is_named_for_folders_only(
     template = "owner/name@s{seed}-{step}"
     file = write_study(tmp_path, models__source=template, models__config="gpt2.json")
     assert run(["run", str(file)]) == 2
-    assert "config: is about folders; on the hub each checkpoint has its own" in (
+    assert "config: is about folders; on the Hub each checkpoint has its own" in (
         capsys.readouterr().err
     )
 

@@ -460,10 +460,10 @@ async def test_what_was_captured_in_training_is_marked() -> None:
 
 @pytest.mark.parametrize("size", [(80, 24), (60, 16)])
 async def test_what_the_engine_found_wrong_has_a_row(size: tuple[int, int]) -> None:
-    source = "m: the hub cannot be asked: no answer for 30 s; it is asked again in 5 min"
+    source = "m: the Hub cannot be asked: no answer for 30 s; it is asked again in 5 min"
     engine = make_engine(amiss=(source, "pairs\x1b[2J cannot come"))
     async with terminal(make_study(make_model(), engine=engine), size=size) as screen:
-        row = screen.row("the hub cannot be asked")
+        row = screen.row("the Hub cannot be asked")
         assert row.rstrip().endswith("(and 1 more)")
         await screen.poll(make_study(make_model(), engine=make_engine(heartbeat=START + 1)))
-        assert "the hub cannot be asked" not in screen.text
+        assert "the Hub cannot be asked" not in screen.text

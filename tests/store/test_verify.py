@@ -69,7 +69,7 @@ def test_a_sound_study_is_read_and_not_touched(
     assert run(["verify", str(study), "--json"]) == 0
     report = json.loads(capsys.readouterr().out)
     assert report == {
-        "store": str(study), "sound": True, "checked": 22, "damage": [], "mended": []
+        "store": str(study), "sound": True, "checked": 22, "damage": [], "repaired": []
     }  # fmt: skip
     assert files(study) == before
 
