@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Callable, Collection, Sequence
 
 import numpy as np
 import torch
 
 from engine.scoring.log_prob_rows import Rows
-from store.schema import ESTIMATES, Floats
+from store.schema import CKA, ESTIMATES, Floats
 from store.statistics import CrossMoments
+from store.words import counted
 
 _ROWS = 2**10  # tokens that are added at once: a few would take as long as the whole matrix
+
+_DENSE = "their log-probs are kept dense, or their logits are not made of any"
+_INNER = "their layers are not known, or their logits are not made of any"
 
 
 class HiddenSimilarity:
@@ -61,3 +66,23 @@ class HiddenSimilarity:
             for values, of in zip(found.values(), self._moments.alignment(), strict=True):
                 values[np.ix_(self._at, self._at)] = of
         return found
+
+
+def similarities(
+    seeds: Sequence[Rows], arrays: Collection[str], note: Callable[[str], None]
+) -> list[HiddenSimilarity]:
+    """Return what these arrays of a store are made of, and note which seeds have no such states."""
+    found = [
+        HiddenSimilarity(seeds, which) for which, both in ESTIMATES.items() if {*both} & {*arrays}
+    ]
+    lacking: dict[tuple[int, str], list[str]] = defaultdict(list)
+    for of in found:
+        if of.n_without:
+            lacking[of.n_without, _DENSE if of.which == CKA else _INNER].append(of.which)
+    for (n_seeds, why), names in lacking.items():
+        are = "is" if len(names) == 1 else "are"
+        note(
+            f"{counted(n_seeds, 'seed')} without hidden states ({why}); {', '.join(names)} {are} "
+            "left out for their pairs"
+        )
+    return found

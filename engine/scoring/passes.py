@@ -20,24 +20,19 @@ from engine.machine.faults import is_fault
 from engine.machine.host_memory import return_unused
 from engine.scoring.captured_seed import CapturedSeed
 from engine.scoring.divergence import SPARE
-from engine.scoring.hidden_similarity import HiddenSimilarity
+from engine.scoring.hidden_similarity import similarities
 from engine.scoring.log_prob_rows import LiveSeed, Rows
 from engine.scoring.reference_kl import References
 from engine.scoring.scorer import Scorer, rows_within
 from engine.scoring.top_predictions import largest
 from engine.scoring.transfer import HostCopies
-from store.schema import CKA, DEPTHS, ESTIMATES, REFERENCES, TOP
+from store.schema import CKA, REFERENCES, TOP
 from store.words import counted
 from store.writing import PendingCheckpoint, PendingPairs
 
 _BLOCK_BYTES = {"cpu": 2**20, "cuda": 2**27}  # float32 log-probs of one seed
 
 _LEAST = -1e30  # log-probs beyond it are none: a sum of a few would be infinite in float32
-
-_WHY = {
-    CKA: "their log-probs are kept dense, or their logits are not made of any",
-    **dict.fromkeys(DEPTHS, "what their layers are is not known, or they are stored"),
-}
 
 
 class LiveError(Exception):
@@ -103,17 +98,7 @@ class CorpusPass:
         self._rows = rows_within(_BLOCK_BYTES[scorer.device.type], scorer.vocab_size)
         self._copies = HostCopies(scorer.device)
         wanted = () if pairs is None else pairs.of_states
-        self._similarities = [
-            HiddenSimilarity(self._sources, which)
-            for which, arrays in ESTIMATES.items()
-            if {*arrays} & {*wanted}
-        ]
-        for of in self._similarities:
-            if of.n_without:
-                scorer.note(
-                    f"{counted(of.n_without, 'seed')} without hidden states ({_WHY[of.which]}); "
-                    f"{of.which} is left out for their pairs"
-                )
+        self._similarities = similarities(self._sources, wanted, scorer.note)
         self._shrunk = False  # and not noted yet
         self._log_p = self._p = self._spare = torch.empty(0)
         return_unused()  # of what the pass before has freed

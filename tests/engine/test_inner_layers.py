@@ -24,7 +24,7 @@ from store.schema import CKA, DEPTHS, ESTIMATES
 from tests.support import architectures
 from tests.support.architectures import NEOX, make_runs
 from tests.support.gram_alignment import Floats, plain_cka
-from tests.support.masked_models import BERT, make_masked, make_word_pieces
+from tests.support.masked_models import BERT, make_masked, make_masked_runs, make_word_pieces
 from tests.support.reference import windowed
 from tests.support.tiny_models import TEXT, write_study
 
@@ -113,6 +113,28 @@ IDS = torch.arange(20)[None] % 13
 ONE, TWO = DeviceGroup.parse("cpu"), DeviceGroup.parse("cpu+cpu")
 
 
+def test_masked_models_whose_batches_are_filled_up(tmp_path: Path) -> None:
+    make_masked_runs(tmp_path, "bert")
+    chosen: dict[str, Any] = {"scoring__divergences": ["kl", "cka_after_50"]}
+    chosen |= {"scoring__prediction": "visible", "scoring__windowing": "document"}
+    study = score(tmp_path, "study.zarr", scoring__window=64, **chosen)  # more than any document
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "tokenizer")
+    of = []
+    for seed in ("1", "2"):
+        checkpoint = tmp_path / f"runs/seed{seed}/step5"
+        model = transformers.AutoModelForMaskedLM.from_pretrained(checkpoint, dtype=torch.float64)
+        rows: list[Floats] = []
+        for text in (tmp_path / "text.txt").read_text(encoding="utf-8").split("\n"):
+            ids = tokenizer.encode(text, add_special_tokens=False)[: study.n_tokens - len(rows)]
+            document = torch.tensor([[tokenizer.cls_token_id, *ids, tokenizer.sep_token_id]])
+            with torch.no_grad():
+                states = model.eval()(document, output_hidden_states=True).hidden_states[1]
+            rows += [*states[0, 1:-1].numpy()]
+        of.append(np.array(rows))
+    found = [study.pair_means("m", name, 5)[0, 1] for name in ESTIMATES["cka_after_50"]]
+    np.testing.assert_allclose(found, plain_cka(*of), rtol=1e-5)
+
+
 @pytest.mark.parametrize("name", ["gpt2", "bert", "recurrent gemma, capped", "mamba"])
 def test_the_same_states_wherever_the_weights_are(name: str) -> None:
     made = make_masked if name == "bert" else architectures.make_model
@@ -153,10 +175,11 @@ def test_layers_that_are_not_known_are_left_out_in_one_line(
         config = transformers.AlbertConfig(**BERT | {"vocab_size": vocab, "embedding_size": 16})
         model = transformers.AlbertForMaskedLM(config)
         model.save_pretrained(tmp_path / f"runs/seed{seed}/step5")
-    chosen = {"scoring__divergences": ["kl", CKA, "cka_after_50"], "scoring__prediction": "visible"}
+    chosen: dict[str, Any] = {"scoring__divergences": ["kl", CKA, "cka_after_25", "cka_after_50"]}
+    chosen["scoring__prediction"] = "visible"
     study = score(tmp_path, "study.zarr", **chosen)
     said = capsys.readouterr().err
-    assert said.count("cka_after_50 is left out for their pairs") == 1
+    assert said.count("cka_after_25, cka_after_50 are left out for their pairs") == 1
     assert "2 seeds without hidden states (" in said
     assert np.isnan(study.pair_means("m", "cka_after_50", 5)).all()
     assert np.isfinite(study.pair_means("m", CKA, 5)[0, 1])
