@@ -191,7 +191,7 @@ def _key(study: StudyFile, tokenizer: Tokenizer) -> str | None:
         study.corpus.max_tokens,
         study.corpus.separator,
         study.corpus.final_end_of_text,
-        [str(file.absolute()) for file in files],
+        [str(file.resolve()) for file in files],
     )
 
 

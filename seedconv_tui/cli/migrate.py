@@ -4,12 +4,8 @@ from __future__ import annotations
 
 import argparse
 import shlex
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from seedconv_tui.cli.options import add_json, add_local_store, say
 from seedconv_tui.exit_codes import OK
@@ -31,19 +27,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Migrate a study. Raise NotAStudyError, DamagedError, BusyError, UnsupportedError."""
+    from seedconv_tui.cli.progress_bar import progress_bar
     from store.maintenance import migrate
 
     store: Path = options.store
-    with Progress(
-        TextColumn("packing steps", markup=False),
-        BarColumn(bar_width=24),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        console=Console(stderr=True),
-        transient=True,
-        disable=not sys.stderr.isatty(),
-    ) as bar:
-        task = bar.add_task("packing", total=None)
+    with progress_bar() as bar:
+        task = bar.add_task("packing steps", total=None)
         found = migrate(
             store, say, lambda done, total: bar.update(task, completed=done, total=total)
         )

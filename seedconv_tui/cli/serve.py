@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import asyncio
 import errno
 import signal
 import socket
@@ -39,6 +38,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Serve the monitor until a signal ends it. Raise NotAStudyError."""
+    import asyncio  # as slow as the rest of the help
+
     check_stores(options.store)
     return asyncio.run(_serve(options))
 

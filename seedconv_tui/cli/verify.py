@@ -4,13 +4,9 @@ from __future__ import annotations
 
 import argparse
 import shlex
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from seedconv_tui.cli.options import add_json, add_local_store, say
 from seedconv_tui.exit_codes import FAILED, OK
@@ -110,20 +106,12 @@ def _restored(store: Path, damage: list[Damage]) -> list[str]:
 
 def _check(store: Path) -> tuple[int, list[Damage]]:
     """Return how many parts were checked, and what is damaged."""
+    from seedconv_tui.cli.progress_bar import progress_bar
     from store.maintenance import verify
 
     damage: list[Damage] = []
     done = 0
-    console = Console(stderr=True)
-    with Progress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=24),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        console=console,
-        transient=True,
-        disable=not sys.stderr.isatty(),
-    ) as bar:
+    with progress_bar() as bar:
         task = bar.add_task("reading", total=None)
         for checked in verify(store):
             done = checked.done

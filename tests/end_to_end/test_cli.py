@@ -387,7 +387,7 @@ def test_each_command_is_a_module_of_its_own(
 
 def test_the_monitor_imports_nothing_heavy() -> None:
     code = (
-        "import sys, seedconv_tui.cli.main, seedconv_tui.cli.status\n"
+        "import sys, seedconv_tui.cli.main, seedconv_tui.cli.study_status\n"
         "import seedconv_tui.monitor.app, seedconv_tui.monitor.data.live\n"
         "from store import open_study\n"
         "print([m for m in ('torch', 'transformers', 'spacy', 'pydantic', 'xarray', 'engine', "

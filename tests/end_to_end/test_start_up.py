@@ -110,3 +110,8 @@ def test_commands_that_only_read_import_no_engine(finished: Path, command: list[
     found = imported(*command, folder=finished)
     assert found & LATER <= allowed
     assert "engine.coordination" not in found
+
+
+def test_the_help_imports_what_it_prints_and_no_more(tmp_path: Path) -> None:
+    found = imported("--help", folder=tmp_path)
+    assert found & {"numpy", "zarr", "rich", "textual", "asyncio", "pydantic"} == set()

@@ -30,7 +30,7 @@ from engine.machine.gate import (
 from engine.study_file.file import load_study_file
 from engine.study_file.limits_section import LimitsSection
 from seedconv_tui.cli.main import run
-from seedconv_tui.cli.status import status_text
+from seedconv_tui.cli.study_status import status_text
 from store import open_study
 from store.schema import State, Work
 from tests.support.deadline import DEADLINE

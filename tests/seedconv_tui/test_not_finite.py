@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from seedconv_tui.cli.main import run
-from seedconv_tui.cli.status import status_json
+from seedconv_tui.cli.study_status import status_json
 from seedconv_tui.listeners.prometheus import metrics
 from seedconv_tui.monitor.categories.screen import CategoriesScreen
 from seedconv_tui.monitor.curves.screen import CurvesScreen

@@ -15,7 +15,7 @@ from seedconv_tui import text
 from seedconv_tui.chart import Glyphs
 from seedconv_tui.chart.level_plot import LevelCurve, plot_levels
 from seedconv_tui.chart.plot import plot_text, table_rows, table_text
-from seedconv_tui.cli.status import status_json, status_text
+from seedconv_tui.cli.study_status import status_json, status_text
 from store.schema import ModelSnapshot, Phase, State, StudySnapshot
 
 GOLDENS = Path(__file__).parents[1] / "goldens"

@@ -16,7 +16,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from seedconv_tui.cli.main import run
-from seedconv_tui.cli.status import status_json, status_text
+from seedconv_tui.cli.study_status import status_json, status_text
 from seedconv_tui.health import advice, health, troubled
 from seedconv_tui.listeners.prometheus import metrics, serve
 from seedconv_tui.text import json_text

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from seedconv_tui.cli.main import run
-from seedconv_tui.cli.status import status_json, status_text
+from seedconv_tui.cli.study_status import status_json, status_text
 from seedconv_tui.health import troubled
 from store import StoreError, StudyProgress, open_study
 from store.commits.log import CommitReader, decode, encode
