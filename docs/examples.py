@@ -42,6 +42,7 @@ _BLOCK = re.compile(
 )
 _CURVES = re.compile("[\u2500-\u28ff]+")  # boxes, blocks and dots
 _DEMO = "SEEDCONV_DEMO"  # the variable of `--demo`
+_HOST = re.compile(r'"host": "[^"]*"')
 _NUMBER = re.compile(r"\d[\d,.:]*")
 
 
@@ -69,6 +70,20 @@ def exported_study(folder: Path) -> Names:
         ("tokens.parquet", "tokens"),
     ):
         seedconv(folder, "export", "study.zarr", "--what", table, "-o", name)
+    return {}
+
+
+def study_with_a_failure(folder: Path) -> Names:
+    """Write a study in which one checkpoint failed, its messages, and a study file not yet run."""
+    from tests.support.broken_checkpoints import set_weights
+    from tests.support.tiny_models import make_runs, write_study
+
+    make_runs(folder, steps=(0, 8, 16))
+    spoil = set_weights(lambda weights: {name: value / 0 for name, value in weights.items()})
+    spoil(folder / "runs" / "seed2" / "step8")
+    write_study(folder, models__name="tiny", study__name="demo")
+    shell(folder, "seedconv run study.toml --notify 'tee message.json' || true")
+    write_study(folder, models__name="tiny", study__name="demo", study__store="live.zarr")
     return {}
 
 
@@ -146,6 +161,7 @@ PAGES = (
     Setting(("docs/export.md",), exported_study),
     Setting(("docs/store-format.md",), random_study),
     Setting(("docs/probes.md",), probed_study),
+    Setting(("docs/alerts.md", "docs/status.md"), study_with_a_failure, trained=True),
     Setting(("docs/comparisons.md", "docs/uncertainty.md"), demonstrated, trained=True),
     Setting(
         ("docs/tutorial-first-results.md", "docs/tutorial-live.md", "docs/tutorial-paper.md"),
@@ -200,7 +216,7 @@ def shell(folder: Path, command: str) -> str:
     )
     if done.returncode:
         sys.exit(f"$ {command}\n{done.stdout}\nexit code {done.returncode}")
-    return done.stdout.replace(str(folder), ".")
+    return _HOST.sub('"host": "gpu-1"', done.stdout).replace(str(folder), ".")
 
 
 @dataclass

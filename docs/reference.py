@@ -191,8 +191,8 @@ def command_lines(name: str, parser: argparse.ArgumentParser) -> Iterator[str]:
         ]
         if shown:
             head = "argument" if group is parser._positionals else "option"
-            title = "" if group in (parser._positionals, parser._optionals) else group.title
-            yield from ([f"{title[0].upper()}{title[1:]}:", ""] if title else [])
+            named = "" if group in (parser._positionals, parser._optionals) else group.title
+            yield from ([f"{named[0].upper()}{named[1:]}:", ""] if named else [])
             yield from (f"| {head} | |", "|---|---|")
             for action in shown:
                 text = parser._get_formatter()._expand_help(action)

@@ -25,6 +25,7 @@ SHORT = ["docs/export.md", "docs/store-format.md"]
 LONG = [
     "README.md",
     "docs/comparisons.md",  # and docs/uncertainty.md
+    "docs/alerts.md",  # and docs/status.md
     "docs/probes.md",
     "docs/watching.md",
     "docs/tutorial-paper.md",

@@ -72,7 +72,8 @@ class Session:
             self._writer.beat(status)
 
     def _report_end(self, how: str, message: str, counts: Mapping[str, int]) -> None:
-        did = ", ".join(f"{n} {what.replace('_', ' ')}" for what, n in counts.items() if n)
+        words = {what: what.replace("_", " ") for what in counts} | {"reduced": "compared"}
+        did = ", ".join(f"{n} {words[what]}" for what, n in counts.items() if n)
         text = message if message.startswith(how) else f"{how}: {message or did or 'nothing to do'}"
         level: Level = "error" if how == "failed" else "info"
         with contextlib.suppress(OSError, StoreError):  # listeners heard of it, journal or not
