@@ -3,29 +3,66 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from concurrent.futures import Future, ThreadPoolExecutor
+from time import perf_counter
+from typing import Generic, TypeVar
 
 _THREADS = 8  # they wait for the disk, which takes what comes at once in one go, and compute little
+_LONG = 0.0005  # seconds; what takes less is done before a thread has started
 _Item = TypeVar("_Item")
+
+_waits = False  # whether the item that was done last took long: the next ones will, too
 
 
 def side_by_side(do: Callable[[_Item], object], items: Iterable[_Item]) -> None:
-    """Do this with each item, in threads, and return when all of it is done.
+    """Do this with each item, in threads if it takes long, and return when all of it is done.
 
     Raise what went wrong first, in the order of the items, once no thread is at it any more; what
     had not begun by then is left.
     """
-    every = list(items)
-    if len(every) < 2:
-        for item in every:
-            do(item)
-        return
-    with ThreadPoolExecutor(min(len(every), _THREADS), thread_name_prefix="disk") as pool:
-        futures = [pool.submit(do, item) for item in every]
+    global _waits
+    share = _Share(do, items)
+    helpers: list[Future[None]] = []
+    with ThreadPoolExecutor(_THREADS, thread_name_prefix="disk") as pool:
         try:
-            for future in futures:
-                future.result()
-        except BaseException:
-            pool.shutdown(cancel_futures=True)
-            raise
+            while share.left:
+                if _waits and not helpers:
+                    more = min(len(share.left), _THREADS) - 1
+                    helpers = [pool.submit(share.go_on) for _ in range(more)]
+                began = perf_counter()
+                share.do_next()
+                _waits = perf_counter() - began > _LONG
+        finally:
+            share.left.clear()
+    for helper in helpers:
+        helper.result()  # which raises what is no error of an item, and ends threads
+    if share.wrong:
+        raise share.wrong[min(share.wrong)]
+
+
+class _Share(Generic[_Item]):
+    """Items of which each thread that comes takes the next, until there is none or one fails."""
+
+    def __init__(self, do: Callable[[_Item], object], items: Iterable[_Item]) -> None:
+        self._do = do
+        self.left = list(enumerate(items))[::-1]  # the next one is the last
+        self.wrong: dict[int, Exception] = {}  # by the item's place
+
+    def go_on(self) -> None:
+        """Do one item after the other."""
+        while self.left:
+            self.do_next()
+
+    def do_next(self) -> None:
+        """Do the next item, unless another thread has taken the last one meanwhile."""
+        try:
+            place, item = self.left.pop()
+        except IndexError:
+            return
+        try:
+            self._do(item)
+        except BaseException as error:
+            self.left.clear()
+            if not isinstance(error, Exception):
+                raise
+            self.wrong[place] = error

@@ -16,9 +16,17 @@ from store import open_study
 from store.analysis import summarise
 from store.storage.side_by_side import side_by_side
 from store.writing import StepSummary
+from tests.support.deadline import DEADLINE
 from tests.support.made_store import fill, make_categories, open_writer, reduce, score
 
 SEEDS, STEPS = ("1", "2", "3"), (0, 4, 8)
+LONG = "store.storage.side_by_side._LONG"
+
+
+@pytest.fixture(autouse=True)
+def slow_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Everything counts as slow, so that threads do it."""
+    monkeypatch.setattr(LONG, -1.0)
 
 
 class Disk:
@@ -131,7 +139,11 @@ def test_steps_that_are_summarised_at_once_are_as_one_by_one(tmp_path: Path) -> 
         np.testing.assert_array_equal(getattr(every, name), getattr(one, name))
 
 
-def test_of_what_is_done_side_by_side_nothing_goes_on_after_an_error() -> None:
+@pytest.mark.parametrize("long", [-1.0, DEADLINE])
+def test_of_what_is_done_side_by_side_nothing_goes_on_after_an_error(
+    long: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(LONG, long)
     begun, ended = set[int](), set[int]()
 
     def do(item: int) -> None:
@@ -148,3 +160,28 @@ def test_of_what_is_done_side_by_side_nothing_goes_on_after_an_error() -> None:
     done: list[int] = []
     side_by_side(done.append, range(100))
     assert sorted(done) == list(range(100))
+
+
+@pytest.mark.parametrize("long", [-1.0, DEADLINE])
+def test_what_is_done_side_by_side_may_do_so_itself(
+    long: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With more of it at a time than there are threads, and after an interruption."""
+    monkeypatch.setattr(LONG, long)
+    done: list[tuple[int, int]] = []
+
+    def each(outer: int) -> None:
+        side_by_side(lambda inner: done.append((outer, inner)), range(20))
+
+    side_by_side(each, range(20))
+    assert sorted(done) == [(outer, inner) for outer in range(20) for inner in range(20)]
+
+    def interrupted(item: int) -> None:
+        if item == 7:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        side_by_side(interrupted, range(20))
+    done.clear()
+    side_by_side(each, range(20))
+    assert len(done) == 400

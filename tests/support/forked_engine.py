@@ -199,7 +199,9 @@ def _serve() -> None:
     import seedconv_tui.cli.main
     import seedconv_tui.cli.run
     import seedconv_tui.listeners.console
+    import store.storage.side_by_side as disk
 
+    disk._LONG = -1.0  # every disk counts as slow: what is killed is at several files at once
     del transformers, AutoConfig, AutoModelForCausalLM, AutoTokenizer, engine, seedconv_tui
     with contextlib.suppress(KeyboardInterrupt):
         for line in sys.stdin:
