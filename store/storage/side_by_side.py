@@ -41,7 +41,7 @@ def side_by_side(do: Callable[[_Item], object], items: Iterable[_Item]) -> None:
 
 
 class _Share(Generic[_Item]):
-    """Items of which each thread that comes takes the next, until there is none or one fails."""
+    """Items shared out among threads: each takes the next, until none is left or one fails."""
 
     def __init__(self, do: Callable[[_Item], object], items: Iterable[_Item]) -> None:
         self._do = do
