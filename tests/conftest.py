@@ -1,4 +1,4 @@
-"""Tests never use the network: the hub's client refuses at once instead of trying for a minute.
+"""Tests never use the network: the Hub's client refuses at once instead of trying for a minute.
 
 Nor do they touch anybody's home. Code that comes with checkpoints is kept as transformers does it,
 in one folder for the process.
@@ -44,7 +44,7 @@ def pytest_collection_finish() -> None:
 
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
-    """A hub on loopback that the client takes for the only one; its cache is the test's own."""
+    """A Hub on loopback that the client takes for the only one; its cache is the test's own."""
     from huggingface_hub import constants
 
     server = HubServer()

@@ -1,4 +1,4 @@
-"""The documentation as a site: it is built, stands alone, and has all that the pages link to."""
+"""The documentation as a site: it is built, stands alone, and has all files that pages link to."""
 
 from __future__ import annotations
 

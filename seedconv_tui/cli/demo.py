@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from importlib.util import find_spec
 from pathlib import Path
 
 from seedconv_tui.cli.options import glyphs_of
@@ -12,6 +13,7 @@ HELP = "train three tiny models, score them as they train, show the result"
 EXAMPLE = "seedconv demo --headless --dir /tmp/demo"
 PAGE = "tutorial-live.md"
 
+_NEEDED = ("pydantic", "tokenizers", "torch", "transformers")
 _FOLDER, _CAPTURED_FOLDER = Path("seedconv-demo"), Path("seedconv-demo-captured")
 
 
@@ -44,6 +46,9 @@ def run(options: argparse.Namespace) -> int:
     """Run the demo until its user leaves it."""
     from seedconv_tui.demo.run_demo import run_demo
 
+    for package in _NEEDED:  # before it says what it is about to do
+        if find_spec(package) is None:
+            raise ModuleNotFoundError(name=package)
     return run_demo(
         options.dir or (_CAPTURED_FOLDER if options.capture else _FOLDER),
         headless=options.headless,

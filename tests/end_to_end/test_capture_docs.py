@@ -43,7 +43,7 @@ def loss_of(model: Any, ids: torch.Tensor) -> torch.Tensor:
 
 @pytest.fixture
 def names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """What a training script has when it comes to the loop, beside the page's study file."""
+    """What a training script has when it comes to the loop, next to the page's study file."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "text").mkdir()
     (tmp_path / "text/a.txt").write_text(TEXT, encoding="utf-8")

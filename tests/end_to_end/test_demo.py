@@ -5,6 +5,7 @@ The demo itself is run by hand, and by `make demo`: it takes a minute.
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from threading import Event
 
@@ -84,7 +85,7 @@ def test_the_demo_says_what_it_does_and_what_it_showed_and_leaves_little(
     assert len(open_study(tmp_path / "study.zarr").ledger("tiny").stored) == 9
     capsys.readouterr()
     trained = (tmp_path / "trainer.log").read_text(encoding="utf-8")
-    assert demo(tmp_path, capture=False) == 0  # and goes on where it was
+    assert demo(tmp_path, capture=False) == 0  # and continues where it was
     assert (tmp_path / "trainer.log").read_text(encoding="utf-8") == trained
     said = capsys.readouterr()
     assert said.err.startswith("Trains 3 tiny models that differ in their seed only for 2 steps")
@@ -107,6 +108,17 @@ def test_the_demo_says_what_it_does_and_what_it_showed_and_leaves_little(
 
 
 @pytest.mark.long
+def test_without_its_packages_it_only_names_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "tokenizers", None)
+    assert run(["demo", "--headless"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith(
+        "needs tokenizers, which is not installed: pip install 'seedconv-tui[engine]'"
+    )
+
+
 def test_the_demo_with_captures_writes_no_checkpoints(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -119,5 +131,5 @@ def test_the_demo_with_captures_writes_no_checkpoints(
     study = open_study(tmp_path / "study.zarr")
     assert (study.model_snapshot("tiny").expected_kl > 0).all()
     trained = (tmp_path / "trainer.log").read_text(encoding="utf-8")
-    assert demo(tmp_path, capture=True) == 0  # and goes on where it was: nothing is trained again
+    assert demo(tmp_path, capture=True) == 0  # and continues where it was: nothing is trained again
     assert (tmp_path / "trainer.log").read_text(encoding="utf-8") == trained

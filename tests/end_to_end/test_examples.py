@@ -19,7 +19,7 @@ from store.schema import TOP, USUAL, variables_of
 EXAMPLES = Path(__file__).parents[2] / "examples"
 NAMES = sorted(str(file.relative_to(EXAMPLES)) for file in EXAMPLES.rglob("*.toml"))
 SIZES = ("14m", "31m", "70m", "160m", "410m")
-FILES_MB = (53.3, 86.1, 166, 375, 911)  # of weights, as the hub lists Pythia's; 31m is computed
+FILES_MB = (53.3, 86.1, 166, 375, 911)  # of weights, as the Hub lists Pythia's; 31m is computed
 
 
 def commands(name: str) -> list[list[str]]:

@@ -22,7 +22,7 @@ MEMORY = 4 * 10**9
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two seeds with one final checkpoint each, a tokenizer beside them, and a text."""
+    """Two seeds with one final checkpoint each, a tokenizer next to them, and a text."""
     folder = tmp_path_factory.mktemp("made")
     make_runs(folder, seeds=("1", "2"), steps=(10,))
     for seed in "12":

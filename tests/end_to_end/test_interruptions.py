@@ -257,7 +257,7 @@ def test_under_nohup_whoever_reads_along_may_leave(made: Path, tmp_path: Path) -
 
 
 class At:
-    """Does something when so many checkpoints are scored."""
+    """Does something when that many checkpoints are scored."""
 
     def __init__(self, n: int, act: Callable[[], object]) -> None:
         self._left, self._act = n, act

@@ -56,7 +56,7 @@ def test_verdicts(low: float, high: float, said: str) -> None:
 
 
 def test_intervals_between_levels_cover_what_is_true() -> None:
-    """Seeds and documents drawn anew 400 times: 95 % intervals cover in about 95 %."""
+    """Seeds and documents drawn again 400 times: 95 % intervals cover in about 95 %."""
     rng = np.random.default_rng(5)
     covered, seeds, documents, draws = 0, 8, 30, 400
     for _ in range(draws):

@@ -43,7 +43,7 @@ def imported(*arguments: str, folder: Path) -> set[str]:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A study with all that takes long at a start, which has nothing left to do."""
+    """A study with everything that takes long at a start, which has nothing left to do."""
     folder = tmp_path_factory.mktemp("finished")
     make_runs(folder, seeds=("1", "2"), steps=(10,))
     (folder / "counted.txt").write_text(TEXT)

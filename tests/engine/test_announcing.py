@@ -58,7 +58,7 @@ def train(folder: Path, seed: int, **settings: Any) -> None:
 def test_three_seeds_that_trainer_trains_are_scored_meanwhile(tmp_path: Path) -> None:
     make_runs(tmp_path, seeds=())  # tokenizer and text
     file = write_study(
-        tmp_path, models__source="nowhere/{seed}/{step}",  # announcements tell it all
+        tmp_path, models__source="nowhere/{seed}/{step}",  # only announcements name them
         models__seeds=["1", "2", "3"], models__steps=[2, 4, 6, 8, 10],
         watch__poll_seconds=0.1, categories__include=["frequency"],
     )  # fmt: skip

@@ -38,7 +38,7 @@ MIXED = (
 
 @dataclass(frozen=True)
 class Built:
-    """A study's text and all that is said of its tokens."""
+    """A study's text and everything that is said of its tokens."""
 
     study: StudyFile
     tokenizer: Tokenizer
@@ -217,7 +217,7 @@ def in_words(characters: str) -> list[int | None]:
 
 
 def place_of(piece: list[int | None], before: int | None, after: int | None) -> str:
-    """The place of a piece, given as its parts' words and those of the parts beside it."""
+    """The place of a piece, given as its parts' words and those of the parts next to it."""
     words = [word for word in piece if word is not None]
     if not words:
         return "none"

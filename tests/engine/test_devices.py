@@ -254,7 +254,7 @@ def test_a_full_disk_is_told_as_such(
 def test_processes_take_from_the_hub_what_was_found_there(
     made: Path, tmp_path: Path, hub: HubServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The coordinator alone lists revisions; who downloads is told their commits."""
+    """The coordinator alone lists revisions; others download by the commits it names."""
     for name, value in (
         ("HF_ENDPOINT", hub.endpoint),
         ("HF_HOME", str(tmp_path / "home")),

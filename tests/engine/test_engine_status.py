@@ -1,4 +1,4 @@
-"""What an engine tells of itself beside its results: devices, GPUs, disk, duplicates."""
+"""What an engine says of itself next to its results: devices, GPUs, disk, duplicates."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def expect_exact(made: Path, store: str, seeds: str) -> None:
-    """Compare all that is known of the mean of these seeds with float64, and with the identity."""
+    """Compare what is known of the mean of these seeds with float64, and with the identity."""
     study = open_study(made / store)
     references = [
         reference_log_probs(made, made / f"runs/seed{s}/step5", stream=True)[0] for s in seeds

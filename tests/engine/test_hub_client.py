@@ -1,4 +1,4 @@
-"""The hub's client: patient where waiting helps, brief where it does not."""
+"""The Hub's client: patient where waiting helps, brief where it does not."""
 
 from __future__ import annotations
 

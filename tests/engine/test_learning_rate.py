@@ -35,7 +35,7 @@ def known(study: Study) -> dict[str, list[tuple[int, float]]]:
 
 
 def shown(folder: Path) -> dict[str, list[tuple[int, float]]]:
-    """By model, what the data beside the figure say."""
+    """By model, what the data next to the figure say."""
     table = pd.read_csv(folder / "learning_rate.csv")
     return {
         str(model): [

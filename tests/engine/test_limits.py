@@ -98,7 +98,7 @@ def test_processes_share_what_there_is() -> None:
 
 
 def tasks(process: psutil.Popen) -> Iterator[tuple[int, int, float, int]]:
-    """(process, thread, seconds of a core, niceness) of all that an engine runs just now."""
+    """(process, thread, seconds of a core, niceness) of everything that an engine runs just now."""
     for one in (process, *process.children(recursive=True)):
         for task in Path(f"/proc/{one.pid}/task").iterdir():
             fields = (task / "stat").read_text().rpartition(")")[2].split()
@@ -143,7 +143,7 @@ def test_every_thread_is_nice_and_only_so_many_compute(
     assert max(niceness) == asked
     assert niceness - {os.nice(0)} == {asked}  # before the study file is read, as tests run
     busiest = sorted(seconds.values(), reverse=True)
-    # Beside those that compute: one that reads the next weights, and the coordinator of several.
+    # Next to those that compute: one that reads the next weights, and the coordinator of several.
     others = busiest[working + (device == "cpu,cpu") :]
     assert max(others) < 0.15 * busiest[0], seconds
 
@@ -202,7 +202,7 @@ class Machine:
         self.now += seconds
 
     def read(self) -> float:
-        """As the driver does: over the last second, whoever it was."""
+        """As the driver does: over the last second, of any process."""
         self.reads += 1
         assert self.now - self.ours >= 1.0, "that is our own work"
         return 97.0 if any(start <= self.now < stop for start, stop in self.busy) else 3.0

@@ -1,4 +1,4 @@
-"""The three ways to work through a step: the same numbers, chosen for a reason that is told."""
+"""The three ways to work through a step: the same numbers, chosen for a reason that is reported."""
 
 from __future__ import annotations
 
@@ -200,7 +200,7 @@ def test_models_of_half_precision_come_in_turn(
 
 
 class Memory:
-    """A device on which a forward pass of more than so many positions runs out of memory."""
+    """A device on which a forward pass of more than that many positions runs out of memory."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, most: int) -> None:
         self.refused: list[int] = []

@@ -1,4 +1,4 @@
-"""Probes at work: what comes first, what is told where one fails, what cannot be asked any more."""
+"""Probes at work: what comes first, what is reported of failures, what cannot be asked any more."""
 
 from __future__ import annotations
 
@@ -144,7 +144,7 @@ def test_a_probe_that_comes_later_touches_nothing_else(
     assert {name: both[name] for name in before} == before
     assert run(["run", str(study)]) == 0
     assert results(store) == both
-    # Other items: those of this probe are asked anew, of all that is there.
+    # Other items: those of this probe are asked again, of everything that is there.
     opened = open_study(store)
     old = opened.probe("pairs").digest
     study = write_study(tmp_path)

@@ -390,7 +390,7 @@ def test_damage_is_found_and_mended(
 def test_killed_engines_leave_nothing_half(
     template: Path, tmp_path: Path, engines: Engines, moments: int
 ) -> None:
-    """While items change and are asked anew, and while checkpoints are scored and asked."""
+    """While items change and are asked again, and while checkpoints are scored and asked."""
     folder = Path(shutil.copytree(template, tmp_path / "study"))
     store = folder / "study.zarr"
     study = write_study(folder)
@@ -513,7 +513,7 @@ def test_export_has_what_the_summaries_have(
     assert of["1", "all", "probability"]["value"] == pairs.probability[0, 0]
     assert of[None, "agreement", "mean_of_kl"]["value"] == pairs.mean_of_kl.value[1]
     assert of[None, "all", "kl_of_means"]["value"] == pairs.kl_of_means.value[0]
-    assert of[None, "agreement", "mean_of_kl"]["low"] is None  # two seeds tell no spread
+    assert of[None, "agreement", "mean_of_kl"]["low"] is None  # two seeds have no spread
     assert of["2", "loss at 20 - loss at 4", "score"]["high"] == long.high[1, 0]
     assert of["1", "loss with 15", "loss"]["value"] == long.loss[0, 3]
     with pytest.raises(StoreError, match="is of kind 'blimp', not 'icl'"):

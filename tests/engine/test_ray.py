@@ -87,7 +87,7 @@ class Engine:
         )
 
     def read_until(self, part: str) -> str:
-        """The next line that holds `part`; the deadline is that of whoever waits for the test."""
+        """The next line that holds `part`; the deadline is that of the test."""
         assert self.process.stderr is not None
         for line in self.process.stderr:
             self.lines.append(line)
@@ -105,14 +105,14 @@ class Engine:
 
 
 def processes(machine: Any) -> dict[int, str]:
-    """What runs on a machine beside Ray's own process, whose children they are, by name."""
+    """What runs on a machine next to Ray's own process, whose children they are, by name."""
     (raylet,) = [process.pid for name, process in machine.live_processes() if name == "raylet"]
     children = Path(f"/proc/{raylet}/task/{raylet}/children").read_text().split()
     return {int(pid): Path(f"/proc/{pid}/cmdline").read_text() for pid in children}
 
 
 def lose(cluster: Cluster, machine: Any) -> None:
-    """End all that runs on a machine at once."""
+    """End everything that runs on a machine at once."""
     children = processes(machine)
     cluster.remove_node(machine, allow_graceful=False)
     for child in children:

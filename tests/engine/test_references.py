@@ -49,7 +49,7 @@ def log_probs(folder: Path, store: str, seed: str, step: int) -> NDArray[np.floa
 
 
 def expect_exact(folder: Path, store: str, seeds: str, steps: tuple[int, ...]) -> None:
-    """Compare all that is kept of references with float64."""
+    """Compare everything that is kept of references with float64."""
     study = open_study(folder / store)
     teacher = reference_log_probs(folder, folder / "teacher", stream=True)[0]
     has_end = TO_END.name in study.divergences

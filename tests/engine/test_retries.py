@@ -74,7 +74,7 @@ class Heard:
 
 
 class Disk:
-    """Reading the weights of some checkpoints fails, as often as it is told."""
+    """Reading the weights of some checkpoints fails, as often as the test asks."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, failures: dict[str, float]) -> None:
         self.reads: dict[str, int] = {}

@@ -30,7 +30,7 @@ def lines(tmp_path: Path) -> Path:
 
 
 def break_off(monkeypatch: pytest.MonkeyPatch, after: int) -> None:
-    """Have the stream be interrupted once, after so many pieces of documents."""
+    """Have the stream be interrupted once, after that many pieces of documents."""
     whole = Origin.read
 
     def read(self: Origin, start: Position = START) -> Iterator[Piece]:

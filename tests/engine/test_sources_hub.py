@@ -1,4 +1,4 @@
-"""Sources on the Hub: the real client against a hub on loopback, also where things go wrong."""
+"""Sources on the Hub: the real client against a Hub on loopback, also where things go wrong."""
 
 from __future__ import annotations
 

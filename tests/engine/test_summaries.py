@@ -1,4 +1,4 @@
-"""Summaries by level: numbers against pandas, and what makes them anew."""
+"""Summaries by level: numbers against pandas, and what makes them again."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def test_a_corpus_of_several_runs_of_tokens_is_summarised_alike(
 
 @pytest.mark.parametrize("name", ["all", "frequency", "document"])
 def test_the_interval_against_a_plain_computation(study: Study, name: str) -> None:
-    """Leave each seed out, take documents whole, unequal as they are, add both, Satterthwaite."""
+    """Leave each seed out, take documents whole, though unequal, add both, Satterthwaite."""
     rows = long_form(study, 8)
     category, summary = study.category("m", name), study.summary("m", name)
     rows["level"] = category.level[rows["token"]]

@@ -1,4 +1,4 @@
-"""Summarising in slices, beside scoring: new checkpoints go first, and nothing stands still."""
+"""Summarising in slices, next to scoring: new checkpoints go first, and nothing stands still."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SEEDS, OLD, NEW = ("1", "2"), (0, 1, 2, 3, 4, 5), 6
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Six steps that are done, and a seventh beside the place it belongs to."""
+    """Six steps that are done, and a seventh next to the place it belongs to."""
     folder = tmp_path_factory.mktemp("slices")
     make_runs(folder, seeds=SEEDS, steps=(*OLD, NEW))
     finish(folder)

@@ -23,7 +23,7 @@ from tests.support.tiny_models import make_model, make_runs, make_tokenizer, wri
 
 
 def add(source: Path, target: Path, *tokens: str) -> None:
-    """Save a tokenizer with more tokens, as Trainer does: the model stays as it is."""
+    """Save a tokenizer with more tokens, as Trainer does: the model does not change."""
     tokenizer = AutoTokenizer.from_pretrained(source)
     if "[PAD]" in tokens:
         tokenizer.add_special_tokens({"pad_token": "[PAD]"})

@@ -269,7 +269,7 @@ def test_other_layouts_are_told_in_one_line(
     assert "convert_to_hf.py" in line
 
 
-# -- the hub -----------------------------------------------------------------------------------
+# -- the Hub -----------------------------------------------------------------------------------
 
 
 def test_branches_that_appear_while_watching_are_scored(tmp_path: Path, hub: HubServer) -> None:

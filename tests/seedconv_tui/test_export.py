@@ -52,7 +52,7 @@ from tests.support.tiny_models import make_runs, write_study
 SEEDS, STEPS = ("1", "2", "3"), (0, 10)
 CATEGORIES = ["frequency", "surprisal", "word_position", "document"]
 EXACT = {"rtol": 1e-12, "atol": 1e-12}
-OF_SCIPY = ("probes", "entries")  # their intervals are computed as they are read
+OF_SCIPY = ("probes", "entries")  # their intervals are computed on reading
 
 
 @pytest.fixture(scope="module")

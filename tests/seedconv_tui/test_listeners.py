@@ -1,4 +1,4 @@
-"""What an engine tells besides the terminal: events, a log, messages to commands and URLs."""
+"""What an engine says besides the terminal: events, a log, messages to commands and URLs."""
 
 from __future__ import annotations
 
@@ -185,7 +185,7 @@ def test_a_run_tells_everybody(
 
 
 class Slow:
-    """A target that answers when it is told to, and fails as often as asked."""
+    """A target that answers when the test says so, and fails as often as asked."""
 
     name = "slow"
 

@@ -1,4 +1,4 @@
-"""The metrics server: whoever connects to it, the engine goes on."""
+"""The metrics server: no client can stop the engine."""
 
 from __future__ import annotations
 

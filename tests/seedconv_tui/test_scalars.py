@@ -122,7 +122,7 @@ def test_live_scalars_come_out_in_order_and_once(tmp_path: Path) -> None:
     writer, warned = open_writer(store), list[str]()
 
     def follow(seen: Seen, *others: Broken) -> Follower:
-        # Sinks are told in their order: what `seen` has seen, TensorBoard's files have.
+        # Sinks get values in their order: what `seen` has seen, TensorBoard's files have.
         sinks = [EventFiles(tmp_path / "tb", "s"), *others, seen]
         return Follower(store, ["third"], sinks, warned.append, seconds=0.01)
 

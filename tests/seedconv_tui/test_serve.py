@@ -84,7 +84,7 @@ def served(store: Path, state: Path) -> Iterator[Served]:
 
 
 def has_ended(pid: int) -> bool:
-    """Whether a process is gone; one that nobody has waited for yet has ended too."""
+    """Whether a process has ended; one that nobody has waited for yet has ended too."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] in "ZX"
     except FileNotFoundError:
@@ -131,7 +131,7 @@ async def test_a_page_drives_a_monitor(served: Served) -> None:
         await over(page)
     until(lambda: has_ended(monitor))
     async with opened(served) as page:
-        await seen(page, b"expected KL")  # it goes on where the last one was
+        await seen(page, b"expected KL")  # it continues where the last one was
         [monitor] = served.monitors()
     until(lambda: has_ended(monitor))  # with its page
 

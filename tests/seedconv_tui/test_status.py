@@ -51,7 +51,7 @@ def paths(value: Any, path: str = "") -> set[str]:
 
 
 def everything() -> StudySnapshot:
-    """A study in which all that can be told is there."""
+    """A study that has everything that can be reported."""
     model = make_model(n_done=8, failed=(8, 0))
     model.kl[0, 0, 1] = np.inf
     state = model.state.copy()
@@ -253,7 +253,7 @@ def test_metrics_are_those_of_the_store_whatever_names_say(tmp_path: Path) -> No
         assert told.keys() <= known
         assert known - told.keys() == {
             "seedconv_tokens_per_second", "seedconv_eta_seconds", "seedconv_disk_free_bytes"
-        } | {"seedconv_probe_failures"}  # fmt: skip  # which this engine did not tell
+        } | {"seedconv_probe_failures"}  # fmt: skip  # which this engine did not report
         (probed,) = (m for m in metrics(everything()) if m.name == "seedconv_probe_failures")
         assert [(s.labels["probe"], s.value) for s in probed.samples] == [("blimp", 1), ("icl", 0)]
 

@@ -83,7 +83,7 @@ def table_in(folder: Path) -> list[dict[str, str]]:
 
 
 def copied(screen: Terminal) -> str:
-    """What the terminal was told to copy last."""
+    """What the terminal was last asked to copy."""
     sent = screen.app._driver.sent  # type: ignore[union-attr]
     return b64decode(re.findall(r"\x1b\]52;c;([^\x07]*)\x07", sent)[-1]).decode()
 

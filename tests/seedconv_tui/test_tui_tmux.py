@@ -39,7 +39,7 @@ writer.close("finished")
 
 
 class Engine:
-    """Another process that commits one step whenever it is told to."""
+    """Another process that commits one step whenever it is asked to."""
 
     def __init__(self, store: Path) -> None:
         command = [sys.executable, "-c", ENGINE, str(store)]

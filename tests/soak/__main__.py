@@ -3,10 +3,10 @@
     python -m tests.soak [--seconds N] [--random-seed N] [--dir FOLDER]
 
 What happens when is drawn at the beginning and so the same for a random seed; what it hits depends
-on how far the processes are. At the end the damage that is to be mended is mended, the engine
+on how far the processes are. At the end the rest of the damage is repaired, the engine
 catches up, and its store has to hold what one undisturbed run over the same checkpoints makes.
 
-Which checkpoints these are: all that the store under fire has results of. Those have to include
+Which checkpoints these are: all of which the store under fire has results. Those have to include
 every checkpoint that lies whole in `runs` at the end. One that was deleted or damaged for good
 before it was scored is in neither store.
 """

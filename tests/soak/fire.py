@@ -180,7 +180,7 @@ class Fire:
         return True
 
     def _damage(self, kind: str, share: float) -> bool:
-        """Harm or mend one checkpoint of those that were once whole; whether there was one."""
+        """Harm or repair one checkpoint of those that were once whole; whether there was one."""
         choice = sorted(self._damaged)
         if kind != "replace":
             whole = self._archived() - self._damaged.keys()
@@ -199,7 +199,7 @@ class Fire:
                 os.truncate(weights, int(weights.stat().st_size * share))
             case "zero":
                 size = weights.stat().st_size
-                with weights.open("r+b") as stream:  # the header stays: only a look tells
+                with weights.open("r+b") as stream:  # the header stays: only reading shows it
                     start = 8 + int.from_bytes(stream.read(8), "little") if share < 0.7 else 0
                     stream.seek(start)
                     stream.write(b"\0" * (size - start))
@@ -228,7 +228,7 @@ class Fire:
     # -- the end -------------------------------------------------------------------------------
 
     def _settle(self) -> None:
-        """Let training end, mend half of the damage and have the engine do the rest."""
+        """Let training end, repair half of the damage and have the engine do the rest."""
         print("done:   ", _told(self._done), flush=True)
         starts = dict.fromkeys(SEEDS, 0.0)
         self._until(lambda: len(self._trained) == len(SEEDS), "training does not end", starts)

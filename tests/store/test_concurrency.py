@@ -1,4 +1,4 @@
-"""Many readers beside one writer, workers beside workers, and no locks anywhere."""
+"""Many readers next to one writer, workers next to workers, and no locks anywhere."""
 
 from __future__ import annotations
 

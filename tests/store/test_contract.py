@@ -474,7 +474,7 @@ def test_phases_are_kept_and_told_once(study: Path) -> None:
 
 
 def test_both_ways_into_zarr_keep_the_contract(study: Path) -> None:
-    """Zarr may read and write without its event loop; damage and durability are told there too."""
+    """Zarr may read and write without its event loop; damage and durability are checked, too."""
     opened: Any = open_study(study)
     with pytest.raises(DamagedError, match="missing, though it was committed"):
         opened._store.get_sync("models/m/loose/kl/c/9/9/9/9")

@@ -1,4 +1,4 @@
-"""Files of a study are damaged at random: it is told, never served as a number or as nothing."""
+"""Files of a study are damaged at random: that is reported, never served as a number or nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a power cut leaves: all that a record names is on disk, with its name, before the record."""
+"""What a power cut leaves: what a record names is on disk, with its name, before the record."""
 
 from __future__ import annotations
 

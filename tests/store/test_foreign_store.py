@@ -50,7 +50,7 @@ def read_all(path: Path) -> None:
 
 
 def packed(n_bytes: int) -> bytes:
-    """A chunk of zeros with the right checksum that unpacks to so many bytes."""
+    """A chunk of zeros with the right checksum that unpacks to that many bytes."""
     data = Blosc(cname="lz4", clevel=5, shuffle=Blosc.BITSHUFFLE).encode(
         np.zeros(n_bytes, np.uint8)
     )

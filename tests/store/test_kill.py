@@ -82,7 +82,7 @@ def study(tmp_path: Path, reference: Undisturbed) -> Path:
 
 
 def expect_part_of(store: Path, reference: Undisturbed) -> int:
-    """Read all that a store shows and compare it; return how much of it will last."""
+    """Read everything that a store shows and compare it; return how much of it will last."""
     study = open_study(store)
     study.snapshot()
     found = committed(study)

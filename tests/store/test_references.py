@@ -1,4 +1,4 @@
-"""KL to a reference is kept beside what there is, also when it comes later or one is killed."""
+"""KL to a reference is kept next to what there is, also when it comes later or one is killed."""
 
 from __future__ import annotations
 

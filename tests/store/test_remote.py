@@ -128,7 +128,7 @@ async def test_the_monitor_asks_nothing_twice(bucket: S3Server) -> None:
 
 
 def test_a_pack_is_asked_for_once(bucket: S3Server) -> None:
-    """All that a screen needs, before any of it is read; a pack that is gone is found then."""
+    """All that a screen needs, before any of it is read; a pack that was deleted is found then."""
     parts = [ResultPart("m", "kl", 8, i, j) for i in SEEDS for j in SEEDS if i != j]
     opened = open_study(URL)
     bucket.asked.clear()

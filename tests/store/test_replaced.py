@@ -28,7 +28,7 @@ def add(path: Path, step: int) -> None:
 
 @pytest.fixture(scope="module")
 def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A study of two sessions, and what it was after the first beside it."""
+    """A study of two sessions, and what it was after the first next to it."""
     folder = tmp_path_factory.mktemp("template")
     make(folder / "study.zarr", (0, 8))
     shutil.copytree(folder / "study.zarr", folder / "older")

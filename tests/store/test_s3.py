@@ -89,7 +89,7 @@ def test_the_same_snapshot(bucket: Any, template: Path) -> None:
 
 
 def test_growth(bucket: Any, template: Path, tmp_path: Path) -> None:
-    """A live study: what the logs tell is there, once they are there and not before."""
+    """A live study: what the logs say is there, once they are there and not before."""
     study = Path(shutil.copytree(template, tmp_path / "study.zarr"))
     opened = open_study(URL)
     before = committed(opened)

@@ -210,7 +210,7 @@ class Simulated:
         return np.asarray(self.rng.normal(0, scale, (REPLICATES, *shape)))
 
     def draw_seeds(self) -> Floats:
-        """(replicate, seed, other_seed, document): all that comes of the seeds."""
+        """(replicate, seed, other_seed, document): everything that comes of the seeds."""
         s, c = self.n_seeds, self.clusters
         seed = self.normal(self.of[0], s)[:, :, None] + self.normal(self.of[3], s, c)
         pair = self.normal(self.of[1], s, s) / np.sqrt(2)

@@ -1,4 +1,4 @@
-"""`seedconv verify`: what it finds, what it says, and that mending leads back to a whole study."""
+"""`seedconv verify`: what it finds, what it says, and that repairs lead back to a whole study."""
 
 from __future__ import annotations
 

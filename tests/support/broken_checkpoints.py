@@ -1,4 +1,4 @@
-"""Checkpoint folders as they are found in the world: sound ones in disguise, and broken ones."""
+"""Checkpoint folders unchanged found in the world: sound ones in disguise, and broken ones."""
 
 from __future__ import annotations
 

@@ -132,7 +132,7 @@ def train(
     sync: Callable[[bool], object] | None = None,
     device: str = "cpu",
 ) -> str:
-    """Train, capturing before each step's last micro-batch; return a digest of all that came.
+    """Train, capturing before each step's last micro-batch; return a digest of the results.
 
     So gradients of the others are waiting where there are several; `sync` is called with whether
     ranks are to exchange those of the next.

@@ -1,4 +1,4 @@
-"""Damage to every kind of file of a study, and what comes of it: read, verified, mended, run again.
+"""Damage to every kind of file of a study, and what comes of it: read, verified, repaired, rerun.
 
 `python -m tests.support.damage_campaign 300` prints the table of `docs/damage.md`, and each outcome
 to stderr as it comes.
@@ -293,7 +293,7 @@ def damage(file: Path, way: str, source: bytes, rng: random.Random) -> None:
 
 
 def damage_of(store: Path) -> list[Damage]:
-    """Return all that `verify` finds."""
+    """Return everything that `verify` finds."""
     return [found for checked in verify(store) for found in checked.damage]
 
 

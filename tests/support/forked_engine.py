@@ -71,7 +71,7 @@ class Engines:
         command_line: bool = False,
         arguments: tuple[str, ...] = (),
     ) -> Ended:
-        """Work through a study; killed after so many seconds, or before its n-th file change.
+        """Work through a study; killed after that many seconds, or before its n-th file change.
 
         By the command line, with further arguments; given a store in place of a study file, migrate
         it.

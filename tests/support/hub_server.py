@@ -1,4 +1,4 @@
-"""A small server that speaks as much of the hub's API as finding and downloading models takes.
+"""A small server that speaks as much of the Hub's API as finding and downloading models takes.
 
 Repositories are folders of files by commit; branches name commits. What is to go wrong is set
 beforehand: `refuse` answers the next requests with a status, or with silence (0); `cuts` break
@@ -39,7 +39,7 @@ class Refusal:
 
 @dataclass
 class HubServer:
-    """A hub on loopback. `asked` holds (method, path, Range header or "") of every request."""
+    """A Hub on loopback. `asked` holds (method, path, Range header or "") of every request."""
 
     repositories: dict[str, Repository] = field(default_factory=dict)
     asked: list[tuple[str, str, str]] = field(default_factory=list)

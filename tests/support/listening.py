@@ -9,7 +9,7 @@ from store.schema import EngineStatus
 
 
 class Script:
-    """Hears what the engine tells, and does something at the first event of a name."""
+    """Hears what the engine says, and does something at the first event of a name."""
 
     def __init__(self, **acts: Callable[[], object]) -> None:
         self.events: list[Event] = []
@@ -28,7 +28,7 @@ class Script:
 
 
 class Heard:
-    """Remembers all that an engine says, and may act on it."""
+    """Remembers everything that an engine says, and may act on it."""
 
     def __init__(self, act: Callable[[EngineStatus], None] = lambda status: None) -> None:
         self.events: list[Event] = []

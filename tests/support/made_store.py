@@ -1,6 +1,6 @@
 """What the tests that attack the store share: a small synthetic study and ways to compare stores.
 
-Every number is a function of (model, seed, step), so a test can tell what any store must hold.
+Every number is a function of (model, seed, step), so a test can say what any store must hold.
 """
 
 from __future__ import annotations
@@ -335,19 +335,19 @@ def committed(study: Study) -> dict[tuple[Any, ...], bytes]:
                         if "seed" in variable.dims:
                             row = row[[columns[seed] for seed in members]]
                         read[name, "summary", category, field, members, step] = row.tobytes()
-            if study.ledger(name).summaries.get(step) == summary:  # else made anew meanwhile
+            if study.ledger(name).summaries.get(step) == summary:  # else made again meanwhile
                 found |= read
     return found
 
 
 def expect_nothing_changed(before: Mapping[Any, Any], after: Mapping[Any, Any]) -> None:
-    """Fail, naming them, when entries of `before` are gone from `after` or differ there."""
+    """Fail, naming them, when entries of `before` were deleted from `after` or differ there."""
     wrong = [key for key, value in before.items() if after.get(key) != value]
     assert not wrong, f"{len(wrong)} of {len(before)} gone or changed, first: {wrong[:3]}"
 
 
 def expect_nothing_uncommitted(store: Path) -> None:
-    """Fail when results of the only model "m" lie on disk that no record tells of."""
+    """Fail when results of the only model "m" lie on disk that no record names."""
     known = Study(store).ledger("m")
     for (seed, s), (step, t) in itertools.product(known.seeds.items(), known.steps.items()):
         if (seed, step) not in known.scored:

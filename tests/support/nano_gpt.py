@@ -1,4 +1,4 @@
-"""A small GPT as nanoGPT writes one, which tests put beside a study file as `model.py`.
+"""A small GPT as nanoGPT writes one, which tests put next to a study file as `model.py`.
 
 It imports torch alone, gives logits of the last position unless there are targets, and its weights
 are saved by `torch.save` in a dictionary.

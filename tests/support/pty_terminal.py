@@ -44,7 +44,7 @@ class Terminal:
             env={**os.environ, **_ENVIRONMENT},
         )
         os.close(theirs)
-        atexit.register(self._process.kill)  # it would not notice that its terminal is gone
+        atexit.register(self._process.kill)  # it would not notice that its terminal has ended
         threading.Thread(target=self._read, daemon=True).start()
 
     def _read(self) -> None:

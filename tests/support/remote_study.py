@@ -11,7 +11,7 @@ from store.schema import JournalEntry
 from tests.support.made_store import beat, fill, open_writer
 from tests.support.s3_server import BUCKET
 
-PREFIX = "runs/50% of é/study.zarr"  # names are taken as they are, not as encoded URLs
+PREFIX = "runs/50% of é/study.zarr"  # names are taken unchanged, not as encoded URLs
 URL = f"s3://{BUCKET}/{PREFIX}"
 SEEDS, STEPS = ("1", "2", "x y/z"), (64, 0, 8)
 

@@ -104,7 +104,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(200, key, data, headers)
             return
         first, last = asked.removeprefix("bytes=").split("-")
-        start = int(first) if first else max(0, len(data) - int(last))  # else the last so many
+        start = int(first) if first else max(0, len(data) - int(last))  # else that many at the end
         stop = min(int(last) + 1, len(data)) if first and last else len(data)
         if start >= len(data):
             self._fail(416, "InvalidRange", key)

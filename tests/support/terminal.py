@@ -131,7 +131,7 @@ def make_study(*models: ModelSnapshot, **changes: object) -> StudySnapshot:
 
 
 class FakeSource:
-    """Gives what it is told to give; an exception is raised."""
+    """Gives what the test put there; an exception is raised."""
 
     def __init__(self, answer: StudySnapshot | Exception, store: Path | None = None) -> None:
         self.answer = answer
@@ -211,7 +211,7 @@ class Terminal:
         await self.settle()
 
     async def settle(self) -> None:
-        """Wait until the reading threads are done and all that they caused is shown."""
+        """Wait until the reading threads are done and everything that they caused is shown."""
         await self._rest()
         watches = self.app.studies.watches
         while self.app.is_running and any(w.reading or w.details.busy for w in watches):
@@ -220,7 +220,7 @@ class Terminal:
             await self._rest()
 
     async def press(self, *keys: str) -> None:
-        """Press keys, and wait until all that they caused is shown, without what is still read."""
+        """Press keys, and wait until what they caused is shown, without what is still read."""
         await self.pilot.press(*keys)
         await self._rest()
 

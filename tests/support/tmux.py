@@ -100,5 +100,5 @@ class Tmux:
         return int(Path(f"/proc/{shell}/task/{shell}/children").read_text().split()[0])
 
     def close(self) -> None:
-        """Ends it with all that runs in it."""
+        """Ends it with everything that runs in it."""
         subprocess.run([*self._tmux, "kill-server"], capture_output=True, check=False)

@@ -1,6 +1,6 @@
 """A small real store over any text, for the tests of what shows tokens.
 
-Every number is a function of (seed, step, token), so a test can tell what must be shown.
+Every number is a function of (seed, step, token), so a test can say what must be shown.
 """
 
 from __future__ import annotations

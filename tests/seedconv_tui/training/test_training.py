@@ -1,4 +1,4 @@
-"""What runs in training scripts: what it imports, and what may lie beside such a script."""
+"""What runs in training scripts: what it imports, and what may lie next to such a script."""
 
 from __future__ import annotations
 
