@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import signal
@@ -19,8 +18,9 @@ from safetensors.torch import load_file, save_file
 from seedconv_tui.cli import main
 from seedconv_tui.cli.main import COMMANDS, run
 from store import open_study
-from tests.support.deadline import DEADLINE, until
-from tests.support.gated_engine import Gate, records
+from tests.support.deadline import until
+from tests.support.forked_engine import Engines
+from tests.support.gated_engine import records
 from tests.support.tiny_models import finish, make_runs, make_tokenizer, write_study
 
 
@@ -322,27 +322,14 @@ def test_watch_scores_what_arrives_and_ends_when_complete(tmp_path: Path) -> Non
     assert model.n_pairs.tolist() == [2, 2]
 
 
-def seedconv(*arguments: str, gate: Gate | None = None) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        [*(gate.command if gate else (sys.executable, "-m", "seedconv_tui")), *arguments],
-        cwd=Path(__file__).parents[2],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        env={**os.environ, "OMP_NUM_THREADS": "1", **(gate.environ if gate else {})},
-    )
-
-
 @pytest.mark.parametrize("scored", [pytest.param(2, marks=pytest.mark.long), 4])
 def test_killed_and_started_again_ends_as_if_undisturbed(
-    done: Path, tmp_path: Path, scored: int
+    done: Path, tmp_path: Path, engines: Engines, scored: int
 ) -> None:
     folder = tmp_path / "copy"
     shutil.copytree(done, folder, ignore=shutil.ignore_patterns("study.zarr"))
-    gate = Gate(tmp_path, folder / "study.zarr", after=scored)
-    engine = seedconv("run", str(folder / "study.toml"), gate=gate)
-    with gate.reached(engine):
-        engine.kill()
-        engine.wait(DEADLINE)
+    killed = (scored, signal.SIGKILL)
+    assert engines.run(folder / "study.toml", when_scored=killed, command_line=True).killed
     halfway = open_study(folder / "study.zarr").snapshot().models[0]
     assert (halfway.state < halfway.state.max()).any() or halfway.n_pairs.min() == 0
     assert run(["run", str(folder / "study.toml")]) == 0
@@ -355,14 +342,14 @@ def test_killed_and_started_again_ends_as_if_undisturbed(
             np.testing.assert_array_equal(a[:], b[:])
 
 
-def test_interrupted(done: Path, tmp_path: Path) -> None:
+def test_interrupted(done: Path, tmp_path: Path, engines: Engines) -> None:
     folder = tmp_path / "copy"
     shutil.copytree(done, folder, ignore=shutil.ignore_patterns("study.zarr"))
-    gate = Gate(tmp_path, folder / "study.zarr", after=1)
-    engine = seedconv("watch", str(folder / "study.toml"), gate=gate)
-    with gate.reached(engine):
-        engine.send_signal(signal.SIGTERM)
-    assert engine.wait(DEADLINE) == 130
+    stopped = (1, signal.SIGTERM)
+    ended = engines.run(
+        folder / "study.toml", when_scored=stopped, command_line=True, command="watch"
+    )
+    assert ended.code == 130, ended
     snapshot = open_study(folder / "study.zarr").snapshot()
     assert snapshot.engine is not None
     assert snapshot.engine.state == "stopped"

@@ -16,6 +16,7 @@ import select
 import signal
 import subprocess
 import sys
+import threading
 import time
 import traceback
 from dataclasses import dataclass
@@ -68,17 +69,21 @@ class Engines:
         *,
         kill_after: float | None = None,
         kill_at_change: int | None = None,
+        when_scored: tuple[int, int] | None = None,
         command_line: bool = False,
+        command: str = "run",
         arguments: tuple[str, ...] = (),
     ) -> Ended:
         """Work through a study; killed after that many seconds, or before its n-th file change.
 
-        By the command line, with further arguments; given a store in place of a study file, migrate
-        it.
+        `when_scored`: the signal that it gets when so many checkpoints are committed, before it
+        changes another file. By the command line, with a command and further arguments; given a
+        store in place of a study file, migrate it.
         """
         assert self._server.stdin is not None
         assert self._server.stdout is not None
-        order = [str(study), kill_after, kill_at_change, command_line, arguments]
+        words = [command, *arguments] if command_line else []
+        order = [str(study), kill_after, kill_at_change, when_scored, words]
         print(json.dumps(order), file=self._server.stdin, flush=True)
         return Ended(**json.loads(self._server.stdout.readline()))
 
@@ -97,10 +102,16 @@ def changed_path(event: str, arguments: tuple[Any, ...]) -> str | None:
 
 
 class _Watch:
-    """Counts changes to files below a folder, and kills this process before the n-th."""
+    """Counts changes to files below a folder, and kills this process before the n-th.
 
-    def __init__(self, folder: Path, kill_at: int | None) -> None:
-        self._folder, self._kill_at = str(folder), kill_at
+    Or sends it a signal when so many checkpoints are committed to the study in this folder.
+    """
+
+    def __init__(
+        self, folder: Path, kill_at: int | None, when_scored: tuple[int, int] | None
+    ) -> None:
+        self._folder, self._kill_at, self._when_scored = str(folder), kill_at, when_scored
+        self._lock = threading.Lock()
         self.changes = self.opened_at = 0
 
     def __call__(self, event: str, arguments: tuple[Any, ...]) -> None:
@@ -112,23 +123,39 @@ class _Watch:
             self.changes += 1
             if self._kill_at is not None and self.changes >= self._kill_at:  # threads count, too
                 os.kill(os.getpid(), signal.SIGKILL)
+            if self._when_scored is not None:
+                self._look(*self._when_scored)
+
+    def _look(self, scored: int, number: int) -> None:
+        from tests.support.gated_engine import records
+
+        with self._lock:
+            if self._when_scored and records(Path(self._folder, "study.zarr"), "scored") >= scored:
+                self._when_scored = None
+                os.kill(os.getpid(), number)
 
 
 def _engine(
-    study: Path, kill_at: int | None, command_line: bool, arguments: list[str], report: int
+    study: Path,
+    kill_at: int | None,
+    when_scored: tuple[int, int] | None,
+    words: list[str],
+    report: int,
 ) -> int:
     from engine.coordination.build import build_coordinator
     from engine.study_file.file import load_study_file
 
-    watch = _Watch(study.parent, kill_at)
+    watch = _Watch(study.parent, kill_at, when_scored)
     sys.addaudithook(watch)
     try:
-        if command_line:
+        if words:
             from seedconv_tui.cli.main import run
+            from tests.support.gated_engine import be_patient
 
+            be_patient()
             with contextlib.redirect_stdout(sys.stderr):  # stdout is for what is reported
-                command = "migrate" if study.suffix == ".zarr" else "run"
-                return run([command, str(study), *arguments])
+                command = "migrate" if study.suffix == ".zarr" else words[0]
+                return run([command, str(study), *words[1:]])
         engine = build_coordinator(load_study_file(study), _Silent())
         watch.opened_at = watch.changes
         totals = engine.run()
@@ -150,8 +177,8 @@ def _fork(
     study: str,
     kill_after: float | None,
     kill_at: int | None,
-    command_line: bool,
-    arguments: list[str],
+    when_scored: tuple[int, int] | None,
+    words: list[str],
 ) -> dict[str, Any]:
     """Run one engine in a process of its own and wait for it."""
     report_read, report_write = os.pipe()
@@ -162,7 +189,7 @@ def _fork(
         code = 70
         try:
             os.dup2(errors, 2)
-            code = _engine(Path(study), kill_at, command_line, arguments, report_write)
+            code = _engine(Path(study), kill_at, when_scored, words, report_write)
         except BaseException:
             traceback.print_exc()
         finally:

@@ -91,6 +91,17 @@ def wait_at(pipe: str) -> None:
         stream.read()
 
 
+def be_patient() -> None:
+    """What ends in good order may take its time on a machine that is busy."""
+    import engine.coordination.session
+    import engine.workers.pool
+    from seedconv_tui.cli import stopping
+
+    stopping._SECONDS = DEADLINE
+    engine.coordination.session._LAST_BEAT_SECONDS = DEADLINE
+    engine.workers.pool._END_SECONDS = DEADLINE
+
+
 _pipe, _after = (os.environ.get(f"SEEDCONV_TEST_GATE{name}", "0") for name in ("", "_AFTER"))
 if __name__ == "__mp_main__" and int(_after) == STARTING:  # a worker, at its very beginning
     wait_at(_pipe)
@@ -98,13 +109,7 @@ if __name__ == "__main__":
     if int(_after) != STARTING:
         _store = Path(os.environ["SEEDCONV_TEST_GATE_STORE"])
         sys.addaudithook(_Gate(_store, _pipe, int(_after)))
-    import engine.coordination.session
-    import engine.workers.pool
-    from seedconv_tui.cli import stopping
     from seedconv_tui.cli.main import main
 
-    # What ends in good order may take its time on a machine that is busy.
-    stopping._SECONDS = DEADLINE
-    engine.coordination.session._LAST_BEAT_SECONDS = DEADLINE
-    engine.workers.pool._END_SECONDS = DEADLINE
+    be_patient()
     main()
