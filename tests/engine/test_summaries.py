@@ -110,6 +110,16 @@ def test_a_corpus_of_several_runs_of_tokens_is_summarised_alike(
             np.testing.assert_allclose(found, values, rtol=1e-12, atol=1e-15, err_msg=name)
 
 
+def test_a_category_is_summarised_as_if_it_were_the_only_one(study: Study) -> None:
+    parts = [study.category("m", name) for name in study.categories("m")]
+    _, together = summarise(study, "m", 8, SEEDS, parts)
+    for part in parts:
+        _, alone = summarise(study, "m", 8, SEEDS, [part])
+        for name, values in alone[part.name].items():
+            found = together[part.name][name]
+            np.testing.assert_allclose(found, values, rtol=1e-12, atol=1e-15, err_msg=name)
+
+
 @pytest.mark.parametrize("name", ["all", "frequency", "document"])
 def test_the_interval_against_a_plain_computation(study: Study, name: str) -> None:
     """Leave each seed out, take documents whole, though unequal, add both, Satterthwaite."""
