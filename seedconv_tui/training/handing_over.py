@@ -94,7 +94,8 @@ class HandingOver:
 
         heard = self._agree("begin", begin, seconds)
         if any(words["meaning"] != heard[0]["meaning"] for words in heard):
-            raise SkippedError("ranks have different work orders or models; the next step may do")
+            why = "ranks have different work orders or models; the next step may succeed"
+            raise SkippedError(why)
         job, partial = made[0], Path(heard[0]["partial"])
         try:
             with undisturbed(job.place.module, job.place.device):
