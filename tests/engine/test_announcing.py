@@ -8,8 +8,7 @@ import json
 import logging
 import os
 import shutil
-import subprocess
-import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +29,7 @@ from seedconv_tui.training.announcing import HELD, announcements_folder
 from store import open_study
 from store.schema import State
 from tests.support.deadline import DEADLINE
+from tests.support.forked_engine import Engines
 from tests.support.listening import Script
 from tests.support.tiny_models import make_model, make_runs, write_study
 
@@ -55,25 +55,23 @@ def train(folder: Path, seed: int, **settings: Any) -> None:
     Trainer(model, arguments, train_dataset=data, callbacks=[callback]).train()  # type: ignore[arg-type]
 
 
-def test_three_seeds_that_trainer_trains_are_scored_meanwhile(tmp_path: Path) -> None:
+def test_three_seeds_that_trainer_trains_are_scored_meanwhile(
+    tmp_path: Path, engines: Engines
+) -> None:
     make_runs(tmp_path, seeds=())  # tokenizer and text
     file = write_study(
         tmp_path, models__source="nowhere/{seed}/{step}",  # only announcements name them
         models__seeds=["1", "2", "3"], models__steps=[2, 4, 6, 8, 10],
         watch__poll_seconds=0.1, categories__include=["frequency"],
     )  # fmt: skip
-    engine = subprocess.Popen(
-        [sys.executable, "-m", "seedconv_tui.cli.main", "watch", str(file), "--until-complete"],
-        cwd=ROOT, stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
-    try:
+    watch = {"command_line": True, "command": "watch", "arguments": ("--until-complete",)}
+    with ThreadPoolExecutor(1) as waiting:
+        engine = waiting.submit(engines.run, file, kill_after=DEADLINE, **watch)
         for seed in (1, 2, 3):
             train(tmp_path, seed, hold=True, hold_at_most=5)
-        _, error = engine.communicate(timeout=DEADLINE)
-    finally:
-        engine.kill()
-    assert engine.returncode == 0, error
-    assert " warning " not in error
+    ended = engine.result()
+    assert ended.code == 0, ended.stderr
+    assert " warning " not in ended.stderr
     (model,) = open_study(tmp_path / "study.zarr").snapshot().models
     assert model.state.shape == (5, 3)
     assert (model.state == State.DONE).all()

@@ -50,9 +50,11 @@ def said(capsys: pytest.CaptureFixture[str], level: str) -> list[str]:
 # -- a whole study -----------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("alone", [False, pytest.param(True, marks=pytest.mark.long)])
 def test_a_study_from_the_hub_equals_the_same_from_folders(
-    tmp_path: Path, hub: HubServer, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, hub: HubServer, monkeypatch: pytest.MonkeyPatch, alone: bool
 ) -> None:
+    """Also in a process of its own, which knows the Hub from its environment."""
     make_runs(tmp_path, shard="20KB")
     assert run(["run", str(write_study(tmp_path))]) == 0
     theirs = open_study(tmp_path / "study.zarr")
@@ -65,34 +67,35 @@ def test_a_study_from_the_hub_equals_the_same_from_folders(
     shutil.copy(tmp_path / "text.txt", there)
     study = {"models__source": "lab/{model}-seed{seed}@step{step}", "tokenizer__source": "lab/tok"}
     file = write_study(there, **study)
-    environment = {
-        **os.environ,
-        "HF_ENDPOINT": hub.endpoint,
-        "HF_HOME": str(tmp_path / "home"),
-        "HF_HUB_OFFLINE": "0",
-    }
-    done = subprocess.run(
-        [sys.executable, "-m", "seedconv_tui.cli.main", "run", str(file)],
-        cwd=Path(__file__).parents[2],
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    if alone:
+        run_alone(file, HF_ENDPOINT=hub.endpoint, HF_HOME=str(tmp_path / "home"))
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "home/hub"))
+    else:
+        assert run(["run", str(file)]) == 0
     same(there / "study.zarr", theirs)
     sent = [path for method, path, _ in hub.asked if method == "GET" and "/resolve/" in path]
     assert len(sent) == len(set(sent))
     assert not any("tok/" in path and "safetensors" in path for path in sent)
 
     # Without the network: what is in the cache is found by name, and scored as well.
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "home/hub"))
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     asked = len(hub.asked)
     shutil.rmtree(there / "study.zarr")
     assert run(["run", str(file)]) == 0
     same(there / "study.zarr", theirs)
     assert len(hub.asked) == asked
+
+
+def run_alone(file: Path, **environment: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "seedconv_tui.cli.main", "run", str(file)],
+        cwd=Path(__file__).parents[2],
+        env={**os.environ, "HF_HUB_OFFLINE": "0", **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def files(folder: Path) -> dict[str, bytes]:

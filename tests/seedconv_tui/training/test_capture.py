@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
-import subprocess
-import sys
+import resource
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -33,8 +32,6 @@ from tests.support.captures import (
     sequences,
     train,
 )
-
-ROOT = Path(__file__).parents[3]
 
 
 def letters(folder: Path) -> dict[int, dict[str, Any]]:
@@ -555,31 +552,22 @@ def test_a_step_captured_again_replaces_the_first_and_that_is_said(
     assert np.array_equal(weight, make_gpt(1).lm_head.weight.detach()[:VOCAB].numpy())
 
 
-FULL_DISK = """
-import logging, resource, sys
-from pathlib import Path
-from seedconv_tui.training import Capture
-from tests.support.captures import make_gpt, no_capture, train
-folder = Path(sys.argv[1])
-without = train(make_gpt(), no_capture)
-capture = Capture(folder, model="m", seed=1)
-assert capture(make_gpt(), 100)
-resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, resource.RLIM_INFINITY))
-assert train(make_gpt(), capture) == without
-assert capture.failed == 4
-resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
-assert capture(make_gpt(), 101)
-"""
-
-
-def test_training_goes_on_when_the_disk_is_full(tmp_path: Path) -> None:
+def test_training_goes_on_when_the_disk_is_full(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     make_order(tmp_path)
-    done = subprocess.run(
-        [sys.executable, "-c", FULL_DISK, str(tmp_path)], cwd=ROOT, capture_output=True, text=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}, check=False,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
-    assert done.stderr.count("File too large") == 1  # told once
+    without = train(make_gpt(), no_capture)
+    capture = Capture(tmp_path, model="m", seed=1)
+    assert capture(make_gpt(), 100)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
+    try:
+        assert train(make_gpt(), capture) == without
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert capture.failed == 4
+    assert capture(make_gpt(), 101)
+    assert caplog.text.count("File too large") == 1  # told once
     assert spooled(tmp_path) == [100, 101]  # what waited before, and nothing half written
     told = {step: letter["lost"] for step, letter in letters(tmp_path).items()}
     assert {step: told.pop(step) for step in (100, 101)} == {100: None, 101: None}
