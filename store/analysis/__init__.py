@@ -21,7 +21,11 @@ from store.analysis.probe_scores import (
     probed_seeds,
     probed_steps,
 )
-from store.analysis.simultaneous_bands import simultaneous_band
+from store.analysis.simultaneous_bands import (
+    simultaneous_band,
+    simultaneous_coefficients,
+    simultaneous_differences,
+)
 from store.analysis.token_regression import (
     COUNT,
     FEW_CLUSTERS,
@@ -70,6 +74,8 @@ __all__ = [
     "regression",
     "regressions",
     "simultaneous_band",
+    "simultaneous_coefficients",
+    "simultaneous_differences",
     "summarise",
     "text_agreement",
     "verdict",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,10 +13,24 @@ from numpy.typing import NDArray
 from store.errors import StoreError, UnsupportedError
 from store.reading.study_reader import StudyReader
 from store.reading.summary import SummaryReader
-from store.schema.array_types import Floats
+from store.schema.array_types import Floats, Ints
 from store.schema.seed_pairs import pair_mean
 from store.statistics.clusters import cluster_cells, token_clusters
-from store.statistics.intervals import difference_of_cells, difference_p
+from store.statistics.intervals import (
+    cluster_shares,
+    difference_of_cells,
+    difference_p,
+    seed_shares,
+)
+
+
+class DifferenceSpread(NamedTuple):
+    """What seeds and documents add to a difference's deviation; squares sum to its variance."""
+
+    seeds: tuple[dict[str, Floats], ...]  # of each independent set, by seed: (level,)
+    documents: Floats  # (cell,) of each document in each level where it has tokens
+    level: Ints  # (cell,)
+    freedom: Floats  # (level,) degrees of freedom over documents
 
 
 @dataclass(frozen=True)
@@ -36,6 +51,7 @@ class Difference:
     p: Floats  # of no difference, two-sided; of each level by itself
     same_seeds: bool  # one model at two steps: seeds are paired
     n_seeds: tuple[int, int]  # of a and b
+    spread: DifferenceSpread  # for bands over several steps
 
 
 def read_difference(
@@ -73,6 +89,9 @@ def _read_difference(
     with np.errstate(invalid="ignore"):  # of two that are infinite
         apart = mean_a - mean_b
     n_seeds = len(seeds_a), len(seeds_b)
+    sets = [(seeds_a, kl_a - kl_b)] if same_seeds else [(seeds_a, kl_a), (seeds_b, kl_b)]
+    of_seeds = (dict(zip(sorted(seeds), seed_shares(kl), strict=True)) for seeds, kl in sets)
+    documents, freedom = cluster_shares(cells, len(parts.labels))
     return Difference(
         category,
         parts.labels,
@@ -85,6 +104,7 @@ def _read_difference(
         p,
         same_seeds,
         n_seeds,
+        DifferenceSpread(tuple(of_seeds), documents, cells.level, freedom),
     )
 
 

@@ -1,8 +1,9 @@
-"""Expected KL with bands that cover at all steps at once."""
+"""Numbers of several steps with bands that cover at all of these at once."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -13,6 +14,10 @@ from store.schema.seed_pairs import pair_mean
 from store.statistics.clusters import cluster_cells, token_clusters
 from store.statistics.intervals import FEWEST_SEEDS, Estimate, cluster_shares, seed_shares
 from store.statistics.simultaneous import VarianceSource, half_widths
+
+if TYPE_CHECKING:
+    from store.analysis.difference import Difference
+    from store.analysis.token_regression import Regression
 
 
 def simultaneous_band(
@@ -62,18 +67,67 @@ def _read(
         of_documents.append(shares)
         level = cells.level
         progress((at + 1) / len(steps))
-    half = np.full_like(value, np.nan)
-    order = np.argsort(level, kind="stable")
-    ends = np.searchsorted(level[order], np.arange(n_levels + 1))
-    documents = np.array(of_documents).reshape(len(steps), -1)[:, order]
-    for n in np.flatnonzero(np.diff(ends)):
-        shares = documents[:, ends[n] : ends[n + 1]]
-        sources = (
-            VarianceSource(of_seeds[..., n], n_seeds - 1),
-            VarianceSource(shares, np.full(len(steps), freedom[n])),
-        )
-        half[:, n] = half_widths(sources)
+    documents = np.array(of_documents).reshape(len(steps), -1)
+    half = _half_by_level([(of_seeds, n_seeds - 1)], documents, level, freedom)
     half[n_seeds < FEWEST_SEEDS] = np.nan
     return np.array(steps, np.int64), Estimate(
         value, np.minimum(np.maximum(value - half, 0.0), value), value + half
     )
+
+
+def simultaneous_differences(found: Sequence[Difference]) -> Estimate:
+    """Return differences of the same models, or steps, with their band, (step, level) each.
+
+    They are of one category, each at another step. The band is of each level by itself, and NaN
+    where the interval is.
+    """
+    value = np.array([of.value for of in found])
+    of_seeds = []
+    for shares in zip(*(of.spread.seeds for of in found), strict=True):
+        place = {seed: at for at, seed in enumerate(sorted(set().union(*shares)))}
+        table = np.zeros((len(found), len(place), value.shape[1]))
+        for step, of_step in enumerate(shares):
+            for seed, added in of_step.items():
+                table[step, place[seed]] = added
+        of_seeds.append((table, np.array([len(of_step) for of_step in shares]) - 1.0))
+    spread = found[0].spread
+    documents = np.array([of.spread.documents for of in found])
+    half = _half_by_level(of_seeds, documents, spread.level, spread.freedom)
+    return Estimate(value, value - half, value + half)
+
+
+def simultaneous_coefficients(found: Sequence[Regression]) -> Estimate:
+    """Return coefficients of the same terms with their band, (step, term) each.
+
+    The band is of each term by itself, and NaN where the interval is.
+    """
+    value = np.array([of.coefficient for of in found])
+    half = np.array([np.where(np.isfinite(of.low), 0.0, np.nan) for of in found])
+    df = np.array([of.n_clusters - 1.0 for of in found])
+    for term in range(value.shape[1]):
+        shares = np.array([of.shares[:, term] for of in found]) + half[:, term, None]
+        half[:, term] = half_widths([VarianceSource(shares, df)])
+    return Estimate(value, value - half, value + half)
+
+
+def _half_by_level(
+    of_seeds: Sequence[tuple[Floats, Floats]], documents: Floats, level: Ints, freedom: Floats
+) -> Floats:
+    """Return half the band of each level, (step, level), NaN in a level without tokens.
+
+    Args:
+        of_seeds: of each independent set of seeds, its shares (step, seed, level) and degrees of
+            freedom (step,).
+        documents: (step, cell) shares of the cells that have tokens.
+        level: (cell,) their levels.
+        freedom: (level,) degrees of freedom over documents.
+    """
+    half = np.full((len(documents), len(freedom)), np.nan)
+    order = np.argsort(level, kind="stable")
+    ends = np.searchsorted(level[order], np.arange(len(freedom) + 1))
+    for n in np.flatnonzero(np.diff(ends)):
+        shares = documents[:, order[ends[n] : ends[n + 1]]]
+        sources = [VarianceSource(table[..., n], df) for table, df in of_seeds]
+        sources.append(VarianceSource(shares, np.full(len(documents), freedom[n])))
+        half[:, n] = half_widths(sources)
+    return half

@@ -53,6 +53,7 @@ class Regression:
     n_tokens: int  # of each model
     n_clusters: int  # documents, or runs of tokens of a lone one
     r2: float  # share of the variance
+    shares: Floats  # (cluster, term) added to the deviation: squares sum to the variance
     left_out: int = 0  # tokens of all models together whose KL is not finite
 
 
@@ -235,8 +236,24 @@ class _Design:
             n_tokens=n_tokens,
             n_clusters=self._n_clusters,
             r2=r2,
+            shares=_shares(
+                design, found.resid, found.normalized_cov_params, groups, self._n_clusters
+            ),
             left_out=int(np.count_nonzero(~there)),
         )
+
+
+def _shares(
+    design: Floats, residual: Floats, inverse: Floats, groups: NDArray[np.int64], n_clusters: int
+) -> Floats:
+    """Return what each cluster adds to the deviation of each coefficient, (cluster, term)."""
+    (n_rows, n_terms), n_groups = design.shape, len(np.unique(groups))
+    if n_groups < 2:
+        return np.zeros((n_clusters, n_terms))
+    scores = np.zeros((n_clusters, n_terms))
+    np.add.at(scores, groups, design * residual[:, None])
+    factor = n_groups / (n_groups - 1) * (n_rows - 1) / (n_rows - n_terms)
+    return np.asarray(np.sqrt(factor) * scores @ inverse)
 
 
 def _category(study: StudyReader, models: tuple[str, ...], name: str) -> Category:

@@ -221,7 +221,7 @@ def test_bands_are_the_papers_where_that_is_asked_for(store: Path, tmp_path: Pat
 
 
 def test_bands_over_all_steps_where_that_is_asked_for(store: Path, tmp_path: Path) -> None:
-    others = ("tokens", "probes", "regression", "between", "models")
+    others = ("tokens", "probes", "between")
     without = [word for family in others for word in ("--without", family)]
     out = ["-o", str(tmp_path / "out"), "--format", "png", "--band", "simultaneous"]
     assert run(["report", str(store), *out, *without]) == 0
@@ -244,6 +244,11 @@ def test_bands_over_all_steps_where_that_is_asked_for(store: Path, tmp_path: Pat
     for row in data(tmp_path / "out", "cross_entropy").itertuples():
         _, low, high = with_interval(over_seeds(row.model, row.step, "surprisal").mean(axis=1))
         assert row.cross_entropy_band_low < low < high < row.cross_entropy_band_high
+    for name, value in (("kl_difference", "difference"), ("regression", "coefficient")):
+        known = data(tmp_path / "out", name).dropna(subset=["low"])
+        assert len(known)
+        assert (known[f"{value}_band_low"] < known.low).all()
+        assert (known[f"{value}_band_high"] > known.high).all()
     captions = (tmp_path / "out/captions.md").read_text()
     assert "simultaneous 95 % bands over the steps (seed jackknife and document" in captions
     assert "95 % intervals" not in captions

@@ -16,8 +16,15 @@ from statsmodels.stats.multitest import multipletests
 
 from seedconv_tui.cli.main import run
 from store import StoreError, Study, UnsupportedError, open_study
-from store.analysis import Regression, Term, regression, regressions
+from store.analysis import (
+    Regression,
+    Term,
+    regression,
+    regressions,
+    simultaneous_coefficients,
+)
 from store.schema import Category
+from store.statistics.simultaneous import VarianceSource, half_widths
 from tests.support.made_store import fill, open_writer
 
 
@@ -99,6 +106,33 @@ def test_regression_is_that_by_hand(study: Study, models: list[str], context: bo
     empty = set(study.category("m", "pos").labels) - set(counts.index)
     assert {t.level for t in found.dropped if t.factor == "pos"} == empty
     assert set(found.dropped.values()) == {"no tokens"}
+
+
+def test_the_band_of_coefficients_is_of_the_clusters_scores(study: Study) -> None:
+    curve = regressions(study, models=["m"])
+    band = simultaneous_coefficients(curve)
+    shares = []
+    for at in curve:
+        table = tokens(study, "m", at.step, "pos").dropna(subset=["pos"])
+        columns = [np.ones(len(table)), table["log10_count"].to_numpy()]
+        columns += [(table["pos"] == term.level).to_numpy(float) for term in at.terms[2:]]
+        x, y = np.stack(columns, axis=1), table["convergence"].to_numpy()
+        bread = np.linalg.inv(x.T @ x)
+        error, groups = y - x @ (bread @ x.T @ y), table["document"].to_numpy()
+        scores = np.array([x[groups == g].T @ error[groups == g] for g in np.unique(groups)])
+        (n, k), g = x.shape, len(scores)
+        shares.append(np.sqrt(g / (g - 1) * (n - 1) / (n - k)) * scores @ bread)
+    freedom = np.full(2, g - 1.0)
+    for term in range(k):
+        half = half_widths([VarianceSource(np.array(shares)[..., term], freedom)])
+        if np.isfinite(curve[0].low[term]):
+            np.testing.assert_allclose(band.high[:, term] - band.value[:, term], half, rtol=1e-3)
+        else:  # all its tokens are in one document
+            assert np.isnan([band.low[:, term], band.high[:, term]]).all()
+    for at in curve:
+        alone = simultaneous_coefficients([at])
+        np.testing.assert_allclose(alone.low[0], at.low, rtol=1e-7)
+        np.testing.assert_allclose(alone.high[0], at.high, rtol=1e-7)
 
 
 def test_all_steps_give_a_curve(study: Study) -> None:

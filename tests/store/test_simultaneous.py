@@ -12,12 +12,13 @@ from numpy.typing import NDArray
 from scipy.stats import t as student_t
 
 from store import open_study
-from store.analysis import simultaneous_band
+from store.analysis import simultaneous_band, simultaneous_differences
 from store.schema import Floats
 from store.statistics import interval, pair_mean
 from store.statistics.clusters import ClusterCells
 from store.statistics.intervals import cluster_shares, seed_shares
 from store.statistics.simultaneous import VarianceSource, half_widths
+from tests.support.made_store import fill, open_writer
 from tests.support.plain_statistics import plain_cluster, plain_half, plain_jackknife
 
 # -- against loops -------------------------------------------------------------------------------
@@ -150,6 +151,50 @@ def test_steps_with_two_seeds_have_none(compared: Path) -> None:
     _, band = simultaneous_band(study, "m", "all")
     assert np.isfinite(band.value).all()
     assert np.isnan([band.low, band.high]).all()
+
+
+def test_differences_have_the_band_of_their_own_sources(tmp_path: Path) -> None:
+    """Of two models, one of which has a seed more at some steps; seeds of a label are others."""
+    writer, steps = open_writer(tmp_path / "study"), (0, 8, 16)
+    fill(writer, "a", "ijkl", steps[:2])
+    fill(writer, "a", "ijk", steps[2:])
+    fill(writer, "b", "ijk", steps)
+    writer.close("finished")
+    study = open_study(tmp_path / "study")
+    found = [study.difference(("a", step), ("b", step), "third") for step in steps]
+    band = simultaneous_differences(found)
+    document = study.corpus.document
+    for level in (0, 1):
+        inside = study.category("a", "third").level == level
+        n = np.bincount(document[inside])
+        shares: dict[str, list[Any]] = {"a": [], "b": [], "n": []}
+        value = []
+        for step in steps:
+            mean = {}
+            for model in "ab":
+                seeds = sorted(study.ledger(model).reduced[step])
+                pairs = np.zeros((len(seeds), len(seeds), int(inside.sum())))
+                for i, j in itertools.permutations(range(len(seeds)), 2):
+                    pairs[i, j] = study.values(model, "kl", seeds[i], step, seeds[j])[inside]
+                of_seeds = seed_shares(pairs.mean(axis=-1)[..., None])[:, 0]
+                shares[model].append(np.pad(of_seeds, (0, 4 - len(seeds))))
+                mean[model] = pairs.sum(axis=(0, 1)) / (len(seeds) * (len(seeds) - 1))
+            apart = mean["a"] - mean["b"]
+            value.append(apart.mean())
+            sums = np.bincount(document[inside], apart)
+            cells = ClusterCells(np.zeros(len(n), np.int64), sums, n)
+            shares["n"].append(cluster_shares(cells, 1)[0])
+        freedom = {"a": np.array([3, 3, 2.0]), "b": np.full(3, 2.0), "n": np.ones(3)}
+        sources = [VarianceSource(np.array(shares[of]), freedom[of]) for of in "abn"]
+        np.testing.assert_allclose(band.value[:, level], value, rtol=1e-5)
+        np.testing.assert_allclose(band.high[:, level] - value, half_widths(sources), rtol=1e-4)
+        for at, of in enumerate(found):
+            assert band.low[at, level] < of.low[level] < of.high[level] < band.high[at, level]
+    assert np.isnan(band.high[:, 2]).all(), "a level without tokens"
+    for at, of in enumerate(found):
+        one = simultaneous_differences([of])
+        np.testing.assert_allclose(one.high[0], of.high, rtol=1e-9)
+        np.testing.assert_allclose(one.low[0], of.low, rtol=1e-9, err_msg=str(steps[at]))
 
 
 # -- coverage by simulation ----------------------------------------------------------------------

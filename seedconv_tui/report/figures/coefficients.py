@@ -10,13 +10,21 @@ import numpy as np
 
 from seedconv_tui.report import style
 from seedconv_tui.report.figures.by_level import pos_looks
-from seedconv_tui.report.parts import Figure, Omitted
+from seedconv_tui.report.parts import Figure, Omitted, nats
 from seedconv_tui.report.result_cache import ResultCache, digest
 from seedconv_tui.report.study_data import StudyData, few_words, spread
+from seedconv_tui.tables.band_names import SIMULTANEOUS
 from seedconv_tui.tables.regression_rows import REGRESSION_COLUMNS, regression_rows
-from seedconv_tui.text import count
+from seedconv_tui.text import count, finite
 from store import UnsupportedError
-from store.analysis import COUNT, FEW_CLUSTERS, MODEL, common_steps, regressions
+from store.analysis import (
+    COUNT,
+    FEW_CLUSTERS,
+    MODEL,
+    common_steps,
+    regressions,
+    simultaneous_coefficients,
+)
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing
@@ -24,6 +32,11 @@ if TYPE_CHECKING:
 _CATEGORY = "pos"
 _STEPS = 40  # at most, a fit each
 _ACROSS = 3  # panels side by side
+_LOW, _HIGH = "coefficient_band_low", "coefficient_band_high"  # as other figures name theirs
+_BAND = (
+    nats(_LOW, "lower end of its simultaneous 95 % band over the steps; missing as the interval"),
+    nats(_HIGH, "upper end of its simultaneous 95 % band"),
+)
 
 
 @dataclass(frozen=True)
@@ -50,11 +63,13 @@ def figure(source: StudyData, kept: ResultCache) -> Figure | Omitted:
     if not known:
         return Omitted("regression", f"no step at which all of {', '.join(models)} are summarised")
     steps = spread(known, _STEPS)
+    together = source.band == SIMULTANEOUS
+    columns = (*REGRESSION_COLUMNS, *_BAND) if together else REGRESSION_COLUMNS
     made_of = (
         list(models),
         study.category(models[0], _CATEGORY).digest,
         digest(study.vocabulary.count.tobytes(), study.corpus.token_id.tobytes()),
-        [of.name for of in REGRESSION_COLUMNS],
+        [of.name for of in columns],
         [[step, digest(*(study.token_kl(m, step).tobytes() for m in models))] for step in steps],
     )
     rows = kept.get("regression", *made_of)
@@ -64,13 +79,17 @@ def figure(source: StudyData, kept: ResultCache) -> Figure | Omitted:
         except UnsupportedError as error:
             return Omitted("regression", str(error))
         rows = list(regression_rows(found))
+        if together:
+            band = simultaneous_coefficients(found)
+            for row, low, high in zip(rows, band.low.ravel(), band.high.ravel(), strict=True):
+                row |= {_LOW: finite(float(low)), _HIGH: finite(float(high))}
         kept.put(rows, "regression", *made_of)
     return Figure(
         "regression",
         "Regression coefficients over training",
         _caption(source, rows, few_words(steps, known)),
-        REGRESSION_COLUMNS,
-        {of.name: [row[of.name] for row in rows] for of in REGRESSION_COLUMNS},
+        columns,
+        {of.name: [row[of.name] for row in rows] for of in columns},
         lambda: _draw(rows, source.drawn),
     )
 
@@ -92,7 +111,9 @@ def _caption(source: StudyData, rows: Sequence[dict[str, Any]], steps: str) -> s
         letters = first if len(groups) == 1 else f"{first} to {chr(ord(first) + len(groups) - 1)}"
         parts.append(f"({letters}) Parts of speech, against {pos}.")
     parts.append(
-        f"{count(rows[0]['n_tokens'])} tokens of each model; bands: 95 % intervals, clustered by "
+        f"{count(rows[0]['n_tokens'])} tokens of each model; bands: "
+        + ("simultaneous 95 % bands over the steps" if _LOW in rows[0] else "95 % intervals")
+        + ", clustered by "
         f"{count(clusters)} documents or runs of tokens"
         + (" (few: they may be too narrow)" if clusters < FEW_CLUSTERS else "")
         + "."
@@ -122,6 +143,7 @@ def _draw(rows: Sequence[dict[str, Any]], models: Sequence[str]) -> Drawing:
     width = style.TWO_COLUMNS if columns > 1 else style.ONE_COLUMN
     figure, axes = style.grid(n_rows, columns, width=width, height=2.4 * n_rows)
     steps = sorted({int(row["step"]) for row in rows})
+    ends = (_LOW, _HIGH) if _LOW in rows[0] else ("low", "high")
     places = [place for row in axes for place in row]
     for place in places[len(panels) :]:
         place.set_visible(False)
@@ -131,8 +153,7 @@ def _draw(rows: Sequence[dict[str, Any]], models: Sequence[str]) -> Drawing:
             of = [row for row in rows if row["factor"] == panel.factor and row["level"] == level]
             x = np.array([row["step"] for row in of], np.int64)
             value, low, high = (
-                np.array([row[name] for row in of], np.float64)
-                for name in ("coefficient", "low", "high")
+                np.array([row[name] for row in of], np.float64) for name in ("coefficient", *ends)
             )
             line = style.curve(place, x, value, look, low=low, high=high, at=at, name=level)
             lines += [line] if level else []

@@ -19,10 +19,12 @@ from seedconv_tui.report.parts import (
     whole,
 )
 from seedconv_tui.report.study_data import SAME, StudyData, few_words, model_pairs, spread
+from seedconv_tui.tables.band_names import SIMULTANEOUS
 from seedconv_tui.tables.long_tables import Column
 from seedconv_tui.text import count, quoted
+from store.analysis import simultaneous_differences
 from store.schema import ALL, CATEGORIES, Floats
-from store.statistics import adjusted
+from store.statistics import Estimate, adjusted
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure as Drawing
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from store.analysis import Difference
 
 _STEPS = 40  # at most; each reads the KL of all tokens of two models
+_BANDS = ("95 % intervals of each step by itself", "simultaneous 95 % bands over the steps")
 _COLUMNS = (
     text("from_model", "model that is subtracted"),
     text("to_model", "model that it is subtracted from"),
@@ -50,6 +53,10 @@ _COLUMNS = (
 )
 
 
+def _columns(source: StudyData) -> tuple[Column, ...]:
+    return (*_COLUMNS, *source.ends("difference")) if source.band == SIMULTANEOUS else _COLUMNS
+
+
 class _Line(NamedTuple):
     """A difference over training, nats, (step,) each."""
 
@@ -60,7 +67,11 @@ class _Line(NamedTuple):
     high: Floats
 
 
-_Found = Mapping[int, "Difference"]  # by step
+class _Found(NamedTuple):
+    """Differences of two models, and the band that is drawn around them: (step, level)."""
+
+    at: Mapping[int, Difference]  # by step
+    band: Estimate
 
 
 def figures(source: StudyData) -> Iterator[Figure | Omitted]:
@@ -73,7 +84,7 @@ def figures(source: StudyData) -> Iterator[Figure | Omitted]:
         yield Omitted("kl_difference", "there is one model")
         return
     found = {pair: _differences(source, pair, ALL) for of in pairs.values() for pair in of}
-    if not any(found.values()):
+    if not any(of.at for of in found.values()):
         yield Omitted("kl_difference", "no step is summarised of two models that are compared")
         return
     yield _models(source, pairs, found)
@@ -91,8 +102,14 @@ def _differences(source: StudyData, pair: tuple[str, str], category: str) -> _Fo
         for model in pair
     ]
     steps = spread(sorted(set.intersection(*there)), _STEPS)
-    return {step: source.study.difference((second, step), (first, step), category)
-            for step in steps}  # fmt: skip
+    at = {step: source.study.difference((second, step), (first, step), category)
+          for step in steps}  # fmt: skip
+    if at and source.band == SIMULTANEOUS:
+        return _Found(at, simultaneous_differences(tuple(at.values())))
+    value, low, high = (
+        np.array([getattr(of, field) for of in at.values()]) for field in ("value", "low", "high")
+    )
+    return _Found(at, Estimate(value, low, high))
 
 
 def _models(
@@ -100,13 +117,16 @@ def _models(
     pairs: Mapping[str, Sequence[tuple[str, str]]],
     found: Mapping[tuple[str, str], _Found],
 ) -> Figure:
-    rows = _with_adjusted(row for pair, of in found.items() for row in _rows(pair, of, [0]))
+    columns = _columns(source)
+    rows = _with_adjusted(
+        (row for pair, of in found.items() for row in _rows(pair, of, [0])), len(columns)
+    )
     drawn = {
         title: few
         for title, of in pairs.items()
-        if (few := [pair for pair in of if found[pair]][:LINES])
+        if (few := [pair for pair in of if found[pair].at][:LINES])
     }
-    left = sum(map(bool, found.values())) - sum(map(len, drawn.values()))
+    left = sum(bool(of.at) for of in found.values()) - sum(map(len, drawn.values()))
     words = [
         f"({chr(ord('a') + at)}) {title}: " * (len(drawn) > 1)
         + "; ".join(f"{second} minus {first}" for first, second in of)
@@ -115,8 +135,8 @@ def _models(
     caption = (
         "Difference of expected KL between models at the same steps, as `seedconv compare "
         f"--models` has it: {'. '.join(words)}. Below zero, the seeds of the former are closer. "
-        "Bands: 95 % intervals (jackknife over the seeds of each model; documents are the same and "
-        "paired; none below three seeds); bands are of each step by itself; "
+        f"Bands: {_BANDS[source.band == SIMULTANEOUS]} (jackknife over the seeds of each model; "
+        "documents are the same and paired; none below three seeds); "
         "p-values in the data are adjusted for all of them (Holm). "
         + (f"{count(left)} more in the data alone. " if left else "")
         + f"{_steps_words(source, found)} {source.seeds()} {source.settings}"
@@ -133,8 +153,8 @@ def _models(
         return _draw(panels)
 
     return Figure(
-        "kl_difference", "Models compared over training", caption, _COLUMNS,
-        gathered(_COLUMNS, rows), draw,
+        "kl_difference", "Models compared over training", caption, columns,
+        gathered(columns, rows), draw,
     )  # fmt: skip
 
 
@@ -142,19 +162,20 @@ def _levels(source: StudyData, pair: tuple[str, str], category: str) -> Figure |
     """Return the largest model minus the smallest, by the levels with most tokens, or chosen."""
     found = _differences(source, pair, category)
     name = file_name("kl_difference", "by", category)
-    if not found:
+    if not found.at:
         return Omitted(name, f"no step is summarised by {category} of both {' and '.join(pair)}")
-    of = next(iter(found.values()))
+    of = next(iter(found.at.values()))
     there = [n for n, label in enumerate(of.labels) if of.counts[n] and source.is_chosen(label)]
     shown = sorted(sorted(there, key=lambda n: -of.counts[n])[:LINES])
-    rows = _with_adjusted(_rows(pair, found, there))
+    columns = _columns(source)
+    rows = _with_adjusted(_rows(pair, found, there), len(columns))
     known = CATEGORIES.get(category)
     sizes = ", ".join(f"{quoted(of.labels[n])} {count(of.counts[n])}" for n in shown)
     left = len(there) - len(shown)
     caption = (
         f"Difference of expected KL by {known.title if known else category}, {pair[1]} minus "
-        f"{pair[0]}, at the same steps. Below zero, the seeds of {pair[1]} are closer. Bands: 95 % "
-        "intervals, as in the figure of all tokens. Tokens by level: "
+        f"{pair[0]}, at the same steps. Below zero, the seeds of {pair[1]} are closer. Bands: "
+        f"{_BANDS[source.band == SIMULTANEOUS]}, as in the figure of all tokens. Tokens by level: "
         f"{sizes}{f'; {left} more in the data alone' if left else ''}. "
         f"{_steps_words(source, {pair: found})} {source.seeds(pair)} {source.settings}"
     )
@@ -162,8 +183,8 @@ def _levels(source: StudyData, pair: tuple[str, str], category: str) -> Figure |
         name,
         f"{known.title if known else category}: the largest model minus the smallest",
         caption,
-        _COLUMNS,
-        gathered(_COLUMNS, rows),
+        columns,
+        gathered(columns, rows),
         lambda: _draw({"": [_line(quoted(of.labels[n]), found, n) for n in shown]}),
     )
 
@@ -171,32 +192,32 @@ def _levels(source: StudyData, pair: tuple[str, str], category: str) -> Figure |
 def _rows(
     pair: tuple[str, str], found: _Found, levels: Sequence[int]
 ) -> Iterator[tuple[object, ...]]:
-    for step, of in found.items():
+    for place, (step, of) in enumerate(found.at.items()):
+        ends = found.band.low[place], found.band.high[place]
         for n in levels:
-            numbers = (of.kl_b, of.kl_a, of.value, of.low, of.high, of.p)
+            numbers = (of.kl_b, of.kl_a, of.value, of.low, of.high, of.p, *ends)
             yield (
                 *pair, step, of.category, of.labels[n], int(of.counts[n]), of.n_seeds[1],
                 of.n_seeds[0], *(float(values[n]) for values in numbers),
             )  # fmt: skip
 
 
-def _with_adjusted(rows: Iterable[tuple[object, ...]]) -> list[tuple[object, ...]]:
-    """Return the rows, which end with p, with it adjusted over all of them."""
+def _with_adjusted(rows: Iterable[tuple[object, ...]], width: int) -> list[tuple[object, ...]]:
+    """Return `width` cells of each row: with p, behind p, adjusted over all; then the band."""
     every = list(rows)
-    p = adjusted(np.array([row[-1] for row in every], np.float64))
-    return [(*row, value) for row, value in zip(every, p.tolist(), strict=True)]
+    p = adjusted(np.array([row[-3] for row in every], np.float64))
+    return [
+        (*row[:-2], value, *row[-2:])[:width] for row, value in zip(every, p.tolist(), strict=True)
+    ]
 
 
 def _line(name: str, found: _Found, level: int) -> _Line:
-    value, low, high = (
-        np.array([getattr(of, field)[level] for of in found.values()], np.float64)
-        for field in ("value", "low", "high")
-    )
-    return _Line(name, np.array(list(found), np.int64), value, low, high)
+    value, low, high = (end[:, level] for end in found.band)
+    return _Line(name, np.array(list(found.at), np.int64), value, low, high)
 
 
 def _steps_words(source: StudyData, found: Mapping[tuple[str, str], _Found]) -> str:
-    taken = sorted({step for of in found.values() for step in of})
+    taken = sorted({step for of in found.values() for step in of.at})
     there = {step for pair in found for step in set.intersection(
         *(set(source.steps(model)) for model in pair))}  # fmt: skip
     return few_words(taken, sorted(there))
