@@ -18,8 +18,18 @@ from seedconv_tui.tables.long_tables import Column
 from seedconv_tui.tables.selection import Choice, chosen_categories, chosen_models
 from seedconv_tui.text import count, counted
 from store import Study, Summary
-from store.analysis import simultaneous_band
-from store.schema import ALL, CATEGORIES, CONTEXT, UNDECIDED, Phase, Schedule, Schedules, of_model
+from store.analysis import simultaneous_band, simultaneous_means
+from store.schema import (
+    ALL,
+    CATEGORIES,
+    CONTEXT,
+    UNDECIDED,
+    Floats,
+    Phase,
+    Schedule,
+    Schedules,
+    of_model,
+)
 from store.statistics import Estimate, at_steps
 
 _SIZE = re.compile(r"(?<![A-Za-z0-9.])(\d+(?:\.\d+)?)([kmb])(?![A-Za-z0-9])", re.IGNORECASE)
@@ -84,6 +94,7 @@ class StudyData:
         self._summaries: dict[tuple[str, str], Summary] = {}
         self._levels: dict[tuple[str, str], Levels] = {}
         self._together: dict[tuple[str, str], Estimate] = {}
+        self._means_together: dict[str, dict[str, Estimate]] = {}
 
     def levels(self, model: str, category: str = ALL) -> Levels | None:
         """Return the model by the levels of a category, at summarised steps.
@@ -140,6 +151,17 @@ class StudyData:
             low, high = (at_steps(of.steps, found, end) for end in (band.low, band.high))
             self._together[key] = Estimate(of.kl, low, high)
         return self._together[key]
+
+    def mean_together(self, model: str, name: str) -> Floats:
+        """Return a mean of `simultaneous_means` with its band, (step, end), at the model's steps.
+
+        Raise DamagedError.
+        """
+        steps = self.steps(model)
+        if model not in self._means_together:
+            self._means_together[model] = simultaneous_means(self.study, model, steps)
+        found = self._means_together[model].get(name)
+        return np.full((len(steps), 3), np.nan) if found is None else np.stack(found, axis=-1)
 
     def summary(self, model: str, category: str = ALL) -> Summary:
         """Return it as the study has it, read once, without steps that came since the beginning."""

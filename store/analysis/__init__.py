@@ -25,6 +25,7 @@ from store.analysis.simultaneous_bands import (
     simultaneous_band,
     simultaneous_coefficients,
     simultaneous_differences,
+    simultaneous_means,
 )
 from store.analysis.token_regression import (
     COUNT,
@@ -76,6 +77,7 @@ __all__ = [
     "simultaneous_band",
     "simultaneous_coefficients",
     "simultaneous_differences",
+    "simultaneous_means",
     "summarise",
     "text_agreement",
     "verdict",

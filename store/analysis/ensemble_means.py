@@ -86,6 +86,19 @@ def surprisal_of_mean(surprisal: NDArray[Any]) -> tuple[Floats, Floats]:
     return of_mean, pseudo
 
 
+def pseudo_values(
+    to_mean: Floats, entropy: Floats, cross_entropy: Floats, pseudo: Floats
+) -> tuple[Floats, Floats, Floats, Floats]:
+    """Return pseudo-values of `ENSEMBLE_METRICS`, of means by seed, (seed, ...) each.
+
+    `pseudo` has those of the surprisal of the mean.
+    """
+    n_seeds = len(to_mean)
+    # Without a seed the mean distribution changes, and so do the other seeds' divergences.
+    jackknifed = to_mean * n_seeds / max(n_seeds - 1, 1)
+    return jackknifed, entropy + jackknifed, pseudo, cross_entropy - pseudo
+
+
 def ensemble_summary(
     tokens: EnsembleTokens,
     of_seed: dict[str, Floats],
@@ -98,17 +111,9 @@ def ensemble_summary(
     `of_seed` has means over a level's tokens, (seed, level): `entropy`, `cross_entropy`. `means`
     returns these, (result, level), of (token, result).
     """
-    n_seeds = len(tokens.to_mean)
     to_mean = np.concatenate([means(row[:, None].astype(np.float64)) for row in tokens.to_mean])
     pseudo = np.concatenate([means(row[:, None]) for row in tokens.pseudo])
-    # Without a seed the mean distribution changes, and so do the other seeds' divergences.
-    jackknifed = to_mean * n_seeds / max(n_seeds - 1, 1)
-    pseudo_values = (
-        jackknifed,
-        of_seed["entropy"] + jackknifed,
-        pseudo,
-        of_seed["cross_entropy"] - pseudo,
-    )
+    of_seeds = pseudo_values(to_mean, of_seed["entropy"], of_seed["cross_entropy"], pseudo)
     of_mean = means(np.ascontiguousarray(tokens.together[2:3].T))[0]
     values = (
         to_mean.mean(axis=0),
@@ -117,7 +122,7 @@ def ensemble_summary(
         of_seed["cross_entropy"].mean(axis=0) - of_mean,
     )
     found = [
-        pseudo_interval(value, of_seeds, cluster_cells(by_token, clusters, category))
-        for value, of_seeds, by_token in zip(values, pseudo_values, tokens.together, strict=True)
+        pseudo_interval(value, draws, cluster_cells(by_token, clusters, category))
+        for value, draws, by_token in zip(values, of_seeds, tokens.together, strict=True)
     ]
     return {TO_MEAN: to_mean, "ensemble": np.concatenate([np.stack(one) for one in found])}

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Collection, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from store.analysis.ensemble_means import pseudo_values, read_ensemble
+from store.analysis.reference_means import read_references
 from store.reading.study_reader import StudyReader
 from store.reading.summary import SummaryReader
 from store.schema.array_types import Floats, Ints
+from store.schema.category import ALL
+from store.schema.ensemble import ENSEMBLE_METRICS
 from store.schema.seed_pairs import pair_mean
 from store.statistics.clusters import cluster_cells, token_clusters
 from store.statistics.intervals import FEWEST_SEEDS, Estimate, cluster_shares, seed_shares
@@ -75,6 +80,80 @@ def _read(
     )
 
 
+def simultaneous_means(study: StudyReader, model: str, steps: Sequence[int]) -> dict[str, Estimate]:
+    """Return what the seeds come to together, of all tokens, with its band: (step,) each.
+
+    By name of `ENSEMBLE_METRICS`, and of the means of the study's references. Bands are cut at
+    zero; NaN where there is no result, and below three seeds. Raise StoreError, DamagedError.
+    """
+    return study.consistent({model: steps}, lambda: _read_means(study, model, steps))
+
+
+class _MeanAtStep(NamedTuple):
+    """A mean of all tokens and seeds at one step, and what makes its variance."""
+
+    place: int  # of the step
+    value: float
+    of_seed: dict[str, Floats]  # (1,) shares
+    documents: Floats  # (document,) shares
+    freedom: Floats  # (1,) degrees of freedom over documents
+
+
+def _read_means(study: StudyReader, model: str, steps: Sequence[int]) -> dict[str, Estimate]:
+    whole, clusters = study.category(model, ALL), token_clusters(study.corpus)
+    parts = defaultdict[str, list[_MeanAtStep]](list)
+    for place, step in enumerate(steps):
+        seeds = sorted(study.ledger(model).summaries[step].seeds)
+        for name, (draws, by_token) in _draws_of_means(study, model, step, seeds).items():
+            n = len(draws) if len(draws) >= FEWEST_SEEDS else np.nan
+            shares = (draws - draws.mean()) / np.sqrt(n * (n - 1.0))
+            of_seed = dict(zip(seeds, shares[:, None], strict=True))
+            cells = cluster_shares(cluster_cells(by_token, clusters, whole), 1)
+            parts[name].append(_MeanAtStep(place, by_token.mean(), of_seed, *cells))
+    found = {}
+    for name, at in parts.items():
+        documents = np.array([of.documents for of in at])
+        half = _half_by_level(
+            [_by_seed([of.of_seed for of in at])],
+            documents,
+            np.zeros(documents.shape[1], np.int64),
+            at[0].freedom,
+        )
+        value, band = np.full((2, len(steps)), np.nan)
+        places = [of.place for of in at]
+        value[places], band[places] = [of.value for of in at], half[:, 0]
+        low = np.minimum(np.maximum(value - band, 0.0), value)
+        found[name] = Estimate(value, low, value + band)
+    return found
+
+
+def _draws_of_means(
+    study: StudyReader, model: str, step: int, seeds: Sequence[str]
+) -> dict[str, tuple[Floats, Floats]]:
+    """Return what the seeds are drawn by, (seed,), and the mean over them at each token, (token,).
+
+    Of each number of `simultaneous_means` that the step has.
+    """
+    found = {}
+    if (tokens := read_ensemble(study, model, step, seeds)) is not None:
+        entropy, surprisal = (
+            np.array(
+                [study.values(model, name, seed, step).mean(dtype=np.float64) for seed in seeds]
+            )
+            for name in ("entropy", "surprisal")
+        )
+        to_mean = np.array([row.mean(dtype=np.float64) for row in tokens.to_mean])
+        draws = pseudo_values(to_mean, entropy, surprisal, tokens.pseudo.mean(axis=1))
+        for metric, of_seeds, by_token in zip(
+            ENSEMBLE_METRICS, draws, tokens.together, strict=True
+        ):
+            found[metric.name] = of_seeds, by_token
+    for reference, (rows, mean) in read_references(study, model, step, seeds).items():
+        if rows:
+            found[reference.mean] = np.array([row.mean() for row in rows]), mean
+    return found
+
+
 def simultaneous_differences(found: Sequence[Difference]) -> Estimate:
     """Return differences of the same models, or steps, with their band, (step, level) each.
 
@@ -82,14 +161,7 @@ def simultaneous_differences(found: Sequence[Difference]) -> Estimate:
     where the interval is.
     """
     value = np.array([of.value for of in found])
-    of_seeds = []
-    for shares in zip(*(of.spread.seeds for of in found), strict=True):
-        place = {seed: at for at, seed in enumerate(sorted(set().union(*shares)))}
-        table = np.zeros((len(found), len(place), value.shape[1]))
-        for step, of_step in enumerate(shares):
-            for seed, added in of_step.items():
-                table[step, place[seed]] = added
-        of_seeds.append((table, np.array([len(of_step) for of_step in shares]) - 1.0))
+    of_seeds = [_by_seed(of) for of in zip(*(of.spread.seeds for of in found), strict=True)]
     spread = found[0].spread
     documents = np.array([of.spread.documents for of in found])
     half = _half_by_level(of_seeds, documents, spread.level, spread.freedom)
@@ -108,6 +180,20 @@ def simultaneous_coefficients(found: Sequence[Regression]) -> Estimate:
         shares = np.array([of.shares[:, term] for of in found]) + half[:, term, None]
         half[:, term] = half_widths([VarianceSource(shares, df)])
     return Estimate(value, value - half, value + half)
+
+
+def _by_seed(shares: Sequence[dict[str, Floats]]) -> tuple[Floats, Floats]:
+    """Return the seeds' shares of each step as a table, (step, seed, level), and freedom, (step,).
+
+    A seed that a step lacks adds nothing there.
+    """
+    place = {seed: at for at, seed in enumerate(sorted(set().union(*shares)))}
+    n_levels = len(next(iter(shares[0].values())))
+    table = np.zeros((len(shares), len(place), n_levels))
+    for step, of_step in enumerate(shares):
+        for seed, added in of_step.items():
+            table[step, place[seed]] = added
+    return table, np.array([len(of_step) for of_step in shares]) - 1.0
 
 
 def _half_by_level(

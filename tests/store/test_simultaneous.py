@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from scipy.stats import t as student_t
 
 from store import open_study
-from store.analysis import simultaneous_band, simultaneous_differences
-from store.schema import Floats
+from store.analysis import simultaneous_band, simultaneous_differences, simultaneous_means
+from store.schema import ENSEMBLE_METRICS, TO_MEAN, TO_MODEL, Floats
 from store.statistics import interval, pair_mean
 from store.statistics.clusters import ClusterCells
 from store.statistics.intervals import cluster_shares, seed_shares
@@ -195,6 +195,52 @@ def test_differences_have_the_band_of_their_own_sources(tmp_path: Path) -> None:
         one = simultaneous_differences([of])
         np.testing.assert_allclose(one.high[0], of.high, rtol=1e-9)
         np.testing.assert_allclose(one.low[0], of.low, rtol=1e-9, err_msg=str(steps[at]))
+
+
+def test_means_of_all_seeds_have_a_band_of_seeds_and_documents(tmp_path: Path) -> None:
+    """The ensemble, and references; of one step it is the interval that is kept."""
+    chosen, steps = {"kl", TO_MEAN, TO_MODEL.name}, [0, 8, 16]
+    writer = open_writer(tmp_path / "study", divergences=chosen)
+    fill(writer, "m", "ijkl", steps[:2])
+    fill(writer, "m", "ijk", steps[2:])
+    fill(writer, "two", "ij", steps)
+    writer.close("finished")
+    study = open_study(tmp_path / "study")
+    found = simultaneous_means(study, "m", steps)
+    names = [metric.name for metric in ENSEMBLE_METRICS]
+    assert list(found) == [*names, TO_MODEL.mean]
+    summary, document = study.summary("m"), study.corpus.document
+    for name, of in found.items():
+        kept = (
+            summary.ensemble[:, 3 * names.index(name) : 3 * names.index(name) + 3, 0]
+            if name in names
+            else summary.mean_to_reference[TO_MODEL.name][..., 0]
+        )
+        np.testing.assert_allclose(of.value, kept[:, 0], rtol=1e-9)
+        assert (of.high > kept[:, 2]).all()
+        assert (of.low <= kept[:, 1]).all()
+        for at, step in enumerate(steps):
+            alone = simultaneous_means(study, "m", [step])[name]
+            np.testing.assert_allclose([alone.low[0], alone.high[0]], kept[at, 1:], rtol=1e-9)
+    # By hand: seeds' means to the reference are independent draws.
+    seeds, documents = np.zeros((3, 4)), np.zeros((3, 2))
+    for at, step in enumerate(steps):
+        there = "ijkl" if step < 16 else "ijk"
+        rows = np.array([study.values("m", TO_MODEL.name, s, step) for s in there], np.float64)
+        n, of_seed = len(there), rows.mean(axis=1)
+        seeds[at, :n] = (of_seed - of_seed.mean()) / np.sqrt(n * (n - 1))
+        sums, sizes = np.bincount(document, rows.mean(axis=0)), np.bincount(document)
+        cells = ClusterCells(np.zeros(2, np.int64), sums, sizes)
+        documents[at] = cluster_shares(cells, 1)[0]
+    sources = [
+        VarianceSource(seeds, np.array([3, 3, 2.0])),
+        VarianceSource(documents, np.ones(3)),
+    ]
+    of = found[TO_MODEL.mean]
+    np.testing.assert_allclose(of.high - of.value, half_widths(sources), rtol=1e-6)
+    for of in simultaneous_means(study, "two", steps).values():
+        assert np.isfinite(of.value).all()
+        assert np.isnan([of.low, of.high]).all()
 
 
 # -- coverage by simulation ----------------------------------------------------------------------

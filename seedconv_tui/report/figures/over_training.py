@@ -11,6 +11,7 @@ import numpy as np
 from seedconv_tui.report import bands, style
 from seedconv_tui.report.parts import MODEL, STEP, Figure, Omitted, gathered, nats, text, whole
 from seedconv_tui.report.study_data import NUMERALS, StudyData, interval_ends
+from seedconv_tui.tables.band_names import SIMULTANEOUS
 from seedconv_tui.tables.long_tables import Column
 from store.schema import (
     ENDS,
@@ -185,6 +186,8 @@ def ensemble(source: StudyData) -> Figure:
     """Show what the seeds come to together, a panel for each of `ENSEMBLE_METRICS`."""
 
     def found(model: str, place: int) -> Floats:
+        if source.band == SIMULTANEOUS:
+            return source.mean_together(model, ENSEMBLE_METRICS[place].name)
         first = len(ENDS) * place
         return source.whole(model).ensemble[:, first : first + len(ENDS), 0]
 
@@ -194,9 +197,8 @@ def ensemble(source: StudyData) -> Figure:
         "The mean of the seeds' distributions over training, by model. (a) KL of a seed to that "
         "mean, mean over seeds: the generalised Jensen-Shannon divergence, at most the logarithm "
         "of the number of seeds. (b) Entropy of the mean. (c) Its cross-entropy. (d) By how much "
-        "that is less than the seeds' own, on average. Bands: 95 % intervals "
-        f"({source.interval}; none below three seeds). {source.seeds()} {source.steps_words()} "
-        f"{source.settings} {source.undrawn}".rstrip()
+        f"that is less than the seeds' own, on average. {_bands_together(source)} "
+        f"{source.seeds()} {source.steps_words()} {source.settings} {source.undrawn}".rstrip()
     )
     titles = [metric.title for metric in ENSEMBLE_METRICS]
     title = "The seeds' mean distribution over training"
@@ -208,6 +210,8 @@ def to_references(source: StudyData, references: Sequence[ReferenceMetric]) -> F
     """Show the KL from the seeds to each reference of the study, a panel for each."""
 
     def found(model: str, place: int) -> Floats:
+        if source.band == SIMULTANEOUS:
+            return source.mean_together(model, references[place].mean)
         return source.whole(model).to_reference[references[place].name][..., 0]
 
     metrics = [(m.mean, f"{m.description}, mean over seeds") for m in references]
@@ -219,7 +223,7 @@ def to_references(source: StudyData, references: Sequence[ReferenceMetric]) -> F
             f"({letter}) {metric.description.replace('`', '')}."
             for letter, metric in zip("abc", references, strict=False)
         )
-        + f" Bands: 95 % intervals ({source.interval}; none below three seeds). {source.seeds()} "
+        + f" {_bands_together(source)} {source.seeds()} "
         f"{source.steps_words()} {source.settings} {source.undrawn}".rstrip()
     )
     alone = len(references) == 1
@@ -227,6 +231,12 @@ def to_references(source: StudyData, references: Sequence[ReferenceMetric]) -> F
     title = "KL to a reference over training"
     draw = partial(_draw_panels, source, titles, "KL (nats)", found, len(references))
     return Figure("references", title, caption, columns, gathered(columns, rows), draw)
+
+
+def _bands_together(source: StudyData) -> str:
+    simultaneous = "simultaneous 95 % bands over the steps"
+    what = simultaneous if source.band == SIMULTANEOUS else "95 % intervals"
+    return f"Bands: {what} ({source.interval}; none below three seeds)."
 
 
 def _seeds_together(
@@ -239,6 +249,7 @@ def _seeds_together(
 
     `seeds` describes the number of seeds; `found` is as in `_draw_panels`.
     """
+    ends = source.ends if source.band == SIMULTANEOUS else interval_ends
     columns = (
         MODEL,
         STEP,
@@ -246,7 +257,7 @@ def _seeds_together(
         *(
             column
             for name, description in metrics
-            for column in (nats(name, description), *interval_ends(name))
+            for column in (nats(name, description), *ends(name))
         ),
     )
     rows = []
@@ -254,8 +265,8 @@ def _seeds_together(
         of = source.whole(model)
         values = [found(model, place) for place in range(len(metrics))]
         for at, step in enumerate(of.steps.tolist()):
-            ends = (value for each in values for value in each[at].tolist())
-            rows.append((model, step, int(of.n_seeds[at]), *ends))
+            numbers = (value for each in values for value in each[at].tolist())
+            rows.append((model, step, int(of.n_seeds[at]), *numbers))
     return columns, rows
 
 
