@@ -55,7 +55,7 @@ def expect_divergences_first(script: Script) -> None:
     """Of two steps of two seeds."""
     order = [it.event for it in script.events if it.event in ("scored", "reduced", "probed")]
     assert order[-5:] == ["reduced", *["probed"] * 4]
-    assert script.said("plan")[-1].endswith("are read again and asked pairs, long")
+    assert script.said("plan")[-1].endswith("asking scored checkpoints the probes pairs, long")
 
 
 @pytest.mark.parametrize("representation", ["factored", "none"])
@@ -400,7 +400,7 @@ def test_what_is_left_to_ask_is_said_when_stopped(
     write_probes(tmp_path, study)
     stop = threading.Event()
     Asked(monkeypatch, lambda n: stop.set() if n == 2 else None)
-    with pytest.raises(Interrupted, match=r"1 steps? reduced, 0 .* and 2 checkpoints to probe are"):
+    with pytest.raises(Interrupted, match=r"1 step compared, 0 .* and 2 checkpoints to probe are"):
         build_coordinator(load_study_file(study), Script(), stop=stop).run()
     assert not open_study(tmp_path / "study.zarr").ledger("m").probed.get("pairs")
     assert run(["run", str(study)]) == 0

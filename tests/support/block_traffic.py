@@ -85,6 +85,7 @@ def count_block(compiled: bool, names: Sequence[str] = ("kl", "js")) -> dict[str
         targets=torch.empty(TOKENS, dtype=torch.int64, device=device),
         log_unigram=torch.empty(VOCAB, device=device),
         comparison=SimpleNamespace(divergences=compare),
+        note=lambda text: None,
     )
     head = Head(torch.empty(VOCAB, HIDDEN, device=device), None)
     with _sizes(device):
