@@ -168,7 +168,7 @@ def test_a_run_tells_everybody(
     assert f"process {os.getpid()} on" in log
     assert re.search(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d error   .*step60", log, re.M)
     assert re.search(r"step60.*parked.*\n    Traceback.*\n(    .*\n)+    .*CheckpointError", log)
-    assert re.search(r"info    finished: 18 scored, \d reduced, 1 failed", log)
+    assert re.search(r"info    finished: 18 scored, \d compared, 1 failed", log)
 
     # More arrives, and an engine starts again: the phase is no news.
     for step in steps[:2]:
