@@ -178,6 +178,7 @@ def _format(given: str | None, output: Path | None, what: str, choice: Choice) -
 
 def _write(store: str | Path, what: str, choice: Choice, kind: str, output: Path | None) -> int:
     from seedconv_tui.tables.long_tables import TABLES
+    from seedconv_tui.tables.rows import joined
     from seedconv_tui.tables.writers import new_file, stdout
     from seedconv_tui.text import count, visible
     from store import open_study
@@ -189,7 +190,7 @@ def _write(store: str | Path, what: str, choice: Choice, kind: str, output: Path
     n_rows = 0
     with stdout() if output is None else new_file(output) as file:
         writer = _writer(kind, file, columns, study, what, shown=output is None)
-        for batch in chain(first, batches):
+        for batch in joined(chain(first, batches)):
             writer.write(batch)
             n_rows += len(next(iter(batch.values())))
         writer.close()

@@ -5,7 +5,7 @@ No more than one category, or one step, of one model is in memory.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import permutations
@@ -42,6 +42,7 @@ Batch = dict[str, Any]  # column -> list or array, all of one length; missing: N
 PERCENTILE_COLUMNS = tuple(
     "kl_max" if q == 100 else f"kl_p{q:g}".replace(".", "_") for q in PERCENTILES
 )
+_JOINED = 4_096  # rows that are kept as Python's own values
 _MEANS = {
     "cross_entropy": "cross_entropy",
     "entropy": "mean_entropy",
@@ -57,6 +58,27 @@ def batch(n_rows: int, **columns: Any) -> Batch:
         name: value if isinstance(value, np.ndarray | list) else [value] * n_rows
         for name, value in columns.items()
     }
+
+
+def joined(batches: Iterable[Batch]) -> Iterator[Batch]:
+    """Yield the same rows in fewer batches: a short one costs a writer as much as hundreds of rows.
+
+    Values of those that were joined are Python's own.
+    """
+    kept: Batch = {}
+    for rows in batches:
+        if not kept and len(next(iter(rows.values()))) >= _JOINED:
+            yield rows
+            continue
+        for name, values in rows.items():
+            kept.setdefault(name, []).extend(
+                values.tolist() if isinstance(values, np.ndarray) else values
+            )
+        if len(next(iter(kept.values()))) >= _JOINED:
+            yield kept
+            kept = {}
+    if kept:
+        yield kept
 
 
 def only_levels(rows: Batch, levels: Sequence[str]) -> Batch:

@@ -17,7 +17,6 @@ from seedconv_tui.text import finite
 from store import UnsupportedError
 
 _ROW_GROUP = 65_536  # rows of Parquet that are kept until they are written
-_TABLE = 4_096  # rows that are kept as Python's own values
 _QUOTED = re.compile(r'[",\r\n]|^\s|\s$|^$')
 
 Clean = Callable[[str], str]
@@ -128,35 +127,28 @@ class ParquetWriter:
             metadata=about or {},
         )
         self._writer = pq.ParquetWriter(file, self._schema, compression="zstd")
-        self._cells: list[list[Any]] = [[] for _ in columns]  # rows that are in no table yet
         self._tables: list[Any] = []  # that are not written yet
 
     def write(self, batch: Batch) -> None:
         """See `Writer`."""
-        for cells, column in zip(self._cells, self._columns, strict=True):
-            found = _plain(batch[column.name])
-            if column.dtype == "str":
-                found = [None if v is None else encodable(v) for v in found]
-            cells += found
-        if len(self._cells[0]) >= _TABLE:
-            self._take()
+        arrays = [
+            self._pa.array(self._values(column, batch[column.name]), type=field.type)
+            for column, field in zip(self._columns, self._schema, strict=True)
+        ]
+        self._tables.append(self._pa.Table.from_arrays(arrays, schema=self._schema))
         if sum(table.num_rows for table in self._tables) >= _ROW_GROUP:
             self._flush()
 
     def close(self) -> None:
         """See `Writer`."""
-        self._take()
         self._flush()
         self._writer.close()
 
-    def _take(self) -> None:
-        """Make a table of the rows so far. One for each short batch would take far more memory."""
-        arrays = [
-            self._pa.array(cells, type=field.type)
-            for cells, field in zip(self._cells, self._schema, strict=True)
-        ]
-        self._tables.append(self._pa.Table.from_arrays(arrays, schema=self._schema))
-        self._cells = [[] for _ in self._columns]
+    def _values(self, column: Column, values: Any) -> list[Any]:
+        found = _plain(values)
+        if column.dtype != "str":
+            return found
+        return [None if v is None else encodable(v) for v in found]
 
     def _flush(self) -> None:
         if any(table.num_rows for table in self._tables):

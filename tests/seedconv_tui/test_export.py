@@ -25,6 +25,7 @@ from scipy import stats
 from seedconv_tui.cli.export import WHAT
 from seedconv_tui.cli.main import run
 from seedconv_tui.tables.long_tables import TABLES, markdown
+from seedconv_tui.tables.rows import batch, joined
 from seedconv_tui.tables.selection import Choice
 from seedconv_tui.tables.step_ranges import parse_steps
 from store import Study, open_study
@@ -325,6 +326,20 @@ def test_every_format_reads_back_the_same(
                 if got is of_csv:  # pandas takes empty text for missing
                     ours, theirs = ours.fillna(""), theirs.fillna("")
                 assert plain(theirs) == plain(ours)
+
+
+def test_short_batches_are_joined() -> None:
+    lengths = [5000, 3, 4000, 0, 200, 7, 5000]
+    ends = np.cumsum(lengths)
+    batches = [
+        batch(n, at=np.arange(end - n, end), what=None, name=[str(end)] * n)
+        for n, end in zip(lengths, ends, strict=True)
+    ]
+    found = list(joined(batches))
+    assert [len(rows["at"]) for rows in found] == [5000, 4203, 5007]
+    for name in ("at", "what", "name"):
+        values, expected = ([v for rows in of for v in rows[name]] for of in (found, batches))
+        assert values == expected
 
 
 def test_parquet_tells_units_and_descriptions(store: Path, tmp_path: Path) -> None:
