@@ -80,14 +80,14 @@ def checkpoint_files(
         raise CheckpointError(f"{folder}: holds {INCOMPLETE}: it is still being written")
     file = find_config(place, config)
     if config is not None and not file.exists():
-        raise CheckpointError(f"{place}: {file}, which config names, is not there")
+        raise CheckpointError(f"{place}: {file}, which models.config names, is not there")
     if single or not names & OF_TRANSFORMERS:
         if what := recognise_folder(place, pickles=allow_pickle):
             raise CheckpointError(f"{place} {what}")
         if config is None and not file.exists():
             raise CheckpointError(
                 f"{file}: is missing; put the config.json of the model there, or name it with "
-                "config in the study file"
+                "models.config in the study file"
             )
         read_json(file)
         found = _of_others(place, names, single=single, allow_pickle=allow_pickle)

@@ -65,8 +65,11 @@ class WorkerReferences:
                 "was committed stays; choose a smaller one, or a larger device"
             ) from None
         except CheckpointError as error:
+            why = str(error)  # which names fields of a model
+            for field in ("config", "allow_pickle"):
+                why = why.replace(f"models.{field}", f"reference.{field}")
             raise EngineError(
-                f"reference.model: {error}. What was committed stays; put the model right and run "
+                f"reference.model: {why}. What was committed stays; put the model right and run "
                 "again, or use another store without it"
             ) from None
 

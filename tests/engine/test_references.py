@@ -239,6 +239,17 @@ def test_what_cannot_be_is_refused_by_name(
     assert says in line
 
 
+def test_what_is_missing_is_named_as_the_section_has_it(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "teacher/config.json").unlink()
+    assert run(["run", str(write_study(folder, reference__model="teacher"))]) == 1
+    said = capsys.readouterr().err
+    assert "config.json: is missing; put the config.json of the model there, or name it" in said
+    assert "reference.config in the study file" in said
+    assert "models.config" not in said
+
+
 def test_each_is_named_by_what_the_section_has(folder: Path) -> None:
     def names(**fields: object) -> tuple[str, ...]:
         return load_study_file(write_study(folder, **fields)).reference.names

@@ -657,7 +657,7 @@ def test_a_configuration_that_is_not_there_is_named_with_its_field(
     folder, weights = checkpoint
     FOLDERS["dcp"](folder, weights)
     where = tmp_path / "configs"
-    with pytest.raises(ERROR, match=r"step0: .*configs, which config names, is not there"):
+    with pytest.raises(ERROR, match=r"step0: .*configs, which models\.config names, is not there"):
         look(folder, config=where)
     where.mkdir()
     with pytest.raises(ERROR, match=r"step0: .*configs/config\.json, which models\.config names"):
