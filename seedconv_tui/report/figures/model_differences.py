@@ -136,8 +136,8 @@ def _models(
         "Difference of expected KL between models at the same steps, as `seedconv compare "
         f"--models` has it: {'. '.join(words)}. Below zero, the seeds of the former are closer. "
         f"Bands: {_BANDS[source.band == SIMULTANEOUS]} (jackknife over the seeds of each model; "
-        "documents are the same and paired; none below three seeds), cut where they leave the panel; "
-        "p-values in the data are adjusted for all of them (Holm). "
+        "documents are the same and paired; none below three seeds), cut where they leave "
+        "the panel; p-values in the data are adjusted for all of them (Holm). "
         + (f"{count(left)} more in the data alone. " if left else "")
         + f"{_steps_words(source, found)} {source.seeds()} {source.settings}"
     )
