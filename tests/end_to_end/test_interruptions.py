@@ -153,14 +153,14 @@ def test_a_stop_says_where_the_work_stands_and_a_second_run_does_the_rest(
     n, reduced = scored(tmp_path), records(tmp_path / "study.zarr", "reduced")
     assert 2 <= n < 9
     assert last == (
-        f"{STOPPED}{n} checkpoints scored and {reduced} step{'s' * (reduced != 1)} reduced, "
+        f"{STOPPED}{n} checkpoints scored and {reduced} step{'s' * (reduced != 1)} compared, "
         f"{9 - n} checkpoint{'s' * (n != 8)} to score and {3 - reduced} "
-        f"step{'s' * (reduced != 2)} to reduce are left; {GO_ON}"
+        f"step{'s' * (reduced != 2)} to compare are left; {GO_ON}"
     )
     assert state(tmp_path) == "stopped"
     expect_nothing_uncommitted(tmp_path / "study.zarr")
     assert run(["run", str(file)]) == 0
-    done = f"{counted(9 - n, 'checkpoint')} scored, {counted(3 - reduced, 'step')} reduced"
+    done = f"{counted(9 - n, 'checkpoint')} scored, {counted(3 - reduced, 'step')} compared"
     assert done in capsys.readouterr().err
     assert scored(tmp_path) == 9  # none of them twice
 

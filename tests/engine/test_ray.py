@@ -141,7 +141,7 @@ def test_machines_come_and_go_and_the_results_are_the_same(
     engine.read_until(": joined")
     lose(cluster, first)
     for _ in range(3):
-        engine.read_until(" reduced ")
+        engine.read_until(" compared ")
     cluster.add_node(num_cpus=1, object_store_memory=STORE_BYTES)
     lose(cluster, second)
     for step in late.iterdir():
