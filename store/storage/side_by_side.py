@@ -11,7 +11,7 @@ _THREADS = 8  # they wait for the disk, which takes what comes at once in one go
 _LONG = 0.0005  # seconds; what takes less is done before a thread has started
 _Item = TypeVar("_Item")
 
-_waits = False  # whether the item that was done last took long: the next ones will, too
+_slow: set[object] = set()  # what took long when it was done last: code, which closures share
 
 
 def side_by_side(do: Callable[[_Item], object], items: Iterable[_Item]) -> None:
@@ -20,18 +20,18 @@ def side_by_side(do: Callable[[_Item], object], items: Iterable[_Item]) -> None:
     Raise what went wrong first, in the order of the items, once no thread is at it any more; what
     had not begun by then is left.
     """
-    global _waits
-    share = _Share(do, items)
+    share, kind = _Share(do, items), getattr(do, "__code__", None)
     helpers: list[Future[None]] = []
     with ThreadPoolExecutor(_THREADS, thread_name_prefix="disk") as pool:
         try:
             while share.left:
-                if _waits and not helpers:
+                if kind in _slow and not helpers:
                     more = min(len(share.left), _THREADS) - 1
                     helpers = [pool.submit(share.go_on) for _ in range(more)]
                 began = perf_counter()
                 share.do_next()
-                _waits = perf_counter() - began > _LONG
+                took = perf_counter() - began
+                (_slow.add if took > _LONG else _slow.discard)(kind)
         finally:
             share.left.clear()
     for helper in helpers:
