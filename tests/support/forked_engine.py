@@ -149,13 +149,16 @@ def _engine(
     sys.addaudithook(watch)
     try:
         if words:
-            from seedconv_tui.cli.main import run
+            from seedconv_tui.cli.main import main
             from tests.support.gated_engine import be_patient
 
             be_patient()
             with contextlib.redirect_stdout(sys.stderr):  # stdout is for what is reported
                 command = "migrate" if study.suffix == ".zarr" else words[0]
-                return run([command, str(study), *words[1:]])
+                try:
+                    main([command, str(study), *words[1:]])
+                except SystemExit as end:
+                    return int(end.code or 0)
         engine = build_coordinator(load_study_file(study), _Silent())
         watch.opened_at = watch.changes
         totals = engine.run()
