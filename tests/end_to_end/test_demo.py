@@ -107,7 +107,6 @@ def test_the_demo_says_what_it_does_and_what_it_showed_and_leaves_little(
     assert demo(tmp_path, capture=False) == 0
 
 
-@pytest.mark.long
 def test_without_its_packages_it_only_names_what_to_install(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -119,6 +118,7 @@ def test_without_its_packages_it_only_names_what_to_install(
     )
 
 
+@pytest.mark.long
 def test_the_demo_with_captures_writes_no_checkpoints(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
