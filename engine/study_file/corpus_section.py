@@ -42,6 +42,8 @@ class CorpusSection(Section):
     @field_validator("fields")
     @classmethod
     def _fields(cls, fields: list[str]) -> list[str]:
+        if "text" in fields:
+            raise ValueError('should not name "text": each document would be a level of its own')
         names = [field_category(name) for name in fields]
         if twice := sorted({name for name in names if names.count(name) > 1}):
             raise ValueError(f"names {', '.join(twice)} twice")

@@ -202,4 +202,5 @@ def _value(record: Any, name: str, where: str) -> str | None:
         raise ConfigError(
             f"{where}: {name!r} should be text or a number, found {str(found)[:40]!r}"
         )
-    return None if found is None or not str(found).strip() else str(found).strip()
+    text = json.dumps(found) if isinstance(found, bool) else "" if found is None else str(found)
+    return text.strip() or None

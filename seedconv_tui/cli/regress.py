@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import math
 import sys
 from collections.abc import Sequence
 from functools import partial
@@ -146,7 +147,8 @@ def _text(
         f"{', '.join(map(name, found.models))}",
         f"least squares over {count(found.n_tokens)} tokens"
         + (f" of each of {len(found.models)} models" if len(found.models) > 1 else "")
-        + f", R2 {found.r2:.3f}; errors clustered by {count(found.n_clusters)} documents or runs "
+        + (f", R2 {found.r2:.3f}" if math.isfinite(found.r2) else ", all values equal (no R2)")
+        + f"; errors clustered by {count(found.n_clusters)} documents or runs "
         "of text; * where the 95 % interval leaves 0 out",
         f"p adj: p adjusted over terms and steps ({ADJUSTED[adjust]})",
     ]

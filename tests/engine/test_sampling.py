@@ -90,6 +90,7 @@ def records() -> list[dict[str, Any]]:
     return [
         {"text": text + "!" * (n % 50), "source": sources[n % 4], "meta": {"language": f"l{n % 3}"}}
         | ({} if n % 11 else {"n": n})
+        | {"checked": n % 5 == 0}
         for n, text in enumerate(DOCUMENTS)
     ]
 
@@ -120,6 +121,9 @@ def test_samples_by_length_and_metadata(
     assert run(["sample", str(file), "-n", "9999", "-o", str(tmp_path / "b.jsonl")]) == 0
     whole = [json.loads(line) for line in (tmp_path / "b.jsonl").read_text().splitlines()]
     assert whole == [{"text": r["text"]} for r in every]
+    truth = ["--where", "checked=true", "-o", str(tmp_path / "truth.jsonl")]
+    assert run(["sample", str(file), "-n", "9999", *truth]) == 0
+    assert len((tmp_path / "truth.jsonl").read_text().splitlines()) == len(every[::5])
     capsys.readouterr()
     others = sorted({r["source"] for r in every if r.get("source")})
     place = ["-o", str(tmp_path / "c.jsonl")]
@@ -176,6 +180,7 @@ def test_metadata_of_documents_are_categories(
     for fields, said in (
         (["pos"], "corpus.fields: 'pos' is the name of a built-in category; choose another"),
         (["a.b", "a_b"], "corpus.fields: names a_b twice"),
+        (["text"], 'corpus.fields: should not name "text": each document would be a level'),
         (["missing"], "'missing' has 0 values in the documents of the corpus; there should be 1"),
         (["meta"], "all.jsonl: line 1: 'meta' should be text or a number, found"),
     ):
