@@ -110,6 +110,7 @@ class Canvas(Widget):
         self._queued = False
         if not self.is_attached or not self.size:
             self._drawn_for = None  # hidden just now: what was drawn is out of date
+            self.refresh()  # also what Textual keeps of it, to show it again at the same size
             return
         if self._drawn_for != self._context_key():
             self._ensure_drawn()
