@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -24,7 +23,6 @@ from store.statistics.spread import percentiles
 
 _AT_ONCE = 8  # results whose means are made together: 64 bytes of each token, a line of the cache
 _RUN = 2**16  # tokens that are summed at once by all categories: their results stay in the cache
-_MOST_CELLS = 2**10  # of several categories together: so do 64 kB of their sums
 
 
 @np.errstate(invalid="ignore")  # what is not finite comes to NaN, or to infinity
@@ -36,8 +34,11 @@ def summarise(
     Means over tokens are summed in float64. Levels without tokens are NaN. Raise DamagedError
     when per-token results cannot be read.
     """
-    cells = _cells(categories)
-    tables = [_Table(category, cells[category.name], len(seeds)) for category in categories]
+    one_hots = _one_hots(categories, study.n_tokens)
+    tables = [
+        _Table(category, one_hot, len(seeds))
+        for category, one_hot in zip(categories, one_hots, strict=True)
+    ]
     token_kl: Floats = np.zeros(study.n_tokens)
     pairs = list(itertools.permutations(range(len(seeds)), 2))
     for start in range(0, len(pairs), _AT_ONCE):
@@ -64,98 +65,68 @@ def summarise(
     }
 
 
-class _Cells:
-    """The cells of a few categories: tokens that are in the same level of each of them.
+def _one_hots(categories: Sequence[Category], n_tokens: int) -> list[list[Any]]:
+    """Return, of each category, sparse (level + 1, token) matrices of ones; row 0: in no level.
 
-    Their sums take one pass over the tokens for all of these categories.
+    One of each run of tokens. All share what does not depend on the category.
     """
+    from scipy.sparse import csc_array  # late: those who only read need no scipy
 
-    def __init__(self, categories: Sequence[Category]) -> None:
-        from scipy.sparse import csc_array  # late: those who only read need no scipy
+    run = min(_RUN, n_tokens)
+    ones, ends = np.ones(run), np.arange(run + 1, dtype=np.int32)
 
-        self._axis = {category.name: axis for axis, category in enumerate(categories)}
-        self._shape = tuple(len(each.labels) + 1 for each in categories)  # at 0: in no level
-        n_cells, n_tokens = math.prod(self._shape), len(categories[0].level)
-        cell = np.zeros(n_tokens, np.int32)
-        for category, n_levels in zip(categories, self._shape, strict=True):
-            cell = cell * n_levels + (category.level + 1)
-        ones, ends = np.ones(min(_RUN, n_tokens)), np.arange(_RUN + 1, dtype=np.int32)
-        parts = [cell[start : start + _RUN] for start in range(0, n_tokens, _RUN)]
-        self._one_hots = [  # (cell, token), of each run of tokens
-            csc_array((ones[: len(part)], part, ends[: len(part) + 1]), (n_cells, len(part)))
-            for part in parts
-        ]
+    def of_run(category: Category, start: int) -> Any:
+        level = category.level[start : start + _RUN].astype(np.int32) + 1
+        n = len(level)
+        return csc_array((ones[:n], level, ends[: n + 1]), shape=(len(category.labels) + 1, n))
 
-    def no_sums(self, n_results: int) -> Floats:
-        """Return zeros to `add` to, (cell, result)."""
-        return np.zeros((math.prod(self._shape), n_results))
-
-    def add(self, sums: Floats, run: int, values: Floats) -> None:
-        """Add (token, result) values of a run of tokens: the product with one-hot cells."""
-        sums += self._one_hots[run] @ values
-
-    def total(self, values: Floats) -> Floats:
-        """Return the sums of (token, result) values, (cell, result)."""
-        sums = self.no_sums(values.shape[1])
-        for run in range(len(self._one_hots)):
-            self.add(sums, run, values[run * _RUN : (run + 1) * _RUN])
-        return sums
-
-    def by_level(self, category: str, sums: Floats) -> Floats:
-        """Return what (cell, result) sums come to by the levels of a category, (level, result)."""
-        others = tuple(axis for axis in self._axis.values() if axis != self._axis[category])
-        return np.asarray(sums.reshape(*self._shape, -1).sum(axis=others)[1:])
-
-
-def _cells(categories: Sequence[Category]) -> dict[str, _Cells]:
-    """Return the cells in which each category is summed, by its name.
-
-    Those of few levels share them, up to a number whose sums fit in the cache.
-    """
-    groups: list[list[Category]] = []
-    for category in sorted(categories, key=lambda each: len(each.labels), reverse=True):
-        for group in groups:
-            if math.prod(len(each.labels) + 1 for each in (*group, category)) <= _MOST_CELLS:
-                group.append(category)
-                break
-        else:
-            groups.append([category])
-    made = [(group, _Cells(group)) for group in groups]
-    return {category.name: cells for group, cells in made for category in group}
+    return [[of_run(each, start) for start in range(0, n_tokens, _RUN)] for each in categories]
 
 
 def _means(tables: Sequence[_Table], rows: Sequence[NDArray[Any]]) -> list[Floats]:
     """Return the means of (token,) results over each level's tokens, (result, level) a table."""
     n_tokens = len(rows[0])
-    sums = {table.cells: table.cells.no_sums(len(rows)) for table in tables}
+    sums = [table.no_sums(len(rows)) for table in tables]
     together = np.empty((min(_RUN, n_tokens), len(rows)))
     for run, start in enumerate(range(0, n_tokens, _RUN)):
         part = together[: min(_RUN, n_tokens - start)]
         for column, row in enumerate(rows):
             part[:, column] = row[start : start + _RUN]
-        for cells, total in sums.items():
-            cells.add(total, run, part)
-    return [table.of_sums(sums[table.cells]) for table in tables]
+        for table, total in zip(tables, sums, strict=True):
+            table.add(total, run, part)
+    return [table.of_sums(total) for table, total in zip(tables, sums, strict=True)]
 
 
 class _Table:
     """The summaries of one category while they are made."""
 
-    def __init__(self, category: Category, cells: _Cells, n_seeds: int) -> None:
+    def __init__(self, category: Category, one_hots: Sequence[Any], n_seeds: int) -> None:
         n_levels = len(category.labels)
-        self.category, self.cells = category, cells
+        self.category = category
         self.kl = np.full((n_seeds, n_seeds, n_levels), np.nan)
         self.by_seed = {name: np.full((n_seeds, n_levels), np.nan) for name in OF_SEED}
+        self._one_hots = one_hots
         self._n = category.counts
 
     def means(self, values: Floats) -> Floats:
         """Return the means of (token, result) values over each level's tokens, (result, level)."""
-        return self.of_sums(self.cells.total(values))
+        sums = self.no_sums(values.shape[1])
+        for run in range(len(self._one_hots)):
+            self.add(sums, run, values[run * _RUN : (run + 1) * _RUN])
+        return self.of_sums(sums)
+
+    def no_sums(self, n_results: int) -> Floats:
+        """Return zeros to `add` to, (level + 1, result)."""
+        return np.zeros((len(self._n) + 1, n_results))
+
+    def add(self, sums: Floats, run: int, values: Floats) -> None:
+        """Add (token, result) values of a run of tokens: the product with the one-hot levels."""
+        sums += self._one_hots[run] @ values
 
     def of_sums(self, sums: Floats) -> Floats:
-        """Return the means that sums by cell come to, (result, level)."""
+        """Return the means that sums come to, (result, level)."""
         with np.errstate(invalid="ignore"):
-            return np.asarray(self.cells.by_level(self.category.name, sums).T / self._n)
+            return np.asarray(sums[1:].T / self._n)
 
     def finish(
         self, token_kl: Floats, order: NDArray[np.intp], clusters: NDArray[np.int64]

@@ -153,7 +153,7 @@ def test_machines_come_and_go_and_the_results_are_the_same(
         assert "the machine left the cluster" in line or "its process ended" in line
         assert "it is planned again" in line or "going on without it" in line
     assert len(engine.told(": joined")) == 2
-    assert len(engine.told(" probed ")) == 18
+    assert len(engine.told(" probed m, seed ")) == 18
     found = open_study(folder / "study.zarr")
     assert committed(found) == committed(open_study(made / "study.zarr"))
     shown = found.snapshot().engine
