@@ -81,6 +81,9 @@ def first_line(error: BaseException) -> str:
     return f"{kind.__name__}: {text}" if text else kind.__name__
 
 
+NOT_BEGUN = "stopped before work began; run the same command again to continue"
+
+
 class Interrupted(Exception):  # noqa: N818  (not an error: the user asked)
     """The user asked the engine to stop."""
 

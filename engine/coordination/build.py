@@ -20,7 +20,7 @@ from engine.coordination.retries import Retries
 from engine.coordination.session import Session
 from engine.coordination.small_steps import SmallSteps
 from engine.coordination.summary_updates import Summaries
-from engine.errors import Interrupted
+from engine.errors import NOT_BEGUN, Interrupted
 from engine.events import Event, Listener
 from engine.models.user_code import UserLoader, import_loader
 from engine.sources.announcements import Announcements
@@ -35,8 +35,6 @@ from engine.workers.messages import Job
 from engine.workers.on_demand import ExecutorOnDemand
 from store.schema import EngineStatus, Vocabulary
 from store.writing import StudyWriter, Watching
-
-_STOPPED = "stopped before work began; run the same command again to continue"
 
 
 def build_coordinator(
@@ -91,13 +89,13 @@ def build_coordinator(
         publish(study, inputs, listener, clock)
     categories = build_categories(study, tokenizer, text)
     if stop.is_set():
-        raise Interrupted(_STOPPED)
+        raise Interrupted(NOT_BEGUN)
     vocabulary = Vocabulary(entry_texts(tokenizer), text.counts.count, text.counts.source)
     header = header_of(study, tokenizer, text)
 
     def rest(seconds: float) -> None:
         if stop.wait(seconds):
-            raise Interrupted(_STOPPED)
+            raise Interrupted(NOT_BEGUN)
 
     def open_writer() -> StudyWriter:
         return StudyWriter.open(

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from engine.coordination.blocked import WRITTEN_AGAIN, room_left, waits
 from engine.coordination.retries import FIRST_SECONDS
-from engine.errors import ConfigError, Interrupted, NotThereError, blocks_writing
+from engine.errors import NOT_BEGUN, ConfigError, Interrupted, NotThereError, blocks_writing
 from engine.events import Event, Level, Listener
 from engine.study_file.file import StudyFile
 
@@ -94,7 +94,7 @@ class Patience:
 
     def _wait(self, seconds: float) -> None:
         if self._stop.wait(seconds):
-            raise Interrupted("stopped before work began; run the same command again to continue")
+            raise Interrupted(NOT_BEGUN)
 
     def report(self, text: str) -> None:
         """Report what is waited for, unless that was the last thing reported."""
