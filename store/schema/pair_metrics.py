@@ -11,8 +11,8 @@ in `_PERCENT`.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from collections.abc import Collection
+from dataclasses import dataclass, replace
 
 from store.schema.ensemble import TO_MEAN
 from store.schema.reference import REFERENCES
@@ -82,9 +82,11 @@ KL = PairMetric(
 """The one that every study has: curves, phases, outliers and categories are made of it."""
 
 
-def _similarities(choice: str, of: str, in_title: str, in_short: str) -> Iterator[PairMetric]:
-    """Yield both estimates for some hidden states, which a study has by this choice."""
-    yield PairMetric(
+def _similarities(
+    choice: str, of: str, in_title: str, in_short: str
+) -> tuple[PairMetric, PairMetric]:
+    """Return both estimates for some hidden states, which a study has by this choice."""
+    usual = PairMetric(
         name=choice,
         array=choice,
         units="1",
@@ -96,19 +98,17 @@ def _similarities(choice: str, of: str, in_title: str, in_short: str) -> Iterato
         larger_is_nearer=True,
         states=choice,
     )
-    name = f"{choice}_debiased"
-    yield PairMetric(
-        name=name,
-        array=name,
-        units="1",
-        title=f"CKA {in_title}, debiased",
+    debiased = replace(
+        usual,
+        name=f"{choice}_debiased",
+        array=f"{choice}_debiased",
+        title=f"{usual.title}, debiased",
         symbol=f"CKA debiased{in_short}",
         in_report=f"CKA debiased{in_short}",
         array_description=f"debiased estimate of {choice}",
         column_description=f"debiased estimate of `{choice}`, which may be below 0",
-        larger_is_nearer=True,
-        states=choice,
     )
+    return usual, debiased
 
 
 MORE_METRICS = (

@@ -24,19 +24,23 @@ from tests.support.tiny_models import make_runs, write_study
 PAIRS = list(combinations("123", 2))
 
 
-@pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("hidden")
+def compared(folder: Path, representation: str, *divergences: str) -> Path:
+    """Return the store of a study that compares seeds in these ways."""
     make_runs(folder, steps=(0, 10))
     file = write_study(
         folder,
         corpus__max_tokens=100,
         categories__include=["pos"],
-        log_probs__representation="factored",
-        scoring__divergences=["kl", "cka"],
+        log_probs__representation=representation,
+        scoring__divergences=[*divergences],
     )
     assert run(["run", str(file)]) == 0
     return folder / "study.zarr"
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return compared(tmp_path_factory.mktemp("hidden"), "factored", "kl", "cka")
 
 
 @pytest.fixture(scope="module")
@@ -107,16 +111,7 @@ def test_the_report_has_it_unasked(
 def layered(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A study that compares the embeddings, and nothing of the final states."""
     folder = tmp_path_factory.mktemp("layered")
-    make_runs(folder, steps=(0, 10))
-    file = write_study(
-        folder,
-        corpus__max_tokens=100,
-        categories__include=["pos"],
-        log_probs__representation="none",
-        scoring__divergences=["kl", "cka_after_0", "cka_after_75"],
-    )
-    assert run(["run", str(file)]) == 0
-    return folder / "study.zarr"
+    return compared(folder, "none", "kl", "cka_after_0", "cka_after_75")
 
 
 async def test_curves_offer_the_layers_that_a_study_has(layered: Path) -> None:
