@@ -14,8 +14,10 @@ demo: $(VENV)/engine
 reproduce: $(VENV)/engine
 	$(BIN)/python -m seedconv_tui.demo.reproduce $(ARGS)
 
-# A few files of tests at once, each on one core; in their order, as short ones come last in it.
-SPREAD := --numprocesses=auto --maxprocesses=4 --dist=loadfile --no-loadscope-reorder
+# A few files of tests at once, each on one core, and one more, as some wait for another process or
+# for the disk; in their order, as short ones come last in it.
+CORES := $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
+SPREAD := --numprocesses=$(shell echo $$(($(CORES) + 1))) --maxprocesses=4 --dist=loadfile --no-loadscope-reorder
 test check: export OMP_NUM_THREADS := 1
 
 # In memory, where 8 GB of it are free: most of what a test waits for is the disk. `check` has a disk.
