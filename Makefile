@@ -5,6 +5,9 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 SOURCES := store engine seedconv_tui tests benchmarks docs examples
 
+# What is imported is compiled once, as for every user, and not by each of some hundred processes.
+export PYTHONDONTWRITEBYTECODE :=
+
 .PHONY: demo reproduce test check lint docs ci compat package soak bench gpu picture clean
 
 demo: $(VENV)/engine

@@ -202,12 +202,11 @@ def test_any_field_of_any_record_may_be_anything(study: Path) -> None:
     assert refused > 200
 
 
-@pytest.mark.parametrize(
-    "seeds", [[str(n) for n in range(30_000)], [str(n) for n in range(3_000_000)]]
-)
+@pytest.mark.parametrize("n_seeds", [30_000, 3_000_000])
 def test_more_seeds_than_anybody_has_are_refused(
-    study: Path, seeds: list[str], capsys: pytest.CaptureFixture[str]
+    study: Path, n_seeds: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    seeds = [str(n) for n in range(n_seeds)]
     with (study / "commits/1.log").open("ab") as log:
         log.write(line_of({"kind": "axis", "model": "m", "steps": [], "seeds": seeds}))
         log.write(line_of({"kind": "end", "how": "finished"}))
