@@ -26,6 +26,7 @@ _WIDTHS = (
     "d_model",
     "dim",
 )  # what configurations call the number of units
+_FACTORED = {name for name, it in REPRESENTATIONS.items() if it and it.has_factors}
 _SOFT_CAPS = ("final_logit_softcapping", "logits_soft_cap")  # of logits that are no product
 
 
@@ -159,7 +160,7 @@ def project(
                 for name in REPRESENTATIONS
             }
             if config is None:  # a loader knows more
-                unknown |= {name for name, it in REPRESENTATIONS.items() if it and it.has_factors}
+                unknown |= _FACTORED
         kept = expected(settings.representation, config)
         chosen.add(kept)
         as_kept.append(len(step.score) * of_one[kept])
@@ -167,6 +168,8 @@ def project(
             of_steps[name].append(len(step.score) * size)
     total = sum if settings.retention == "all" else max
     sizes, needed = {name: total(each) for name, each in of_steps.items()}, total(as_kept)
+    if chosen:  # where no checkpoint says how wide its model is
+        unknown |= {name for name in _FACTORED if not sizes[name]}
     chosen = chosen or {expected(settings.representation, None)}
     free = disk_free(study.store)
     text = (

@@ -239,6 +239,17 @@ def test_projected_sizes_are_told_and_a_budget_is_kept(
     assert "log_probs.budget_gb" in capsys.readouterr().err
 
 
+def test_what_is_not_known_of_a_model_is_not_projected(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    make_runs(tmp_path, seeds=("1", "2"), steps=(5,))
+    for config in tmp_path.glob("runs/*/*/config.json"):
+        config.write_text("{}")
+    assert run(["run", str(write_study(tmp_path))]) == 1
+    line = next(x for x in capsys.readouterr().err.splitlines() if "log-probs will take" in x)
+    assert "(dense; none 0 bytes)" in line
+
+
 def kept(study: Study) -> dict[tuple[str, int], object]:
     return {key: record["log_probs"] for key, record in study.ledger("m").scored.items()}
 
