@@ -10,13 +10,12 @@ from __future__ import annotations
 
 import argparse
 import math
-import time
 from collections.abc import Callable
 from typing import Any
 
 import torch
 
-from benchmarks.run import add_save, report
+from benchmarks.run import add_save, least_cpu_seconds, report
 from engine.models.output_head import Head
 from engine.scoring.compiled import Comparison
 from engine.scoring.divergence import SPARE, divergences
@@ -32,13 +31,7 @@ NAMES = ("kl", "js")
 
 def nanoseconds(work: Callable[[], Any], log_probs: int, times: int = 10) -> float:
     """CPU time of one call for each log-prob; the least of several."""
-    work()
-    least = math.inf
-    for _ in range(times):
-        start = time.process_time()
-        work()
-        least = min(least, time.process_time() - start)
-    return round(1e9 * least / log_probs, 2)
+    return round(1e9 * least_cpu_seconds(work, times) / log_probs, 2)
 
 
 @torch.inference_mode()

@@ -9,16 +9,14 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
-from statistics import median
 from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
 
-from benchmarks.run import add_save, report
+from benchmarks.run import add_save, least_cpu_seconds, report
 from store.analysis import summarise
 from store.commits.ledger import ModelLedger
 from store.reading.study_reader import StudyReader
@@ -27,6 +25,7 @@ from store.statistics import percentiles, seed_jackknife
 from store.statistics.clusters import cluster_sums, token_clusters
 
 SEEDS = tuple(map(str, range(10)))
+ROUNDS = 2
 _LEVELS = (1, 2, 3, 5, 10, 10, 10, 12, 17, 20, 45)
 _RESULTS = ("surprisal", "entropy", "kl_unigram")
 _AT_ONCE = 2**22  # cells of a table (cluster, level) that are made at once
@@ -111,13 +110,6 @@ def plain(study: _InMemory) -> None:
         percentiles(token_kl, category.level, len(category.labels), order)
 
 
-def _seconds(call: Callable[[], object]) -> float:
-    """Return the processor time that a call takes."""
-    start = time.process_time()
-    call()
-    return time.process_time() - start
-
-
 def main() -> None:
     """Run."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -125,12 +117,11 @@ def main() -> None:
     add_save(parser)
     options = parser.parse_args()
     study = _InMemory(options.tokens)
-    # The median: only the first step of an engine imports what summaries take, or has new memory.
-    ours = median(
-        _seconds(lambda: summarise(cast(StudyReader, study), "m", 0, SEEDS, study.categories))
-        for _ in range(3)
+    # Only the first step of an engine imports what summaries take, or has new memory.
+    ours = least_cpu_seconds(
+        lambda: summarise(cast(StudyReader, study), "m", 0, SEEDS, study.categories), ROUNDS
     )
-    theirs = median(_seconds(lambda: plain(study)) for _ in range(3))
+    theirs = least_cpu_seconds(lambda: plain(study), ROUNDS)
     result = {
         "tokens": options.tokens,
         "documents": options.tokens // 100,

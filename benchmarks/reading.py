@@ -10,11 +10,10 @@ import contextlib
 import io
 import json
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks.run import machine
+from benchmarks.run import least_cpu_seconds, machine
 from seedconv_tui.cli.main import run
 from store import open_study
 from store.maintenance import verify
@@ -26,13 +25,7 @@ ROUNDS = 3
 
 def cpu_ms(work: Callable[[], object]) -> float:
     """Return the least CPU time of some rounds, after one that does not count."""
-    work()
-    taken = []
-    for _ in range(ROUNDS):
-        start = time.process_time()
-        work()
-        taken.append(1e3 * (time.process_time() - start))
-    return min(taken)
+    return 1e3 * least_cpu_seconds(work, ROUNDS)
 
 
 def measure(path: Path) -> dict[str, float]:
