@@ -17,9 +17,9 @@ import torch
 
 from benchmarks.run import add_save, least_cpu_seconds, report
 from engine.models.output_head import Head
+from engine.scoring.blocks import _exp, _summarise
 from engine.scoring.compiled import Comparison
 from engine.scoring.divergence import SPARE, divergences
-from engine.scoring.passes import _exp, _summarise
 from engine.scoring.scorer import rows_within
 from engine.scoring.top_predictions import largest
 from store.schema import TOP

@@ -6,6 +6,7 @@ Whatever goes wrong with a compiler, the numbers come as they would without one.
 from __future__ import annotations
 
 import functools
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -16,9 +17,9 @@ from engine.errors import first_line
 from engine.scoring.divergence import divergence_sums, divergences, kl_to_mean
 from store.schema import TO_MEAN
 
-# Of the plain way; compiling saves two thirds of it. Compiling takes 20 s of a core where nothing
-# is cached, and 4 where all is; so it never costs more than half of what it brings.
-WORTH_SECONDS = 60.0
+# Of the plain way, on one core; compiled code saves half of it. Compiling takes 20 s of a core
+# where nothing is cached, and 4 where all is; so it never costs more than half of what it brings.
+WORTH_SECONDS = 80.0
 _SAMPLES = 3  # blocks whose time is taken
 FAST = 0.9  # of the plain way's time, at most
 _ABSOLUTE, _RELATIVE = 4e-6, 2e-4  # twice what each may be off
@@ -71,6 +72,25 @@ class Comparison:
         self._worth = WORTH_SECONDS if worth is None else worth
         self._ways: dict[object, _Way] = {}
         self._given_up = False
+        self._lock = threading.Lock()  # held to change any of this
+
+    def has_to_try(
+        self, device: torch.device, shape: Sequence[int], names: Sequence[str], ahead: int | None
+    ) -> bool:
+        """Return whether the next block should be computed alone: something is tried on it."""
+        if ahead is None or self._given_up:
+            return False
+        way = self._way(device, shape, names)
+        if len(way.seconds) < _SAMPLES:
+            return True
+        return way.compiled is None and self._is_worth_compiling(way, ahead)
+
+    def _way(self, device: torch.device, shape: Sequence[int], names: Sequence[str]) -> _Way:
+        with self._lock:
+            return self._ways.setdefault((device, *shape, *names), _Way())
+
+    def _is_worth_compiling(self, way: _Way, ahead: int) -> bool:
+        return (way.blocks + ahead) * min(way.seconds) >= self._worth
 
     def divergences(
         self,
@@ -80,32 +100,34 @@ class Comparison:
         spare: torch.Tensor | None = None,
         *,
         ahead: int | None,
+        alone: bool = True,
     ) -> Named:
         """Return what `engine.scoring.divergence` does, of a block.
 
         `ahead` is how many blocks of this shape will follow, as far as is known; None: it is the
-        only one.
+        only one. Threads that compute blocks at the same time are not `alone`; they measure and
+        compile nothing.
         """
         if ahead is None:
             return divergences(log_p, p, names, spare)
-        way = self._ways.setdefault((log_p.device, log_p.shape, *names), _Way())
-        known = len(way.seconds) == _SAMPLES
-        if way.compiled is None and known and not self._given_up:
-            of_all = (way.blocks + ahead) * min(way.seconds)
-            if of_all >= self._worth:
-                return self._try(way, log_p, p, names, spare)
-        if way.compiled is not None:
+        way = self._way(log_p.device, log_p.shape, names)
+        if (compiled := way.compiled) is not None:
             try:
-                return way.compiled(log_p, p)
+                return compiled(log_p, p)
             except Exception as error:  # memory, a library that went away: anything
-                self._give_up(f"failed: {first_line(error)}")
                 way.compiled = None
-        way.blocks += 1
-        if known:
+                self._give_up(f"failed: {first_line(error)}")
+        with self._lock:
+            way.blocks += 1
+        if not alone or self._given_up:
             return divergences(log_p, p, names, spare)
-        found, seconds = _timed(lambda: divergences(log_p, p, names, spare), log_p.device)
-        way.seconds.append(seconds)
-        return found
+        if len(way.seconds) < _SAMPLES:
+            found, seconds = _timed(lambda: divergences(log_p, p, names, spare), log_p.device)
+            way.seconds.append(seconds)
+            return found
+        if self._is_worth_compiling(way, ahead):
+            return self._try(way, log_p, p, names, spare)
+        return divergences(log_p, p, names, spare)
 
     def _try(
         self,
@@ -145,7 +167,10 @@ class Comparison:
         return plain
 
     def _give_up(self, why: str) -> None:
-        self._given_up = True
+        with self._lock:
+            if self._given_up:  # by another thread, at the same block
+                return
+            self._given_up = True
         self._say(f"seeds are compared without compiled code, which {why}")
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 
@@ -13,6 +14,25 @@ from seedconv_tui.training.windows import Window
 from store.schema import CKA, DEPTHS
 
 _PRODUCT_BYTES = {"cpu": 2**25, "cuda": 2**28}  # float32 logits of one product
+
+
+@dataclass(frozen=True)
+class Logits:
+    """Logits of consecutive tokens, in pieces of any length. Threads may read them at once."""
+
+    start: int  # the first token
+    pieces: Sequence[torch.Tensor]  # (token, vocab) of any float dtype
+
+    def log_probs(self, start: int, stop: int, out: torch.Tensor) -> None:
+        """Put log-probs of tokens [start, stop) into `out`, (token, vocab) float32, nats."""
+        first = self.start
+        for piece in self.pieces:
+            begin, end = max(start, first), min(stop, first + len(piece))
+            if begin < end:
+                # In float32 only now: pieces of half precision take half of the memory.
+                rows = piece[begin - first : end - first].float()
+                torch.log_softmax(rows, -1, out=out[begin - start : end - start])
+            first += len(piece)
 
 
 class Rows:
@@ -50,14 +70,14 @@ class Rows:
         """Return hidden states of tokens [start, stop), (token, unit) float32."""
         return self.states(start, stop)[:, self._hidden[which]]
 
-    def states(self, start: int, stop: int, *, keep: int | None = None) -> torch.Tensor:
-        """Return states of tokens [start, stop); forget those before `keep`, or else `start`.
+    def states(self, start: int, stop: int) -> torch.Tensor:
+        """Return states of tokens [start, stop); forget those before, where more are needed.
 
         When memory runs out, those that came stay: the same may be asked for again.
         """
         have = self._first + sum(map(len, self._pieces))
         if stop > have:
-            self._forget(start if keep is None else keep)
+            self._forget(start)
         while have < stop:
             self._pieces.append(self._more())
             have += len(self._pieces[-1])
@@ -71,44 +91,38 @@ class Rows:
             self._first += n
             self._pieces[:1] = [self._pieces[0][n:]] if n < len(self._pieces[0]) else []
 
-    def fill(self, start: int, stop: int, out: torch.Tensor) -> None:
-        """Put log-probs of tokens [start, stop) into `out`, (token, vocab) float32, nats.
+    def logits(self, start: int, stop: int) -> Logits:
+        """Return logits of tokens [start, stop), good until others are asked for.
 
         Starts never go back; the same run may be asked for again.
         """
-        at = start
-        while at < stop:
-            first, logits = self._logits_at(at, keep=start)
-            end = min(stop, first + len(logits))
-            rows = out[at - start : end - start]
-            # In float32 only now: pieces of half precision take half of the memory.
-            torch.log_softmax(logits[at - first : end - first].float(), -1, out=rows)
-            at = end
-
-    def _logits_at(self, at: int, *, keep: int) -> tuple[int, torch.Tensor]:
-        """Return logits of consecutive tokens with `at` among them, after the first of these."""
         if self._head is None:
-            return self._piece_at(at, keep=keep)
-        first, logits = self._made
-        if not first <= at < first + len(logits):
-            end = min(at + self._product_rows, len(self._scorer.targets))
-            self._made = at, self._multiply(self._head, self.states(at, end, keep=keep))
-        return self._made
+            return self._as_they_came(start, stop)
+        first, made = self._made
+        if start < first or stop > first + len(made):
+            end = min(max(stop, start + self._product_rows), len(self._scorer.targets))
+            first, made = start, self._multiply(self._head, self.states(start, end))
+            self._made = first, made
+        return Logits(first, [made])
 
-    def _piece_at(self, at: int, *, keep: int) -> tuple[int, torch.Tensor]:
-        """Return a piece as it came, after its first token: joined it would be there twice."""
-        self._forget(keep)
-        first, n = self._first, 0
-        while True:
-            if n == len(self._pieces):
-                self._pieces.append(self._more())
-            if at < first + len(self._pieces[n]):
-                return first, self._pieces[n]
-            first, n = first + len(self._pieces[n]), n + 1
+    def fill(self, start: int, stop: int, out: torch.Tensor) -> None:
+        """Put log-probs of tokens [start, stop) into `out`, as `logits` and `Logits` do."""
+        self.logits(start, stop).log_probs(start, stop, out)
+
+    def _as_they_came(self, start: int, stop: int) -> Logits:
+        """Return the pieces with these tokens: joined they would be there twice."""
+        self._forget(start)
+        have = self._first + sum(map(len, self._pieces))
+        while have < stop:
+            self._pieces.append(self._more())
+            have += len(self._pieces[-1])
+        return Logits(self._first, tuple(self._pieces))
 
     def _multiply(self, head: Head, states: torch.Tensor) -> torch.Tensor:
-        if not len(self._product):  # kept: memory that is new each time costs as much as the sum
-            shape = self._product_rows, self._scorer.vocab_size
+        if len(self._product) < len(states):
+            # Kept: memory that is new each time costs as much as the product.
+            self._made, self._product = (0, torch.empty(0)), torch.empty(0)
+            shape = max(self._product_rows, len(states)), self._scorer.vocab_size
             self._product = torch.empty(shape, device=states.device)
         out = self._product[: len(states)]
         head.logits(states, out)

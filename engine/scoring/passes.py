@@ -1,14 +1,12 @@
-"""One pass over the corpus: log-probs of its seeds, and everything computed from them.
-
-Blocks are small enough to stay in the caches of a CPU between the dozen things computed of them.
-"""
+"""One pass over the corpus: log-probs of its seeds, and everything computed from them."""
 
 from __future__ import annotations
 
 import contextlib
-import math
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
+from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
@@ -18,19 +16,22 @@ from numpy.typing import NDArray
 from engine.errors import CheckpointError, first_line
 from engine.machine.faults import is_fault
 from engine.machine.host_memory import return_unused
+from engine.scoring.blocks import Found, LiveTokens, Stretch, Workspace
 from engine.scoring.captured_seed import CapturedSeed
-from engine.scoring.divergence import SPARE
 from engine.scoring.hidden_similarity import similarities
-from engine.scoring.log_prob_rows import LiveSeed, Rows
+from engine.scoring.lanes import Lanes
+from engine.scoring.log_prob_rows import LiveSeed, Logits, Rows
 from engine.scoring.reference_kl import References
 from engine.scoring.scorer import Scorer, rows_within
-from engine.scoring.top_predictions import largest
 from engine.scoring.transfer import HostCopies
-from store.schema import CKA, REFERENCES, TOP
+from store.schema import REFERENCES
 from store.words import counted
 from store.writing import PendingCheckpoint, PendingPairs
 
 _BLOCK_BYTES = {"cpu": 2**20, "cuda": 2**27}  # float32 log-probs of one seed
+_TOGETHER = 32  # blocks that are computed side by side on a CPU: those of one product
+
+Copied = Callable[[], list[dict[str, NDArray[Any]]]]  # of each live seed, and of pairs
 
 _LEAST = -1e30  # log-probs beyond it are none: a sum of a few would be infinite in float32
 
@@ -96,22 +97,28 @@ class CorpusPass:
         self._sources = [seed.seed.rows if isinstance(seed, Live) else seed for seed in seeds]
         self._live = {n: seed for n, seed in enumerate(seeds) if isinstance(seed, Live)}
         self._rows = rows_within(_BLOCK_BYTES[scorer.device.type], scorer.vocab_size)
+        n_blocks = -(-len(scorer.targets) // self._rows)
+        self._lanes = Lanes(scorer.device, min(n_blocks, _TOGETHER))
         self._copies = HostCopies(scorer.device)
         wanted = () if pairs is None else pairs.of_states
         self._similarities = similarities(self._sources, wanted, scorer.note)
+        self._names: list[str] | None = None
+        if pairs is not None:
+            self._names = [name for name in pairs.divergences if name not in REFERENCES]
         self._shrunk = False  # and not noted yet
-        self._log_p = self._p = self._spare = torch.empty(0)
+        self._spaces: SimpleQueue[Workspace] = SimpleQueue()  # one for each lane
         return_unused()  # of what the pass before has freed
         self._reserve()
 
     def _reserve(self) -> None:
-        """Take memory for a block, of fewer tokens when there is not enough."""
+        """Take memory for blocks, of fewer tokens when there is not enough."""
+        scorer, n_seeds = self._scorer, len(self._sources)
         while True:
-            shape = len(self._sources), self._rows, self._scorer.vocab_size
+            self._spaces = SimpleQueue()  # gone before there are others
             try:
-                self._log_p = torch.empty(shape, device=self._scorer.device)
-                self._p = torch.empty_like(self._log_p)
-                self._spare = torch.empty((SPARE, *shape[1:]), device=self._scorer.device)
+                for _ in range(self._lanes.n):
+                    space = Workspace.of(n_seeds, self._rows, scorer.vocab_size, scorer.device)
+                    self._spaces.put(space)
             except torch.OutOfMemoryError:
                 if self._rows == 1:
                     raise
@@ -122,7 +129,7 @@ class CorpusPass:
     def _halve(self) -> None:
         """Go on with half of the tokens at once."""
         self._rows, self._shrunk = self._rows // 2, True
-        self._log_p = self._p = self._spare = torch.empty(0)  # gone before there are others
+        self._spaces = SimpleQueue()
         for source in self._sources:
             source.shrink()
         if self._references is not None:
@@ -136,21 +143,9 @@ class CorpusPass:
         Raise LiveError, PairsError, DamagedError, OSError when writing failed,
         OutOfMemoryError when there is none for a single token.
         """
-        n_tokens = len(self._scorer.targets)
-        start, before = 0, None
-        with torch.inference_mode():
-            while start < n_tokens:
-                stop = min(start + self._rows, n_tokens)
-                try:
-                    block = self._copies.start(self._block(start, stop))
-                except torch.OutOfMemoryError:
-                    if self._rows == 1:
-                        raise
-                    block = None
-                if block is None:  # not in the handler: the error holds on to what was computed
-                    self._halve()
-                    self._reserve()
-                    continue
+        before = None
+        with torch.inference_mode(), self._lanes, contextlib.closing(self._computed()) as blocks:
+            for start, stop, block in blocks:
                 if self._shrunk:
                     self._scorer.note(
                         f"out of memory; going on with {counted(self._rows, 'token')} at once"
@@ -158,7 +153,7 @@ class CorpusPass:
                     self._shrunk = False
                 if before is not None:  # one behind: its copy ran while this one was computed
                     self._append(*before)
-                before, start = (start, block), stop
+                before = start, block
                 self._progress(stop)
             if before is not None:
                 self._append(*before)
@@ -166,60 +161,82 @@ class CorpusPass:
                 assert self._pairs is not None
                 self._pairs.put_states(similarity.values())
 
-    def _block(self, start: int, stop: int) -> list[dict[str, torch.Tensor]]:
-        """Compute everything of these tokens, on the device.
+    def _computed(self) -> Generator[tuple[int, int, Copied]]:
+        """Yield blocks in corpus order: first token, the one after the last, and the results."""
+        n_tokens, start = len(self._scorer.targets), 0
+        while start < n_tokens:
+            n_blocks = _TOGETHER if self._lanes.n > 1 else 1
+            stop = min(start + self._rows * n_blocks, n_tokens)
+            try:
+                for end, found in self._blocks(start, stop):
+                    yield start, end, self._copies.start(found)
+                    start = end
+            except torch.OutOfMemoryError:
+                if self._rows == 1:
+                    raise
+            if start < stop:  # not in the handler: the error holds on to what was computed
+                self._halve()
+                self._reserve()
 
-        Return a dict of results for each live seed, empty where none is new, then that of pairs.
-        """
-        n = stop - start
-        log_p, p, spare = self._log_p[:, :n], self._p[:, :n], self._spare[:, :n]
+    def _blocks(self, start: int, stop: int) -> Iterator[tuple[int, list[Found]]]:
+        """Yield the end and the results of each block of tokens [start, stop)."""
+        stretch = self._stretch(start, stop)
+        left = deque(range(start, stop, self._rows))
+
+        def block(start: int, *, alone: bool = False) -> tuple[int, list[Found]]:
+            end, space = min(start + self._rows, stop), self._spaces.get()
+            try:
+                found = stretch.block(start, end, space, self._ahead_of(start), alone=alone)
+            finally:
+                self._spaces.put(space)
+            return end, found
+
+        while left and self._has_to_try(left[0]):
+            yield self._lanes.alone(lambda start: block(start, alone=True), left.popleft())
+        yield from self._lanes.map(block, left)
+
+    def _stretch(self, start: int, stop: int) -> Stretch:
+        """Run models as far as needed, and make the logits of these tokens."""
+        logits: list[Logits] = []
         for seed, source in enumerate(self._sources):
             with self._blamed(seed):
-                source.fill(start, stop, log_p[seed])
-        for similarity in self._similarities:
-            similarity.take(start, stop)
-        _exp(log_p, p)
-        targets = self._scorer.targets[start:stop, None]
-        shared = {"lowest": log_p.amin(-1)}  # NaN or infinite where anything of a row is
-        results: list[dict[str, torch.Tensor]] = []
-        for seed, live in self._live.items():
-            found: dict[str, torch.Tensor] = {}
-            if live.pending is not None or live.committed is not None:
-                found = _summarise(
-                    log_p[seed], p[seed], targets, self._scorer.log_unigram, spare[0]
-                )
-                if live.kept == "log_probs" and isinstance(live.seed, CapturedSeed):
-                    found |= _as_captured(live.seed.rows.states(start, stop), p[seed])
-                elif live.kept == "log_probs":
-                    found |= _rounded(log_p[seed], p[seed], spare[0])
-                if live.kept == "hidden":
-                    found["hidden"] = live.seed.rows.hidden(CKA, start, stop)
-                if live.kept == "log_probs" and self._pairs is not None:
-                    # As a later reduction would read them: what comes of a pair must not depend on
-                    # which of its seeds came first.
-                    torch.log_softmax(spare[0].copy_(found["log_probs"]), -1, out=log_p[seed])
-                    _exp(log_p[seed], p[seed])
-            results.append(found)
-        if self._pairs is not None:
-            shared |= self._compare(stop, log_p, p, spare)
-        return [*results, shared]
+                logits.append(source.logits(start, stop))
+        for at in range(start, stop, self._rows):
+            for similarity in self._similarities:
+                similarity.take(at, min(at + self._rows, stop))
+        live = [
+            None
+            if live.pending is None and live.committed is None
+            else LiveTokens.of(seed, live.seed, live.kept, start, stop)
+            for seed, live in self._live.items()
+        ]
+        references = None if self._references is None else self._references.logits(start, stop)
+        return Stretch(
+            start,
+            logits,
+            live,
+            references,
+            self._scorer.targets,
+            self._scorer.log_unigram,
+            self._names,
+            self._scorer.comparison,
+        )
 
-    def _compare(
-        self, stop: int, log_p: torch.Tensor, p: torch.Tensor, spare: torch.Tensor
-    ) -> dict[str, torch.Tensor]:
-        """Return divergences of a block that ends at `stop`; what it works on is overwritten."""
-        assert self._pairs is not None
-        ahead = None  # the last one is smaller: not worth code of its own
-        if log_p.shape[1] == self._rows:
-            n_tokens = len(self._scorer.targets)
-            ahead = (n_tokens - stop + self._ahead * n_tokens) // self._rows
-        names = [name for name in self._pairs.divergences if name not in REFERENCES]
-        found = {}
-        if self._references is not None:
-            found = self._references.kl(stop - log_p.shape[1], stop, log_p, p, spare)
-        if names:
-            found |= self._scorer.comparison.divergences(log_p, p, names, spare, ahead=ahead)
-        return found
+    def _has_to_try(self, start: int) -> bool:
+        if not self._names:
+            return False
+        scorer, shape = self._scorer, (len(self._sources), self._rows, self._scorer.vocab_size)
+        return scorer.comparison.has_to_try(
+            scorer.device, shape, self._names, self._ahead_of(start)
+        )
+
+    def _ahead_of(self, start: int) -> int | None:
+        """Return how many blocks like the one from `start` follow; None: it is a smaller one."""
+        n_tokens = len(self._scorer.targets)
+        stop = start + self._rows
+        if stop > n_tokens:  # not worth code of its own
+            return None
+        return (n_tokens - stop + self._ahead * n_tokens) // self._rows
 
     def _refuse_not_finite(self, lowest: NDArray[np.float32], start: int) -> None:
         """Raise the error for log-probs, (seed, token) the least of each, that are no such.
@@ -245,7 +262,7 @@ class CorpusPass:
                 raise
             raise LiveError(live.label, f"its model fails: {first_line(error)}") from error
 
-    def _append(self, start: int, copied: Callable[[], list[dict[str, NDArray[Any]]]]) -> None:
+    def _append(self, start: int, copied: Copied) -> None:
         *results, shared = copied()
         self._refuse_not_finite(shared.pop("lowest"), start)
         for live, found in zip(self._live.values(), results, strict=True):
@@ -262,61 +279,3 @@ class CorpusPass:
             live.pending.append(found)
         if self._pairs is not None:
             self._pairs.append(shared)
-
-
-def _summarise(
-    log_p: torch.Tensor,
-    p: torch.Tensor,
-    targets: torch.Tensor,
-    log_unigram: torch.Tensor,
-    spare: torch.Tensor,
-) -> dict[str, torch.Tensor]:
-    """Return results per token of a block of one seed's log-probs, (token, vocab) float32.
-
-    None depends on which other seeds are in the pass, to the last bit.
-    """
-    top_log_prob, top_id = largest(log_p, TOP)
-    # Subtracted before the product, as in a KL of two seeds: near the unigram distribution
-    # the difference of two sums would be mostly rounding.
-    against = torch.sub(log_p, log_unigram, out=spare)
-    return {
-        "surprisal": -log_p.gather(-1, targets)[:, 0],
-        "entropy": -torch.linalg.vecdot(p, log_p),
-        "top_id": top_id.int(),
-        "top_log_prob": top_log_prob,
-        "kl_unigram": torch.linalg.vecdot(p, against),
-    }
-
-
-def _exp(log_p: torch.Tensor, out: torch.Tensor) -> None:
-    """Put exponentials into `out`.
-
-    On a CPU by powers of two: that is vector code everywhere, where MKL's `exp` takes twice as long
-    on some processors. What is rounded once more is less than the log-prob's own rounding.
-    """
-    if log_p.device.type == "cpu":
-        torch.mul(log_p, 1 / math.log(2), out=out).exp2_()
-    else:
-        torch.exp(log_p, out=out)
-
-
-def _rounded(log_p: torch.Tensor, p: torch.Tensor, spare: torch.Tensor) -> dict[str, torch.Tensor]:
-    """Return log-probs as they are stored, and what that does to a KL.
-
-    A reader uses rows rounded to float16 and renormalised. To first order the rounding d of one
-    seed's row moves a KL by sum_v p_v d_v with independent d_v.
-    """
-    half = log_p.half()
-    rounding = spare.copy_(half).sub_(log_p).mul_(p)
-    return {"log_probs": half, "squared_rounding": torch.linalg.vecdot(rounding, rounding)}
-
-
-def _as_captured(states: torch.Tensor, p: torch.Tensor) -> dict[str, torch.Tensor]:
-    """Return log-probs as they were rounded in training, and what that may have done to a KL.
-
-    What was lost of each is not known: a variance of a twelfth of the square of the step between
-    numbers of float16, as of any rounding.
-    """
-    _, exponent = torch.frexp(states)  # 2^(exponent - 1) at most
-    step = torch.ldexp(p, exponent.clamp_min(-13) - 11)
-    return {"log_probs": states.half(), "squared_rounding": torch.linalg.vecdot(step, step) / 12}

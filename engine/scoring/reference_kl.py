@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -12,7 +12,8 @@ import torch
 from engine.errors import CheckpointError
 from engine.models.language_model import LanguageModel
 from engine.models.output_head import Head
-from engine.scoring.log_prob_rows import Rows
+from engine.scoring.divergence import log
+from engine.scoring.log_prob_rows import Logits, Rows
 from engine.scoring.scorer import Scorer
 from store.schema import TO_END, TO_END_MEAN, TO_MODEL
 
@@ -82,13 +83,26 @@ class References:
         for rows in (*([] if self._model is None else [self._model]), *self._ends):
             rows.shrink()
 
+    def logits(self, start: int, stop: int) -> ReferenceLogits:
+        """Return theirs at tokens [start, stop), good until others are asked for."""
+        model = None if self._model is None else self._model.logits(start, stop)
+        return ReferenceLogits(model, [rows.logits(start, stop) for rows in self._ends])
+
+
+@dataclass(frozen=True)
+class ReferenceLogits:
+    """Logits of references at some tokens. Threads may read them at once."""
+
+    model: Logits | None
+    ends: Sequence[Logits]
+
     def kl(
         self, start: int, stop: int, log_p: torch.Tensor, p: torch.Tensor, spare: torch.Tensor
     ) -> dict[str, torch.Tensor]:
         """Return the KL from each seed to each reference, (token, seed) by name of the metric.
 
         Args:
-            start: the first token of the block; a block may be asked for again.
+            start: the first token of the block.
             stop: the token after its last.
             log_p: (seed, token, vocab) float32, normalised natural log-probs.
             p: their exponentials. Neither is overwritten.
@@ -96,18 +110,18 @@ class References:
         """
         found: dict[str, torch.Tensor] = {}
         log_q, apart, mean = spare[:3]
-        if self._model is not None:
-            self._model.fill(start, stop, log_q)
+        if self.model is not None:
+            self.model.log_probs(start, stop, log_q)
             found[TO_MODEL.name] = _kl_to(log_p, p, log_q, apart)
-        if self._ends:
+        if self.ends:
             own = []
             mean.zero_()
-            for rows, log_of_seed, of_seed in zip(self._ends, log_p, p, strict=True):
-                rows.fill(start, stop, log_q)
-                own.append(torch.linalg.vecdot(of_seed, torch.sub(log_of_seed, log_q, out=apart)))
+            for logits, log_of_seed, of_seed in zip(self.ends, log_p, p, strict=True):
+                logits.log_probs(start, stop, log_q)
+                own.append(torch.sub(log_of_seed, log_q, out=apart).mul_(of_seed).sum(-1))
                 mean += log_q.exp_()
             found[TO_END.name] = torch.stack(own, -1)
-            log_m = mean.div_(len(self._ends)).clamp_min_(_TINY).log_()
+            log_m = log(mean.div_(len(self.ends)).clamp_min_(_TINY), mean)
             found[TO_END_MEAN.name] = _kl_to(log_p, p, log_m, apart)
         return found
 
@@ -117,7 +131,7 @@ def _kl_to(
 ) -> torch.Tensor:
     """Return KL(p_i || q), (token, seed); logarithms are subtracted before the product."""
     of_seeds = [
-        torch.linalg.vecdot(of_seed, torch.sub(log_of_seed, log_q, out=apart))
+        torch.sub(log_of_seed, log_q, out=apart).mul_(of_seed).sum(-1)
         for log_of_seed, of_seed in zip(log_p, p, strict=True)
     ]
     return torch.stack(of_seeds, -1)

@@ -13,8 +13,8 @@ from tests.support.block_traffic import count_block
 
 def test_the_plain_way() -> None:
     found = count_block(compiled=False)
-    assert 100 < found["bytes_per_log_prob"] < 175
-    assert found["kernels"] < 200
+    assert 100 < found["bytes_per_log_prob"] < 205
+    assert found["kernels"] < 210
     # What no way can do without: a product and a softmax that are written, and read again.
     assert found["most"]["log_softmax"] == 8
 
@@ -30,5 +30,5 @@ def test_compiled_sums_read_log_probs_once(
     """However many divergences there are."""
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
     found = count_block(compiled=True, names=names)
-    assert found["bytes_per_log_prob"] < 60
-    assert found["kernels"] < 100
+    assert found["bytes_per_log_prob"] < 72
+    assert found["kernels"] < 110

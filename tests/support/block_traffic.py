@@ -84,7 +84,7 @@ def count_block(compiled: bool, names: Sequence[str] = ("kl", "js")) -> dict[str
         vocab_size=VOCAB,
         targets=torch.empty(TOKENS, dtype=torch.int64, device=device),
         log_unigram=torch.empty(VOCAB, device=device),
-        comparison=SimpleNamespace(divergences=compare),
+        comparison=SimpleNamespace(divergences=compare, has_to_try=lambda *_: False),
         note=lambda text: None,
     )
     head = Head(torch.empty(VOCAB, HIDDEN, device=device), None)
@@ -97,7 +97,7 @@ def count_block(compiled: bool, names: Sequence[str] = ("kl", "js")) -> dict[str
         pairs: Any = SimpleNamespace(divergences=names, of_states=())
         work = CorpusPass(scorer, live, pairs, lambda n: None)
         with torch.inference_mode(), Traffic() as traffic:
-            work._block(0, TOKENS)
+            next(work._computed())
     n = math.prod(shape)
     found = {"bytes_per_log_prob": round(traffic.bytes / n, 1), "kernels": traffic.kernels}
     most = sorted(traffic.of.items(), key=lambda item: -item[1])[:10]
