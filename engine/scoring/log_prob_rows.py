@@ -141,18 +141,37 @@ class LiveSeed:
     def __init__(self, scorer: Scorer, model: LanguageModel, *, compared: bool = False) -> None:
         """Take a model; if it is `compared`, with what the study compares of inner layers."""
         inner = scorer.inner if compared else ()
-        self._scorer, self.model = scorer, model
+        self.model = model
         self.window = scorer.window(model)  # and overlap
+        self._batches = _Batches(scorer, model)
+        widths = model.watch([DEPTHS[name] for name in inner]) if inner else ()
+        also = dict(zip(inner, widths, strict=False))
+        self.rows = Rows(scorer, model.head, self._batches.more, also)
+
+    @property
+    def noise_floor(self) -> float | None:
+        """Noise of the forward passes, nats; known once tokens were asked for."""
+        return self._batches.noise_floor
+
+
+class _Batches:
+    """States of the windows of the corpus, as a model gives them batch by batch.
+
+    It knows nothing of the rows that call it. Otherwise they would hold one another, and the model,
+    until Python looks for garbage: some steps later.
+    """
+
+    def __init__(self, scorer: Scorer, model: LanguageModel) -> None:
+        self._scorer, self._model = scorer, model
         self._windows = scorer.windows(model)
         self._batch: list[Window] = []  # kept until it went through: memory may run out
-        self.noise_floor: float | None = None  # nats; known once tokens were asked for
-        widths = model.watch([DEPTHS[name] for name in inner]) if inner else ()
-        self.rows = Rows(scorer, model.head, self._more, dict(zip(inner, widths, strict=False)))
+        self.noise_floor: float | None = None
 
-    def _more(self) -> torch.Tensor:
+    def more(self) -> torch.Tensor:
+        """Return states of the next tokens, as `Scorer.forward` does."""
         self._batch = self._batch or next(self._windows)
-        states = self._scorer.forward(self.model, self._batch)
+        states = self._scorer.forward(self._model, self._batch)
         if self.noise_floor is None:
-            self.noise_floor = self._scorer.noise(self.model, self._batch, states)
+            self.noise_floor = self._scorer.noise(self._model, self._batch, states)
         self._batch = []
         return states
