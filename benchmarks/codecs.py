@@ -160,6 +160,7 @@ def measure_representations(
     found: dict[str, Any] = {"step": step, "expected_kl": float(np.mean(pairs))}
     for kind in _KINDS:
         path = folder / f"{kind}-{step}"
+        path.mkdir()
         store = DurableStore(path)
         blocks, seconds = [], 0.0
         for number, (hidden, logits, weight) in enumerate(checkpoints):

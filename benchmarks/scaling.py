@@ -41,7 +41,7 @@ def halve_vocabulary(source: Path, target: Path) -> None:
     settings = (source / "tokenizer/tokenizer_config.json").read_text(encoding="utf-8")
     (target / "tokenizer/tokenizer_config.json").write_text(settings, encoding="utf-8")
     for seed in SEEDS:
-        for step in STEPS:
+        for step in STEPS[:2]:
             name = f"runs/seed{seed}/step{step}"
             whole: Any = AutoModelForCausalLM.from_pretrained(source / name)
             whole.resize_token_embeddings(_HALF)

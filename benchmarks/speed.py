@@ -13,6 +13,7 @@ import csv
 import itertools
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -156,12 +157,16 @@ def errors(kl: NDArray[np.float64], exact: NDArray[np.float64]) -> dict[str, flo
 def run_all(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
     """Seconds, ratios and differences."""
     out = folder / "baseline"
+    studies = {
+        kept: Study(folder, options.tokens, kept, options.device) for kept in REPRESENTATIONS
+    }
+    studies["kl_alone"] = replace(studies["none"], divergences=("kl",))  # no more than the script
     scripts: list[Measured] = []
-    runs: dict[str, list[Measured]] = {kept: [] for kept in REPRESENTATIONS}
+    runs: dict[str, list[Measured]] = {name: [] for name in studies}
     for _ in range(options.rounds):  # taking turns, so that all meet the same machine
         scripts.append(run_baseline(folder, out, options))
-        for kept in REPRESENTATIONS:
-            runs[kept].append(run_study(Study(folder, options.tokens, kept, options.device)))
+        for name, study in studies.items():
+            runs[name].append(run_study(study))
     exact = exact_kl(folder, options.tokens)
     theirs, usual = read_baseline(out), baseline_seconds(scripts)
     result: dict[str, Any] = {
@@ -171,13 +176,13 @@ def run_all(folder: Path, options: argparse.Namespace) -> dict[str, Any]:
         "expected_kl": [round(value, 4) for value in exact.mean((1, 2))],
         "script": {"seconds": usual, "error": errors(theirs["kl"], exact)},
     }
-    for kept in REPRESENTATIONS:
-        ours = read_ours(Study(folder, options.tokens, kept).store)
-        wall = median(run.seconds for run in runs[kept])
-        work = median(run.work for run in runs[kept])
-        processor = median(run.processor_seconds for run in runs[kept])
+    for name, study in studies.items():
+        ours = read_ours(study.store)
+        wall = median(run.seconds for run in runs[name])
+        work = median(run.work for run in runs[name])
+        processor = median(run.processor_seconds for run in runs[name])
         without = (usual["wall"] - usual["start_up"]) / work
-        result[kept] = {
+        result[name] = {
             "seconds": {
                 "wall": round(wall, 2),
                 "processor": round(processor, 2),
@@ -197,7 +202,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    add_options(parser, tokens=2048)
+    add_options(parser, tokens=4660)
     add_save(parser)
     parser.add_argument("--rounds", type=int, default=1, help="runs of each; medians are reported")
     options = parser.parse_args()

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 VOCAB, WINDOW, OVERLAP = 50_304, 2048, 1024
-SEEDS, STEPS = (1, 2, 3, 4, 5), (10, 40)
+SEEDS, STEPS = (1, 2, 3, 4, 5), (10, 20, 30, 40)
 MODEL = "neox-14m"
 REPRESENTATIONS = ("dense", "factored", "none")
 
@@ -36,16 +36,22 @@ class Study:
     window: int = WINDOW
     overlap: int = OVERLAP
     dtype: str = "float32"  # of the forward passes
+    divergences: tuple[str, ...] = ("kl", "js")
+
+    @property
+    def name(self) -> str:
+        """What is kept and compared: no two studies in a folder share a store."""
+        return "-".join((self.representation, *self.divergences))
 
     @property
     def store(self) -> Path:
         """Where `seedconv run` puts the results."""
-        return self.folder / f"{self.representation}.zarr"
+        return self.folder / f"{self.name}.zarr"
 
     def write(self) -> Path:
         """Write the study file next to the checkpoints and return it."""
         sections = {
-            "[study]": {"name": self.representation, "store": self.store.name},
+            "[study]": {"name": self.name, "store": self.store.name},
             "[corpus]": {"files": ["text.txt"], "max_tokens": self.tokens},
             "[tokenizer]": {"source": "tokenizer"},
             "[[models]]": {
@@ -59,6 +65,7 @@ class Study:
                 "overlap": self.overlap,
                 "device": self.device,
                 "dtype": self.dtype,
+                "divergences": self.divergences,
             },
             "[log_probs]": {"representation": self.representation},
             "[categories]": {"include": []},
@@ -66,6 +73,6 @@ class Study:
         lines: list[str] = []
         for section, fields in sections.items():
             lines += [section, *(f"{name} = {json.dumps(fields[name])}" for name in fields)]
-        file = self.folder / f"{self.representation}.toml"
+        file = self.folder / f"{self.name}.toml"
         file.write_text("\n".join(lines) + "\n", encoding="utf-8")
         return file

@@ -282,7 +282,8 @@ class Engine:
         self._say("working", step, f"scoring step {step:,}")
         at = known.steps[like]
         _link(writer.path, writer.path, model, at, model, known.steps[step])
-        mean = {name: np.asarray(study.array(model, name)[at]) for name in (*MEAN_OF, *_FLOORS)}
+        kept = [name for name in (*MEAN_OF, *_FLOORS) if name in study.dataset(model)]
+        mean = {name: np.asarray(study.array(model, name)[at]) for name in kept}
         results = [
             CheckpointResult(
                 seed,
