@@ -117,18 +117,6 @@ def _beside(folder: Path) -> Iterator[None]:
             sys.path.append(path)
 
 
-def _tf32() -> tuple[bool, bool]:
-    import torch
-
-    return torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
-
-
-def _set_tf32(allowed: tuple[bool, bool]) -> None:
-    import torch
-
-    torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = allowed
-
-
 def _folder() -> Path | None:
     try:
         return Path.cwd()
@@ -165,7 +153,6 @@ def _settings() -> Sequence[tuple[Callable[[], Any], Callable[[Any], Any]]]:
         (torch.is_grad_enabled, torch.set_grad_enabled),
         (torch.get_num_threads, torch.set_num_threads),
         (torch.get_deterministic_debug_mode, torch.set_deterministic_debug_mode),
-        (_tf32, _set_tf32),
         (_folder, os.chdir),
         (_handlers, _set_handlers),
     )
@@ -174,6 +161,8 @@ def _settings() -> Sequence[tuple[Callable[[], Any], Callable[[Any], Any]]]:
 @contextlib.contextmanager
 def kept_settings() -> Iterator[None]:
     """Undo what the user's code sets for the whole process; what it prints goes to stderr."""
+    from engine.machine.precision import multiply_in_full  # imports torch, as `_settings` does
+
     settings = _settings()
     before = [ask() for ask, _ in settings]
     try:
@@ -183,6 +172,7 @@ def kept_settings() -> Iterator[None]:
         for (ask, put), value in zip(settings, before, strict=True):
             if value is not None and ask() != value:
                 put(value)
+        multiply_in_full()
 
 
 def place_in(error: BaseException, folder: Path) -> str:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from engine.machine.devices import DeviceGroup
 from engine.machine.faults import blamed
 from engine.machine.host_memory import HostMemory, peak_bytes
+from engine.machine.precision import multiply_in_full
 from engine.models.language_model import LanguageModel, ReadCheckpoint
 from engine.models.maker_settings import MakerSettings
 from engine.models.makers import Makers
@@ -91,8 +92,7 @@ class Scorer:
         quiet: Any = transformers.utils.logging
         quiet.disable_progress_bar()  # this is a library: what is shown is not its business
         quiet.set_verbosity(logging.CRITICAL)  # what it would print comes as an error too
-        torch.backends.cuda.matmul.allow_tf32 = False
-        torch.backends.cudnn.allow_tf32 = False
+        multiply_in_full()
 
     def reading(self, sequences: Iterable[TokenSequence], targets: NDArray[Any]) -> Scorer:
         """Return the same scorer for other sequences that predict these tokens, (token,)."""

@@ -94,6 +94,7 @@ def _full_precision_by_flags() -> Callable[[], None] | None:
 def _full_precision_by_names() -> Callable[[], None]:
     backends: Any = torch.backends
     places = [backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn]
+    places += [getattr(backends.mkldnn, name) for name in ("matmul", "conv", "rnn")]
     found = [place.fp32_precision for place in places]
     for place in places:
         place.fp32_precision = "ieee"

@@ -466,10 +466,14 @@ def load(path, *, model, seed, step, device, cache):
     torch.set_grad_enabled(False)
     torch.use_deterministic_algorithms(True)
     torch.set_default_dtype(torch.float64)
+    for place in (torch.backends.cuda.matmul, getattr(torch.backends.mkldnn, "matmul", None)):
+        if hasattr(place, "fp32_precision"):  # mixed with older settings, torch names neither
+            place.fp32_precision = "tf32"
     return gpt(path).float()
 """
     loader = write_loader(tmp_path, code)
     monkeypatch.chdir(tmp_path)
+    backends: Any = torch.backends
     settings = (
         Path.cwd, lambda: signal.getsignal(signal.SIGINT), torch.get_num_threads,
         torch.is_grad_enabled, torch.get_deterministic_debug_mode, torch.get_default_dtype,
@@ -477,6 +481,8 @@ def load(path, *, model, seed, step, device, cache):
     before = [ask() for ask in settings]
     assert_exact(tmp_path, score(Path(), loader, log_probs__representation="none"))
     assert [ask() for ask in settings] == before
+    assert not torch.backends.cuda.matmul.allow_tf32
+    assert getattr(getattr(backends.mkldnn, "matmul", None), "fp32_precision", "ieee") == "ieee"
 
 
 def test_one_module_for_several_checkpoints_is_noticed(

@@ -355,6 +355,26 @@ def test_training_on_a_gpu_is_bit_equal(tmp_path: Path, options: dict[str, Any])
     assert np.abs(log_probs["text"] - reference(model.cpu(), order.text)).max() < 1e-4
 
 
+@pytest.mark.skipif(not hasattr(torch.backends, "fp32_precision"), reason="since torch 2.9")
+def test_precisions_set_by_name_are_what_they_were(tmp_path: Path) -> None:
+    make_order(tmp_path)
+    model, backends, seen = make_gpt(), torch.backends, []
+    places: list[Any] = [backends.cuda.matmul, backends.mkldnn.matmul]
+    before = [place.fp32_precision for place in places]
+    try:
+        for place in places:
+            place.fp32_precision = "tf32"
+        model.norm.register_forward_hook(
+            lambda *_: seen.append(tuple(place.fp32_precision for place in places))
+        )
+        assert Capture(tmp_path, model="m", seed=1)(model, 0)
+        assert [place.fp32_precision for place in places] == ["tf32"] * 2
+    finally:
+        for place, precision in zip(places, before, strict=True):
+            place.fp32_precision = precision
+    assert set(seen) == {("ieee", "ieee")}
+
+
 def test_modes_and_flags_are_what_they_were(tmp_path: Path) -> None:
     make_order(tmp_path)
     model = make_gpt()
