@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
 
+from engine.models.packed_weight import PackedWeight
 from engine.models.spreading import weight_of
 from store.schema import OutputLayer
 
@@ -27,20 +29,29 @@ class Head:
     scale: float = 1.0
     soft_cap: float | None = None
 
-    def logits(self, hidden: torch.Tensor, out: torch.Tensor) -> None:
-        """Put the logits of hidden states (token, hidden) into `out` (token, vocab) float32.
+    @cached_property
+    def packed(self) -> PackedWeight | None:
+        """The weight as a CPU multiplies it fastest; None: as it is."""
+        return PackedWeight.of(self.weight)
 
-        Further units, which are those of other layers, are left out.
+    def logits(self, hidden: torch.Tensor, out: torch.Tensor | None = None) -> torch.Tensor:
+        """Return the logits of hidden states (token, hidden), (token, vocab) float32.
+
+        Further units, which are those of other layers, are left out. Without a packed weight, `out`
+        is used when it is given.
         """
         hidden = hidden[:, : self.weight.shape[1]]
-        if self.bias is None:
-            torch.mm(hidden, self.weight.T, out=out)
+        if self.packed is not None:
+            made = self.packed.times(hidden, self.bias)
+        elif self.bias is None:
+            made = torch.mm(hidden, self.weight.T, out=out)
         else:
-            torch.addmm(self.bias, hidden, self.weight.T, out=out)
+            made = torch.addmm(self.bias, hidden, self.weight.T, out=out)
         if self.scale != 1.0:
-            out *= self.scale
+            made *= self.scale
         if self.soft_cap is not None:
-            out.div_(self.soft_cap).tanh_().mul_(self.soft_cap)
+            made.div_(self.soft_cap).tanh_().mul_(self.soft_cap)
+        return made
 
     def output_layer(self) -> OutputLayer | None:
         """Return it as the store keeps it; None when it cannot be kept as factors."""
@@ -129,10 +140,8 @@ def fitting_head(
     Scaled as fits best, or capped as the configuration may say. `same` is how far they may be from
     the product, relative to the largest.
     """
-    out = torch.empty_like(logits)
     for head in _candidates(weight, bias, hidden, logits, config):
-        head.logits(hidden, out)
-        if (out - logits).abs().max() <= same * logits.abs().max().clamp_min(1e-3):
+        if (head.logits(hidden) - logits).abs().max() <= same * logits.abs().max().clamp_min(1e-3):
             return head
     return None
 
@@ -153,8 +162,7 @@ def _candidates(
     for name, cap in config.items():  # its name differs: final_logit_softcapping, ...
         if "cap" in name and isinstance(cap, (int, float)) and cap > 0:
             yield Head(weight, bias, soft_cap=float(cap))
-    product = torch.empty_like(logits)
-    Head(weight, bias).logits(hidden, product)
+    product = Head(weight, bias).logits(hidden)
     # The one factor that fits best.
     scale = (logits.double() * product).sum() / product.double().square().sum().clamp_min(1e-30)
     yield Head(weight, bias, scale=float(scale))

@@ -60,7 +60,10 @@ class Rows:
         self._first = 0  # the token of the first one
         self._product = torch.empty(0)
         self._made = (0, self._product)  # first token and logits of the last product
-        self._product_rows = rows_within(_PRODUCT_BYTES[scorer.device.type], scorer.vocab_size)
+        most = _PRODUCT_BYTES[scorer.device.type]
+        if head is not None and head.packed is not None:
+            most //= 2  # as fast, and gives back what the packed weight takes
+        self._product_rows = rows_within(most, scorer.vocab_size)
 
     def has_hidden(self, which: str) -> bool:
         """Return whether `hidden` has these: the final ones (`CKA`), or one of `DEPTHS`."""
@@ -119,14 +122,15 @@ class Rows:
         return Logits(self._first, tuple(self._pieces))
 
     def _multiply(self, head: Head, states: torch.Tensor) -> torch.Tensor:
+        if head.packed is not None:
+            self._made = 0, torch.empty(0)  # its memory is taken again
+            return head.logits(states)
         if len(self._product) < len(states):
             # Kept: memory that is new each time costs as much as the product.
             self._made, self._product = (0, torch.empty(0)), torch.empty(0)
             shape = max(self._product_rows, len(states)), self._scorer.vocab_size
             self._product = torch.empty(shape, device=states.device)
-        out = self._product[: len(states)]
-        head.logits(states, out)
-        return out
+        return head.logits(states, self._product[: len(states)])
 
     def shrink(self) -> None:
         """Use less memory."""

@@ -29,7 +29,8 @@ from store.words import counted
 from store.writing import PendingCheckpoint, PendingPairs
 
 _BLOCK_BYTES = {"cpu": 2**20, "cuda": 2**27}  # float32 log-probs of one seed
-_TOGETHER = 32  # blocks that are computed side by side on a CPU: those of one product
+# Blocks that are computed side by side on a CPU, of one product: of each lane, and of all at most.
+_OF_LANE, _TOGETHER = 8, 32
 
 Copied = Callable[[], list[dict[str, NDArray[Any]]]]  # of each live seed, and of pairs
 
@@ -165,7 +166,7 @@ class CorpusPass:
         """Yield blocks in corpus order: first token, the one after the last, and the results."""
         n_tokens, start = len(self._scorer.targets), 0
         while start < n_tokens:
-            n_blocks = _TOGETHER if self._lanes.n > 1 else 1
+            n_blocks = min(_OF_LANE * self._lanes.n, _TOGETHER) if self._lanes.n > 1 else 1
             stop = min(start + self._rows * n_blocks, n_tokens)
             try:
                 for end, found in self._blocks(start, stop):

@@ -338,9 +338,7 @@ class Scorer:
         n = min(_NOISE_TOKENS, len(states), len(again))
         both = torch.cat([states[:n], again[:n]])
         if model.head is not None:
-            logits = torch.empty(len(both), self.vocab_size, device=self.device)
-            model.head.logits(both, logits)
-            both = logits
+            both = model.head.logits(both)
         return _mean_kl(both[:n], both[n:])
 
 
