@@ -31,7 +31,7 @@ class Head:
 
     @cached_property
     def packed(self) -> PackedWeight | None:
-        """The weight as a CPU multiplies it fastest; None: as it is."""
+        """The weight in the order in which a CPU multiplies it; None: it is not packed."""
         return PackedWeight.of(self.weight)
 
     def logits(self, hidden: torch.Tensor, out: torch.Tensor | None = None) -> torch.Tensor:
