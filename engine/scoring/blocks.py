@@ -31,6 +31,11 @@ class Workspace:
     p: torch.Tensor
     spare: torch.Tensor  # (SPARE, token, vocab)
 
+    @staticmethod
+    def bytes_of(n_seeds: int, n_tokens: int, n_vocab: int) -> int:
+        """Return the memory that one of this size takes."""
+        return 4 * (2 * n_seeds + SPARE) * n_tokens * n_vocab
+
     @classmethod
     def of(cls, n_seeds: int, n_tokens: int, n_vocab: int, device: torch.device) -> Self:
         """Take memory for this size; raise OutOfMemoryError when there is not enough."""

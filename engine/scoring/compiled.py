@@ -17,11 +17,12 @@ from engine.errors import first_line
 from engine.scoring.divergence import divergence_sums, divergences, kl_to_mean
 from store.schema import TO_MEAN
 
-# Of the plain way, on one core; compiled code saves half of it. Compiling takes 20 s of a core
+# Of the plain way, on all cores; compiled code saves half of it. Compiling takes 20 s of a core
 # where nothing is cached, and 4 where all is; so it never costs more than half of what it brings.
 WORTH_SECONDS = 80.0
 _SAMPLES = 3  # blocks whose time is taken
 FAST = 0.9  # of the plain way's time, at most
+_MOST_LANES = 3  # more are faster the plain way: compiled code is not four times as fast
 _ABSOLUTE, _RELATIVE = 4e-6, 2e-4  # twice what each may be off
 _SQUARED = 3e-5  # what the square of a Hellinger distance may be off, where seeds agree
 
@@ -68,6 +69,9 @@ class Comparison:
         used when it takes at most the share `fast` of the plain way's time.
         """
         self._say, self._compiler = say, compiler
+        # Threads that compute blocks at the same time. Compiled code holds Python's lock, so that
+        # it runs in one of them alone.
+        self.lanes = 1
         self._fast = FAST if fast is None else fast
         self._worth = WORTH_SECONDS if worth is None else worth
         self._ways: dict[object, _Way] = {}
@@ -90,7 +94,8 @@ class Comparison:
             return self._ways.setdefault((device, *shape, *names), _Way())
 
     def _is_worth_compiling(self, way: _Way, ahead: int) -> bool:
-        return (way.blocks + ahead) * min(way.seconds) >= self._worth
+        seconds = (way.blocks + ahead) * min(way.seconds)
+        return self.lanes <= _MOST_LANES and seconds >= self._worth * self.lanes
 
     def divergences(
         self,
@@ -156,8 +161,8 @@ class Comparison:
             return plain  # will be refused, and shows nothing
         if not _same(found, plain):
             self._give_up("gives other numbers")
-        elif faster > self._fast * seconds:
-            self._give_up(f"takes {faster / seconds:.1f} times as long")
+        elif self.lanes * faster > self._fast * seconds:
+            self._give_up(f"takes {self.lanes * faster / seconds:.1f} times as long")
         else:
             way.compiled = compiled
             self._say(

@@ -6,6 +6,7 @@ Shared by several threads they would wait for each other longer than they comput
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from threading import Barrier
@@ -36,9 +37,15 @@ class Lanes:
         if self.n > 1:
             self._pool, ready = ThreadPoolExecutor(self.n, "lane"), Barrier(self.n)
             each = self._threads // self.n
-            for started in [self._pool.submit(_prepare, each, ready) for _ in range(self.n)]:
-                started.result()
-            torch.set_num_threads(self._threads)  # for threads to come: they take what is set last
+            try:
+                for started in [self._pool.submit(_prepare, each, ready) for _ in range(self.n)]:
+                    started.result()
+            except BaseException:  # no more threads: those that there are would wait for ever
+                ready.abort()
+                self._close()
+                raise
+            finally:  # for threads to come: they take what is set last
+                torch.set_num_threads(self._threads)
         return self
 
     def __exit__(
@@ -47,6 +54,9 @@ class Lanes:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
+        self._close()
+
+    def _close(self) -> None:
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)
             self._pool = None
@@ -56,10 +66,10 @@ class Lanes:
         if self._pool is None:
             yield from map(work, items)
             return
-        futures = [self._pool.submit(_inferring, work, item) for item in items]
+        futures = deque(self._pool.submit(_inferring, work, item) for item in items)
         try:
-            for future in futures:
-                yield future.result()
+            while futures:  # held no longer: an error in one would hold on to all that it used
+                yield futures.popleft().result()
         finally:
             _end(futures)
 
@@ -85,7 +95,7 @@ def _inferring(work: Callable[[T], R], item: T) -> R:
         return work(item)
 
 
-def _end(futures: list[Future[R]]) -> None:
+def _end(futures: Iterable[Future[R]]) -> None:
     for future in futures:
         if not future.cancel():
             future.exception()

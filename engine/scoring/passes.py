@@ -31,6 +31,7 @@ from store.writing import PendingCheckpoint, PendingPairs
 _BLOCK_BYTES = {"cpu": 2**20, "cuda": 2**27}  # float32 log-probs of one seed
 # Blocks that are computed side by side on a CPU, of one product: of each lane, and of all at most.
 _OF_LANE, _TOGETHER = 8, 32
+_LANES_BYTES = 2**29  # of the memory that all lanes compute in, at most
 
 Copied = Callable[[], list[dict[str, NDArray[Any]]]]  # of each live seed, and of pairs
 
@@ -98,8 +99,8 @@ class CorpusPass:
         self._sources = [seed.seed.rows if isinstance(seed, Live) else seed for seed in seeds]
         self._live = {n: seed for n, seed in enumerate(seeds) if isinstance(seed, Live)}
         self._rows = rows_within(_BLOCK_BYTES[scorer.device.type], scorer.vocab_size)
-        n_blocks = -(-len(scorer.targets) // self._rows)
-        self._lanes = Lanes(scorer.device, min(n_blocks, _TOGETHER))
+        self._lanes = Lanes(scorer.device, self._most_lanes())
+        scorer.comparison.lanes = self._lanes.n
         self._copies = HostCopies(scorer.device)
         wanted = () if pairs is None else pairs.of_states
         self._similarities = similarities(self._sources, wanted, scorer.note)
@@ -110,6 +111,13 @@ class CorpusPass:
         self._spaces: SimpleQueue[Workspace] = SimpleQueue()  # one for each lane
         return_unused()  # of what the pass before has freed
         self._reserve()
+
+    def _most_lanes(self) -> int:
+        """Return how many lanes there is work for, and memory."""
+        n_vocab, left = self._scorer.vocab_size, self._scorer.memory.left()
+        room = _LANES_BYTES if left is None else min(_LANES_BYTES, left // 4)
+        each = Workspace.bytes_of(len(self._sources), self._rows, n_vocab)
+        return min(-(-len(self._scorer.targets) // self._rows), _TOGETHER, max(1, room // each))
 
     def _reserve(self) -> None:
         """Take memory for blocks, of fewer tokens when there is not enough."""
@@ -166,7 +174,7 @@ class CorpusPass:
         """Yield blocks in corpus order: first token, the one after the last, and the results."""
         n_tokens, start = len(self._scorer.targets), 0
         while start < n_tokens:
-            n_blocks = min(_OF_LANE * self._lanes.n, _TOGETHER) if self._lanes.n > 1 else 1
+            n_blocks = self._blocks_together()
             stop = min(start + self._rows * n_blocks, n_tokens)
             try:
                 for end, found in self._blocks(start, stop):
@@ -178,6 +186,12 @@ class CorpusPass:
             if start < stop:  # not in the handler: the error holds on to what was computed
                 self._halve()
                 self._reserve()
+
+    def _blocks_together(self) -> int:
+        if self._lanes.n == 1:
+            return 1
+        most = min(_OF_LANE * self._lanes.n, _TOGETHER)
+        return 1 << (most.bit_length() - 1)  # a power of two, as the rows of a product are
 
     def _blocks(self, start: int, stop: int) -> Iterator[tuple[int, list[Found]]]:
         """Yield the end and the results of each block of tokens [start, stop)."""

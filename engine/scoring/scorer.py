@@ -81,7 +81,7 @@ class Scorer:
             )
         )
         self._room = _Room(settings.batch_tokens)
-        self._limits, self._memory = limits, HostMemory(limits.memory_gb)
+        self._limits, self.memory = limits, HostMemory(limits.memory_gb)
         self._fitted: set[object] = set()  # architectures whose fitting size is known
         self._batchings: dict[object, Batching] = {}
         self._lengths: dict[tuple[int, int], tuple[int, frozenset[int]]] = {}  # window, overlap
@@ -182,14 +182,14 @@ class Scorer:
     def _fit(self, model: LanguageModel) -> None:
         """See what one window takes, where memory is limited, and so how many go together."""
         architecture = model.architecture
-        left = self._memory.left() if self.device.type == "cpu" else None
+        left = self.memory.left() if self.device.type == "cpu" else None
         if left is None or architecture in self._fitted:
             return
         self._fitted.add(architecture)
         window = self._first(model.longest, self._settings.window)
         n = window.length
         taken = max(1, peak_bytes(lambda: self._forward(model, [window])))
-        if lacking := self._memory.lacks(taken):
+        if lacking := self.memory.lacks(taken):
             self.note(f"a window of {counted(n, 'token')} takes {lacking}; lower scoring.window")
         fitting = int(_SHARE_FOR_BATCHES * left / taken)
         if n * max(1, fitting) < self._room.tokens:

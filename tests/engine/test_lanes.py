@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import gc
 import threading
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+from engine.models.output_head import Head
 from engine.scoring.lanes import Lanes
 from seedconv_tui.cli.main import run
 from store import open_study
@@ -72,6 +76,48 @@ def test_an_error_comes_when_the_others_have_ended() -> None:
 
 
 @pytest.mark.usefixtures("six_threads")
+def test_an_error_holds_on_to_nothing() -> None:
+    """Neither the work, which has models, nor what was computed waits for the garbage collector."""
+
+    class Work:
+        def __call__(self, n: int) -> int:
+            if n == 3:
+                raise ValueError("the third")
+            return n
+
+    work = Work()
+    there = weakref.ref(work)
+    gc.disable()
+    try:
+        with Lanes(CPU, 2) as lanes:
+            with contextlib.suppress(ValueError):
+                for _ in lanes.map(work, range(100)):
+                    pass
+            del work
+        assert there() is None
+    finally:
+        gc.enable()
+
+
+@pytest.mark.usefixtures("six_threads")
+def test_where_no_thread_can_be_started_none_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They would wait for one another, also when Python ends."""
+    start, started = threading.Thread.start, []
+
+    def refuse(thread: threading.Thread) -> None:
+        started.append(thread)
+        if len(started) == 3:
+            raise RuntimeError("can't start new thread")
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    with pytest.raises(RuntimeError, match="can't start"), Lanes(CPU, 4):
+        pass
+    assert [thread.is_alive() for thread in started] == [False] * 3
+    assert torch.get_num_threads() == 6
+
+
+@pytest.mark.usefixtures("six_threads")
 def test_a_map_that_is_closed_early_waits_for_what_runs() -> None:
     begun, ended = [], []
 
@@ -96,17 +142,48 @@ def test_a_study_of_many_blocks_has_the_same_numbers(
     make_runs(tmp_path, seeds=("1", "2", "3"), steps=(5,))
     monkeypatch.setattr("engine.scoring.passes._BLOCK_BYTES", {"cpu": 2**12})
     before, found = torch.get_num_threads(), []
-    for threads in (1, 5):
+    multiplied: list[int] = []
+    logits = Head.logits
+
+    def counted(head: Head, hidden: torch.Tensor, out: torch.Tensor | None = None) -> torch.Tensor:
+        multiplied[-1] += len(hidden)
+        return logits(head, hidden, out)
+
+    monkeypatch.setattr(Head, "logits", counted)
+    monkeypatch.setattr("engine.scoring.log_prob_rows._PRODUCT_BYTES", {"cpu": 2**17})
+    for threads in (1, 3, 5):
         torch.set_num_threads(threads)
+        multiplied.append(0)
         try:
             file = write_study(tmp_path, study__store=f"{threads}.zarr")
             assert run(["run", str(file)]) == 0
         finally:
             torch.set_num_threads(before)
         found.append(open_study(tmp_path / f"{threads}.zarr").dataset("m").load())
-    one, several = found
-    np.testing.assert_array_equal(several.top_id, one.top_id)
-    for name in ("surprisal", "entropy", "kl_unigram"):
-        np.testing.assert_allclose(several[name], one[name], rtol=1e-5, atol=1e-6)
-    for name in ("kl", "js"):  # of log-probs in float16, of which few are rounded otherwise
-        np.testing.assert_allclose(several[name], one[name], rtol=1e-2, atol=1e-5)
+    assert len({*multiplied}) == 1  # no token twice, however many are computed together
+    one = found[0]
+    for several in found[1:]:
+        np.testing.assert_array_equal(several.top_id, one.top_id)
+        for name in ("surprisal", "entropy", "kl_unigram"):
+            np.testing.assert_allclose(several[name], one[name], rtol=1e-5, atol=1e-6)
+        for name in ("kl", "js"):  # of log-probs in float16, of which few are rounded otherwise
+            np.testing.assert_allclose(several[name], one[name], rtol=1e-2, atol=1e-5)
+
+
+@pytest.mark.usefixtures("six_threads")
+@pytest.mark.parametrize(("room", "lanes"), [(2**29, 6), (1, 1)])
+def test_lanes_that_there_is_no_memory_for_are_not_used(
+    tmp_path: Path, room: int, lanes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_runs(tmp_path, seeds=("1", "2"), steps=(5,))
+    monkeypatch.setattr("engine.scoring.passes._BLOCK_BYTES", {"cpu": 2**12})
+    monkeypatch.setattr("engine.scoring.passes._LANES_BYTES", room)
+    used = []
+
+    def noted(device: torch.device, most: int) -> Lanes:
+        used.append(Lanes(device, most))
+        return used[-1]
+
+    monkeypatch.setattr("engine.scoring.passes.Lanes", noted)
+    assert run(["run", str(write_study(tmp_path))]) == 0
+    assert {work.n for work in used} == {lanes}

@@ -84,6 +84,7 @@ def count_block(compiled: bool, names: Sequence[str] = ("kl", "js")) -> dict[str
         vocab_size=VOCAB,
         targets=torch.empty(TOKENS, dtype=torch.int64, device=device),
         log_unigram=torch.empty(VOCAB, device=device),
+        memory=SimpleNamespace(left=lambda: None),
         comparison=SimpleNamespace(divergences=compare, has_to_try=lambda *_: False),
         note=lambda text: None,
     )
