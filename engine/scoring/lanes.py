@@ -68,7 +68,7 @@ class Lanes:
             return
         futures = deque(self._pool.submit(_inferring, work, item) for item in items)
         try:
-            while futures:  # held no longer: an error in one would hold on to all that it used
+            while futures:  # held no longer: an error in one would keep models in memory
                 yield futures.popleft().result()
         finally:
             _end(futures)
