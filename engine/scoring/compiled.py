@@ -22,7 +22,7 @@ from store.schema import TO_MEAN
 WORTH_SECONDS = 80.0
 _SAMPLES = 3  # blocks whose time is taken
 FAST = 0.9  # of the plain way's time, at most
-_MOST_LANES = 3  # more are faster the plain way: compiled code is not four times as fast
+_MOST_LANES = 2  # more are faster the plain way: compiled code is not three times as fast
 _ABSOLUTE, _RELATIVE = 4e-6, 2e-4  # twice what each may be off
 _SQUARED = 3e-5  # what the square of a Hellinger distance may be off, where seeds agree
 
