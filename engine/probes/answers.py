@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -16,9 +16,8 @@ from engine.machine.faults import is_fault
 from engine.models.language_model import LanguageModel
 from engine.probes.questions import Questions
 from engine.scoring.captured_seed import CapturedSeed
-from engine.scoring.log_prob_rows import Rows
+from engine.scoring.log_prob_rows import Batches, Rows
 from engine.scoring.scorer import Scorer, rows_within
-from seedconv_tui.training.windows import Window
 
 _BLOCK_BYTES = {"cpu": 2**22, "cuda": 2**27}  # float32 log-probs
 
@@ -109,7 +108,7 @@ def ask(
             assert number is not None
             rows = model.probe_rows(reading, number, sequences, kept)
         else:
-            rows = Rows(reading, model.head, _Batches(reading, model).more)
+            rows = Rows(reading, model.head, Batches(reading, model).more)
         log_p = _log_probs(reading, rows, progress)
         if not np.isfinite(log_p).all():
             raise SilentError(probe.labels[item[~np.isfinite(log_p)][0]])
@@ -179,18 +178,3 @@ def _of_targets(scorer: Scorer, rows: Rows, start: int, stop: int) -> torch.Tens
     block = torch.empty(stop - start, scorer.vocab_size, device=scorer.device)
     rows.fill(start, stop, block)
     return block.gather(-1, scorer.targets[start:stop, None])[:, 0].cpu()
-
-
-class _Batches:
-    """Runs a model on its windows as they are asked for."""
-
-    def __init__(self, scorer: Scorer, model: LanguageModel) -> None:
-        self._scorer, self._model = scorer, model
-        self._windows = scorer.windows(model)
-        self._batch: Sequence[Window] = ()  # kept until it went through: memory may run out
-
-    def more(self) -> torch.Tensor:
-        self._batch = self._batch or next(self._windows)
-        states = self._scorer.forward(self._model, self._batch)
-        self._batch = ()
-        return states

@@ -147,7 +147,7 @@ class LiveSeed:
         inner = scorer.inner if compared else ()
         self.model = model
         self.window = scorer.window(model)  # and overlap
-        self._batches = _Batches(scorer, model)
+        self._batches = Batches(scorer, model, measured=True)
         widths = model.watch([DEPTHS[name] for name in inner]) if inner else ()
         also = dict(zip(inner, widths, strict=False))
         self.rows = Rows(scorer, model.head, self._batches.more, also)
@@ -158,15 +158,16 @@ class LiveSeed:
         return self._batches.noise_floor
 
 
-class _Batches:
-    """States of the windows of the corpus, as a model gives them batch by batch.
+class Batches:
+    """States of the windows of a text, as a model gives them batch by batch.
 
     It knows nothing of the rows that call it. Otherwise they would hold one another, and the model,
     until Python looks for garbage: some steps later.
     """
 
-    def __init__(self, scorer: Scorer, model: LanguageModel) -> None:
-        self._scorer, self._model = scorer, model
+    def __init__(self, scorer: Scorer, model: LanguageModel, *, measured: bool = False) -> None:
+        """Take a model; `measured`, with the noise of its forward passes."""
+        self._scorer, self._model, self._measured = scorer, model, measured
         self._windows = scorer.windows(model)
         self._batch: list[Window] = []  # kept until it went through: memory may run out
         self.noise_floor: float | None = None
@@ -175,7 +176,7 @@ class _Batches:
         """Return states of the next tokens, as `Scorer.forward` does."""
         self._batch = self._batch or next(self._windows)
         states = self._scorer.forward(self._model, self._batch)
-        if self.noise_floor is None:
+        if self._measured and self.noise_floor is None:
             self.noise_floor = self._scorer.noise(self._model, self._batch, states)
         self._batch = []
         return states
