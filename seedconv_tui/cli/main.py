@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import errno
-import gc
 import os
 import sys
 import traceback
@@ -43,17 +42,12 @@ COMMANDS = (
 )
 """All of them, in the order of the help: each is a module in this folder (`options.Command`)."""
 
-# Objects made between two looks for garbage. Importing torch and transformers makes a million, of
-# which hardly one is garbage: to look after each 700 takes a tenth of the start.
-_COLLECT_AFTER = 50_000
-
 
 def main(argv: Sequence[str] | None = None) -> NoReturn:
     """Run `seedconv` and exit: 0 done, 1 work failed, 2 usage or configuration, 130 interrupted.
 
     128 + n where signal n ended it, or the reader of its stdout left early (SIGPIPE).
     """
-    gc.set_threshold(_COLLECT_AFTER)
     streams.prepare()
     end_in_order()
     try:
